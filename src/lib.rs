@@ -1,0 +1,5 @@
+//! orun: an OCI container runtime that compiles a bundle into a plan and then executes it.
+
+#![deny(unsafe_code)]
+
+pub mod error;

@@ -2,4 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod error;
+pub mod plan;
+pub mod sys;

@@ -1,0 +1,56 @@
+//! A bundle: a directory with a config.json.
+
+use crate::config::{parse, spec::Spec};
+use crate::error::{Error, Kind, Result};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// config.json may be this large; the largest seen in the field is some hundred kilobytes.
+const MAX_CONFIG: u64 = 32 << 20;
+
+/// A bundle that has been read.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The bundle directory, absolute.
+    pub path: PathBuf,
+    /// config.json as it was read, byte for byte.
+    pub raw: Vec<u8>,
+    pub spec: Spec,
+}
+
+impl Bundle {
+    /// Reads `dir`/config.json once.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the file is missing, unreadable, over 32 MiB or not a valid document.
+    pub fn load(dir: &Path) -> Result<Bundle> {
+        let path = std::path::absolute(dir)
+            .map_err(|e| Error::sys(format!("resolving the bundle path {dir:?}"), e).kind_is(Kind::Config))?;
+        let raw = read_limited(&path.join("config.json"), "config.json")?;
+        let spec = parse::json(&raw, "config.json").map_err(|e| e.context(format!("bundle {path:?}")))?;
+        Ok(Bundle { path, raw, spec })
+    }
+}
+
+/// Reads a configuration document of at most 32 MiB.
+///
+/// # Errors
+/// [`Kind::Config`], naming `what` and the path.
+pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
+    let fail = |e: std::io::Error| {
+        let missing = e.kind() == std::io::ErrorKind::NotFound;
+        let e = Error::sys(format!("opening {what} at {file:?}"), e).kind_is(Kind::Config);
+        if missing && what == "config.json" {
+            e.hint("a bundle is a directory with a config.json; \"orun spec\" writes one")
+        } else {
+            e
+        }
+    };
+    let f = std::fs::File::open(file).map_err(fail)?;
+    let mut raw = Vec::with_capacity(16 << 10);
+    (&f).take(MAX_CONFIG + 1).read_to_end(&mut raw).map_err(fail)?;
+    if raw.len() as u64 > MAX_CONFIG {
+        return Err(Error::new(Kind::Config, format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20)));
+    }
+    Ok(raw)
+}

@@ -1,0 +1,8 @@
+//! Bytes to types: config.json, process.json and the resources document. No look-ups on the host.
+
+pub mod bundle;
+pub mod linux;
+pub mod parse;
+pub mod resources;
+pub mod seccomp;
+pub mod spec;

@@ -1,0 +1,67 @@
+//! One way from bytes to a type, with an error that names the file, the place in it and the property.
+
+use crate::error::{Error, Kind, Result};
+use serde::de::DeserializeOwned;
+
+/// Parses the JSON document `bytes` that came from `file` (its name, for the error).
+///
+/// # Errors
+/// [`Kind::Config`]: not UTF-8, not JSON, more than one document, or a property of the wrong type. The message
+/// names line, column and property.
+pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::new(Kind::Config, format!("{file} is empty")));
+    }
+    if let Err(e) = std::str::from_utf8(bytes) {
+        return Err(Error::new(Kind::Config, format!("{file} is not UTF-8 (at byte {})", e.valid_up_to())));
+    }
+    let mut de = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut de).map_err(|e| {
+        let path = e.path().to_string();
+        let inner = e.into_inner();
+        let place = if path == "." || path == "?" { String::new() } else { format!(" in {path}") };
+        Error::new(Kind::Config, format!("{file}: {inner}{place}"))
+    })?;
+    de.end().map_err(|e| Error::new(Kind::Config, format!("{file}: {e}")))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::spec::Spec;
+
+    fn fail(text: &str) -> String {
+        json::<Spec>(text.as_bytes(), "config.json").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_line_column_and_property() {
+        let e = fail("{\n \"process\": {\"rlimits\": [{\"type\":\"RLIMIT_CORE\",\"soft\":\"1\"}]}}");
+        assert!(e.starts_with("config.json: invalid type: string \"1\", expected u64 at line 2"), "{e}");
+        assert!(e.ends_with("in process.rlimits[0].soft"), "{e}");
+    }
+
+    #[test]
+    fn empty_truncated_trailing_and_deep_documents_are_errors() {
+        assert_eq!(fail(" \n"), "config.json is empty");
+        assert!(fail("{\"root\":").contains("EOF while parsing"));
+        assert!(fail("{} {}").contains("trailing characters"));
+        // Unknown members are skipped without recursion, known ones are of bounded depth.
+        assert!(fail(&format!("{{\"x\":{}", "[".repeat(100_000))).contains("EOF while parsing"));
+        assert!(fail(&format!("{{\"process\":{}", "[".repeat(100_000))).contains("invalid type"));
+        assert!(json::<Spec>(b"{\"hostname\":\"\xff\"}", "config.json").is_err());
+    }
+
+    #[test]
+    fn null_is_absent_and_unknown_properties_are_ignored() {
+        let s: Spec = json(
+            br#"{"ociVersion":"1.3.0","mounts":null,"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":null},
+                 "resources":{"pids":{}}},"process":{"cwd":"/","future":1}}"#,
+            "config.json",
+        )
+        .unwrap();
+        assert_eq!(s.linux.resources.unwrap().pids.unwrap().limit, None, "an absent limit is not 0");
+        assert_eq!(s.process.unwrap().user.uid, 0);
+    }
+}

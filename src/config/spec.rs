@@ -1,0 +1,238 @@
+//! The types of a bundle's config.json (OCI runtime-spec 1.3, Linux).
+//!
+//! They take every document that the specification calls valid: unknown properties are ignored, `null` is the
+//! same as absent, and every value that is one of a set stays a string here, so that `plan::validate` can name
+//! all the wrong ones at once instead of stopping at the first. Presence is kept where it carries meaning
+//! (`pids.limit: 0` is a limit, an absent one is none).
+
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+use super::linux::Linux;
+
+/// Reads `null` as the type's default, as the Go tools that write these documents mean it.
+pub(crate) fn nullable<'de, D, T>(d: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+/// The root of config.json (config.md).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// Version of the specification that the bundle follows (semver).
+    #[serde(deserialize_with = "nullable")]
+    pub oci_version: String,
+    pub root: Option<Root>,
+    #[serde(deserialize_with = "nullable")]
+    pub hostname: String,
+    #[serde(deserialize_with = "nullable")]
+    pub domainname: String,
+    #[serde(deserialize_with = "nullable")]
+    pub mounts: Vec<Mount>,
+    pub process: Option<Process>,
+    #[serde(deserialize_with = "nullable")]
+    pub hooks: Hooks,
+    #[serde(deserialize_with = "nullable")]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    pub linux: Linux,
+}
+
+/// `root` (config.md, "Root").
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Root {
+    /// Absolute, or relative to the bundle.
+    #[serde(deserialize_with = "nullable")]
+    pub path: String,
+    #[serde(deserialize_with = "nullable")]
+    pub readonly: bool,
+}
+
+/// An entry of `mounts` (config.md, "Mounts").
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Mount {
+    #[serde(deserialize_with = "nullable")]
+    pub destination: String,
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+    #[serde(deserialize_with = "nullable")]
+    pub source: String,
+    #[serde(deserialize_with = "nullable")]
+    pub options: Vec<String>,
+    pub uid_mappings: Option<Vec<IdMapping>>,
+    pub gid_mappings: Option<Vec<IdMapping>>,
+}
+
+/// A range of ids: `size` ids from `container_id` on are `host_id` and following outside (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    pub size: u32,
+}
+
+/// `process`, and the document that `exec --process` reads (config.md, "Process").
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Process {
+    #[serde(deserialize_with = "nullable")]
+    pub terminal: bool,
+    pub console_size: Option<ConsoleSize>,
+    #[serde(deserialize_with = "nullable")]
+    pub cwd: String,
+    #[serde(deserialize_with = "nullable")]
+    pub env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub args: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub rlimits: Vec<Rlimit>,
+    #[serde(deserialize_with = "nullable")]
+    pub user: User,
+    /// Absent means that all five sets are empty.
+    pub capabilities: Option<Capabilities>,
+    #[serde(deserialize_with = "nullable")]
+    pub no_new_privileges: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub apparmor_profile: String,
+    pub oom_score_adj: Option<i32>,
+    pub scheduler: Option<Scheduler>,
+    #[serde(deserialize_with = "nullable")]
+    pub selinux_label: String,
+    #[serde(rename = "ioPriority")]
+    pub io_priority: Option<IoPriority>,
+    #[serde(rename = "execCPUAffinity")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+}
+
+/// `process.consoleSize`, in character cells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct ConsoleSize {
+    pub height: u16,
+    pub width: u16,
+}
+
+/// An entry of `process.rlimits` (getrlimit(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE` and so on.
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+    #[serde(deserialize_with = "nullable")]
+    pub soft: u64,
+    #[serde(deserialize_with = "nullable")]
+    pub hard: u64,
+}
+
+/// `process.user` for POSIX platforms; ids are those of the container's user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct User {
+    #[serde(deserialize_with = "nullable")]
+    pub uid: u32,
+    #[serde(deserialize_with = "nullable")]
+    pub gid: u32,
+    pub umask: Option<u32>,
+    #[serde(deserialize_with = "nullable")]
+    pub additional_gids: Vec<u32>,
+}
+
+/// `process.capabilities`: names as in capabilities(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    #[serde(deserialize_with = "nullable")]
+    pub bounding: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub effective: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub inheritable: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub permitted: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub ambient: Vec<String>,
+}
+
+/// `process.scheduler` (sched_setattr(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Scheduler {
+    #[serde(deserialize_with = "nullable")]
+    pub policy: String,
+    #[serde(deserialize_with = "nullable")]
+    pub nice: i32,
+    #[serde(deserialize_with = "nullable")]
+    pub priority: i32,
+    #[serde(deserialize_with = "nullable")]
+    pub flags: Vec<String>,
+    /// Nanoseconds.
+    #[serde(deserialize_with = "nullable")]
+    pub runtime: u64,
+    /// Nanoseconds.
+    #[serde(deserialize_with = "nullable")]
+    pub deadline: u64,
+    /// Nanoseconds.
+    #[serde(deserialize_with = "nullable")]
+    pub period: u64,
+}
+
+/// `process.ioPriority` (ioprio_set(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct IoPriority {
+    #[serde(deserialize_with = "nullable")]
+    pub class: String,
+    #[serde(deserialize_with = "nullable")]
+    pub priority: i32,
+}
+
+/// `process.execCPUAffinity`: CPU lists as in cpuset(7), for exec only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CpuAffinity {
+    #[serde(deserialize_with = "nullable")]
+    pub initial: String,
+    #[serde(rename = "final", deserialize_with = "nullable")]
+    pub last: String,
+}
+
+/// `hooks` (config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hooks {
+    #[serde(deserialize_with = "nullable")]
+    pub prestart: Vec<Hook>,
+    #[serde(deserialize_with = "nullable")]
+    pub create_runtime: Vec<Hook>,
+    #[serde(deserialize_with = "nullable")]
+    pub create_container: Vec<Hook>,
+    #[serde(deserialize_with = "nullable")]
+    pub start_container: Vec<Hook>,
+    #[serde(deserialize_with = "nullable")]
+    pub poststart: Vec<Hook>,
+    #[serde(deserialize_with = "nullable")]
+    pub poststop: Vec<Hook>,
+}
+
+/// One hook.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Hook {
+    #[serde(deserialize_with = "nullable")]
+    pub path: String,
+    #[serde(deserialize_with = "nullable")]
+    pub args: Vec<String>,
+    /// Absent and empty differ for `startContainer` hooks only: an absent one inherits the container's.
+    pub env: Option<Vec<String>>,
+    /// Seconds.
+    pub timeout: Option<i64>,
+}

@@ -1,0 +1,40 @@
+//! The compile step: a configuration and facts about the host become a flat list of operations. Everything here
+//! is pure: no I/O, no clock, no randomness.
+
+pub mod facts;
+
+use std::fmt;
+
+/// A rule of the specification that a configuration breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the property: `linux.namespaces[2].type`.
+    pub property: String,
+    /// What is wrong with it, lower case, with the offending value.
+    pub message: String,
+    /// The way out, where there is one.
+    pub hint: Option<String>,
+}
+
+impl Violation {
+    /// A violation at `property`.
+    pub fn new(property: impl Into<String>, message: impl Into<String>) -> Violation {
+        Violation { property: property.into(), message: message.into(), hint: None }
+    }
+
+    /// Adds the way out.
+    pub fn hint(mut self, h: impl Into<String>) -> Violation {
+        self.hint = Some(h.into());
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.property, self.message)?;
+        match &self.hint {
+            Some(h) => write!(f, " (hint: {h})"),
+            None => Ok(()),
+        }
+    }
+}

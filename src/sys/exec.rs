@@ -1,0 +1,87 @@
+//! Becoming another program, ending, and making a plain child: execve(2), _exit(2), fork.
+
+use super::{SysResult, check};
+use crate::error::Errno;
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::RawFd;
+
+/// A null-terminated array of C strings, as execve(2) takes argv and envp. It owns its strings, and is built
+/// before the clone, so that the child need not allocate.
+#[derive(Debug, Clone)]
+pub struct StringArray {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl StringArray {
+    /// An array of `strings`, with room for one more that [`StringArray::set_extra`] may fill in.
+    pub fn new(strings: Vec<CString>) -> StringArray {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.extend([std::ptr::null(), std::ptr::null()]);
+        StringArray { strings, pointers }
+    }
+
+    /// Puts `string` behind the others. It must live until the array is used.
+    pub fn set_extra(&mut self, string: &'static CStr) {
+        let at = self.strings.len();
+        self.pointers[at] = string.as_ptr();
+    }
+
+    /// The strings.
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// Replaces the program: execve(2). Returns only on failure.
+pub fn execve(path: &CStr, argv: &StringArray, envp: &StringArray) -> Errno {
+    // SAFETY: path is a C string; both arrays end with null and own their strings.
+    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    Errno::last()
+}
+
+/// Replaces the program by the open file `fd`: execveat(2). Returns only on failure.
+pub fn fexecve(fd: RawFd, argv: &StringArray, envp: &StringArray) -> Errno {
+    // SAFETY: as for execve; the empty path with AT_EMPTY_PATH names the file itself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd,
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// Ends the process at once: exit_group(2).
+pub fn exit(status: i32) -> ! {
+    // SAFETY: no memory is passed; the call does not return.
+    unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    unreachable!()
+}
+
+/// Gives every signal that has a handler its default action, and unblocks all: sigaction(2), sigprocmask(2).
+///
+/// A signal that is ignored stays so, as over execve(2), save SIGPIPE, which Rust's start-up code ignores.
+pub fn reset_signals() -> SysResult<()> {
+    // SAFETY: sigaction is plain data, for which all zeros is SIG_DFL without flags.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the structures are valid; nothing old is asked for.
+    let r = unsafe { libc::sigaction(libc::SIGPIPE, &raw const default, std::ptr::null_mut()) };
+    check(r.into())?;
+    let none = 0u64;
+    // SAFETY: the kernel's signal set is 8 bytes.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            8,
+        )
+    })
+    .map(drop)
+}

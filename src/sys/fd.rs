@@ -1,0 +1,94 @@
+//! Descriptors: close_range(2), dup3(2), read(2), write(2), poll(2).
+
+use super::{SysResult, check, owned, unit};
+use std::os::fd::{OwnedFd, RawFd};
+
+/// Closes every descriptor from `first` to `last`: close_range(2), Linux 5.9.
+pub fn close_range(first: u32, last: u32) -> SysResult<()> {
+    // SAFETY: no memory is passed; the caller owns what it closes.
+    unit(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}
+
+/// Marks every descriptor from `first` on close-on-exec: close_range(2), Linux 5.11.
+pub fn cloexec_from(first: u32) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+}
+
+/// Makes `to` a copy of `from`, without close-on-exec: dup2(2).
+pub fn dup2(from: RawFd, to: RawFd) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::dup2(from, to) }.into())
+}
+
+/// A copy of `fd` that is close-on-exec and at least `min`: fcntl(2), F_DUPFD_CLOEXEC.
+pub fn dup_above(fd: RawFd, min: RawFd) -> SysResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, min) }.into())
+}
+
+/// Reads at most `buf.len()` bytes, again after a signal: read(2).
+pub fn read(fd: RawFd, buf: &mut [u8]) -> SysResult<usize> {
+    loop {
+        // SAFETY: buf is valid for its length.
+        match check(unsafe { libc::read(fd, buf.as_mut_ptr().cast(), buf.len()) } as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => return r.map(|n| n as usize),
+        }
+    }
+}
+
+/// Writes `buf` with one call, again after a signal: write(2).
+pub fn write(fd: RawFd, buf: &[u8]) -> SysResult<usize> {
+    loop {
+        // SAFETY: buf is valid for its length.
+        match check(unsafe { libc::write(fd, buf.as_ptr().cast(), buf.len()) } as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => return r.map(|n| n as usize),
+        }
+    }
+}
+
+/// Writes all of `buf`.
+pub fn write_all(fd: RawFd, mut buf: &[u8]) -> SysResult<()> {
+    while !buf.is_empty() {
+        let n = write(fd, buf)?;
+        buf = &buf[n..];
+    }
+    Ok(())
+}
+
+/// One descriptor to poll and what happened on it.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct PollFd(libc::pollfd);
+
+impl PollFd {
+    /// Waits for `events` (`POLLIN`, `POLLOUT`) on `fd`; a negative one is passed over.
+    pub fn new(fd: RawFd, events: i16) -> PollFd {
+        PollFd(libc::pollfd { fd, events, revents: 0 })
+    }
+
+    /// What happened.
+    pub fn revents(self) -> i16 {
+        self.0.revents
+    }
+}
+
+/// Waits until something happens on one of `fds`, or `timeout_ms` have passed (-1 is for ever): poll(2).
+/// Returns how many have something; 0 after the time-out and after a signal.
+pub fn poll(fds: &mut [PollFd], timeout_ms: i32) -> SysResult<usize> {
+    // SAFETY: PollFd is a transparent pollfd, and the slice is valid for its length.
+    match check(unsafe { libc::poll(fds.as_mut_ptr().cast(), fds.len() as _, timeout_ms) }.into()) {
+        Err(e) if e.0 == libc::EINTR => Ok(0),
+        r => r.map(|n| n as usize),
+    }
+}
+
+/// A pipe, both ends close-on-exec: pipe2(2). Returns the reading and the writing end.
+pub fn pipe() -> SysResult<(OwnedFd, OwnedFd)> {
+    let mut fds = [0i32; 2];
+    // SAFETY: fds has room for two descriptors.
+    unit(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
+    Ok((owned(fds[0].into())?, owned(fds[1].into())?))
+}

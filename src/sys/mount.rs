@@ -1,0 +1,118 @@
+//! Mounts by descriptor: open_tree(2), mount_setattr(2), fsopen(2), move_mount(2), pivot_root(2).
+
+use super::{SysResult, owned, unit};
+use std::ffi::CStr;
+use std::os::fd::{OwnedFd, RawFd};
+use std::ptr::null;
+
+/// What [`mount_setattr`] sets and clears: `MOUNT_ATTR_*`, propagation `MS_*`, and the user namespace of an
+/// id-mapped mount (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MountAttr {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub userns_fd: u64,
+}
+
+/// A detached copy of the mount at `path` (`dir` itself when it is empty), with those below it when
+/// `recursive`: open_tree(2) with OPEN_TREE_CLONE, Linux 5.2.
+pub fn clone_tree(dir: RawFd, path: &CStr, recursive: bool, nofollow: bool) -> SysResult<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    if path.is_empty() {
+        flags |= libc::AT_EMPTY_PATH as u32;
+    }
+    if recursive {
+        flags |= libc::AT_RECURSIVE as u32;
+    }
+    if nofollow {
+        flags |= libc::AT_SYMLINK_NOFOLLOW as u32;
+    }
+    // SAFETY: path is a C string.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) })
+}
+
+/// Changes the mount that `fd` stands for, with those below it when `recursive`: mount_setattr(2), Linux 5.12.
+pub fn mount_setattr(fd: RawFd, recursive: bool, attr: &MountAttr) -> SysResult<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the empty string is a C string, attr is valid for its size.
+    unit(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    })
+}
+
+/// Starts the configuration of a new file system: fsopen(2), Linux 5.2.
+pub fn fsopen(kind: &CStr) -> SysResult<OwnedFd> {
+    // SAFETY: kind is a C string.
+    owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) })
+}
+
+/// Sets a parameter of the file system, a flag when there is no value: fsconfig(2).
+pub fn fsconfig_set(fs: RawFd, key: &CStr, value: Option<&CStr>) -> SysResult<()> {
+    let (cmd, value) = match value {
+        Some(v) => (libc::FSCONFIG_SET_STRING, v.as_ptr()),
+        None => (libc::FSCONFIG_SET_FLAG, null()),
+    };
+    // SAFETY: key is a C string, value is one or null.
+    unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, cmd, key.as_ptr(), value, 0) })
+}
+
+/// Makes the superblock: fsconfig(2), FSCONFIG_CMD_CREATE.
+pub fn fsconfig_create(fs: RawFd) -> SysResult<()> {
+    let none = null::<libc::c_char>();
+    // SAFETY: this command takes no pointers.
+    unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, libc::FSCONFIG_CMD_CREATE, none, none, 0) })
+}
+
+/// A detached mount of the configured file system with `attributes` (`MOUNT_ATTR_*`): fsmount(2), Linux 5.2.
+pub fn fsmount(fs: RawFd, attributes: u32) -> SysResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fs, libc::FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// Attaches the mount `from` at `to`, both by descriptor: move_mount(2), Linux 5.2.
+pub fn move_mount(from: RawFd, to: RawFd) -> SysResult<()> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: the empty string is a C string.
+    unit(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) })
+}
+
+/// Changes the propagation (`MS_PRIVATE`, `MS_REC`, ...) of the mount at `path`: mount(2).
+pub fn set_propagation(path: &CStr, flags: u64) -> SysResult<()> {
+    // SAFETY: path is a C string, the rest is null.
+    unit(unsafe { libc::mount(null(), path.as_ptr(), null(), flags, null()) }.into())
+}
+
+/// Moves the mount at the current directory onto `/`: mount(2) with MS_MOVE.
+pub fn move_to_root() -> SysResult<()> {
+    // SAFETY: all are C strings or null.
+    unit(unsafe { libc::mount(c".".as_ptr(), c"/".as_ptr(), null(), libc::MS_MOVE, null()) }.into())
+}
+
+/// pivot_root(2) of the current directory onto itself: the old root then lies on top of the new one.
+pub fn pivot_root_here() -> SysResult<()> {
+    // SAFETY: both are C strings.
+    unit(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })
+}
+
+/// Detaches the mount at `path`: umount2(2) with MNT_DETACH.
+pub fn detach(path: &CStr) -> SysResult<()> {
+    // SAFETY: path is a C string.
+    unit(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }.into())
+}
+
+/// What the kernel wrote on the configuration context `fs` about a failure, as bytes: the number read into
+/// `buf` (fsopen(2), "message retrieval").
+pub fn fs_message(fs: RawFd, buf: &mut [u8]) -> usize {
+    // SAFETY: buf is valid for its length.
+    let n = unsafe { libc::read(fs, buf.as_mut_ptr().cast(), buf.len()) };
+    if n > 0 { n as usize } else { 0 }
+}

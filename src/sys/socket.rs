@@ -1,0 +1,140 @@
+//! Unix sockets: socketpair(2), sendmsg(2) and recvmsg(2) with descriptors (unix(7)).
+
+use super::{SysResult, check, owned, unit};
+use crate::error::Errno;
+use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// A connected pair of close-on-exec sockets that keep message boundaries: socketpair(2), SOCK_SEQPACKET.
+pub fn seqpacket_pair() -> SysResult<(OwnedFd, OwnedFd)> {
+    let mut fds = [0i32; 2];
+    // SAFETY: fds has room for two descriptors.
+    unit(
+        unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
+        }
+        .into(),
+    )?;
+    Ok((owned(fds[0].into())?, owned(fds[1].into())?))
+}
+
+/// Kind of unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Stream,
+    Seqpacket,
+}
+
+/// A close-on-exec unix socket: socket(2).
+pub fn unix_socket(kind: Kind, nonblocking: bool) -> SysResult<OwnedFd> {
+    let kind = match kind {
+        Kind::Stream => libc::SOCK_STREAM,
+        Kind::Seqpacket => libc::SOCK_SEQPACKET,
+    };
+    let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::socket(libc::AF_UNIX, kind | flags, 0) }.into())
+}
+
+fn address(path: &CStr) -> SysResult<libc::sockaddr_un> {
+    // SAFETY: sockaddr_un is plain data, for which all zeros is valid.
+    let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    addr.sun_family = libc::AF_UNIX as _;
+    let bytes = path.to_bytes_with_nul();
+    if bytes.len() > addr.sun_path.len() {
+        return Err(Errno(libc::ENAMETOOLONG));
+    }
+    for (to, from) in addr.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    Ok(addr)
+}
+
+/// Binds to `path` (at most 107 bytes): bind(2).
+pub fn bind(fd: RawFd, path: &CStr) -> SysResult<()> {
+    let addr = address(path)?;
+    // SAFETY: addr is valid for its size.
+    unit(unsafe { libc::bind(fd, (&raw const addr).cast(), size_of_val(&addr) as u32) }.into())
+}
+
+/// Connects to `path` (at most 107 bytes): connect(2).
+pub fn connect(fd: RawFd, path: &CStr) -> SysResult<()> {
+    let addr = address(path)?;
+    // SAFETY: addr is valid for its size.
+    unit(unsafe { libc::connect(fd, (&raw const addr).cast(), size_of_val(&addr) as u32) }.into())
+}
+
+/// listen(2).
+pub fn listen(fd: RawFd, backlog: i32) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::listen(fd, backlog) }.into())
+}
+
+/// Takes a connection, again after a signal; close-on-exec: accept4(2).
+pub fn accept(fd: RawFd) -> SysResult<OwnedFd> {
+    loop {
+        // SAFETY: no address is asked for.
+        let r = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+        match owned(r.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => return r,
+        }
+    }
+}
+
+/// Room for the control message of one descriptor.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    fd: i32,
+}
+
+/// Sends `data` and, with it, a copy of `fd`: sendmsg(2), SCM_RIGHTS. No SIGPIPE.
+pub fn send(socket: RawFd, data: &[u8], fd: Option<RawFd>) -> SysResult<()> {
+    let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: msghdr and cmsghdr are plain data, for which all zeros is valid.
+    let (mut msg, header): (libc::msghdr, libc::cmsghdr) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    let mut control = Control { header, fd: fd.unwrap_or(-1) };
+    if fd.is_some() {
+        control.header.cmsg_level = libc::SOL_SOCKET;
+        control.header.cmsg_type = libc::SCM_RIGHTS;
+        control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<i32>()) as _;
+        msg.msg_control = (&raw mut control).cast();
+        msg.msg_controllen = size_of::<Control>() as _;
+    }
+    loop {
+        // SAFETY: msg points to data and control, which live through the call; the kernel only reads them.
+        match check(unsafe { libc::sendmsg(socket, &raw const msg, libc::MSG_NOSIGNAL) } as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => return r.map(drop),
+        }
+    }
+}
+
+/// Receives one message and the descriptor that came with it: recvmsg(2). 0 bytes: the peer closed.
+pub fn receive(socket: RawFd, buf: &mut [u8]) -> SysResult<(usize, Option<OwnedFd>)> {
+    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: msghdr and cmsghdr are plain data, for which all zeros is valid.
+    let (mut msg, header): (libc::msghdr, libc::cmsghdr) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let mut control = Control { header, fd: -1 };
+    msg.msg_iov = &raw mut iov;
+    msg.msg_iovlen = 1;
+    msg.msg_control = (&raw mut control).cast();
+    msg.msg_controllen = size_of::<Control>() as _;
+    let n = loop {
+        // SAFETY: msg points to buf and control, which live through the call.
+        match check(unsafe { libc::recvmsg(socket, &raw mut msg, libc::MSG_CMSG_CLOEXEC) } as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => break r? as usize,
+        }
+    };
+    let got = msg.msg_controllen as usize >= size_of::<libc::cmsghdr>() + size_of::<i32>()
+        && control.header.cmsg_type == libc::SCM_RIGHTS;
+    // SAFETY: the kernel installed this descriptor for us.
+    let fd = (got && control.fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(control.fd) });
+    Ok((n, fd))
+}

@@ -6,28 +6,51 @@ use std::ffi::{CStr, CString, c_char};
 use std::os::fd::RawFd;
 
 /// A null-terminated array of C strings, as execve(2) takes argv and envp. It owns its strings, and is built
-/// before the clone, so that the child need not allocate.
-#[derive(Debug, Clone)]
+/// before the clone, so that the child need not allocate. There is room for one string more.
 pub struct StringArray {
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
+    extra: Box<[u8; 4096]>,
+}
+
+impl std::fmt::Debug for StringArray {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.strings.fmt(f)
+    }
+}
+
+impl Clone for StringArray {
+    fn clone(&self) -> StringArray {
+        StringArray::new(self.strings.clone())
+    }
+}
+
+impl PartialEq for StringArray {
+    fn eq(&self, other: &StringArray) -> bool {
+        self.strings == other.strings
+    }
 }
 
 impl StringArray {
-    /// An array of `strings`, with room for one more that [`StringArray::set_extra`] may fill in.
+    /// An array of `strings`.
     pub fn new(strings: Vec<CString>) -> StringArray {
         let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.extend([std::ptr::null(), std::ptr::null()]);
-        StringArray { strings, pointers }
+        StringArray { strings, pointers, extra: Box::new([0; 4096]) }
     }
 
-    /// Puts `string` behind the others. It must live until the array is used.
-    pub fn set_extra(&mut self, string: &'static CStr) {
-        let at = self.strings.len();
-        self.pointers[at] = string.as_ptr();
+    /// The buffer of the extra string, which must end with a NUL before [`StringArray::use_extra`].
+    pub fn extra(&mut self) -> &mut [u8; 4096] {
+        &mut self.extra
     }
 
-    /// The strings.
+    /// Makes the extra string the last of the array.
+    pub fn use_extra(&mut self) {
+        self.extra[4095] = 0;
+        self.pointers[self.strings.len()] = self.extra.as_ptr().cast();
+    }
+
+    /// The strings, without the extra one.
     pub fn strings(&self) -> &[CString] {
         &self.strings
     }

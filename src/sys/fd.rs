@@ -27,6 +27,12 @@ pub fn dup_above(fd: RawFd, min: RawFd) -> SysResult<OwnedFd> {
     owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, min) }.into())
 }
 
+/// Makes operations on `fd` return EAGAIN instead of waiting: fcntl(2), F_SETFL.
+pub fn set_nonblocking(fd: RawFd) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }.into())
+}
+
 /// Reads at most `buf.len()` bytes, again after a signal: read(2).
 pub fn read(fd: RawFd, buf: &mut [u8]) -> SysResult<usize> {
     loop {

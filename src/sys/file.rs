@@ -123,6 +123,12 @@ pub fn fchown(fd: RawFd, uid: u32, gid: u32) -> SysResult<()> {
     unit(unsafe { libc::fchown(fd, uid, gid) }.into())
 }
 
+/// fchmod(2).
+pub fn fchmod(fd: RawFd, mode: u32) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::fchmod(fd, mode) }.into())
+}
+
 /// Tests permissions with the real ids: faccessat(2). `mode` is of `R_OK`, `W_OK`, `X_OK`.
 pub fn access(dir: RawFd, path: &CStr, mode: i32) -> SysResult<()> {
     // SAFETY: path is a C string.

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod copy;
 pub mod cred;
 pub mod exec;
 pub mod fd;
@@ -17,6 +18,7 @@ pub mod path;
 pub mod prctl;
 pub mod sched;
 pub mod socket;
+pub mod time;
 pub mod tty;
 pub mod wait;
 

@@ -132,7 +132,7 @@ pub fn receive(socket: RawFd, buf: &mut [u8]) -> SysResult<(usize, Option<OwnedF
             r => break r? as usize,
         }
     };
-    let got = msg.msg_controllen as usize >= size_of::<libc::cmsghdr>() + size_of::<i32>()
+    let got = msg.msg_controllen >= size_of::<libc::cmsghdr>() + size_of::<i32>()
         && control.header.cmsg_type == libc::SCM_RIGHTS;
     // SAFETY: the kernel installed this descriptor for us.
     let fd = (got && control.fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(control.fd) });

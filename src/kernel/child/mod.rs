@@ -1,0 +1,243 @@
+//! The child between `clone3` and `execve`: an interpreter over a plan's operations.
+//!
+//! It allocates nothing, takes no lock, writes no log and never unwinds: every input was made ready before the
+//! clone. A failed operation is reported as its index and errno; the parent puts it into words.
+
+mod console;
+mod copy_up;
+mod hook;
+mod mounts;
+mod process;
+mod root;
+
+use crate::error::Errno;
+use crate::kernel::protocol::{self, DETAIL, Tag};
+use crate::plan::op::Op;
+use crate::sys::exec::StringArray;
+use crate::sys::{self, SysResult, clone, exec, fd, file, prctl, sched, socket};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Descriptors that the parent opened for the child before the clone.
+#[derive(Debug, Default)]
+pub struct Slots {
+    /// The host's /proc.
+    pub proc: Option<OwnedFd>,
+    /// Namespaces to enter.
+    pub namespaces: Vec<OwnedFd>,
+    /// Prepared mounts.
+    pub mounts: Vec<OwnedFd>,
+    /// `cgroup.procs` of every cgroup to join, open for writing.
+    pub cgroup_procs: Vec<OwnedFd>,
+    /// The listening socket on which `start` connects.
+    pub start: Option<OwnedFd>,
+    /// The first process of the container to join (exec).
+    pub container: Option<OwnedFd>,
+}
+
+/// All that the child needs.
+pub struct Child<'a> {
+    pub ops: &'a [Op],
+    pub slots: &'a Slots,
+    /// To the parent, later to `start`.
+    pub socket: RawFd,
+    pub argv: &'a StringArray,
+    pub env: &'a mut StringArray,
+    /// Fault injection for tests: fail at this operation.
+    pub fault: Option<usize>,
+}
+
+/// What operations leave for later ones.
+#[derive(Default)]
+struct Made {
+    root: Option<OwnedFd>,
+    /// A detached mount of the host's /dev/null, to mask files with.
+    null: Option<OwnedFd>,
+    /// A detached empty read-only tmpfs, to mask directories with.
+    empty: Option<OwnedFd>,
+    /// The connection from `start`.
+    started: Option<OwnedFd>,
+    /// The working directory could not be entered yet.
+    cwd_pending: bool,
+    /// Which candidate for the program was found.
+    program: usize,
+}
+
+/// Why an operation failed: the errno, a second number and free text for the parent's message.
+struct Failure {
+    errno: Errno,
+    extra: i32,
+    text: [u8; DETAIL],
+    len: usize,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure { errno, extra: 0, text: [0; DETAIL], len: 0 }
+    }
+}
+
+impl Failure {
+    fn with(errno: Errno, extra: i32, text: &[u8]) -> Failure {
+        let mut f = Failure::from(errno);
+        f.extra = extra;
+        f.len = text.len().min(DETAIL);
+        f.text[..f.len].copy_from_slice(&text[..f.len]);
+        f
+    }
+}
+
+type Done = Result<(), Failure>;
+
+impl Child<'_> {
+    /// Executes the plan. Does not return.
+    pub fn run(mut self) -> ! {
+        let mut made = Made::default();
+        file::umask(0);
+        let ops = self.ops;
+        for (i, op) in ops.iter().enumerate() {
+            let done = if self.fault == Some(i) {
+                Err(Errno(libc::EIO).into())
+            } else {
+                self.step(i, op, &mut made)
+            };
+            if let Err(f) = done {
+                let to = made.started.as_ref().map_or(self.socket, AsRawFd::as_raw_fd);
+                // The parent may be gone; there is nobody else to tell.
+                let _ = protocol::send(to, Tag::Failed, i as u16, f.errno.0, f.extra, &f.text[..f.len], None);
+                exec::exit(1);
+            }
+        }
+        exec::exit(1)
+    }
+
+    fn step(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
+        match op {
+            Op::Sync(point) => {
+                protocol::send(self.socket, Tag::Sync, index as u16, *point as i32, 0, &[], None)?;
+                protocol::wait_go(self.socket)?;
+            }
+            Op::EnterNamespace { .. }
+            | Op::EnterContainer { .. }
+            | Op::Unshare { .. }
+            | Op::TimeOffsets { .. }
+            | Op::BecomeRoot
+            | Op::NotDumpable
+            | Op::JoinCgroups
+            | Op::NewSession
+            | Op::SessionKeyring { .. }
+            | Op::LoopbackUp
+            | Op::Hostname(_)
+            | Op::Domainname(_)
+            | Op::ResetAffinity { .. } => self.isolate(op)?,
+            Op::Propagation { .. }
+            | Op::PrivateParent { .. }
+            | Op::OpenRoot { .. }
+            | Op::Directory { .. }
+            | Op::Symlink { .. }
+            | Op::Device(_)
+            | Op::Mask { .. }
+            | Op::Readonly { .. }
+            | Op::ReadonlyRoot
+            | Op::PivotRoot
+            | Op::MoveRoot
+            | Op::Chroot { .. }
+            | Op::RootPropagation { .. } => root::step(op, made)?,
+            Op::Mount(m) => mounts::mount(m, self.slots, made)?,
+            Op::Remount { target, attr, recursive } => mounts::remount(target, attr, *recursive, made)?,
+            Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
+            Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,
+            Op::Sysctl { path, value } => self.write_proc(path, value)?,
+            Op::Hook(h) => hook::run(h)?,
+            Op::WaitForStart => made.started = Some(self.wait_for_start()?),
+            _ => self.become_program(index, op, made)?,
+        }
+        Ok(())
+    }
+
+    /// Operations that take the process out of the host.
+    fn isolate(&self, op: &Op) -> Done {
+        match op {
+            Op::EnterNamespace { slot, kind } => {
+                clone::setns(self.slots.namespaces[*slot].as_raw_fd(), *kind)?
+            }
+            Op::EnterContainer { kinds } => {
+                let pidfd = self.slots.container.as_ref().ok_or(Errno(libc::EBADF))?;
+                clone::setns(pidfd.as_raw_fd(), *kinds)?;
+            }
+            Op::Unshare { kinds } => clone::unshare(*kinds)?,
+            Op::TimeOffsets { text } => {
+                clone::unshare(libc::CLONE_NEWTIME)?;
+                self.write_proc(c"self/timens_offsets", text)?;
+                let ns = self.open_proc(c"self/ns/time_for_children", libc::O_RDONLY)?;
+                clone::setns(ns.as_raw_fd(), libc::CLONE_NEWTIME)?;
+            }
+            Op::BecomeRoot => {
+                sys::cred::setresgid(0)?;
+                sys::cred::setresuid(0)?;
+            }
+            Op::NotDumpable => prctl::set_dumpable(false)?,
+            Op::JoinCgroups => {
+                for procs in &self.slots.cgroup_procs {
+                    fd::write(procs.as_raw_fd(), b"0")?;
+                }
+            }
+            Op::NewSession => prctl::setsid()?,
+            Op::SessionKeyring { name, label } => self.join_keyring(name, label)?,
+            Op::LoopbackUp => sys::netif::loopback_up()?,
+            Op::Hostname(name) => prctl::sethostname(name)?,
+            Op::Domainname(name) => prctl::setdomainname(name)?,
+            // Not every CPU of the mask need be allowed; the kernel takes what is.
+            Op::ResetAffinity { mask } => drop(sched::sched_setaffinity(0, mask)),
+            _ => return Err(Errno(libc::ENOSYS).into()),
+        }
+        Ok(())
+    }
+
+    fn join_keyring(&self, name: &std::ffi::CStr, label: &[u8]) -> Done {
+        if !label.is_empty() {
+            self.write_proc(c"self/attr/keycreate", label)?;
+        }
+        match sys::cred::join_session_keyring(name) {
+            // A kernel without keyrings, or a sandbox around orun that forbids them.
+            Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(()),
+            Err(e) => Err(e.into()),
+            // The owner may search the keyring, so that the container's user can use what it holds.
+            Ok(serial) => match sys::cred::set_key_permissions(serial, KEYRING_PERMISSIONS) {
+                Ok(()) | Err(Errno(libc::ENOSYS | libc::EPERM | libc::EACCES)) => Ok(()),
+                Err(e) => Err(e.into()),
+            },
+        }
+    }
+
+    /// Opens a file of the host's procfs. Its symlinks (`self`) are the kernel's own; nothing of the container
+    /// can lie over it, because this descriptor was opened before there was a container.
+    fn open_proc(&self, path: &std::ffi::CStr, flags: i32) -> SysResult<OwnedFd> {
+        let proc = self.slots.proc.as_ref().ok_or(Errno(libc::EBADF))?;
+        // A namespace file is itself a magic link, which only O_PATH-free opening of `ns/` follows.
+        let resolve = if flags & libc::O_ACCMODE == libc::O_RDONLY { 0 } else { sys::path::BENEATH };
+        sys::path::openat2(proc.as_raw_fd(), path, flags, resolve)
+    }
+
+    fn write_proc(&self, path: &std::ffi::CStr, value: &[u8]) -> Done {
+        let f = self.open_proc(path, libc::O_WRONLY)?;
+        let n = fd::write(f.as_raw_fd(), value)?;
+        if n == value.len() { Ok(()) } else { Err(Errno(libc::EIO).into()) }
+    }
+
+    fn wait_for_start(&self) -> SysResult<OwnedFd> {
+        let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
+        let connection = socket::accept(listener.as_raw_fd())?;
+        // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.
+        Ok(connection)
+    }
+}
+
+/// possessor: all, user: all but setattr would be the kernel's default; `user: all` lets the container's user
+/// search the session keyring after a change of user id (keyrings(7)).
+const KEYRING_PERMISSIONS: u32 = 0x3f1b_0000;
+
+/// Borrows a descriptor that must be there by now.
+fn need(fd: Option<&OwnedFd>) -> SysResult<BorrowedFd<'_>> {
+    use std::os::fd::AsFd;
+    fd.map(AsFd::as_fd).ok_or(Errno(libc::EBADF))
+}

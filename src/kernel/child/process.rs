@@ -1,0 +1,295 @@
+//! The last steps: from a process of the runtime to the container's program.
+
+use super::{Child, Done, Failure, Made};
+use crate::error::Errno;
+use crate::kernel::protocol::{self, Tag};
+use crate::plan::op::Op;
+use crate::sys::cred::{self, CapSets};
+use crate::sys::{self, SysResult, exec, fd, file, path, prctl, sched};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsRawFd;
+
+impl Child<'_> {
+    pub(super) fn become_program(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
+        match op {
+            Op::Label { files, text } => self.write_label(files, text)?,
+            Op::NoNewPrivileges => prctl::set_no_new_privs()?,
+            Op::Scheduler(attr) => sched::sched_setattr(attr)?,
+            Op::IoPriority(value) => sched::ioprio_set(*value)?,
+            Op::MemoryPolicy { mode, nodes } => sched::set_mempolicy(*mode, nodes)?,
+            Op::Personality(domain) => prctl::personality(*domain)?,
+            Op::Seccomp { filter, flags, notify } => {
+                if *notify {
+                    self.announce_listener(index)?;
+                }
+                prctl::seccomp_load(filter, *flags)?;
+            }
+            Op::DropBounding { mask } => {
+                for cap in bits(*mask) {
+                    prctl::drop_bounding(cap)?;
+                }
+            }
+            Op::Ids { uid, gid, groups, keep_capabilities } => {
+                if *keep_capabilities {
+                    prctl::set_keepcaps(true)?;
+                }
+                if let Some(groups) = groups {
+                    cred::setgroups(groups)?;
+                }
+                cred::setresgid(*gid)?;
+                cred::setresuid(*uid)?;
+            }
+            Op::Capabilities { effective, permitted, inheritable, ambient } => {
+                let sets =
+                    CapSets { effective: *effective, permitted: *permitted, inheritable: *inheritable };
+                cred::capset(sets)?;
+                for cap in bits(*ambient) {
+                    prctl::raise_ambient(cap)?;
+                }
+            }
+            Op::Umask(mask) => drop(file::umask(*mask)),
+            Op::WorkingDirectory { path, last } => enter(path, *last, made)?,
+            Op::Home { uid } => self.set_home(*uid),
+            Op::FindProgram { candidates, searched } => made.program = find(candidates, *searched)?,
+            Op::CloseDescriptors { keep } => self.close_descriptors(*keep, made)?,
+            Op::Execute => {
+                let path = self.program(made)?;
+                exec::reset_signals()?;
+                return Err(exec::execve(path, self.argv, self.env).into());
+            }
+            _ => return Err(Errno(libc::ENOSYS).into()),
+        }
+        Ok(())
+    }
+
+    fn program(&self, made: &Made) -> SysResult<&CStr> {
+        self.ops
+            .iter()
+            .find_map(|op| match op {
+                Op::FindProgram { candidates, .. } => candidates.get(made.program).map(CString::as_c_str),
+                _ => None,
+            })
+            .ok_or(Errno(libc::ENOENT))
+    }
+
+    fn write_label(&self, files: &[CString], text: &[u8]) -> Done {
+        let mut last = Errno(libc::ENOENT);
+        for f in files {
+            match self.open_proc(f, libc::O_WRONLY) {
+                Ok(fd) => return fd::write_all(fd.as_raw_fd(), text).map_err(Failure::from),
+                Err(e) => last = e,
+            }
+        }
+        Err(last.into())
+    }
+
+    /// The kernel gives the listener the lowest free descriptor; this is which.
+    fn announce_listener(&self, index: usize) -> SysResult<()> {
+        let next = fd::dup_above(self.socket, 0)?;
+        let number = next.as_raw_fd();
+        drop(next);
+        protocol::send(self.socket, Tag::Listener, index as u16, number, 0, &[], None)
+    }
+
+    /// HOME from the container's /etc/passwd, `/` when the user is not there. A passwd that cannot be read is
+    /// no reason not to start.
+    fn set_home(&mut self, uid: u32) {
+        let mut home = [0u8; 4096];
+        let len = home_of(uid, &mut home).unwrap_or(0);
+        let extra = self.env.extra();
+        const NAME: &[u8] = b"HOME=";
+        extra[..NAME.len()].copy_from_slice(NAME);
+        let value: &[u8] = if len == 0 { b"/" } else { &home[..len.min(extra.len() - NAME.len() - 1)] };
+        extra[NAME.len()..NAME.len() + value.len()].copy_from_slice(value);
+        extra[NAME.len() + value.len()] = 0;
+        self.env.use_extra();
+    }
+
+    fn close_descriptors(&self, keep: u32, made: &Made) -> Done {
+        let first = 3 + keep;
+        // In ascending order, the descriptors that are still needed; all are close-on-exec.
+        let mut needed = [self.socket, -1, -1];
+        needed[1] = self.slots.start.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        needed[2] = made.started.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        needed.sort_unstable();
+        let mut from = first;
+        for fd in needed.into_iter().filter(|fd| *fd >= first as i32) {
+            if fd as u32 > from {
+                fd::close_range(from, fd as u32 - 1)?;
+            }
+            from = fd as u32 + 1;
+        }
+        fd::close_range(from, u32::MAX)?;
+        Ok(())
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(mask: u64) -> impl Iterator<Item = u8> {
+    (0..64u8).filter(move |n| mask >> n & 1 == 1)
+}
+
+/// Enters the working directory and makes sure that it lies inside the root: a descriptor of the host that
+/// leaked into the container would otherwise lead out of it (CVE-2024-21626).
+fn enter(path: &CStr, last: bool, made: &mut Made) -> Done {
+    if last && !made.cwd_pending {
+        return Ok(());
+    }
+    match file::chdir(path) {
+        // The directory may be open to the container's user only (a network file system with root squash).
+        Err(Errno(libc::EACCES | libc::EPERM)) if !last => {
+            made.cwd_pending = true;
+            return Ok(());
+        }
+        r => r?,
+    }
+    let mut buf = [0u8; 4096];
+    let n = match file::getcwd(&mut buf) {
+        // A filter that forbids getcwd is the container's own; the plan has it checked before that.
+        Err(Errno(libc::EPERM | libc::ENOSYS)) if last => return Ok(()),
+        r => r?,
+    };
+    if buf[..n].starts_with(b"/") { Ok(()) } else { Err(Failure::with(Errno(libc::ENOENT), 1, b"outside")) }
+}
+
+/// The first candidate that can be executed. `extra` of the failure is 1 when PATH was searched in vain.
+fn find(candidates: &[CString], searched: bool) -> Result<usize, Failure> {
+    let mut last = Errno(libc::ENOENT);
+    for (i, path) in candidates.iter().enumerate() {
+        match executable(path) {
+            Ok(()) => return Ok(i),
+            Err(e) => last = e,
+        }
+    }
+    Err(Failure::with(if searched { Errno(libc::ENOENT) } else { last }, i32::from(searched), &[]))
+}
+
+fn executable(path: &CStr) -> SysResult<()> {
+    let st = file::fstatat(sys::CWD, path, 0)?;
+    if st.is_dir() {
+        return Err(Errno(libc::EISDIR));
+    }
+    match file::access(sys::CWD, path, libc::X_OK) {
+        // A filter may know no faccessat; then execve(2) decides.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        r => r,
+    }
+}
+
+/// Reads the home directory of `uid` from /etc/passwd (passwd(5)) into `out`; its length.
+fn home_of(uid: u32, out: &mut [u8; 4096]) -> Option<usize> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let f = path::openat2(sys::CWD, c"/etc/passwd", flags, path::NO_MAGICLINKS).ok()?;
+    if file::fstat(f.as_raw_fd()).ok()?.kind() != libc::S_IFREG {
+        return None;
+    }
+    let mut scan = Passwd::new(uid);
+    let mut buf = [0u8; 4096];
+    // Nothing sane is larger, and the file is the container's to choose.
+    for _ in 0..1024 {
+        let n = fd::read(f.as_raw_fd(), &mut buf).ok()?;
+        for byte in if n == 0 { &b"\n"[..] } else { &buf[..n] } {
+            if scan.feed(*byte, out) {
+                return Some(scan.len);
+            }
+        }
+        if n == 0 {
+            break;
+        }
+    }
+    None
+}
+
+/// Finds the home directory of a user id in passwd(5) text that comes byte by byte.
+struct Passwd {
+    uid: u32,
+    field: usize,
+    number: Option<u64>,
+    len: usize,
+}
+
+impl Passwd {
+    fn new(uid: u32) -> Passwd {
+        Passwd { uid, field: 0, number: None, len: 0 }
+    }
+
+    /// Takes one byte; true when the line that just ended was the user's, and `out[..len]` is the home.
+    fn feed(&mut self, byte: u8, out: &mut [u8; 4096]) -> bool {
+        match byte {
+            b'\n' => {
+                let hit = self.field >= 5 && self.number == Some(self.uid.into());
+                if !hit {
+                    *self = Passwd::new(self.uid);
+                }
+                return hit;
+            }
+            b':' => self.field += 1,
+            b if self.field == 2 => {
+                // Anything but digits spoils the number for good.
+                let n = self.number.unwrap_or(0);
+                self.number = Some(if b.is_ascii_digit() {
+                    (n * 10 + u64::from(b - b'0')).min(1 << 40)
+                } else {
+                    1 << 40
+                });
+            }
+            b if self.field == 5 && self.len < out.len() => {
+                out[self.len] = b;
+                self.len += 1;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// Writes `n` in decimal; the number of digits.
+pub(super) fn decimal(n: u32, buf: &mut [u8]) -> usize {
+    let mut digits = [0u8; 10];
+    let mut rest = n;
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let len = digits.len() - at;
+    buf[..len].copy_from_slice(&digits[at..]);
+    len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(text: &str, uid: u32) -> Option<String> {
+        let mut out = [0; 4096];
+        let mut scan = Passwd::new(uid);
+        let mut text = text.as_bytes().to_vec();
+        text.push(b'\n');
+        let hit = text.iter().any(|b| scan.feed(*b, &mut out));
+        hit.then(|| String::from_utf8(out[..scan.len].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn home_is_found_by_number_only() {
+        let text = "root:x:0:0:root:/root:/bin/sh\n1000:x:1001:1000:a:/wrong:/bin/sh\napp:x:1000:1000:b:/home/app:/bin/sh";
+        assert_eq!(home(text, 1000).as_deref(), Some("/home/app"));
+        assert_eq!(home(text, 0).as_deref(), Some("/root"));
+        assert_eq!(home(text, 7), None);
+        assert_eq!(home("x:x::0:e:/e:/s\ny:x:0x0:0:e:/h:/s\nshort:x:0", 0), None, "no number is not 0");
+        assert_eq!(home("a:x:99999999999999999999:0:e:/e:/s", 0), None);
+    }
+
+    #[test]
+    fn numbers_in_decimal() {
+        let mut buf = [0u8; 16];
+        for n in [0, 7, 10, 4_294_967_295] {
+            let len = decimal(n, &mut buf);
+            assert_eq!(std::str::from_utf8(&buf[..len]).unwrap(), n.to_string());
+        }
+    }
+}

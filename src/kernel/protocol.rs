@@ -1,0 +1,109 @@
+//! What the child and its parent tell each other: one message a packet, fixed in form, built without allocation.
+
+use crate::error::Errno;
+use crate::plan::op::Point;
+use crate::sys::{SysResult, socket};
+use std::os::fd::{OwnedFd, RawFd};
+
+/// Bytes of free text that a message carries at most.
+pub const DETAIL: usize = 2048;
+const HEADER: usize = 12;
+
+/// What a message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tag {
+    /// The child waits at a point.
+    Sync = 1,
+    /// Operation `op` failed with `number` (an errno); the text says more.
+    Failed = 2,
+    /// The master of the container's terminal comes with this message; the text is its name.
+    Terminal = 3,
+    /// The child's next free descriptor `number` is about to become a seccomp listener.
+    Listener = 4,
+    /// The process `number` was made in the child's stead.
+    Process = 5,
+    /// Operation `op` could not do all: the text says what.
+    Warning = 6,
+    /// The parent's answer.
+    Go = 7,
+}
+
+/// A message.
+#[derive(Debug)]
+pub struct Message {
+    pub tag: Tag,
+    /// Index of the operation in the plan.
+    pub op: u16,
+    pub number: i32,
+    /// A second number: a hook's exit status, the index of a candidate.
+    pub extra: i32,
+    pub text: Vec<u8>,
+    pub fd: Option<OwnedFd>,
+}
+
+/// Sends a message; `text` is cut to [`DETAIL`] bytes.
+pub fn send(
+    socket: RawFd,
+    tag: Tag,
+    op: u16,
+    number: i32,
+    extra: i32,
+    text: &[u8],
+    fd: Option<RawFd>,
+) -> SysResult<()> {
+    let mut buf = [0u8; HEADER + DETAIL];
+    let text = &text[..text.len().min(DETAIL)];
+    buf[0] = tag as u8;
+    buf[2..4].copy_from_slice(&op.to_ne_bytes());
+    buf[4..8].copy_from_slice(&number.to_ne_bytes());
+    buf[8..12].copy_from_slice(&extra.to_ne_bytes());
+    buf[HEADER..HEADER + text.len()].copy_from_slice(text);
+    socket::send(socket, &buf[..HEADER + text.len()], fd)
+}
+
+/// Receives a message; `None` when the peer has closed. For the parent: it allocates.
+pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
+    let mut buf = [0u8; HEADER + DETAIL];
+    let (n, fd) = socket::receive(socket, &mut buf)?;
+    if n == 0 {
+        return Ok(None);
+    }
+    let tag = match buf[0] {
+        1 => Tag::Sync,
+        2 => Tag::Failed,
+        3 => Tag::Terminal,
+        4 => Tag::Listener,
+        5 => Tag::Process,
+        6 => Tag::Warning,
+        7 => Tag::Go,
+        _ => return Err(Errno(libc::EPROTO)),
+    };
+    if n < HEADER {
+        return Err(Errno(libc::EPROTO));
+    }
+    let word = |at: usize| i32::from_ne_bytes([buf[at], buf[at + 1], buf[at + 2], buf[at + 3]]);
+    Ok(Some(Message {
+        tag,
+        op: u16::from_ne_bytes([buf[2], buf[3]]),
+        number: word(4),
+        extra: word(8),
+        text: buf[HEADER..n].to_vec(),
+        fd,
+    }))
+}
+
+/// Waits for the parent's answer. For the child: it does not allocate.
+///
+/// # Errors
+/// EPIPE when the parent is gone: the child must not go on alone.
+pub fn wait_go(socket: RawFd) -> SysResult<()> {
+    let mut buf = [0u8; HEADER];
+    let (n, _) = socket::receive(socket, &mut buf)?;
+    if n == HEADER && buf[0] == Tag::Go as u8 { Ok(()) } else { Err(Errno(libc::EPIPE)) }
+}
+
+/// The point that a `Sync` message names.
+pub fn point(number: i32) -> Option<Point> {
+    [Point::Namespaces, Point::RuntimeHooks, Point::Ready].into_iter().find(|p| *p as i32 == number)
+}

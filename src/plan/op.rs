@@ -1,0 +1,259 @@
+//! The operations that a plan is made of, each with its inputs already in the form the kernel takes.
+
+use crate::sys::exec::StringArray;
+use crate::sys::mount::MountAttr;
+use crate::sys::prctl::SockFilter;
+use crate::sys::sched::SchedAttr;
+use std::ffi::CString;
+
+/// A point where the child waits until the parent has done its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Point {
+    /// The namespaces exist: the parent writes the id mappings and moves network devices.
+    Namespaces = 1,
+    /// The root is set up and not entered: the parent runs the prestart and createRuntime hooks.
+    RuntimeHooks = 2,
+    /// Everything is done except to run the program: the parent sets limits and records the state.
+    Ready = 3,
+}
+
+/// What the child does between `clone3` and `execve`, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Tell the parent and wait for its answer.
+    Sync(Point),
+    /// Enter the namespaces that the configuration names by path, in this order; `kind` is a `CLONE_NEW*`.
+    EnterNamespace {
+        slot: usize,
+        kind: i32,
+    },
+    /// Enter all these namespaces (`CLONE_NEW*`) of the container's first process.
+    EnterContainer {
+        kinds: i32,
+    },
+    /// Move into new namespaces.
+    Unshare {
+        kinds: i32,
+    },
+    /// Write the offsets of the time namespace and move into it.
+    TimeOffsets {
+        text: Vec<u8>,
+    },
+    /// Become user and group 0 of the user namespace.
+    BecomeRoot,
+    /// Forbid tracing until the program runs.
+    NotDumpable,
+    /// Write itself into the container's cgroups.
+    JoinCgroups,
+    /// Become leader of a new session.
+    NewSession,
+    /// Join a new session keyring.
+    SessionKeyring {
+        name: CString,
+        label: Vec<u8>,
+    },
+    /// Bring the loopback interface up.
+    LoopbackUp,
+    Hostname(Vec<u8>),
+    Domainname(Vec<u8>),
+    /// Allow every CPU again, whatever the caller of orun was bound to.
+    ResetAffinity {
+        mask: Vec<u64>,
+    },
+    /// Propagation (`MS_*`) of every mount of the new mount namespace.
+    Propagation {
+        flags: u64,
+    },
+    /// Make the mount that the root lies on private, so that nothing done below reaches the host.
+    PrivateParent {
+        mountpoint: CString,
+    },
+    /// Make the root file system a mount of its own and open it.
+    OpenRoot {
+        path: CString,
+    },
+    Mount(Box<MountOp>),
+    /// Change the attributes of the mount at `target`.
+    Remount {
+        target: CString,
+        attr: MountAttr,
+        recursive: bool,
+    },
+    /// Make a directory, with those above it, when it is missing.
+    Directory {
+        path: CString,
+    },
+    /// Make a symlink where nothing is.
+    Symlink {
+        target: CString,
+        path: CString,
+        replace: bool,
+    },
+    /// Make a device node.
+    Device(Box<DeviceOp>),
+    /// Make a pseudo-terminal in the container, send its master away, and put it on 0, 1, 2 and /dev/console.
+    Console {
+        uid: u32,
+        size: Option<(u16, u16)>,
+    },
+    /// Take the terminal that exec made.
+    Terminal {
+        uid: u32,
+        size: Option<(u16, u16)>,
+    },
+    Sysctl {
+        path: CString,
+        value: Vec<u8>,
+    },
+    /// Run a hook in the container.
+    Hook(Box<HookOp>),
+    /// Make a path unreadable.
+    Mask {
+        path: CString,
+    },
+    /// Make a path, with the mounts below it, read-only.
+    Readonly {
+        path: CString,
+    },
+    /// Make the root mount read-only.
+    ReadonlyRoot,
+    /// Make the opened root the root of the mount namespace and let the old one go.
+    PivotRoot,
+    /// The same without pivot_root(2), which an initramfs refuses.
+    MoveRoot,
+    /// Only change the root directory.
+    Chroot {
+        path: CString,
+    },
+    /// Propagation (`MS_*`) of the new root.
+    RootPropagation {
+        flags: u64,
+    },
+    /// Write an LSM label to the first of `files` (below /proc) that there is.
+    Label {
+        files: Vec<CString>,
+        text: Vec<u8>,
+    },
+    NoNewPrivileges,
+    Scheduler(SchedAttr),
+    /// ioprio_set(2)'s value.
+    IoPriority(i32),
+    MemoryPolicy {
+        mode: i32,
+        nodes: Vec<u64>,
+    },
+    Personality(u32),
+    /// Load the system call filter.
+    Seccomp {
+        filter: Vec<SockFilter>,
+        flags: u32,
+        notify: bool,
+    },
+    /// Take these capabilities (bits) out of the bounding set.
+    DropBounding {
+        mask: u64,
+    },
+    /// Set groups (unless absent), group id and user id.
+    Ids {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+        keep_capabilities: bool,
+    },
+    /// Set the thread's capability sets (bits).
+    Capabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+        ambient: u64,
+    },
+    Umask(u32),
+    /// Change to the working directory; `last` means that a refusal is final.
+    WorkingDirectory {
+        path: CString,
+        last: bool,
+    },
+    /// Set HOME from the container's /etc/passwd.
+    Home {
+        uid: u32,
+    },
+    /// Find the program among these paths; `searched` says that they come from PATH.
+    FindProgram {
+        candidates: Vec<CString>,
+        searched: bool,
+    },
+    /// Close every descriptor but 0 to 2 and those that were asked for.
+    CloseDescriptors {
+        keep: u32,
+    },
+    /// Wait until `orun start` connects.
+    WaitForStart,
+    /// Run the program.
+    Execute,
+}
+
+/// Where a mount comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MountSource {
+    /// A copy of a mount: bind, with those below it when `recursive`.
+    Bind { path: CString, recursive: bool, nofollow: bool },
+    /// A mount that the parent has opened and prepared.
+    Prepared { slot: usize },
+    /// A new file system.
+    Filesystem(Filesystem),
+}
+
+/// A file system to configure with fsconfig(2).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filesystem {
+    pub kind: CString,
+    pub parameters: Vec<(CString, Option<CString>)>,
+    /// `MOUNT_ATTR_*` for fsmount(2).
+    pub attributes: u32,
+    /// Give its root the mode of the directory it covers.
+    pub inherit_mode: bool,
+    /// Copy what the directory holds into it first.
+    pub copy_up: bool,
+    /// The destination must be a directory that no symlink leads to.
+    pub plain_destination: bool,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountOp {
+    pub source: MountSource,
+    /// Below the root, without a leading slash.
+    pub target: CString,
+    /// Changes of the detached mount before it is attached; the flag says whether those below it change too.
+    pub changes: Vec<(MountAttr, bool)>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceOp {
+    /// Below the root, without a leading slash.
+    pub path: CString,
+    /// Type and permissions (inode(7)).
+    pub mode: u32,
+    pub rdev: u64,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bind this node of the host instead: a user namespace may not make device nodes.
+    pub bind: Option<CString>,
+}
+
+/// A hook that runs in the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HookOp {
+    /// `createContainer` or `startContainer`.
+    pub kind: &'static str,
+    pub index: usize,
+    pub path: CString,
+    pub args: StringArray,
+    pub env: StringArray,
+    /// Milliseconds.
+    pub timeout: u32,
+    /// The state document for its standard input, before and behind the pid.
+    pub state: (Vec<u8>, Vec<u8>),
+}

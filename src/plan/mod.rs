@@ -2,6 +2,7 @@
 //! is pure: no I/O, no clock, no randomness.
 
 pub mod facts;
+pub mod tables;
 
 use std::fmt;
 

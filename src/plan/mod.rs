@@ -3,6 +3,7 @@
 
 pub mod facts;
 pub mod op;
+pub mod tables;
 
 use std::fmt;
 

@@ -3,6 +3,9 @@
 //! It allocates nothing, takes no lock, writes no log and never unwinds: every input was made ready before the
 //! clone. A failed operation is reported as its index and errno; the parent puts it into words.
 
+// A failure carries its text by value, because a boxed one would allocate.
+#![allow(clippy::result_large_err)]
+
 mod console;
 mod copy_up;
 mod hook;

@@ -1,0 +1,98 @@
+//! Kernel parameters (sysctl(8)): the one way from a key to a file, and the namespace that owns it.
+
+use super::namespaces::Kind;
+
+/// The parts of a key, outermost first: `net.ipv4.conf.eno2/100.rp_filter` is
+/// `["net", "ipv4", "conf", "eno2.100", "rp_filter"]`.
+///
+/// As in sysctl.d(5), the first separator of a key decides: after a `.`, a `/` stands for a dot inside of a part;
+/// after a `/`, parts are separated by `/` and dots are literal.
+///
+/// `None` for a key that is no relative path of plain names: an empty part, `.`, `..`, a control character.
+pub fn parts(key: &str) -> Option<Vec<String>> {
+    if key.chars().any(char::is_control) {
+        return None;
+    }
+    let separator = key.find(['.', '/']).map_or('.', |i| if key.as_bytes()[i] == b'/' { '/' } else { '.' });
+    let parts: Vec<String> = key
+        .split(separator)
+        .map(|p| if separator == '.' { p.replace('/', ".") } else { p.to_owned() })
+        .collect();
+    let plain = parts.iter().all(|p| !p.is_empty() && p != "." && p != "..");
+    plain.then_some(parts)
+}
+
+/// The file of a key, relative to /proc/sys, or `None` where [`parts`] has none.
+pub fn path(key: &str) -> Option<String> {
+    parts(key).map(|p| p.join("/"))
+}
+
+/// `kernel.*` parameters that each IPC namespace has for itself (ipc_namespaces(7)).
+const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shm_rmid_forced", "shmall", "shmmax", "shmmni"];
+
+/// The namespace whose own value the parameter `parts` is; `None` for a parameter of the whole host.
+pub fn namespace(parts: &[String]) -> Option<Kind> {
+    let p: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match p.as_slice() {
+        ["kernel", name] if IPC.binary_search(name).is_ok() => Some(Kind::Ipc),
+        ["kernel", "hostname" | "domainname"] => Some(Kind::Uts),
+        ["fs", "mqueue", _, ..] => Some(Kind::Ipc),
+        ["net", _, ..] => Some(Kind::Network),
+        ["user", _, ..] => Some(Kind::User),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(key: &str) -> Option<Kind> {
+        namespace(&parts(key)?)
+    }
+
+    #[test]
+    fn the_first_separator_decides() {
+        assert_eq!(path("net.ipv4.ip_forward").unwrap(), "net/ipv4/ip_forward");
+        assert_eq!(path("net/ipv4/ip_forward").unwrap(), "net/ipv4/ip_forward");
+        assert_eq!(path("net/ipv4/conf/eno2.100/rp_filter").unwrap(), "net/ipv4/conf/eno2.100/rp_filter");
+        assert_eq!(path("net.ipv4.conf.eno2/100.rp_filter").unwrap(), "net/ipv4/conf/eno2.100/rp_filter");
+    }
+
+    #[test]
+    fn a_key_never_leaves_proc_sys() {
+        for bad in [
+            "",
+            ".",
+            "/",
+            "..",
+            "/etc/passwd",
+            "net..ipv4",
+            "net/../kernel/x",
+            "net.//.x",
+            "net././.x",
+            "net.",
+            "net/",
+            "net/./x",
+            "net.ipv4\n",
+            "net.\0",
+        ] {
+            assert_eq!(path(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn each_parameter_has_its_namespace() {
+        assert!(IPC.is_sorted());
+        assert_eq!(of("kernel.shm_rmid_forced"), Some(Kind::Ipc));
+        assert_eq!(of("kernel/msgmax"), Some(Kind::Ipc));
+        assert_eq!(of("fs.mqueue.msg_max"), Some(Kind::Ipc));
+        assert_eq!(of("kernel.domainname"), Some(Kind::Uts));
+        assert_eq!(of("net.core.somaxconn"), Some(Kind::Network));
+        assert_eq!(of("user.max_user_namespaces"), Some(Kind::User));
+        for host in ["kernel.core_pattern", "kernel.sem.x", "vm.swappiness", "net", "fs.mqueue", "kernelXsem"]
+        {
+            assert_eq!(of(host), None, "{host}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use crate::config::{parse, spec::Spec};
 use crate::error::{Error, Kind, Result};
 use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// config.json may be this large; the largest seen in the field is some hundred kilobytes.
@@ -32,25 +33,56 @@ impl Bundle {
     }
 }
 
-/// Reads a configuration document of at most 32 MiB.
+/// Reads a configuration document: a regular file of at most 32 MiB.
 ///
 /// # Errors
 /// [`Kind::Config`], naming `what` and the path.
 pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| {
+    let fail = |doing: &str, e: std::io::Error| {
         let missing = e.kind() == std::io::ErrorKind::NotFound;
-        let e = Error::sys(format!("opening {what} at {file:?}"), e).kind_is(Kind::Config);
+        let e = Error::sys(format!("{doing} {what} at {file:?}"), e).kind_is(Kind::Config);
         if missing && what == "config.json" {
             e.hint("a bundle is a directory with a config.json; \"orun spec\" writes one")
         } else {
             e
         }
     };
-    let f = std::fs::File::open(file).map_err(fail)?;
-    let mut raw = Vec::with_capacity(16 << 10);
-    (&f).take(MAX_CONFIG + 1).read_to_end(&mut raw).map_err(fail)?;
+    // Without O_NONBLOCK the open of a FIFO would wait for a writer for ever.
+    let f = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(file)
+        .map_err(|e| fail("opening", e))?;
+    let meta = f.metadata().map_err(|e| fail("looking at", e))?;
+    if !meta.is_file() {
+        let kind = file_kind(meta.file_type());
+        return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
+    }
+    let too_large =
+        || Error::new(Kind::Config, format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20));
+    if meta.len() > MAX_CONFIG {
+        return Err(too_large());
+    }
+    let mut raw = Vec::with_capacity(meta.len() as usize + 1);
+    (&f).take(MAX_CONFIG + 1).read_to_end(&mut raw).map_err(|e| fail("reading", e))?;
+    // The file may have grown since, and files of procfs have no length.
     if raw.len() as u64 > MAX_CONFIG {
-        return Err(Error::new(Kind::Config, format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20)));
+        return Err(too_large());
     }
     Ok(raw)
 }
+
+fn file_kind(t: std::fs::FileType) -> &'static str {
+    if t.is_dir() {
+        "a directory"
+    } else if t.is_fifo() {
+        "a FIFO"
+    } else if t.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Bytes to types: config.json, process.json and the resources document. No look-ups on the host.
 
 pub mod bundle;
+pub mod defaults;
 pub mod linux;
 pub mod parse;
 pub mod resources;

@@ -1,9 +1,11 @@
 //! The compile step: a configuration and facts about the host become a flat list of operations. Everything here
 //! is pure: no I/O, no clock, no randomness.
 
+pub mod cpu_list;
 pub mod facts;
 pub mod op;
 pub mod tables;
+pub mod user;
 
 use std::fmt;
 

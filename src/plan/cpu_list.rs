@@ -1,0 +1,146 @@
+//! Lists of CPUs and memory nodes as cpuset(7) writes them (`0-3,7`), for `process.execCPUAffinity` and
+//! `linux.memoryPolicy.nodes`.
+
+/// The highest number that a list may hold: no kernel knows as many, and the mask stays at 8 KiB.
+pub const MAX: u32 = 65535;
+
+/// A set of CPUs or memory nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mask {
+    /// Bit N of the whole is number N; no trailing zero words.
+    words: Vec<u64>,
+}
+
+impl Mask {
+    /// No number is in it.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many numbers are in it.
+    pub fn count(&self) -> u32 {
+        self.words.iter().map(|w| w.count_ones()).sum()
+    }
+
+    /// Number `n` is in it.
+    pub fn contains(&self, n: u32) -> bool {
+        self.words.get(n as usize / 64).is_some_and(|w| w >> (n % 64) & 1 == 1)
+    }
+
+    /// How many bits [`Mask::bytes`] holds, a multiple of 64.
+    pub fn bits(&self) -> usize {
+        self.words.len() * 64
+    }
+
+    /// The mask as sched_setaffinity(2) and set_mempolicy(2) take it: an array of `unsigned long` in the machine's
+    /// byte order.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.words.iter().flat_map(|w| w.to_ne_bytes()).collect()
+    }
+
+    fn add(&mut self, first: u32, last: u32) {
+        let len = last as usize / 64 + 1;
+        if self.words.len() < len {
+            self.words.resize(len, 0);
+        }
+        for n in first..=last {
+            self.words[n as usize / 64] |= 1 << (n % 64);
+        }
+    }
+}
+
+/// Reads a list. Blanks around a range and empty ranges are skipped; an empty text is the empty set.
+///
+/// # Errors
+/// What is wrong: no number, a range that runs backwards, a number over [`MAX`], separators without any number.
+pub fn parse(list: &str) -> Result<Mask, String> {
+    let mut mask = Mask::default();
+    for range in list.split(',').map(str::trim).filter(|r| !r.is_empty()) {
+        let (first, last) = match range.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(range)?, number(range)?),
+        };
+        if first > last {
+            return Err(format!("invalid range: {range}"));
+        }
+        mask.add(first, last);
+    }
+    if mask.is_empty() && !list.is_empty() {
+        return Err(format!("no members found in set {list:?}"));
+    }
+    Ok(mask)
+}
+
+fn number(text: &str) -> Result<u32, String> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("{text:?} is not a number"));
+    }
+    match text.parse() {
+        Ok(n) if n <= MAX => Ok(n),
+        _ => Err(format!("values larger than {MAX} are not supported, got {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(list: &str) -> Vec<u32> {
+        let m = parse(list).unwrap();
+        (0..=MAX).filter(|n| m.contains(*n)).collect()
+    }
+
+    #[test]
+    fn lists_and_ranges() {
+        assert_eq!(numbers("0-3,7"), [0, 1, 2, 3, 7]);
+        assert_eq!(numbers(" 1 ,, 3-3 ,1"), [1, 3]);
+        assert_eq!(numbers("63,64"), [63, 64]);
+        assert!(numbers("").is_empty());
+        assert_eq!(numbers("65535"), [65535]);
+    }
+
+    #[test]
+    fn the_mask_has_the_kernels_form() {
+        let m = parse("0-3,7,64").unwrap();
+        assert_eq!(m.bits(), 128);
+        assert_eq!(m.count(), 6);
+        assert_eq!(m.bytes(), [0x8f_u64.to_ne_bytes(), 1_u64.to_ne_bytes()].concat());
+        assert!(parse("").unwrap().bytes().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_list() {
+        for (bad, why) in [
+            ("a", "is not a number"),
+            ("0-", "is not a number"),
+            ("-1", "is not a number"),
+            ("+1", "is not a number"),
+            ("0x1", "is not a number"),
+            ("1-2-3", "is not a number"),
+            ("1 - 2", "is not a number"),
+            ("3-1", "invalid range: 3-1"),
+            ("65536", "values larger than 65535"),
+            ("0-99999999999999999999", "values larger than 65535"),
+            (",", "no members found"),
+            (" ", "no members found"),
+        ] {
+            let e = parse(bad).unwrap_err();
+            assert!(e.contains(why), "{bad:?}: {e}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_mask_holds_what_was_listed(set in proptest::collection::btree_set(0..=MAX, 1..20)) {
+            let list = set.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            let m = parse(&list).unwrap();
+            proptest::prop_assert_eq!(m.count() as usize, set.len());
+            proptest::prop_assert!(set.iter().all(|n| m.contains(*n)));
+        }
+
+        #[test]
+        fn any_text_is_answered(text in "[0-9, -]{0,12}|.*") {
+            let _ = parse(&text);
+        }
+    }
+}

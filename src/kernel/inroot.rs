@@ -36,7 +36,7 @@ pub fn open_or_make(root: RawFd, path: &CStr, make: Make) -> SysResult<OwnedFd> 
 }
 
 /// The directory that `path` lies in (made when missing), and the last component.
-pub fn open_parent<'a>(root: RawFd, path: &'a CStr) -> SysResult<(OwnedFd, &'a CStr)> {
+pub fn open_parent(root: RawFd, path: &CStr) -> SysResult<(OwnedFd, &CStr)> {
     let bytes = path.to_bytes_with_nul();
     let at = path.to_bytes().iter().rposition(|b| *b == b'/');
     let (dir, name) = match at {
@@ -135,6 +135,8 @@ fn make_path(root: RawFd, path: &[u8], make: Make) -> SysResult<OwnedFd> {
     Err(Errno(libc::ELOOP))
 }
 
+// Both variants live on the stack for a moment; boxing would allocate.
+#[allow(clippy::large_enum_variant)]
 enum Walk {
     Done(OwnedFd),
     /// The component from `start` to `end` is a symlink to `target`.

@@ -1,5 +1,11 @@
 //! Does what a plan says and owns no policy.
 
 pub mod child;
+pub mod console;
+pub mod hooks;
+pub mod idmap;
 pub mod inroot;
+pub mod launch;
+pub mod notify;
+pub mod prepare;
 pub mod protocol;

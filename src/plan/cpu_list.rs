@@ -32,6 +32,11 @@ impl Mask {
         self.words.len() * 64
     }
 
+    /// The mask as machine words.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The mask as sched_setaffinity(2) and set_mempolicy(2) take it: an array of `unsigned long` in the machine's
     /// byte order.
     pub fn bytes(&self) -> Vec<u8> {

@@ -8,8 +8,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// A connected pair of close-on-exec sockets that keep message boundaries: socketpair(2), SOCK_SEQPACKET.
 pub fn seqpacket_pair() -> SysResult<(OwnedFd, OwnedFd)> {
     let mut fds = [0i32; 2];
-    // SAFETY: fds has room for two descriptors.
     unit(
+        // SAFETY: fds has room for two descriptors.
         unsafe {
             libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
         }

@@ -104,7 +104,7 @@ fn device(root: RawFd, d: &DeviceOp) -> SysResult<()> {
         }
         Err(Errno(libc::EPERM)) if d.mode & libc::S_IFMT != libc::S_IFIFO => {
             // A sandbox around orun may forbid device nodes though it allows mounts.
-            return bind_device(root, d, &d.host_path()?.as_c()?);
+            return bind_device(root, d, d.host_path()?.as_c()?);
         }
         r => r?,
     }

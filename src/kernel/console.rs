@@ -1,0 +1,57 @@
+//! The caller's end of a container's terminal: `--console-socket`.
+
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::prepare::cpath;
+use crate::sys::{self, path, socket, time};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// How long a full backlog is waited for, in milliseconds.
+const CONNECT_TIMEOUT: u64 = 10_000;
+
+/// Connects to the stream socket at `path`, whose owner is called `peer` in errors.
+///
+/// # Errors
+/// Nobody listens there, or nobody accepts within 10 s.
+pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
+    let fail = |e: Errno| {
+        let error = Error::sys(format!("connecting to {peer} at {path:?}"), e);
+        match e.0 {
+            libc::EAGAIN => error.kind_is(Kind::Timeout).hint("its backlog is full: it does not accept connections"),
+            libc::ECONNREFUSED | libc::ENOENT => error.hint("nobody listens there"),
+            _ => error,
+        }
+    };
+    let s = socket::unix_socket(socket::Kind::Stream, true).map_err(fail)?;
+    let mut address = cpath(path)?;
+    // A path may be longer than an address: then by the directory's descriptor.
+    let mut dir = None;
+    if address.count_bytes() > 107
+        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+    {
+        let fd = path::openat(sys::CWD, &cpath(parent)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
+        address = cpath(&Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())).join(name))?;
+        dir = Some(fd);
+    }
+    let end = time::monotonic_ms() + CONNECT_TIMEOUT;
+    loop {
+        match socket::connect(s.as_raw_fd(), &address) {
+            Err(Errno(libc::EAGAIN)) if time::monotonic_ms() < end => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            r => {
+                drop(dir);
+                return r.map_err(fail).map(|()| s);
+            }
+        }
+    }
+}
+
+/// Sends a terminal's master, with its name, as every runtime does (one message).
+///
+/// # Errors
+/// The peer has closed the connection.
+pub fn send(to: RawFd, master: RawFd) -> Result<()> {
+    // The name is for people; callers read it and drop it.
+    socket::send(to, b"/dev/ptmx", Some(master)).map_err(|e| Error::sys("sending the terminal to the console socket", e))
+}

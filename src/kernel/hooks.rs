@@ -1,0 +1,122 @@
+//! Hooks that run on the host.
+
+use crate::config::spec::Hook;
+use crate::error::{Errno, Error, Result};
+use crate::plan::{explain, hooks};
+use crate::sys::fd::{self, PollFd};
+use crate::sys::time;
+use crate::sys::wait::{self, Exit};
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+/// Bytes of a hook's output that are kept for its error; the rest is read and dropped, so that it never blocks.
+const KEEP: usize = 4096;
+
+/// Runs hooks in order with the state document on their standard input.
+///
+/// # Errors
+/// The first that fails; the following ones do not run.
+pub fn run_all(list: &[(&'static str, usize, Hook)], state: &(Vec<u8>, Vec<u8>), pid: i32) -> Result<()> {
+    let document = document(state, pid);
+    list.iter().try_for_each(|(kind, index, hook)| run(kind, *index, hook, &document))
+}
+
+/// The state document with the pid put in.
+pub fn document(state: &(Vec<u8>, Vec<u8>), pid: i32) -> Vec<u8> {
+    [&state.0[..], pid.to_string().as_bytes(), &state.1[..]].concat()
+}
+
+/// Runs one hook.
+///
+/// # Errors
+/// It cannot be run, ends with another status than 0, or takes too long (it is then killed).
+pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()> {
+    let fail = |e: Errno| explain::hook(kind, index, e, 0, &format!("running {:?}", hook.path));
+    let mut command = Command::new(&hook.path);
+    if let Some((arg0, rest)) = hook.args.split_first() {
+        command.arg0(arg0).args(rest);
+    }
+    command.env_clear();
+    for var in hook.env.iter().flatten() {
+        let (name, value) = var.split_once('=').unwrap_or((var, ""));
+        command.env(name, value);
+    }
+    let (out, out_end) = fd::pipe().map_err(fail)?;
+    let err_end = out_end.try_clone().map_err(|e| fail(e.into()))?;
+    command.stdin(Stdio::piped()).stdout(out_end).stderr(err_end);
+    let mut child = command.spawn().map_err(|e| fail(e.into()))?;
+    // The command holds the writing ends of the pipe.
+    drop(command);
+    let (exit, output) = follow(&mut child, &out, document, hooks::timeout_ms(hook)).map_err(fail)?;
+    let output = String::from_utf8_lossy(&output);
+    match exit {
+        Some(Exit::Code(0)) => Ok(()),
+        Some(e) => Err(explain::hook(kind, index, Errno(0), e.code(), output.trim_end())),
+        None => {
+            let e: Error = explain::hook(kind, index, Errno(libc::ETIME), 0, output.trim_end());
+            Err(e.hint(format!("it was given {} s (hooks.{kind}[{index}].timeout)", hooks::timeout_ms(hook) / 1000)))
+        }
+    }
+}
+
+/// Feeds and reads the hook until it ends; no exit when its time was up.
+fn follow(
+    child: &mut Child,
+    out: &OwnedFd,
+    document: &[u8],
+    timeout: u32,
+) -> Result<(Option<Exit>, Vec<u8>), Errno> {
+    let pidfd = wait::pidfd_open(child.id() as i32)?;
+    let mut input = child.stdin.take();
+    if let Some(i) = &input {
+        fd::set_nonblocking(i.as_raw_fd())?;
+    }
+    let mut rest = document;
+    let mut kept = Vec::new();
+    let mut open = true;
+    let end = time::monotonic_ms() + u64::from(timeout);
+    loop {
+        let left = end.saturating_sub(time::monotonic_ms());
+        if left == 0 {
+            wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL)?;
+            wait::wait_pidfd(pidfd.as_raw_fd(), true)?;
+            return Ok((None, kept));
+        }
+        let mut fds = [
+            PollFd::new(if open { out.as_raw_fd() } else { -1 }, libc::POLLIN),
+            PollFd::new(pidfd.as_raw_fd(), libc::POLLIN),
+            PollFd::new(input.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLOUT),
+        ];
+        fd::poll(&mut fds, left.min(i32::MAX as u64) as i32)?;
+        if fds[2].revents() != 0 {
+            feed(&mut input, &mut rest);
+        }
+        if fds[0].revents() != 0 {
+            let mut buf = [0u8; 4096];
+            let n = fd::read(out.as_raw_fd(), &mut buf)?;
+            open = n > 0;
+            kept.extend_from_slice(&buf[..n.min(KEEP - kept.len())]);
+        } else if fds[1].revents() != 0 {
+            return Ok((wait::wait_pidfd(pidfd.as_raw_fd(), true)?, kept));
+        }
+    }
+}
+
+/// Writes what fits. A hook need not read its input.
+fn feed(input: &mut Option<std::process::ChildStdin>, rest: &mut &[u8]) {
+    let done = match input {
+        Some(pipe) if !rest.is_empty() => match pipe.write(rest) {
+            Ok(n) => {
+                *rest = &rest[n..];
+                rest.is_empty()
+            }
+            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock && e.kind() != std::io::ErrorKind::Interrupted,
+        },
+        _ => true,
+    };
+    if done {
+        *input = None;
+    }
+}

@@ -1,0 +1,299 @@
+//! The parent's side: makes the child, answers it at every point of the plan, and puts its failures into words.
+
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::child::{Child, Slots};
+use crate::kernel::protocol::{self, Message, Tag};
+use crate::kernel::{hooks, idmap, notify, prepare};
+use crate::plan::compile::Plan;
+use crate::plan::explain;
+use crate::plan::op::{Op, Point};
+use crate::sys::clone::{self, Clone};
+use crate::sys::fd::{self, PollFd};
+use crate::sys::wait::{self, Exit};
+use crate::sys::{exec, sched, socket, time};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
+/// is the one step that could take for ever.
+const SETUP_TIMEOUT: u64 = 120_000;
+
+/// A child on its way.
+#[derive(Debug)]
+pub struct Launch {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    socket: OwnedFd,
+    /// The master of the container's terminal, when there is one.
+    pub terminal: Option<OwnedFd>,
+    pub warnings: Vec<String>,
+    timeout: u64,
+}
+
+/// What a launch needs besides the plan.
+#[derive(Debug, Default)]
+pub struct Means<'a> {
+    pub cgroup: Option<&'a Cgroup>,
+    /// The listening socket on which `start` connects.
+    pub start: Option<OwnedFd>,
+    /// Fail at this operation (for tests).
+    pub fault: Option<usize>,
+}
+
+impl Launch {
+    /// Makes the child. It stops at its first point.
+    ///
+    /// # Errors
+    /// A namespace or mount that cannot be opened, and what clone3(2) refuses.
+    pub fn begin(plan: &Plan, means: Means) -> Result<Launch> {
+        let mut slots = prepare::slots(plan)?;
+        slots.start = means.start;
+        let into = means.cgroup.and_then(|c| c.clone_into());
+        if let Some(c) = means.cgroup
+            && into.is_none()
+        {
+            slots.cgroup_procs = c.open_procs()?;
+        }
+        let sys = |e: Errno| Error::sys("making a socket pair", e);
+        let (ours, theirs) = socket::seqpacket_pair().map_err(sys)?;
+        let mut env = plan.env.clone();
+        let argv = plan.argv.clone();
+        let child = Child {
+            ops: &plan.steps.ops,
+            slots: &slots,
+            socket: theirs.as_raw_fd(),
+            argv: &argv,
+            env: &mut env,
+            fault: means.fault,
+        };
+        let into = into.map(|fd| fd.as_raw_fd());
+        let (pid, pidfd) =
+            if plan.namespaces.staged { staged(plan, child, ours.as_raw_fd(), into)? } else { direct(plan, child, into)? };
+        let hooks: u64 = plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
+        Ok(Launch { pid, pidfd, socket: ours, terminal: None, warnings: Vec::new(), timeout: SETUP_TIMEOUT + hooks })
+    }
+
+    /// Answers the child until it is ready to run the program: all is set up, limits are set.
+    ///
+    /// # Errors
+    /// The child's failure in words, a failing hook, a deadline. The caller kills the child.
+    pub fn until_ready(&mut self, plan: &Plan) -> Result<()> {
+        loop {
+            let m = self.next("the container process to be set up")?.ok_or_else(|| self.died())?;
+            match m.tag {
+                Tag::Sync => match protocol::point(m.number) {
+                    Some(Point::Namespaces) => {
+                        if let Some(maps) = &plan.id_maps {
+                            idmap::write(self.pid, maps)?;
+                        }
+                        self.go()?;
+                    }
+                    Some(Point::RuntimeHooks) => {
+                        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, self.pid)?;
+                        self.go()?;
+                    }
+                    Some(Point::Ready) => return self.limits(plan),
+                    None => return Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO))),
+                },
+                _ => self.other(plan, m)?,
+            }
+        }
+    }
+
+    fn other(&mut self, plan: &Plan, m: Message) -> Result<()> {
+        match m.tag {
+            Tag::Failed => Err(explain::failure(plan, m.op.into(), Errno(m.number), m.extra, &m.text)),
+            Tag::Terminal => {
+                self.terminal = m.fd;
+                self.go()
+            }
+            Tag::Listener => {
+                let agent = plan.listener.as_ref().ok_or_else(|| Error::sys("finding the seccomp agent", Errno(libc::EPROTO)))?;
+                notify::hand_over(agent, &plan.id, &plan.hook_state, self.pid, self.pidfd.as_raw_fd(), m.number)
+            }
+            Tag::Warning => {
+                self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());
+                Ok(())
+            }
+            Tag::Sync | Tag::Process | Tag::Go => {
+                Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO)))
+            }
+        }
+    }
+
+    /// What only the host may set.
+    fn limits(&self, plan: &Plan) -> Result<()> {
+        for l in &plan.limits {
+            sched::prlimit(self.pid, l.resource, l.soft, l.hard).map_err(|e| {
+                let what = format!("setting {} to soft {} hard {}", crate::plan::tables::rlimits::name(l.resource).unwrap_or("a limit"), l.soft, l.hard);
+                let e = Error::sys(what, e).property(l.property.as_str());
+                if e.errno() == Some(Errno(libc::EPERM)) {
+                    e.hint("orun may not raise a hard limit above its own without CAP_SYS_RESOURCE")
+                } else {
+                    e
+                }
+            })?;
+        }
+        if let Some(adj) = plan.oom_score_adj {
+            let file = format!("/proc/{}/oom_score_adj", self.pid);
+            std::fs::write(&file, adj.to_string()).map_err(|e| {
+                let e = Error::sys(format!("writing {adj} to {file}"), e).property("process.oomScoreAdj");
+                if matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM))) {
+                    e.hint("only a process with CAP_SYS_RESOURCE may lower it")
+                } else {
+                    e
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Lets the child go on.
+    ///
+    /// # Errors
+    /// The child is gone.
+    pub fn go(&self) -> Result<()> {
+        protocol::send(self.socket.as_raw_fd(), Tag::Go, 0, 0, 0, &[], None).map_err(|_| self.died())
+    }
+
+    /// Waits until the program runs.
+    ///
+    /// # Errors
+    /// What the child could not do, in words.
+    pub fn until_running(&mut self, plan: &Plan) -> Result<()> {
+        while let Some(m) = self.next("the program to be run")? {
+            self.other(plan, m)?;
+        }
+        Ok(())
+    }
+
+    fn next(&self, what: &str) -> Result<Option<Message>> {
+        receive(self.socket.as_raw_fd(), self.timeout, what)
+    }
+
+    /// The child went without a word.
+    fn died(&self) -> Error {
+        let how = match wait::wait_pidfd(self.pidfd.as_raw_fd(), true) {
+            Ok(Some(Exit::Signal(libc::SIGKILL))) => {
+                "the container process was killed while it was set up (possibly OOM-killed)".to_owned()
+            }
+            Ok(Some(Exit::Signal(s))) => format!("the container process was ended by signal {s} while it was set up"),
+            Ok(Some(Exit::Code(c))) => format!("the container process ended with status {c} while it was set up"),
+            _ => "the container process ended while it was set up".to_owned(),
+        };
+        Error::new(Kind::System, how)
+    }
+
+    /// Kills the child and reaps it.
+    pub fn kill(&self) {
+        // Both fail only when the child is gone and reaped already.
+        let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGKILL);
+        let _ = wait::wait_pidfd(self.pidfd.as_raw_fd(), true);
+    }
+}
+
+/// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
+///
+/// # Errors
+/// [`Kind::Timeout`], saying what was waited for.
+pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>> {
+    let end = time::monotonic_ms() + timeout;
+    loop {
+        let left = end.saturating_sub(time::monotonic_ms());
+        if left == 0 {
+            return Err(Error::new(Kind::Timeout, format!("timed out after {} s waiting for {what}", timeout / 1000)));
+        }
+        let mut fds = [PollFd::new(socket, libc::POLLIN)];
+        let n = fd::poll(&mut fds, left as i32).map_err(|e| Error::sys(format!("waiting for {what}"), e))?;
+        if n > 0 {
+            return match protocol::receive(socket) {
+                Err(Errno(libc::ECONNRESET)) => Ok(None),
+                r => r.map_err(|e| Error::sys(format!("waiting for {what}"), e)),
+            };
+        }
+    }
+}
+
+fn cloning(plan: &Plan) -> impl Fn(Errno) -> Error + '_ {
+    |e| {
+        let names = explain::namespace_names(plan.namespaces.clone);
+        let e = Error::sys(format!("making the container process with new namespaces ({names})"), e)
+            .property("linux.namespaces");
+        match e.errno() {
+            Some(Errno(libc::EPERM)) => e.hint("new namespaces need root or a user namespace; see \"orun spec --rootless\""),
+            Some(Errno(libc::ENOSPC | libc::EUSERS)) => {
+                e.hint("a limit in /proc/sys/user/max_*_namespaces is reached")
+            }
+            Some(Errno(libc::EINVAL)) => e.hint("the kernel lacks one of these namespaces"),
+            _ => e,
+        }
+    }
+}
+
+fn direct(plan: &Plan, child: Child, into: Option<i32>) -> Result<(i32, OwnedFd)> {
+    match clone::clone3(plan.namespaces.clone, into).map_err(cloning(plan))? {
+        Clone::Child => child.run(),
+        Clone::Parent { pid, pidfd } => Ok((pid, pidfd)),
+    }
+}
+
+/// Two children: the first enters namespaces and makes the second, as a sibling, in them.
+fn staged(plan: &Plan, child: Child, ours: i32, into: Option<i32>) -> Result<(i32, OwnedFd)> {
+    let socket = child.socket;
+    match clone::clone3(0, None).map_err(cloning(plan))? {
+        Clone::Child => {
+            if let Err((index, e)) = enter(plan, child.slots) {
+                let _ = protocol::send(socket, Tag::Failed, index as u16, e.0, 1, &[], None);
+                exec::exit(1);
+            }
+            match clone::clone3(plan.namespaces.clone | libc::CLONE_PARENT as u64, into) {
+                Ok(Clone::Child) => child.run(),
+                Ok(Clone::Parent { pid, .. }) => {
+                    let _ = protocol::send(socket, Tag::Process, 0, pid, 0, &[], None);
+                    exec::exit(0)
+                }
+                Err(e) => {
+                    let _ = protocol::send(socket, Tag::Failed, 0, e.0, 0, &[], None);
+                    exec::exit(1)
+                }
+            }
+        }
+        Clone::Parent { pidfd, .. } => {
+            let m = receive(ours, SETUP_TIMEOUT, "the container's namespaces to be entered");
+            // The first child has said all it had to say; it ends by itself.
+            let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
+            match m? {
+                Some(Message { tag: Tag::Process, number, .. }) => {
+                    let pidfd = wait::pidfd_open(number)
+                        .map_err(|e| Error::sys(format!("opening a descriptor of process {number}"), e))?;
+                    Ok((number, pidfd))
+                }
+                Some(Message { tag: Tag::Failed, op, number, extra: 1, .. }) => {
+                    let join = &plan.namespaces.joins[usize::from(op)];
+                    let what = format!("entering the {} namespace {:?}", join.kind.name(), join.path);
+                    Err(Error::sys(what, Errno(number)).property(join.property.as_str()))
+                }
+                Some(Message { tag: Tag::Failed, number, .. }) => Err(cloning(plan)(Errno(number))),
+                _ => Err(Error::new(Kind::System, "the first container process ended without a word")),
+            }
+        }
+    }
+}
+
+/// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it.
+fn enter(plan: &Plan, slots: &Slots) -> Result<(), (usize, Errno)> {
+    let mut entered = [false; 8];
+    for round in 0..2 {
+        for (i, join) in plan.namespaces.joins.iter().enumerate() {
+            if entered[i] {
+                continue;
+            }
+            match clone::setns(slots.namespaces[i].as_raw_fd(), join.kind.clone_flag() as i32) {
+                Ok(()) => entered[i] = true,
+                Err(Errno(libc::EPERM)) if round == 0 => {}
+                Err(e) => return Err((i, e)),
+            }
+        }
+    }
+    Ok(())
+}

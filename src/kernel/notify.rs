@@ -1,0 +1,56 @@
+//! Hands the listener of a seccomp filter to its agent (config-linux.md, "The Container Process State").
+
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::console;
+use crate::kernel::hooks;
+use crate::plan::seccomp::Listener;
+use crate::sys::{socket, time, wait};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// How long loading a filter may take, in milliseconds.
+const LOAD_TIMEOUT: u64 = 10_000;
+
+/// Takes the listener that the child of `pidfd` is about to have as descriptor `number`, and sends it to the agent.
+/// The child cannot send it: the filter may already notify about sendmsg(2).
+///
+/// # Errors
+/// The filter is not loaded in time, or nobody listens on the agent's socket.
+pub fn hand_over(
+    agent: &Listener,
+    id: &str,
+    state: &(Vec<u8>, Vec<u8>),
+    pid: i32,
+    pidfd: RawFd,
+    number: i32,
+) -> Result<()> {
+    let listener = take(pidfd, number)?;
+    let state = hooks::document(state, pid);
+    let state: serde_json::Value = serde_json::from_slice(&state)
+        .map_err(|e| Error::new(Kind::System, format!("the state of {id:?} is not JSON: {e}")))?;
+    let mut document = serde_json::json!({
+        "ociVersion": crate::plan::hooks::SPEC_VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "state": state,
+    });
+    if !agent.metadata.is_empty() {
+        document["metadata"] = agent.metadata.as_str().into();
+    }
+    let to = console::connect(Path::new(&agent.path), "the seccomp agent")
+        .map_err(|e| e.property("linux.seccomp.listenerPath"))?;
+    socket::send(to.as_raw_fd(), document.to_string().as_bytes(), Some(listener.as_raw_fd()))
+        .map_err(|e| Error::sys(format!("sending the listener to {:?}", agent.path), e).property("linux.seccomp.listenerPath"))
+}
+
+fn take(pidfd: RawFd, number: i32) -> Result<OwnedFd> {
+    let end = time::monotonic_ms() + LOAD_TIMEOUT;
+    loop {
+        match wait::pidfd_getfd(pidfd, number) {
+            Err(Errno(libc::EBADF)) if time::monotonic_ms() < end => {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            r => return r.map_err(|e| Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp")),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the parent opens before the clone: the child finds it in numbered places.
+
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::child::Slots;
+use crate::kernel::idmap;
+use crate::plan::compile::Plan;
+use crate::plan::mounts::{MapFrom, Prepared};
+use crate::plan::namespaces::{IdMaps, Join};
+use crate::plan::op::Op;
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::{self, clone, file, path};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Opens everything that `plan` needs.
+///
+/// # Errors
+/// What cannot be opened, with the property that names it.
+pub fn slots(plan: &Plan) -> Result<Slots> {
+    let mut slots = Slots::default();
+    if plan.steps.ops.iter().any(uses_proc) {
+        slots.proc = Some(open_proc()?);
+    }
+    for join in &plan.namespaces.joins {
+        slots.namespaces.push(open_namespace(join)?);
+    }
+    for p in &plan.prepared {
+        slots.mounts.push(prepared(p).map_err(|e| e.property(p.property.as_str()))?);
+    }
+    Ok(slots)
+}
+
+fn uses_proc(op: &Op) -> bool {
+    match op {
+        Op::Sysctl { .. } | Op::Label { .. } | Op::TimeOffsets { .. } => true,
+        Op::SessionKeyring { label, .. } => !label.is_empty(),
+        _ => false,
+    }
+}
+
+/// The host's procfs, and nothing else that may lie on /proc.
+pub fn open_proc() -> Result<OwnedFd> {
+    let fail = |e: Errno| Error::sys("opening /proc", e);
+    let fd = path::openat(sys::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
+    if file::filesystem_type(fd.as_raw_fd()).map_err(fail)? != libc::PROC_SUPER_MAGIC {
+        return Err(Error::new(Kind::Unsupported, "/proc is not a procfs").hint("mount procfs there"));
+    }
+    Ok(fd)
+}
+
+/// A path as a C string.
+pub fn cpath(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::new(Kind::Config, format!("the path {path:?} holds a NUL byte")))
+}
+
+fn open_namespace(join: &Join) -> Result<OwnedFd> {
+    let name = join.kind.name();
+    let fail = |e: Errno| {
+        Error::sys(format!("opening the {name} namespace {:?}", join.path), e)
+            .kind_is(Kind::Config)
+            .property(join.property.as_str())
+    };
+    let fd = path::openat(sys::CWD, &cpath(&join.path)?, libc::O_RDONLY | libc::O_NONBLOCK, 0).map_err(fail)?;
+    match clone::namespace_kind(fd.as_raw_fd()) {
+        Ok(kind) if kind as u64 == join.kind.clone_flag() => Ok(fd),
+        Ok(_) | Err(Errno(libc::ENOTTY | libc::EINVAL)) => Err(Error::new(
+            Kind::Config,
+            format!("{:?} is not a {name} namespace", join.path),
+        )
+        .property(join.property.as_str())
+        .hint("give a file such as /proc/PID/ns/... or a bind mount of one")),
+        Err(e) => Err(fail(e)),
+    }
+}
+
+fn prepared(p: &Prepared) -> Result<OwnedFd> {
+    let what = |doing: &str| format!("{doing} {:?}", p.source);
+    let tree = mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
+        .map_err(|e| Error::sys(what("opening the mount source"), e))?;
+    for (attr, recursive) in &p.changes {
+        mount::mount_setattr(tree.as_raw_fd(), *recursive, attr)
+            .map_err(|e| Error::sys(what("setting the attributes of the mount of"), e))?;
+    }
+    if let Some(map) = &p.idmap {
+        let userns = match &map.map {
+            MapFrom::Ranges { uids, gids } => idmap::user_namespace(&IdMaps { uids: uids.clone(), gids: gids.clone() })?,
+            MapFrom::Joined(path) => path::openat(sys::CWD, &cpath(path)?, libc::O_RDONLY, 0)
+                .map_err(|e| Error::sys(format!("opening the user namespace {path:?}"), e))?,
+        };
+        let attr = MountAttr {
+            set: libc::MOUNT_ATTR_IDMAP,
+            userns_fd: userns.as_raw_fd() as u64,
+            ..MountAttr::default()
+        };
+        mount::mount_setattr(tree.as_raw_fd(), map.recursive, &attr).map_err(|e| {
+            let e = Error::sys(what("id-mapping the mount of"), e);
+            if e.errno() == Some(Errno(libc::EINVAL)) {
+                e.kind_is(Kind::Unsupported).hint("the file system does not support id-mapped mounts on this kernel")
+            } else {
+                e
+            }
+        })?;
+    }
+    Ok(tree)
+}

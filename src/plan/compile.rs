@@ -1,0 +1,272 @@
+//! The one place that orders: a valid configuration becomes the list of operations.
+
+use super::cgroup::{self, CgroupPlan};
+use super::facts::HostFacts;
+use super::mounts::{self, Prepared};
+use super::namespaces::{IdMaps, Namespaces};
+use super::op::{Op, Point};
+use super::process::{self, Limit};
+use super::seccomp::{self, Listener};
+use super::step::{Steps, cstring, in_root};
+use super::tables::namespaces::Kind;
+use super::tables::sysctl;
+use super::{Violation, hooks, rootfs, validate};
+use crate::config::spec::{Hook, Process, Spec};
+use crate::sys::exec::StringArray;
+use std::path::{Path, PathBuf};
+
+/// What the command line adds to the configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// MS_MOVE and chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Descriptors from 3 on that the program gets.
+    pub preserve_fds: u32,
+    /// Variables that are added (`LISTEN_FDS` and so on).
+    pub extra_env: Vec<String>,
+    /// Wait for `start` before the program runs.
+    pub wait_for_start: bool,
+    /// How control groups are managed.
+    pub cgroup_manager: cgroup::Manager,
+    /// Where the root's file system is mounted; needed for shared propagation only.
+    pub rootfs_mountpoint: PathBuf,
+}
+
+/// A bundle, compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    pub namespaces: Namespaces,
+    pub id_maps: Option<IdMaps>,
+    pub cgroup: CgroupPlan,
+    /// Mounts that the parent opens before the clone.
+    pub prepared: Vec<Prepared>,
+    /// What the child does, in order.
+    pub steps: Steps,
+    /// `prestart` and `createRuntime` hooks, with their names.
+    pub runtime_hooks: Vec<(&'static str, usize, Hook)>,
+    /// The state document for them, around the pid.
+    pub hook_state: (Vec<u8>, Vec<u8>),
+    pub limits: Vec<Limit>,
+    pub oom_score_adj: Option<i32>,
+    pub argv: StringArray,
+    pub env: StringArray,
+    pub terminal: bool,
+    /// The seccomp agent that gets the listener.
+    pub listener: Option<Listener>,
+    pub warnings: Vec<String>,
+}
+
+/// What there is to compile.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    pub id: &'a str,
+    /// Absolute.
+    pub bundle: &'a Path,
+    pub spec: &'a Spec,
+    pub options: &'a Options,
+}
+
+/// Compiles a bundle.
+///
+/// # Errors
+/// Every rule that the configuration breaks, and everything in it that this host cannot do.
+pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
+    let spec = input.spec;
+    let (mut violations, mut warnings) = validate::validate(spec, facts);
+    let namespaces = Namespaces::compile(spec);
+    let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|mut v| {
+        violations.append(&mut v);
+        CgroupPlan::default()
+    });
+    let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
+        Some(Ok(f)) => f,
+        Some(Err(mut v)) => {
+            violations.append(&mut v);
+            None
+        }
+        None => None,
+    };
+    let Some(process) = &spec.process else {
+        violations.push(Violation::new("process", "is required to create a container"));
+        return Err(violations);
+    };
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    warnings.extend(cgroup.notes.iter().map(ToString::to_string));
+    warnings.extend(filter.iter().flat_map(|f| f.warnings.iter().cloned()));
+    let root_path = spec.root.as_ref().map_or("", |r| r.path.as_str());
+    let rootfs = mounts::absolute(input.bundle, root_path);
+    let mut steps = Steps::default();
+    let listener = filter.as_ref().and_then(|f| f.listener.clone());
+    let prepared = order(
+        input,
+        facts,
+        &Parts { namespaces: &namespaces, cgroup: &cgroup, rootfs: &rootfs, process },
+        filter,
+        &mut steps,
+        &mut warnings,
+    );
+    let numbered = |kind, list: &[Hook]| -> Vec<_> {
+        list.iter().enumerate().map(|(i, h)| (kind, i, h.clone())).collect()
+    };
+    let mut runtime_hooks = numbered("prestart", &spec.hooks.prestart);
+    runtime_hooks.extend(numbered("createRuntime", &spec.hooks.create_runtime));
+    let (argv, env, _) = process::strings(process, &input.options.extra_env);
+    Ok(Plan {
+        id: input.id.to_owned(),
+        bundle: input.bundle.to_owned(),
+        id_maps: IdMaps::compile(spec, &namespaces),
+        hook_state: hooks::state_document(spec, input.id, input.bundle, "creating"),
+        limits: process::limits(process),
+        oom_score_adj: process.oom_score_adj,
+        terminal: process.terminal,
+        rootfs,
+        namespaces,
+        cgroup,
+        prepared,
+        steps,
+        runtime_hooks,
+        argv,
+        env,
+        listener,
+        warnings,
+    })
+}
+
+fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<CgroupPlan, Vec<Violation>> {
+    let linux = &input.spec.linux;
+    let options = cgroup::Options {
+        manager: input.options.cgroup_manager,
+        rootless: facts.euid != 0 || !facts.initial_userns,
+        in_user_namespace: ns.other_user() || !facts.initial_userns,
+        device_paths: linux.devices.iter().map(|d| d.path.as_str()).collect(),
+        owner: cgroup_owner(input.spec, ns),
+    };
+    cgroup::compile(input.id, &linux.cgroups_path, linux.resources.as_ref(), &facts.cgroup, &options)
+}
+
+/// The user that gets the container's cgroup: where the container has a cgroup namespace of its own and a writable
+/// cgroup mount, it may manage what is below (config-linux.md, "Cgroup ownership").
+fn cgroup_owner(spec: &Spec, ns: &Namespaces) -> Option<u32> {
+    let writable = spec.mounts.iter().any(|m| {
+        m.kind.starts_with("cgroup")
+            && in_root(&m.destination).as_c_str() == c"sys/fs/cgroup"
+            && !m.options.iter().any(|o| o == "ro" || o == "rro")
+    });
+    if !writable || !ns.is_new(Kind::Cgroup) {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |p| p.user.uid);
+    let maps = &spec.linux.uid_mappings;
+    if ns.is_new(Kind::User) { IdMaps::host(maps, uid) } else { Some(uid) }
+}
+
+struct Parts<'a> {
+    namespaces: &'a Namespaces,
+    cgroup: &'a CgroupPlan,
+    rootfs: &'a Path,
+    process: &'a Process,
+}
+
+/// The order of everything that the child does. Returns the mounts that the parent prepares.
+fn order(
+    input: Input,
+    facts: &HostFacts,
+    parts: &Parts,
+    filter: Option<seccomp::Program>,
+    steps: &mut Steps,
+    warnings: &mut Vec<String>,
+) -> Vec<Prepared> {
+    let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
+    ns.enter(steps);
+    ns.settle(spec, !parts.cgroup.hierarchies.is_empty(), steps);
+    isolate(input, facts, ns, p, steps);
+    let state = hooks::state_document(spec, input.id, input.bundle, "creating");
+    let mut cx = mounts::Context {
+        spec,
+        bundle: input.bundle,
+        rootfs: parts.rootfs,
+        namespaces: ns,
+        cgroup: parts.cgroup,
+        prepared: Vec::new(),
+        dev_readonly: false,
+    };
+    let own_mounts = ns.is_new(Kind::Mount);
+    if own_mounts {
+        rootfs::open(spec, parts.rootfs, &input.options.rootfs_mountpoint, steps);
+        cx.compile(steps);
+        rootfs::devices(&cx, steps);
+        let cwd = in_root(&p.cwd);
+        if !cwd.is_empty() {
+            steps.push(Op::Directory { path: cwd }, "process.cwd");
+        }
+        if p.terminal {
+            let size = p.console_size.map(|s| (s.height, s.width));
+            steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
+        }
+    }
+    if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
+        steps.push(Op::Sync(Point::RuntimeHooks), "hooks");
+    }
+    for (i, h) in hooks::in_container("createContainer", &spec.hooks.create_container, &state, &[]).into_iter().enumerate() {
+        steps.push(Op::Hook(Box::new(h)), format!("hooks.createContainer[{i}]"));
+    }
+    for (key, value) in &spec.linux.sysctl {
+        let Some(path) = sysctl::path(key) else { continue };
+        let path = cstring(format!("sys/{path}"));
+        steps.push(Op::Sysctl { path, value: value.clone().into_bytes() }, format!("linux.sysctl[{key:?}]"));
+    }
+    if own_mounts {
+        rootfs::seal(&cx, steps);
+        rootfs::enter(spec, input.options.no_pivot, steps);
+    } else if !ns.joins(Kind::Mount) {
+        let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
+        steps.push(Op::Chroot { path }, "root.path");
+        if !spec.mounts.is_empty() {
+            warnings.push("mounts: none is made, because the container has no mount namespace of its own".into());
+        }
+    }
+    let created = hooks::state_document(spec, input.id, input.bundle, "created");
+    let start_hooks = hooks::in_container("startContainer", &spec.hooks.start_container, &created, &p.env);
+    process::Context {
+        process: p,
+        facts,
+        other_user: ns.other_user(),
+        no_setgroups: facts.euid != 0 && ns.is_new(Kind::User),
+        filter,
+        personality: spec.linux.personality.as_ref(),
+        memory_policy: spec.linux.memory_policy.as_ref(),
+        keep: input.options.preserve_fds,
+        extra_env: input.options.extra_env.clone(),
+        wait_for_start: input.options.wait_for_start,
+        start_hooks,
+    }
+    .compile(steps, warnings);
+    cx.prepared
+}
+
+/// What separates the process from the caller of orun.
+fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
+    let spec = input.spec;
+    steps.push(Op::NewSession, "");
+    if !input.options.no_new_keyring {
+        let name = cstring(format!("_ses.{}", input.id));
+        let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };
+        steps.push(Op::SessionKeyring { name, label }, "");
+    }
+    if ns.is_new(Kind::Network) {
+        steps.push(Op::LoopbackUp, "linux.namespaces");
+    }
+    if !spec.hostname.is_empty() {
+        steps.push(Op::Hostname(spec.hostname.clone().into_bytes()), "hostname");
+    }
+    if !spec.domainname.is_empty() {
+        steps.push(Op::Domainname(spec.domainname.clone().into_bytes()), "domainname");
+    }
+}

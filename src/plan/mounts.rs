@@ -1,0 +1,251 @@
+//! `mounts`: each entry becomes a detached mount with its changes, attached below the root.
+
+use super::namespaces::Namespaces;
+use super::op::{Filesystem, MountOp, MountSource, Op};
+use super::step::{Steps, cstring, in_root};
+use super::tables::mount_options::{self, MountOptions, attr};
+use super::tables::namespaces::Kind;
+use crate::config::spec::{IdMapping, Mount, Spec};
+use crate::plan::cgroup::{CgroupPlan, Version};
+use crate::sys::mount::MountAttr;
+use std::path::{Path, PathBuf};
+
+/// A mount that orun opens before there is a container: an id-mapped one, because only the file system's owner may
+/// map it, or any one for a user namespace, whose root may not reach the source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    pub source: PathBuf,
+    pub recursive: bool,
+    pub nofollow: bool,
+    pub changes: Vec<(MountAttr, bool)>,
+    pub idmap: Option<MountMap>,
+    pub property: String,
+}
+
+/// The mapping of an id-mapped mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountMap {
+    pub recursive: bool,
+    pub map: MapFrom,
+}
+
+/// Where the mapping comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MapFrom {
+    /// The mount's own ranges.
+    Ranges { uids: Vec<IdMapping>, gids: Vec<IdMapping> },
+    /// The container's user namespace: these mappings, or the joined namespace.
+    Joined(PathBuf),
+}
+
+/// Kinds of file system whose superblock is shared or not worth protecting: `ro` is a matter of the mount alone.
+const MOUNT_ONLY_READONLY: [&str; 8] =
+    ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "tmpfs", "ramfs"];
+/// Kinds that take no SELinux context.
+const NO_CONTEXT: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
+
+/// What compiling mounts needs to know.
+pub(super) struct Context<'a> {
+    pub spec: &'a Spec,
+    pub bundle: &'a Path,
+    pub rootfs: &'a Path,
+    pub namespaces: &'a Namespaces,
+    pub cgroup: &'a CgroupPlan,
+    pub prepared: Vec<Prepared>,
+    /// /dev stays writable until the devices are made.
+    pub dev_readonly: bool,
+}
+
+impl Context<'_> {
+    pub(super) fn compile(&mut self, steps: &mut Steps) {
+        for (i, m) in self.spec.mounts.iter().enumerate() {
+            self.one(&format!("mounts[{i}]"), m, steps);
+        }
+    }
+
+    fn one(&mut self, property: &str, m: &Mount, steps: &mut Steps) {
+        let mut o = mount_options::parse_options(&m.options);
+        let target = in_root(&m.destination);
+        if o.remount {
+            let attr = MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() };
+            steps.push(Op::Remount { target, attr, recursive: false }, property);
+            return;
+        }
+        if target.as_c_str() == c"dev" && !o.bind && o.attr_set & attr::RDONLY != 0 {
+            o.attr_set &= !attr::RDONLY;
+            self.dev_readonly = true;
+        }
+        if !o.bind && matches!(m.kind.as_str(), "cgroup" | "cgroup2") {
+            self.cgroups(property, m, &o, steps);
+            return;
+        }
+        let mut changes = changes(&o);
+        let source = if o.bind {
+            self.bind(property, m, &o, &mut changes)
+        } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network) {
+            // sysfs belongs to the network namespace, which here is not the user namespace's own.
+            changes.push((MountAttr { set: attr::RDONLY, ..MountAttr::default() }, true));
+            MountSource::Bind { path: c"/sys".into(), recursive: true, nofollow: false }
+        } else {
+            // fsmount(2) takes the attributes; what remains are recursive changes and propagation.
+            changes.retain(|(a, recursive)| *recursive || a.propagation != 0);
+            MountSource::Filesystem(self.filesystem(m, &o))
+        };
+        steps.push(Op::Mount(Box::new(MountOp { source, target, changes })), property);
+    }
+
+    fn bind(
+        &mut self,
+        property: &str,
+        m: &Mount,
+        o: &MountOptions,
+        changes: &mut Vec<(MountAttr, bool)>,
+    ) -> MountSource {
+        let source = absolute(self.bundle, &m.source);
+        let idmap = self.idmap(m, o);
+        let inside = source.starts_with(self.rootfs);
+        if idmap.is_none() && (!self.namespaces.other_user() || inside) {
+            let path = cstring(source.into_os_string().into_encoded_bytes());
+            return MountSource::Bind { path, recursive: o.recursive, nofollow: o.src_nofollow };
+        }
+        let prepared = Prepared {
+            source,
+            recursive: o.recursive,
+            nofollow: o.src_nofollow,
+            changes: std::mem::take(changes),
+            idmap,
+            property: property.to_owned(),
+        };
+        self.prepared.push(prepared);
+        MountSource::Prepared { slot: self.prepared.len() - 1 }
+    }
+
+    fn idmap(&self, m: &Mount, o: &MountOptions) -> Option<MountMap> {
+        let own = m.uid_mappings.as_ref().zip(m.gid_mappings.as_ref()).filter(|(u, g)| !u.is_empty() && !g.is_empty());
+        let recursive = o.idmap.as_ref().is_some_and(|i| i.recursive);
+        if o.idmap.is_none() && own.is_none() {
+            return None;
+        }
+        let extension = o.idmap.as_ref().filter(|i| !i.uids.is_empty() || !i.gids.is_empty());
+        let map = match (own, extension) {
+            (Some((uids, gids)), _) => MapFrom::Ranges { uids: uids.clone(), gids: gids.clone() },
+            (None, Some(i)) => {
+                let plain = |r: &[mount_options::IdRange]| r.iter().map(|r| r.mapping).collect();
+                MapFrom::Ranges { uids: plain(&i.uids), gids: plain(&i.gids) }
+            }
+            (None, None) => match self.namespaces.joins.iter().find(|j| j.kind == Kind::User) {
+                Some(join) => MapFrom::Joined(join.path.clone()),
+                None => MapFrom::Ranges {
+                    uids: self.spec.linux.uid_mappings.clone(),
+                    gids: self.spec.linux.gid_mappings.clone(),
+                },
+            },
+        };
+        Some(MountMap { recursive, map })
+    }
+
+    fn filesystem(&self, m: &Mount, o: &MountOptions) -> Filesystem {
+        let mut parameters = Vec::new();
+        if !m.source.is_empty() {
+            parameters.push((c"source".into(), Some(cstring(m.source.as_str()))));
+        }
+        let mut has_mode = false;
+        for entry in &o.data {
+            let (key, value) = mount_options::key_value(entry);
+            if m.kind == "devpts" && key == "gid" && !self.maps_gid(value.as_deref()) {
+                continue;
+            }
+            has_mode |= key == "mode";
+            parameters.push((cstring(key), value.map(cstring)));
+        }
+        let shared = MOUNT_ONLY_READONLY.contains(&m.kind.as_str());
+        for flag in o.super_block_flags().filter(|f| *f != "ro" || !shared) {
+            parameters.push((cstring(flag), None));
+        }
+        let label = &self.spec.linux.mount_label;
+        if !label.is_empty() && !NO_CONTEXT.contains(&m.kind.as_str()) {
+            parameters.push((c"context".into(), Some(cstring(label.as_str()))));
+        }
+        Filesystem {
+            kind: cstring(m.kind.as_str()),
+            parameters,
+            attributes: o.attr_set as u32,
+            inherit_mode: m.kind == "tmpfs" && !has_mode,
+            copy_up: m.kind == "tmpfs" && o.tmpcopyup,
+            plain_destination: matches!(m.kind.as_str(), "proc" | "sysfs"),
+        }
+    }
+
+    /// devpts refuses a group that has no mapping; without the option it takes the mounter's.
+    fn maps_gid(&self, gid: Option<&str>) -> bool {
+        let maps = &self.spec.linux.gid_mappings;
+        if !self.namespaces.is_new(Kind::User) || maps.is_empty() {
+            return true;
+        }
+        let gid = gid.and_then(|g| g.parse().ok());
+        gid.is_some_and(|g| super::namespaces::IdMaps::host(maps, g).is_some())
+    }
+
+    /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1.
+    fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
+        let target = in_root(&m.destination);
+        let attr = MountAttr { set: o.attr_set, ..MountAttr::default() };
+        let bind = |dir: &str| MountSource::Bind { path: cstring(dir), recursive: true, nofollow: false };
+        if let [only] = self.cgroup.hierarchies.as_slice()
+            && only.version == Version::V2
+        {
+            let changes = vec![(attr, true)];
+            let op = MountOp { source: bind(&only.dir), target, changes };
+            steps.push(Op::Mount(Box::new(op)), property);
+            return;
+        }
+        let base = target.to_string_lossy().into_owned();
+        let tmpfs = Filesystem {
+            kind: c"tmpfs".into(),
+            parameters: vec![
+                (c"source".into(), Some(c"cgroup".into())),
+                (c"mode".into(), Some(c"755".into())),
+            ],
+            attributes: (o.attr_set & !attr::RDONLY) as u32,
+            ..Filesystem::default()
+        };
+        let op = MountOp { source: MountSource::Filesystem(tmpfs), target: target.clone(), changes: Vec::new() };
+        steps.push(Op::Mount(Box::new(op)), property);
+        for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
+            let name = h.mount_point.rsplit('/').next().unwrap_or_default();
+            let place = cstring(format!("{base}/{name}"));
+            let op = MountOp { source: bind(&h.dir), target: place, changes: vec![(attr, true)] };
+            steps.push(Op::Mount(Box::new(op)), property);
+            // Controllers that share a hierarchy are each found under their own name too.
+            for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {
+                let path = cstring(format!("{base}/{controller}"));
+                steps.push(Op::Symlink { target: cstring(name), path, replace: false }, property);
+            }
+        }
+        if o.attr_set & attr::RDONLY != 0 {
+            let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+            steps.push(Op::Remount { target, attr, recursive: false }, property);
+        }
+    }
+}
+
+/// The changes that the options ask for, in order: of this mount, of all below it, propagation.
+fn changes(o: &MountOptions) -> Vec<(MountAttr, bool)> {
+    let mut all = Vec::new();
+    if o.changes_attributes() {
+        all.push((MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() }, false));
+    }
+    if o.changes_attributes_recursively() {
+        all.push((MountAttr { set: o.rec_attr_set, clear: o.rec_attr_clear, ..MountAttr::default() }, true));
+    }
+    for p in &o.propagation {
+        let recursive = p & libc::MS_REC != 0;
+        all.push((MountAttr { propagation: p & !libc::MS_REC, ..MountAttr::default() }, recursive));
+    }
+    all
+}
+
+/// A path of the host that may be relative to the bundle.
+pub(super) fn absolute(bundle: &Path, path: &str) -> PathBuf {
+    if path.starts_with('/') { PathBuf::from(path) } else { bundle.join(path) }
+}

@@ -1,0 +1,143 @@
+//! `linux.namespaces` and the id mappings: which namespaces are new, which are entered, and in which order.
+
+use super::step::Steps;
+use crate::config::linux::TimeOffset;
+use crate::config::spec::{IdMapping, Spec};
+use crate::plan::op::{Op, Point};
+use crate::plan::tables::namespaces::Kind;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A namespace that the configuration names by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    pub kind: Kind,
+    pub path: PathBuf,
+    /// The property, for errors.
+    pub property: String,
+}
+
+/// Who makes and enters which namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` for the clone of the child.
+    pub clone: u64,
+    /// Kinds that are new, however they are made.
+    pub new: Vec<Kind>,
+    pub joins: Vec<Join>,
+    /// A first child enters the namespaces and makes the second, which becomes the container: what is new must
+    /// belong to the user namespace that is entered, and a pid namespace takes in children only.
+    pub staged: bool,
+}
+
+impl Namespaces {
+    /// Reads `linux.namespaces`, which must be valid.
+    pub fn compile(spec: &Spec) -> Namespaces {
+        let mut ns = Namespaces::default();
+        for (i, n) in spec.linux.namespaces.iter().enumerate() {
+            let Some(kind) = Kind::from_name(&n.kind) else { continue };
+            if n.path.is_empty() {
+                ns.new.push(kind);
+            } else {
+                let property = format!("linux.namespaces[{i}].path");
+                ns.joins.push(Join { kind, path: PathBuf::from(&n.path), property });
+            }
+        }
+        // All but the user namespace first: orun's own privileges open every namespace, those inside only theirs.
+        ns.joins.sort_by_key(|j| (j.kind == Kind::User, j.kind));
+        let offsets = !spec.linux.time_offsets.is_empty();
+        for kind in &ns.new {
+            // A cgroup namespace takes the cgroup its maker is in as its root, and offsets must be written before
+            // anyone is in the time namespace: both are made by the child itself, later.
+            if *kind != Kind::Cgroup && (*kind != Kind::Time || !offsets) {
+                ns.clone |= kind.clone_flag();
+            }
+        }
+        ns.staged = ns.joins(Kind::User) || ns.joins(Kind::Pid) || (ns.is_new(Kind::User) && !ns.joins.is_empty());
+        ns
+    }
+
+    /// Whether a namespace of this kind is made.
+    pub fn is_new(&self, kind: Kind) -> bool {
+        self.new.contains(&kind)
+    }
+
+    /// Whether a namespace of this kind is entered by path.
+    pub fn joins(&self, kind: Kind) -> bool {
+        self.joins.iter().any(|j| j.kind == kind)
+    }
+
+    /// Whether the container is in another user namespace than orun.
+    pub fn other_user(&self) -> bool {
+        self.is_new(Kind::User) || self.joins(Kind::User)
+    }
+
+    /// Enters namespaces in the child, unless a first child has done it.
+    pub(super) fn enter(&self, steps: &mut Steps) {
+        if self.staged {
+            return;
+        }
+        for (slot, join) in self.joins.iter().enumerate() {
+            steps.push(Op::EnterNamespace { slot, kind: join.kind.clone_flag() as i32 }, &join.property);
+        }
+    }
+
+    /// Steps from the clone to a process that is in all its namespaces and cgroups.
+    pub(super) fn settle(&self, spec: &Spec, join_cgroups: bool, steps: &mut Steps) {
+        if self.is_new(Kind::User) || !spec.linux.net_devices.is_empty() {
+            let why = if self.is_new(Kind::User) { "linux.uidMappings" } else { "linux.netDevices" };
+            steps.push(Op::Sync(Point::Namespaces), why);
+        }
+        if self.other_user() {
+            steps.push(Op::BecomeRoot, "linux.namespaces");
+            steps.push(Op::NotDumpable, "");
+        }
+        if join_cgroups {
+            steps.push(Op::JoinCgroups, "linux.cgroupsPath");
+        }
+        if self.is_new(Kind::Cgroup) {
+            steps.push(Op::Unshare { kinds: libc::CLONE_NEWCGROUP }, "linux.namespaces");
+        }
+        if self.is_new(Kind::Time) && !spec.linux.time_offsets.is_empty() {
+            steps.push(Op::TimeOffsets { text: offsets_text(&spec.linux.time_offsets) }, "linux.timeOffsets");
+        }
+    }
+}
+
+/// The content of /proc/PID/timens_offsets (time_namespaces(7)).
+fn offsets_text(offsets: &BTreeMap<String, TimeOffset>) -> Vec<u8> {
+    let mut text = String::new();
+    for (clock, o) in offsets {
+        text += &format!("{clock} {} {}\n", o.secs, o.nanosecs);
+    }
+    text.into_bytes()
+}
+
+/// The mappings of a new user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMaps {
+    pub uids: Vec<IdMapping>,
+    pub gids: Vec<IdMapping>,
+}
+
+impl IdMaps {
+    /// The mappings, when a user namespace is made.
+    pub fn compile(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
+        ns.is_new(Kind::User).then(|| IdMaps {
+            uids: spec.linux.uid_mappings.clone(),
+            gids: spec.linux.gid_mappings.clone(),
+        })
+    }
+
+    /// The content of /proc/PID/uid_map or gid_map (user_namespaces(7)).
+    pub fn text(maps: &[IdMapping]) -> String {
+        maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
+    }
+
+    /// The host's id for `id` of the container.
+    pub fn host(maps: &[IdMapping], id: u32) -> Option<u32> {
+        maps.iter()
+            .find(|m| id >= m.container_id && id - m.container_id < m.size)
+            .map(|m| m.host_id + (id - m.container_id))
+    }
+}

@@ -1,0 +1,211 @@
+//! `process`: the steps from a process of the runtime to the container's program, for create, run and exec.
+
+use super::facts::HostFacts;
+use super::op::{HookOp, Op, Point};
+use super::step::{Steps, cstring};
+use super::tables::{capabilities, mempolicy, namespaces, rlimits, sched};
+use super::user;
+use crate::config::linux::{MemoryPolicy, Personality};
+use crate::config::spec::{Process, Scheduler};
+use crate::plan::seccomp::Program as Filter;
+use crate::sys::exec::StringArray;
+use crate::sys::sched::SchedAttr;
+
+/// Where execvp(3) searches when there is no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A resource limit in the kernel's numbers (prlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+    pub property: String,
+}
+
+/// What the program's steps need besides `process`.
+pub(super) struct Context<'a> {
+    pub process: &'a Process,
+    pub facts: &'a HostFacts,
+    /// The container is in another user namespace, where orun has every capability.
+    pub other_user: bool,
+    /// setgroups(2) is forbidden in the user namespace.
+    pub no_setgroups: bool,
+    pub filter: Option<Filter>,
+    pub personality: Option<&'a Personality>,
+    pub memory_policy: Option<&'a MemoryPolicy>,
+    /// Descriptors from 3 on that the program gets.
+    pub keep: u32,
+    /// Variables that are added behind the configuration's.
+    pub extra_env: Vec<String>,
+    /// The program waits for `start`.
+    pub wait_for_start: bool,
+    pub start_hooks: Vec<HookOp>,
+}
+
+/// Limits that the parent sets.
+pub fn limits(p: &Process) -> Vec<Limit> {
+    let one = |(i, l): (usize, &crate::config::spec::Rlimit)| {
+        let property = format!("process.rlimits[{i}]");
+        Some(Limit { resource: rlimits::number(&l.kind)?, soft: l.soft, hard: l.hard, property })
+    };
+    p.rlimits.iter().enumerate().filter_map(one).collect()
+}
+
+/// argv and envp. HOME is missing from the latter when the container's passwd file has to tell.
+pub fn strings(p: &Process, extra_env: &[String]) -> (StringArray, StringArray, bool) {
+    let user::Environment { vars: mut env, home } = user::environment(&p.env);
+    env.extend(extra_env.iter().cloned());
+    let array = |v: Vec<String>| StringArray::new(v.into_iter().map(cstring).collect());
+    (array(p.args.clone()), array(env), home)
+}
+
+impl Context<'_> {
+    /// Appends the steps; warnings go to `warnings`.
+    pub(super) fn compile(mut self, steps: &mut Steps, warnings: &mut Vec<String>) {
+        let p = self.process;
+        self.labels(steps);
+        steps.push(Op::CloseDescriptors { keep: self.keep }, "");
+        if p.no_new_privileges {
+            steps.push(Op::NoNewPrivileges, "process.noNewPrivileges");
+        }
+        self.scheduling(steps);
+        let cwd = cstring(if p.cwd.is_empty() { "/" } else { &p.cwd });
+        steps.push(Op::WorkingDirectory { path: cwd.clone(), last: false }, "process.cwd");
+        // Without no_new_privs only a privileged process may load a filter. One with a listener must be reported
+        // to the parent, and hooks of the container run under it; else the fewer calls come after it the better.
+        let early = !p.no_new_privileges;
+        let notify = self.filter.as_ref().is_some_and(|f| f.notify);
+        let last = !early && !notify && self.start_hooks.is_empty();
+        let mut filter = self.filter.take();
+        if early {
+            load(&mut filter, steps);
+        }
+        self.credentials(steps, warnings);
+        steps.push(Op::WorkingDirectory { path: cwd, last: true }, "process.cwd");
+        steps.push(Op::Umask(p.user.umask.unwrap_or(0o022)), "process.user.umask");
+        let (_, _, home) = strings(p, &self.extra_env);
+        if !home {
+            steps.push(Op::Home { uid: p.user.uid }, "process.env");
+        }
+        steps.push(find(p), "process.args");
+        if !last {
+            load(&mut filter, steps);
+        }
+        steps.push(Op::Sync(Point::Ready), "");
+        if self.wait_for_start {
+            steps.push(Op::WaitForStart, "");
+        }
+        for (i, hook) in self.start_hooks.into_iter().enumerate() {
+            steps.push(Op::Hook(Box::new(hook)), format!("hooks.startContainer[{i}]"));
+        }
+        load(&mut filter, steps);
+        steps.push(Op::Execute, "process.args");
+    }
+
+    fn labels(&self, steps: &mut Steps) {
+        let p = self.process;
+        if !p.apparmor_profile.is_empty() {
+            let files = vec![c"self/attr/apparmor/exec".into(), c"self/attr/exec".into()];
+            let text = format!("exec {}", p.apparmor_profile).into_bytes();
+            steps.push(Op::Label { files, text }, "process.apparmorProfile");
+        }
+        if !p.selinux_label.is_empty() {
+            let files = vec![c"self/attr/exec".into()];
+            let text = p.selinux_label.clone().into_bytes();
+            steps.push(Op::Label { files, text }, "process.selinuxLabel");
+        }
+    }
+
+    fn scheduling(&self, steps: &mut Steps) {
+        let p = self.process;
+        if let Some(s) = &p.scheduler {
+            steps.push(Op::Scheduler(sched_attr(s)), "process.scheduler");
+        }
+        if let Some(io) = &p.io_priority
+            && let Some(value) = sched::io_priority(&io.class, io.priority)
+        {
+            steps.push(Op::IoPriority(value.into()), "process.ioPriority");
+        }
+        if let Some(m) = self.memory_policy
+            && let Some((mode, _)) = mempolicy::mode(&m.mode)
+        {
+            let flags = m.flags.iter().filter_map(|f| mempolicy::flag(f)).fold(0, |a, f| a | f);
+            let nodes = super::cpu_list::parse(&m.nodes).unwrap_or_default().words().to_vec();
+            let op = Op::MemoryPolicy { mode: (mode | flags) as i32, nodes };
+            steps.push(op, "linux.memoryPolicy");
+        }
+        if let Some(domain) = self.personality.and_then(|p| namespaces::personality(&p.domain)) {
+            steps.push(Op::Personality(domain as u32), "linux.personality");
+        }
+    }
+
+    fn credentials(&self, steps: &mut Steps, warnings: &mut Vec<String>) {
+        let p = self.process;
+        let known = (1u64 << (self.facts.cap_last + 1)) - 1;
+        let grantable = if self.other_user { known } else { self.facts.capabilities & known };
+        let sets = p.capabilities.clone().unwrap_or_default();
+        let mut mask = |names: &[String], set: &str| {
+            let asked = capabilities::mask(names);
+            let granted = asked & grantable;
+            if asked != granted {
+                let lost: Vec<_> =
+                    (0..64).filter(|n| (asked & !granted) >> n & 1 == 1).filter_map(capabilities::name).collect();
+                warnings.push(format!(
+                    "process.capabilities.{set}: not granted, because orun itself or the kernel lacks them: {}",
+                    lost.join(", ")
+                ));
+            }
+            granted
+        };
+        let bounding = mask(&sets.bounding, "bounding");
+        let permitted = mask(&sets.permitted, "permitted");
+        let effective = mask(&sets.effective, "effective") & permitted;
+        let inheritable = mask(&sets.inheritable, "inheritable");
+        let mut ambient = mask(&sets.ambient, "ambient");
+        if ambient & !(permitted & inheritable) != 0 {
+            warnings.push("process.capabilities.ambient: only what is permitted and inheritable can be ambient".into());
+            ambient &= permitted & inheritable;
+        }
+        steps.push(Op::DropBounding { mask: known & !bounding }, "process.capabilities.bounding");
+        let u = &p.user;
+        let groups = (!self.no_setgroups || !u.additional_gids.is_empty()).then(|| u.additional_gids.clone());
+        let keep_capabilities = u.uid != 0 && permitted != 0;
+        steps.push(Op::Ids { uid: u.uid, gid: u.gid, groups, keep_capabilities }, "process.user");
+        steps.push(Op::Capabilities { effective, permitted, inheritable, ambient }, "process.capabilities");
+    }
+}
+
+fn load(filter: &mut Option<Filter>, steps: &mut Steps) {
+    if let Some(f) = filter.take() {
+        steps.push(Op::Seccomp { filter: f.filter, flags: f.flags, notify: f.notify }, "linux.seccomp");
+    }
+}
+
+fn sched_attr(s: &Scheduler) -> SchedAttr {
+    SchedAttr {
+        size: 0,
+        policy: sched::policy(&s.policy).unwrap_or(0),
+        flags: s.flags.iter().filter_map(|f| sched::flag(f)).fold(0, |a, f| a | f),
+        nice: s.nice,
+        priority: s.priority as u32,
+        runtime: s.runtime,
+        deadline: s.deadline,
+        period: s.period,
+    }
+}
+
+/// The places where the program may be: itself when it has a slash, else below each directory of PATH.
+fn find(p: &Process) -> Op {
+    let program = p.args.first().map_or("", String::as_str);
+    if program.contains('/') {
+        return Op::FindProgram { candidates: vec![cstring(program)], searched: false };
+    }
+    let path = p.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let candidates = path
+        .split(':')
+        .map(|dir| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") })
+        .map(cstring)
+        .collect();
+    Op::FindProgram { candidates, searched: true }
+}

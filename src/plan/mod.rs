@@ -1,6 +1,8 @@
 //! The compile step: a configuration and facts about the host become a flat list of operations. Everything here
 //! is pure: no I/O, no clock, no randomness.
 
+pub mod cgroup;
+pub mod device_filter;
 pub mod facts;
 
 use std::fmt;

@@ -1,11 +1,23 @@
 //! The compile step: a configuration and facts about the host become a flat list of operations. Everything here
 //! is pure: no I/O, no clock, no randomness.
 
+pub mod cgroup;
+pub mod compile;
 pub mod cpu_list;
+pub mod device_filter;
+pub mod explain;
 pub mod facts;
+pub mod hooks;
+pub mod mounts;
+pub mod namespaces;
 pub mod op;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
+pub mod step;
 pub mod tables;
 pub mod user;
+pub mod validate;
 
 use std::fmt;
 

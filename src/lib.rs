@@ -2,8 +2,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod kernel;
+pub mod log;
 pub mod plan;
 pub mod sys;

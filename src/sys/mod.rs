@@ -17,8 +17,10 @@ pub mod netif;
 pub mod path;
 pub mod prctl;
 pub mod sched;
+pub mod signal;
 pub mod socket;
 pub mod time;
+pub mod timestamp;
 pub mod tty;
 pub mod wait;
 

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod netif;
 pub mod path;
 pub mod prctl;
+pub mod process;
 pub mod sched;
 pub mod signal;
 pub mod socket;

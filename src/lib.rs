@@ -2,8 +2,11 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod kernel;
+pub mod log;
 pub mod plan;
+pub mod state;
 pub mod sys;

@@ -1,12 +1,12 @@
 //! `linux.resources` (config-linux.md, "Control groups"), and the document that `update --resources` reads.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::spec::nullable;
 
 /// Limits of the container's cgroup.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
     #[serde(deserialize_with = "nullable")]
@@ -31,7 +31,7 @@ pub struct Resources {
 }
 
 /// An entry of `devices`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct DeviceRule {
     #[serde(deserialize_with = "nullable")]
@@ -47,7 +47,7 @@ pub struct DeviceRule {
 }
 
 /// `memory`; bytes, -1 is unlimited.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
     pub limit: Option<i64>,
@@ -65,7 +65,7 @@ pub struct Memory {
 }
 
 /// `cpu`; quota, period and burst in microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cpu {
     pub shares: Option<u64>,
@@ -82,14 +82,14 @@ pub struct Cpu {
 }
 
 /// `pids`; a limit of 0 is a real one since 1.3, a negative one is unlimited.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Pids {
     pub limit: Option<i64>,
 }
 
 /// `blockIO`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlockIo {
     pub weight: Option<u16>,
@@ -107,7 +107,7 @@ pub struct BlockIo {
 }
 
 /// An entry of `blockIO.weightDevice`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WeightDevice {
     pub major: i64,
@@ -117,7 +117,7 @@ pub struct WeightDevice {
 }
 
 /// An entry of a `blockIO.throttle*Device` list; bytes or operations per second.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ThrottleDevice {
     pub major: i64,
@@ -126,7 +126,7 @@ pub struct ThrottleDevice {
 }
 
 /// An entry of `hugepageLimits`; bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HugepageLimit {
     /// `64KB`, `2MB`, `1GB`.
@@ -135,7 +135,7 @@ pub struct HugepageLimit {
 }
 
 /// `network` (v1 only).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Network {
     #[serde(rename = "classID")]
@@ -145,7 +145,7 @@ pub struct Network {
 }
 
 /// An entry of `network.priorities`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NetPriority {
     pub name: String,
@@ -153,7 +153,7 @@ pub struct NetPriority {
 }
 
 /// An entry of `rdma`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rdma {
     pub hca_handles: Option<u32>,

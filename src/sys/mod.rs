@@ -16,9 +16,12 @@ pub mod mount;
 pub mod netif;
 pub mod path;
 pub mod prctl;
+pub mod process;
 pub mod sched;
+pub mod signal;
 pub mod socket;
 pub mod time;
+pub mod timestamp;
 pub mod tty;
 pub mod wait;
 

@@ -1,0 +1,6 @@
+//! The command line of `orun`: arguments in, text and exit code out.
+
+pub mod args;
+pub mod log;
+pub mod parse;
+mod values;

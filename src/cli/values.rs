@@ -1,0 +1,98 @@
+//! Values of flags and arguments: signals, durations, sizes.
+
+use std::time::Duration;
+
+use crate::sys::signal;
+
+/// A signal's number or name, as [`signal::parse`] reads it.
+pub(super) fn parse_signal(text: &str) -> Result<i32, String> {
+    signal::parse(text).ok_or_else(|| "unknown signal".to_owned())
+}
+
+/// A duration as Go prints it: `1m30s`, `500ms`, `1.5h`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: &[(&str, f64)] =
+        &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let bad = || "not a duration such as 5s, 500ms or 1m30s".to_owned();
+    let mut seconds = 0.0;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = UNITS.iter().find(|(name, _)| *name == &rest[..letters]).ok_or_else(bad)?.1;
+        rest = &rest[letters..];
+        seconds += number * unit;
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(d) if !d.is_zero() => Ok(d),
+        _ => Err("must be more than 0".to_owned()),
+    }
+}
+
+/// Bytes: a number, or one with a binary unit: `512m`, `1.5GiB`, `64kb`. -1 means no limit.
+pub(super) fn parse_bytes(text: &str) -> Result<i64, String> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let bad = || "not a number of bytes such as 1048576, 512m or 1.5g".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit = text[digits..].trim_start().to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return Err(bad()),
+    };
+    if let Ok(whole) = text[..digits].parse::<i64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned());
+    }
+    let number: f64 = text[..digits].parse().map_err(|_| bad())?;
+    let bytes = number * (1i64 << shift) as f64;
+    if bytes < i64::MAX as f64 { Ok(bytes as i64) } else { Err("too large".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, millis) in
+            [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500), ("1h", 3_600_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "5x", "1..5s", "5 s", "1e400s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_binary_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("-1", -1),
+            ("1048576", 1 << 20),
+            ("512m", 512 << 20),
+            ("512M", 512 << 20),
+            ("64kb", 64 << 10),
+            ("1GiB", 1 << 30),
+            ("1.5g", 3 << 29),
+            ("9223372036854775807", i64::MAX),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "-2", "m", "1x", "9223372036854775808", "99999999p", "1..2m"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The record of a container: what later commands need to know of it.
+//!
+//! It is written before the kernel is asked for anything, so that whatever a killed runtime leaves behind can be
+//! found and removed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::lifecycle::Phase;
+use crate::config::resources::Resources;
+use crate::config::spec::Hook;
+use crate::error::{Error, Result};
+use crate::sys::process;
+
+/// The version of [`Record`]; it grows when an older orun could not read a newer record rightly.
+pub const VERSION: u32 = 1;
+
+/// A container, as its runtime knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// [`VERSION`].
+    pub version: u32,
+    pub id: String,
+    pub phase: Phase,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute.
+    pub rootfs: PathBuf,
+    /// RFC 3339, UTC, with nanoseconds.
+    pub created: String,
+    /// The user that made the container.
+    pub owner: u32,
+    /// The runtime process that makes the container.
+    pub creator: ProcessId,
+    /// The container's first process, once there is one.
+    pub init: Option<ProcessId>,
+    /// The first process is pid 1 of a new pid namespace, so that the others die with it.
+    pub own_pid_namespace: bool,
+    pub cgroup: Cgroup,
+    /// The limits after an update; `None` while those of config.json hold.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    pub intel_rdt: Option<IntelRdt>,
+    /// `process.terminal` of config.json, or what the command line put in its place.
+    pub terminal: bool,
+    pub rootless: bool,
+    pub annotations: BTreeMap<String, String>,
+    /// `hooks.poststart` and `hooks.poststop` of config.json.
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+/// A process, named for good: pids come round again, start times do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// As the runtime's pid namespace counts.
+    pub pid: i32,
+    /// Clock ticks from boot (proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that now has this pid; `None` when there is none.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn of(pid: i32) -> Result<Option<ProcessId>> {
+        let stat = process::stat(pid).map_err(|e| Error::sys(format!("reading \"/proc/{pid}/stat\""), e))?;
+        Ok(stat.map(|s| ProcessId { pid, start_time: s.start_time }))
+    }
+
+    /// Whether the process is there and has not ended.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn is_alive(self) -> Result<bool> {
+        let pid = self.pid;
+        let stat = process::stat(pid).map_err(|e| Error::sys(format!("reading \"/proc/{pid}/stat\""), e))?;
+        Ok(stat.is_some_and(|s| s.start_time == self.start_time && !s.has_ended()))
+    }
+}
+
+/// Who makes the container's cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupManager {
+    /// orun itself, in the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// systemd(1).
+    Systemd,
+    /// Nobody: the container stays in its creator's.
+    Disabled,
+}
+
+/// The container's cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cgroup {
+    pub manager: CgroupManager,
+    /// One directory for each hierarchy that the container has a cgroup in.
+    pub hierarchies: Vec<Hierarchy>,
+    /// systemd's unit.
+    pub unit: Option<String>,
+}
+
+/// The container's cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hierarchy {
+    /// The controllers of a version 1 hierarchy, or `name=...`; empty for version 2.
+    pub controllers: Vec<String>,
+    /// Absolute.
+    pub dir: PathBuf,
+}
+
+/// What the container has in /sys/fs/resctrl (config-linux.md, "Intel RDT").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IntelRdt {
+    /// The group's directory, when it was made for this container and goes with it.
+    pub remove: Option<PathBuf>,
+    /// The monitoring group's directory.
+    pub monitor: Option<PathBuf>,
+}

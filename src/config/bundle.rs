@@ -3,6 +3,7 @@
 use crate::config::{parse, spec::Spec};
 use crate::error::{Error, Kind, Result};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,12 +26,39 @@ impl Bundle {
     /// # Errors
     /// [`Kind::Config`] when the file is missing, unreadable, over 32 MiB or not a valid document.
     pub fn load(dir: &Path) -> Result<Bundle> {
-        let path = std::path::absolute(dir)
-            .map_err(|e| Error::sys(format!("resolving the bundle path {dir:?}"), e).kind_is(Kind::Config))?;
-        let raw = read_limited(&path.join("config.json"), "config.json")?;
+        let path = real_path(dir)?;
+        let file = path.join("config.json");
+        Bundle::read(path, &file)
+    }
+
+    /// Reads `file` in place of `dir`/config.json.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn load_from(dir: &Path, file: &Path) -> Result<Bundle> {
+        Bundle::read(real_path(dir)?, file)
+    }
+
+    fn read(path: PathBuf, file: &Path) -> Result<Bundle> {
+        let raw = read_limited(file, "config.json")?;
         let spec = parse::json(&raw, "config.json").map_err(|e| e.context(format!("bundle {path:?}")))?;
         Ok(Bundle { path, raw, spec })
     }
+}
+
+/// The directory's absolute path without symlinks, as the kernel tells it.
+fn real_path(dir: &Path) -> Result<PathBuf> {
+    let fail = |e: std::io::Error| {
+        Error::sys(format!("opening the bundle directory {dir:?}"), e)
+            .kind_is(Kind::Config)
+            .hint("a bundle is a directory with a config.json; \"orun spec\" writes one")
+    };
+    let f = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(dir)
+        .map_err(fail)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", f.as_raw_fd())).map_err(fail)
 }
 
 /// Reads a configuration document: a regular file of at most 32 MiB.

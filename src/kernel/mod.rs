@@ -1,11 +1,14 @@
 //! Does what a plan says and owns no policy.
 
+pub mod cgroup;
 pub mod child;
 pub mod console;
+pub mod foreground;
 pub mod hooks;
 pub mod idmap;
 pub mod inroot;
 pub mod launch;
 pub mod notify;
 pub mod prepare;
+pub mod probe;
 pub mod protocol;

@@ -1,7 +1,7 @@
 //! What the child and its parent tell each other: one message a packet, fixed in form, built without allocation.
 
 use crate::error::Errno;
-use crate::plan::op::Point;
+use crate::plan::op::{Op, Point};
 use crate::sys::{SysResult, socket};
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -107,3 +107,16 @@ pub fn wait_go(socket: RawFd) -> SysResult<()> {
 pub fn point(number: i32) -> Option<Point> {
     [Point::Namespaces, Point::RuntimeHooks, Point::Ready].into_iter().find(|p| *p as i32 == number)
 }
+
+/// What kind of operation failed, for `start`, which has no plan: the number of a hook (from 1), or
+/// [`LATE_SECCOMP`]. It is the upper half of a failure's second number.
+pub fn late_mark(op: &Op) -> i32 {
+    match op {
+        Op::Hook(h) => h.index as i32 + 1,
+        Op::Seccomp { .. } => LATE_SECCOMP,
+        _ => 0,
+    }
+}
+
+/// The mark of a seccomp filter that was refused.
+pub const LATE_SECCOMP: i32 = 0x7fff;

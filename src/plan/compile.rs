@@ -122,7 +122,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         id: input.id.to_owned(),
         bundle: input.bundle.to_owned(),
         id_maps: IdMaps::compile(spec, &namespaces),
-        hook_state: hooks::state_document(spec, input.id, input.bundle, "creating"),
+        hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "creating"),
         limits: process::limits(process),
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal,
@@ -187,7 +187,7 @@ fn order(
     ns.enter(steps);
     ns.settle(spec, !parts.cgroup.hierarchies.is_empty(), steps);
     isolate(input, facts, ns, p, steps);
-    let state = hooks::state_document(spec, input.id, input.bundle, "creating");
+    let state = hooks::state_document(&spec.annotations, input.id, input.bundle, "creating");
     let mut cx = mounts::Context {
         spec,
         bundle: input.bundle,
@@ -232,7 +232,7 @@ fn order(
             warnings.push("mounts: none is made, because the container has no mount namespace of its own".into());
         }
     }
-    let created = hooks::state_document(spec, input.id, input.bundle, "created");
+    let created = hooks::state_document(&spec.annotations, input.id, input.bundle, "created");
     let start_hooks = hooks::in_container("startContainer", &spec.hooks.start_container, &created, &p.env);
     process::Context {
         process: p,
@@ -254,6 +254,7 @@ fn order(
 /// What separates the process from the caller of orun.
 fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let spec = input.spec;
+    steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
     steps.push(Op::NewSession, "");
     if !input.options.no_new_keyring {
         let name = cstring(format!("_ses.{}", input.id));

@@ -169,6 +169,7 @@ pub fn of_step(steps: &Steps, program: &str, index: usize, errno: Errno, extra: 
     let Some(op) = steps.ops.get(index) else {
         return Error::sys("setting up the container process", errno);
     };
+    let extra = extra & 0xffff;
     let detail = String::from_utf8_lossy(detail).trim_end_matches(['\n', '\0']).to_owned();
     match op {
         Op::FindProgram { .. } => not_found(program, errno, extra),
@@ -256,7 +257,8 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
     Error::new(Class::Program, message).property("process.args")
 }
 
-fn execute(program: &str, errno: Errno) -> Error {
+/// The error of a program that execve(2) refused.
+pub fn execute(program: &str, errno: Errno) -> Error {
     let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program).property("process.args");
     match errno.0 {
         libc::ENOEXEC => e.hint("the file is no program for this machine, or a script without a #! line"),

@@ -1,5 +1,7 @@
 //! What the compile step knows about the host, as data. `kernel::probe` fills it; tests make it up.
 
+use super::seccomp::{Arch, names};
+
 /// Facts about the host and about the process that runs orun.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostFacts {
@@ -21,6 +23,8 @@ pub struct HostFacts {
     pub kernel: (u32, u32),
     /// Where control groups are mounted and which ones orun is in.
     pub cgroup: CgroupFacts,
+    /// What the kernel's seccomp can do.
+    pub seccomp: SeccompFacts,
 }
 
 /// Which versions of control groups the host has mounted (cgroups(7)).
@@ -71,4 +75,20 @@ pub struct V2Hierarchy {
     pub own_path: String,
     /// The controllers that may be enabled below the mount point (`cgroup.controllers`).
     pub controllers: Vec<String>,
+}
+
+/// What the kernel's seccomp can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeccompFacts {
+    /// The architecture of orun, whose system calls every filter covers.
+    pub arch: Arch,
+    /// The `SECCOMP_FILTER_FLAG_*` that seccomp(2) takes.
+    pub flags: u32,
+}
+
+impl Default for SeccompFacts {
+    /// The architecture this program is built for, and the flags of Linux 5.19.
+    fn default() -> SeccompFacts {
+        SeccompFacts { arch: Arch::NATIVE, flags: names::ALL_FLAGS }
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::op::HookOp;
 use super::step::cstring;
-use crate::config::spec::{Hook, Spec};
+use crate::config::spec::Hook;
 use crate::sys::exec::StringArray;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The version of the runtime specification that orun follows.
@@ -18,15 +19,20 @@ pub fn timeout_ms(hook: &Hook) -> u32 {
 }
 
 /// The state document (runtime.md, "State") for hooks, in two parts: the pid goes between them.
-pub fn state_document(spec: &Spec, id: &str, bundle: &Path, status: &str) -> (Vec<u8>, Vec<u8>) {
+pub fn state_document(
+    annotations: &BTreeMap<String, String>,
+    id: &str,
+    bundle: &Path,
+    status: &str,
+) -> (Vec<u8>, Vec<u8>) {
     let text = |s: &str| serde_json::Value::from(s).to_string();
     let before = format!(
         "{{\"ociVersion\":\"{SPEC_VERSION}\",\"id\":{},\"status\":\"{status}\",\"pid\":",
         text(id)
     );
     let mut after = format!(",\"bundle\":{}", text(&bundle.to_string_lossy()));
-    if !spec.annotations.is_empty() {
-        after += &format!(",\"annotations\":{}", serde_json::json!(spec.annotations));
+    if !annotations.is_empty() {
+        after += &format!(",\"annotations\":{}", serde_json::json!(annotations));
     }
     after.push('}');
     (before.into_bytes(), after.into_bytes())

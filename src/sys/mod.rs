@@ -19,6 +19,7 @@ pub mod prctl;
 pub mod process;
 pub mod sched;
 pub mod signal;
+pub mod signalfd;
 pub mod socket;
 pub mod time;
 pub mod timestamp;

@@ -27,6 +27,11 @@ pub fn drop_bounding(cap: u8) -> SysResult<()> {
     prctl(libc::PR_CAPBSET_DROP, cap.into(), 0, 0).map(drop)
 }
 
+/// PR_CAPBSET_READ: whether the kernel knows capability `cap`.
+pub fn is_capability(cap: u8) -> bool {
+    prctl(libc::PR_CAPBSET_READ, cap.into(), 0, 0).is_ok()
+}
+
 /// PR_CAP_AMBIENT_RAISE.
 pub fn raise_ambient(cap: u8) -> SysResult<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, cap.into(), 0).map(drop)
@@ -66,6 +71,14 @@ pub fn seccomp_load(filter: &[SockFilter], flags: u32) -> SysResult<i32> {
     // SAFETY: prog points to `len` instructions, which live through the call.
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
         .map(|n| n as i32)
+}
+
+/// Whether the kernel knows the filter flag `flag`: with a filter at address 0 it answers EFAULT if so.
+pub fn seccomp_knows(flag: u32) -> bool {
+    let none = std::ptr::null::<SockFprog>();
+    // SAFETY: the kernel refuses the null pointer.
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, none) };
+    check(r).is_err_and(|e| e.0 == libc::EFAULT)
 }
 
 /// sethostname(2).

@@ -106,7 +106,8 @@ impl Child<'_> {
             if let Err(f) = done {
                 let to = made.started.as_ref().map_or(self.socket, AsRawFd::as_raw_fd);
                 // The parent may be gone; there is nobody else to tell.
-                let _ = protocol::send(to, Tag::Failed, i as u16, f.errno.0, f.extra, &f.text[..f.len], None);
+                let extra = f.extra & 0xffff | protocol::late_mark(op) << 16;
+                let _ = protocol::send(to, Tag::Failed, i as u16, f.errno.0, extra, &f.text[..f.len], None);
                 exec::exit(1);
             }
         }

@@ -1,0 +1,95 @@
+//! Looks at the host as far as a configuration needs it: every look costs a system call.
+
+use crate::config::spec::Spec;
+use crate::error::{Error, Result};
+use crate::plan::facts::{HostFacts, SeccompFacts};
+use crate::plan::seccomp::names;
+use crate::sys::{self, cred, file, prctl};
+use std::path::{Path, PathBuf};
+
+/// Inode of the initial user namespace (PROC_USER_INIT_INO of the kernel).
+const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
+/// The highest capability of Linux 5.9 and later.
+const CAP_CHECKPOINT_RESTORE: u8 = 40;
+
+/// Facts for compiling `spec`.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn facts(spec: &Spec) -> Result<HostFacts> {
+    let caps = cred::capget().map_err(|e| Error::sys("reading orun's capabilities", e))?;
+    let userns = file::fstatat(sys::CWD, c"/proc/self/ns/user", 0).map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
+    let process = spec.process.as_ref();
+    let asks = |f: fn(&crate::config::spec::Process) -> bool| process.is_some_and(f);
+    Ok(HostFacts {
+        euid: cred::geteuid(),
+        egid: cred::getegid(),
+        initial_userns: userns.ino == INITIAL_USER_NAMESPACE,
+        capabilities: caps.permitted,
+        cap_last: cap_last(),
+        apparmor: asks(|p| !p.apparmor_profile.is_empty()) && apparmor(),
+        selinux: (asks(|p| !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty()) && selinux(),
+        kernel: kernel(),
+        cgroup: super::cgroup::probe()?,
+        seccomp: seccomp(spec),
+    })
+}
+
+/// The highest capability that the kernel knows.
+fn cap_last() -> u8 {
+    let mut last = CAP_CHECKPOINT_RESTORE;
+    while prctl::is_capability(last + 1) {
+        last += 1;
+    }
+    while last > 0 && !prctl::is_capability(last) {
+        last -= 1;
+    }
+    last
+}
+
+fn apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with(b"Y"))
+}
+
+fn selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+fn kernel() -> (u32, u32) {
+    let mut parts = nix::sys::utsname::uname()
+        .map(|u| u.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+        .split('.')
+        .map(|p| p.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0))
+        .collect::<Vec<u32>>()
+        .into_iter();
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Flags are only asked about where the profile names some.
+fn seccomp(spec: &Spec) -> SeccompFacts {
+    let mut facts = SeccompFacts::default();
+    let named = spec.linux.seccomp.as_ref().and_then(|s| s.flags.as_ref()).is_some_and(|f| !f.is_empty());
+    if named {
+        facts.flags = (0..32).map(|n| 1u32 << n).filter(|f| f & names::ALL_FLAGS != 0 && prctl::seccomp_knows(*f)).sum();
+    }
+    facts
+}
+
+/// The mount point that `path` lies on, from /proc/self/mountinfo.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn mount_point_of(path: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| Error::sys("reading /proc/self/mountinfo", e))?;
+    let points = text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p)));
+    Ok(points.filter(|p| path.starts_with(p)).max_by_key(|p| p.as_os_str().len()).unwrap_or_else(|| "/".into()))
+}
+
+/// Undoes the octal escapes of proc_pid_mountinfo(5).
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
+}

@@ -1,0 +1,351 @@
+//! Creating a container: everything up to the program, which then waits for `start` or runs at once.
+
+use super::Runtime;
+use crate::config::bundle::Bundle;
+use crate::config::spec::Spec;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::launch::{Launch, Means};
+use crate::kernel::{console, hooks, prepare, probe};
+use crate::log;
+use crate::plan::compile::{self, Input, Options, Plan};
+use crate::plan::tables::namespaces::{self, Kind as Namespace};
+use crate::plan::{Violation, cgroup, hooks as hook_state};
+use crate::state::id::ContainerId;
+use crate::state::lifecycle::Phase;
+use crate::state::model::{self, CgroupManager, ProcessId, Record, VERSION};
+use crate::state::store::Entry;
+use crate::sys::{cred, file, socket, timestamp};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The socket in the state directory on which a created container waits for `start`.
+pub(super) const START_SOCKET: &str = "start";
+/// How long the kernel may take to let a cgroup of killed processes go.
+const CGROUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a container is created.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    pub bundle: PathBuf,
+    /// In place of the bundle's config.json.
+    pub config: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    /// Overrides `process.terminal`.
+    pub terminal: Option<bool>,
+    /// The caller does not stay to serve the terminal.
+    pub detached: bool,
+}
+
+/// A container whose process is ready to run the program.
+pub(super) struct Created {
+    pub entry: Entry,
+    pub record: Record,
+    pub plan: Plan,
+    pub launch: Launch,
+    pub cgroup: Cgroup,
+}
+
+/// `create`.
+///
+/// # Errors
+/// Everything that is wrong with the bundle, at once; what the host cannot do. Nothing is left behind.
+pub fn create(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<()> {
+    let options = CreateOptions { detached: true, ..options.clone() };
+    let made = make(rt, id, &options, true)?;
+    made.settle(Phase::Created, &options)?;
+    Ok(())
+}
+
+impl Created {
+    /// Records that the container is made, tells the caller its pid, and lets the process go on.
+    pub(super) fn settle(mut self, phase: Phase, options: &CreateOptions) -> Result<Created> {
+        self.record.phase = phase;
+        let told = self
+            .entry
+            .write_record(&self.record)
+            .and_then(|()| tell_pid(&self.launch, options))
+            .and_then(|()| self.launch.go());
+        match told {
+            Ok(()) => Ok(self),
+            Err(e) => {
+                self.destroy();
+                Err(e)
+            }
+        }
+    }
+
+    /// Undoes the container.
+    pub(super) fn destroy(self) {
+        self.launch.kill();
+        clean_up(self.entry, &self.record, Some(&self.cgroup));
+    }
+}
+
+/// Compiles the bundle `id` is to be made from.
+///
+/// # Errors
+/// All violations in one error.
+pub fn compile(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_start: bool) -> Result<(Bundle, Plan)> {
+    let mut bundle = match &options.config {
+        Some(file) => Bundle::load_from(&options.bundle, file)?,
+        None => Bundle::load(&options.bundle)?,
+    };
+    if let (Some(terminal), Some(p)) = (options.terminal, bundle.spec.process.as_mut()) {
+        p.terminal = terminal;
+    }
+    let facts = probe::facts(&bundle.spec)?;
+    let compile_options = Options {
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds + rt.listen_fds,
+        extra_env: listen_env(rt),
+        wait_for_start,
+        cgroup_manager: manager(rt.cgroup_manager),
+        rootfs_mountpoint: mountpoint(&bundle)?,
+    };
+    let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
+    let plan = compile::compile(input, &facts).map_err(invalid)?;
+    Ok((bundle, plan))
+}
+
+/// One error for all violations of a configuration.
+pub(super) fn invalid(violations: Vec<Violation>) -> Error {
+    let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    Error::new(Kind::Config, format!("invalid config.json: {}", all.join("; ")))
+}
+
+fn manager(m: CgroupManager) -> cgroup::Manager {
+    match m {
+        CgroupManager::Disabled => cgroup::Manager::Disabled,
+        _ => cgroup::Manager::Cgroupfs,
+    }
+}
+
+/// Socket activation (sd_listen_fds(3)): the descriptors go on to the program, which is pid 1.
+fn listen_env(rt: &Runtime) -> Vec<String> {
+    if rt.listen_fds == 0 {
+        return Vec::new();
+    }
+    let mut env = vec![format!("LISTEN_FDS={}", rt.listen_fds), "LISTEN_PID=1".to_owned()];
+    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+        env.push(format!("LISTEN_FDNAMES={names}"));
+    }
+    env
+}
+
+fn mountpoint(bundle: &Bundle) -> Result<PathBuf> {
+    let shared = namespaces::propagation(&bundle.spec.linux.rootfs_propagation)
+        .is_some_and(|f| f & libc::MS_SHARED != 0);
+    match &bundle.spec.root {
+        Some(root) if shared => probe::mount_point_of(&bundle.path.join(&root.path)),
+        _ => Ok(PathBuf::new()),
+    }
+}
+
+/// Makes the container `id`. Its process waits for its parent's word.
+pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_start: bool) -> Result<Created> {
+    let id = ContainerId::new(id)?;
+    let (bundle, plan) = compile(rt, id.as_str(), options, wait_for_start)?;
+    for w in &plan.warnings {
+        log::warn(w);
+    }
+    check_terminal(&plan, options)?;
+    check_rootfs(&plan.rootfs)?;
+    let console = match &options.console_socket {
+        Some(path) => Some(console::connect(path, "the console socket")?),
+        None => None,
+    };
+    let entry = rt.store.create(&id)?;
+    let record = new_record(rt, &bundle.spec, &plan)?;
+    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record));
+    if let Err(e) = written {
+        // Nothing else exists yet; what cannot be removed either is told by the first error.
+        let _ = entry.remove();
+        return Err(e);
+    }
+    build(entry, record, plan, console, wait_for_start)
+}
+
+fn build(
+    entry: Entry,
+    mut record: Record,
+    plan: Plan,
+    console: Option<OwnedFd>,
+    wait_for_start: bool,
+) -> Result<Created> {
+    let cgroup = match Cgroup::create(&plan.cgroup) {
+        Ok(c) => c,
+        Err(e) => {
+            clean_up(entry, &record, None);
+            return Err(e);
+        }
+    };
+    let mut launched = None;
+    let done = launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched)
+        .and_then(|()| match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
+            (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
+            _ => Ok(()),
+        });
+    match (done, launched) {
+        (Ok(()), Some(launch)) => Ok(Created { entry, record, plan, launch, cgroup }),
+        (done, launched) => {
+            if let Some(l) = launched {
+                l.kill();
+            }
+            clean_up(entry, &record, Some(&cgroup));
+            Err(done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made")))
+        }
+    }
+}
+
+fn launch(
+    entry: &Entry,
+    record: &mut Record,
+    plan: &Plan,
+    cgroup: &Cgroup,
+    wait_for_start: bool,
+    launched: &mut Option<Launch>,
+) -> Result<()> {
+    cgroup.apply(&plan.cgroup)?;
+    let start = if wait_for_start { Some(listen(entry)?) } else { None };
+    let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
+    let means = Means { cgroup: Some(cgroup), start, fault };
+    let l = launched.insert(Launch::begin(plan, means)?);
+    record.init = ProcessId::of(l.pid)?;
+    entry.write_record(record)?;
+    l.until_ready(plan)
+}
+
+/// The socket on which the container's process waits. Only this directory's owner reaches it.
+fn listen(entry: &Entry) -> Result<OwnedFd> {
+    let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", entry.fd())).unwrap_or_default();
+    let fail = |e| Error::sys(format!("making the start socket in {:?}", entry.path()), e);
+    let s = socket::unix_socket(socket::Kind::Seqpacket, false).map_err(fail)?;
+    socket::bind(s.as_raw_fd(), &path).map_err(fail)?;
+    socket::listen(s.as_raw_fd(), 1).map_err(fail)?;
+    Ok(s)
+}
+
+fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
+    let e = match (plan.terminal, &options.console_socket) {
+        (true, None) if options.detached => {
+            Error::new(Kind::Usage, "cannot allocate tty if orun will detach without setting console socket")
+                .property("process.terminal")
+                .hint("give --console-socket, or set process.terminal to false")
+        }
+        (false, Some(_)) => {
+            Error::new(Kind::Usage, "cannot use console socket if orun will not detach or allocate tty")
+                .property("process.terminal")
+                .hint("leave out --console-socket, or set process.terminal to true")
+        }
+        _ => return Ok(()),
+    };
+    Err(e)
+}
+
+fn check_rootfs(rootfs: &Path) -> Result<()> {
+    let invalid = |e: Error| e.kind_is(Kind::Config).property("root.path");
+    let st = file::fstatat(crate::sys::CWD, &prepare::cpath(rootfs)?, libc::AT_SYMLINK_NOFOLLOW)
+        .map_err(|e| invalid(Error::sys(format!("invalid rootfs: stat {}", rootfs.display()), e)))?;
+    match st.kind() {
+        libc::S_IFDIR => Ok(()),
+        libc::S_IFLNK => Err(invalid(Error::new(
+            Kind::Config,
+            format!("invalid rootfs: {rootfs:?} is a symlink"),
+        ))
+        .hint("give the directory that it leads to")),
+        _ => Err(invalid(Error::new(Kind::Config, format!("invalid rootfs: {rootfs:?} is not a directory")))),
+    }
+}
+
+fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
+    let pid = std::process::id() as i32;
+    let creator = ProcessId::of(pid)?.ok_or_else(|| Error::new(Kind::System, "orun does not see itself in /proc"))?;
+    let hierarchies = plan.cgroup.hierarchies.iter().map(|h| model::Hierarchy {
+        controllers: h.controllers.clone(),
+        dir: PathBuf::from(&h.dir),
+    });
+    Ok(Record {
+        version: VERSION,
+        id: plan.id.clone(),
+        phase: Phase::Creating,
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.clone(),
+        created: timestamp::Timestamp::now().rfc3339_nanos(),
+        owner: cred::getuid(),
+        creator,
+        init: None,
+        own_pid_namespace: plan.namespaces.is_new(Namespace::Pid),
+        cgroup: model::Cgroup { manager: rt.cgroup_manager, hierarchies: hierarchies.collect(), unit: None },
+        resources: None,
+        intel_rdt: None,
+        terminal: plan.terminal,
+        rootless: cred::geteuid() != 0,
+        annotations: spec.annotations.clone(),
+        poststart: spec.hooks.poststart.clone(),
+        poststop: spec.hooks.poststop.clone(),
+    })
+}
+
+/// Writes the pid file, whole from the moment it has its name, and sends a pidfd.
+fn tell_pid(launch: &Launch, options: &CreateOptions) -> Result<()> {
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, launch.pid)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        let to = console::connect(path, "the pidfd socket")?;
+        socket::send(to.as_raw_fd(), launch.pid.to_string().as_bytes(), Some(launch.pidfd.as_raw_fd()))
+            .map_err(|e| Error::sys("sending the pidfd", e))?;
+    }
+    Ok(())
+}
+
+/// Readers poll for the file and read a bare number: no newline, and never half a file.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let fail = |e| Error::sys(format!("writing the pid file {path:?}"), e);
+    let name = path.file_name().ok_or_else(|| fail(std::io::Error::from_raw_os_error(libc::EISDIR)))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+    std::fs::write(&temporary, pid.to_string()).map_err(fail)?;
+    std::fs::rename(&temporary, path).map_err(fail)
+}
+
+/// Removes what a container holds besides its processes, after the poststop hooks have run. What cannot be removed
+/// is told in the log: there is another error to report already.
+pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
+    if let Some(c) = cgroup {
+        let gone = c.kill_all(libc::SIGKILL).and_then(|()| c.delete(CGROUP_TIMEOUT));
+        if let Err(e) = gone {
+            log::warn(e);
+        }
+    }
+    run_poststop(record);
+    if let Err(e) = entry.remove() {
+        log::warn(e);
+    }
+}
+
+/// A failing poststop hook is a warning, and the others run all the same (runtime.md, "Lifecycle").
+pub(super) fn run_poststop(record: &Record) {
+    let document = hook_document(record, "stopped", 0);
+    for (i, hook) in record.poststop.iter().enumerate() {
+        if let Err(e) = hooks::run("poststop", i, hook, &document) {
+            log::warn(e);
+        }
+    }
+}
+
+/// The state document for hooks of a recorded container.
+pub(super) fn hook_document(record: &Record, status: &str, pid: i32) -> Vec<u8> {
+    let parts = hook_state::state_document(&record.annotations, &record.id, &record.bundle, status);
+    hooks::document(&parts, pid)
+}

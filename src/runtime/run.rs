@@ -1,0 +1,56 @@
+//! `run`: create and start in one, and stay with the container unless detached.
+
+use super::Runtime;
+use super::create::{self, CreateOptions, Created};
+use crate::error::Result;
+use crate::kernel::foreground::{self, Signals};
+use crate::kernel::hooks;
+use crate::state::lifecycle::Phase;
+use crate::sys::prctl;
+
+/// How `run` behaves beyond `create`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Do not wait for the container.
+    pub detach: bool,
+    /// Keep the state of a container that has ended.
+    pub keep: bool,
+    /// Leave orphans of the container to whoever takes in orphans now.
+    pub no_subreaper: bool,
+}
+
+/// Runs the container `id`; the exit status of its program, or 0 when detached.
+///
+/// # Errors
+/// As for `create` and `start`; the container is then gone.
+pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> Result<u8> {
+    let options = CreateOptions { detached: run.detach, ..options.clone() };
+    let signals = if run.detach { None } else { Some(Signals::take()?) };
+    let mut made = create::make(rt, id, &options, false)?.settle(Phase::Running, &options)?;
+    let started = made.launch.until_running(&made.plan).and_then(|()| poststart(&made));
+    if let Err(e) = started {
+        made.destroy();
+        return Err(e);
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    if !run.no_subreaper && !made.record.own_pid_namespace {
+        // Without a pid namespace the container's orphans would come to the caller.
+        let _ = prctl::set_child_subreaper(true);
+    }
+    // Other commands may act on the container as long as it runs.
+    made.entry.unlock();
+    let terminal = if options.console_socket.is_some() { None } else { made.launch.terminal.as_ref() };
+    let exit = foreground::stay(&made.launch.pidfd, &signals, terminal);
+    if !run.keep {
+        create::finish(made);
+    }
+    exit.map(|e| e.code() as u8)
+}
+
+fn poststart(made: &Created) -> Result<()> {
+    if made.record.poststart.is_empty() {
+        return Ok(());
+    }
+    let document = create::hook_document(&made.record, "running", made.launch.pid);
+    made.record.poststart.iter().enumerate().try_for_each(|(i, h)| hooks::run("poststart", i, h, &document))
+}

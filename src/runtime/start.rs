@@ -1,0 +1,81 @@
+//! `start`: the created process runs its program.
+
+use super::Runtime;
+use super::container::Container;
+use super::create::{self, START_SOCKET};
+use super::delete;
+use crate::config::parse;
+use crate::config::spec::Spec;
+use crate::error::{Errno, Error, Result};
+use crate::kernel::hooks;
+use crate::kernel::launch;
+use crate::kernel::protocol::{self, Message, Tag};
+use crate::plan::explain;
+use crate::plan::hooks::timeout_ms;
+use crate::state::lifecycle::{Operation, Phase};
+use crate::sys::socket;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+
+/// How long the container's process may take to run its program, hooks not counted, in milliseconds.
+const TIMEOUT: u64 = 60_000;
+
+/// Starts the container `id`.
+///
+/// # Errors
+/// It is not created; the program or a startContainer hook fails. A failing poststart hook stops the container
+/// (runtime.md, "Lifecycle").
+pub fn start(rt: &Runtime, id: &str) -> Result<()> {
+    let mut c = Container::open_locked(rt, id)?;
+    c.check(Operation::Start)?;
+    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
+    let fail = |e: Errno| {
+        Error::sys(format!("telling the process of container {id} to start"), e)
+            .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
+    };
+    let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
+    socket::connect(s.as_raw_fd(), &path).map_err(fail)?;
+    let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
+    if let Some(m) = launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run")? {
+        return Err(failed(&spec, &m));
+    }
+    c.record.phase = Phase::Running;
+    c.entry.write_record(&c.record)?;
+    poststart(c)
+}
+
+/// What the child tells by number: it fails here in one of two ways.
+fn failed(spec: &Spec, m: &Message) -> Error {
+    let text = String::from_utf8_lossy(&m.text);
+    let errno = Errno(m.number);
+    if m.tag != Tag::Failed {
+        return Error::sys("reading a message of the container process", Errno(libc::EPROTO));
+    }
+    match m.extra >> 16 {
+        protocol::LATE_SECCOMP => Error::sys("loading the seccomp filter", errno).property("linux.seccomp"),
+        hook if hook > 0 => {
+            explain::hook("startContainer", hook as usize - 1, errno, m.extra & 0xffff, text.trim_end())
+        }
+        _ => {
+            let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
+            explain::execute(args.first().map_or("", String::as_str), errno)
+        }
+    }
+}
+
+/// A failing hook ends the container, with everything that is its own.
+fn poststart(c: Container) -> Result<()> {
+    if c.record.poststart.is_empty() {
+        return Ok(());
+    }
+    let pid = c.init()?.pid;
+    let document = create::hook_document(&c.record, "running", pid);
+    for (i, hook) in c.record.poststart.iter().enumerate() {
+        if let Err(e) = hooks::run("poststart", i, hook, &document) {
+            delete::destroy(c)?;
+            return Err(e);
+        }
+    }
+    Ok(())
+}

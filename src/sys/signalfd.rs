@@ -1,0 +1,36 @@
+//! Signals as messages: sigprocmask(2), signalfd(2).
+
+use super::{SysResult, check, owned, unit};
+use std::os::fd::{OwnedFd, RawFd};
+
+/// Every signal as a bit of the kernel's set, save those that no process should take over: SIGKILL and SIGSTOP
+/// cannot be blocked, and the signals of faults belong to the code that caused them.
+fn all_but_faults() -> u64 {
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+    faults.iter().fold(u64::MAX, |set, s| set & !(1 << (s - 1)))
+}
+
+/// Blocks all signals but those of faults, and makes a descriptor that tells of them.
+pub fn take_all() -> SysResult<OwnedFd> {
+    let set = all_but_faults();
+    // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
+    unit(unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, std::ptr::null_mut::<u64>(), 8)
+    })?;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel's signal set is 8 bytes.
+    owned(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set, 8, flags) })
+}
+
+/// The next signal that came, if any.
+pub fn next(fd: RawFd) -> SysResult<Option<i32>> {
+    // SAFETY: signalfd_siginfo is plain data, for which all zeros is valid.
+    let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+    let size = size_of_val(&info);
+    // SAFETY: info is valid for its size.
+    match check(unsafe { libc::read(fd, (&raw mut info).cast(), size) } as _) {
+        Ok(_) => Ok(Some(info.ssi_signo as i32)),
+        Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => Ok(None),
+        Err(e) => Err(e),
+    }
+}

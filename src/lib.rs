@@ -4,5 +4,6 @@
 
 pub mod config;
 pub mod error;
+pub mod kernel;
 pub mod plan;
 pub mod sys;

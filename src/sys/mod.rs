@@ -6,6 +6,7 @@
 //! [`Errno`]: crate::error::Errno
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod copy;
 pub mod cred;

@@ -6,17 +6,7 @@
 //! when none is left the answer is yes. A rule that denies one of the bits left is the answer no.
 
 use super::{ALL, Devices, Kind, Rule, Violation, split};
-
-/// One eBPF instruction, as `struct bpf_insn` of linux/bpf.h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Instruction {
-    pub code: u8,
-    /// Destination and source register.
-    pub registers: u8,
-    pub offset: i16,
-    pub immediate: i32,
-}
+pub use crate::sys::bpf::Instruction;
 
 const LOAD_WORD: u8 = 0x61;
 const MOVE_REGISTER: u8 = 0xbf;

@@ -1,0 +1,135 @@
+//! Makes the directories of a container.
+
+use super::dir::{Dir, mkdir, rmdir};
+use super::{Cgroup, v1, v2, write};
+use crate::error::{Errno, Error, Kind, Result};
+use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
+
+/// Directories to remove again unless everything goes well, the last one first.
+#[derive(Default)]
+pub(super) struct Made(Vec<String>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // Another container may have moved into a parent meanwhile.
+            let _ = rmdir(path);
+        }
+    }
+}
+
+pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
+    let mut made = Made::default();
+    let mut cgroup = Cgroup { dirs: Vec::with_capacity(plan.hierarchies.len()), left_out: Vec::new() };
+    for h in &plan.hierarchies {
+        let before = made.0.len();
+        match one(h, &mut made) {
+            Ok(d) => cgroup.dirs.push(d),
+            Err(e) if plan.may_stay && is_permission(&e) => {
+                stay(h, e)?;
+                made.0.drain(before..).rev().for_each(|path| drop(rmdir(&path)));
+                cgroup.left_out.push(h.dir.clone());
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    made.0.clear();
+    Ok(cgroup)
+}
+
+fn is_permission(e: &Error) -> bool {
+    matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM | libc::EROFS)))
+}
+
+/// A container without permission stays where it is, unless something is to be written.
+fn stay(h: &HierarchyPlan, e: Error) -> Result<()> {
+    let Some(w) = h.before_join.iter().chain(&h.writes).find(|w| !w.best_effort) else { return Ok(()) };
+    let what = match h.version {
+        Version::V1 => {
+            format!("cannot set {} limit: container could not join or create cgroup", h.controllers.join(","))
+        }
+        Version::V2 => {
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups".to_owned()
+        }
+    };
+    Err(e.property(w.property.clone())
+        .context(what)
+        .hint("delegate a cgroup to this user, or leave linux.resources out"))
+}
+
+/// Makes one directory and readies it for a process.
+fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
+    let mut d = Dir::new(h.version, h.controllers.clone(), h.dir.clone());
+    d.fresh = make(&h.mount_point, &h.dir, made)?;
+    if h.version == Version::V2 {
+        d.fd = Some(d.open_self().map_err(|e| Error::sys(format!("opening {:?}", d.path), e))?);
+    }
+    if !d.fresh {
+        refuse_occupied(&d)?;
+    }
+    match h.version {
+        Version::V1 => {
+            write::all(&d, &h.before_join)?;
+            if d.has("cpuset") {
+                v1::inherit_cpuset(&d, h)?;
+            }
+        }
+        Version::V2 => v2::enable(&d, h)?,
+    }
+    Ok(d)
+}
+
+/// Makes `path` and what is missing above it. Returns whether `path` is new.
+fn make(mount_point: &str, path: &str, made: &mut Made) -> Result<bool> {
+    let mut missing = vec![path];
+    while let Some(p) = missing.last() {
+        match mkdir(p) {
+            Ok(()) => made.0.push((*p).to_owned()),
+            Err(Errno(libc::EEXIST)) if missing.len() == 1 => return Ok(false),
+            // Made by somebody else meanwhile.
+            Err(Errno(libc::EEXIST)) => {}
+            Err(Errno(libc::ENOENT)) => match p.rfind('/') {
+                Some(i) if i > mount_point.len() && missing.len() < 4096 => {
+                    missing.push(&p[..i]);
+                    continue;
+                }
+                _ => return Err(failed(mount_point, Errno(libc::ENOENT))),
+            },
+            Err(e) => return Err(failed(p, e)),
+        }
+        missing.pop();
+    }
+    Ok(true)
+}
+
+fn failed(path: &str, errno: Errno) -> Error {
+    let e = Error::sys(format!("making cgroup {path:?}"), errno).property("linux.cgroupsPath of config.json");
+    match errno.0 {
+        libc::EACCES | libc::EPERM => e.hint("the cgroup above it is not delegated to this user"),
+        libc::EROFS => e.hint("the cgroup file system is mounted read-only"),
+        libc::EAGAIN => e.hint("a cgroup above it has reached its cgroup.max.depth or cgroup.max.descendants"),
+        libc::ENOENT => e.hint("the hierarchy is not mounted there"),
+        _ => e,
+    }
+}
+
+/// A cgroup that was there before must have no processes and must not be frozen.
+fn refuse_occupied(d: &Dir) -> Result<()> {
+    let pids = d.pids_recursive().map_err(|e| d.error("reading", "cgroup.procs", e))?;
+    let refuse = |what: String, hint: String| {
+        Err(Error::new(Kind::State, what).property("linux.cgroupsPath of config.json").hint(hint))
+    };
+    if !pids.is_empty() {
+        let what = format!("container's cgroup is not empty: {} process(es) found", pids.len());
+        return refuse(what, format!("{:?} belongs to another container or was left by one", d.path));
+    }
+    let frozen = match d.version {
+        Version::V1 => d.has("freezer") && v1::is_frozen(d)?,
+        Version::V2 => v2::is_frozen(d)?,
+    };
+    if frozen {
+        let hint = format!("thaw {:?}, or choose another cgroupsPath", d.path);
+        return refuse("container's cgroup unexpectedly frozen".to_owned(), hint);
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Fills [`CgroupFacts`].
+
+use super::dir::read_all;
+use crate::error::{Context, Errno, Error, Result};
+use crate::plan::facts::{CgroupFacts, CgroupMode, V1Hierarchy, V2Hierarchy};
+use crate::sys::{self, SysResult, path};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+fn read(name: &str) -> Result<String> {
+    let open = || -> SysResult<String> {
+        let c = CString::new(name).map_err(|_| Errno(libc::EINVAL))?;
+        read_all(path::openat(sys::CWD, &c, libc::O_RDONLY, 0)?.as_raw_fd())
+    };
+    open().map_err(|e| Error::sys(format!("reading {name:?}"), e))
+}
+
+/// Looks at the control groups of the host. A host with version 2 alone costs a statfs(2) and two files; the list of
+/// mounts, which may be long, is only read for version 1.
+///
+/// # Errors
+/// /proc is not there.
+pub fn probe() -> Result<CgroupFacts> {
+    let unified = statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    let own = read("/proc/self/cgroup").context(|| "looking for the own cgroup".into())?;
+    let mut facts = if unified {
+        let h = V2Hierarchy {
+            mount_point: ROOT.to_owned(),
+            mount_root: "/".to_owned(),
+            own_path: own_path(&own, "").unwrap_or("/").to_owned(),
+            controllers: Vec::new(),
+        };
+        CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(h) }
+    } else {
+        let mounts = read("/proc/self/mountinfo").context(|| "looking for mounted cgroups".into())?;
+        parse(&mounts, &own)
+    };
+    if let Some(h) = &mut facts.v2 {
+        let text = read(&format!("{}/cgroup.controllers", h.mount_point))?;
+        h.controllers = text.split_whitespace().map(str::to_owned).collect();
+    }
+    Ok(facts)
+}
+
+/// The own cgroup in the hierarchy of `controller` (version 2: empty), from lines `ID:CONTROLLERS:PATH` of
+/// /proc/PID/cgroup (cgroups(7)).
+pub(super) fn own_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
+    text.lines().find_map(|l| {
+        let (_, rest) = l.split_once(':')?;
+        let (names, path) = rest.split_once(':')?;
+        names.split(',').any(|n| n == controller).then_some(path)
+    })
+}
+
+/// The hierarchies in mountinfo (proc_pid_mountinfo(5)) that also stand in /proc/self/cgroup. Of several mounts of
+/// one, that below /sys/fs/cgroup counts, then the first.
+fn parse(mounts: &str, own: &str) -> CgroupFacts {
+    let mut facts = CgroupFacts::default();
+    for line in mounts.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let (&[_, _, _, root, point, ..], &[kind, _, options, ..]) = (left.as_slice(), right.as_slice()) else {
+            continue;
+        };
+        let (mount_root, mount_point) = (unescape(root), unescape(point));
+        match kind {
+            "cgroup" => {
+                let controllers: Vec<String> =
+                    options.split(',').filter(|o| own_path(own, o).is_some()).map(str::to_owned).collect();
+                let Some(own_path) = controllers.first().and_then(|c| own_path(own, c)) else { continue };
+                let own_path = own_path.to_owned();
+                let h = V1Hierarchy { controllers, mount_point, mount_root, own_path };
+                match facts.v1.iter_mut().find(|have| have.controllers == h.controllers) {
+                    Some(have) if preferred(&h.mount_point, &have.mount_point) => *have = h,
+                    Some(_) => {}
+                    None => facts.v1.push(h),
+                }
+            }
+            "cgroup2" => {
+                let Some(own_path) = own_path(own, "") else { continue };
+                let own_path = own_path.to_owned();
+                let h = V2Hierarchy { mount_point, mount_root, own_path, controllers: Vec::new() };
+                if facts.v2.as_ref().is_none_or(|have| preferred(&h.mount_point, &have.mount_point)) {
+                    facts.v2 = Some(h);
+                }
+            }
+            _ => {}
+        }
+    }
+    facts.mode = match (facts.v1.is_empty(), &facts.v2) {
+        (true, None) => CgroupMode::None,
+        (true, Some(_)) => CgroupMode::Unified,
+        (false, None) => CgroupMode::Legacy,
+        (false, Some(_)) => CgroupMode::Hybrid,
+    };
+    facts
+}
+
+fn preferred(new: &str, old: &str) -> bool {
+    new.starts_with(ROOT) && !old.starts_with(ROOT)
+}
+
+/// Undoes the octal escapes of mountinfo.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&b, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        match octal.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(decoded) if b == b'\\' => {
+                out.push(decoded);
+                rest = &tail[3..];
+            }
+            _ => {
+                out.push(b);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hybrid_host() {
+        let mounts = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+            32 31 0:29 /docker/x /mnt/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+            33 31 0:29 /docker/x /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            34 31 0:30 / /sys/fs/cgroup/sys\\040temd rw - cgroup cgroup rw,xattr,name=systemd\n\
+            35 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let own = "5:name=systemd:/s\n2:cpu,cpuacct:/docker/x/y\n0::/u:1\n";
+        let f = parse(mounts, own);
+        assert_eq!(f.mode, CgroupMode::Hybrid);
+        assert_eq!(f.v1.len(), 2);
+        assert_eq!(f.v1[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(f.v1[0].mount_point, "/sys/fs/cgroup/cpu,cpuacct");
+        assert_eq!((f.v1[0].mount_root.as_str(), f.v1[0].own_path.as_str()), ("/docker/x", "/docker/x/y"));
+        assert_eq!(f.v1[1].controllers, ["name=systemd"]);
+        assert_eq!(f.v1[1].mount_point, "/sys/fs/cgroup/sys temd");
+        assert_eq!(f.v2.unwrap().own_path, "/u:1");
+    }
+
+    #[test]
+    fn other_hosts() {
+        assert_eq!(parse("", "").mode, CgroupMode::None);
+        let v2 = "35 31 0:38 / /cg rw - cgroup2 none rw\n";
+        assert_eq!(parse(v2, "0::/\n").mode, CgroupMode::Unified);
+        let v1 = "33 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\nbroken line\n";
+        let f = parse(v1, "1:pids:/\n0::/\n");
+        assert_eq!((f.mode, f.v2), (CgroupMode::Legacy, None));
+    }
+
+    #[test]
+    fn this_host_has_the_cgroups_that_it_says_it_has() {
+        let f = probe().unwrap();
+        for point in f.v1.iter().map(|h| &h.mount_point).chain(f.v2.iter().map(|h| &h.mount_point)) {
+            assert!(std::path::Path::new(point).join("cgroup.procs").exists(), "{point}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ pub mod cpu_list;
 pub mod facts;
 pub mod tables;
 pub mod user;
+pub mod validate;
 
 use std::fmt;
 

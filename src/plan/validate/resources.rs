@@ -54,7 +54,8 @@ fn memory(m: &Memory, f: &mut Findings) {
             );
         }
     }
-    if let Some(n) = m.swappiness.filter(|n| *n > 100) {
+    // Docker writes its -1 for "leave it" into the unsigned property.
+    if let Some(n) = m.swappiness.filter(|n| *n > 100 && *n != u64::MAX) {
         f.violation("linux.resources.memory.swappiness", format!("{n} is not in the range 0 to 100"));
     }
 }
@@ -184,6 +185,7 @@ mod tests {
             );
         }
         breaks("linux.resources.memory.swappiness: 101", with(json!({"memory": {"swappiness": 101}})));
+        passes(with(json!({"memory": {"swappiness": u64::MAX}})));
     }
 
     #[test]

@@ -145,6 +145,7 @@ fn oom_scores() {
 fn labels_need_their_security_module() {
     passes(set("apparmorProfile", json!("p")));
     passes(set("selinuxLabel", json!("u:r:t:s0")));
+    breaks("process.apparmorProfile: \"a\\0\" contains a null byte", set("apparmorProfile", json!("a\0")));
     breaks("process.selinuxLabel: \"a\\0\" contains a null byte", set("selinuxLabel", json!("a\0")));
     let bare = HostFacts { apparmor: false, selinux: false, ..facts() };
     let all = broken_on(&bare, set("apparmorProfile", json!("p")));

@@ -91,7 +91,7 @@ fn an_unreadable_config_says_so() {
     use nix::unistd::{Uid, geteuid, setfsuid};
     let d = Dir::new();
     std::fs::write(d.config(), "{}").unwrap();
-    std::fs::set_permissions(d.config(), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(d.config(), std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     // Another file system user takes root's privileges over files from this thread alone.
     setfsuid(Uid::from_raw(65534));
     let message = d.fail();

@@ -1,0 +1,251 @@
+//! `process` (config.md, "Process").
+
+use super::namespaces::listed;
+use super::{Context, Findings, Spec, sched};
+use crate::config::spec::{Capabilities, Process, Rlimit, User};
+use crate::plan::cpu_list;
+use crate::plan::facts::HostFacts;
+use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::{capabilities, rlimits};
+use crate::plan::user::MAX_ID;
+
+/// Checks `process` of config.json: the container's init is made from it, so it has to be there at create.
+pub fn check_init(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
+    let Some(p) = &spec.process else {
+        f.hinted("process", "process property must not be empty", "it needs at least args and cwd");
+        return;
+    };
+    check(p, facts, Context::Create, f);
+    if let Some(c) = &p.capabilities {
+        // A new user namespace comes with all of them; else orun cannot give what it has not.
+        if listed(&spec.linux, Kind::User).is_none() {
+            ungrantable(c, facts, f);
+        }
+    }
+}
+
+/// Checks a `process` object without looking at the rest of the configuration.
+pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings) {
+    let at = At(if context == Context::Create { "process." } else { "" });
+    args(p, at, f);
+    cwd(p, at, context, f);
+    env(&p.env, || at.of("env"), f);
+    if let Some(c) = &p.capabilities {
+        known_capabilities(c, at, facts, f);
+    }
+    rlimit_list(&p.rlimits, at, f);
+    user(&p.user, at, f);
+    oom_score_adj(p, at, f);
+    labels(p, at, facts, f);
+    if let Some(s) = &p.scheduler {
+        sched::scheduler(s, at, f);
+    }
+    if let Some(io) = &p.io_priority {
+        sched::io_priority(io, at, f);
+    }
+    cpu_affinity(p, at, f);
+}
+
+/// Where the process object stands in its document.
+#[derive(Clone, Copy)]
+pub struct At(&'static str);
+
+impl At {
+    /// The path of a property of the process.
+    pub fn of(self, property: &str) -> String {
+        format!("{}{property}", self.0)
+    }
+}
+
+/// At least one argument, which names a program.
+fn args(p: &Process, at: At, f: &mut Findings) {
+    match p.args.first() {
+        None => f.hinted(at.of("args"), "args must not be empty", "the program and its arguments"),
+        Some(program) if program.is_empty() => {
+            f.violation(at.of("args[0]"), "exec: \"\": executable file not found in $PATH")
+        }
+        Some(_) => {}
+    }
+    for (i, arg) in p.args.iter().enumerate() {
+        f.no_nul(|| at.of(&format!("args[{i}]")), arg);
+    }
+}
+
+/// The working directory is absolute.
+fn cwd(p: &Process, at: At, context: Context, f: &mut Findings) {
+    if p.cwd.is_empty() {
+        if context == Context::Create {
+            f.violation(at.of("cwd"), "Cwd property must not be empty");
+        }
+    } else if !p.cwd.starts_with('/') {
+        f.violation(at.of("cwd"), format!("Cwd must be an absolute path, not {:?}", p.cwd));
+    }
+    f.no_nul(|| at.of("cwd"), &p.cwd);
+}
+
+/// Entries of an environment have the form of `environ`: a name, `=`, a value.
+pub fn env(env: &[String], at: impl Fn() -> String, f: &mut Findings) {
+    for (i, var) in env.iter().enumerate() {
+        let why = match var.find('=') {
+            _ if var.contains('\0') => "contains nul byte (\\x00)",
+            None => "missing '='",
+            Some(0) => "name cannot be empty",
+            Some(_) => continue,
+        };
+        f.violation(format!("{}[{i}]", at()), format!("invalid environment variable {var:?}: {why}"));
+    }
+}
+
+/// The five sets with their names.
+fn sets(c: &Capabilities) -> [(&'static str, &[String]); 5] {
+    [
+        ("bounding", &c.bounding),
+        ("effective", &c.effective),
+        ("inheritable", &c.inheritable),
+        ("permitted", &c.permitted),
+        ("ambient", &c.ambient),
+    ]
+}
+
+/// Capabilities that do not exist, or cannot be given, are a warning (config.md, "Linux Process").
+fn known_capabilities(c: &Capabilities, at: At, facts: &HostFacts, f: &mut Findings) {
+    let available =
+        |name: &str| capabilities::number(name).is_some_and(|n| facts.cap_last == 0 || n <= facts.cap_last);
+    let mut unknown: Vec<&str> = sets(c)
+        .into_iter()
+        .flat_map(|(_, names)| names.iter().map(String::as_str).filter(|n| !available(n)))
+        .collect();
+    if !unknown.is_empty() {
+        unknown.sort_unstable();
+        unknown.dedup();
+        f.warning(format!(
+            "ignoring unknown or unavailable capabilities: [{}] ({})",
+            unknown.join(" "),
+            at.of("capabilities")
+        ));
+    }
+    // capset(2): the effective set is part of the permitted one. PR_CAP_AMBIENT (prctl(2)): an ambient capability is
+    // permitted and inheritable.
+    let (permitted, inheritable) = (capabilities::mask(&c.permitted), capabilities::mask(&c.inheritable));
+    let effective = capabilities::mask(&c.effective) & !permitted;
+    if effective != 0 {
+        f.warning(format!(
+            "{}: ignoring [{}], which are not permitted",
+            at.of("capabilities.effective"),
+            list(effective)
+        ));
+    }
+    let ambient = capabilities::mask(&c.ambient) & !(permitted & inheritable);
+    if ambient != 0 {
+        f.warning(format!(
+            "{}: ignoring [{}], which are not both permitted and inheritable",
+            at.of("capabilities.ambient"),
+            list(ambient)
+        ));
+    }
+}
+
+/// Capabilities that orun itself has not, and so cannot give.
+fn ungrantable(c: &Capabilities, facts: &HostFacts, f: &mut Findings) {
+    let asked = sets(c).into_iter().fold(0, |m, (_, names)| m | capabilities::mask(names));
+    let known = if facts.cap_last == 0 { u64::MAX } else { (2_u64 << facts.cap_last) - 1 };
+    let missing = asked & known & !facts.capabilities;
+    if missing != 0 {
+        f.warning(format!(
+            "ignoring capabilities that orun has not got itself: [{}] (process.capabilities)",
+            list(missing)
+        ));
+    }
+}
+
+fn list(mask: u64) -> String {
+    let names: Vec<_> =
+        (0..64).filter(|n| mask >> n & 1 == 1).filter_map(|n| capabilities::name(n as u8)).collect();
+    names.join(" ")
+}
+
+/// config.md, "POSIX process": types are known and given once; setrlimit(2): soft is at most hard.
+fn rlimit_list(limits: &[Rlimit], at: At, f: &mut Findings) {
+    for (i, l) in limits.iter().enumerate() {
+        if rlimits::number(&l.kind).is_none() {
+            f.hinted(
+                at.of(&format!("rlimits[{i}].type")),
+                format!("invalid rlimit type {:?}", l.kind),
+                format!("one of {}", rlimits::names().collect::<Vec<_>>().join(", ")),
+            );
+        } else if limits[..i].iter().any(|m| m.kind == l.kind) {
+            f.violation(at.of(&format!("rlimits[{i}].type")), format!("duplicate rlimit type {:?}", l.kind));
+        }
+        if l.soft > l.hard {
+            f.violation(
+                at.of(&format!("rlimits[{i}].soft")),
+                format!("the soft limit {} of {:?} is over the hard limit {}", l.soft, l.kind, l.hard),
+            );
+        }
+    }
+}
+
+/// config.md, "POSIX-platform User". -1 is no id: setresuid(2) and its kin take it as "leave unchanged".
+fn user(u: &User, at: At, f: &mut Findings) {
+    let mut id = |property: &dyn Fn() -> String, id: u32| {
+        if id > MAX_ID {
+            f.violation(at.of(&property()), format!("{id} is no id, the highest is {MAX_ID}"));
+        }
+    };
+    id(&|| "user.uid".into(), u.uid);
+    id(&|| "user.gid".into(), u.gid);
+    for (i, gid) in u.additional_gids.iter().enumerate() {
+        id(&|| format!("user.additionalGids[{i}]"), *gid);
+    }
+    if let Some(umask) = u.umask.filter(|m| *m > 0o777) {
+        f.hinted(
+            at.of("user.umask"),
+            format!("{umask} (octal {umask:o}) is over 511 (octal 777)"),
+            "JSON numbers are decimal: octal 022 is 18",
+        );
+    }
+}
+
+/// proc_pid_oom_score_adj(5): -1000 to 1000.
+fn oom_score_adj(p: &Process, at: At, f: &mut Findings) {
+    if let Some(n) = p.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
+        f.violation(at.of("oomScoreAdj"), format!("{n} is not in the range -1000 to 1000"));
+    }
+}
+
+/// A label that the kernel cannot apply is an error.
+fn labels(p: &Process, at: At, facts: &HostFacts, f: &mut Findings) {
+    if !p.apparmor_profile.is_empty() && !facts.apparmor {
+        f.hinted(
+            at.of("apparmorProfile"),
+            format!("apparmor: config provided but apparmor not supported, profile {:?}", p.apparmor_profile),
+            "remove it, or enable AppArmor on the host",
+        );
+    }
+    if !p.selinux_label.is_empty() && !facts.selinux {
+        f.hinted(
+            at.of("selinuxLabel"),
+            "selinux label is specified in config, but selinux is disabled or not supported",
+            "remove it, or enable SELinux on the host",
+        );
+    }
+    f.no_nul(|| at.of("apparmorProfile"), &p.apparmor_profile);
+    f.no_nul(|| at.of("selinuxLabel"), &p.selinux_label);
+}
+
+/// config.md, "Linux Process", `execCPUAffinity`: lists of CPUs.
+fn cpu_affinity(p: &Process, at: At, f: &mut Findings) {
+    let Some(a) = &p.exec_cpu_affinity else { return };
+    for (name, phrase, list) in [("initial", "Initial", &a.initial), ("final", "Final", &a.last)] {
+        if let Err(why) = cpu_list::parse(list) {
+            f.hinted(
+                at.of(&format!("execCPUAffinity.{name}")),
+                format!("bad CPUAffinity.{phrase}: {why}"),
+                "a list like 0-3,7",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,6 @@ pub mod path;
 pub mod prctl;
 pub mod process;
 pub mod sched;
-pub mod signal;
 pub mod socket;
 pub mod time;
 pub mod timestamp;

@@ -19,4 +19,56 @@ pub struct HostFacts {
     pub selinux: bool,
     /// Kernel release, major and minor.
     pub kernel: (u32, u32),
+    /// Where control groups are mounted and which ones orun is in.
+    pub cgroup: CgroupFacts,
+}
+
+/// Which versions of control groups the host has mounted (cgroups(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupMode {
+    /// No control group file system is mounted.
+    #[default]
+    None,
+    /// Only version 1 hierarchies.
+    Legacy,
+    /// Version 1 hierarchies, and version 2 for the controllers that are left.
+    Hybrid,
+    /// Only version 2.
+    Unified,
+}
+
+/// The control groups of the host, as /proc/self/cgroup and /proc/self/mountinfo tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupFacts {
+    pub mode: CgroupMode,
+    /// The mounted version 1 hierarchies.
+    pub v1: Vec<V1Hierarchy>,
+    /// The mounted version 2 hierarchy.
+    pub v2: Option<V2Hierarchy>,
+}
+
+/// A mounted version 1 hierarchy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct V1Hierarchy {
+    /// Its controllers, `cpu` and `cpuacct`, or its name, `name=systemd`.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// The cgroup that is mounted there, `/` unless part of the hierarchy is bound.
+    pub mount_root: String,
+    /// The cgroup that orun is in, from the root of the hierarchy (or of the cgroup namespace).
+    pub own_path: String,
+}
+
+/// The mounted version 2 hierarchy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct V2Hierarchy {
+    /// Where it is mounted.
+    pub mount_point: String,
+    /// The cgroup that is mounted there.
+    pub mount_root: String,
+    /// The cgroup that orun is in.
+    pub own_path: String,
+    /// The controllers that may be enabled below the mount point (`cgroup.controllers`).
+    pub controllers: Vec<String>,
 }

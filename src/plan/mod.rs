@@ -2,6 +2,8 @@
 //! is pure: no I/O, no clock, no randomness.
 
 pub mod cpu_list;
+pub mod cgroup;
+pub mod device_filter;
 pub mod facts;
 pub mod op;
 pub mod tables;

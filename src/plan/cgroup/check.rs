@@ -1,0 +1,159 @@
+//! Values of `linux.resources` that no host can apply.
+
+use std::collections::BTreeMap;
+
+use super::Violation;
+use super::convert;
+use crate::config::resources::{BlockIo, Cpu, Memory, Resources};
+
+fn at(name: &str) -> String {
+    format!("linux.resources.{name}")
+}
+
+/// Checks what holds for both versions.
+pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
+    memory(&r.memory, out);
+    cpu(&r.cpu, out);
+    block_io(&r.block_io, out);
+    for (i, h) in r.hugepage_limits.iter().enumerate() {
+        if convert::page_size(&h.page_size).is_none() {
+            let what = format!("{:?} is no page size", h.page_size);
+            out.push(Violation::new(at(&format!("hugepageLimits[{i}].pageSize")), what).hint("use 64KB, 2MB or 1GB"));
+        }
+    }
+    for (name, limits) in &r.rdma {
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            out.push(Violation::new(at("rdma"), format!("{name:?} is no device name")));
+        }
+        if limits.hca_handles.is_none() && limits.hca_objects.is_none() {
+            out.push(Violation::new(at(&format!("rdma.{name}")), "needs hcaHandles or hcaObjects"));
+        }
+    }
+    for (i, p) in r.network.priorities.iter().enumerate() {
+        if p.name.is_empty() || p.name.contains(char::is_whitespace) {
+            let what = format!("{:?} is no interface name", p.name);
+            out.push(Violation::new(at(&format!("network.priorities[{i}].name")), what));
+        }
+    }
+}
+
+/// Properties that are accepted and have no effect.
+pub(super) fn notes(r: &Resources, out: &mut Vec<Violation>) {
+    for (name, value) in [("memory.kernel", r.memory.kernel), ("memory.kernelTCP", r.memory.kernel_tcp)] {
+        if value.is_some_and(|v| v > 0) {
+            out.push(Violation::new(at(name), "is ignored: the kernel has no separate limit for kernel memory"));
+        }
+    }
+}
+
+fn memory(m: &Memory, out: &mut Vec<Violation>) {
+    let values = [("memory.limit", m.limit), ("memory.reservation", m.reservation), ("memory.swap", m.swap)];
+    for (name, value) in values {
+        if let Some(v) = value.filter(|v| *v < -1) {
+            out.push(Violation::new(at(name), format!("{v} is negative")).hint("-1 means no limit"));
+        }
+    }
+    if let Some(v) = m.swappiness.filter(|v| *v > 100) {
+        let what = format!("invalid memory swappiness value: {v} (valid range is 0-100)");
+        out.push(Violation::new(at("memory.swappiness"), what));
+    }
+    let (swap, limit) = (m.swap.unwrap_or(0), m.limit.unwrap_or(0));
+    if swap >= -1
+        && limit >= -1
+        && let Err(why) = convert::swap_max(swap, limit)
+    {
+        out.push(Violation::new(at("memory.swap"), why).hint("swap is memory plus swap; memory.limit is part of it"));
+    }
+}
+
+fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
+    let quota = c.quota.filter(|q| *q > 0);
+    if let Some(q) = quota.filter(|q| *q < 1000) {
+        out.push(Violation::new(at("cpu.quota"), format!("{q} is below the least quota, 1000 microseconds")));
+    }
+    if let Some(p) = c.period.filter(|p| *p != 0 && !(1000..=1_000_000).contains(p)) {
+        out.push(Violation::new(at("cpu.period"), format!("{p} is not within 1000 and 1000000 microseconds")));
+    }
+    if let (Some(q), Some(b)) = (quota, c.burst)
+        && b > q as u64
+    {
+        out.push(Violation::new(at("cpu.burst"), format!("{b} is larger than cpu.quota, {q}")));
+    }
+    if let Some(i) = c.idle.filter(|i| !(0..=1).contains(i)) {
+        out.push(Violation::new(at("cpu.idle"), format!("{i} is neither 0 nor 1")));
+    }
+    for (name, list) in [("cpu.cpus", &c.cpus), ("cpu.mems", &c.mems)] {
+        if !list.is_empty() && !is_list(list) {
+            out.push(Violation::new(at(name), format!("{list:?} is no list such as \"0-3,7\"")));
+        }
+    }
+}
+
+/// The list format of cpuset(7), with the kernel's stride extension (`0-31:2/8`).
+fn is_list(text: &str) -> bool {
+    text.trim().split(',').all(|range| {
+        !range.is_empty() && range.bytes().all(|b| b.is_ascii_digit() || b"-:/".contains(&b))
+    })
+}
+
+fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
+    let mut weight = |name: String, value: Option<u16>| {
+        if let Some(w) = value.filter(|w| *w != 0 && !(10..=1000).contains(w)) {
+            out.push(Violation::new(at(&name), format!("{w} is not within 10 and 1000")));
+        }
+    };
+    weight("blockIO.weight".into(), b.weight);
+    weight("blockIO.leafWeight".into(), b.leaf_weight);
+    for (i, d) in b.weight_device.iter().enumerate() {
+        weight(format!("blockIO.weightDevice[{i}].weight"), d.weight);
+        weight(format!("blockIO.weightDevice[{i}].leafWeight"), d.leaf_weight);
+    }
+    let mut device = |name: String, major: i64, minor: i64| {
+        let range = 0..=i64::from(u32::MAX);
+        if !range.contains(&major) || !range.contains(&minor) {
+            out.push(Violation::new(at(&name), format!("{major}:{minor} is no device number")));
+        }
+    };
+    let lists = [
+        ("throttleReadBpsDevice", &b.throttle_read_bps_device),
+        ("throttleWriteBpsDevice", &b.throttle_write_bps_device),
+        ("throttleReadIOPSDevice", &b.throttle_read_iops_device),
+        ("throttleWriteIOPSDevice", &b.throttle_write_iops_device),
+    ];
+    for (name, list) in lists {
+        for (i, d) in list.iter().enumerate() {
+            device(format!("blockIO.{name}[{i}]"), d.major, d.minor);
+        }
+    }
+    for (i, d) in b.weight_device.iter().enumerate() {
+        device(format!("blockIO.weightDevice[{i}]"), d.major, d.minor);
+    }
+    for (i, d) in b.weight_device.iter().enumerate() {
+        if d.weight.is_none() && d.leaf_weight.is_none() {
+            out.push(Violation::new(at(&format!("blockIO.weightDevice[{i}]")), "needs weight or leafWeight"));
+        }
+    }
+}
+
+/// Keys of `unified` are file names whose controller must be there.
+pub(super) fn unified(files: &BTreeMap<String, String>, have: &[String], out: &mut Vec<Violation>) {
+    for key in files.keys() {
+        let property = at(&format!("unified.{key}"));
+        if key.contains('/') || key.contains('\0') {
+            let what = format!("unified resource {key:?} must be a file name (no slashes)");
+            out.push(Violation::new(property, what));
+            continue;
+        }
+        if !key.contains('.') || key.starts_with('.') {
+            let what = format!("unified resource {key:?} must be in the form CONTROLLER.PARAMETER");
+            out.push(Violation::new(property, what));
+            continue;
+        }
+        if let Some(c) = super::v2::controller(key)
+            && !have.iter().any(|h| h == c)
+        {
+            let what = format!("unified resource {key:?} can't be set: controller {c:?} not available");
+            out.push(Violation::new(property, what));
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! `linux.cgroupsPath` and `linux.resources` become directories to make and files to write (config-linux.md,
+//! "Control groups"), in the order the kernel needs, for version 1, version 2 and both (cgroups(7)).
+
+mod check;
+mod convert;
+mod path;
+mod update;
+mod v1;
+mod v2;
+
+#[cfg(test)]
+mod tests;
+
+pub use update::{Update, compile_update};
+
+use std::borrow::Cow;
+
+use super::Violation;
+use super::device_filter::{self, Instruction};
+use super::facts::{CgroupFacts, CgroupMode};
+use crate::config::resources::Resources;
+
+/// Who makes the control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// orun, through the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// Nobody: the container stays in the cgroup of its creator.
+    Disabled,
+}
+
+/// What the compile step needs beside the configuration of the resources.
+#[derive(Debug, Clone, Default)]
+pub struct Options<'a> {
+    pub manager: Manager,
+    /// A missing permission to make a cgroup is no error unless the bundle asks for a path or a limit.
+    pub rootless: bool,
+    /// orun runs in a user namespace of its own, where device rules cannot be loaded.
+    pub in_user_namespace: bool,
+    /// The paths of `linux.devices`: one of them replaces the default device of that path, and its access.
+    pub device_paths: Vec<&'a str>,
+    /// The host user that shall own the cgroup (config-linux.md, "Cgroup ownership"); version 2 only.
+    pub owner: Option<u32>,
+}
+
+/// Version of a hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// Everything about a container's control groups.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CgroupPlan {
+    pub manager: Manager,
+    /// The path below the mount point, as `cgroupsPath` or the default has it.
+    pub path: String,
+    /// Version 1: every mounted hierarchy. Version 2: one. Hybrid: the version 2 one is the last.
+    pub hierarchies: Vec<HierarchyPlan>,
+    /// The device filter for version 2; version 1 has writes to `devices.allow` and `devices.deny`.
+    pub device_filter: Option<DeviceFilter>,
+    /// Refuse a memory limit that is below the current usage.
+    pub memory_check: Option<MemoryCheck>,
+    /// The user that shall own the version 2 cgroup.
+    pub owner: Option<u32>,
+    /// Whether a missing permission to make a cgroup is no error as long as nothing is to be written there.
+    pub may_stay: bool,
+    /// Properties that have no effect, with the reason.
+    pub notes: Vec<Violation>,
+}
+
+/// What to make and to write in one hierarchy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HierarchyPlan {
+    pub version: Version,
+    /// Version 1: the controllers (or `name=...`) of the hierarchy. Version 2: empty.
+    pub controllers: Vec<String>,
+    pub mount_point: String,
+    /// The directory of the container's cgroup, at or below `mount_point`.
+    pub dir: String,
+    /// Version 2: the controllers to enable in the ancestors, so far as they can be.
+    pub enable: Vec<String>,
+    /// What must be there before a process can join.
+    pub before_join: Vec<Write>,
+    /// The limits, in order.
+    pub writes: Vec<Write>,
+}
+
+impl HierarchyPlan {
+    /// The controllers of a version 2 hierarchy that a limit needs, with the property that needs each.
+    pub fn required(&self) -> Vec<(&str, &str)> {
+        let mut out: Vec<(&str, &str)> = Vec::new();
+        for w in self.writes.iter().filter(|_| self.version == Version::V2) {
+            if let Some(c) = v2::controller(&w.file)
+                && !out.iter().any(|(have, _)| *have == c)
+            {
+                out.push((c, &w.property));
+            }
+        }
+        out
+    }
+}
+
+/// One value for one file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Name of the file.
+    pub file: Cow<'static, str>,
+    pub value: String,
+    /// The property that asked for it: `linux.resources.memory.limit`.
+    pub property: Cow<'static, str>,
+    /// A missing file is no error: an older kernel, or a feature that is turned off.
+    pub optional: bool,
+    /// EINVAL may come from a value that a later write changes: write again after the others.
+    pub retry: bool,
+    /// A missing permission is no error.
+    pub best_effort: bool,
+    /// File and value to use when `file` does not exist.
+    pub instead: Option<(Cow<'static, str>, String)>,
+}
+
+impl Write {
+    /// A write that must succeed.
+    pub fn new(
+        file: impl Into<Cow<'static, str>>,
+        value: impl ToString,
+        property: impl Into<Cow<'static, str>>,
+    ) -> Write {
+        Write {
+            file: file.into(),
+            value: value.to_string(),
+            property: property.into(),
+            optional: false,
+            retry: false,
+            best_effort: false,
+            instead: None,
+        }
+    }
+
+    fn optional(mut self) -> Write {
+        self.optional = true;
+        self
+    }
+
+    fn retry(mut self) -> Write {
+        self.retry = true;
+        self
+    }
+
+    pub(super) fn best_effort(mut self, yes: bool) -> Write {
+        self.best_effort = yes;
+        self
+    }
+
+    fn instead(mut self, file: &'static str, value: impl ToString) -> Write {
+        self.instead = Some((file.into(), value.to_string()));
+        self
+    }
+}
+
+/// A `BPF_PROG_TYPE_CGROUP_DEVICE` program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceFilter {
+    /// `None`: every device is allowed, and a filter that is there goes away.
+    pub program: Option<Vec<Instruction>>,
+    /// A kernel that refuses the program is no error.
+    pub best_effort: bool,
+}
+
+/// `memory.checkBeforeUpdate` on version 2: the limits that the current usage must be below. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryCheck {
+    pub limit: Option<u64>,
+    /// Memory plus swap.
+    pub swap: Option<u64>,
+}
+
+/// Compiles `linux.cgroupsPath` (empty: the default) and `linux.resources` for the container `id`.
+///
+/// # Errors
+/// Every property that is wrong or that this host cannot apply.
+pub fn compile(
+    id: &str,
+    cgroups_path: &str,
+    resources: Option<&Resources>,
+    facts: &CgroupFacts,
+    opts: &Options,
+) -> Result<CgroupPlan, Vec<Violation>> {
+    let none = Resources::default();
+    let r = resources.unwrap_or(&none);
+    let mut violations = Vec::new();
+    let inner = path::inner(id, cgroups_path).unwrap_or_else(|v| {
+        violations.push(v);
+        path::Inner::default()
+    });
+    check::resources(r, &mut violations);
+    let mut plan = CgroupPlan {
+        manager: opts.manager,
+        path: inner.path.clone(),
+        owner: opts.owner,
+        may_stay: opts.rootless && cgroups_path.is_empty(),
+        notes: path::notes(cgroups_path),
+        ..CgroupPlan::default()
+    };
+    check::notes(r, &mut plan.notes);
+    if opts.manager == Manager::Disabled || facts.mode == CgroupMode::None {
+        nothing_to_write(r, cgroups_path, opts, &mut violations);
+    } else {
+        hierarchies(&inner, r, facts, &mut plan, &mut violations);
+        devices(r, facts, opts, &mut plan, &mut violations);
+    }
+    if violations.is_empty() { Ok(plan) } else { Err(violations) }
+}
+
+/// Without control groups, a path and a limit are errors, and so are device rules that root asks for.
+fn nothing_to_write(r: &Resources, cgroups_path: &str, opts: &Options, out: &mut Vec<Violation>) {
+    let (why, hint) = if opts.manager == Manager::Disabled {
+        ("control groups are turned off", "leave out --cgroup-manager disabled")
+    } else {
+        ("no control group file system is mounted", "mount cgroup2 at /sys/fs/cgroup")
+    };
+    if !cgroups_path.is_empty() && opts.manager != Manager::Disabled {
+        out.push(Violation::new("linux.cgroupsPath", why).hint(hint));
+    }
+    let mut asked = v1::all(r);
+    asked.extend(v2::writes(r, &mut Vec::new()));
+    if let Some(w) = asked.first() {
+        out.push(Violation::new(w.property.clone(), format!("cannot be applied: {why}")).hint(hint));
+    }
+    if opts.manager == Manager::Cgroupfs && !opts.rootless && !opts.in_user_namespace {
+        let v = Violation::new("linux.resources.devices", format!("cannot be applied: {why}"));
+        out.push(v.hint(hint));
+    }
+}
+
+/// One plan for each mounted hierarchy, with the writes of its controllers.
+fn hierarchies(
+    inner: &path::Inner,
+    r: &Resources,
+    facts: &CgroupFacts,
+    plan: &mut CgroupPlan,
+    out: &mut Vec<Violation>,
+) {
+    for h in &facts.v1 {
+        let mut hp = HierarchyPlan {
+            version: Version::V1,
+            controllers: h.controllers.clone(),
+            mount_point: h.mount_point.clone(),
+            dir: path::v1_dir(inner, h),
+            enable: Vec::new(),
+            before_join: Vec::new(),
+            writes: Vec::new(),
+        };
+        for c in &h.controllers {
+            hp.before_join.extend(v1::before_join(c, r));
+            hp.writes.extend(v1::writes(c, r));
+        }
+        plan.hierarchies.push(hp);
+    }
+    if let Some(h) = &facts.v2 {
+        let mut writes = v2_writes(r, facts, out);
+        // Limits of a version 1 controller are written there.
+        writes.retain(|w| v2::controller(&w.file).is_none_or(|c| !has_v1(facts, c)));
+        plan.memory_check = v2::memory_check(r).filter(|_| facts.mode == CgroupMode::Unified);
+        let mut hp = HierarchyPlan {
+            version: Version::V2,
+            controllers: Vec::new(),
+            mount_point: h.mount_point.clone(),
+            dir: path::v2_dir(inner, h, facts.mode),
+            enable: Vec::new(),
+            before_join: Vec::new(),
+            writes,
+        };
+        hp.enable = match facts.mode {
+            // Everything there is: for the statistics, and for managers of containers inside the container.
+            CgroupMode::Unified => h.controllers.clone(),
+            _ => hp.required().into_iter().map(|(c, _)| c.to_owned()).collect(),
+        };
+        plan.hierarchies.push(hp);
+    }
+    if facts.mode != CgroupMode::Unified {
+        absent_v1(r, facts, out);
+    }
+}
+
+/// The version 2 writes, with a violation for each that this host has no controller for.
+fn v2_writes(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) -> Vec<Write> {
+    let Some(h) = &facts.v2 else { return Vec::new() };
+    let mut problems = Vec::new();
+    let mut writes = v2::writes(r, &mut problems);
+    if facts.mode == CgroupMode::Unified {
+        out.append(&mut problems);
+        check::unified(&r.unified, &h.controllers, out);
+    } else {
+        // On a hybrid host the files of `unified` would be split between two worlds; `absent_v1` refuses it.
+        writes.retain(|w| !w.property.starts_with("linux.resources.unified"));
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for w in writes.iter().filter(|_| facts.mode == CgroupMode::Unified) {
+        let Some(c) = v2::controller(&w.file) else { continue };
+        let from_unified = w.property.starts_with("linux.resources.unified");
+        if !from_unified && !told.contains(&c) && !h.controllers.iter().any(|have| have == c) {
+            told.push(c);
+            out.push(no_controller(&w.property, c, &h.controllers));
+        }
+    }
+    writes
+}
+
+fn no_controller(property: &str, controller: &str, have: &[String]) -> Violation {
+    let have = if have.is_empty() { "none".to_owned() } else { have.join(" ") };
+    Violation::new(
+        property.to_owned(),
+        format!("cannot be set: controller \"{controller}\" not available (this host has: {have})"),
+    )
+    .hint("compile it into the kernel, or take it off the kernel command line's cgroup_disable=")
+}
+
+/// Whether the version 1 counterpart of a version 2 controller is mounted.
+fn has_v1(facts: &CgroupFacts, v2: &str) -> bool {
+    let v1 = if v2 == "io" { "blkio" } else { v2 };
+    facts.v1.iter().any(|h| h.controllers.iter().any(|c| c == v1))
+}
+
+/// A violation for each limit whose controller is mounted nowhere.
+fn absent_v1(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) {
+    if !r.unified.is_empty() {
+        let v = Violation::new("linux.resources.unified", "invalid configuration: cannot use unified on cgroup v1");
+        out.push(v.hint("unified is for hosts with cgroup v2 only; use the other properties of linux.resources"));
+    }
+    for c in v1::CONTROLLERS {
+        let first = v1::before_join(c, r).into_iter().chain(v1::writes(c, r)).next();
+        let v2 = if *c == "blkio" { "io" } else { c };
+        let in_v2 = facts.v2.as_ref().is_some_and(|h| h.controllers.iter().any(|have| have == v2));
+        if let Some(w) = first
+            && !has_v1(facts, v2)
+            && !in_v2
+        {
+            let have: Vec<String> = facts.v1.iter().flat_map(|h| h.controllers.clone()).collect();
+            out.push(no_controller(&w.property, c, &have));
+        }
+    }
+}
+
+/// Device rules: writes on version 1, a program on version 2.
+fn devices(
+    r: &Resources,
+    facts: &CgroupFacts,
+    opts: &Options,
+    plan: &mut CgroupPlan,
+    out: &mut Vec<Violation>,
+) {
+    let rules = match device_filter::rules(&r.devices, &opts.device_paths) {
+        Ok(rules) => rules,
+        Err(mut v) => return out.append(&mut v),
+    };
+    if facts.mode == CgroupMode::Unified {
+        match device_filter::program(&rules) {
+            Ok(program) => {
+                let best_effort = opts.rootless || opts.in_user_namespace;
+                plan.device_filter = Some(DeviceFilter { program, best_effort });
+            }
+            Err(v) => out.push(v),
+        }
+        return;
+    }
+    if opts.in_user_namespace {
+        // The kernel lets only the initial user namespace change the rules.
+        return;
+    }
+    let is_devices = |h: &&mut HierarchyPlan| h.controllers.iter().any(|c| c == "devices");
+    match (plan.hierarchies.iter_mut().find(is_devices), device_filter::v1_writes(&rules)) {
+        (_, Err(v)) => out.push(v),
+        (Some(h), Ok(writes)) => {
+            h.writes.extend(writes.into_iter().map(|w| w.best_effort(opts.rootless)));
+        }
+        (None, Ok(_)) if opts.rootless => {}
+        (None, Ok(_)) => out.push(
+            Violation::new("linux.resources.devices", "the devices controller is not mounted")
+                .hint("without it every device of the host is open to the container; mount it at /sys/fs/cgroup/devices"),
+        ),
+    }
+}

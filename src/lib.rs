@@ -8,5 +8,6 @@ pub mod error;
 pub mod kernel;
 pub mod log;
 pub mod plan;
+pub mod runtime;
 pub mod state;
 pub mod sys;

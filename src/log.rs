@@ -1,4 +1,5 @@
-//! Warnings and debug lines. The binary says once where they go; an error is returned, never logged from here.
+//! Log lines. The binary says once where they go. Code below it warns and tells what it does; errors it returns,
+//! and only the top writes the one that nobody handled.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -31,6 +32,11 @@ static SINK: OnceLock<(Level, Sink)> = OnceLock::new();
 /// Sends lines of level `least` and above to `sink`. Only the first call counts; before it, lines are dropped.
 pub fn to(least: Level, sink: impl Fn(Level, &str) + Send + Sync + 'static) {
     let _ = SINK.set((least, Box::new(sink)));
+}
+
+/// The failure that ends the command. For the top of the binary only.
+pub fn error(message: impl Display) {
+    write(Level::Error, || message.to_string());
 }
 
 /// Something is not as asked for, and the work goes on without it.

@@ -486,15 +486,18 @@ const IGNORED: &[(&str, Option<char>, &str, bool)] = &[
     ("update", None, "kernel-memory-tcp", true),
 ];
 
-/// `command` with the global flags.
+/// `command` with the global flags behind its own.
 pub(super) fn globals(command: Command) -> Command {
+    // Adding flags also replaces what the command is about.
     // The path of CRIU was a flag of runc before 1.4; callers that still pass it mean criu(8) in $PATH.
-    Global::augment_args(command).arg(Arg::new("criu").long("criu").hide(true).action(ArgAction::Set))
+    let criu = Arg::new("criu").long("criu").hide(true).action(ArgAction::Set);
+    let about = command.get_about().cloned().unwrap_or_default();
+    Global::augment_args(command).arg(criu).about(about)
 }
 
 /// `command` with the global flags and the flags of the verb `name`; `None` when there is no such verb.
 pub(super) fn augment(name: &str, command: Command) -> Option<Command> {
-    let mut command = augment_verb(name, globals(command))?;
+    let mut command = globals(augment_verb(name, command)?);
     for (_, short, long, value) in IGNORED.iter().filter(|(verb, ..)| *verb == name) {
         let action = if *value { ArgAction::Set } else { ArgAction::SetTrue };
         command = command.arg(Arg::new(*long).short(*short).long(*long).hide(true).action(action));

@@ -1,6 +1,99 @@
 //! The command line of `orun`: arguments in, text and exit code out.
 
 pub mod args;
+mod environment;
 pub mod log;
 pub mod parse;
 mod values;
+mod verbs;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use crate::error::{Error, Result};
+use args::Verb;
+use log::Log;
+use parse::Parsed;
+
+/// Runs the command `words` (without the program's name) and returns the exit code.
+pub fn main(words: Vec<OsString>) -> u8 {
+    let (log_to, log_format) = parse::log_flags(&words);
+    match parse::parse(words) {
+        Ok(Parsed::Verb(invocation)) => {
+            let global = &invocation.global;
+            if let Err(e) = open_log(global) {
+                Log::stderr().write(crate::log::Level::Error, &e.to_string());
+                return failure(Some(&invocation.verb));
+            }
+            match environment::runtime(global).and_then(|rt| verbs::run(&rt, global, &invocation.verb)) {
+                Ok(code) => code,
+                Err(e) => {
+                    crate::log::error(e);
+                    failure(Some(&invocation.verb))
+                }
+            }
+        }
+        Ok(Parsed::Help(text)) => printed(&text),
+        Ok(Parsed::Version) => printed(&version()),
+        Err(e) => {
+            let log = Log::open(log_to.as_deref(), log_format.as_deref()).unwrap_or_else(|_| Log::stderr());
+            log.write(crate::log::Level::Error, &e.to_string());
+            failure(None)
+        }
+    }
+}
+
+fn open_log(global: &args::Global) -> Result<()> {
+    let log = Log::open(global.log.as_deref(), Some(&global.log_format))?;
+    let least = match &global.log_level {
+        _ if global.debug => crate::log::Level::Debug,
+        Some(name) => log::level(name)?,
+        None => crate::log::Level::Warning,
+    };
+    crate::log::to(least, move |level, message| log.write(level, message));
+    Ok(())
+}
+
+/// The exit code of a verb that failed itself: 255 for `exec`, whose other codes are the program's.
+fn failure(verb: Option<&Verb>) -> u8 {
+    match verb {
+        Some(Verb::Exec(_)) => 255,
+        _ => 1,
+    }
+}
+
+fn printed(text: &str) -> u8 {
+    match print(text) {
+        Ok(()) => 0,
+        Err(e) => {
+            Log::stderr().write(crate::log::Level::Error, &e.to_string());
+            1
+        }
+    }
+}
+
+/// Writes `text` to standard output. A reader that has gone away, as in `orun list | head -1`, is no failure.
+///
+/// # Errors
+/// When the output cannot be written, as to a full disk.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::sys("writing to standard output", e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The text of `--version`, in the form that engines take apart: the name, the word `version` and the number on
+/// the first line, `commit:` and `spec:` below.
+fn version() -> String {
+    let seccomp = libseccomp::ScmpVersion::current().map_or_else(|_| "none".to_owned(), |v| v.to_string());
+    format!(
+        "orun version {}\ncommit: {}\nspec: {}\nlibseccomp: {seccomp}\n",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("ORUN_COMMIT").unwrap_or("unknown"),
+        crate::config::defaults::OCI_VERSION,
+    )
+}

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::sys::signal;
+use crate::plan::tables::signals;
 
-/// A signal's number or name, as [`signal::parse`] reads it.
+/// A signal's number or name, as [`signals::number`] reads it.
 pub(super) fn parse_signal(text: &str) -> Result<i32, String> {
-    signal::parse(text).ok_or_else(|| "unknown signal".to_owned())
+    signals::number(text).ok_or_else(|| "unknown signal".to_owned())
 }
 
 /// A duration as Go prints it: `1m30s`, `500ms`, `1.5h`.

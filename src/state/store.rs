@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::id::ContainerId;
 use super::model::{Record, VERSION};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::sys::{self, CWD, dir, fd, file, path};
+use crate::sys::{self, CWD, copy, fd, file, path};
 
 const RECORD: &CStr = c"state.json";
 const RECORD_TEMPORARY: &CStr = c"state.json.new";
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// The ids of all containers, sorted; none when the store has not been made.
+    /// The names that may be those of containers, sorted; none when the store has not been made.
     ///
     /// # Errors
     /// [`Kind::System`] when the directory cannot be read.
@@ -89,17 +89,9 @@ impl Store {
             Err(Errno(libc::ENOENT)) => return Ok(Vec::new()),
             Err(e) => return Err(cannot(e)),
         };
-        let mut ids = Vec::new();
-        each_entry(root.as_raw_fd(), |e| {
-            if matches!(e.kind, libc::DT_DIR | libc::DT_UNKNOWN)
-                && let Ok(name) = e.name.to_str()
-                && let Ok(id) = ContainerId::new(name)
-            {
-                ids.push(id);
-            }
-            Ok(())
-        })
-        .map_err(cannot)?;
+        let names = names_in(root.as_raw_fd()).map_err(cannot)?;
+        let id = |n: CString| n.into_string().ok().and_then(|n| ContainerId::new(n).ok());
+        let mut ids: Vec<ContainerId> = names.into_iter().filter_map(id).collect();
         ids.sort();
         Ok(ids)
     }
@@ -109,7 +101,8 @@ impl Store {
         let cannot = |e| self.cannot("opening the state directory", shown(), e);
         let dir = match path::openat(root.as_raw_fd(), &name_of(id), DIRECTORY | libc::O_NOFOLLOW, 0) {
             Ok(dir) => dir,
-            Err(Errno(libc::ENOENT)) => return Ok(None),
+            // ENOTDIR: a file or a symlink of that name is no container.
+            Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
             Err(e) => return Err(cannot(e)),
         };
         // Whoever writes a record tells us which processes to kill and which cgroups to remove.
@@ -258,7 +251,7 @@ impl Entry {
             Error::new(Kind::Config, format!("the state of container {} cannot be written: {e}", self.id))
         })?;
         self.write(RECORD_TEMPORARY, &bytes)
-            .and_then(|()| dir::rename(self.fd(), RECORD_TEMPORARY, RECORD))
+            .and_then(|()| file::renameat(self.fd(), RECORD_TEMPORARY, RECORD))
             .map_err(|e| self.cannot_write("state.json", e))
     }
 
@@ -284,23 +277,14 @@ impl Entry {
     /// [`Kind::System`].
     pub fn remove(self) -> Result<()> {
         let here = self.fd();
-        let mut names: Vec<CString> = Vec::new();
-        let result = each_entry(here, |e| {
-            names.push(e.name.to_owned());
-            Ok(())
-        })
-        .and_then(|()| {
+        let gone = |r: sys::SysResult<()>| match r {
+            Err(Errno(libc::ENOENT)) => Ok(()),
+            r => r,
+        };
+        let result = names_in(here).and_then(|mut names| {
             names.sort_by_key(|n| n.as_c_str() == RECORD);
-            for name in &names {
-                match file::unlinkat(here, name, 0) {
-                    Ok(()) | Err(Errno(libc::ENOENT)) => {}
-                    Err(e) => return Err(e),
-                }
-            }
-            match file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR) {
-                Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-                Err(e) => Err(e),
-            }
+            names.iter().try_for_each(|n| gone(file::unlinkat(here, n, 0)))?;
+            gone(file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR))
         });
         result.map_err(|e| Error::sys(format!("removing the state directory {:?}", self.path), e))
     }
@@ -358,12 +342,14 @@ fn c_path(path: &Path) -> Result<CString> {
         .map_err(|_| Error::new(Kind::Usage, format!("the state directory {path:?} has a NUL in its name")))
 }
 
-fn each_entry(fd: RawFd, mut f: impl FnMut(dir::Entry<'_>) -> sys::SysResult<()>) -> sys::SysResult<()> {
+/// The names of all files in the directory `fd`.
+fn names_in(fd: RawFd) -> sys::SysResult<Vec<CString>> {
+    let mut names = Vec::new();
     let mut buf = [0; 4096];
     loop {
-        match dir::getdents(fd, &mut buf)? {
-            0 => return Ok(()),
-            n => dir::entries(&buf[..n]).try_for_each(&mut f)?,
+        match copy::getdents(fd, &mut buf)? {
+            0 => return Ok(names),
+            n => names.extend(copy::names(&buf[..n]).map(CStr::to_owned)),
         }
     }
 }

@@ -103,6 +103,12 @@ pub fn unlinkat(dir: RawFd, path: &CStr, flags: i32) -> SysResult<()> {
     unit(unsafe { libc::unlinkat(dir, path.as_ptr(), flags) }.into())
 }
 
+/// Renames `from` to `to`, both below `dir`; what was at `to` is replaced: renameat(2).
+pub fn renameat(dir: RawFd, from: &CStr, to: &CStr) -> SysResult<()> {
+    // SAFETY: both are C strings.
+    unit(unsafe { libc::renameat(dir, from.as_ptr(), dir, to.as_ptr()) }.into())
+}
+
 /// The text of a symlink, without a final NUL: readlinkat(2). A text that fills `buf` may be cut.
 pub fn readlinkat(dir: RawFd, path: &CStr, buf: &mut [u8]) -> SysResult<usize> {
     // SAFETY: path is a C string, buf is valid for its length.

@@ -1,0 +1,27 @@
+//! From the arguments of a verb to the verb, and from its result to text and exit code.
+
+use serde::Serialize;
+
+use super::args::{Global, Verb};
+use super::print;
+use crate::error::{Error, Kind, Result};
+use crate::runtime::{Runtime, state};
+
+/// Runs `verb` and returns the exit code.
+///
+/// # Errors
+/// Those of the verb.
+pub fn run(rt: &Runtime, _global: &Global, verb: &Verb) -> Result<u8> {
+    match verb {
+        Verb::State(args) => print_json(&state::state(rt, &args.id)?)?,
+        _ => return Err(Error::new(Kind::Unsupported, "not supported yet")),
+    }
+    Ok(0)
+}
+
+/// Prints a document, indented as runc does.
+fn print_json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Kind::Config, format!("the result is no JSON: {e}")))?;
+    print(&(text + "\n"))
+}

@@ -1,0 +1,17 @@
+//! The verbs, one file each.
+
+pub mod container;
+pub mod state;
+
+use crate::state::model::CgroupManager;
+use crate::state::store::Store;
+
+/// What every verb needs beside its own arguments.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub store: Store,
+    /// Who makes the cgroups of new containers.
+    pub cgroup_manager: CgroupManager,
+    /// Whether to pass over what only root may do; `None`: find out.
+    pub rootless: Option<bool>,
+}

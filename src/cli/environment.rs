@@ -30,7 +30,18 @@ pub fn runtime(global: &Global) -> Result<Runtime> {
     if root == Path::new("/") {
         return Err(Error::new(Kind::Usage, "the state directory (--root) cannot be /"));
     }
-    Ok(Runtime { store: Store::new(root), cgroup_manager: manager(global)?, rootless: rootless(global)? })
+    Ok(Runtime {
+        store: Store::new(root),
+        cgroup_manager: manager(global)?,
+        rootless: rootless(global)?,
+        listen_fds: listen_fds(),
+    })
+}
+
+/// How many descriptors the service manager passed to this very process (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 struct User {

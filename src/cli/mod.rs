@@ -2,6 +2,7 @@
 
 pub mod args;
 mod environment;
+mod launch;
 pub mod log;
 pub mod parse;
 mod values;

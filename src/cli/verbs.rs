@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::args::{Global, Verb};
-use super::print;
+use super::{launch, print};
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Runtime, state};
+use crate::runtime::{Runtime, start, state};
 
 /// Runs `verb` and returns the exit code.
 ///
@@ -14,6 +14,9 @@ use crate::runtime::{Runtime, state};
 pub fn run(rt: &Runtime, _global: &Global, verb: &Verb) -> Result<u8> {
     match verb {
         Verb::State(args) => print_json(&state::state(rt, &args.id)?)?,
+        Verb::Create(args) => return launch::create(rt, args),
+        Verb::Run(args) => return launch::run(rt, args),
+        Verb::Start(args) => start::start(rt, &args.id)?,
         _ => return Err(Error::new(Kind::Unsupported, "not supported yet")),
     }
     Ok(0)

@@ -17,7 +17,9 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
     let fail = |e: Errno| {
         let error = Error::sys(format!("connecting to {peer} at {path:?}"), e);
         match e.0 {
-            libc::EAGAIN => error.kind_is(Kind::Timeout).hint("its backlog is full: it does not accept connections"),
+            libc::EAGAIN => {
+                error.kind_is(Kind::Timeout).hint("its backlog is full: it does not accept connections")
+            }
             libc::ECONNREFUSED | libc::ENOENT => error.hint("nobody listens there"),
             _ => error,
         }
@@ -29,7 +31,8 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
     if address.count_bytes() > 107
         && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
     {
-        let fd = path::openat(sys::CWD, &cpath(parent)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
+        let fd =
+            path::openat(sys::CWD, &cpath(parent)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
         address = cpath(&Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())).join(name))?;
         dir = Some(fd);
     }
@@ -53,5 +56,6 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
 /// The peer has closed the connection.
 pub fn send(to: RawFd, master: RawFd) -> Result<()> {
     // The name is for people; callers read it and drop it.
-    socket::send(to, b"/dev/ptmx", Some(master)).map_err(|e| Error::sys("sending the terminal to the console socket", e))
+    socket::send(to, b"/dev/ptmx", Some(master))
+        .map_err(|e| Error::sys("sending the terminal to the console socket", e))
 }

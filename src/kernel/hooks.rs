@@ -56,7 +56,10 @@ pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()>
         Some(e) => Err(explain::hook(kind, index, Errno(0), e.code(), output.trim_end())),
         None => {
             let e: Error = explain::hook(kind, index, Errno(libc::ETIME), 0, output.trim_end());
-            Err(e.hint(format!("it was given {} s (hooks.{kind}[{index}].timeout)", hooks::timeout_ms(hook) / 1000)))
+            Err(e.hint(format!(
+                "it was given {} s (hooks.{kind}[{index}].timeout)",
+                hooks::timeout_ms(hook) / 1000
+            )))
         }
     }
 }
@@ -112,7 +115,9 @@ fn feed(input: &mut Option<std::process::ChildStdin>, rest: &mut &[u8]) {
                 *rest = &rest[n..];
                 rest.is_empty()
             }
-            Err(e) => e.kind() != std::io::ErrorKind::WouldBlock && e.kind() != std::io::ErrorKind::Interrupted,
+            Err(e) => {
+                e.kind() != std::io::ErrorKind::WouldBlock && e.kind() != std::io::ErrorKind::Interrupted
+            }
         },
         _ => true,
     };

@@ -25,7 +25,9 @@ fn write_file(pid: i32, file: &str, map: &[IdMapping], property: &str) -> Result
     put(pid, file, &IdMaps::text(map)).map_err(|e| {
         let e = e.property(property);
         match e.errno() {
-            Some(Errno(libc::EINVAL)) => e.hint("ranges must not overlap, and a host id must exist in orun's own user namespace"),
+            Some(Errno(libc::EINVAL)) => {
+                e.hint("ranges must not overlap, and a host id must exist in orun's own user namespace")
+            }
             Some(Errno(libc::EPERM)) => e.hint("orun may not map these host ids"),
             _ => e,
         }
@@ -68,10 +70,9 @@ fn helper(program: &str, file: &str, pid: i32, map: &[IdMapping], property: &str
         c.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
     }
     let out = c.output().map_err(|e| {
-        Error::sys(format!("running {program}"), e)
-            .kind_is(Kind::Unsupported)
-            .property(property)
-            .hint("more than one's own id is mapped by newuidmap and newgidmap; install the package \"uidmap\"")
+        Error::sys(format!("running {program}"), e).kind_is(Kind::Unsupported).property(property).hint(
+            "more than one's own id is mapped by newuidmap and newgidmap; install the package \"uidmap\"",
+        )
     })?;
     if out.status.success() {
         return Ok(());

@@ -48,11 +48,9 @@ impl Launch {
     pub fn begin(plan: &Plan, means: Means) -> Result<Launch> {
         let mut slots = prepare::slots(plan)?;
         slots.start = means.start;
-        let into = means.cgroup.and_then(|c| c.clone_into());
-        if let Some(c) = means.cgroup
-            && into.is_none()
-        {
-            slots.cgroup_procs = c.open_procs()?;
+        let into = means.cgroup.and_then(Cgroup::dir_fd_v2);
+        if let Some(c) = means.cgroup {
+            slots.cgroups = c.procs_fds()?;
         }
         let sys = |e: Errno| Error::sys("making a socket pair", e);
         let (ours, theirs) = socket::seqpacket_pair().map_err(sys)?;
@@ -67,10 +65,21 @@ impl Launch {
             fault: means.fault,
         };
         let into = into.map(|fd| fd.as_raw_fd());
-        let (pid, pidfd) =
-            if plan.namespaces.staged { staged(plan, child, ours.as_raw_fd(), into)? } else { direct(plan, child, into)? };
-        let hooks: u64 = plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
-        Ok(Launch { pid, pidfd, socket: ours, terminal: None, warnings: Vec::new(), timeout: SETUP_TIMEOUT + hooks })
+        let (pid, pidfd) = if plan.namespaces.staged {
+            staged(plan, child, ours.as_raw_fd(), into)?
+        } else {
+            direct(plan, child, into)?
+        };
+        let hooks: u64 =
+            plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
+        Ok(Launch {
+            pid,
+            pidfd,
+            socket: ours,
+            terminal: None,
+            warnings: Vec::new(),
+            timeout: SETUP_TIMEOUT + hooks,
+        })
     }
 
     /// Answers the child until it is ready to run the program: all is set up, limits are set.
@@ -93,7 +102,12 @@ impl Launch {
                         self.go()?;
                     }
                     Some(Point::Ready) => return self.limits(plan),
-                    None => return Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO))),
+                    None => {
+                        return Err(Error::sys(
+                            "reading a message of the container process",
+                            Errno(libc::EPROTO),
+                        ));
+                    }
                 },
                 _ => self.other(plan, m)?,
             }
@@ -108,8 +122,18 @@ impl Launch {
                 self.go()
             }
             Tag::Listener => {
-                let agent = plan.listener.as_ref().ok_or_else(|| Error::sys("finding the seccomp agent", Errno(libc::EPROTO)))?;
-                notify::hand_over(agent, &plan.id, &plan.hook_state, self.pid, self.pidfd.as_raw_fd(), m.number)
+                let agent = plan
+                    .listener
+                    .as_ref()
+                    .ok_or_else(|| Error::sys("finding the seccomp agent", Errno(libc::EPROTO)))?;
+                notify::hand_over(
+                    agent,
+                    &plan.id,
+                    &plan.hook_state,
+                    self.pid,
+                    self.pidfd.as_raw_fd(),
+                    m.number,
+                )
             }
             Tag::Warning => {
                 self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());
@@ -125,7 +149,12 @@ impl Launch {
     fn limits(&self, plan: &Plan) -> Result<()> {
         for l in &plan.limits {
             sched::prlimit(self.pid, l.resource, l.soft, l.hard).map_err(|e| {
-                let what = format!("setting {} to soft {} hard {}", crate::plan::tables::rlimits::name(l.resource).unwrap_or("a limit"), l.soft, l.hard);
+                let what = format!(
+                    "setting {} to soft {} hard {}",
+                    crate::plan::tables::rlimits::name(l.resource).unwrap_or("a limit"),
+                    l.soft,
+                    l.hard
+                );
                 let e = Error::sys(what, e).property(l.property.as_str());
                 if e.errno() == Some(Errno(libc::EPERM)) {
                     e.hint("orun may not raise a hard limit above its own without CAP_SYS_RESOURCE")
@@ -177,8 +206,12 @@ impl Launch {
             Ok(Some(Exit::Signal(libc::SIGKILL))) => {
                 "the container process was killed while it was set up (possibly OOM-killed)".to_owned()
             }
-            Ok(Some(Exit::Signal(s))) => format!("the container process was ended by signal {s} while it was set up"),
-            Ok(Some(Exit::Code(c))) => format!("the container process ended with status {c} while it was set up"),
+            Ok(Some(Exit::Signal(s))) => {
+                format!("the container process was ended by signal {s} while it was set up")
+            }
+            Ok(Some(Exit::Code(c))) => {
+                format!("the container process ended with status {c} while it was set up")
+            }
             _ => "the container process ended while it was set up".to_owned(),
         };
         Error::new(Kind::System, how)
@@ -201,7 +234,10 @@ pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>>
     loop {
         let left = end.saturating_sub(time::monotonic_ms());
         if left == 0 {
-            return Err(Error::new(Kind::Timeout, format!("timed out after {} s waiting for {what}", timeout / 1000)));
+            return Err(Error::new(
+                Kind::Timeout,
+                format!("timed out after {} s waiting for {what}", timeout / 1000),
+            ));
         }
         let mut fds = [PollFd::new(socket, libc::POLLIN)];
         let n = fd::poll(&mut fds, left as i32).map_err(|e| Error::sys(format!("waiting for {what}"), e))?;
@@ -220,7 +256,9 @@ fn cloning(plan: &Plan) -> impl Fn(Errno) -> Error + '_ {
         let e = Error::sys(format!("making the container process with new namespaces ({names})"), e)
             .property("linux.namespaces");
         match e.errno() {
-            Some(Errno(libc::EPERM)) => e.hint("new namespaces need root or a user namespace; see \"orun spec --rootless\""),
+            Some(Errno(libc::EPERM)) => {
+                e.hint("new namespaces need root or a user namespace; see \"orun spec --rootless\"")
+            }
             Some(Errno(libc::ENOSPC | libc::EUSERS)) => {
                 e.hint("a limit in /proc/sys/user/max_*_namespaces is reached")
             }

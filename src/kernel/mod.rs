@@ -12,6 +12,3 @@ pub mod notify;
 pub mod prepare;
 pub mod probe;
 pub mod protocol;
-//! Does what a plan says, on the kernel, and owns no policy.
-
-pub mod cgroup;

@@ -39,8 +39,10 @@ pub fn hand_over(
     }
     let to = console::connect(Path::new(&agent.path), "the seccomp agent")
         .map_err(|e| e.property("linux.seccomp.listenerPath"))?;
-    socket::send(to.as_raw_fd(), document.to_string().as_bytes(), Some(listener.as_raw_fd()))
-        .map_err(|e| Error::sys(format!("sending the listener to {:?}", agent.path), e).property("linux.seccomp.listenerPath"))
+    socket::send(to.as_raw_fd(), document.to_string().as_bytes(), Some(listener.as_raw_fd())).map_err(|e| {
+        Error::sys(format!("sending the listener to {:?}", agent.path), e)
+            .property("linux.seccomp.listenerPath")
+    })
 }
 
 fn take(pidfd: RawFd, number: i32) -> Result<OwnedFd> {
@@ -50,7 +52,11 @@ fn take(pidfd: RawFd, number: i32) -> Result<OwnedFd> {
             Err(Errno(libc::EBADF)) if time::monotonic_ms() < end => {
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
-            r => return r.map_err(|e| Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp")),
+            r => {
+                return r.map_err(|e| {
+                    Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp")
+                });
+            }
         }
     }
 }

@@ -63,15 +63,15 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
             .kind_is(Kind::Config)
             .property(join.property.as_str())
     };
-    let fd = path::openat(sys::CWD, &cpath(&join.path)?, libc::O_RDONLY | libc::O_NONBLOCK, 0).map_err(fail)?;
+    let fd =
+        path::openat(sys::CWD, &cpath(&join.path)?, libc::O_RDONLY | libc::O_NONBLOCK, 0).map_err(fail)?;
     match clone::namespace_kind(fd.as_raw_fd()) {
         Ok(kind) if kind as u64 == join.kind.clone_flag() => Ok(fd),
-        Ok(_) | Err(Errno(libc::ENOTTY | libc::EINVAL)) => Err(Error::new(
-            Kind::Config,
-            format!("{:?} is not a {name} namespace", join.path),
-        )
-        .property(join.property.as_str())
-        .hint("give a file such as /proc/PID/ns/... or a bind mount of one")),
+        Ok(_) | Err(Errno(libc::ENOTTY | libc::EINVAL)) => {
+            Err(Error::new(Kind::Config, format!("{:?} is not a {name} namespace", join.path))
+                .property(join.property.as_str())
+                .hint("give a file such as /proc/PID/ns/... or a bind mount of one"))
+        }
         Err(e) => Err(fail(e)),
     }
 }
@@ -86,7 +86,9 @@ fn prepared(p: &Prepared) -> Result<OwnedFd> {
     }
     if let Some(map) = &p.idmap {
         let userns = match &map.map {
-            MapFrom::Ranges { uids, gids } => idmap::user_namespace(&IdMaps { uids: uids.clone(), gids: gids.clone() })?,
+            MapFrom::Ranges { uids, gids } => {
+                idmap::user_namespace(&IdMaps { uids: uids.clone(), gids: gids.clone() })?
+            }
             MapFrom::Joined(path) => path::openat(sys::CWD, &cpath(path)?, libc::O_RDONLY, 0)
                 .map_err(|e| Error::sys(format!("opening the user namespace {path:?}"), e))?,
         };
@@ -98,7 +100,8 @@ fn prepared(p: &Prepared) -> Result<OwnedFd> {
         mount::mount_setattr(tree.as_raw_fd(), map.recursive, &attr).map_err(|e| {
             let e = Error::sys(what("id-mapping the mount of"), e);
             if e.errno() == Some(Errno(libc::EINVAL)) {
-                e.kind_is(Kind::Unsupported).hint("the file system does not support id-mapped mounts on this kernel")
+                e.kind_is(Kind::Unsupported)
+                    .hint("the file system does not support id-mapped mounts on this kernel")
             } else {
                 e
             }

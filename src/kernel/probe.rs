@@ -18,7 +18,8 @@ const CAP_CHECKPOINT_RESTORE: u8 = 40;
 /// /proc cannot be read.
 pub fn facts(spec: &Spec) -> Result<HostFacts> {
     let caps = cred::capget().map_err(|e| Error::sys("reading orun's capabilities", e))?;
-    let userns = file::fstatat(sys::CWD, c"/proc/self/ns/user", 0).map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
+    let userns = file::fstatat(sys::CWD, c"/proc/self/ns/user", 0)
+        .map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
     let process = spec.process.as_ref();
     let asks = |f: fn(&crate::config::spec::Process) -> bool| process.is_some_and(f);
     Ok(HostFacts {
@@ -71,7 +72,10 @@ fn seccomp(spec: &Spec) -> SeccompFacts {
     let mut facts = SeccompFacts::default();
     let named = spec.linux.seccomp.as_ref().and_then(|s| s.flags.as_ref()).is_some_and(|f| !f.is_empty());
     if named {
-        facts.flags = (0..32).map(|n| 1u32 << n).filter(|f| f & names::ALL_FLAGS != 0 && prctl::seccomp_knows(*f)).sum();
+        facts.flags = (0..32)
+            .map(|n| 1u32 << n)
+            .filter(|f| f & names::ALL_FLAGS != 0 && prctl::seccomp_knows(*f))
+            .sum();
     }
     facts
 }
@@ -84,7 +88,10 @@ pub fn mount_point_of(path: &Path) -> Result<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|e| Error::sys("reading /proc/self/mountinfo", e))?;
     let points = text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p)));
-    Ok(points.filter(|p| path.starts_with(p)).max_by_key(|p| p.as_os_str().len()).unwrap_or_else(|| "/".into()))
+    Ok(points
+        .filter(|p| path.starts_with(p))
+        .max_by_key(|p| p.as_os_str().len())
+        .unwrap_or_else(|| "/".into()))
 }
 
 /// Undoes the octal escapes of proc_pid_mountinfo(5).

@@ -214,7 +214,10 @@ fn order(
     if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
         steps.push(Op::Sync(Point::RuntimeHooks), "hooks");
     }
-    for (i, h) in hooks::in_container("createContainer", &spec.hooks.create_container, &state, &[]).into_iter().enumerate() {
+    for (i, h) in hooks::in_container("createContainer", &spec.hooks.create_container, &state, &[])
+        .into_iter()
+        .enumerate()
+    {
         steps.push(Op::Hook(Box::new(h)), format!("hooks.createContainer[{i}]"));
     }
     for (key, value) in &spec.linux.sysctl {
@@ -229,7 +232,8 @@ fn order(
         let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
         steps.push(Op::Chroot { path }, "root.path");
         if !spec.mounts.is_empty() {
-            warnings.push("mounts: none is made, because the container has no mount namespace of its own".into());
+            warnings
+                .push("mounts: none is made, because the container has no mount namespace of its own".into());
         }
     }
     let created = hooks::state_document(&spec.annotations, input.id, input.bundle, "created");

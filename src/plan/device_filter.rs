@@ -158,7 +158,11 @@ pub fn v1_writes(rules: &[Rule]) -> Result<Vec<Write>, Violation> {
     let (default, rest) = split(rules);
     let mut exceptions = Exceptions::new();
     for (devices, r) in rest {
-        if r.allow == default { take_back(&mut exceptions, devices, r)? } else { add(&mut exceptions, devices, r) }
+        if r.allow == default {
+            take_back(&mut exceptions, devices, r)?
+        } else {
+            add(&mut exceptions, devices, r)
+        }
     }
     let file = |allow| if allow { "devices.allow" } else { "devices.deny" };
     let property = "linux.resources.devices";
@@ -180,15 +184,17 @@ fn take_back(exceptions: &mut Exceptions, devices: Devices, r: &Rule) -> Result<
         if devices.covers(*have) {
             *access &= !r.access;
         } else if devices.meets(*have) && *access & r.access != 0 {
-            let property = r.index.map_or("linux.resources.devices".to_owned(), |i| {
-                format!("linux.resources.devices[{i}]")
-            });
+            let property = r
+                .index
+                .map_or("linux.resources.devices".to_owned(), |i| format!("linux.resources.devices[{i}]"));
             let what = format!(
                 "cgroup v1 cannot punch a hole in an existing wildcard rule: \"{}\" is part of \"{}\"",
                 text(devices, r.access),
                 text(*have, *access)
             );
-            return Err(Violation::new(property, what).hint("list the wider rule without it, or use cgroup v2"));
+            return Err(
+                Violation::new(property, what).hint("list the wider rule without it, or use cgroup v2")
+            );
         }
     }
     exceptions.retain(|_, access| *access != 0);
@@ -205,12 +211,8 @@ fn covered(exceptions: &Exceptions, devices: Devices) -> u8 {
 /// A line for `devices.allow` and `devices.deny`.
 fn text(d: Devices, access: u8) -> String {
     let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
-    let mut s = format!(
-        "{} {}:{} ",
-        if d.kind == Kind::Char { 'c' } else { 'b' },
-        number(d.major),
-        number(d.minor)
-    );
+    let mut s =
+        format!("{} {}:{} ", if d.kind == Kind::Char { 'c' } else { 'b' }, number(d.major), number(d.minor));
     for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
         if access & bit != 0 {
             s.push(letter);

@@ -32,11 +32,18 @@ pub fn words(op: &Op) -> String {
         Op::Sync(Point::Namespaces) => "waiting for the id mappings and network devices".into(),
         Op::Sync(Point::RuntimeHooks) => "waiting for the prestart and createRuntime hooks".into(),
         Op::Sync(Point::Ready) => "waiting for limits to be set and the state to be recorded".into(),
-        Op::EnterNamespace { kind, .. } => format!("entering the {} namespace", namespace_names(*kind as u64)),
-        Op::EnterContainer { kinds } => format!("entering the container's namespaces ({})", namespace_names(*kinds as u64)),
+        Op::EnterNamespace { kind, .. } => {
+            format!("entering the {} namespace", namespace_names(*kind as u64))
+        }
+        Op::EnterContainer { kinds } => {
+            format!("entering the container's namespaces ({})", namespace_names(*kinds as u64))
+        }
         Op::Unshare { kinds } => format!("making a new {} namespace", namespace_names(*kinds as u64)),
         Op::TimeOffsets { text } => {
-            format!("setting the time offsets {:?}", String::from_utf8_lossy(text).trim_end().replace('\n', ", "))
+            format!(
+                "setting the time offsets {:?}",
+                String::from_utf8_lossy(text).trim_end().replace('\n', ", ")
+            )
         }
         Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
         Op::NotDumpable => "forbidding to be traced".into(),
@@ -65,7 +72,12 @@ fn root_words(op: &Op) -> Option<String> {
         Op::Symlink { target, path, .. } => format!("linking {} to {}", inside(path), text(target)),
         Op::Device(d) => match &d.bind {
             Some(host) => format!("binding the device {} on {}", text(host), inside(&d.path)),
-            None => format!("making the device {} ({}:{})", inside(&d.path), libc::major(d.rdev), libc::minor(d.rdev)),
+            None => format!(
+                "making the device {} ({}:{})",
+                inside(&d.path),
+                libc::major(d.rdev),
+                libc::minor(d.rdev)
+            ),
         },
         Op::Console { .. } => "making the terminal and /dev/console".into(),
         Op::Terminal { .. } => "making the terminal".into(),
@@ -89,7 +101,9 @@ fn process_words(op: &Op) -> String {
             format!("writing {:?} to /proc/{}", String::from_utf8_lossy(label), files[0].to_string_lossy())
         }
         Op::NoNewPrivileges => "setting no_new_privs".into(),
-        Op::Scheduler(a) => format!("setting scheduling policy {} (nice {}, priority {})", a.policy, a.nice, a.priority),
+        Op::Scheduler(a) => {
+            format!("setting scheduling policy {} (nice {}, priority {})", a.policy, a.nice, a.priority)
+        }
         Op::IoPriority(v) => format!("setting I/O class {} and priority {}", v >> 13, v & 0x1fff),
         Op::MemoryPolicy { mode, .. } => format!("setting the memory policy {mode:#x}"),
         Op::Personality(p) => format!("setting the execution domain {p:#x}"),
@@ -104,11 +118,18 @@ fn process_words(op: &Op) -> String {
             let more = groups.as_ref().filter(|g| !g.is_empty()).map(|g| format!(" and groups {g:?}"));
             format!("becoming user {uid}, group {gid}{}", more.unwrap_or_default())
         }
-        Op::Capabilities { permitted, .. } => format!("setting capabilities: {}", capability_names(*permitted)),
+        Op::Capabilities { permitted, .. } => {
+            format!("setting capabilities: {}", capability_names(*permitted))
+        }
         Op::Umask(m) => format!("setting the umask {m:04o}"),
-        Op::WorkingDirectory { path, last: false } => format!("changing to the working directory {}", text(path)),
+        Op::WorkingDirectory { path, last: false } => {
+            format!("changing to the working directory {}", text(path))
+        }
         Op::WorkingDirectory { path, last: true } => {
-            format!("changing to the working directory {} as the container's user, if it was refused before", text(path))
+            format!(
+                "changing to the working directory {} as the container's user, if it was refused before",
+                text(path)
+            )
         }
         Op::Home { uid } => format!("looking up HOME of user {uid} in /etc/passwd of the container"),
         Op::FindProgram { candidates, .. } => {
@@ -147,7 +168,14 @@ fn propagation(flags: u64) -> String {
 }
 
 fn attributes(set: u64, clear: u64) -> String {
-    let names = [(1u64, "read-only"), (2, "nosuid"), (4, "nodev"), (8, "noexec"), (0x10, "noatime"), (0x80, "nodiratime")];
+    let names = [
+        (1u64, "read-only"),
+        (2, "nosuid"),
+        (4, "nodev"),
+        (8, "noexec"),
+        (0x10, "noatime"),
+        (0x80, "nodiratime"),
+    ];
     let list = |bits: u64| {
         let all: Vec<_> = names.iter().filter(|(b, _)| bits & b != 0).map(|(_, n)| *n).collect();
         all.join(" ")
@@ -230,11 +258,15 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         (Op::Mount(_), libc::ENOTDIR) if extra == 6 => {
             Some("a directory can only be mounted on a directory and a file on a file")
         }
-        (Op::Mount(_), libc::ENODEV) if extra == 3 => Some("the kernel does not know this type of file system"),
-        (Op::OpenRoot { .. }, libc::EACCES) => {
-            Some("every directory above the root file system must be searchable for the container's root user")
+        (Op::Mount(_), libc::ENODEV) if extra == 3 => {
+            Some("the kernel does not know this type of file system")
         }
-        (Op::OpenRoot { .. }, libc::ELOOP | libc::ENOTDIR) => Some("root.path must be a directory, not a symlink"),
+        (Op::OpenRoot { .. }, libc::EACCES) => Some(
+            "every directory above the root file system must be searchable for the container's root user",
+        ),
+        (Op::OpenRoot { .. }, libc::ELOOP | libc::ENOTDIR) => {
+            Some("root.path must be a directory, not a symlink")
+        }
         (Op::Ids { .. } | Op::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or linux.gidMappings")
         }
@@ -262,7 +294,9 @@ pub fn execute(program: &str, errno: Errno) -> Error {
     let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program).property("process.args");
     match errno.0 {
         libc::ENOEXEC => e.hint("the file is no program for this machine, or a script without a #! line"),
-        libc::ENOENT => e.hint("the program's interpreter (the dynamic loader, or the one of its #! line) is missing"),
+        libc::ENOENT => {
+            e.hint("the program's interpreter (the dynamic loader, or the one of its #! line) is missing")
+        }
         _ => e,
     }
 }

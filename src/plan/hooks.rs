@@ -26,10 +26,8 @@ pub fn state_document(
     status: &str,
 ) -> (Vec<u8>, Vec<u8>) {
     let text = |s: &str| serde_json::Value::from(s).to_string();
-    let before = format!(
-        "{{\"ociVersion\":\"{SPEC_VERSION}\",\"id\":{},\"status\":\"{status}\",\"pid\":",
-        text(id)
-    );
+    let before =
+        format!("{{\"ociVersion\":\"{SPEC_VERSION}\",\"id\":{},\"status\":\"{status}\",\"pid\":", text(id));
     let mut after = format!(",\"bundle\":{}", text(&bundle.to_string_lossy()));
     if !annotations.is_empty() {
         after += &format!(",\"annotations\":{}", serde_json::json!(annotations));

@@ -1,7 +1,6 @@
 //! The compile step: a configuration and facts about the host become a flat list of operations. Everything here
 //! is pure: no I/O, no clock, no randomness.
 
-pub mod cpu_list;
 pub mod cgroup;
 pub mod compile;
 pub mod cpu_list;

@@ -82,7 +82,8 @@ impl Context<'_> {
         let mut changes = changes(&o);
         let source = if o.bind {
             self.bind(property, m, &o, &mut changes)
-        } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network) {
+        } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network)
+        {
             // sysfs belongs to the network namespace, which here is not the user namespace's own.
             changes.push((MountAttr { set: attr::RDONLY, ..MountAttr::default() }, true));
             MountSource::Bind { path: c"/sys".into(), recursive: true, nofollow: false }
@@ -121,7 +122,11 @@ impl Context<'_> {
     }
 
     fn idmap(&self, m: &Mount, o: &MountOptions) -> Option<MountMap> {
-        let own = m.uid_mappings.as_ref().zip(m.gid_mappings.as_ref()).filter(|(u, g)| !u.is_empty() && !g.is_empty());
+        let own = m
+            .uid_mappings
+            .as_ref()
+            .zip(m.gid_mappings.as_ref())
+            .filter(|(u, g)| !u.is_empty() && !g.is_empty());
         let recursive = o.idmap.as_ref().is_some_and(|i| i.recursive);
         if o.idmap.is_none() && own.is_none() {
             return None;
@@ -209,7 +214,8 @@ impl Context<'_> {
             attributes: (o.attr_set & !attr::RDONLY) as u32,
             ..Filesystem::default()
         };
-        let op = MountOp { source: MountSource::Filesystem(tmpfs), target: target.clone(), changes: Vec::new() };
+        let op =
+            MountOp { source: MountSource::Filesystem(tmpfs), target: target.clone(), changes: Vec::new() };
         steps.push(Op::Mount(Box::new(op)), property);
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();

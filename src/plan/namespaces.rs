@@ -53,7 +53,8 @@ impl Namespaces {
                 ns.clone |= kind.clone_flag();
             }
         }
-        ns.staged = ns.joins(Kind::User) || ns.joins(Kind::Pid) || (ns.is_new(Kind::User) && !ns.joins.is_empty());
+        ns.staged =
+            ns.joins(Kind::User) || ns.joins(Kind::Pid) || (ns.is_new(Kind::User) && !ns.joins.is_empty());
         ns
     }
 
@@ -123,10 +124,8 @@ pub struct IdMaps {
 impl IdMaps {
     /// The mappings, when a user namespace is made.
     pub fn compile(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
-        ns.is_new(Kind::User).then(|| IdMaps {
-            uids: spec.linux.uid_mappings.clone(),
-            gids: spec.linux.gid_mappings.clone(),
-        })
+        ns.is_new(Kind::User)
+            .then(|| IdMaps { uids: spec.linux.uid_mappings.clone(), gids: spec.linux.gid_mappings.clone() })
     }
 
     /// The content of /proc/PID/uid_map or gid_map (user_namespaces(7)).

@@ -149,8 +149,10 @@ impl Context<'_> {
             let asked = capabilities::mask(names);
             let granted = asked & grantable;
             if asked != granted {
-                let lost: Vec<_> =
-                    (0..64).filter(|n| (asked & !granted) >> n & 1 == 1).filter_map(capabilities::name).collect();
+                let lost: Vec<_> = (0..64)
+                    .filter(|n| (asked & !granted) >> n & 1 == 1)
+                    .filter_map(capabilities::name)
+                    .collect();
                 warnings.push(format!(
                     "process.capabilities.{set}: not granted, because orun itself or the kernel lacks them: {}",
                     lost.join(", ")
@@ -164,7 +166,9 @@ impl Context<'_> {
         let inheritable = mask(&sets.inheritable, "inheritable");
         let mut ambient = mask(&sets.ambient, "ambient");
         if ambient & !(permitted & inheritable) != 0 {
-            warnings.push("process.capabilities.ambient: only what is permitted and inheritable can be ambient".into());
+            warnings.push(
+                "process.capabilities.ambient: only what is permitted and inheritable can be ambient".into(),
+            );
             ambient &= permitted & inheritable;
         }
         steps.push(Op::DropBounding { mask: known & !bounding }, "process.capabilities.bounding");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use crate::error::{Error, Kind, Result};
+use crate::kernel;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Observed, Operation, Phase, Status};
 use crate::state::model::{Cgroup, ProcessId, Record};
@@ -91,4 +92,36 @@ fn is_frozen(cgroup: &Cgroup) -> Result<bool> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
         Err(e) => Err(Error::sys(format!("reading {file:?}"), e)),
     }
+}
+
+/// The kernel's side of a recorded cgroup.
+///
+/// # Errors
+/// The record names a path that is none.
+pub fn cgroup_of(record: &Record) -> Result<kernel::cgroup::Cgroup> {
+    let mut paths = std::collections::BTreeMap::new();
+    for h in &record.cgroup.hierarchies {
+        let dir = h.dir.to_string_lossy().into_owned();
+        if h.controllers.is_empty() {
+            paths.insert(String::new(), dir.clone());
+        }
+        paths.extend(h.controllers.iter().map(|c| (c.clone(), dir.clone())));
+    }
+    kernel::cgroup::Cgroup::open(&paths)
+}
+
+/// An id for a container that was not given one: the bundle's name, and what makes it unique.
+pub fn made_up_id(bundle: &std::path::Path) -> String {
+    let name = std::path::absolute(bundle)
+        .ok()
+        .and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
+    let plain: String = name
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c))
+        .take(40)
+        .collect();
+    let plain = plain.trim_start_matches('.');
+    let name = if plain.is_empty() { "orun" } else { plain };
+    format!("{name}-{}-{:x}", std::process::id(), crate::sys::time::monotonic_ms())
 }

@@ -82,6 +82,11 @@ impl Created {
         }
     }
 
+    /// Removes a container whose process has ended.
+    pub(super) fn finish(self) {
+        clean_up(self.entry, &self.record, Some(&self.cgroup));
+    }
+
     /// Undoes the container.
     pub(super) fn destroy(self) {
         self.launch.kill();
@@ -93,7 +98,12 @@ impl Created {
 ///
 /// # Errors
 /// All violations in one error.
-pub fn compile(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_start: bool) -> Result<(Bundle, Plan)> {
+pub fn compile(
+    rt: &Runtime,
+    id: &str,
+    options: &CreateOptions,
+    wait_for_start: bool,
+) -> Result<(Bundle, Plan)> {
     let mut bundle = match &options.config {
         Some(file) => Bundle::load_from(&options.bundle, file)?,
         None => Bundle::load(&options.bundle)?,
@@ -189,10 +199,12 @@ fn build(
         }
     };
     let mut launched = None;
-    let done = launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched)
-        .and_then(|()| match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
-            (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
-            _ => Ok(()),
+    let done =
+        launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched).and_then(|()| {
+            match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
+                (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
+                _ => Ok(()),
+            }
         });
     match (done, launched) {
         (Ok(()), Some(launch)) => Ok(Created { entry, record, plan, launch, cgroup }),
@@ -257,22 +269,23 @@ fn check_rootfs(rootfs: &Path) -> Result<()> {
         .map_err(|e| invalid(Error::sys(format!("invalid rootfs: stat {}", rootfs.display()), e)))?;
     match st.kind() {
         libc::S_IFDIR => Ok(()),
-        libc::S_IFLNK => Err(invalid(Error::new(
-            Kind::Config,
-            format!("invalid rootfs: {rootfs:?} is a symlink"),
-        ))
-        .hint("give the directory that it leads to")),
+        libc::S_IFLNK => {
+            Err(invalid(Error::new(Kind::Config, format!("invalid rootfs: {rootfs:?} is a symlink")))
+                .hint("give the directory that it leads to"))
+        }
         _ => Err(invalid(Error::new(Kind::Config, format!("invalid rootfs: {rootfs:?} is not a directory")))),
     }
 }
 
 fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
     let pid = std::process::id() as i32;
-    let creator = ProcessId::of(pid)?.ok_or_else(|| Error::new(Kind::System, "orun does not see itself in /proc"))?;
-    let hierarchies = plan.cgroup.hierarchies.iter().map(|h| model::Hierarchy {
-        controllers: h.controllers.clone(),
-        dir: PathBuf::from(&h.dir),
-    });
+    let creator =
+        ProcessId::of(pid)?.ok_or_else(|| Error::new(Kind::System, "orun does not see itself in /proc"))?;
+    let hierarchies = plan
+        .cgroup
+        .hierarchies
+        .iter()
+        .map(|h| model::Hierarchy { controllers: h.controllers.clone(), dir: PathBuf::from(&h.dir) });
     Ok(Record {
         version: VERSION,
         id: plan.id.clone(),

@@ -1,6 +1,9 @@
 //! The verbs, one file each.
 
 pub mod container;
+pub mod create;
+pub mod run;
+pub mod start;
 pub mod state;
 
 use crate::state::model::CgroupManager;
@@ -12,6 +15,8 @@ pub struct Runtime {
     pub store: Store,
     /// Who makes the cgroups of new containers.
     pub cgroup_manager: CgroupManager,
+    /// Descriptors from 3 on that the service manager passed (sd_listen_fds(3)).
+    pub listen_fds: u32,
     /// Whether to pass over what only root may do; `None`: find out.
     pub rootless: Option<bool>,
 }

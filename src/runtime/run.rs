@@ -42,7 +42,7 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
     let terminal = if options.console_socket.is_some() { None } else { made.launch.terminal.as_ref() };
     let exit = foreground::stay(&made.launch.pidfd, &signals, terminal);
     if !run.keep {
-        create::finish(made);
+        made.finish();
     }
     exit.map(|e| e.code() as u8)
 }

@@ -1,9 +1,8 @@
 //! `start`: the created process runs its program.
 
 use super::Runtime;
-use super::container::Container;
+use super::container::{self, Container};
 use super::create::{self, START_SOCKET};
-use super::delete;
 use crate::config::parse;
 use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Result};
@@ -13,7 +12,7 @@ use crate::kernel::protocol::{self, Message, Tag};
 use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
 use crate::state::lifecycle::{Operation, Phase};
-use crate::sys::socket;
+use crate::sys::{socket, wait};
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
@@ -73,7 +72,12 @@ fn poststart(c: Container) -> Result<()> {
     let document = create::hook_document(&c.record, "running", pid);
     for (i, hook) in c.record.poststart.iter().enumerate() {
         if let Err(e) = hooks::run("poststart", i, hook, &document) {
-            delete::destroy(c)?;
+            if let Ok(pidfd) = wait::pidfd_open(pid) {
+                // It may have ended by itself.
+                let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
+            }
+            let cgroup = container::cgroup_of(&c.record)?;
+            create::clean_up(c.entry, &c.record, Some(&cgroup));
             return Err(e);
         }
     }

@@ -19,7 +19,6 @@ pub mod path;
 pub mod prctl;
 pub mod process;
 pub mod sched;
-pub mod signal;
 pub mod signalfd;
 pub mod socket;
 pub mod time;

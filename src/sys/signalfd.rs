@@ -6,7 +6,8 @@ use std::os::fd::{OwnedFd, RawFd};
 /// Every signal as a bit of the kernel's set, save those that no process should take over: SIGKILL and SIGSTOP
 /// cannot be blocked, and the signals of faults belong to the code that caused them.
 fn all_but_faults() -> u64 {
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+    let faults =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
     faults.iter().fold(u64::MAX, |set, s| set & !(1 << (s - 1)))
 }
 
@@ -15,7 +16,13 @@ pub fn take_all() -> SysResult<OwnedFd> {
     let set = all_but_faults();
     // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
     unit(unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, std::ptr::null_mut::<u64>(), 8)
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const set,
+            std::ptr::null_mut::<u64>(),
+            8,
+        )
     })?;
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     // SAFETY: the kernel's signal set is 8 bytes.

@@ -32,7 +32,9 @@ fn replace(d: &Dir, program: Option<&[Instruction]>) -> Result<()> {
         move |e: Errno| {
             let error = Error::sys(what, e).property(PROPERTY);
             match e.0 {
-                libc::EPERM => error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host"),
+                libc::EPERM => {
+                    error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
+                }
                 libc::ENOSYS | libc::EINVAL => error.hint("the kernel needs CONFIG_CGROUP_BPF, Linux 4.15"),
                 _ => error,
             }
@@ -40,7 +42,10 @@ fn replace(d: &Dir, program: Option<&[Instruction]>) -> Result<()> {
     };
     let old = if d.fresh { Vec::new() } else { attached(dir).map_err(fail("looking for"))? };
     let Some(program) = program else {
-        return old.iter().try_for_each(|p| bpf::detach_device_filter(dir, p.as_raw_fd())).map_err(fail("removing"));
+        return old
+            .iter()
+            .try_for_each(|p| bpf::detach_device_filter(dir, p.as_raw_fd()))
+            .map_err(fail("removing"));
     };
     let new = load(program)?;
     // With one old filter the change is one step, so that no moment is without a filter.
@@ -76,7 +81,9 @@ fn load(program: &[Instruction]) -> Result<OwnedFd> {
     second.map_err(|e| {
         let error = Error::sys("loading the device filter", e).property(PROPERTY);
         match e.0 {
-            libc::EPERM => error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host"),
+            libc::EPERM => {
+                error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
+            }
             libc::ENOSYS => error.hint("the kernel needs CONFIG_CGROUP_BPF, Linux 4.15"),
             _ => match verifier(program) {
                 Some(log) => error.hint(format!("the kernel's verifier said: {log}")),

@@ -60,13 +60,15 @@ impl Cgroup {
     fn freezer(&self) -> Result<&Dir> {
         self.dir("freezer").or(self.v2()).ok_or_else(|| {
             let what = "cannot toggle freezer: cgroups not configured for container";
-            Error::new(Kind::Unsupported, what).hint("the container has no cgroup of its own that can be frozen")
+            Error::new(Kind::Unsupported, what)
+                .hint("the container has no cgroup of its own that can be frozen")
         })
     }
 }
 
 fn timed_out(d: &Dir, timeout: Duration) -> Error {
-    let what = format!("unable to freeze {:?}: not all processes stopped within {} ms", d.path, timeout.as_millis());
+    let what =
+        format!("unable to freeze {:?}: not all processes stopped within {} ms", d.path, timeout.as_millis());
     Error::new(Kind::Timeout, what).hint("a process may be in an uninterruptible system call")
 }
 

@@ -101,8 +101,9 @@ fn send(pids: &[i32], signal: i32) -> Result<()> {
     let own = std::process::id();
     let mut result = Ok(());
     for pid in pids.iter().filter(|pid| pid.unsigned_abs() != own) {
-        let signal = nix::sys::signal::Signal::try_from(signal)
-            .map_err(|_| Error::new(Kind::Usage, format!("{signal} is no signal that all processes can get")));
+        let signal = nix::sys::signal::Signal::try_from(signal).map_err(|_| {
+            Error::new(Kind::Usage, format!("{signal} is no signal that all processes can get"))
+        });
         match nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal?) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
             Err(e) => result = Err(Error::sys(format!("sending a signal to process {pid}"), e)),

@@ -52,7 +52,8 @@ fn stay(h: &HierarchyPlan, e: Error) -> Result<()> {
             "rootless needs no limits + no cgrouppath when no permission is granted for cgroups".to_owned()
         }
     };
-    Err(e.property(w.property.clone())
+    Err(e
+        .property(w.property.clone())
         .context(what)
         .hint("delegate a cgroup to this user, or leave linux.resources out"))
 }
@@ -107,7 +108,9 @@ fn failed(path: &str, errno: Errno) -> Error {
     match errno.0 {
         libc::EACCES | libc::EPERM => e.hint("the cgroup above it is not delegated to this user"),
         libc::EROFS => e.hint("the cgroup file system is mounted read-only"),
-        libc::EAGAIN => e.hint("a cgroup above it has reached its cgroup.max.depth or cgroup.max.descendants"),
+        libc::EAGAIN => {
+            e.hint("a cgroup above it has reached its cgroup.max.depth or cgroup.max.descendants")
+        }
         libc::ENOENT => e.hint("the hierarchy is not mounted there"),
         _ => e,
     }

@@ -252,7 +252,9 @@ impl Cgroup {
             for part in own.into_iter().flat_map(|p| p.split('/')).filter(|p| !p.is_empty() && *p != ".") {
                 if part == ".." {
                     let what = format!("bad sub cgroup path: {}", own.map_or("", |p| p));
-                    return Err(Error::new(Kind::Usage, what).hint("the path is below the container's cgroup"));
+                    return Err(
+                        Error::new(Kind::Usage, what).hint("the path is below the container's cgroup")
+                    );
                 }
                 path.push('/');
                 path.push_str(part);

@@ -247,7 +247,7 @@ fn cpuacct(d: &Dir, u: &mut CpuUsage) -> Result<(), Errno> {
 }
 
 fn cpuset(d: &Dir, c: &mut Cpuset) -> Result<(), Errno> {
-    let list = |file| Ok(there(d.read(file))?.map_or_else(Vec::new, |t| v1::list(&t)));
+    let list = |file| there(d.read(file)).map(|t| t.map_or_else(Vec::new, |t| v1::list(&t)));
     c.cpus = list("cpuset.cpus")?;
     c.mems = list("cpuset.mems")?;
     let flags: [(&str, &mut u64); 8] = [
@@ -304,7 +304,7 @@ fn blkio_v1(d: &Dir, b: &mut Blkio) -> Result<(), Errno> {
     for prefix in ["blkio.bfq", "blkio", "blkio.throttle"] {
         let read = |what: &str| {
             let text = there(d.read(&format!("{prefix}.{what}_recursive")))?.unwrap_or_default();
-            Ok(blkio_entries(&text))
+            Ok::<_, Errno>(blkio_entries(&text))
         };
         b.io_serviced_recursive = read("io_serviced")?;
         b.io_service_bytes_recursive = read("io_service_bytes")?;
@@ -331,7 +331,8 @@ fn hugetlb(d: &Dir, s: &mut Stats, usage: &str, failures: &str) -> Result<(), Er
     let Ok(sizes) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Ok(()) };
     for entry in sizes {
         let name = entry?.file_name().into_string().unwrap_or_default();
-        let kb = name.strip_prefix("hugepages-").and_then(|n| n.strip_suffix("kB")).and_then(|n| n.parse().ok());
+        let kb =
+            name.strip_prefix("hugepages-").and_then(|n| n.strip_suffix("kB")).and_then(|n| n.parse().ok());
         let Some(size) = kb.map(v1::page_size) else { continue };
         for part in [format!("hugetlb.{size}.rsvd"), format!("hugetlb.{size}")] {
             let Some(n) = there(d.number(&format!("{part}.{usage}")))? else { continue };

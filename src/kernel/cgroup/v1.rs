@@ -33,7 +33,11 @@ fn is_empty(d: &Dir, file: &str) -> Result<bool> {
 fn set(d: &Dir, file: &str, value: &str) -> Result<()> {
     d.write(file, value).map_err(|e| {
         let e = d.error(&format!("writing {value:?} to"), file, e);
-        if e.errno() == Some(Errno(libc::EINVAL)) { e.hint("another cgroup may have cpuset.cpu_exclusive") } else { e }
+        if e.errno() == Some(Errno(libc::EINVAL)) {
+            e.hint("another cgroup may have cpuset.cpu_exclusive")
+        } else {
+            e
+        }
     })
 }
 

@@ -13,7 +13,8 @@ pub(super) fn enable(d: &Dir, h: &HierarchyPlan) -> Result<()> {
         return Ok(());
     }
     let have = controllers(d)?;
-    let missing: Vec<&str> = h.enable.iter().map(String::as_str).filter(|c| !have.iter().any(|h| h == c)).collect();
+    let missing: Vec<&str> =
+        h.enable.iter().map(String::as_str).filter(|c| !have.iter().any(|h| h == c)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -53,9 +54,12 @@ fn not_enabled(controller: &str, property: &str, failures: &[(&str, Dir, Errno)]
         let what = format!("controller {controller:?} is not available in the container's cgroup");
         return Error::new(Kind::Unsupported, what).property(property.to_owned());
     };
-    let e = Error::sys(format!("enabling controller {controller:?} in {:?}", above.file("cgroup.subtree_control")), *errno)
-        .kind_is(Kind::Unsupported)
-        .property(property.to_owned());
+    let e = Error::sys(
+        format!("enabling controller {controller:?} in {:?}", above.file("cgroup.subtree_control")),
+        *errno,
+    )
+    .kind_is(Kind::Unsupported)
+    .property(property.to_owned());
     match errno.0 {
         libc::EBUSY | libc::EOPNOTSUPP => e.hint(format!(
             "{:?} has processes of its own (cgroups(7), no internal processes): move them to a cgroup below it, or \
@@ -89,7 +93,8 @@ pub(super) fn delegate(d: &Dir, uid: u32) -> Result<()> {
         match file::lchownat(d.fd.as_ref().map_or(sys::CWD, AsRawFd::as_raw_fd), &c, uid, u32::MAX) {
             Err(Errno(libc::ENOENT)) => Ok(()),
             r => r.map_err(|e| {
-                Error::sys(format!("making user {uid} the owner of {path:?}"), e).property("process.user of config.json")
+                Error::sys(format!("making user {uid} the owner of {path:?}"), e)
+                    .property("process.user of config.json")
             }),
         }
     };

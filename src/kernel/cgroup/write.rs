@@ -66,7 +66,8 @@ fn explain(d: &Dir, w: &Write, errno: Errno) -> Error {
     if w.file == "memory.limit_in_bytes" && errno.0 == libc::EBUSY {
         let number = |file| d.value(file).unwrap_or_else(|_| "unknown".to_owned());
         let (usage, peak) = (number("memory.usage_in_bytes"), number("memory.max_usage_in_bytes"));
-        let what = format!("unable to set memory limit to {} (current usage: {usage}, peak usage: {peak})", w.value);
+        let what =
+            format!("unable to set memory limit to {} (current usage: {usage}, peak usage: {peak})", w.value);
         return Error::sys(what, errno).property(property);
     }
     let e = d.error(&format!("writing {:?} to", w.value), &w.file, errno).property(property);

@@ -14,6 +14,7 @@ mod process;
 mod root;
 
 use crate::error::Errno;
+use crate::kernel::cgroup::JoinFds;
 use crate::kernel::protocol::{self, DETAIL, Tag};
 use crate::plan::op::Op;
 use crate::sys::exec::StringArray;
@@ -29,8 +30,8 @@ pub struct Slots {
     pub namespaces: Vec<OwnedFd>,
     /// Prepared mounts.
     pub mounts: Vec<OwnedFd>,
-    /// `cgroup.procs` of every cgroup to join, open for writing.
-    pub cgroup_procs: Vec<OwnedFd>,
+    /// The cgroups to join.
+    pub cgroups: JoinFds,
     /// The listening socket on which `start` connects.
     pub start: Option<OwnedFd>,
     /// The first process of the container to join (exec).
@@ -181,7 +182,7 @@ impl Child<'_> {
             }
             Op::NotDumpable => prctl::set_dumpable(false)?,
             Op::JoinCgroups => {
-                for procs in &self.slots.cgroup_procs {
+                for procs in &self.slots.cgroups.procs {
                     fd::write(procs.as_raw_fd(), b"0")?;
                 }
             }

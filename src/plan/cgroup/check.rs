@@ -18,7 +18,10 @@ pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
     for (i, h) in r.hugepage_limits.iter().enumerate() {
         if convert::page_size(&h.page_size).is_none() {
             let what = format!("{:?} is no page size", h.page_size);
-            out.push(Violation::new(at(&format!("hugepageLimits[{i}].pageSize")), what).hint("use 64KB, 2MB or 1GB"));
+            out.push(
+                Violation::new(at(&format!("hugepageLimits[{i}].pageSize")), what)
+                    .hint("use 64KB, 2MB or 1GB"),
+            );
         }
     }
     for (name, limits) in &r.rdma {
@@ -41,7 +44,10 @@ pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
 pub(super) fn notes(r: &Resources, out: &mut Vec<Violation>) {
     for (name, value) in [("memory.kernel", r.memory.kernel), ("memory.kernelTCP", r.memory.kernel_tcp)] {
         if value.is_some_and(|v| v > 0) {
-            out.push(Violation::new(at(name), "is ignored: the kernel has no separate limit for kernel memory"));
+            out.push(Violation::new(
+                at(name),
+                "is ignored: the kernel has no separate limit for kernel memory",
+            ));
         }
     }
 }
@@ -62,7 +68,10 @@ fn memory(m: &Memory, out: &mut Vec<Violation>) {
         && limit >= -1
         && let Err(why) = convert::swap_max(swap, limit)
     {
-        out.push(Violation::new(at("memory.swap"), why).hint("swap is memory plus swap; memory.limit is part of it"));
+        out.push(
+            Violation::new(at("memory.swap"), why)
+                .hint("swap is memory plus swap; memory.limit is part of it"),
+        );
     }
 }
 
@@ -72,7 +81,10 @@ fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
         out.push(Violation::new(at("cpu.quota"), format!("{q} is below the least quota, 1000 microseconds")));
     }
     if let Some(p) = c.period.filter(|p| *p != 0 && !(1000..=1_000_000).contains(p)) {
-        out.push(Violation::new(at("cpu.period"), format!("{p} is not within 1000 and 1000000 microseconds")));
+        out.push(Violation::new(
+            at("cpu.period"),
+            format!("{p} is not within 1000 and 1000000 microseconds"),
+        ));
     }
     if let (Some(q), Some(b)) = (quota, c.burst)
         && b > q as u64
@@ -91,9 +103,9 @@ fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
 
 /// The list format of cpuset(7), with the kernel's stride extension (`0-31:2/8`).
 fn is_list(text: &str) -> bool {
-    text.trim().split(',').all(|range| {
-        !range.is_empty() && range.bytes().all(|b| b.is_ascii_digit() || b"-:/".contains(&b))
-    })
+    text.trim()
+        .split(',')
+        .all(|range| !range.is_empty() && range.bytes().all(|b| b.is_ascii_digit() || b"-:/".contains(&b)))
 }
 
 fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {

@@ -327,8 +327,13 @@ fn has_v1(facts: &CgroupFacts, v2: &str) -> bool {
 /// A violation for each limit whose controller is mounted nowhere.
 fn absent_v1(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) {
     if !r.unified.is_empty() {
-        let v = Violation::new("linux.resources.unified", "invalid configuration: cannot use unified on cgroup v1");
-        out.push(v.hint("unified is for hosts with cgroup v2 only; use the other properties of linux.resources"));
+        let v = Violation::new(
+            "linux.resources.unified",
+            "invalid configuration: cannot use unified on cgroup v1",
+        );
+        out.push(
+            v.hint("unified is for hosts with cgroup v2 only; use the other properties of linux.resources"),
+        );
     }
     for c in v1::CONTROLLERS {
         let first = v1::before_join(c, r).into_iter().chain(v1::writes(c, r)).next();

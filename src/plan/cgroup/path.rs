@@ -47,8 +47,11 @@ pub(super) fn inner(id: &str, cgroups_path: &str) -> Result<Inner, Violation> {
 pub(super) fn notes(cgroups_path: &str) -> Vec<Violation> {
     let parts: Vec<&str> = cgroups_path.split(':').collect();
     if parts.len() == 3 && !cgroups_path.contains('/') {
-        let what = format!("{cgroups_path:?} has the form slice:prefix:name, but is taken as the name of a cgroup");
-        return vec![Violation::new(PROPERTY, what).hint("give --systemd-cgroup for the systemd cgroup manager")];
+        let what =
+            format!("{cgroups_path:?} has the form slice:prefix:name, but is taken as the name of a cgroup");
+        return vec![
+            Violation::new(PROPERTY, what).hint("give --systemd-cgroup for the systemd cgroup manager"),
+        ];
     }
     Vec::new()
 }

@@ -26,8 +26,18 @@ fn legacy(hierarchies: &[&str]) -> CgroupFacts {
 }
 
 const V2: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"];
-const V1: &[&str] =
-    &["cpu,cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "net_cls,net_prio", "hugetlb", "rdma"];
+const V1: &[&str] = &[
+    "cpu,cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "net_cls,net_prio",
+    "hugetlb",
+    "rdma",
+];
 
 fn plan(json: &str, facts: &CgroupFacts) -> CgroupPlan {
     compile("c1", "/t/c1", Some(&resources(json)), facts, &Options::default()).unwrap()
@@ -88,11 +98,17 @@ fn memory_of_both_versions() {
         ["memory.use_hierarchy=1", "memory.oom_control=1", "memory.swappiness=0"]
     );
     for facts in [unified(V2), legacy(V1)] {
-        assert!(fails(r#"{"memory":{"swap":5}}"#, &facts).contains("unable to set swap limit without memory limit"));
+        assert!(
+            fails(r#"{"memory":{"swap":5}}"#, &facts)
+                .contains("unable to set swap limit without memory limit")
+        );
         let e = fails(r#"{"memory":{"limit":9,"swap":5}}"#, &facts);
         assert!(e.contains("memory+swap limit should be >= memory limit"), "{e}");
         assert!(fails(r#"{"memory":{"limit":-2}}"#, &facts).starts_with("linux.resources.memory.limit: -2"));
-        assert!(fails(r#"{"memory":{"swappiness":101}}"#, &facts).contains("invalid memory swappiness value: 101"));
+        assert!(
+            fails(r#"{"memory":{"swappiness":101}}"#, &facts)
+                .contains("invalid memory swappiness value: 101")
+        );
     }
 }
 
@@ -104,7 +120,8 @@ fn cpu_of_both_versions() {
         ["cpu.weight=100", "cpu.max=50000 20000", "cpu.max.burst=1000", "cpuset.cpus=0-1", "cpuset.mems=0"]
     );
     let v1 = v1_lines(all);
-    let want = ["cpu.shares=1024", "cpu.cfs_period_us=20000", "cpu.cfs_quota_us=50000", "cpu.cfs_burst_us=1000"];
+    let want =
+        ["cpu.shares=1024", "cpu.cfs_period_us=20000", "cpu.cfs_quota_us=50000", "cpu.cfs_burst_us=1000"];
     assert_eq!(v1[..4], want);
     assert_eq!(v1[4..], ["cpuset.cpus=0-1", "cpuset.mems=0"]);
     let p = plan(all, &legacy(V1));
@@ -176,7 +193,9 @@ fn hugetlb_rdma_and_network() {
     let net = r#"{"network":{"classID":1048577,"priorities":[{"name":"eth0","priority":5}]}}"#;
     assert_eq!(v1_lines(net), ["net_cls.classid=1048577", "net_prio.ifpriomap=eth0 5"]);
     assert_eq!(fails(net, &unified(V2)).lines().count(), 2);
-    assert!(fails(r#"{"hugepageLimits":[{"pageSize":"2M","limit":9}]}"#, &unified(V2)).contains("no page size"));
+    assert!(
+        fails(r#"{"hugepageLimits":[{"pageSize":"2M","limit":9}]}"#, &unified(V2)).contains("no page size")
+    );
     assert!(fails(r#"{"rdma":{"a":{}}}"#, &unified(V2)).contains("needs hcaHandles"));
 }
 
@@ -191,7 +210,10 @@ fn unified_files_are_written_line_by_line() {
     let required: Vec<&str> = p.hierarchies[0].required().into_iter().map(|(c, _)| c).collect();
     assert_eq!(required, ["io", "memory"]);
     let e = fails(r#"{"unified":{"misc.max":"x","a/b.c":"1","plain":"1"}}"#, &unified(V2));
-    assert!(e.contains("unified resource \"misc.max\" can't be set: controller \"misc\" not available"), "{e}");
+    assert!(
+        e.contains("unified resource \"misc.max\" can't be set: controller \"misc\" not available"),
+        "{e}"
+    );
     assert!(e.contains("must be a file name (no slashes)") && e.contains("CONTROLLER.PARAMETER"), "{e}");
     let e = fails(r#"{"unified":{"memory.high":"5"}}"#, &legacy(V1));
     assert!(e.contains("cannot use unified on cgroup v1"), "{e}");
@@ -201,7 +223,10 @@ fn unified_files_are_written_line_by_line() {
 fn a_limit_without_its_controller_is_named() {
     let e = fails(r#"{"pids":{"limit":5},"memory":{"limit":5,"swap":9}}"#, &unified(&["cpu"]));
     assert_eq!(e.lines().count(), 2, "{e}");
-    assert!(e.contains("linux.resources.pids.limit: cannot be set: controller \"pids\" not available"), "{e}");
+    assert!(
+        e.contains("linux.resources.pids.limit: cannot be set: controller \"pids\" not available"),
+        "{e}"
+    );
     let e = fails(r#"{"pids":{"limit":5}}"#, &legacy(&["cpu", "devices"]));
     assert!(e.contains("controller \"pids\" not available (this host has: cpu devices)"), "{e}");
 }
@@ -210,7 +235,8 @@ fn a_limit_without_its_controller_is_named() {
 fn a_hybrid_host_gets_the_rest_in_version_2() {
     let mut facts = legacy(&["memory", "devices"]);
     facts.mode = CgroupMode::Hybrid;
-    facts.v2 = unified(&["hugetlb"]).v2.map(|h| V2Hierarchy { mount_point: "/sys/fs/cgroup/unified".into(), ..h });
+    facts.v2 =
+        unified(&["hugetlb"]).v2.map(|h| V2Hierarchy { mount_point: "/sys/fs/cgroup/unified".into(), ..h });
     let json = r#"{"memory":{"limit":5},"hugepageLimits":[{"pageSize":"2MB","limit":9}]}"#;
     let p = plan(json, &facts);
     assert_eq!(lines(&p), ["memory.limit_in_bytes=5", "hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"]);
@@ -263,7 +289,8 @@ fn device_rules_need_the_devices_controller_or_the_right_to_load_them() {
 fn update(current: &str, new: &str, facts: &CgroupFacts) -> Result<(Vec<String>, Update), String> {
     let u = compile_update(Some(&resources(current)), &resources(new), facts)
         .map_err(|v| v.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    let lines = u.writes.iter().flat_map(|(_, list)| list).map(|w| format!("{}={}", w.file, w.value)).collect();
+    let lines =
+        u.writes.iter().flat_map(|(_, list)| list).map(|w| format!("{}={}", w.file, w.value)).collect();
     Ok((lines, u))
 }
 

@@ -54,11 +54,23 @@ fn unconvertible(r: &Resources, out: &mut Vec<Violation>) {
         ("memory.swappiness", m.swappiness.is_some(), "leave it out; vm.swappiness of the host applies"),
         ("memory.disableOOMKiller", m.disable_oom_killer == Some(true), "set memory.reservation instead"),
         ("memory.useHierarchy", m.use_hierarchy == Some(false), "accounting is always hierarchical"),
-        ("cpu.realtimeRuntime", c.realtime_runtime.is_some_and(|v| v != 0), "real-time groups are version 1's"),
+        (
+            "cpu.realtimeRuntime",
+            c.realtime_runtime.is_some_and(|v| v != 0),
+            "real-time groups are version 1's",
+        ),
         ("cpu.realtimePeriod", c.realtime_period.is_some_and(|v| v != 0), "real-time groups are version 1's"),
-        ("blockIO.leafWeight", b.leaf_weight.is_some_and(|v| v != 0), "leaf weights are of the CFQ scheduler"),
+        (
+            "blockIO.leafWeight",
+            b.leaf_weight.is_some_and(|v| v != 0),
+            "leaf weights are of the CFQ scheduler",
+        ),
         ("blockIO.weightDevice", b.weight_device.iter().any(leaf), "leaf weights are of the CFQ scheduler"),
-        ("network.classID", r.network.class_id.is_some_and(|v| v != 0), "match the cgroup with nftables or eBPF"),
+        (
+            "network.classID",
+            r.network.class_id.is_some_and(|v| v != 0),
+            "match the cgroup with nftables or eBPF",
+        ),
         ("network.priorities", !r.network.priorities.is_empty(), "use eBPF"),
     ];
     for (name, asked, hint) in asked {

@@ -105,7 +105,8 @@ fn group(rules: &[(Devices, u8, bool)]) -> Vec<Group> {
             run = out.len();
         }
         let same = |g: &&mut Group| {
-            (g.kind, g.major, g.access) == (d.kind, d.major, access) && g.minors.is_empty() == d.minor.is_none()
+            (g.kind, g.major, g.access) == (d.kind, d.major, access)
+                && g.minors.is_empty() == d.minor.is_none()
         };
         match (out[run..].iter_mut().find(same), d.minor) {
             (Some(g), Some(minor)) => g.minors.push(minor),

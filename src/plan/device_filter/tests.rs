@@ -62,7 +62,11 @@ fn v1(writes: &[Write], kind: Kind, major: u32, minor: u32, access: u8) -> bool 
     });
     let device = Devices { kind, major: Some(major), minor: Some(minor) };
     let mut matching = exceptions.filter(|(d, _)| d.covers(device));
-    if default { !matching.any(|(_, bits)| bits & access != 0) } else { matching.any(|(_, bits)| access & !bits == 0) }
+    if default {
+        !matching.any(|(_, bits)| bits & access != 0)
+    } else {
+        matching.any(|(_, bits)| access & !bits == 0)
+    }
 }
 
 fn number() -> impl Strategy<Value = Option<u32>> {
@@ -84,7 +88,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
 
 fn accesses() -> impl Iterator<Item = (Kind, u32, u32, u8)> {
     let kinds = [Kind::Char, Kind::Block].into_iter();
-    kinds.flat_map(|k| (0..5).flat_map(move |a| (0..5).flat_map(move |i| (0..8u8).map(move |x| (k, a, i, x)))))
+    kinds
+        .flat_map(|k| (0..5).flat_map(move |a| (0..5).flat_map(move |i| (0..8u8).map(move |x| (k, a, i, x)))))
 }
 
 proptest! {

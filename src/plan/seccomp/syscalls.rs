@@ -1,0 +1,117 @@
+//! System calls by name.
+
+use super::arch::Arch;
+use super::table::{self, TABLE};
+
+/// A system call of some architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Syscall(usize);
+
+impl Syscall {
+    /// The system call with that name on any architecture.
+    pub(super) fn from_name(name: &str) -> Option<Syscall> {
+        TABLE.binary_search_by_key(&name, |(n, _)| n).ok().map(Syscall)
+    }
+
+    /// Its number in the table's column for `arch`; see [`Arch::number`].
+    pub(super) fn row(self, arch: Arch) -> Option<u16> {
+        let row = TABLE[self.0].1[arch.column()];
+        (row != table::X).then_some(row)
+    }
+
+    /// The row of the call that multiplexes this one on `arch`, and this one's number there.
+    pub(super) fn multiplexed(self, arch: Arch) -> Option<(u16, u32)> {
+        if !arch.multiplexes() {
+            return None;
+        }
+        let name = TABLE[self.0].0;
+        let found = MULTIPLEXED.binary_search_by_key(&name, |(n, ..)| n).ok()?;
+        let (_, row, number) = MULTIPLEXED[found];
+        Some((row, number))
+    }
+}
+
+/// Whether a row of the table is a call that multiplexes others on `arch`.
+pub(super) fn is_multiplexer(arch: Arch, row: u16) -> bool {
+    arch.multiplexes() && matches!(row, SOCKETCALL | IPC)
+}
+
+/// socketcall(2), in every ABI that has it.
+const SOCKETCALL: u16 = 102;
+/// ipc(2), in every ABI that has it.
+const IPC: u16 = 117;
+
+/// Name, multiplexer, and number of the call there (linux/net.h, linux/ipc.h), sorted by name.
+static MULTIPLEXED: [(&str, u16, u32); 32] = [
+    ("accept", SOCKETCALL, 5),
+    ("accept4", SOCKETCALL, 18),
+    ("bind", SOCKETCALL, 2),
+    ("connect", SOCKETCALL, 3),
+    ("getpeername", SOCKETCALL, 7),
+    ("getsockname", SOCKETCALL, 6),
+    ("getsockopt", SOCKETCALL, 15),
+    ("listen", SOCKETCALL, 4),
+    ("msgctl", IPC, 14),
+    ("msgget", IPC, 13),
+    ("msgrcv", IPC, 12),
+    ("msgsnd", IPC, 11),
+    ("recv", SOCKETCALL, 10),
+    ("recvfrom", SOCKETCALL, 12),
+    ("recvmmsg", SOCKETCALL, 19),
+    ("recvmsg", SOCKETCALL, 17),
+    ("semctl", IPC, 3),
+    ("semget", IPC, 2),
+    ("semop", IPC, 1),
+    ("semtimedop", IPC, 4),
+    ("send", SOCKETCALL, 9),
+    ("sendmmsg", SOCKETCALL, 20),
+    ("sendmsg", SOCKETCALL, 16),
+    ("sendto", SOCKETCALL, 11),
+    ("setsockopt", SOCKETCALL, 14),
+    ("shmat", IPC, 21),
+    ("shmctl", IPC, 24),
+    ("shmdt", IPC, 22),
+    ("shmget", IPC, 23),
+    ("shutdown", SOCKETCALL, 13),
+    ("socket", SOCKETCALL, 1),
+    ("socketpair", SOCKETCALL, 8),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_sorted() {
+        assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(MULTIPLEXED.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn no_architecture_gives_one_number_to_two_calls() {
+        for arch in Arch::ALL {
+            let mut rows: Vec<u16> = (0..TABLE.len()).filter_map(|i| Syscall(i).row(arch)).collect();
+            let all = rows.len();
+            rows.sort_unstable();
+            rows.dedup();
+            assert_eq!(rows.len(), all, "{}", arch.name());
+        }
+    }
+
+    #[test]
+    fn multiplexers_stand_where_the_table_has_them() {
+        for arch in Arch::ALL.into_iter().filter(|a| a.multiplexes()) {
+            assert_eq!(Syscall::from_name("socketcall").unwrap().row(arch), Some(SOCKETCALL));
+            assert_eq!(Syscall::from_name("ipc").unwrap().row(arch), Some(IPC));
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_newest_calls_is_the_same_everywhere() {
+        for name in ["pidfd_send_signal", "openat2", "landlock_create_ruleset", "cachestat", "mseal"] {
+            let call = Syscall::from_name(name).unwrap();
+            let rows: Vec<u16> = Arch::ALL.into_iter().filter_map(|a| call.row(a)).collect();
+            assert!(rows.len() == Arch::ALL.len() && rows.iter().all(|r| *r == rows[0]), "{name}: {rows:?}");
+        }
+    }
+}

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Create, CreateFlags, Run};
-use crate::error::Result;
+use super::args::{Create, CreateFlags, Exec, Run};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup::SubCgroups;
 use crate::runtime::create::{self, CreateOptions};
+use crate::runtime::exec::{self, ExecOptions};
 use crate::runtime::run::{self, RunOptions};
 use crate::runtime::{Runtime, container};
 
@@ -40,4 +42,49 @@ fn options(flags: &CreateFlags) -> CreateOptions {
         terminal: None,
         detached: false,
     }
+}
+
+pub fn exec(rt: &Runtime, args: &Exec) -> Result<u8> {
+    let options = ExecOptions {
+        process: args.process.clone(),
+        detach: args.detach,
+        pid_file: args.pid_file.clone(),
+        console_socket: args.console_socket.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
+        preserve_fds: args.preserve_fds,
+        cgroups: sub_cgroups(&args.cgroup)?,
+        ignore_paused: args.ignore_paused,
+        args: args.command.clone(),
+        tty: args.tty,
+        cwd: args.cwd.clone(),
+        env: args.env.clone(),
+        user: args.user.clone(),
+        additional_gids: args.additional_gids.clone(),
+        capabilities: args.cap.clone(),
+        apparmor: args.apparmor.clone(),
+        selinux_label: args.process_label.clone(),
+        no_new_privileges: args.no_new_privs,
+    };
+    exec::exec(rt, &args.id, &options)
+}
+
+/// `PATH` for all controllers, `CONTROLLER[,CONTROLLER]:PATH` for some.
+fn sub_cgroups(list: &[String]) -> Result<SubCgroups> {
+    let mut all = SubCgroups::new();
+    for entry in list {
+        let (controllers, path) = entry.rsplit_once(':').unwrap_or(("", entry));
+        if path.is_empty() || (entry.contains(':') && controllers.is_empty()) {
+            return Err(Error::new(Kind::Usage, format!("invalid --cgroup argument: {entry}"))
+                .hint("give PATH, or CONTROLLER[,CONTROLLER]:PATH"));
+        }
+        for c in controllers.split(',') {
+            if all.insert(c.to_owned(), path.to_owned()).is_some() {
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("invalid --cgroup argument: {entry}: {c:?} is given twice"),
+                ));
+            }
+        }
+    }
+    Ok(all)
 }

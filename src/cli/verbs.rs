@@ -16,6 +16,7 @@ pub fn run(rt: &Runtime, _global: &Global, verb: &Verb) -> Result<u8> {
         Verb::State(args) => print_json(&state::state(rt, &args.id)?)?,
         Verb::Create(args) => return launch::create(rt, args),
         Verb::Run(args) => return launch::run(rt, args),
+        Verb::Exec(args) => return launch::exec(rt, args),
         Verb::Start(args) => start::start(rt, &args.id)?,
         _ => return Err(Error::new(Kind::Unsupported, "not supported yet")),
     }

@@ -1,7 +1,7 @@
 //! The parent's side: makes the child, answers it at every point of the plan, and puts its failures into words.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::Cgroup;
+use crate::kernel::cgroup::{Cgroup, JoinFds};
 use crate::kernel::child::{Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, notify, prepare};
@@ -11,7 +11,7 @@ use crate::plan::op::{Op, Point};
 use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
-use crate::sys::{exec, sched, socket, time};
+use crate::sys::{cred, exec, prctl, sched, socket, time};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
@@ -36,8 +36,20 @@ pub struct Means<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// The listening socket on which `start` connects.
     pub start: Option<OwnedFd>,
+    /// The container that the process joins (exec).
+    pub join: Option<Join>,
     /// Fail at this operation (for tests).
     pub fault: Option<usize>,
+}
+
+/// A container to join.
+#[derive(Debug)]
+pub struct Join {
+    /// A pidfd of its first process.
+    pub container: OwnedFd,
+    pub cgroups: JoinFds,
+    /// It has a pid namespace of its own.
+    pub pid_namespace: bool,
 }
 
 impl Launch {
@@ -48,7 +60,17 @@ impl Launch {
     pub fn begin(plan: &Plan, means: Means) -> Result<Launch> {
         let mut slots = prepare::slots(plan)?;
         slots.start = means.start;
-        let into = means.cgroup.and_then(Cgroup::dir_fd_v2);
+        let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
+        if let Some(join) = means.join {
+            if join.pid_namespace {
+                // It counts for the children of orun, not for orun itself.
+                clone::setns(join.container.as_raw_fd(), libc::CLONE_NEWPID)
+                    .map_err(|e| Error::sys("entering the container's pid namespace", e))?;
+            }
+            slots.cgroups = join.cgroups;
+            slots.container = Some(join.container);
+            into = slots.cgroups.into.as_ref().map(AsRawFd::as_raw_fd);
+        }
         if let Some(c) = means.cgroup {
             slots.cgroups = c.procs_fds()?;
         }
@@ -64,7 +86,11 @@ impl Launch {
             env: &mut env,
             fault: means.fault,
         };
-        let into = into.map(|fd| fd.as_raw_fd());
+        if cred::geteuid() == 0 {
+            // Nobody in the container may look into the child before it is the program (CVE-2016-9962). Without
+            // privileges this waits until the child has its user namespace, whose mapping would else be refused.
+            prctl::set_dumpable(false).map_err(|e| Error::sys("forbidding to be traced", e))?;
+        }
         let (pid, pidfd) = if plan.namespaces.staged {
             staged(plan, child, ours.as_raw_fd(), into)?
         } else {
@@ -149,18 +175,8 @@ impl Launch {
     fn limits(&self, plan: &Plan) -> Result<()> {
         for l in &plan.limits {
             sched::prlimit(self.pid, l.resource, l.soft, l.hard).map_err(|e| {
-                let what = format!(
-                    "setting {} to soft {} hard {}",
-                    crate::plan::tables::rlimits::name(l.resource).unwrap_or("a limit"),
-                    l.soft,
-                    l.hard
-                );
-                let e = Error::sys(what, e).property(l.property.as_str());
-                if e.errno() == Some(Errno(libc::EPERM)) {
-                    e.hint("orun may not raise a hard limit above its own without CAP_SYS_RESOURCE")
-                } else {
-                    e
-                }
+                let error = Error::sys(l.words(), e).property(l.property.as_str());
+                if e.0 == libc::EPERM { error.hint(explain::RAISE_HINT) } else { error }
             })?;
         }
         if let Some(adj) = plan.oom_score_adj {

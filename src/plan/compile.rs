@@ -4,8 +4,8 @@ use super::cgroup::{self, CgroupPlan};
 use super::facts::HostFacts;
 use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, Namespaces};
-use super::op::{Op, Point};
-use super::process::{self, Limit};
+use super::op::{Limit, Op, Point};
+use super::process;
 use super::seccomp::{self, Listener};
 use super::step::{Steps, cstring, in_root};
 use super::tables::namespaces::Kind;
@@ -51,6 +51,7 @@ pub struct Plan {
     pub runtime_hooks: Vec<(&'static str, usize, Hook)>,
     /// The state document for them, around the pid.
     pub hook_state: (Vec<u8>, Vec<u8>),
+    /// Limits that the parent sets: in a user namespace the child may not.
     pub limits: Vec<Limit>,
     pub oom_score_adj: Option<i32>,
     pub argv: StringArray,
@@ -123,7 +124,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         bundle: input.bundle.to_owned(),
         id_maps: IdMaps::compile(spec, &namespaces),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "creating"),
-        limits: process::limits(process),
+        limits: if namespaces.other_user() { process::limits(process) } else { Vec::new() },
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal,
         rootfs,
@@ -249,6 +250,7 @@ fn order(
         keep: input.options.preserve_fds,
         extra_env: input.options.extra_env.clone(),
         wait_for_start: input.options.wait_for_start,
+        enter: Steps::default(),
         start_hooks,
     }
     .compile(steps, warnings);

@@ -1,7 +1,7 @@
 //! Operations in words: for `orun plan`, and for the error when one fails.
 
 use super::compile::Plan;
-use super::op::{Filesystem, MountOp, MountSource, Op, Point};
+use super::op::{Filesystem, Limit, MountOp, MountSource, Op, Point};
 use super::step::Steps;
 use super::tables::{capabilities, namespaces::Kind};
 use crate::error::{Errno, Error, Kind as Class};
@@ -53,6 +53,7 @@ pub fn words(op: &Op) -> String {
         Op::LoopbackUp => "bringing up the loopback interface".into(),
         Op::Hostname(n) => format!("setting the hostname to {:?}", String::from_utf8_lossy(n)),
         Op::Domainname(n) => format!("setting the domain name to {:?}", String::from_utf8_lossy(n)),
+        Op::Affinity { .. } => "choosing the CPUs".into(),
         Op::ResetAffinity { .. } => "allowing all CPUs".into(),
         Op::Hook(h) => format!("running the {} hook #{} {}", h.kind, h.index, text(&h.path)),
         _ => root_words(op).unwrap_or_else(|| process_words(op)),
@@ -100,6 +101,7 @@ fn process_words(op: &Op) -> String {
         Op::Label { files, text: label } => {
             format!("writing {:?} to /proc/{}", String::from_utf8_lossy(label), files[0].to_string_lossy())
         }
+        Op::Limit(l) => l.words(),
         Op::NoNewPrivileges => "setting no_new_privs".into(),
         Op::Scheduler(a) => {
             format!("setting scheduling policy {} (nice {}, priority {})", a.policy, a.nice, a.priority)
@@ -270,10 +272,21 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         (Op::Ids { .. } | Op::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or linux.gidMappings")
         }
+        (Op::Limit(_), libc::EPERM) => Some(RAISE_HINT),
         (Op::PivotRoot, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
         (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was ended"),
         _ => None,
+    }
+}
+
+/// Why a limit may be refused.
+pub const RAISE_HINT: &str = "orun may not raise a hard limit above its own without CAP_SYS_RESOURCE";
+
+impl Limit {
+    /// What setting it is called in errors.
+    pub fn words(&self) -> String {
+        format!("setting {} to soft {} hard {}", self.name, self.soft, self.hard)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod compile;
 pub mod cpu_list;
 pub mod device_filter;
+pub mod exec;
 pub mod explain;
 pub mod facts;
 pub mod hooks;

@@ -57,6 +57,10 @@ pub enum Op {
     LoopbackUp,
     Hostname(Vec<u8>),
     Domainname(Vec<u8>),
+    /// Run on these CPUs.
+    Affinity {
+        mask: Vec<u64>,
+    },
     /// Allow every CPU again, whatever the caller of orun was bound to.
     ResetAffinity {
         mask: Vec<u64>,
@@ -136,6 +140,7 @@ pub enum Op {
         text: Vec<u8>,
     },
     NoNewPrivileges,
+    Limit(Limit),
     Scheduler(SchedAttr),
     /// ioprio_set(2)'s value.
     IoPriority(i32),
@@ -256,4 +261,15 @@ pub struct HookOp {
     pub timeout: u32,
     /// The state document for its standard input, before and behind the pid.
     pub state: (Vec<u8>, Vec<u8>),
+}
+
+/// A resource limit in the kernel's numbers (prlimit(2)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// `RLIMIT_NOFILE` and so on.
+    pub name: &'static str,
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+    pub property: String,
 }

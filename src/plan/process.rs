@@ -1,7 +1,7 @@
 //! `process`: the steps from a process of the runtime to the container's program, for create, run and exec.
 
 use super::facts::HostFacts;
-use super::op::{HookOp, Op, Point};
+use super::op::{HookOp, Limit, Op, Point};
 use super::step::{Steps, cstring};
 use super::tables::{capabilities, mempolicy, namespaces, rlimits, sched};
 use super::user;
@@ -13,15 +13,6 @@ use crate::sys::sched::SchedAttr;
 
 /// Where execvp(3) searches when there is no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A resource limit in the kernel's numbers (prlimit(2)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    pub resource: u32,
-    pub soft: u64,
-    pub hard: u64,
-    pub property: String,
-}
 
 /// What the program's steps need besides `process`.
 pub(super) struct Context<'a> {
@@ -40,14 +31,22 @@ pub(super) struct Context<'a> {
     pub extra_env: Vec<String>,
     /// The program waits for `start`.
     pub wait_for_start: bool,
+    /// How the process gets into the container, when it is not there already (exec).
+    pub enter: Steps,
     pub start_hooks: Vec<HookOp>,
 }
 
-/// Limits that the parent sets.
+/// `process.rlimits`.
 pub fn limits(p: &Process) -> Vec<Limit> {
     let one = |(i, l): (usize, &crate::config::spec::Rlimit)| {
         let property = format!("process.rlimits[{i}]");
-        Some(Limit { resource: rlimits::number(&l.kind)?, soft: l.soft, hard: l.hard, property })
+        Some(Limit {
+            name: rlimits::name(rlimits::number(&l.kind)?)?,
+            resource: rlimits::number(&l.kind)?,
+            soft: l.soft,
+            hard: l.hard,
+            property,
+        })
     };
     p.rlimits.iter().enumerate().filter_map(one).collect()
 }
@@ -66,10 +65,18 @@ impl Context<'_> {
         let p = self.process;
         self.labels(steps);
         steps.push(Op::CloseDescriptors { keep: self.keep }, "");
+        steps.append(std::mem::take(&mut self.enter));
         if p.no_new_privileges {
             steps.push(Op::NoNewPrivileges, "process.noNewPrivileges");
         }
         self.scheduling(steps);
+        if !self.other_user {
+            // While still root: another user's limits are out of reach, and a filter may forbid prlimit(2).
+            for limit in limits(p) {
+                let property = limit.property.clone();
+                steps.push(Op::Limit(limit), property);
+            }
+        }
         let cwd = cstring(if p.cwd.is_empty() { "/" } else { &p.cwd });
         steps.push(Op::WorkingDirectory { path: cwd.clone(), last: false }, "process.cwd");
         // Without no_new_privs only a privileged process may load a filter. One with a listener must be reported
@@ -164,13 +171,9 @@ impl Context<'_> {
         let permitted = mask(&sets.permitted, "permitted");
         let effective = mask(&sets.effective, "effective") & permitted;
         let inheritable = mask(&sets.inheritable, "inheritable");
-        let mut ambient = mask(&sets.ambient, "ambient");
-        if ambient & !(permitted & inheritable) != 0 {
-            warnings.push(
-                "process.capabilities.ambient: only what is permitted and inheritable can be ambient".into(),
-            );
-            ambient &= permitted & inheritable;
-        }
+        let ambient = mask(&sets.ambient, "ambient");
+        // The kernel raises no other; validation has told.
+        let ambient = ambient & permitted & inheritable;
         steps.push(Op::DropBounding { mask: known & !bounding }, "process.capabilities.bounding");
         let u = &p.user;
         let groups = (!self.no_setgroups || !u.additional_gids.is_empty()).then(|| u.additional_gids.clone());

@@ -16,6 +16,12 @@ impl Steps {
         self.ops.push(op);
         self.properties.push(property.into());
     }
+
+    /// Appends another list.
+    pub fn append(&mut self, mut other: Steps) {
+        self.ops.append(&mut other.ops);
+        self.properties.append(&mut other.properties);
+    }
 }
 
 /// A C string of text that was checked to hold no NUL byte; what follows one is cut.

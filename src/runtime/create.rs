@@ -140,7 +140,7 @@ fn manager(m: CgroupManager) -> cgroup::Manager {
 }
 
 /// Socket activation (sd_listen_fds(3)): the descriptors go on to the program, which is pid 1.
-fn listen_env(rt: &Runtime) -> Vec<String> {
+pub(super) fn listen_env(rt: &Runtime) -> Vec<String> {
     if rt.listen_fds == 0 {
         return Vec::new();
     }
@@ -229,7 +229,7 @@ fn launch(
     cgroup.apply(&plan.cgroup)?;
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
-    let means = Means { cgroup: Some(cgroup), start, fault };
+    let means = Means { cgroup: Some(cgroup), start, fault, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
     entry.write_record(record)?;

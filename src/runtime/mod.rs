@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod create;
+pub mod exec;
 pub mod run;
 pub mod start;
 pub mod state;

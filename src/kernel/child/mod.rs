@@ -133,6 +133,7 @@ impl Child<'_> {
             | Op::LoopbackUp
             | Op::Hostname(_)
             | Op::Domainname(_)
+            | Op::Affinity { .. }
             | Op::ResetAffinity { .. } => self.isolate(op)?,
             Op::Propagation { .. }
             | Op::PrivateParent { .. }
@@ -191,6 +192,7 @@ impl Child<'_> {
             Op::LoopbackUp => sys::netif::loopback_up()?,
             Op::Hostname(name) => prctl::sethostname(name)?,
             Op::Domainname(name) => prctl::setdomainname(name)?,
+            Op::Affinity { mask } => sched::sched_setaffinity(0, mask)?,
             // Not every CPU of the mask need be allowed; the kernel takes what is.
             Op::ResetAffinity { mask } => drop(sched::sched_setaffinity(0, mask)),
             _ => return Err(Errno(libc::ENOSYS).into()),

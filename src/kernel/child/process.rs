@@ -13,6 +13,7 @@ impl Child<'_> {
     pub(super) fn become_program(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
         match op {
             Op::Label { files, text } => self.write_label(files, text)?,
+            Op::Limit(l) => sched::prlimit(0, l.resource, l.soft, l.hard)?,
             Op::NoNewPrivileges => prctl::set_no_new_privs()?,
             Op::Scheduler(attr) => sched::sched_setattr(attr)?,
             Op::IoPriority(value) => sched::ioprio_set(*value)?,
@@ -108,9 +109,10 @@ impl Child<'_> {
     fn close_descriptors(&self, keep: u32, made: &Made) -> Done {
         let first = 3 + keep;
         // In ascending order, the descriptors that are still needed; all are close-on-exec.
-        let mut needed = [self.socket, -1, -1];
+        let mut needed = [self.socket, -1, -1, -1];
         needed[1] = self.slots.start.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         needed[2] = made.started.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        needed[3] = self.slots.container.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         needed.sort_unstable();
         let mut from = first;
         for fd in needed.into_iter().filter(|fd| *fd >= first as i32) {

@@ -1,0 +1,145 @@
+//! One more process in a container that exists: `exec`.
+
+use super::compile::Plan;
+use super::facts::HostFacts;
+use super::mounts::absolute;
+use super::namespaces::Namespaces;
+use super::op::Op;
+use super::seccomp;
+use super::step::{Steps, cstring};
+use super::tables::namespaces::Kind;
+use super::{Violation, cgroup::CgroupPlan, cpu_list, hooks, process, validate};
+use crate::config::spec::{Process, Spec};
+use std::path::Path;
+
+/// A process to add to a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    pub id: &'a str,
+    pub bundle: &'a Path,
+    /// The container's configuration.
+    pub spec: &'a Spec,
+    pub process: &'a Process,
+    /// The container's first process, as orun's pid namespace counts.
+    pub init: i32,
+    /// The container is in another user namespace than orun: entering one's own is an error (setns(2)).
+    pub other_user: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    pub extra_env: &'a [String],
+}
+
+/// Compiles the steps of the process. Pid namespaces take in children only: the plan's clone happens after orun
+/// has entered that of the container for its children.
+///
+/// # Errors
+/// Every rule that the process breaks.
+pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
+    let (spec, p) = (input.spec, input.process);
+    let (mut violations, mut warnings) = validate::validate_process(p, facts, validate::Context::Exec);
+    let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
+        Some(Ok(f)) => f,
+        Some(Err(mut v)) => {
+            violations.append(&mut v);
+            None
+        }
+        None => None,
+    };
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    let listener = filter.as_ref().and_then(|f| f.listener.clone());
+    let mut steps = Steps::default();
+    isolate(input, &mut steps);
+    process::Context {
+        process: p,
+        facts,
+        other_user: input.other_user,
+        no_setgroups: facts.euid != 0,
+        filter,
+        personality: spec.linux.personality.as_ref(),
+        memory_policy: spec.linux.memory_policy.as_ref(),
+        keep: input.preserve_fds,
+        extra_env: input.extra_env.to_vec(),
+        wait_for_start: false,
+        start_hooks: Vec::new(),
+        enter: enter(input),
+    }
+    .compile(&mut steps, &mut warnings);
+    let (argv, env, _) = process::strings(p, input.extra_env);
+    let root_path = spec.root.as_ref().map_or("", |r| r.path.as_str());
+    Ok(Plan {
+        id: input.id.to_owned(),
+        bundle: input.bundle.to_owned(),
+        rootfs: absolute(input.bundle, root_path),
+        namespaces: Namespaces::default(),
+        id_maps: None,
+        cgroup: CgroupPlan::default(),
+        prepared: Vec::new(),
+        steps,
+        runtime_hooks: Vec::new(),
+        hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "running"),
+        limits: if input.other_user { process::limits(p) } else { Vec::new() },
+        oom_score_adj: p.oom_score_adj,
+        argv,
+        env,
+        terminal: p.terminal,
+        listener,
+        warnings,
+    })
+}
+
+/// What happens before the process is in the container: nothing of the host may be open when it is.
+fn isolate(input: Input, steps: &mut Steps) {
+    let p = input.process;
+    let affinity = p.exec_cpu_affinity.as_ref();
+    let initial = affinity.and_then(|a| mask(&a.initial));
+    if let Some(mask) = initial {
+        steps.push(Op::Affinity { mask }, "process.execCPUAffinity.initial");
+    }
+    steps.push(Op::JoinCgroups, "");
+    match affinity.and_then(|a| mask(&a.last)) {
+        Some(mask) => steps.push(Op::Affinity { mask }, "process.execCPUAffinity.final"),
+        None if affinity.is_none() => steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, ""),
+        None => {}
+    }
+    steps.push(Op::NewSession, "");
+    if !input.no_new_keyring {
+        let name = cstring(format!("_ses.{}", input.id));
+        let label = p.selinux_label.clone().into_bytes();
+        steps.push(Op::SessionKeyring { name, label }, "");
+    }
+}
+
+fn mask(list: &str) -> Option<Vec<u64>> {
+    cpu_list::parse(list).ok().map(|m| m.words().to_vec()).filter(|m| !m.is_empty())
+}
+
+/// Into the container.
+fn enter(input: Input) -> Steps {
+    let mut steps = Steps::default();
+    let kinds = entered(input.spec, input.other_user);
+    if kinds & !(libc::CLONE_NEWPID as u64) != 0 {
+        steps.push(Op::EnterContainer { kinds: kinds as i32 }, "linux.namespaces");
+    }
+    if input.other_user {
+        steps.push(Op::BecomeRoot, "");
+        steps.push(Op::NotDumpable, "");
+    }
+    if kinds & libc::CLONE_NEWNS as u64 == 0 {
+        let path = cstring(format!("/proc/{}/root", input.init));
+        steps.push(Op::Chroot { path }, "root.path");
+    }
+    let p = input.process;
+    if p.terminal {
+        let size = p.console_size.map(|s| (s.height, s.width));
+        steps.push(Op::Terminal { uid: p.user.uid, size }, "process.terminal");
+    }
+    steps
+}
+
+/// The namespaces (`CLONE_NEW*`) that the container does not share with orun.
+pub fn entered(spec: &Spec, other_user: bool) -> u64 {
+    let listed = spec.linux.namespaces.iter().filter_map(|n| Kind::from_name(&n.kind));
+    listed.filter(|k| *k != Kind::User || other_user).fold(0, |all, k| all | k.clone_flag())
+}

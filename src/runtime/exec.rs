@@ -1,0 +1,263 @@
+//! `exec`: one more process in a container.
+
+use super::Runtime;
+use super::container::{self, Container};
+use super::create::{listen_env, write_pid_file};
+use crate::config::bundle::read_limited;
+use crate::config::parse;
+use crate::config::spec::{Capabilities, Process, Spec};
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::cgroup::SubCgroups;
+use crate::kernel::foreground::{self, Signals};
+use crate::kernel::launch::{Join, Launch, Means};
+use crate::kernel::{console, inroot, prepare, probe};
+use crate::log;
+use crate::plan::compile::Plan;
+use crate::plan::exec::{self, Input};
+use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::user;
+use crate::state::lifecycle::Operation;
+use crate::sys::{self, file, path, socket, wait};
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A process to run, as the command line describes it.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// A file with the whole description; the fields of the second half are then not used.
+    pub process: Option<PathBuf>,
+    pub detach: bool,
+    pub pid_file: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+    pub preserve_fds: u32,
+    /// Controller (empty: all) to path below the container's cgroup.
+    pub cgroups: SubCgroups,
+    pub ignore_paused: bool,
+    pub args: Vec<String>,
+    pub tty: bool,
+    pub cwd: Option<String>,
+    pub env: Vec<String>,
+    pub user: Option<String>,
+    pub additional_gids: Vec<u32>,
+    pub capabilities: Vec<String>,
+    pub apparmor: Option<String>,
+    pub selinux_label: Option<String>,
+    pub no_new_privileges: bool,
+}
+
+/// Runs a process in the container `id`; its exit status, or 0 when detached.
+///
+/// # Errors
+/// The container does not run; the process cannot be run.
+pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
+    let c = Container::open(rt, id)?;
+    c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
+    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let pidfd = open_init(&c)?;
+    let process = describe(&c, &spec, options)?;
+    check_terminal(&process, options)?;
+    let plan = compile(rt, &c, &spec, &process, options)?;
+    for w in &plan.warnings {
+        log::warn(w);
+    }
+    let console = match &options.console_socket {
+        Some(path) => Some(console::connect(path, "the console socket")?),
+        None => None,
+    };
+    let signals = if options.detach { None } else { Some(Signals::take()?) };
+    let launch = begin(&c, &spec, &plan, options, pidfd, console)?;
+    let Some(signals) = signals else { return Ok(0) };
+    let terminal = if options.console_socket.is_some() { None } else { launch.terminal.as_ref() };
+    foreground::stay(&launch.pidfd, &signals, terminal).map(|e| e.code() as u8)
+}
+
+/// A descriptor of the container's first process. It is only good if the process is still the recorded one.
+fn open_init(c: &Container) -> Result<OwnedFd> {
+    let stopped = || Error::new(Kind::State, "cannot exec in a stopped container");
+    let init = c.init()?;
+    let pidfd = match wait::pidfd_open(init.pid) {
+        Err(Errno(libc::ESRCH)) => return Err(stopped()),
+        r => r.map_err(|e| Error::sys(format!("opening a descriptor of process {}", init.pid), e))?,
+    };
+    if init.is_alive()? { Ok(pidfd) } else { Err(stopped()) }
+}
+
+fn compile(
+    rt: &Runtime,
+    c: &Container,
+    spec: &Spec,
+    process: &Process,
+    options: &ExecOptions,
+) -> Result<Plan> {
+    let init = c.init()?.pid;
+    let host = Spec { process: Some(process.clone()), linux: spec.linux.clone(), ..Spec::default() };
+    let facts = probe::facts(&host)?;
+    let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::User.name());
+    let input = Input {
+        id: c.entry.id().as_str(),
+        bundle: &c.record.bundle,
+        spec,
+        process,
+        init,
+        other_user: lists_user && other_user_namespace(init)?,
+        no_new_keyring: false,
+        preserve_fds: options.preserve_fds + rt.listen_fds,
+        extra_env: &listen_env(rt),
+    };
+    exec::compile(input, &facts).map_err(|violations| {
+        let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        Error::new(Kind::Config, format!("invalid process: {}", all.join("; ")))
+    })
+}
+
+fn other_user_namespace(pid: i32) -> Result<bool> {
+    let inode = |path: &str| {
+        let c = CString::new(path).unwrap_or_default();
+        file::fstatat(sys::CWD, &c, 0).map(|s| s.ino).map_err(|e| Error::sys(format!("looking at {path}"), e))
+    };
+    Ok(inode(&format!("/proc/{pid}/ns/user"))? != inode("/proc/self/ns/user")?)
+}
+
+fn begin(
+    c: &Container,
+    spec: &Spec,
+    plan: &Plan,
+    options: &ExecOptions,
+    pidfd: OwnedFd,
+    console: Option<OwnedFd>,
+) -> Result<Launch> {
+    let init = c.init()?.pid;
+    let join = Join {
+        container: pidfd,
+        cgroups: container::cgroup_of(&c.record)?.join(&options.cgroups, Some(init))?,
+        pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
+    };
+    let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
+    let done =
+        launch.until_ready(plan).and_then(|()| tell(&launch, options, console.as_ref())).and_then(|()| {
+            launch.go()?;
+            launch.until_running(plan)
+        });
+    match done {
+        Ok(()) => Ok(launch),
+        Err(e) => {
+            launch.kill();
+            Err(e)
+        }
+    }
+}
+
+fn tell(launch: &Launch, options: &ExecOptions, console: Option<&OwnedFd>) -> Result<()> {
+    if let (Some(to), Some(master)) = (console, &launch.terminal) {
+        console::send(to.as_raw_fd(), master.as_raw_fd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, launch.pid)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        let to = console::connect(path, "the pidfd socket")?;
+        socket::send(to.as_raw_fd(), launch.pid.to_string().as_bytes(), Some(launch.pidfd.as_raw_fd()))
+            .map_err(|e| Error::sys("sending the pidfd", e))?;
+    }
+    Ok(())
+}
+
+fn check_terminal(p: &Process, options: &ExecOptions) -> Result<()> {
+    let what = match (p.terminal, &options.console_socket) {
+        (true, None) if options.detach => {
+            "cannot allocate tty if orun will detach without setting console socket"
+        }
+        (false, Some(_)) => "cannot use console socket if orun will not detach or allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, what))
+}
+
+/// The process: a document of its own, or the container's with what the command line says.
+fn describe(c: &Container, spec: &Spec, o: &ExecOptions) -> Result<Process> {
+    if let Some(file) = &o.process {
+        return parse::json(&read_limited(file, "the process file")?, &file.display().to_string());
+    }
+    if o.args.is_empty() {
+        return Err(
+            Error::new(Kind::Usage, "process args cannot be empty").hint("give a command, or --process FILE")
+        );
+    }
+    let mut p = spec.process.clone().unwrap_or_default();
+    p.args = o.args.clone();
+    p.terminal = o.tty;
+    p.console_size = None;
+    if let Some(cwd) = &o.cwd {
+        p.cwd = cwd.clone();
+    }
+    p.env.extend(o.env.iter().cloned());
+    if let Some(text) = &o.user {
+        set_user(c, &mut p, text)?;
+    }
+    p.user.additional_gids.extend(&o.additional_gids);
+    if !o.capabilities.is_empty() {
+        add_capabilities(p.capabilities.get_or_insert_default(), &o.capabilities);
+    }
+    if let Some(profile) = &o.apparmor {
+        p.apparmor_profile = profile.clone();
+    }
+    if let Some(label) = &o.selinux_label {
+        p.selinux_label = label.clone();
+    }
+    p.no_new_privileges |= o.no_new_privileges;
+    Ok(p)
+}
+
+/// Neither inheritable, which files could turn into permitted ones (CVE-2022-29162), nor ambient, which needs it.
+fn add_capabilities(sets: &mut Capabilities, names: &[String]) {
+    for name in names {
+        let upper = name.to_ascii_uppercase();
+        let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            if !set.contains(&name) {
+                set.push(name.clone());
+            }
+        }
+    }
+}
+
+fn set_user(c: &Container, p: &mut Process, text: &str) -> Result<()> {
+    let spec = user::parse(text)?;
+    let named = matches!(spec.user, user::Id::Name(_)) || matches!(spec.group, Some(user::Id::Name(_)));
+    let (passwd, group) = if named {
+        (read_inside(c, c"etc/passwd")?, read_inside(c, c"etc/group")?)
+    } else {
+        Default::default()
+    };
+    let found = user::resolve(&spec, &passwd, &group)?;
+    p.user.uid = found.uid;
+    p.user.gid = found.gid.unwrap_or(p.user.gid);
+    if matches!(spec.user, user::Id::Name(_)) {
+        p.user.additional_gids = found.additional_gids;
+    }
+    Ok(())
+}
+
+/// A file of the container, which may be anything: it is found inside the container's root, must be a regular file,
+/// and is read up to 1 MiB.
+fn read_inside(c: &Container, name: &std::ffi::CStr) -> Result<Vec<u8>> {
+    let root = PathBuf::from(format!("/proc/{}/root", c.init()?.pid));
+    let fail = |e: Errno| Error::sys(format!("reading /{} of the container", name.to_string_lossy()), e);
+    let root =
+        path::openat(sys::CWD, &prepare::cpath(&root)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
+    let found = match inroot::open(root.as_raw_fd(), name) {
+        Err(Errno(libc::ENOENT)) => return Ok(Vec::new()),
+        r => r.map_err(fail)?,
+    };
+    if file::fstat(found.as_raw_fd()).map_err(fail)?.kind() != libc::S_IFREG {
+        return Err(fail(Errno(libc::EINVAL)));
+    }
+    let again = CString::new(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap_or_default();
+    let f = path::openat(sys::CWD, &again, libc::O_RDONLY, 0).map_err(fail)?;
+    let mut text = Vec::new();
+    std::fs::File::from(f).take(1 << 20).read_to_end(&mut text).map_err(|e| fail(e.into()))?;
+    Ok(text)
+}

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Create, CreateFlags, Exec, Run};
+use super::args::{Create, CreateFlags, Exec, Plan, Run};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::SubCgroups;
 use crate::runtime::create::{self, CreateOptions};
 use crate::runtime::exec::{self, ExecOptions};
+use crate::runtime::plan;
 use crate::runtime::run::{self, RunOptions};
 use crate::runtime::{Runtime, container};
 
@@ -87,4 +88,27 @@ fn sub_cgroups(list: &[String]) -> Result<SubCgroups> {
         }
     }
     Ok(all)
+}
+
+pub fn plan(rt: &Runtime, args: &Plan) -> Result<u8> {
+    let options = CreateOptions { bundle: args.bundle.clone(), ..CreateOptions::default() };
+    let report = plan::plan(rt, &args.id, &options)?;
+    if args.json {
+        super::verbs::print_json(&report)?;
+        return Ok(0);
+    }
+    let mut text = format!("container {:?} from bundle {:?}\n", report.id, report.bundle);
+    for phase in &report.phases {
+        text += &format!("\n{}, {}:\n", phase.by, phase.when);
+        for s in &phase.steps {
+            let op = s.op.map_or(String::new(), |n| n.to_string());
+            let why = if s.property.is_empty() { String::new() } else { format!("  [{}]", s.property) };
+            text += &format!("{op:>4}  {}{why}\n", s.what);
+        }
+    }
+    for w in &report.warnings {
+        text += &format!("\nwarning: {w}\n");
+    }
+    super::print(&text)?;
+    Ok(0)
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::args::{Global, Verb};
 use super::{launch, print};
 use crate::error::{Error, Kind, Result};
+use crate::kernel::protect;
 use crate::runtime::{Runtime, start, state};
 
 /// Runs `verb` and returns the exit code.
@@ -12,11 +13,15 @@ use crate::runtime::{Runtime, start, state};
 /// # Errors
 /// Those of the verb.
 pub fn run(rt: &Runtime, _global: &Global, verb: &Verb) -> Result<u8> {
+    if matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_)) {
+        protect::executable()?;
+    }
     match verb {
         Verb::State(args) => print_json(&state::state(rt, &args.id)?)?,
         Verb::Create(args) => return launch::create(rt, args),
         Verb::Run(args) => return launch::run(rt, args),
         Verb::Exec(args) => return launch::exec(rt, args),
+        Verb::Plan(args) => return launch::plan(rt, args),
         Verb::Start(args) => start::start(rt, &args.id)?,
         _ => return Err(Error::new(Kind::Unsupported, "not supported yet")),
     }
@@ -24,7 +29,7 @@ pub fn run(rt: &Runtime, _global: &Global, verb: &Verb) -> Result<u8> {
 }
 
 /// Prints a document, indented as runc does.
-fn print_json(value: &impl Serialize) -> Result<()> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(Kind::Config, format!("the result is no JSON: {e}")))?;
     print(&(text + "\n"))

@@ -11,4 +11,5 @@ pub mod launch;
 pub mod notify;
 pub mod prepare;
 pub mod probe;
+pub mod protect;
 pub mod protocol;

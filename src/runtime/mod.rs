@@ -3,6 +3,7 @@
 pub mod container;
 pub mod create;
 pub mod exec;
+pub mod plan;
 pub mod run;
 pub mod start;
 pub mod state;

@@ -13,6 +13,7 @@ pub mod cred;
 pub mod exec;
 pub mod fd;
 pub mod file;
+pub mod memfd;
 pub mod mount;
 pub mod netif;
 pub mod path;

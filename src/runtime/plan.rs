@@ -1,0 +1,139 @@
+//! `plan`: what creating a container would do, without doing it.
+
+use super::Runtime;
+use super::create::{self, CreateOptions};
+use crate::error::Result;
+use crate::plan::compile::Plan;
+use crate::plan::explain;
+use crate::plan::op::{Op, Point};
+use serde::Serialize;
+
+/// What would be done, in order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub id: String,
+    pub bundle: String,
+    pub rootfs: String,
+    pub phases: Vec<Phase>,
+    pub warnings: Vec<String>,
+}
+
+/// A stretch of work by one process.
+#[derive(Debug, Clone, Serialize)]
+pub struct Phase {
+    /// `orun` or `container`.
+    pub by: &'static str,
+    pub when: &'static str,
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// The index that an error of the container process names; absent for steps of orun itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<usize>,
+    pub what: String,
+    /// The property of config.json that asks for it; empty for what is always done.
+    pub property: String,
+}
+
+/// Compiles the bundle and tells what the plan holds.
+///
+/// # Errors
+/// Everything that is wrong with the bundle, at once.
+pub fn plan(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<Report> {
+    let (_, plan) = create::compile(rt, id, options, true)?;
+    Ok(report(&plan))
+}
+
+fn step(what: impl Into<String>, property: impl Into<String>) -> Step {
+    Step { op: None, what: what.into(), property: property.into() }
+}
+
+fn report(plan: &Plan) -> Report {
+    let mut phases =
+        vec![Phase { by: "orun", when: "before there is a container process", steps: before(plan) }];
+    let mut current = Phase { by: "container", when: "setting up", steps: Vec::new() };
+    for (i, (op, property)) in plan.steps.ops.iter().zip(&plan.steps.properties).enumerate() {
+        current.steps.push(Step { op: Some(i), what: explain::words(op), property: property.clone() });
+        let (answer, next) = match op {
+            Op::Sync(Point::Namespaces) => (namespaces(plan), "setting up"),
+            Op::Sync(Point::RuntimeHooks) => (runtime_hooks(plan), "setting up"),
+            Op::Sync(Point::Ready) => (ready(plan), "at \"orun start\""),
+            _ => continue,
+        };
+        phases
+            .push(std::mem::replace(&mut current, Phase { by: "container", when: next, steps: Vec::new() }));
+        phases.push(Phase { by: "orun", when: "while the container process waits", steps: answer });
+    }
+    phases.push(current);
+    Report {
+        id: plan.id.clone(),
+        bundle: plan.bundle.display().to_string(),
+        rootfs: plan.rootfs.display().to_string(),
+        phases,
+        warnings: plan.warnings.clone(),
+    }
+}
+
+fn before(plan: &Plan) -> Vec<Step> {
+    let mut steps = vec![step("recording the container in the state directory", "")];
+    for h in &plan.cgroup.hierarchies {
+        steps.push(step(format!("making the cgroup {:?}", h.dir), "linux.cgroupsPath"));
+        for w in h.before_join.iter().chain(&h.writes) {
+            steps.push(step(format!("writing {:?} to {}", w.value, w.file), w.property.as_ref()));
+        }
+    }
+    if let Some(program) = plan.cgroup.device_filter.as_ref().and_then(|f| f.program.as_ref()) {
+        let what = format!("attaching a device filter of {} instructions", program.len());
+        steps.push(step(what, "linux.resources.devices"));
+    }
+    for j in &plan.namespaces.joins {
+        steps.push(step(format!("opening the {} namespace {:?}", j.kind.name(), j.path), &j.property));
+    }
+    for p in &plan.prepared {
+        let mapped = if p.idmap.is_some() { ", id-mapped" } else { "" };
+        steps.push(step(format!("opening the mount source {:?}{mapped}", p.source), &p.property));
+    }
+    let names = explain::namespace_names(plan.namespaces.clone);
+    let what = if names.is_empty() {
+        "making the container process".into()
+    } else {
+        format!("making the container process with new namespaces: {names}")
+    };
+    steps.push(step(what, "linux.namespaces"));
+    steps
+}
+
+fn namespaces(plan: &Plan) -> Vec<Step> {
+    let maps = plan.id_maps.iter().flat_map(|m| {
+        let one = |list: &[crate::config::spec::IdMapping], what: &str, property: &str| {
+            let text: Vec<_> = list
+                .iter()
+                .map(|m| format!("{}..+{} = host {}", m.container_id, m.size, m.host_id))
+                .collect();
+            step(format!("mapping {what}: {}", text.join(", ")), property)
+        };
+        [one(&m.uids, "user ids", "linux.uidMappings"), one(&m.gids, "group ids", "linux.gidMappings")]
+    });
+    maps.collect()
+}
+
+fn runtime_hooks(plan: &Plan) -> Vec<Step> {
+    plan.runtime_hooks
+        .iter()
+        .map(|(kind, i, h)| {
+            step(format!("running the {kind} hook {:?}", h.path), format!("hooks.{kind}[{i}]"))
+        })
+        .collect()
+}
+
+fn ready(plan: &Plan) -> Vec<Step> {
+    let mut steps: Vec<_> = plan.limits.iter().map(|l| step(l.words(), l.property.as_str())).collect();
+    if let Some(adj) = plan.oom_score_adj {
+        steps.push(step(format!("setting oom_score_adj to {adj}"), "process.oomScoreAdj"));
+    }
+    steps.push(step("recording the container as created", ""));
+    steps
+}

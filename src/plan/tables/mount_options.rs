@@ -57,9 +57,7 @@ enum Effect {
 enum Extension {
     Idmap { recursive: bool },
     TmpCopyUp,
-    CopySymlink,
     SrcNofollow,
-    DestNofollow,
 }
 
 /// The access time mode of a mount (mount(8)).
@@ -100,13 +98,11 @@ const fn not_atime(mode: Atime, recursive: bool) -> Effect {
 }
 
 /// All options but the propagation ones, sorted by name.
-const TABLE: [(&str, Effect); 57] = [
+const TABLE: [(&str, Effect); 55] = [
     ("async", Clear(libc::MS_SYNCHRONOUS)),
     ("atime", not_atime(Noatime, false)),
     ("bind", Set(libc::MS_BIND)),
-    ("copy-symlink", Effect::Extension(Extension::CopySymlink)),
     ("defaults", Nothing),
-    ("dest-nofollow", Effect::Extension(Extension::DestNofollow)),
     ("dev", Clear(libc::MS_NODEV)),
     ("diratime", Clear(libc::MS_NODIRATIME)),
     ("dirsync", Set(libc::MS_DIRSYNC)),
@@ -198,6 +194,23 @@ pub struct IdRange {
     pub relative: bool,
 }
 
+impl IdRange {
+    /// The range with `host_id` as one of the host, where `container` is the mapping of the container's user
+    /// namespace; `None` for a relative range that no single range of it holds.
+    pub fn absolute(&self, container: &[IdMapping]) -> Option<IdMapping> {
+        let IdMapping { host_id, size, .. } = self.mapping;
+        if !self.relative {
+            return Some(self.mapping);
+        }
+        let holder = container.iter().find(|m| {
+            let offset = host_id.checked_sub(m.container_id);
+            offset.and_then(|o| o.checked_add(size)).is_some_and(|end| end <= m.size)
+        })?;
+        let host_id = holder.host_id.checked_add(host_id - holder.container_id)?;
+        Some(IdMapping { host_id, ..self.mapping })
+    }
+}
+
 /// What the options of a mount ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountOptions {
@@ -224,12 +237,8 @@ pub struct MountOptions {
     pub idmap: Option<Idmap>,
     /// The content that the tmpfs covers is copied into it.
     pub tmpcopyup: bool,
-    /// A source that is a symbolic link is copied instead of mounted.
-    pub copy_symlink: bool,
     /// A source that is a symbolic link is mounted as such.
     pub src_nofollow: bool,
-    /// A destination that is a symbolic link is mounted over.
-    pub dest_nofollow: bool,
     /// Options of the file system, `KEY` or `KEY=VALUE`, one each. A comma stands in one only after a backslash or
     /// between double quotes; [`key_value`] resolves both, and joined by commas they are the data of mount(2).
     pub data: Vec<String>,
@@ -352,9 +361,7 @@ fn extension(m: &mut MountOptions, e: Extension) {
     match e {
         Extension::Idmap { recursive } => m.idmap = Some(Idmap { recursive, ..Idmap::default() }),
         Extension::TmpCopyUp => m.tmpcopyup = true,
-        Extension::CopySymlink => m.copy_symlink = true,
         Extension::SrcNofollow => m.src_nofollow = true,
-        Extension::DestNofollow => m.dest_nofollow = true,
     }
 }
 

@@ -1,10 +1,10 @@
 //! `mounts` (config.md, "Mounts").
 
-use super::namespaces::{is_listed, listed};
+use super::namespaces::listed;
 use super::{Findings, Spec, idmap};
 use crate::config::spec::Mount;
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::mount_options::{MountOptions, parse_options};
+use crate::plan::tables::mount_options::{Idmap, MountOptions, parse_options};
 use crate::plan::tables::namespaces::Kind;
 
 pub fn check(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
@@ -16,9 +16,6 @@ pub fn check(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
         options_apply(i, m, &options, f);
         proc_is_kept(i, m, &options, f);
         id_mapping(i, m, &options, spec, facts, f);
-    }
-    if !spec.mounts.is_empty() && !is_listed(&spec.linux, Kind::Mount) {
-        f.warning("linux.namespaces has no mount namespace: the mounts are made in the one of the runtime and stay there");
     }
 }
 
@@ -90,10 +87,8 @@ fn options_apply(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) 
     if options.tmpcopyup && (options.bind || m.kind != "tmpfs") {
         f.violation(at(), "\"tmpcopyup\" is for mounts of type tmpfs");
     }
-    for (name, given) in [("copy-symlink", options.copy_symlink), ("src-nofollow", options.src_nofollow)] {
-        if given && !options.bind {
-            f.violation(at(), format!("{name:?} is for bind mounts"));
-        }
+    if options.src_nofollow && !options.bind {
+        f.violation(at(), "\"src-nofollow\" is for bind mounts");
     }
 }
 
@@ -168,22 +163,33 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
     idmap::ranges(&at("uidMappings"), uids, f);
     idmap::ranges(&at("gidMappings"), gids, f);
     let own = options.idmap.as_ref().filter(|o| !o.uids.is_empty());
-    if let Some(o) = own {
-        for list in [&o.uids, &o.gids] {
-            idmap::ranges(&at("options"), &list.iter().map(|r| r.mapping).collect::<Vec<_>>(), f);
-        }
+    if let Some(own) = own {
+        option_ranges(&at("options"), own, spec, f);
         if !uids.is_empty() || !gids.is_empty() {
             f.violation(at("options"), "the option has its own ranges next to uidMappings and gidMappings");
         }
-    }
-    let relative = own.is_some_and(|o| o.uids.iter().chain(&o.gids).any(|r| r.relative));
-    let needs_userns = relative || (own.is_none() && uids.is_empty() && gids.is_empty());
-    if needs_userns && listed(&spec.linux, Kind::User).is_none() {
+    } else if uids.is_empty() && gids.is_empty() && listed(&spec.linux, Kind::User).is_none() {
         f.hinted(
             at("options"),
             "an id-mapped mount without mappings takes those of the container's user namespace, and there is none",
             "give uidMappings and gidMappings to the mount",
         );
+    }
+}
+
+/// The ranges of an `idmap=` option: valid ones, and relative ones lie in a mapping of the container.
+fn option_ranges(at: &str, own: &Idmap, spec: &Spec, f: &mut Findings) {
+    let lists = [(&own.uids, &spec.linux.uid_mappings), (&own.gids, &spec.linux.gid_mappings)];
+    for (list, container) in lists {
+        let absolute: Vec<_> = list.iter().filter_map(|r| r.absolute(container)).collect();
+        if absolute.len() < list.len() {
+            f.hinted(
+                at,
+                "could not find a user namespace mapping that holds a relative range",
+                "linux.uidMappings and linux.gidMappings have to map the ids after \"@\"",
+            );
+        }
+        idmap::ranges(at, &absolute, f);
     }
 }
 
@@ -253,14 +259,14 @@ mod tests {
             with(bind(json!(["bind", "tmpcopyup"]))),
         );
         breaks(
-            "mounts[7].options: \"copy-symlink\" is for bind mounts",
-            with(json!({"destination": "/d", "type": "tmpfs", "options": ["copy-symlink"]})),
+            "mounts[7].options: \"src-nofollow\" is for bind mounts",
+            with(json!({"destination": "/d", "type": "tmpfs", "options": ["src-nofollow"]})),
         );
         breaks("mounts[7].options: invalid option \"idmap=x\": ", with(bind(json!(["bind", "idmap=x"]))));
         passes(with(
             json!({"destination": "/d", "type": "tmpfs", "options": ["tmpcopyup", "size=1m", "x=y"]}),
         ));
-        passes(with(bind(json!(["bind", "copy-symlink", "src-nofollow", "rro", "rslave"]))));
+        passes(with(bind(json!(["bind", "src-nofollow", "rro", "rslave"]))));
     }
 
     #[test]
@@ -337,10 +343,15 @@ mod tests {
     fn ranges_inside_of_the_option() {
         let text = "idmap=uids=0-1-10;gids=0-1-10";
         passes(with(bind(json!(["bind", text]))));
+        let relative = || with(bind(json!(["bind", "idmap=uids=@0-1-10;gids=0-1-10"])));
         breaks(
-            "mounts[7].options: an id-mapped mount",
-            with(bind(json!(["bind", "idmap=uids=@0-1-10;gids=0-1-10"]))),
+            "mounts[7].options: could not find a user namespace mapping that holds a relative",
+            relative(),
         );
+        passes(|v| {
+            add_user_namespace(v);
+            relative()(v);
+        });
         breaks(
             "mounts[7].options[0].size: size 0",
             with(bind(json!(["bind", "idmap=uids=0-1-0;gids=0-1-1"]))),
@@ -362,15 +373,5 @@ mod tests {
             with(mapped(range(), range(), json!(["bind", "idmap"])))(v);
         });
         assert!(all.len() == 1 && all[0].ends_with("not supported for rootless containers"), "{all:?}");
-    }
-
-    #[test]
-    fn mounts_without_a_mount_namespace_are_worth_a_warning() {
-        let w = warned(|v| {
-            remove_namespace(v, "mount");
-            v["linux"]["maskedPaths"] = json!(null);
-            v["linux"]["readonlyPaths"] = json!(null);
-        });
-        assert!(w.len() == 1 && w[0].contains("no mount namespace"), "{w:?}");
     }
 }

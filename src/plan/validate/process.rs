@@ -1,11 +1,9 @@
 //! `process` (config.md, "Process").
 
-use super::namespaces::listed;
 use super::{Context, Findings, Spec, sched};
 use crate::config::spec::{Capabilities, Process, Rlimit, User};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::namespaces::Kind;
 use crate::plan::tables::{capabilities, rlimits};
 use crate::plan::user::MAX_ID;
 
@@ -16,12 +14,6 @@ pub fn check_init(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
         return;
     };
     check(p, facts, Context::Create, f);
-    if let Some(c) = &p.capabilities {
-        // A new user namespace comes with all of them; else orun cannot give what it has not.
-        if listed(&spec.linux, Kind::User).is_none() {
-            ungrantable(c, facts, f);
-        }
-    }
 }
 
 /// Checks a `process` object without looking at the rest of the configuration.
@@ -31,7 +23,7 @@ pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings)
     cwd(p, at, context, f);
     env(&p.env, || at.of("env"), f);
     if let Some(c) = &p.capabilities {
-        known_capabilities(c, at, facts, f);
+        unknown_capabilities(c, at, f);
     }
     rlimit_list(&p.rlimits, at, f);
     user(&p.user, at, f);
@@ -96,72 +88,36 @@ pub fn env(env: &[String], at: impl Fn() -> String, f: &mut Findings) {
     }
 }
 
-/// The five sets with their names.
-fn sets(c: &Capabilities) -> [(&'static str, &[String]); 5] {
-    [
-        ("bounding", &c.bounding),
-        ("effective", &c.effective),
-        ("inheritable", &c.inheritable),
-        ("permitted", &c.permitted),
-        ("ambient", &c.ambient),
-    ]
-}
-
-/// Capabilities that do not exist, or cannot be given, are a warning (config.md, "Linux Process").
-fn known_capabilities(c: &Capabilities, at: At, facts: &HostFacts, f: &mut Findings) {
-    let available =
-        |name: &str| capabilities::number(name).is_some_and(|n| facts.cap_last == 0 || n <= facts.cap_last);
-    let mut unknown: Vec<&str> = sets(c)
+/// Capabilities that do not exist are a warning (config.md, "Linux Process"). What of the others cannot be granted
+/// is found where the sets are compiled.
+fn unknown_capabilities(c: &Capabilities, at: At, f: &mut Findings) {
+    let sets = [&c.bounding, &c.effective, &c.inheritable, &c.permitted, &c.ambient];
+    let mut unknown: Vec<&str> = sets
         .into_iter()
-        .flat_map(|(_, names)| names.iter().map(String::as_str).filter(|n| !available(n)))
+        .flatten()
+        .map(String::as_str)
+        .filter(|name| capabilities::number(name).is_none())
         .collect();
     if !unknown.is_empty() {
         unknown.sort_unstable();
         unknown.dedup();
         f.warning(format!(
             "ignoring unknown or unavailable capabilities: [{}] ({})",
-            unknown.join(" "),
+            unknown.join(" ").escape_debug(),
             at.of("capabilities")
         ));
     }
-    // capset(2): the effective set is part of the permitted one. PR_CAP_AMBIENT (prctl(2)): an ambient capability is
-    // permitted and inheritable.
-    let (permitted, inheritable) = (capabilities::mask(&c.permitted), capabilities::mask(&c.inheritable));
-    let effective = capabilities::mask(&c.effective) & !permitted;
+    // capset(2) takes no effective set that is not part of the permitted one.
+    let effective = capabilities::mask(&c.effective) & !capabilities::mask(&c.permitted);
     if effective != 0 {
+        let names: Vec<_> =
+            (0..64).filter(|n| effective >> n & 1 == 1).filter_map(capabilities::name).collect();
         f.warning(format!(
-            "{}: ignoring [{}], which are not permitted",
+            "{}: ignoring {}, not among the permitted ones",
             at.of("capabilities.effective"),
-            list(effective)
+            names.join(", ")
         ));
     }
-    let ambient = capabilities::mask(&c.ambient) & !(permitted & inheritable);
-    if ambient != 0 {
-        f.warning(format!(
-            "{}: ignoring [{}], which are not both permitted and inheritable",
-            at.of("capabilities.ambient"),
-            list(ambient)
-        ));
-    }
-}
-
-/// Capabilities that orun itself has not, and so cannot give.
-fn ungrantable(c: &Capabilities, facts: &HostFacts, f: &mut Findings) {
-    let asked = sets(c).into_iter().fold(0, |m, (_, names)| m | capabilities::mask(names));
-    let known = if facts.cap_last == 0 { u64::MAX } else { (2_u64 << facts.cap_last) - 1 };
-    let missing = asked & known & !facts.capabilities;
-    if missing != 0 {
-        f.warning(format!(
-            "ignoring capabilities that orun has not got itself: [{}] (process.capabilities)",
-            list(missing)
-        ));
-    }
-}
-
-fn list(mask: u64) -> String {
-    let names: Vec<_> =
-        (0..64).filter(|n| mask >> n & 1 == 1).filter_map(|n| capabilities::name(n as u8)).collect();
-    names.join(" ")
 }
 
 /// config.md, "POSIX process": types are known and given once; setrlimit(2): soft is at most hard.

@@ -142,8 +142,8 @@ fn commas_that_belong_to_a_value() {
 
 #[test]
 fn extensions() {
-    let m = parse(&["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow", "ridmap"]);
-    assert!(m.tmpcopyup && m.copy_symlink && m.src_nofollow && m.dest_nofollow);
+    let m = parse(&["tmpcopyup", "src-nofollow", "ridmap"]);
+    assert!(m.tmpcopyup && m.src_nofollow);
     assert_eq!(m.idmap, Some(Idmap { recursive: true, uids: vec![], gids: vec![] }));
     assert!(!parse(&["idmap"]).idmap.unwrap().recursive);
 }
@@ -171,6 +171,20 @@ fn id_mappings_inside_of_the_option() {
         assert_eq!(m.invalid.len(), 1, "{bad}");
         assert!(m.idmap.is_none() && m.data.is_empty(), "{bad}");
     }
+}
+
+#[test]
+fn relative_ranges_are_ids_of_the_user_namespace() {
+    let map = |c, h, size| IdMapping { container_id: c, host_id: h, size };
+    let container = [map(0, 0, 1), map(1, 2, 1000)];
+    let range = |h, size, relative| IdRange { mapping: map(1, h, size), relative }.absolute(&container);
+    assert_eq!(range(3, 10, true), Some(map(1, 4, 10)));
+    assert_eq!(range(1, 1000, true), Some(map(1, 2, 1000)));
+    assert_eq!(range(3, 10, false), Some(map(1, 3, 10)));
+    assert_eq!(range(1, 1001, true), None, "past the end");
+    assert_eq!(range(0, 2, true), None, "over two ranges");
+    assert_eq!(range(5000, 1, true), None);
+    assert_eq!(range(u32::MAX, u32::MAX, true), None);
 }
 
 proptest::proptest! {

@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# What every script here starts with. Source it; it leaves the working directory at the top of the repository.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+dist=$root/target/dist
+
+say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+die() {
+	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	exit 1
+}
+
+# rustup puts cargo where a non-login shell does not look.
+if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+	PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+fi
+
+need_root() {
+	[ "$(id -u)" = 0 ] || die "run it as root: containers with limits and devices need it"
+}

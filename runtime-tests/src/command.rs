@@ -339,6 +339,9 @@ impl Output {
     pub fn describe(&self) -> String {
         let shorten = |s: &str| {
             let s = s.trim();
+            if s.starts_with("{\"affinity") {
+                return "a report of the probe".to_owned();
+            }
             if s.len() > 600 {
                 format!("{}...", s.chars().take(600).collect::<String>())
             } else {

@@ -8,6 +8,7 @@ use crate::check::{Context, Result};
 use crate::sys;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::path::Path;
 
 /// Enters new namespaces. The pid namespace takes effect for the next child.
@@ -42,8 +43,43 @@ pub fn build(dir: &Path, hide_unified: bool) -> Result<()> {
         // crun refuses a hybrid host, and takes it for a plain v1 one when the v2 hierarchy cannot be seen.
         umount2(unified, MntFlags::MNT_DETACH).context("unmounting the v2 hierarchy")?;
     }
+    private_dev()?;
     nix::unistd::sethostname("sandbox").context("sethostname")?;
     loopback_up()
+}
+
+/// A /dev of the case's own: the host's devtmpfs is one file system for everybody.
+fn private_dev() -> Result<()> {
+    let dev = Path::new("/dev");
+    mount_fs("tmpfs", dev, "mode=0755")?;
+    for (name, major, minor) in [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("kmsg", 1, 11),
+        ("tty", 5, 0),
+        ("fuse", 10, 229),
+    ] {
+        let node = dev.join(name);
+        mknod(&node, SFlag::S_IFCHR, Mode::empty(), makedev(major, minor)).context("making a device")?;
+        std::fs::set_permissions(&node, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        std::fs::create_dir(dev.join(name))?;
+    }
+    mount_fs("devpts", &dev.join("pts"), "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount_fs("tmpfs", &dev.join("shm"), "mode=1777")?;
+    for (name, target) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+    ] {
+        std::os::unix::fs::symlink(target, dev.join(name))?;
+    }
+    Ok(())
 }
 
 /// The new network namespace has only `lo`, and it is down.

@@ -1,1 +1,40 @@
-#![allow(missing_docs)]
+//! A harness that examines any OCI runtime on a real Linux kernel.
+//!
+//! The runtime is driven through its command line only. Each case runs in a sandbox of its own (mount, pid, network,
+//! ipc and uts namespaces), a static probe inside the container reports what it really sees, and after the case
+//! nothing may be left: no process, mount, cgroup, network namespace or state.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`sys`] | the only `unsafe`: system calls that `nix` has no safe form of |
+//! | [`check`] | what a case returns, and the comparisons it is written with |
+//! | [`proc`] | `/proc` as data: descendants, mounts, namespaces |
+//! | [`command`] | running a program with a deadline |
+//! | [`runtime`] | the runtime under test |
+//! | [`bundle`] | a bundle: root file system and configuration |
+//! | [`report`] | what the probe saw |
+//! | [`case`] | the environment of one case: [`case::T`] |
+//! | [`container`] | a container that a case has created |
+//! | [`cgroup`], [`console`], [`notify`] | the host's side of cgroups, terminals and seccomp listeners |
+//! | [`leaks`] | what is there before and after |
+//! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
+//! | [`cases`] | the cases themselves, one file per area |
+
+pub mod bundle;
+pub mod case;
+pub mod cases;
+pub mod cgroup;
+pub mod check;
+pub mod command;
+pub mod console;
+pub mod container;
+pub mod leaks;
+pub mod matrix;
+pub mod notify;
+pub mod proc;
+pub mod report;
+pub mod runner;
+pub mod runtime;
+pub mod sandbox;
+pub mod sys;
+pub mod table;

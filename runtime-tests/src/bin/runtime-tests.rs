@@ -1,0 +1,114 @@
+//! Examines OCI runtimes: `runtime-tests --runtime PATH [--runtime PATH ...]`.
+
+use clap::Parser;
+use runtime_tests::check::{Fail, Result, fail};
+use runtime_tests::matrix::Matrix;
+use runtime_tests::runner::{self, Settings, Verdict};
+use runtime_tests::runtime::Runtime;
+use runtime_tests::{sys, table};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Examines OCI runtimes on this machine. Needs root.
+#[derive(Debug, Parser)]
+struct Args {
+    /// A runtime: a path, or a name to be found in PATH. May be given several times.
+    #[arg(long, required_unless_present = "list")]
+    runtime: Vec<String>,
+    /// Only cases whose name holds this text. May be given several times.
+    #[arg(long)]
+    filter: Vec<String>,
+    /// Not the cases whose name holds this text.
+    #[arg(long)]
+    exclude: Vec<String>,
+    /// Show the names of the cases and where their expectations come from.
+    #[arg(long)]
+    list: bool,
+    /// How many cases run at a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Write the result as a Markdown table to this file.
+    #[arg(long)]
+    table: Option<PathBuf>,
+    /// The static probe; the one beside this program otherwise.
+    #[arg(long)]
+    probe: Option<PathBuf>,
+    /// A static busybox.
+    #[arg(long, default_value = "/bin/busybox")]
+    busybox: PathBuf,
+    /// Show only failures and the last line.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    match examine(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Fail::Failed(why) | Fail::Skipped(why)) => {
+            eprintln!("runtime-tests: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn examine(args: &Args) -> Result<bool> {
+    let mut cases = Matrix::all().cases;
+    let named = |names: &[String], name: &str| names.iter().any(|n| name.contains(n.as_str()));
+    cases.retain(|c| {
+        (args.filter.is_empty() || named(&args.filter, &c.name)) && !named(&args.exclude, &c.name)
+    });
+    if args.list {
+        for case in &cases {
+            println!("{:<50} {}", case.name, case.source);
+        }
+        return Ok(true);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return fail("must be run as root");
+    }
+    let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
+    must_be_static(&settings.probe)?;
+    must_be_static(&settings.busybox)?;
+    let runtimes: Vec<Runtime> = args.runtime.iter().map(|r| Runtime::find(r)).collect::<Result<_>>()?;
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    let outcomes = runner::run(&runtimes, &cases, &settings, |outcome, elapsed| {
+        let name = &runtimes[outcome.runtime].name;
+        let line = format!("{name:<6} {:<50} {:>6.2} s", outcome.case, elapsed.as_secs_f64());
+        match &outcome.verdict {
+            Verdict::Failed(why) => println!("FAIL   {line}  {why}"),
+            _ if args.quiet => {}
+            Verdict::Passed => println!("pass   {line}"),
+            Verdict::Skipped(why) => println!("skip   {line}  {why}"),
+        }
+    })?;
+    if let Some(file) = &args.table {
+        std::fs::write(file, table::markdown(&runtimes, &cases, &outcomes))?;
+    }
+    let counts = table::count(&outcomes, |_| true);
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    Ok(counts.failed == 0)
+}
+
+fn find_probe(args: &Args) -> Result<PathBuf> {
+    if let Some(path) = &args.probe {
+        return Ok(path.clone());
+    }
+    let mut path = std::env::current_exe()?;
+    path.set_file_name("probe");
+    Ok(path)
+}
+
+/// A program that needs a dynamic linker cannot run in a container that has none.
+fn must_be_static(path: &Path) -> Result<()> {
+    let Ok(bytes) = std::fs::read(path) else { return fail(format!("{} cannot be read", path.display())) };
+    let linker = b"/lib64/ld-linux";
+    if bytes.windows(linker.len()).take(4096).any(|w| w == linker) {
+        return fail(format!(
+            "{} is not static: build it with RUSTFLAGS='-C target-feature=+crt-static' and --target, \
+             or install busybox-static",
+            path.display()
+        ));
+    }
+    Ok(())
+}

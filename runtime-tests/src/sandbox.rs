@@ -1,0 +1,89 @@
+//! The private world of one case.
+//!
+//! A case runs as pid 1 of its own pid namespace, in its own mount, network, ipc and uts namespaces. Whatever a
+//! runtime or a container does to mounts, host name or interfaces is done to this world only, and when pid 1 of it is
+//! killed the kernel ends everything that the case has started.
+
+use crate::check::{Context, Result};
+use crate::sys;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use std::path::Path;
+
+/// Enters new namespaces. The pid namespace takes effect for the next child.
+pub fn unshare_all() -> Result<()> {
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    unshare(flags).context("unshare")
+}
+
+fn mount_fs(fstype: &str, target: &Path, data: &str) -> Result<()> {
+    mount(Some(fstype), target, Some(fstype), MsFlags::empty(), Some(data))
+        .context(&format!("mounting {fstype} on {}", target.display()))
+}
+
+/// Makes the world of a case, as pid 1 of it: fresh /proc, empty /run, and a tmpfs on `dir`.
+///
+/// `/` is shared within this world, as it is on a machine that systemd has booted, so that a runtime that lets its
+/// mounts propagate is seen.
+pub fn build(dir: &Path, hide_unified: bool) -> Result<()> {
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    let all = |flags: MsFlags| mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>);
+    all(MsFlags::MS_PRIVATE).context("making / private")?;
+    all(MsFlags::MS_SHARED).context("making / shared")?;
+    mount_fs("proc", Path::new("/proc"), "")?;
+    mount_fs("tmpfs", Path::new("/run"), "mode=0755")?;
+    mount_fs("tmpfs", dir, "mode=0755")?;
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if hide_unified && unified.is_dir() {
+        // crun refuses a hybrid host, and takes it for a plain v1 one when the v2 hierarchy cannot be seen.
+        umount2(unified, MntFlags::MNT_DETACH).context("unmounting the v2 hierarchy")?;
+    }
+    private_dev()?;
+    nix::unistd::sethostname("sandbox").context("sethostname")?;
+    loopback_up()
+}
+
+/// A /dev of the case's own: the host's devtmpfs is one file system for everybody.
+fn private_dev() -> Result<()> {
+    let dev = Path::new("/dev");
+    mount_fs("tmpfs", dev, "mode=0755")?;
+    for (name, major, minor) in [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("kmsg", 1, 11),
+        ("tty", 5, 0),
+        ("fuse", 10, 229),
+    ] {
+        let node = dev.join(name);
+        mknod(&node, SFlag::S_IFCHR, Mode::empty(), makedev(major, minor)).context("making a device")?;
+        std::fs::set_permissions(&node, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        std::fs::create_dir(dev.join(name))?;
+    }
+    mount_fs("devpts", &dev.join("pts"), "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount_fs("tmpfs", &dev.join("shm"), "mode=1777")?;
+    for (name, target) in [
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+    ] {
+        std::os::unix::fs::symlink(target, dev.join(name))?;
+    }
+    Ok(())
+}
+
+/// The new network namespace has only `lo`, and it is down.
+fn loopback_up() -> Result<()> {
+    let status = std::process::Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status();
+    status.context("busybox ip link set lo up").map(drop)
+}

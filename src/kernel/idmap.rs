@@ -105,3 +105,53 @@ pub fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
         }
     }
 }
+
+/// The mappings of an existing user namespace: a child enters it, so that its files in /proc show them.
+///
+/// # Errors
+/// The namespace cannot be entered.
+pub fn of_namespace(ns: &OwnedFd) -> Result<IdMaps> {
+    let fail = |e: Errno| Error::sys("reading the mappings of a user namespace", e);
+    let (told, tell) = fd::pipe().map_err(fail)?;
+    let (wait_end, hold) = fd::pipe().map_err(fail)?;
+    match clone::clone3(0, None).map_err(fail)? {
+        Clone::Child => {
+            let _ = fd::close_range(hold.as_raw_fd() as u32, hold.as_raw_fd() as u32);
+            let e = clone::setns(ns.as_raw_fd(), libc::CLONE_NEWUSER).err().map_or(0, |e| e.0);
+            let _ = fd::write(tell.as_raw_fd(), &e.to_ne_bytes());
+            let _ = fd::read(wait_end.as_raw_fd(), &mut [0]);
+            exec::exit(0)
+        }
+        Clone::Parent { pid, pidfd } => {
+            drop(tell);
+            let mut answer = [0u8; 4];
+            let n = fd::read(told.as_raw_fd(), &mut answer).map_err(fail)?;
+            let errno = if n == 4 { i32::from_ne_bytes(answer) } else { libc::ECHILD };
+            let read = |file: &str| {
+                let text =
+                    std::fs::read_to_string(format!("/proc/{pid}/{file}")).map_err(|e| fail(e.into()))?;
+                Ok(parse(&text))
+            };
+            let maps = match errno {
+                0 => read("uid_map").and_then(|uids| Ok(IdMaps { uids, gids: read("gid_map")? })),
+                e => Err(fail(Errno(e))),
+            };
+            drop(hold);
+            wait::wait_pidfd(pidfd.as_raw_fd(), true).map_err(fail)?;
+            maps
+        }
+    }
+}
+
+fn parse(text: &str) -> Vec<IdMapping> {
+    let line = |l: &str| {
+        let n: Vec<u32> = l.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect();
+        match n.as_slice() {
+            [container_id, host_id, size] => {
+                Some(IdMapping { container_id: *container_id, host_id: *host_id, size: *size })
+            }
+            _ => None,
+        }
+    };
+    text.lines().filter_map(line).collect()
+}

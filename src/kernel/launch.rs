@@ -94,7 +94,7 @@ impl Launch {
         let (pid, pidfd) = if plan.namespaces.staged {
             staged(plan, child, ours.as_raw_fd(), into)?
         } else {
-            direct(plan, child, into)?
+            direct(plan, child, into, means.cgroup)?
         };
         let hooks: u64 =
             plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
@@ -284,10 +284,19 @@ fn cloning(plan: &Plan) -> impl Fn(Errno) -> Error + '_ {
     }
 }
 
-fn direct(plan: &Plan, child: Child, into: Option<i32>) -> Result<(i32, OwnedFd)> {
-    match clone::clone3(plan.namespaces.clone, into).map_err(cloning(plan))? {
-        Clone::Child => child.run(),
-        Clone::Parent { pid, pidfd } => Ok((pid, pidfd)),
+fn direct(plan: &Plan, child: Child, into: Option<i32>, cgroup: Option<&Cgroup>) -> Result<(i32, OwnedFd)> {
+    let mut first = true;
+    loop {
+        match (clone::clone3(plan.namespaces.clone, into), into, cgroup) {
+            (Ok(Clone::Child), ..) => child.run(),
+            (Ok(Clone::Parent { pid, pidfd }), ..) => return Ok((pid, pidfd)),
+            // The cgroup may have to become threaded first, or is not to be joined at all.
+            (Err(e @ Errno(libc::EBUSY | libc::EOPNOTSUPP)), Some(_), Some(c)) if first => {
+                c.after_failed_join(&plan.cgroup, e)?;
+                first = false;
+            }
+            (Err(e), ..) => return Err(cloning(plan)(e)),
+        }
     }
 }
 

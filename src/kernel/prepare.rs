@@ -7,6 +7,7 @@ use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
 use crate::plan::namespaces::{IdMaps, Join};
 use crate::plan::op::Op;
+use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, clone, file, path};
 use std::ffi::CString;
@@ -26,10 +27,42 @@ pub fn slots(plan: &Plan) -> Result<Slots> {
     for join in &plan.namespaces.joins {
         slots.namespaces.push(open_namespace(join)?);
     }
+    check_joined(plan, &slots)?;
     for p in &plan.prepared {
         slots.mounts.push(prepared(p).map_err(|e| e.property(p.property.as_str()))?);
     }
     Ok(slots)
+}
+
+/// What is only known once the namespaces are open.
+fn check_joined(plan: &Plan, slots: &Slots) -> Result<()> {
+    for (join, fd) in plan.namespaces.joins.iter().zip(&slots.namespaces) {
+        let net =
+            plan.steps.ops.iter().position(
+                |op| matches!(op, Op::Sysctl { path, .. } if path.to_bytes().starts_with(b"sys/net/")),
+            );
+        if let (Namespace::Network, Some(op)) = (join.kind, net)
+            && is_own(fd.as_raw_fd(), c"/proc/self/ns/net")?
+        {
+            let property = plan.steps.properties[op].as_str();
+            let what = "a net.* parameter is not allowed in host network namespace";
+            return Err(Error::new(Kind::Config, what).property(property));
+        }
+        if let (Namespace::User, Some(expected)) = (join.kind, &plan.joined_maps) {
+            let found = idmap::of_namespace(fd)?;
+            if found != *expected {
+                let what =
+                    "user namespaces enabled, but both namespace path and non-matching mapping specified";
+                return Err(Error::new(Kind::Config, what).property("linux.uidMappings"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_own(ns: i32, own: &std::ffi::CStr) -> Result<bool> {
+    let fail = |e: Errno| Error::sys("comparing namespaces", e);
+    Ok(file::fstat(ns).map_err(fail)?.ino == file::fstatat(sys::CWD, own, 0).map_err(fail)?.ino)
 }
 
 fn uses_proc(op: &Op) -> bool {

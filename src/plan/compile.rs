@@ -42,6 +42,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     pub namespaces: Namespaces,
     pub id_maps: Option<IdMaps>,
+    /// What the user namespace that is joined must map, when the configuration says it too.
+    pub joined_maps: Option<IdMaps>,
     pub cgroup: CgroupPlan,
     /// Mounts that the parent opens before the clone.
     pub prepared: Vec<Prepared>,
@@ -123,6 +125,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         id: input.id.to_owned(),
         bundle: input.bundle.to_owned(),
         id_maps: IdMaps::compile(spec, &namespaces),
+        joined_maps: IdMaps::joined(spec, &namespaces),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "creating"),
         limits: if namespaces.other_user() { process::limits(process) } else { Vec::new() },
         oom_score_adj: process.oom_score_adj,

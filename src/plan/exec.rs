@@ -74,6 +74,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         rootfs: absolute(input.bundle, root_path),
         namespaces: Namespaces::default(),
         id_maps: None,
+        joined_maps: None,
         cgroup: CgroupPlan::default(),
         prepared: Vec::new(),
         steps,

@@ -66,8 +66,9 @@ fn root_words(op: &Op) -> Option<String> {
         Op::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
         Op::OpenRoot { path } => format!("mounting the root file system {}", text(path)),
         Op::Mount(m) => mount_words(m),
-        Op::Remount { target, attr, .. } => {
-            format!("changing the mount at {}: {}", inside(target), attributes(attr.set, attr.clear))
+        Op::Remount { target, changes } => {
+            let (set, clear) = changes.iter().fold((0, 0), |(s, c), (a, _)| (s | a.set, c | a.clear));
+            format!("changing the mount at {}: {}", inside(target), attributes(set, clear))
         }
         Op::Directory { path } => format!("making sure that the directory {} exists", inside(path)),
         Op::Symlink { target, path, .. } => format!("linking {} to {}", inside(path), text(target)),

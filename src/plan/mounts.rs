@@ -67,8 +67,7 @@ impl Context<'_> {
         let mut o = mount_options::parse_options(&m.options);
         let target = in_root(&m.destination);
         if o.remount {
-            let attr = MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() };
-            steps.push(Op::Remount { target, attr, recursive: false }, property);
+            steps.push(Op::Remount { target, changes: changes(&o) }, property);
             return;
         }
         if target.as_c_str() == c"dev" && !o.bind && o.attr_set & attr::RDONLY != 0 {
@@ -135,8 +134,14 @@ impl Context<'_> {
         let map = match (own, extension) {
             (Some((uids, gids)), _) => MapFrom::Ranges { uids: uids.clone(), gids: gids.clone() },
             (None, Some(i)) => {
-                let plain = |r: &[mount_options::IdRange]| r.iter().map(|r| r.mapping).collect();
-                MapFrom::Ranges { uids: plain(&i.uids), gids: plain(&i.gids) }
+                let of_host = |ranges: &[mount_options::IdRange], container: &[IdMapping]| {
+                    ranges.iter().filter_map(|r| r.absolute(container)).collect()
+                };
+                let linux = &self.spec.linux;
+                MapFrom::Ranges {
+                    uids: of_host(&i.uids, &linux.uid_mappings),
+                    gids: of_host(&i.gids, &linux.gid_mappings),
+                }
             }
             (None, None) => match self.namespaces.joins.iter().find(|j| j.kind == Kind::User) {
                 Some(join) => MapFrom::Joined(join.path.clone()),
@@ -230,7 +235,7 @@ impl Context<'_> {
         }
         if o.attr_set & attr::RDONLY != 0 {
             let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-            steps.push(Op::Remount { target, attr, recursive: false }, property);
+            steps.push(Op::Remount { target, changes: vec![(attr, false)] }, property);
         }
     }
 }

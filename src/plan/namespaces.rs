@@ -128,6 +128,14 @@ impl IdMaps {
             .then(|| IdMaps { uids: spec.linux.uid_mappings.clone(), gids: spec.linux.gid_mappings.clone() })
     }
 
+    /// The mappings that stand beside a user namespace to join.
+    pub fn joined(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
+        let linux = &spec.linux;
+        let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+        (ns.joins(Kind::User) && given)
+            .then(|| IdMaps { uids: linux.uid_mappings.clone(), gids: linux.gid_mappings.clone() })
+    }
+
     /// The content of /proc/PID/uid_map or gid_map (user_namespaces(7)).
     pub fn text(maps: &[IdMapping]) -> String {
         maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()

@@ -81,8 +81,8 @@ pub enum Op {
     /// Change the attributes of the mount at `target`.
     Remount {
         target: CString,
-        attr: MountAttr,
-        recursive: bool,
+        /// The flag says whether the mounts below change too.
+        changes: Vec<(MountAttr, bool)>,
     },
     /// Make a directory, with those above it, when it is missing.
     Directory {

@@ -113,7 +113,7 @@ pub(super) fn seal(cx: &Context, steps: &mut Steps) {
     }
     if cx.dev_readonly {
         let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-        steps.push(Op::Remount { target: c"dev".into(), attr, recursive: false }, "mounts");
+        steps.push(Op::Remount { target: c"dev".into(), changes: vec![(attr, false)] }, "mounts");
     }
     if cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Op::ReadonlyRoot, "root.readonly");

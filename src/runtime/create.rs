@@ -118,7 +118,7 @@ pub fn compile(
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: listen_env(rt),
         wait_for_start,
-        cgroup_manager: manager(rt.cgroup_manager),
+        cgroup_manager: manager(rt.cgroup_manager)?,
         rootfs_mountpoint: mountpoint(&bundle)?,
     };
     let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
@@ -132,10 +132,14 @@ pub(super) fn invalid(violations: Vec<Violation>) -> Error {
     Error::new(Kind::Config, format!("invalid config.json: {}", all.join("; ")))
 }
 
-fn manager(m: CgroupManager) -> cgroup::Manager {
+fn manager(m: CgroupManager) -> Result<cgroup::Manager> {
     match m {
-        CgroupManager::Disabled => cgroup::Manager::Disabled,
-        _ => cgroup::Manager::Cgroupfs,
+        CgroupManager::Disabled => Ok(cgroup::Manager::Disabled),
+        CgroupManager::Cgroupfs => Ok(cgroup::Manager::Cgroupfs),
+        CgroupManager::Systemd => {
+            Err(Error::new(Kind::Unsupported, "the systemd cgroup manager is not supported yet")
+                .hint("leave out --systemd-cgroup; orun then manages cgroups itself"))
+        }
     }
 }
 

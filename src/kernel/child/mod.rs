@@ -149,7 +149,7 @@ impl Child<'_> {
             | Op::Chroot { .. }
             | Op::RootPropagation { .. } => root::step(op, made)?,
             Op::Mount(m) => mounts::mount(m, self.slots, made)?,
-            Op::Remount { target, attr, recursive } => mounts::remount(target, attr, *recursive, made)?,
+            Op::Remount { target, changes } => mounts::remount(target, changes, made)?,
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
             Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,
             Op::Sysctl { path, value } => self.write_proc(path, value)?,

@@ -31,8 +31,8 @@ pub(super) fn mount(m: &MountOp, slots: &Slots, made: &Made) -> Done {
     let root = root(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
-            let target = filesystem_target(root, m, fs).map_err(at(Part::Target))?;
-            (new_filesystem(fs, target.as_raw_fd())?, target)
+            let (target, existed) = filesystem_target(root, m, fs).map_err(at(Part::Target))?;
+            (new_filesystem(fs, target.as_raw_fd(), existed)?, target)
         }
         source => {
             let tree = match source {
@@ -69,25 +69,30 @@ impl Tree {
     }
 }
 
-/// procfs and sysfs only go where they are asked for: a symlink there is an attack (CVE-2019-19921).
-fn filesystem_target(root: RawFd, m: &MountOp, fs: &Filesystem) -> SysResult<OwnedFd> {
-    if fs.plain_destination {
+/// The destination, made when it is missing, and whether it was there. procfs and sysfs only go where they are
+/// asked for: a symlink there is an attack (CVE-2019-19921).
+fn filesystem_target(root: RawFd, m: &MountOp, fs: &Filesystem) -> SysResult<(OwnedFd, bool)> {
+    let found = if fs.plain_destination {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        match path::openat2(root, &m.target, flags, path::IN_ROOT | path::NO_SYMLINKS | path::NO_MAGICLINKS) {
-            Err(Errno(libc::ENOENT)) => {}
-            r => return r,
+        path::openat2(root, &m.target, flags, path::IN_ROOT | path::NO_SYMLINKS | path::NO_MAGICLINKS)
+    } else {
+        inroot::open(root, &m.target)
+    };
+    match found {
+        Err(Errno(libc::ENOENT)) => {
+            inroot::open_or_make(root, &m.target, Make::Directory).map(|fd| (fd, false))
         }
+        r => r.map(|fd| (fd, true)),
     }
-    inroot::open_or_make(root, &m.target, Make::Directory)
 }
 
-fn new_filesystem(fs: &Filesystem, target: RawFd) -> Result<Tree, Failure> {
+fn new_filesystem(fs: &Filesystem, target: RawFd, existed: bool) -> Result<Tree, Failure> {
     let context = mount::fsopen(&fs.kind).map_err(at(Part::Create))?;
     let fd = context.as_raw_fd();
     for (key, value) in &fs.parameters {
         mount::fsconfig_set(fd, key, value.as_deref()).map_err(|e| with_message(fd, e, Part::Option))?;
     }
-    if fs.inherit_mode {
+    if fs.inherit_mode && existed {
         let mode = file::fstat(target).map_err(at(Part::Target))?.mode & 0o7777;
         let mut buf = [0u8; 8];
         mount::fsconfig_set(fd, c"mode", Some(octal(mode, &mut buf)))
@@ -95,7 +100,7 @@ fn new_filesystem(fs: &Filesystem, target: RawFd) -> Result<Tree, Failure> {
     }
     mount::fsconfig_create(fd).map_err(|e| with_message(fd, e, Part::Create))?;
     let tree = mount::fsmount(fd, fs.attributes).map_err(|e| with_message(fd, e, Part::Create))?;
-    if fs.copy_up {
+    if fs.copy_up && existed {
         copy_up::copy(target, tree.as_raw_fd()).map_err(at(Part::CopyUp))?;
     }
     Ok(Tree::Own(tree))
@@ -117,7 +122,10 @@ fn octal(mode: u32, buf: &mut [u8; 8]) -> &CStr {
     CStr::from_bytes_until_nul(buf).unwrap_or(c"0755")
 }
 
-pub(super) fn remount(target: &CStr, attr: &MountAttr, recursive: bool, made: &Made) -> Done {
+pub(super) fn remount(target: &CStr, changes: &[(MountAttr, bool)], made: &Made) -> Done {
     let fd = inroot::open(root(made)?, target).map_err(at(Part::Target))?;
-    mount::mount_setattr(fd.as_raw_fd(), recursive, attr).map_err(at(Part::Attributes))
+    for (attr, recursive) in changes {
+        mount::mount_setattr(fd.as_raw_fd(), *recursive, attr).map_err(at(Part::Attributes))?;
+    }
+    Ok(())
 }

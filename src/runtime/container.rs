@@ -1,17 +1,18 @@
 //! A container as a verb meets it: its record, and its status at this moment.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Runtime;
 use crate::error::{Error, Kind, Result};
-use crate::kernel;
+use crate::kernel::cgroup::Cgroup;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Observed, Operation, Phase, Status};
-use crate::state::model::{Cgroup, ProcessId, Record};
+use crate::state::model::{ProcessId, Record};
 use crate::state::store::Entry;
 
 /// How long a verb waits for another one that works on the same container.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// An existing container.
 #[derive(Debug)]
@@ -54,6 +55,14 @@ impl Container {
         lifecycle::check(operation, self.status, self.entry.id())
     }
 
+    /// The container's cgroups; none when it stays in those of its creator.
+    ///
+    /// # Errors
+    /// When the record names what cannot be a cgroup.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        cgroup_of(&self.record)
+    }
+
     /// The container's first process.
     ///
     /// # Errors
@@ -73,33 +82,17 @@ impl Container {
 pub fn status(record: &Record) -> Result<Status> {
     let init_alive = record.init.map(ProcessId::is_alive).transpose()?;
     let creator_alive = record.phase == Phase::Creating && record.creator.is_alive()?;
-    let frozen = record.phase != Phase::Creating && init_alive == Some(true) && is_frozen(&record.cgroup)?;
+    let frozen =
+        record.phase != Phase::Creating && init_alive == Some(true) && cgroup_of(record)?.is_frozen()?;
     Ok(lifecycle::status(record.phase, Observed { init_alive, creator_alive, frozen }))
 }
 
-/// Whether the processes of the cgroup are frozen (cgroups(7)); not, when the kernel has no freezer there.
-fn is_frozen(cgroup: &Cgroup) -> Result<bool> {
-    let v1 = cgroup.hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == "freezer"));
-    let v2 = cgroup.hierarchies.iter().find(|h| h.controllers.is_empty());
-    let (file, frozen) = match (v1, v2) {
-        (Some(h), _) => (h.dir.join("freezer.state"), "FROZEN"),
-        (None, Some(h)) => (h.dir.join("cgroup.events"), "frozen 1"),
-        (None, None) => return Ok(false),
-    };
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(text.lines().any(|l| l == frozen)),
-        // The cgroup went away with the container, or there is no freezer (Linux 5.2 brought that of version 2).
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
-        Err(e) => Err(Error::sys(format!("reading {file:?}"), e)),
-    }
-}
-
-/// The kernel's side of a recorded cgroup.
+/// The cgroups that the record names. No system call is made.
 ///
 /// # Errors
-/// The record names a path that is none.
-pub fn cgroup_of(record: &Record) -> Result<kernel::cgroup::Cgroup> {
-    let mut paths = std::collections::BTreeMap::new();
+/// When the record names what cannot be a cgroup.
+pub fn cgroup_of(record: &Record) -> Result<Cgroup> {
+    let mut paths = BTreeMap::new();
     for h in &record.cgroup.hierarchies {
         let dir = h.dir.to_string_lossy().into_owned();
         if h.controllers.is_empty() {
@@ -107,7 +100,7 @@ pub fn cgroup_of(record: &Record) -> Result<kernel::cgroup::Cgroup> {
         }
         paths.extend(h.controllers.iter().map(|c| (c.clone(), dir.clone())));
     }
-    kernel::cgroup::Cgroup::open(&paths)
+    Cgroup::open(&paths)
 }
 
 /// An id for a container that was not given one: the bundle's name, and what makes it unique.

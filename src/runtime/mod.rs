@@ -2,11 +2,22 @@
 
 pub mod container;
 pub mod create;
+pub mod delete;
+pub mod events;
 pub mod exec;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod pause;
 pub mod plan;
+pub mod process;
+pub mod ps;
 pub mod run;
+pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;
+pub mod wait;
 
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
@@ -22,3 +33,6 @@ pub struct Runtime {
     /// Whether to pass over what only root may do; `None`: find out.
     pub rootless: Option<bool>,
 }
+
+#[cfg(test)]
+mod tests;

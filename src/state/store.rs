@@ -284,8 +284,10 @@ impl Entry {
         let result = names_in(here).and_then(|mut names| {
             names.sort_by_key(|n| n.as_c_str() == RECORD);
             names.iter().try_for_each(|n| gone(file::unlinkat(here, n, 0)))?;
-            gone(file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR))
+            file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR)
         });
+        // ENOENT for reading: the directory is removed already, and there may be a new one of the same name.
+        let result = gone(result);
         result.map_err(|e| Error::sys(format!("removing the state directory {:?}", self.path), e))
     }
 

@@ -1,0 +1,136 @@
+//! `events`: what a container uses, and when it runs out of memory.
+
+use serde::Serialize;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use super::Runtime;
+use super::container::Container;
+use super::process::Process;
+use crate::error::{Error, Result};
+use crate::kernel::cgroup::{Cgroup, OomEvent, OomWatch, Stats};
+use crate::log;
+use crate::state::lifecycle::Operation;
+use crate::sys::fd::{self, PollFd};
+
+/// Something that happened in a container.
+#[derive(Debug, Serialize)]
+pub struct Event<'a> {
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// The container's.
+    pub id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<Stats>>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The figures of a moment, in the event's data.
+    Stats,
+    /// A process was killed because there was no memory.
+    Oom,
+}
+
+/// The figures of the container `id` at this moment.
+///
+/// # Errors
+/// [`crate::error::Kind::State`], `container not running`.
+pub fn stats<'a>(runtime: &Runtime, id: &'a str) -> Result<Event<'a>> {
+    let container = Container::open(runtime, id)?;
+    container.check(Operation::Events)?;
+    figures(id, &container.cgroup()?)
+}
+
+/// Tells `out` of everything that happens in the container `id`, with figures every `interval`, until the container
+/// ends or `out` returns `false`.
+///
+/// # Errors
+/// As [`stats`], and those of `out`.
+pub fn follow(
+    runtime: &Runtime,
+    id: &str,
+    interval: Duration,
+    mut out: impl FnMut(&Event<'_>) -> Result<bool>,
+) -> Result<()> {
+    let container = Container::open(runtime, id)?;
+    container.check(Operation::Events)?;
+    let cgroup = container.cgroup()?;
+    let Some(process) = Process::open(container.init()?)? else { return Ok(()) };
+    let mut watch = match cgroup.oom_watch() {
+        Ok(watch) => Some(watch),
+        Err(e) => {
+            log::warn(e.context("out-of-memory events will be missing"));
+            None
+        }
+    };
+    let mut next = Instant::now() + interval;
+    loop {
+        match wait(&process, watch.as_ref(), next)? {
+            Woken::Ended => return Ok(()),
+            Woken::Time => {
+                next = Instant::now() + interval;
+                if !out(&figures(id, &cgroup)?)? {
+                    return Ok(());
+                }
+            }
+            Woken::Watch => match watch.as_mut().map(OomWatch::next).transpose()?.flatten() {
+                Some(OomEvent::Oom) if !out(&Event { kind: Kind::Oom, id, data: None })? => return Ok(()),
+                Some(OomEvent::Gone) => return Ok(()),
+                _ => {}
+            },
+        }
+    }
+}
+
+fn figures<'a>(id: &'a str, cgroup: &Cgroup) -> Result<Event<'a>> {
+    Ok(Event { kind: Kind::Stats, id, data: Some(Box::new(cgroup.stats()?)) })
+}
+
+enum Woken {
+    /// The container's first process has ended.
+    Ended,
+    /// The watch has something to tell.
+    Watch,
+    /// It is time for figures.
+    Time,
+}
+
+fn wait(process: &Process, watch: Option<&OomWatch>, until: Instant) -> Result<Woken> {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let watched = watch.map_or(-1, |w| w.as_fd().as_raw_fd());
+        let mut fds = [PollFd::new(watched, libc::POLLIN), PollFd::new(process.fd(), libc::POLLIN)];
+        let timeout = left.as_millis().min(60_000) as i32 + 1;
+        fd::poll(&mut fds, timeout).map_err(|e| Error::sys("waiting for events", e))?;
+        // What ended the container is told before its end.
+        if fds[0].revents() != 0 {
+            return Ok(Woken::Watch);
+        }
+        if fds[1].revents() != 0 {
+            return Ok(Woken::Ended);
+        }
+        if Instant::now() >= until {
+            return Ok(Woken::Time);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_have_the_envelope_of_runc() {
+        let json = |e: &Event<'_>| serde_json::to_value(e).unwrap();
+        let oom = json(&Event { kind: Kind::Oom, id: "c1", data: None });
+        assert_eq!(oom, serde_json::json!({ "type": "oom", "id": "c1" }));
+        let stats = json(&Event { kind: Kind::Stats, id: "c1", data: Some(Box::default()) });
+        assert_eq!(stats["type"], "stats");
+        for part in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb"] {
+            assert!(stats["data"][part].is_object(), "{part}");
+        }
+    }
+}

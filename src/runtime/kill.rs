@@ -1,0 +1,42 @@
+//! `kill`: a signal for the first process of a container, or for all of them.
+
+use super::Runtime;
+use super::container::Container;
+use super::process::Process;
+use crate::error::{Error, Kind, Result};
+use crate::state::lifecycle::{Operation, Status};
+
+/// Sends `signal` to the first process of the container `id`; with `all`, to every process of its cgroup.
+///
+/// SIGKILL for a container without a pid namespace of its own is always for all: its other processes would not end
+/// with the first. With `all` a container that is stopped is no error, so that its last processes can be reached.
+///
+/// # Errors
+/// [`Kind::NotFound`], `container does not exist`; [`Kind::State`], `container not running`.
+pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<()> {
+    let container = Container::open(runtime, id)?;
+    let cgroup = container.cgroup()?;
+    let to_all =
+        cgroup.is_some() && (all || (signal == libc::SIGKILL && !container.record.own_pid_namespace));
+    if !all || container.status == Status::Creating {
+        container.check(Operation::Kill)?;
+    }
+    if to_all {
+        return cgroup.kill_all(signal);
+    }
+    let Some(process) = container.record.init.map(Process::open).transpose()?.flatten() else {
+        return if all { Ok(()) } else { Err(not_running(id)) };
+    };
+    if !process.signal(signal)? && !all {
+        return Err(not_running(id));
+    }
+    if signal == libc::SIGKILL && container.status == Status::Paused {
+        // A frozen process of cgroup version 1 does not even die; that of version 2 does, and need not be thawed.
+        cgroup.thaw()?;
+    }
+    Ok(())
+}
+
+fn not_running(id: &str) -> Error {
+    Error::new(Kind::State, format!("container not running: {id} is stopped"))
+}

@@ -5,6 +5,7 @@ mod environment;
 mod launch;
 pub mod log;
 pub mod parse;
+mod render;
 mod values;
 mod verbs;
 
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result};
+use crate::runtime::features;
 use args::Verb;
 use log::Log;
 use parse::Parsed;
@@ -26,7 +28,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
                 Log::stderr().write(crate::log::Level::Error, &e.to_string());
                 return failure(Some(&invocation.verb));
             }
-            match environment::runtime(global).and_then(|rt| verbs::run(&rt, global, &invocation.verb)) {
+            match environment::runtime(global).and_then(|rt| verbs::run(&rt, &invocation.verb)) {
                 Ok(code) => code,
                 Err(e) => {
                     crate::log::error(e);
@@ -78,23 +80,27 @@ fn printed(text: &str) -> u8 {
 /// # Errors
 /// When the output cannot be written, as to a full disk.
 fn print(text: &str) -> Result<()> {
+    print_while_read(text).map(drop)
+}
+
+/// As [`print`]; `false` when there is no reader any more.
+fn print_while_read(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::sys("writing to standard output", e))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(Error::sys("writing to standard output", e)),
     }
 }
 
 /// The text of `--version`, in the form that engines take apart: the name, the word `version` and the number on
 /// the first line, `commit:` and `spec:` below.
 fn version() -> String {
-    let seccomp = libseccomp::ScmpVersion::current().map_or_else(|_| "none".to_owned(), |v| v.to_string());
     format!(
-        "orun version {}\ncommit: {}\nspec: {}\nlibseccomp: {seccomp}\n",
+        "orun version {}\ncommit: {}\nspec: {}\nlibseccomp: {}\n",
         env!("CARGO_PKG_VERSION"),
-        option_env!("ORUN_COMMIT").unwrap_or("unknown"),
+        features::COMMIT,
         crate::config::defaults::OCI_VERSION,
+        features::libseccomp_version(),
     )
 }

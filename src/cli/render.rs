@@ -1,0 +1,58 @@
+//! Tables for people.
+
+use crate::runtime::state::State;
+
+/// The table of `list`, with runc's columns and widths.
+pub fn table(states: &[State]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    rows.extend(states.iter().map(|s| {
+        [
+            s.id.clone(),
+            s.pid.to_string(),
+            s.status.to_string(),
+            s.bundle.display().to_string(),
+            s.created.clone(),
+            s.owner.clone(),
+        ]
+    }));
+    let columns = rows[0].len();
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<usize> = (0..columns - 1).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            out.push_str(&format!("{cell:width$}"));
+        }
+        out.push_str(&row[columns - 1]);
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::lifecycle::Status;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn columns_line_up() {
+        let state = State {
+            oci_version: "1.3.0",
+            id: "a-container-with-a-long-name".to_owned(),
+            pid: 42,
+            status: Status::Running,
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-11-23T21:34:57.5Z".to_owned(),
+            annotations: BTreeMap::new(),
+            owner: "root".to_owned(),
+        };
+        assert_eq!(
+            table(&[state]),
+            "ID                             PID         STATUS      BUNDLE      CREATED                  OWNER\n\
+             a-container-with-a-long-name   42          running     /b          2026-11-23T21:34:57.5Z   root\n"
+        );
+        assert_eq!(table(&[]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+    }
+}

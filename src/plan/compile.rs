@@ -201,7 +201,8 @@ fn order(
         prepared: Vec::new(),
         dev_readonly: false,
     };
-    let own_mounts = ns.is_new(Kind::Mount);
+    // A mount namespace that is entered gets the root all the same: it only holds somebody's mounts.
+    let own_mounts = ns.is_new(Kind::Mount) || ns.joins(Kind::Mount);
     if own_mounts {
         rootfs::open(spec, parts.rootfs, &input.options.rootfs_mountpoint, steps);
         cx.compile(steps);
@@ -232,7 +233,7 @@ fn order(
     if own_mounts {
         rootfs::seal(&cx, steps);
         rootfs::enter(spec, input.options.no_pivot, steps);
-    } else if !ns.joins(Kind::Mount) {
+    } else {
         let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
         steps.push(Op::Chroot { path }, "root.path");
         if !spec.mounts.is_empty() {

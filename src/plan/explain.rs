@@ -64,7 +64,7 @@ fn root_words(op: &Op) -> Option<String> {
     Some(match op {
         Op::Propagation { flags } => format!("making all mounts {}", propagation(*flags)),
         Op::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
-        Op::OpenRoot { path } => format!("mounting the root file system {}", text(path)),
+        Op::OpenRoot { path, .. } => format!("mounting the root file system {}", text(path)),
         Op::Mount(m) => mount_words(m),
         Op::Remount { target, changes } => {
             let (set, clear) = changes.iter().fold((0, 0), |(s, c), (a, _)| (s | a.set, c | a.clear));
@@ -89,7 +89,7 @@ fn root_words(op: &Op) -> Option<String> {
         Op::Mask { path } => format!("masking {}", inside(path)),
         Op::Readonly { path } => format!("making {} read-only", inside(path)),
         Op::ReadonlyRoot => "making the root file system read-only".into(),
-        Op::PivotRoot => "entering the root file system (pivot_root)".into(),
+        Op::PivotRoot { .. } => "entering the root file system (pivot_root)".into(),
         Op::MoveRoot => "entering the root file system (by moving its mount)".into(),
         Op::Chroot { path } => format!("changing the root directory to {}", text(path)),
         Op::RootPropagation { flags } => format!("making the root mount {}", propagation(*flags)),
@@ -258,8 +258,11 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
             }
             _ => Some("a directory can only be mounted on a directory and a file on a file"),
         },
-        (Op::Mount(_), libc::ENOTDIR) if extra == 6 => {
+        (Op::Mount(_), libc::ENOTDIR | libc::EISDIR) if extra == 6 => {
             Some("a directory can only be mounted on a directory and a file on a file")
+        }
+        (Op::Mount(m), libc::EPERM) if extra == 1 && m.procfs_only => {
+            Some("only a procfs can be mounted on /proc")
         }
         (Op::Mount(_), libc::ENODEV) if extra == 3 => {
             Some("the kernel does not know this type of file system")
@@ -274,7 +277,7 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
             Some("the id has no mapping in linux.uidMappings or linux.gidMappings")
         }
         (Op::Limit(_), libc::EPERM) => Some(RAISE_HINT),
-        (Op::PivotRoot, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
+        (Op::PivotRoot { .. }, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
         (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was ended"),
         _ => None,

@@ -89,9 +89,15 @@ impl Context<'_> {
         } else {
             // fsmount(2) takes the attributes; what remains are recursive changes and propagation.
             changes.retain(|(a, recursive)| *recursive || a.propagation != 0);
+            if o.tmpcopyup && o.attr_set & attr::RDONLY != 0 {
+                // Not before it is filled.
+                o.attr_set &= !attr::RDONLY;
+                changes.push((MountAttr { set: attr::RDONLY, ..MountAttr::default() }, false));
+            }
             MountSource::Filesystem(self.filesystem(m, &o))
         };
-        steps.push(Op::Mount(Box::new(MountOp { source, target, changes })), property);
+        let procfs_only = o.bind && target.as_c_str() == c"proc";
+        steps.push(Op::Mount(Box::new(MountOp { source, target, changes, procfs_only })), property);
     }
 
     fn bind(
@@ -205,7 +211,7 @@ impl Context<'_> {
             && only.version == Version::V2
         {
             let changes = vec![(attr, true)];
-            let op = MountOp { source: bind(&only.dir), target, changes };
+            let op = MountOp { source: bind(&only.dir), target, changes, procfs_only: false };
             steps.push(Op::Mount(Box::new(op)), property);
             return;
         }
@@ -219,13 +225,14 @@ impl Context<'_> {
             attributes: (o.attr_set & !attr::RDONLY) as u32,
             ..Filesystem::default()
         };
-        let op =
-            MountOp { source: MountSource::Filesystem(tmpfs), target: target.clone(), changes: Vec::new() };
+        let source = MountSource::Filesystem(tmpfs);
+        let op = MountOp { source, target: target.clone(), changes: Vec::new(), procfs_only: false };
         steps.push(Op::Mount(Box::new(op)), property);
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();
             let place = cstring(format!("{base}/{name}"));
-            let op = MountOp { source: bind(&h.dir), target: place, changes: vec![(attr, true)] };
+            let changes = vec![(attr, true)];
+            let op = MountOp { source: bind(&h.dir), target: place, changes, procfs_only: false };
             steps.push(Op::Mount(Box::new(op)), property);
             // Controllers that share a hierarchy are each found under their own name too.
             for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {

@@ -74,8 +74,10 @@ pub enum Op {
         mountpoint: CString,
     },
     /// Make the root file system a mount of its own and open it.
+    /// `private`: nothing mounted on the host below it later shows up inside.
     OpenRoot {
         path: CString,
+        private: bool,
     },
     Mount(Box<MountOp>),
     /// Change the attributes of the mount at `target`.
@@ -122,8 +124,11 @@ pub enum Op {
     },
     /// Make the root mount read-only.
     ReadonlyRoot,
-    /// Make the opened root the root of the mount namespace and let the old one go.
-    PivotRoot,
+    /// Make the opened root the root of the mount namespace and let the old one go. `shared`: the old one's mounts
+    /// are those of the host, which must not see them go.
+    PivotRoot {
+        shared: bool,
+    },
     /// The same without pivot_root(2), which an initramfs refuses.
     MoveRoot,
     /// Only change the root directory.
@@ -232,6 +237,8 @@ pub struct MountOp {
     pub target: CString,
     /// Changes of the detached mount before it is attached; the flag says whether those below it change too.
     pub changes: Vec<(MountAttr, bool)>,
+    /// Only a procfs may come here.
+    pub procfs_only: bool,
 }
 
 /// A device node.

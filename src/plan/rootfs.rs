@@ -33,7 +33,8 @@ pub(super) fn open(spec: &Spec, rootfs: &Path, mountpoint: &Path, steps: &mut St
         steps.push(Op::PrivateParent { mountpoint }, "linux.rootfsPropagation");
     }
     let path = cstring(rootfs.as_os_str().as_encoded_bytes());
-    steps.push(Op::OpenRoot { path }, "root.path");
+    let private = flags & libc::MS_SLAVE == 0 || asked.is_none();
+    steps.push(Op::OpenRoot { path, private }, "root.path");
 }
 
 /// What the host's mounts become in the new namespace: shared when the container's are to reach the host, else
@@ -122,8 +123,10 @@ pub(super) fn seal(cx: &Context, steps: &mut Steps) {
 
 /// Enters the root.
 pub(super) fn enter(spec: &Spec, no_pivot: bool, steps: &mut Steps) {
-    steps.push(if no_pivot { Op::MoveRoot } else { Op::PivotRoot }, "root.path");
-    if let Some(flags) = namespaces::propagation(&spec.linux.rootfs_propagation)
+    let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
+    let shared = asked.is_some_and(|f| f & libc::MS_SHARED != 0);
+    steps.push(if no_pivot { Op::MoveRoot } else { Op::PivotRoot { shared } }, "root.path");
+    if let Some(flags) = asked
         && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0
     {
         steps.push(Op::RootPropagation { flags }, "linux.rootfsPropagation");

@@ -144,7 +144,7 @@ impl Child<'_> {
             | Op::Mask { .. }
             | Op::Readonly { .. }
             | Op::ReadonlyRoot
-            | Op::PivotRoot
+            | Op::PivotRoot { .. }
             | Op::MoveRoot
             | Op::Chroot { .. }
             | Op::RootPropagation { .. } => root::step(op, made)?,

@@ -43,6 +43,9 @@ pub(super) fn mount(m: &MountOp, slots: &Slots, made: &Made) -> Done {
                 MountSource::Filesystem(_) => return Err(Errno(libc::ENOSYS).into()),
             };
             let st = file::fstat(tree.raw()).map_err(at(Part::Source))?;
+            if m.procfs_only && !is_procfs_root(tree.raw(), st).map_err(at(Part::Source))? {
+                return Err(at(Part::Source)(Errno(libc::EPERM)));
+            }
             let make = if st.is_dir() { Make::Directory } else { Make::File };
             let target = inroot::open_or_make(root, &m.target, make).map_err(at(Part::Target))?;
             (tree, target)
@@ -51,7 +54,26 @@ pub(super) fn mount(m: &MountOp, slots: &Slots, made: &Made) -> Done {
     for (attr, recursive) in &m.changes {
         mount::mount_setattr(tree.raw(), *recursive, attr).map_err(at(Part::Attributes))?;
     }
-    mount::move_mount(tree.raw(), target.as_raw_fd()).map_err(at(Part::Attach))
+    mount::move_mount(tree.raw(), target.as_raw_fd())
+        .map_err(|e| at(Part::Attach)(mismatch(e, tree.raw(), target.as_raw_fd())))
+}
+
+/// Anything else on /proc could answer for what the container's programs look up there (CVE-2019-16884).
+fn is_procfs_root(fd: RawFd, st: file::Stat) -> SysResult<bool> {
+    /// PROC_ROOT_INO of the kernel.
+    const ROOT_INODE: u64 = 1;
+    Ok(st.ino == ROOT_INODE && file::filesystem_type(fd)? == libc::PROC_SUPER_MAGIC)
+}
+
+/// move_mount(2) says EINVAL to a directory on a file; mount(2) said ENOTDIR, which is what callers look for.
+fn mismatch(e: Errno, from: RawFd, to: RawFd) -> Errno {
+    if e.0 != libc::EINVAL {
+        return e;
+    }
+    match (file::fstat(from), file::fstat(to)) {
+        (Ok(a), Ok(b)) if a.is_dir() != b.is_dir() => Errno(libc::ENOTDIR),
+        _ => e,
+    }
 }
 
 /// A detached mount, made here or by the parent.

@@ -18,7 +18,7 @@ pub(super) fn step(op: &Op, made: &mut Made) -> Done {
     match op {
         Op::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
         Op::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,
-        Op::OpenRoot { path } => made.root = Some(open_root(path)?),
+        Op::OpenRoot { path, private } => made.root = Some(open_root(path, *private)?),
         Op::Directory { path } => {
             let root = root(made)?;
             inroot::open_or_make(root, path, Make::Directory)?;
@@ -28,7 +28,7 @@ pub(super) fn step(op: &Op, made: &mut Made) -> Done {
         Op::Mask { path } => mask(path, made)?,
         Op::Readonly { path } => readonly(root(made)?, path)?,
         Op::ReadonlyRoot => mount::mount_setattr(root(made)?, false, &READ_ONLY)?,
-        Op::PivotRoot => pivot(root(made)?)?,
+        Op::PivotRoot { shared } => pivot(root(made)?, *shared)?,
         Op::MoveRoot => {
             file::fchdir(root(made)?)?;
             mount::move_to_root()?;
@@ -50,23 +50,28 @@ pub(super) fn root(made: &Made) -> SysResult<RawFd> {
     need(made.root.as_ref()).map(|fd| fd.as_raw_fd())
 }
 
-/// Binds the root onto itself: pivot_root(2) wants a mount, and this one is private, so that nothing mounted
-/// inside reaches the host and nothing of the host comes in.
-fn open_root(path: &CStr) -> SysResult<OwnedFd> {
+/// Binds the root onto itself: pivot_root(2) wants a mount.
+fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
     let tree = mount::clone_tree(sys::CWD, path, true, true)?;
-    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    mount::mount_setattr(tree.as_raw_fd(), false, &private)?;
+    if private {
+        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        mount::mount_setattr(tree.as_raw_fd(), false, &private)?;
+    }
     let place = path::openat(sys::CWD, path, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
     mount::move_mount(tree.as_raw_fd(), place.as_raw_fd())?;
     Ok(tree)
 }
 
 /// Swaps the root without a directory for the old one: it ends up on top of the new root, whence it is detached.
-fn pivot(root: RawFd) -> SysResult<()> {
+fn pivot(root: RawFd, shared: bool) -> SysResult<()> {
+    let old =
+        if shared { Some(path::openat(sys::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?) } else { None };
     file::fchdir(root)?;
     mount::pivot_root_here()?;
-    // Detaching must not reach the host's mounts.
-    mount::set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
+    if let Some(old) = old {
+        let slave = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+        mount::mount_setattr(old.as_raw_fd(), true, &slave)?;
+    }
     mount::detach(c".")?;
     file::chdir(c"/")
 }

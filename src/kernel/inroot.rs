@@ -35,23 +35,6 @@ pub fn open_or_make(root: RawFd, path: &CStr, make: Make) -> SysResult<OwnedFd> 
     }
 }
 
-/// The directory that `path` lies in (made when missing), and the last component.
-pub fn open_parent(root: RawFd, path: &CStr) -> SysResult<(OwnedFd, &CStr)> {
-    let bytes = path.to_bytes_with_nul();
-    let at = path.to_bytes().iter().rposition(|b| *b == b'/');
-    let (dir, name) = match at {
-        Some(i) => (&bytes[..i], &bytes[i + 1..]),
-        None => (&bytes[..0], bytes),
-    };
-    let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno(libc::EINVAL))?;
-    if name.is_empty() {
-        return Err(Errno(libc::EINVAL));
-    }
-    let mut buf = [0u8; PATH_MAX];
-    let dir = terminate(dir, &mut buf)?;
-    Ok((open_or_make(root, dir, Make::Directory)?, name))
-}
-
 fn terminate<'a>(bytes: &[u8], buf: &'a mut [u8]) -> SysResult<&'a CStr> {
     if bytes.len() >= buf.len() {
         return Err(Errno(libc::ENAMETOOLONG));

@@ -97,7 +97,10 @@ impl Context<'_> {
             MountSource::Filesystem(self.filesystem(m, &o))
         };
         let procfs_only = o.bind && target.as_c_str() == c"proc";
-        steps.push(Op::Mount(Box::new(MountOp { source, target, changes, procfs_only })), property);
+        steps.push(
+            Op::Mount(Box::new(MountOp { source, target, changes, procfs_only, directory: false })),
+            property,
+        );
     }
 
     fn bind(
@@ -211,7 +214,8 @@ impl Context<'_> {
             && only.version == Version::V2
         {
             let changes = vec![(attr, true)];
-            let op = MountOp { source: bind(&only.dir), target, changes, procfs_only: false };
+            let op =
+                MountOp { source: bind(&only.dir), target, changes, procfs_only: false, directory: true };
             steps.push(Op::Mount(Box::new(op)), property);
             return;
         }
@@ -226,13 +230,20 @@ impl Context<'_> {
             ..Filesystem::default()
         };
         let source = MountSource::Filesystem(tmpfs);
-        let op = MountOp { source, target: target.clone(), changes: Vec::new(), procfs_only: false };
+        let op = MountOp {
+            source,
+            target: target.clone(),
+            changes: Vec::new(),
+            procfs_only: false,
+            directory: true,
+        };
         steps.push(Op::Mount(Box::new(op)), property);
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();
             let place = cstring(format!("{base}/{name}"));
             let changes = vec![(attr, true)];
-            let op = MountOp { source: bind(&h.dir), target: place, changes, procfs_only: false };
+            let op =
+                MountOp { source: bind(&h.dir), target: place, changes, procfs_only: false, directory: true };
             steps.push(Op::Mount(Box::new(op)), property);
             // Controllers that share a hierarchy are each found under their own name too.
             for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {

@@ -239,6 +239,8 @@ pub struct MountOp {
     pub changes: Vec<(MountAttr, bool)>,
     /// Only a procfs may come here.
     pub procfs_only: bool,
+    /// The source is known to be a directory.
+    pub directory: bool,
 }
 
 /// A device node.

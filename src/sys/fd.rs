@@ -9,6 +9,19 @@ pub fn close_range(first: u32, last: u32) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
+/// Closes every descriptor from `first` on, except those of `keep` (negative ones are passed over).
+pub fn close_all_but<const N: usize>(first: RawFd, mut keep: [RawFd; N]) -> SysResult<()> {
+    keep.sort_unstable();
+    let mut from = first;
+    for fd in keep.into_iter().filter(|fd| *fd >= first) {
+        if fd > from {
+            close_range(from as u32, fd as u32 - 1)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from as u32, u32::MAX)
+}
+
 /// Marks every descriptor from `first` on close-on-exec: close_range(2), Linux 5.11.
 pub fn cloexec_from(first: u32) -> SysResult<()> {
     // SAFETY: no memory is passed.

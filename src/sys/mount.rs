@@ -78,11 +78,12 @@ pub fn fsmount(fs: RawFd, attributes: u32) -> SysResult<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_fsmount, fs, libc::FSMOUNT_CLOEXEC, attributes) })
 }
 
-/// Attaches the mount `from` at `to`, both by descriptor: move_mount(2), Linux 5.2.
-pub fn move_mount(from: RawFd, to: RawFd) -> SysResult<()> {
+/// Attaches the mount `from` at `name` in the directory `to`, or at `to` itself when the name is empty. A symlink
+/// is not followed: move_mount(2), Linux 5.2.
+pub fn move_mount(from: RawFd, to: RawFd, name: &CStr) -> SysResult<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: the empty string is a C string.
-    unit(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) })
+    // SAFETY: both are C strings.
+    unit(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, name.as_ptr(), flags) })
 }
 
 /// Changes the propagation (`MS_PRIVATE`, `MS_REC`, ...) of the mount at `path`: mount(2).

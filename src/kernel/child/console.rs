@@ -1,9 +1,8 @@
 //! The container's terminal: made from the container's own devpts, so that it lives and dies with it.
 
-use super::root::root;
-use super::{Done, Made};
+use super::{Done, Made, places};
 use crate::error::Errno;
-use crate::kernel::inroot::{self, Make};
+use crate::kernel::inroot::Make;
 use crate::kernel::protocol::{self, Tag};
 use crate::sys::{self, SysResult, fd, file, mount, path, tty};
 use std::ffi::CStr;
@@ -13,8 +12,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// For create and run: before the root is entered.
-pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16)>, made: &Made) -> Done {
-    let root = root(made)?;
+pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16)>, made: &mut Made) -> Done {
+    let places = places(made)?;
+    let root = places.root();
     let resolve = path::IN_ROOT | path::NO_MAGICLINKS;
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = match path::openat2(root, c"dev/pts/ptmx", flags, resolve) {
@@ -23,9 +23,8 @@ pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16
         Ok(fd) => fd,
     };
     let slave = open_slave(&master, uid, size)?;
-    let place = inroot::open_or_make(root, c"dev/console", Make::File)?;
     let tree = mount::clone_tree(slave.as_raw_fd(), c"", false, false)?;
-    mount::move_mount(tree.as_raw_fd(), place.as_raw_fd())?;
+    places.target(c"dev/console", Make::File)?.attach(tree.as_raw_fd())?;
     hand_over(socket, index, &master, &slave)
 }
 

@@ -10,6 +10,7 @@ mod console;
 mod copy_up;
 mod hook;
 mod mounts;
+mod places;
 mod process;
 mod root;
 
@@ -19,7 +20,8 @@ use crate::kernel::protocol::{self, DETAIL, Tag};
 use crate::plan::op::Op;
 use crate::sys::exec::StringArray;
 use crate::sys::{self, SysResult, clone, exec, fd, file, prctl, sched, socket};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use places::Places;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Descriptors that the parent opened for the child before the clone.
 #[derive(Debug, Default)]
@@ -53,11 +55,8 @@ pub struct Child<'a> {
 /// What operations leave for later ones.
 #[derive(Default)]
 struct Made {
-    root: Option<OwnedFd>,
-    /// A detached mount of the host's /dev/null, to mask files with.
-    null: Option<OwnedFd>,
-    /// A detached empty read-only tmpfs, to mask directories with.
-    empty: Option<OwnedFd>,
+    /// The root file system, once it is opened.
+    places: Option<Places>,
     /// The connection from `start`.
     started: Option<OwnedFd>,
     /// The working directory could not be entered yet.
@@ -147,7 +146,7 @@ impl Child<'_> {
             | Op::PivotRoot { .. }
             | Op::MoveRoot
             | Op::Chroot { .. }
-            | Op::RootPropagation { .. } => root::step(op, made)?,
+            | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,
             Op::Mount(m) => mounts::mount(m, self.slots, made)?,
             Op::Remount { target, changes } => mounts::remount(target, changes, made)?,
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
@@ -157,7 +156,10 @@ impl Child<'_> {
             Op::WaitForStart => made.started = Some(self.wait_for_start()?),
             _ => self.become_program(index, op, made)?,
         }
-        Ok(())
+        match made.places.as_mut() {
+            Some(places) => places.sweep().map_err(Failure::from),
+            None => Ok(()),
+        }
     }
 
     /// Operations that take the process out of the host.
@@ -198,6 +200,15 @@ impl Child<'_> {
             _ => return Err(Errno(libc::ENOSYS).into()),
         }
         Ok(())
+    }
+
+    /// The first descriptor that is the child's own: all that the parent opened are below.
+    fn base(&self) -> RawFd {
+        let s = self.slots;
+        let lists = s.namespaces.iter().chain(&s.mounts).chain(&s.cgroups.procs);
+        let single = [&s.proc, &s.start, &s.container, &s.cgroups.into];
+        let all = lists.chain(single.into_iter().flatten()).map(AsRawFd::as_raw_fd);
+        all.max().unwrap_or(2).max(self.socket) + 1
     }
 
     fn join_keyring(&self, name: &std::ffi::CStr, label: &[u8]) -> Done {
@@ -243,8 +254,7 @@ impl Child<'_> {
 /// search the session keyring after a change of user id (keyrings(7)).
 const KEYRING_PERMISSIONS: u32 = 0x3f1b_0000;
 
-/// Borrows a descriptor that must be there by now.
-fn need(fd: Option<&OwnedFd>) -> SysResult<BorrowedFd<'_>> {
-    use std::os::fd::AsFd;
-    fd.map(AsFd::as_fd).ok_or(Errno(libc::EBADF))
+/// The root, which must be open by now.
+fn places(made: &mut Made) -> SysResult<&mut Places> {
+    made.places.as_mut().ok_or(Errno(libc::EBADF))
 }

@@ -1,14 +1,14 @@
 //! Mounts: each is made detached, changed, and attached to a descriptor inside the root.
 
-use super::root::root;
-use super::{Done, Failure, Made, Slots, copy_up};
+use super::places::{Places, Target};
+use super::{Done, Failure, Made, Slots, copy_up, places};
 use crate::error::Errno;
-use crate::kernel::inroot::{self, Make};
+use crate::kernel::inroot::Make;
 use crate::plan::op::{Filesystem, MountOp, MountSource};
 use crate::sys::mount::{self, MountAttr};
-use crate::sys::{self, SysResult, file, path};
+use crate::sys::{self, SysResult, file};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Which part of a mount failed; the number goes to the parent with the errno.
 #[derive(Clone, Copy)]
@@ -27,35 +27,41 @@ fn at(part: Part) -> impl Fn(Errno) -> Failure {
     move |e| Failure::with(e, part as i32, &[])
 }
 
-pub(super) fn mount(m: &MountOp, slots: &Slots, made: &Made) -> Done {
-    let root = root(made)?;
+pub(super) fn mount(m: &MountOp, slots: &Slots, made: &mut Made) -> Done {
+    let places = places(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
-            let (target, existed) = filesystem_target(root, m, fs).map_err(at(Part::Target))?;
-            (new_filesystem(fs, target.as_raw_fd(), existed)?, target)
+            let target = filesystem_target(places, m, fs).map_err(at(Part::Target))?;
+            (new_filesystem(fs, &target, places)?, target)
         }
-        source => {
-            let tree = match source {
-                MountSource::Bind { path, recursive, nofollow } => Tree::Own(
-                    mount::clone_tree(sys::CWD, path, *recursive, *nofollow).map_err(at(Part::Source))?,
-                ),
-                MountSource::Prepared { slot } => Tree::Slot(slots.mounts[*slot].as_raw_fd()),
-                MountSource::Filesystem(_) => return Err(Errno(libc::ENOSYS).into()),
-            };
-            let st = file::fstat(tree.raw()).map_err(at(Part::Source))?;
-            if m.procfs_only && !is_procfs_root(tree.raw(), st).map_err(at(Part::Source))? {
-                return Err(at(Part::Source)(Errno(libc::EPERM)));
-            }
-            let make = if st.is_dir() { Make::Directory } else { Make::File };
-            let target = inroot::open_or_make(root, &m.target, make).map_err(at(Part::Target))?;
-            (tree, target)
+        MountSource::Bind { path, recursive, nofollow } => {
+            let tree = mount::clone_tree(sys::CWD, path, *recursive, *nofollow).map_err(at(Part::Source))?;
+            let tree = places.pile(tree);
+            (tree, bind_target(places, m, tree)?)
+        }
+        MountSource::Prepared { slot } => {
+            let tree = slots.mounts[*slot].as_raw_fd();
+            (tree, bind_target(places, m, tree)?)
         }
     };
     for (attr, recursive) in &m.changes {
-        mount::mount_setattr(tree.raw(), *recursive, attr).map_err(at(Part::Attributes))?;
+        mount::mount_setattr(tree, *recursive, attr).map_err(at(Part::Attributes))?;
     }
-    mount::move_mount(tree.raw(), target.as_raw_fd())
-        .map_err(|e| at(Part::Attach)(mismatch(e, tree.raw(), target.as_raw_fd())))
+    target.attach(tree).map_err(|e| at(Part::Attach)(mismatch(e, tree, &target)))?;
+    places.covered(&m.target);
+    Ok(())
+}
+
+fn bind_target<'a>(places: &mut Places, m: &'a MountOp, tree: RawFd) -> Result<Target<'a>, Failure> {
+    if m.directory {
+        return places.target(&m.target, Make::Directory).map_err(at(Part::Target));
+    }
+    let st = file::fstat(tree).map_err(at(Part::Source))?;
+    if m.procfs_only && !is_procfs_root(tree, st).map_err(at(Part::Source))? {
+        return Err(at(Part::Source)(Errno(libc::EPERM)));
+    }
+    let make = if st.is_dir() { Make::Directory } else { Make::File };
+    places.target(&m.target, make).map_err(at(Part::Target))
 }
 
 /// Anything else on /proc could answer for what the container's programs look up there (CVE-2019-16884).
@@ -66,66 +72,47 @@ fn is_procfs_root(fd: RawFd, st: file::Stat) -> SysResult<bool> {
 }
 
 /// move_mount(2) says EINVAL to a directory on a file; mount(2) said ENOTDIR, which is what callers look for.
-fn mismatch(e: Errno, from: RawFd, to: RawFd) -> Errno {
+fn mismatch(e: Errno, from: RawFd, to: &Target) -> Errno {
     if e.0 != libc::EINVAL {
         return e;
     }
-    match (file::fstat(from), file::fstat(to)) {
+    match (file::fstat(from), to.stat()) {
         (Ok(a), Ok(b)) if a.is_dir() != b.is_dir() => Errno(libc::ENOTDIR),
         _ => e,
     }
 }
 
-/// A detached mount, made here or by the parent.
-enum Tree {
-    Own(OwnedFd),
-    Slot(RawFd),
-}
-
-impl Tree {
-    fn raw(&self) -> RawFd {
-        match self {
-            Tree::Own(fd) => fd.as_raw_fd(),
-            Tree::Slot(fd) => *fd,
+/// procfs and sysfs only go where they are asked for: a symlink there is an attack (CVE-2019-19921).
+fn filesystem_target<'a>(places: &mut Places, m: &'a MountOp, fs: &Filesystem) -> SysResult<Target<'a>> {
+    if fs.plain_destination {
+        match places.plain_directory(&m.target) {
+            Err(Errno(libc::ENOENT)) => {}
+            r => return r.map(|fd| places.opened(fd)),
         }
     }
+    places.target(&m.target, Make::Directory)
 }
 
-/// The destination, made when it is missing, and whether it was there. procfs and sysfs only go where they are
-/// asked for: a symlink there is an attack (CVE-2019-19921).
-fn filesystem_target(root: RawFd, m: &MountOp, fs: &Filesystem) -> SysResult<(OwnedFd, bool)> {
-    let found = if fs.plain_destination {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        path::openat2(root, &m.target, flags, path::IN_ROOT | path::NO_SYMLINKS | path::NO_MAGICLINKS)
-    } else {
-        inroot::open(root, &m.target)
-    };
-    match found {
-        Err(Errno(libc::ENOENT)) => {
-            inroot::open_or_make(root, &m.target, Make::Directory).map(|fd| (fd, false))
-        }
-        r => r.map(|fd| (fd, true)),
-    }
-}
-
-fn new_filesystem(fs: &Filesystem, target: RawFd, existed: bool) -> Result<Tree, Failure> {
+fn new_filesystem(fs: &Filesystem, target: &Target, places: &mut Places) -> Result<RawFd, Failure> {
     let context = mount::fsopen(&fs.kind).map_err(at(Part::Create))?;
-    let fd = context.as_raw_fd();
+    let fd = places.pile(context);
     for (key, value) in &fs.parameters {
         mount::fsconfig_set(fd, key, value.as_deref()).map_err(|e| with_message(fd, e, Part::Option))?;
     }
-    if fs.inherit_mode && existed {
-        let mode = file::fstat(target).map_err(at(Part::Target))?.mode & 0o7777;
+    if fs.inherit_mode && target.existed {
+        let mode = target.stat().map_err(at(Part::Target))?.mode & 0o7777;
         let mut buf = [0u8; 8];
         mount::fsconfig_set(fd, c"mode", Some(octal(mode, &mut buf)))
             .map_err(|e| with_message(fd, e, Part::Option))?;
     }
     mount::fsconfig_create(fd).map_err(|e| with_message(fd, e, Part::Create))?;
     let tree = mount::fsmount(fd, fs.attributes).map_err(|e| with_message(fd, e, Part::Create))?;
-    if fs.copy_up && existed {
-        copy_up::copy(target, tree.as_raw_fd()).map_err(at(Part::CopyUp))?;
+    let tree = places.pile(tree);
+    if fs.copy_up && target.existed {
+        let (from, _) = target.at();
+        copy_up::copy(from, tree).map_err(at(Part::CopyUp))?;
     }
-    Ok(Tree::Own(tree))
+    Ok(tree)
 }
 
 /// The kernel's own words about a refused option stand in the context.
@@ -144,10 +131,10 @@ fn octal(mode: u32, buf: &mut [u8; 8]) -> &CStr {
     CStr::from_bytes_until_nul(buf).unwrap_or(c"0755")
 }
 
-pub(super) fn remount(target: &CStr, changes: &[(MountAttr, bool)], made: &Made) -> Done {
-    let fd = inroot::open(root(made)?, target).map_err(at(Part::Target))?;
+pub(super) fn remount(target: &CStr, changes: &[(MountAttr, bool)], made: &mut Made) -> Done {
+    let fd = places(made)?.open(target).map_err(at(Part::Target))?;
     for (attr, recursive) in changes {
-        mount::mount_setattr(fd.as_raw_fd(), *recursive, attr).map_err(at(Part::Attributes))?;
+        mount::mount_setattr(fd, *recursive, attr).map_err(at(Part::Attributes))?;
     }
     Ok(())
 }

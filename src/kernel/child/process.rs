@@ -7,7 +7,7 @@ use crate::plan::op::Op;
 use crate::sys::cred::{self, CapSets};
 use crate::sys::{self, SysResult, exec, fd, file, path, prctl, sched};
 use std::ffi::{CStr, CString};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 impl Child<'_> {
     pub(super) fn become_program(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
@@ -107,21 +107,10 @@ impl Child<'_> {
     }
 
     fn close_descriptors(&self, keep: u32, made: &Made) -> Done {
-        let first = 3 + keep;
-        // In ascending order, the descriptors that are still needed; all are close-on-exec.
-        let mut needed = [self.socket, -1, -1, -1];
-        needed[1] = self.slots.start.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        needed[2] = made.started.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        needed[3] = self.slots.container.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        needed.sort_unstable();
-        let mut from = first;
-        for fd in needed.into_iter().filter(|fd| *fd >= first as i32) {
-            if fd as u32 > from {
-                fd::close_range(from, fd as u32 - 1)?;
-            }
-            from = fd as u32 + 1;
-        }
-        fd::close_range(from, u32::MAX)?;
+        let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
+        let (start, container) = (raw(self.slots.start.as_ref()), raw(self.slots.container.as_ref()));
+        // All of these are close-on-exec.
+        fd::close_all_but(3 + keep as i32, [self.socket, start, container, raw(made.started.as_ref())])?;
         Ok(())
     }
 }

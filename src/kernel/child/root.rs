@@ -1,36 +1,34 @@
 //! The root file system: made a mount, filled, and entered.
 
-use super::{Done, Made, need};
+use super::places::Places;
+use super::{Done, Made, places};
 use crate::error::Errno;
-use crate::kernel::inroot::{self, Make};
+use crate::kernel::inroot::Make;
 use crate::plan::op::{DeviceOp, Op};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file, path};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 const READ_ONLY: MountAttr =
     MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
 /// The device number of /dev/null.
 const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
-pub(super) fn step(op: &Op, made: &mut Made) -> Done {
+pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
     match op {
         Op::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
         Op::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,
-        Op::OpenRoot { path, private } => made.root = Some(open_root(path, *private)?),
-        Op::Directory { path } => {
-            let root = root(made)?;
-            inroot::open_or_make(root, path, Make::Directory)?;
-        }
-        Op::Symlink { target, path, replace } => symlink(root(made)?, target, path, *replace)?,
-        Op::Device(d) => device(root(made)?, d)?,
-        Op::Mask { path } => mask(path, made)?,
-        Op::Readonly { path } => readonly(root(made)?, path)?,
-        Op::ReadonlyRoot => mount::mount_setattr(root(made)?, false, &READ_ONLY)?,
-        Op::PivotRoot { shared } => pivot(root(made)?, *shared)?,
+        Op::OpenRoot { path, private } => made.places = Some(Places::new(open_root(path, *private)?, base)),
+        Op::Directory { path } => drop(places(made)?.target(path, Make::Directory)?),
+        Op::Symlink { target, path, replace } => symlink(places(made)?, target, path, *replace)?,
+        Op::Device(d) => device(places(made)?, d)?,
+        Op::Mask { path } => mask(places(made)?, path)?,
+        Op::Readonly { path } => readonly(places(made)?, path)?,
+        Op::ReadonlyRoot => mount::mount_setattr(places(made)?.root(), false, &READ_ONLY)?,
+        Op::PivotRoot { shared } => pivot(places(made)?.root(), *shared)?,
         Op::MoveRoot => {
-            file::fchdir(root(made)?)?;
+            file::fchdir(places(made)?.root())?;
             mount::move_to_root()?;
             file::chroot(c".")?;
             file::chdir(c"/")?;
@@ -45,11 +43,6 @@ pub(super) fn step(op: &Op, made: &mut Made) -> Done {
     Ok(())
 }
 
-/// The root's descriptor.
-pub(super) fn root(made: &Made) -> SysResult<RawFd> {
-    need(made.root.as_ref()).map(|fd| fd.as_raw_fd())
-}
-
 /// Binds the root onto itself: pivot_root(2) wants a mount.
 fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
     let tree = mount::clone_tree(sys::CWD, path, true, true)?;
@@ -58,7 +51,7 @@ fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
         mount::mount_setattr(tree.as_raw_fd(), false, &private)?;
     }
     let place = path::openat(sys::CWD, path, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
-    mount::move_mount(tree.as_raw_fd(), place.as_raw_fd())?;
+    mount::move_mount(tree.as_raw_fd(), place.as_raw_fd(), c"")?;
     Ok(tree)
 }
 
@@ -76,30 +69,29 @@ fn pivot(root: RawFd, shared: bool) -> SysResult<()> {
     file::chdir(c"/")
 }
 
-fn symlink(root: RawFd, target: &CStr, path: &CStr, replace: bool) -> SysResult<()> {
-    let (dir, name) = inroot::open_parent(root, path)?;
-    match file::symlinkat(target, dir.as_raw_fd(), name) {
+fn symlink(places: &mut Places, target: &CStr, path: &CStr, replace: bool) -> SysResult<()> {
+    let (dir, name) = places.parent_of(path)?;
+    match file::symlinkat(target, dir, name) {
         Err(Errno(libc::EEXIST)) if replace => {
             let mut buf = [0u8; 64];
-            if let Ok(n) = file::readlinkat(dir.as_raw_fd(), name, &mut buf)
+            if let Ok(n) = file::readlinkat(dir, name, &mut buf)
                 && buf[..n] == *target.to_bytes()
             {
                 return Ok(());
             }
-            file::unlinkat(dir.as_raw_fd(), name, 0)?;
-            file::symlinkat(target, dir.as_raw_fd(), name)
+            file::unlinkat(dir, name, 0)?;
+            file::symlinkat(target, dir, name)
         }
         Err(Errno(libc::EEXIST)) => Ok(()),
         r => r,
     }
 }
 
-fn device(root: RawFd, d: &DeviceOp) -> SysResult<()> {
+fn device(places: &mut Places, d: &DeviceOp) -> SysResult<()> {
     if let Some(host) = &d.bind {
-        return bind_device(root, d, host);
+        return bind_device(places, d, host);
     }
-    let (dir, name) = inroot::open_parent(root, &d.path)?;
-    let dir = dir.as_raw_fd();
+    let (dir, name) = places.parent_of(&d.path)?;
     match file::mknodat(dir, name, d.mode, d.rdev) {
         Err(Errno(libc::EEXIST)) => {
             let st = file::fstatat(dir, name, libc::AT_SYMLINK_NOFOLLOW)?;
@@ -109,7 +101,7 @@ fn device(root: RawFd, d: &DeviceOp) -> SysResult<()> {
         }
         Err(Errno(libc::EPERM)) if d.mode & libc::S_IFMT != libc::S_IFIFO => {
             // A sandbox around orun may forbid device nodes though it allows mounts.
-            return bind_device(root, d, d.host_path()?.as_c()?);
+            return bind_device(places, d, d.host_path()?.as_c()?);
         }
         r => r?,
     }
@@ -145,33 +137,43 @@ impl DeviceOp {
     }
 }
 
-fn bind_device(root: RawFd, d: &DeviceOp, host: &CStr) -> SysResult<()> {
+fn bind_device(places: &mut Places, d: &DeviceOp, host: &CStr) -> SysResult<()> {
     let tree = mount::clone_tree(sys::CWD, host, false, false)?;
-    let st = file::fstat(tree.as_raw_fd())?;
+    let tree = places.pile(tree);
+    let st = file::fstat(tree)?;
     if d.rdev != 0 && (st.kind() != d.mode & libc::S_IFMT || st.rdev != d.rdev) {
         return Err(Errno(libc::ENODEV));
     }
-    let target = inroot::open_or_make(root, &d.path, Make::File)?;
-    mount::move_mount(tree.as_raw_fd(), target.as_raw_fd())
+    places.target(&d.path, Make::File)?.attach(tree)
 }
 
 /// Covers a file with /dev/null or a directory with an empty tmpfs. A missing path needs no mask.
-fn mask(path: &CStr, made: &mut Made) -> SysResult<()> {
-    let target = match inroot::open(root(made)?, path) {
+fn mask(places: &mut Places, path: &CStr) -> SysResult<()> {
+    let target = match places.open(path) {
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         r => r?,
     };
-    if file::fstat(target.as_raw_fd())?.is_dir() {
-        cover(made.empty.get_or_insert_with_result(empty_directory)?, target.as_raw_fd())
-    } else {
-        cover(made.null.get_or_insert_with_result(null_device)?, target.as_raw_fd())
+    let null = match places.null {
+        Some(fd) => fd,
+        None => *places.null.insert(null_device()?.into_raw_fd()),
+    };
+    match cover(places, null, target) {
+        // A file does not go on a directory.
+        Err(Errno(libc::EINVAL | libc::ENOTDIR)) => {}
+        r => return r,
     }
+    let empty = match places.empty {
+        Some(fd) => fd,
+        None => *places.empty.insert(empty_directory()?.into_raw_fd()),
+    };
+    cover(places, empty, target)
 }
 
 /// Attaches a copy of the detached mount `what`.
-fn cover(what: &OwnedFd, target: RawFd) -> SysResult<()> {
-    let copy = mount::clone_tree(what.as_raw_fd(), c"", false, false)?;
-    mount::move_mount(copy.as_raw_fd(), target)
+fn cover(places: &mut Places, what: RawFd, target: RawFd) -> SysResult<()> {
+    let copy = mount::clone_tree(what, c"", false, false)?;
+    let copy = places.pile(copy);
+    mount::move_mount(copy, target, c"")
 }
 
 /// The host's /dev/null, and nothing that only bears its name.
@@ -192,25 +194,13 @@ fn empty_directory() -> SysResult<OwnedFd> {
     mount::fsmount(fs.as_raw_fd(), attributes as u32)
 }
 
-fn readonly(root: RawFd, path: &CStr) -> SysResult<()> {
-    let target = match inroot::open(root, path) {
+fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {
+    let target = match places.open(path) {
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         r => r?,
     };
-    let tree = mount::clone_tree(target.as_raw_fd(), c"", true, false)?;
-    mount::mount_setattr(tree.as_raw_fd(), true, &READ_ONLY)?;
-    mount::move_mount(tree.as_raw_fd(), target.as_raw_fd())
-}
-
-trait GetOrTry<T> {
-    fn get_or_insert_with_result(&mut self, f: fn() -> SysResult<T>) -> SysResult<&T>;
-}
-
-impl<T> GetOrTry<T> for Option<T> {
-    fn get_or_insert_with_result(&mut self, f: fn() -> SysResult<T>) -> SysResult<&T> {
-        if self.is_none() {
-            *self = Some(f()?);
-        }
-        self.as_ref().ok_or(Errno(libc::EBADF))
-    }
+    let tree = mount::clone_tree(target, c"", true, false)?;
+    let tree = places.pile(tree);
+    mount::mount_setattr(tree, true, &READ_ONLY)?;
+    mount::move_mount(tree, target, c"")
 }

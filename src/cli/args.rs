@@ -441,9 +441,9 @@ macro_rules! verbs {
         }
 
         /// The verb `name` from what clap matched.
-        pub(super) fn from_matches(name: &str, matches: &clap::ArgMatches) -> Result<Verb, clap::Error> {
+        pub(super) fn from_matches(name: &str, matches: &mut clap::ArgMatches) -> Result<Verb, clap::Error> {
             match name {
-                $($name => Ok(Verb::$verb($verb::from_arg_matches(matches)?)),)*
+                $($name => Ok(Verb::$verb($verb::from_arg_matches_mut(matches)?)),)*
                 _ => unreachable!("augment() knows the verb"),
             }
         }

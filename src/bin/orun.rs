@@ -1,7 +1,5 @@
 //! `orun`: an OCI container runtime.
 
-use std::process::ExitCode;
+#![no_main]
 
-fn main() -> ExitCode {
-    orun::cli::main(std::env::args_os().skip(1).collect()).into()
-}
+orun::entry!(orun::cli::main);

@@ -94,6 +94,9 @@ pub struct Run {
     /// Keep the container's state after it has exited
     #[arg(long)]
     pub keep: bool,
+    /// Leave processes that lose their parent to the caller's subreaper
+    #[arg(long)]
+    pub no_subreaper: bool,
     /// Give the container a terminal, whatever process.terminal of config.json says
     #[arg(short, long)]
     pub tty: bool,
@@ -441,9 +444,9 @@ macro_rules! verbs {
         }
 
         /// The verb `name` from what clap matched.
-        pub(super) fn from_matches(name: &str, matches: &clap::ArgMatches) -> Result<Verb, clap::Error> {
+        pub(super) fn from_matches(name: &str, matches: &mut clap::ArgMatches) -> Result<Verb, clap::Error> {
             match name {
-                $($name => Ok(Verb::$verb($verb::from_arg_matches(matches)?)),)*
+                $($name => Ok(Verb::$verb($verb::from_arg_matches_mut(matches)?)),)*
                 _ => unreachable!("augment() knows the verb"),
             }
         }
@@ -474,9 +477,8 @@ verbs! {
 
 /// Flags that callers pass and that change nothing here: verb, short form, long form, has a value.
 const IGNORED: &[(&str, Option<char>, &str, bool)] = &[
-    // A child subreaper is only ever needed by a runtime that waits for its grandchildren.
+    // Only a command that stays with its container takes in orphans.
     ("create", None, "no-subreaper", false),
-    ("run", None, "no-subreaper", false),
     ("restore", None, "no-subreaper", false),
     // Standard input is always passed on.
     ("run", Some('i'), "interactive", false),

@@ -27,7 +27,12 @@ pub fn run(rt: &Runtime, args: &Run) -> Result<u8> {
     if args.tty {
         options.terminal = Some(true);
     }
-    run::run(rt, &id, &options, RunOptions { detach: args.detach, keep: args.keep, no_subreaper: false })
+    run::run(
+        rt,
+        &id,
+        &options,
+        RunOptions { detach: args.detach, keep: args.keep, no_subreaper: args.no_subreaper },
+    )
 }
 
 fn options(flags: &CreateFlags) -> CreateOptions {

@@ -53,7 +53,7 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Parsed> {
             None => Ok(Parsed::Help(overview().render_help().to_string())),
         };
     }
-    let command = command_of(&name)?;
+    let mut command = command_of(&name)?;
     if name == "spec" {
         // The one verb where --rootless is a switch.
         for word in &mut words[at..] {
@@ -63,13 +63,15 @@ pub fn parse(mut words: Vec<OsString>) -> Result<Parsed> {
         }
     }
     let words = normalize(&command, words);
-    let matches = match command.try_get_matches_from(words) {
+    let mut matches = match command.try_get_matches_from_mut(words) {
         Ok(matches) => matches,
         Err(e) if e.kind() == clap::error::ErrorKind::DisplayHelp => return Ok(Parsed::Help(e.to_string())),
         Err(e) => return Err(usage(&name, &e)),
     };
-    let global = Global::from_arg_matches(&matches).map_err(|e| usage(&name, &e))?;
-    let verb = args::from_matches(&name, &matches).map_err(|e| usage(&name, &e))?;
+    let global = Global::from_arg_matches_mut(&mut matches).map_err(|e| usage(&name, &e))?;
+    let verb = args::from_matches(&name, &mut matches).map_err(|e| usage(&name, &e))?;
+    // To take them apart would be a tenth of the cost of reading the command line, which is read once.
+    std::mem::forget((command, matches));
     Ok(Parsed::Verb(Box::new(Invocation { global, verb })))
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::defaults::OCI_VERSION;
+use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
 
 /// The features document.
@@ -34,7 +35,8 @@ pub fn features() -> Value {
             "run.orun.version": env!("CARGO_PKG_VERSION"),
             "run.orun.commit": COMMIT,
         },
-        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property.", "org.criu.config"],
+        // No annotation changes what is done with a bundle.
+        "potentiallyUnsafeConfigAnnotations": [],
     })
 }
 
@@ -49,34 +51,21 @@ pub fn libseccomp_version() -> String {
     libseccomp::ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |v| v.to_string())
 }
 
-/// What config-linux.md, "Seccomp" names, in its order.
 fn seccomp() -> Value {
+    let flags = sorted(names::FLAGS.map(|(name, _)| name));
     json!({
         "enabled": true,
-        "actions": [
-            "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-            "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
-        ],
-        "operators": [
-            "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
-            "SCMP_CMP_NE",
-        ],
-        "archs": [
-            "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS",
-            "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64",
-            "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_PPC",
-            "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390", "SCMP_ARCH_S390X",
-            "SCMP_ARCH_SH", "SCMP_ARCH_SHEB", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64",
-        ],
-        "knownFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
-        "supportedFlags": [
-            "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        ],
+        "actions": sorted(names::ACTIONS.map(|(name, _)| name)),
+        "operators": sorted(names::OPERATORS.map(|(name, _)| name)),
+        "archs": sorted(Arch::ALL.map(Arch::name)),
+        "knownFlags": flags.clone(),
+        "supportedFlags": flags,
     })
+}
+
+fn sorted<const N: usize>(mut names: [&str; N]) -> Vec<&str> {
+    names.sort_unstable();
+    names.to_vec()
 }
 
 #[cfg(test)]
@@ -99,6 +88,10 @@ mod tests {
         assert!(strings(&f["linux"]["capabilities"]).contains(&"CAP_CHECKPOINT_RESTORE"));
         assert!(strings(&f["linux"]["memoryPolicy"]["modes"]).contains(&"MPOL_BIND"));
         assert_eq!(strings(&f["hooks"]).len(), 6);
-        assert!(strings(&f["linux"]["seccomp"]["archs"]).contains(&"SCMP_ARCH_X86_64"));
+        let seccomp = &f["linux"]["seccomp"];
+        assert!(strings(&seccomp["archs"]).contains(&"SCMP_ARCH_X86_64"));
+        assert!(strings(&seccomp["actions"]).contains(&"SCMP_ACT_NOTIFY"));
+        assert!(strings(&seccomp["operators"]).contains(&"SCMP_CMP_MASKED_EQ"));
+        assert!(strings(&seccomp["knownFlags"]).contains(&"SECCOMP_FILTER_FLAG_LOG"));
     }
 }

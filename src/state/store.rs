@@ -293,7 +293,7 @@ impl Entry {
 
     fn read(&self, name: &CStr) -> sys::SysResult<Vec<u8>> {
         let f = path::openat(self.fd(), name, libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
-        let mut bytes = vec![0; 16 << 10];
+        let mut bytes = vec![0; 4096];
         let mut len = 0;
         loop {
             match fd::read(f.as_raw_fd(), &mut bytes[len..])? {

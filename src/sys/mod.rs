@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod clone;
 pub mod copy;
 pub mod cred;
+pub mod entry;
 pub mod exec;
 pub mod fd;
 pub mod file;

@@ -192,6 +192,7 @@ fn run_interactively() {
     assert!(r.tty);
     assert_eq!((r.target.as_str(), r.flags.bundle), ("c1", path("/b")));
     assert!(get!(Run, "run -d /bundle").1.detach);
+    assert!(get!(Run, "run -no-subreaper c1").1.no_subreaper);
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn help_names_every_verb_and_hides_what_is_ignored() {
         for line in [format!("{name} --help"), format!("help {name}")] {
             let Ok(Parsed::Help(text)) = parse(words(&line)) else { panic!("{line}") };
             assert!(text.contains(&format!("Usage: orun {name}")), "{text}");
-            assert!(!text.contains("criu <") && !text.contains("subreaper"), "{text}");
+            assert!(!text.contains("criu <") && !text.contains("kernel-memory"), "{text}");
         }
     }
 }

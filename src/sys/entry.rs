@@ -1,0 +1,46 @@
+//! The start of a program without the preparations of Rust's own, which cost more system calls than a short command
+//! makes itself: it reads /proc/self/maps for the bounds of the stack and sets up a handler for its overflow.
+
+use super::{CWD, SysResult, fd, path, unit};
+use std::os::fd::IntoRawFd;
+
+/// Makes `$run`, a `fn(Vec<OsString>) -> u8`, the program: it is given the arguments without the program's name and
+/// returns the exit code. For a file with `#![no_main]`.
+#[macro_export]
+macro_rules! entry {
+    ($run:path) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
+            $crate::sys::entry::prepare();
+            let words = std::env::args_os().skip(1).collect();
+            i32::from($run(words))
+        }
+    };
+}
+
+/// What remains to be done before the first line of a program.
+pub fn prepare() {
+    // A missing standard descriptor would be the number of the next file that is opened, and of the container's.
+    // Where even /dev/null is not to be had, the first write fails, and that is told.
+    let _ = open_missing();
+    // A reader that goes away is an error of write(2), and not the end of the program.
+    // SAFETY: SIG_IGN is no handler that could do harm, and no other thread exists yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+fn open_missing() -> SysResult<()> {
+    let mut fds = [0, 1, 2].map(|n| libc::pollfd { fd: n, events: 0, revents: 0 });
+    // SAFETY: fds is valid for its length. With no events and no time-out this only asks which are open.
+    unit(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, 0) }.into())?;
+    for missing in fds.iter().filter(|p| p.revents & libc::POLLNVAL != 0) {
+        let null = path::openat(CWD, c"/dev/null", libc::O_RDWR, 0)?.into_raw_fd();
+        if null == missing.fd {
+            // The lowest free number it is; only close-on-exec is too much for a standard descriptor.
+            // SAFETY: no memory is passed.
+            unit(unsafe { libc::fcntl(null, libc::F_SETFD, 0) }.into())?;
+        } else {
+            fd::dup2(null, missing.fd)?;
+        }
+    }
+    Ok(())
+}

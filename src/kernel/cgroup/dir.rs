@@ -90,10 +90,6 @@ impl Dir {
         fd::write_all(fd.as_raw_fd(), value.as_bytes())
     }
 
-    pub fn mkdir(&self) -> SysResult<()> {
-        mkdir(&self.path)
-    }
-
     /// The names of the cgroups directly below this one.
     pub fn children(&self) -> SysResult<Vec<String>> {
         let mut names = Vec::new();

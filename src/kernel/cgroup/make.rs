@@ -27,7 +27,7 @@ pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
             Ok(d) => cgroup.dirs.push(d),
             Err(e) if plan.may_stay && is_permission(&e) => {
                 stay(h, e)?;
-                made.0.drain(before..).rev().for_each(|path| drop(rmdir(&path)));
+                drop(Made(made.0.split_off(before)));
                 cgroup.left_out.push(h.dir.clone());
             }
             Err(e) => return Err(e),

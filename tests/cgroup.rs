@@ -6,6 +6,7 @@ use orun::kernel::cgroup::{Cgroup, OomEvent, SubCgroups, probe};
 use orun::plan::cgroup::{CgroupPlan, Options, Version, compile, compile_update};
 use orun::plan::facts::{CgroupFacts, CgroupMode};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -111,12 +112,15 @@ impl Drop for Test {
     }
 }
 
-/// Removes the directory that the tests of this process share, once it is empty.
+/// Removes the directories above, which tests may share, once they are empty.
 fn clean(facts: &CgroupFacts, path: &str) {
-    let top = &path[..path[1..].find('/').map_or(path.len(), |i| i + 1)];
     let v1 = facts.v1.iter().map(|h| &h.mount_point);
     for mount in v1.chain(facts.v2.iter().map(|h| &h.mount_point)) {
-        let _ = std::fs::remove_dir(format!("{mount}{top}"));
+        let mut above = path;
+        while let Some((parent, _)) = above.rsplit_once('/').filter(|(p, _)| !p.is_empty()) {
+            let _ = std::fs::remove_dir(format!("{mount}{parent}"));
+            above = parent;
+        }
     }
 }
 
@@ -223,7 +227,10 @@ fn all_processes_get_a_signal_also_below_and_while_they_fork() {
         for dir in t.cgroup.paths().values().collect::<std::collections::BTreeSet<_>>() {
             std::fs::create_dir(format!("{dir}/below")).unwrap();
         }
-        let mut child = t.spawn("trap 'exit 7' TERM; while :; do /bin/true & sleep 0.01 & wait; done");
+        let mut child =
+            t.spawn("trap 'exit 7' TERM; echo ready; while :; do /bin/true & sleep 0.01 & wait; done");
+        let mut ready = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
         let mut other = t.spawn("exec sleep 60");
         let below = SubCgroups::from([(String::new(), "below".to_owned())]);
         eventually("both are there", || t.cgroup.pids().unwrap().len() > 1);
@@ -273,14 +280,18 @@ fn sub_cgroups_are_below_the_container() {
 fn a_busy_cgroup_is_waited_for_and_then_named() {
     for facts in hosts() {
         let t = Test::new("busy", facts, "{}");
-        let mut child = t.spawn("exec sleep 0.2");
+        let mut child = t.spawn("exec sleep 60");
         eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
         let start = Instant::now();
         let e = t.cgroup.delete(Duration::from_millis(50)).unwrap_err().to_string();
         assert!(e.contains("still busy after 50 ms, with 1 process(es)") && e.contains("(sleep)"), "{e}");
         assert!(start.elapsed() < SECOND);
         std::thread::scope(|s| {
-            s.spawn(|| child.wait().unwrap());
+            s.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                child.kill().unwrap();
+                child.wait().unwrap()
+            });
             t.cgroup.delete(5 * SECOND).unwrap();
         });
         assert!(!t.cgroup.exists());
@@ -364,7 +375,8 @@ fn version_1_limits() {
     let Some(facts) = v1_host() else { return };
     let json = r#"{"memory":{"limit":33554432,"reservation":16777216,"swappiness":5},"pids":{"limit":77},
         "cpu":{"shares":512,"quota":50000,"period":20000,"burst":1000,"cpus":"0","mems":"0"}}"#;
-    let t = Test::new("limits", facts, json);
+    // Two new parents: a cpuset in an empty one can have no CPUs.
+    let t = Test::new("new/parents/limits", facts, json);
     let want = [
         ("memory", "memory.limit_in_bytes", "33554432"),
         ("memory", "memory.soft_limit_in_bytes", "16777216"),

@@ -70,9 +70,10 @@ fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
     }
     match h.version {
         Version::V1 => {
-            write::all(&d, &h.before_join)?;
             if d.has("cpuset") {
-                v1::inherit_cpuset(&d, h)?;
+                v1::cpuset(&d, h)?;
+            } else {
+                write::all(&d, &h.before_join)?;
             }
         }
         Version::V2 => v2::enable(&d, h)?,

@@ -301,7 +301,8 @@ fn a_busy_cgroup_is_waited_for_and_then_named() {
 #[test]
 fn device_rules_hold() {
     for facts in hosts() {
-        let dir = tempfile::tempdir().unwrap();
+        // Where device nodes are sure to work: /tmp is often mounted nodev.
+        let dir = tempfile::Builder::new().tempdir_in("/dev").unwrap();
         let node = |name: &str, minor: u64| {
             let path = dir.path().join(name);
             let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
@@ -508,6 +509,76 @@ fn version_2_limits_need_their_controllers() {
     assert!(child.try_wait().unwrap().is_none());
     t.cgroup.kill_all(libc::SIGKILL).unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn huge_pages_are_limited_where_version_2_counts_them() {
+    for facts in hosts() {
+        let has = facts.v2.as_ref().is_some_and(|h| h.controllers.iter().any(|c| c == "hugetlb"));
+        if !has || !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+            println!("skipped: needs hugetlb in cgroup v2");
+            continue;
+        }
+        // On a hybrid host too: version 1 does not have the controller.
+        let t = Test::new("huge", facts, r#"{"hugepageLimits":[{"pageSize":"2048KB","limit":4194304}]}"#);
+        assert_eq!(t.read("", "hugetlb.2MB.max"), "4194304");
+        assert_eq!(t.read("", "hugetlb.2MB.rsvd.max"), "4194304");
+        assert_eq!(t.cgroup.stats().unwrap().hugetlb["2MB"].usage, 0);
+    }
+}
+
+#[test]
+fn a_parent_with_processes_cannot_give_controllers() {
+    let Some(facts) = v2_host(&[]) else { return };
+    let (controller, json) = match facts.v2.as_ref().unwrap().controllers.as_slice() {
+        c if c.iter().any(|c| c == "memory") => ("memory", r#"{"memory":{"limit":33554432}}"#),
+        c if c.iter().any(|c| c == "hugetlb") => {
+            ("hugetlb", r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#)
+        }
+        c => return println!("skipped: needs memory or hugetlb, has {c:?}"),
+    };
+    let parent = Test::new("internal", facts.clone(), "{}");
+    let mut child = parent.spawn("exec sleep 60");
+    eventually("the child appears", || !parent.cgroup.pids().unwrap().is_empty());
+    let path = format!("{}/container", parent.path);
+    let e = Cgroup::create(&plan(&facts, &path, json)).unwrap_err().to_string();
+    assert!(e.contains(&format!("enabling controller \"{controller}\" in")), "{e}");
+    assert!(e.contains("no internal processes") && e.contains("linux.resources."), "{e}");
+    assert!(!Path::new(&format!("{}/container", parent.cgroup.paths()[""])).exists());
+    let t = Test {
+        plan: plan(&facts, &path, "{}"),
+        cgroup: Cgroup::create(&plan(&facts, &path, "{}")).unwrap(),
+        path,
+        facts,
+    };
+    assert!(t.cgroup.exists(), "without a limit it is no matter");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_threaded_parent_makes_a_threaded_container_or_an_error() {
+    let Some(facts) = v2_host(&[]) else { return };
+    let parent = Test::new("threads", facts.clone(), "{}");
+    let dir = parent.cgroup.paths()[""].clone();
+    std::fs::create_dir(format!("{dir}/one")).unwrap();
+    std::fs::write(format!("{dir}/one/cgroup.type"), "threaded").unwrap();
+    let t = Test::new("threads-Unified/container", facts, "{}");
+    assert_eq!(t.read("", "cgroup.type"), "domain invalid");
+    assert!(
+        t.run(":").contains("Operation not supported") || t.spawn(":").wait().unwrap().code() == Some(99)
+    );
+    let refused = orun::error::Errno(libc::EOPNOTSUPP);
+    t.cgroup.after_failed_join(&t.plan, refused).unwrap();
+    assert_eq!(t.read("", "cgroup.type"), "threaded");
+    assert!(t.cgroup.pids().unwrap().is_empty(), "a threaded cgroup is listed by its threads");
+    let mut plan = t.plan.clone();
+    let memory = orun::plan::cgroup::Write::new("memory.max", 5, "linux.resources.memory.limit");
+    plan.hierarchies[0].writes.push(memory);
+    assert!(
+        t.cgroup.after_failed_join(&plan, refused).is_err(),
+        "it is valid now, so there must be another reason"
+    );
 }
 
 #[test]

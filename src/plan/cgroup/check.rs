@@ -126,9 +126,10 @@ fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
         weight(format!("blockIO.weightDevice[{i}].leafWeight"), d.leaf_weight);
     }
     let mut device = |name: String, major: i64, minor: i64| {
-        let range = 0..=i64::from(u32::MAX);
-        if !range.contains(&major) || !range.contains(&minor) {
-            out.push(Violation::new(at(&name), format!("{major}:{minor} is no device number")));
+        for (part, n) in [("major", major), ("minor", minor)] {
+            if !(0..=i64::from(u32::MAX)).contains(&n) {
+                out.push(Violation::new(at(&format!("{name}.{part}")), format!("{n} is no device number")));
+            }
         }
     };
     let lists = [

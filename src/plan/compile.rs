@@ -82,8 +82,13 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     let spec = input.spec;
     let (mut violations, mut warnings) = validate::validate(spec, facts);
     let namespaces = Namespaces::compile(spec);
-    let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|mut v| {
-        violations.append(&mut v);
+    let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|v| {
+        // Both look at the values of linux.resources; one violation for each property is enough.
+        for v in v {
+            if !violations.iter().any(|told| told.property == v.property) {
+                violations.push(v);
+            }
+        }
         CgroupPlan::default()
     });
     let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
@@ -148,7 +153,7 @@ fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<Cg
     let options = cgroup::Options {
         manager: input.options.cgroup_manager,
         rootless: facts.euid != 0 || !facts.initial_userns,
-        in_user_namespace: ns.other_user() || !facts.initial_userns,
+        in_user_namespace: !facts.initial_userns,
         device_paths: linux.devices.iter().map(|d| d.path.as_str()).collect(),
         owner: cgroup_owner(input.spec, ns),
     };

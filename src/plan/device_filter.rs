@@ -68,9 +68,12 @@ pub struct Rule {
     pub index: Option<usize>,
 }
 
+/// Path, type, major, minor, access.
+type Default = (&'static str, Kind, Option<u32>, Option<u32>, u8);
+
 /// What every container may use, as runc has it: making any node, and the pseudo devices that a container gets in
 /// its /dev. The paths name the default nodes that `linux.devices` can replace.
-const DEFAULTS: &[(&str, Kind, Option<u32>, Option<u32>, u8)] = &[
+const DEFAULTS: &[Default] = &[
     ("", Kind::Char, None, None, MKNOD),
     ("", Kind::Block, None, None, MKNOD),
     ("/dev/null", Kind::Char, Some(1), Some(3), ALL),

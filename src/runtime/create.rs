@@ -202,6 +202,8 @@ fn build(
             return Err(e);
         }
     };
+    let left_out = |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
+    record.cgroup.hierarchies.retain(|h| !left_out(h));
     let mut launched = None;
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched).and_then(|()| {

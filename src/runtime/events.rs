@@ -76,7 +76,7 @@ pub fn follow(
                     return Ok(());
                 }
             }
-            Woken::Watch => match watch.as_mut().map(OomWatch::next).transpose()?.flatten() {
+            Woken::Watch => match watch.as_mut().map(OomWatch::next_event).transpose()?.flatten() {
                 Some(OomEvent::Oom) if !out(&Event { kind: Kind::Oom, id, data: None })? => return Ok(()),
                 Some(OomEvent::Gone) => return Ok(()),
                 _ => {}

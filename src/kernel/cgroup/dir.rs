@@ -65,12 +65,10 @@ impl Dir {
         read_all(fd.as_raw_fd())
     }
 
-    /// A file with one short value, without white space around it, in one read.
+    /// A file that is one record, such as a number or a list of CPUs, without white space around it.
     pub fn value(&self, file: &str) -> SysResult<String> {
         let fd = self.open(file, libc::O_RDONLY)?;
-        let mut buf = [0; 256];
-        let n = fd::read(fd.as_raw_fd(), &mut buf)?;
-        Ok(String::from_utf8_lossy(&buf[..n]).trim().to_owned())
+        Ok(read_record(fd.as_raw_fd())?.trim().to_owned())
     }
 
     /// A number; `max` is the largest one.
@@ -88,10 +86,6 @@ impl Dir {
     pub fn write(&self, file: &str, value: &str) -> SysResult<()> {
         let fd = self.open(file, libc::O_WRONLY)?;
         fd::write_all(fd.as_raw_fd(), value.as_bytes())
-    }
-
-    pub fn mkdir(&self) -> SysResult<()> {
-        mkdir(&self.path)
     }
 
     /// The names of the cgroups directly below this one.
@@ -166,6 +160,21 @@ pub(super) fn mkdir(path: &str) -> SysResult<()> {
 /// rmdir(2).
 pub(super) fn rmdir(path: &str) -> SysResult<()> {
     file::unlinkat(sys::CWD, &c_string(path.to_owned())?, libc::AT_REMOVEDIR)
+}
+
+/// Reads a file that the kernel writes in one go: a read that does not fill its buffer has got all of it, so that
+/// the one that finds the end is saved.
+pub(super) fn read_record(fd: RawFd) -> SysResult<String> {
+    let mut out = vec![0; 4096];
+    let mut len = 0;
+    loop {
+        len += fd::read(fd, &mut out[len..])?;
+        if len < out.len() {
+            out.truncate(len);
+            return Ok(String::from_utf8_lossy(&out).into_owned());
+        }
+        out.resize(len * 2, 0);
+    }
 }
 
 /// Reads from the position of `fd` to the end.

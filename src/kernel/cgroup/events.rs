@@ -18,7 +18,7 @@ pub enum OomEvent {
     Gone,
 }
 
-/// Watches a container. Its descriptor becomes readable when [`OomWatch::next`] has something to tell.
+/// Watches a container. Its descriptor becomes readable when [`OomWatch::next_event`] has something to tell.
 #[derive(Debug)]
 pub struct OomWatch {
     dir: Dir,
@@ -91,7 +91,7 @@ impl OomWatch {
     ///
     /// # Errors
     /// The descriptor cannot be read.
-    pub fn next(&mut self) -> Result<Option<OomEvent>> {
+    pub fn next_event(&mut self) -> Result<Option<OomEvent>> {
         match &mut self.source {
             Source::Event { event, .. } => {
                 let mut count = [0; 8];

@@ -27,7 +27,7 @@ pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
             Ok(d) => cgroup.dirs.push(d),
             Err(e) if plan.may_stay && is_permission(&e) => {
                 stay(h, e)?;
-                made.0.drain(before..).rev().for_each(|path| drop(rmdir(&path)));
+                drop(Made(made.0.split_off(before)));
                 cgroup.left_out.push(h.dir.clone());
             }
             Err(e) => return Err(e),
@@ -70,9 +70,10 @@ fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
     }
     match h.version {
         Version::V1 => {
-            write::all(&d, &h.before_join)?;
             if d.has("cpuset") {
-                v1::inherit_cpuset(&d, h)?;
+                v1::cpuset(&d, h)?;
+            } else {
+                write::all(&d, &h.before_join)?;
             }
         }
         Version::V2 => v2::enable(&d, h)?,

@@ -22,7 +22,7 @@ use crate::plan::cgroup::{CgroupPlan, Update, Version};
 use crate::sys::fd;
 use dir::Dir;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// The cgroups of one container, one for each hierarchy that it is in; none when it stays in those of its creator.
 #[derive(Debug)]
@@ -49,14 +49,19 @@ impl Drop for JoinFds {
     fn drop(&mut self) {
         // They were opened one after the other, so that one call closes them all.
         let procs = std::mem::take(&mut self.procs);
-        let numbers: Vec<i32> = procs.iter().map(AsRawFd::as_raw_fd).collect();
-        let adjacent = numbers.len() > 1 && numbers.windows(2).all(|w| w[1] == w[0] + 1);
-        if adjacent && fd::close_range(numbers[0] as u32, numbers[numbers.len() - 1] as u32).is_ok() {
+        let (Some(first), Some(last)) = (procs.first(), procs.last()) else { return };
+        let (first, last) = (first.as_raw_fd(), last.as_raw_fd());
+        let adjacent = procs.iter().zip(first..).all(|(fd, n)| fd.as_raw_fd() == n);
+        if adjacent && fd::close_range(first as u32, last as u32).is_ok() {
             for fd in procs {
-                let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+                let _ = fd.into_raw_fd();
             }
         }
     }
+}
+
+fn open_procs(d: &Dir) -> Result<OwnedFd> {
+    d.open("cgroup.procs", libc::O_WRONLY).map_err(|e| d.error("opening", "cgroup.procs", e))
 }
 
 impl Cgroup {
@@ -149,23 +154,28 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The version 2 cgroup, for `CLONE_INTO_CGROUP`; there is one on version 2 and on hybrid hosts. Only after
-    /// [`Cgroup::create`].
+    /// The version 2 cgroup, for `CLONE_INTO_CGROUP` (clone3(2), Linux 5.7); there is one on version 2 and on hybrid
+    /// hosts. Only after [`Cgroup::create`].
     pub fn dir_fd_v2(&self) -> Option<BorrowedFd<'_>> {
         self.v2().and_then(|d| d.fd.as_ref()).map(AsFd::as_fd)
     }
 
     /// `cgroup.procs` of every version 1 cgroup, opened for writing: the first process of the container writes `0`
-    /// to each. The version 2 cgroup is entered by [`Cgroup::dir_fd_v2`] or [`Cgroup::attach_v2`].
+    /// to each. The version 2 cgroup is entered by [`Cgroup::dir_fd_v2`].
     ///
     /// # Errors
     /// A file cannot be opened.
     pub fn procs_fds(&self) -> Result<JoinFds> {
         let v1 = self.dirs.iter().filter(|d| d.version == Version::V1);
-        let open = |d: &Dir| {
-            d.open("cgroup.procs", libc::O_WRONLY).map_err(|e| d.error("opening", "cgroup.procs", e))
-        };
-        Ok(JoinFds { into: None, procs: v1.map(open).collect::<Result<_>>()? })
+        Ok(JoinFds { into: None, procs: v1.map(open_procs).collect::<Result<_>>()? })
+    }
+
+    /// `cgroup.procs` of every cgroup, for a kernel that cannot clone into one.
+    ///
+    /// # Errors
+    /// A file cannot be opened.
+    pub fn all_procs_fds(&self) -> Result<JoinFds> {
+        Ok(JoinFds { into: None, procs: self.dirs.iter().map(open_procs).collect::<Result<_>>()? })
     }
 
     /// The descriptors for a further process of the container, as a child of it or in the sub-cgroups `sub`. On
@@ -177,19 +187,15 @@ impl Cgroup {
     pub fn join(&self, sub: &SubCgroups, init: Option<i32>) -> Result<JoinFds> {
         let mut fds = JoinFds::default();
         for d in self.targets(sub)? {
-            match d.version {
-                Version::V1 => {
-                    let fd = d.open("cgroup.procs", libc::O_WRONLY);
-                    fds.procs.push(fd.map_err(|e| d.error("opening", "cgroup.procs", e))?);
-                }
-                Version::V2 => {
-                    let fd = d.open_self().or_else(|e| match init {
-                        Some(pid) if sub.is_empty() => self.of_process(pid).map_err(|_| e),
-                        _ => Err(e),
-                    });
-                    fds.into = Some(fd.map_err(|e| Error::sys(format!("opening {:?}", d.path), e))?);
-                }
+            if d.version == Version::V1 {
+                fds.procs.push(open_procs(&d)?);
+                continue;
             }
+            let fd = d.open_self().or_else(|e| match init {
+                Some(pid) if sub.is_empty() => self.of_process(pid).map_err(|_| e),
+                _ => Err(e),
+            });
+            fds.into = Some(fd.map_err(|e| Error::sys(format!("opening {:?}", d.path), e))?);
         }
         Ok(fds)
     }
@@ -217,14 +223,6 @@ impl Cgroup {
     /// As [`Cgroup::join`]; the process is gone.
     pub fn attach(&self, pid: i32, sub: &SubCgroups) -> Result<()> {
         self.targets(sub)?.iter().try_for_each(|d| d.attach(pid))
-    }
-
-    /// Moves process `pid` into the version 2 cgroup, for kernels that cannot clone into one.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn attach_v2(&self, pid: i32) -> Result<()> {
-        self.v2().map_or(Ok(()), |d| d.attach(pid))
     }
 
     /// Why a process could not be cloned into the version 2 cgroup, and whether to try again: a cgroup below

@@ -1,19 +1,19 @@
 //! Fills [`CgroupFacts`].
 
-use super::dir::read_all;
+use super::dir::{read_all, read_record};
 use crate::error::{Context, Errno, Error, Result};
 use crate::plan::facts::{CgroupFacts, CgroupMode, V1Hierarchy, V2Hierarchy};
 use crate::sys::{self, SysResult, path};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-fn read(name: &str) -> Result<String> {
+fn read(name: &str, all: fn(RawFd) -> SysResult<String>) -> Result<String> {
     let open = || -> SysResult<String> {
         let c = CString::new(name).map_err(|_| Errno(libc::EINVAL))?;
-        read_all(path::openat(sys::CWD, &c, libc::O_RDONLY, 0)?.as_raw_fd())
+        all(path::openat(sys::CWD, &c, libc::O_RDONLY, 0)?.as_raw_fd())
     };
     open().map_err(|e| Error::sys(format!("reading {name:?}"), e))
 }
@@ -25,7 +25,7 @@ fn read(name: &str) -> Result<String> {
 /// /proc is not there.
 pub fn probe() -> Result<CgroupFacts> {
     let unified = statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    let own = read("/proc/self/cgroup").context(|| "looking for the own cgroup".into())?;
+    let own = read("/proc/self/cgroup", read_record).context(|| "looking for the own cgroup".into())?;
     let mut facts = if unified {
         let h = V2Hierarchy {
             mount_point: ROOT.to_owned(),
@@ -35,11 +35,12 @@ pub fn probe() -> Result<CgroupFacts> {
         };
         CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(h) }
     } else {
-        let mounts = read("/proc/self/mountinfo").context(|| "looking for mounted cgroups".into())?;
+        let mounts =
+            read("/proc/self/mountinfo", read_all).context(|| "looking for mounted cgroups".into())?;
         parse(&mounts, &own)
     };
     if let Some(h) = &mut facts.v2 {
-        let text = read(&format!("{}/cgroup.controllers", h.mount_point))?;
+        let text = read(&format!("{}/cgroup.controllers", h.mount_point), read_record)?;
         h.controllers = text.split_whitespace().map(str::to_owned).collect();
     }
     Ok(facts)

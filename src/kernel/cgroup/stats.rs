@@ -247,7 +247,8 @@ fn cpuacct(d: &Dir, u: &mut CpuUsage) -> Result<(), Errno> {
 }
 
 fn cpuset(d: &Dir, c: &mut Cpuset) -> Result<(), Errno> {
-    let list = |file| there(d.read(file)).map(|t| t.map_or_else(Vec::new, |t| v1::list(&t)));
+    let list =
+        |file| -> Result<_, Errno> { Ok(there(d.read(file))?.map_or_else(Vec::new, |t| v1::list(&t))) };
     c.cpus = list("cpuset.cpus")?;
     c.mems = list("cpuset.mems")?;
     let flags: [(&str, &mut u64); 8] = [
@@ -302,9 +303,9 @@ fn pids(d: &Dir, p: &mut Pids) -> Result<(), Errno> {
 fn blkio_v1(d: &Dir, b: &mut Blkio) -> Result<(), Errno> {
     // Every scheduler has its own names; throttling, which is always there, has the last ones.
     for prefix in ["blkio.bfq", "blkio", "blkio.throttle"] {
-        let read = |what: &str| {
+        let read = |what: &str| -> Result<_, Errno> {
             let text = there(d.read(&format!("{prefix}.{what}_recursive")))?.unwrap_or_default();
-            Ok::<_, Errno>(blkio_entries(&text))
+            Ok(blkio_entries(&text))
         };
         b.io_serviced_recursive = read("io_serviced")?;
         b.io_service_bytes_recursive = read("io_service_bytes")?;

@@ -1,24 +1,37 @@
 //! What is particular to version 1.
 
 use super::dir::Dir;
+use super::write;
 use crate::error::{Errno, Error, Result};
-use crate::plan::cgroup::HierarchyPlan;
+use crate::plan::cgroup::{HierarchyPlan, Write};
 
-/// A cpuset takes no process before it has CPUs and memory nodes, and a new one has none: copies those of the
-/// parent, which may have to get them from its own parent first (cpuset(7)).
-pub(super) fn inherit_cpuset(d: &Dir, h: &HierarchyPlan) -> Result<()> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if h.before_join.iter().any(|w| w.file == file) {
-            continue;
+/// A cpuset takes no process before it has CPUs and memory nodes, and a new one has none: writes what the
+/// configuration says, or what the parent has. Either way the parent must have some, which it may have to get from
+/// its own parent first (cpuset(7)).
+pub(super) fn cpuset(d: &Dir, h: &HierarchyPlan) -> Result<()> {
+    let (own, others): (Vec<Write>, Vec<Write>) =
+        h.before_join.iter().cloned().partition(|w| FILES.contains(&w.file.as_ref()));
+    for file in FILES {
+        let asked = own.iter().find(|w| w.file == file);
+        if let Some(w) = asked {
+            let one = std::slice::from_ref(w);
+            match write::all(d, one) {
+                // So the kernel says that the parent is empty.
+                Err(e) if e.errno() == Some(Errno(libc::EACCES)) => {
+                    inherit(parent(d), file, &h.mount_point)?;
+                    write::all(d, one)?;
+                }
+                r => r?,
+            }
+        } else if d.fresh || is_empty(d, file)? {
+            let value = inherit(parent(d), file, &h.mount_point)?;
+            set(d, file, &value)?;
         }
-        if !d.fresh && !is_empty(d, file)? {
-            continue;
-        }
-        let value = cpuset(parent(d), file, &h.mount_point)?;
-        set(d, file, &value)?;
     }
-    Ok(())
+    write::all(d, &others)
 }
+
+const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 fn parent(d: &Dir) -> Dir {
     let end = d.path.rfind('/').unwrap_or(0);
@@ -26,8 +39,7 @@ fn parent(d: &Dir) -> Dir {
 }
 
 fn is_empty(d: &Dir, file: &str) -> Result<bool> {
-    let text = d.read(file).map_err(|e| d.error("reading", file, e))?;
-    Ok(text.trim().is_empty())
+    Ok(d.value(file).map_err(|e| d.error("reading", file, e))?.is_empty())
 }
 
 fn set(d: &Dir, file: &str, value: &str) -> Result<()> {
@@ -42,13 +54,12 @@ fn set(d: &Dir, file: &str, value: &str) -> Result<()> {
 }
 
 /// The value of an ancestor, which gets it from the one above if it has none.
-fn cpuset(d: Dir, file: &str, mount_point: &str) -> Result<String> {
-    let text = d.read(file).map_err(|e| d.error("reading", file, e))?;
-    let value = text.trim();
+fn inherit(d: Dir, file: &str, mount_point: &str) -> Result<String> {
+    let value = d.value(file).map_err(|e| d.error("reading", file, e))?;
     if !value.is_empty() || d.path.len() <= mount_point.len() {
-        return Ok(value.to_owned());
+        return Ok(value);
     }
-    let value = cpuset(parent(&d), file, mount_point)?;
+    let value = inherit(parent(&d), file, mount_point)?;
     set(&d, file, &value)?;
     Ok(value)
 }

@@ -45,7 +45,7 @@ pub(super) fn enable(d: &Dir, h: &HierarchyPlan) -> Result<()> {
 }
 
 fn controllers(d: &Dir) -> Result<Vec<String>> {
-    let text = d.read("cgroup.controllers").map_err(|e| d.error("reading", "cgroup.controllers", e))?;
+    let text = d.value("cgroup.controllers").map_err(|e| d.error("reading", "cgroup.controllers", e))?;
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 

@@ -59,7 +59,7 @@ fn memory(m: &Memory, out: &mut Vec<Violation>) {
             out.push(Violation::new(at(name), format!("{v} is negative")).hint("-1 means no limit"));
         }
     }
-    if let Some(v) = m.swappiness.filter(|v| *v > 100) {
+    if let Some(v) = swappiness(m).filter(|v| *v > 100) {
         let what = format!("invalid memory swappiness value: {v} (valid range is 0-100)");
         out.push(Violation::new(at("memory.swappiness"), what));
     }
@@ -73,6 +73,11 @@ fn memory(m: &Memory, out: &mut Vec<Violation>) {
                 .hint("swap is memory plus swap; memory.limit is part of it"),
         );
     }
+}
+
+/// `memory.swappiness`; Docker writes -1 for "not set" into the unsigned property.
+pub(super) fn swappiness(m: &Memory) -> Option<u64> {
+    m.swappiness.filter(|v| *v != u64::MAX)
 }
 
 fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
@@ -121,9 +126,10 @@ fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
         weight(format!("blockIO.weightDevice[{i}].leafWeight"), d.leaf_weight);
     }
     let mut device = |name: String, major: i64, minor: i64| {
-        let range = 0..=i64::from(u32::MAX);
-        if !range.contains(&major) || !range.contains(&minor) {
-            out.push(Violation::new(at(&name), format!("{major}:{minor} is no device number")));
+        for (part, n) in [("major", major), ("minor", minor)] {
+            if !(0..=i64::from(u32::MAX)).contains(&n) {
+                out.push(Violation::new(at(&format!("{name}.{part}")), format!("{n} is no device number")));
+            }
         }
     };
     let lists = [
@@ -150,7 +156,7 @@ fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
 /// Keys of `unified` are file names whose controller must be there.
 pub(super) fn unified(files: &BTreeMap<String, String>, have: &[String], out: &mut Vec<Violation>) {
     for key in files.keys() {
-        let property = at(&format!("unified.{key}"));
+        let property = at(&format!("unified[{key:?}]"));
         if key.contains('/') || key.contains('\0') {
             let what = format!("unified resource {key:?} must be a file name (no slashes)");
             out.push(Violation::new(property, what));

@@ -49,7 +49,7 @@ pub(super) fn page_size(text: &str) -> Option<String> {
         "GB" => 2,
         _ => return None,
     };
-    while n >= 1024 && n % 1024 == 0 && power < 2 {
+    while n >= 1024 && n.is_multiple_of(1024) && power < 2 {
         n /= 1024;
         power += 1;
     }

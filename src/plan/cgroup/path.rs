@@ -34,11 +34,13 @@ pub(super) fn inner(id: &str, cgroups_path: &str) -> Result<Inner, Violation> {
         path.push('/');
         path.push_str(part);
     }
+    if path.is_empty() {
+        // The root has all processes of the host, and they would get this container's limits and signals.
+        let v = Violation::new(PROPERTY, format!("{text:?} is no cgroup of the container's own"));
+        return Err(v.hint("name one below it, or leave cgroupsPath out"));
+    }
     if !absolute {
-        path = path.trim_start_matches('/').to_owned();
-        if path.is_empty() {
-            return Err(Violation::new(PROPERTY, format!("{text:?} names no cgroup")));
-        }
+        path.remove(0);
     }
     Ok(Inner { path, absolute })
 }
@@ -140,12 +142,11 @@ mod tests {
 
     #[test]
     fn bad_paths_are_refused() {
-        for bad in ["/a/../../b", "..", "a/..", "/a\nb", ".", "./."] {
+        for bad in ["/a/../../b", "..", "a/..", "/a\nb", ".", "./.", "/", "//"] {
             assert!(inner("c1", bad).is_err(), "{bad:?}");
         }
         assert!(inner("c1", &format!("/{}", "x".repeat(256))).is_err());
         assert!(inner("c1", &format!("/{}", "x".repeat(255))).is_ok());
-        assert_eq!(inner("c1", "/").unwrap().path, "", "the root of the hierarchy is a cgroup too");
     }
 
     #[test]

@@ -259,6 +259,7 @@ fn what_version_2_cannot_do_is_an_error() {
     ] {
         assert!(fails(bad, &unified(V2)).contains("cgroup v2 has no such setting"), "{bad}");
     }
+    assert_eq!(v2_lines(r#"{"memory":{"swappiness":18446744073709551615}}"#), [""; 0], "Docker's -1");
     assert_eq!(v2_lines(r#"{"memory":{"disableOOMKiller":false,"useHierarchy":true}}"#), [""; 0]);
 }
 

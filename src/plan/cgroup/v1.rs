@@ -1,7 +1,6 @@
 //! `linux.resources` for version 1 controllers (Documentation/admin-guide/cgroup-v1).
 
-use super::Write;
-use super::convert;
+use super::{Write, check, convert};
 use crate::config::resources::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
 /// The controllers that have limits in `linux.resources`.
@@ -82,7 +81,7 @@ fn memory(m: &Memory) -> Vec<Write> {
     if m.disable_oom_killer == Some(true) {
         out.push(Write::new("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller"));
     }
-    if let Some(v) = m.swappiness {
+    if let Some(v) = check::swappiness(m) {
         out.push(Write::new("memory.swappiness", v, "linux.resources.memory.swappiness"));
     }
     out

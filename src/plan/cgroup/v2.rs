@@ -1,9 +1,8 @@
 //! `linux.resources` for version 2 (Documentation/admin-guide/cgroup-v2.rst): the properties are version 1's, so
 //! they are converted, and one that has no counterpart is an error (config-linux.md, "Unified").
 
-use super::convert;
-use super::v1;
 use super::{MemoryCheck, Violation, Write};
+use super::{check, convert, v1};
 use crate::config::resources::{BlockIo, Cpu, Memory, Resources};
 
 /// The default period, in microseconds.
@@ -33,7 +32,7 @@ pub(super) fn writes(r: &Resources, out: &mut Vec<Violation>) -> Vec<Write> {
     for (key, value) in &r.unified {
         // Files such as io.max take one line for each write(2).
         for line in value.lines() {
-            w.push(Write::new(key.clone(), line, format!("linux.resources.unified.{key}")));
+            w.push(Write::new(key.clone(), line, format!("linux.resources.unified[{key:?}]")));
         }
     }
     w
@@ -51,7 +50,11 @@ fn unconvertible(r: &Resources, out: &mut Vec<Violation>) {
     let (m, c, b) = (&r.memory, &r.cpu, &r.block_io);
     let leaf = |d: &crate::config::resources::WeightDevice| d.leaf_weight.is_some_and(|w| w != 0);
     let asked = [
-        ("memory.swappiness", m.swappiness.is_some(), "leave it out; vm.swappiness of the host applies"),
+        (
+            "memory.swappiness",
+            check::swappiness(m).is_some(),
+            "leave it out; vm.swappiness of the host applies",
+        ),
         ("memory.disableOOMKiller", m.disable_oom_killer == Some(true), "set memory.reservation instead"),
         ("memory.useHierarchy", m.use_hierarchy == Some(false), "accounting is always hierarchical"),
         (

@@ -193,7 +193,8 @@ fn process_json(m: &mut Matrix) {
         m.case(format!("exec/process-json-with-{name}"), CONTRACT, move |t| {
             let c = t.sleeper(t.bundle()?)?;
             let path = process(t, |p| p[property] = value.clone())?;
-            Report::parse(&t.verb("exec").arg("--process").arg(path).arg(&c.id).ok()?.stdout)?.is(pointer, want)
+            Report::parse(&t.verb("exec").arg("--process").arg(path).arg(&c.id).ok()?.stdout)?
+                .is(pointer, want)
         });
     }
     m.case("exec/process-json-without-capabilities-has-the-container's", CONTRACT, |t| {

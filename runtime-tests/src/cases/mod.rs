@@ -1,10 +1,12 @@
 //! The cases, one file per area.
 
+mod bad_config;
 mod basics;
 mod capabilities;
 mod cgroup_rules;
 mod cgroups;
 mod cli;
+mod concurrency;
 mod devices;
 mod exec;
 mod fds;
@@ -14,10 +16,13 @@ mod masks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod orun_only;
 mod process;
 mod rootfs;
 mod seccomp;
+mod security;
 mod terminal;
+mod tuning;
 mod userns;
 mod verbs;
 
@@ -46,6 +51,11 @@ pub fn register(m: &mut Matrix) {
         exec::register,
         verbs::register,
         cli::register,
+        tuning::register,
+        security::register,
+        bad_config::register,
+        concurrency::register,
+        orun_only::register,
     ] {
         register(m);
     }

@@ -86,9 +86,12 @@ fn actions(m: &mut Matrix) {
     });
 }
 
+/// Values of an argument and whether the rule matches them.
+type Probes = &'static [(u64, bool)];
+
 fn arguments(m: &mut Matrix) {
     // close(FD) of a number that is not open gives EBADF; a matching rule gives EACCES (13) instead.
-    let ops: [(&str, u64, u64, &[(u64, bool)]); 7] = [
+    let ops: [(&str, u64, u64, Probes); 7] = [
         ("SCMP_CMP_EQ", 500, 0, &[(500, true), (501, false)]),
         ("SCMP_CMP_NE", 500, 0, &[(500, false), (501, true)]),
         ("SCMP_CMP_LT", 500, 0, &[(499, true), (500, false)]),

@@ -174,10 +174,7 @@ fn events(m: &mut Matrix) {
     m.case("verbs/events-tell-of-oom", EVENTS, |t| {
         t.controller("memory")?;
         let limit = json!({"limit": 33_554_432, "swap": 33_554_432});
-        let bundle = t
-            .bundle()?
-            .set("/linux/resources/memory", limit)
-            .sleeps();
+        let bundle = t.bundle()?.set("/linux/resources/memory", limit).sleeps();
         let c = t.sleeper(bundle)?;
         t.verb("events").args(["--stats", &c.id]).ok()?;
         let running = t.verb("events").arg(&c.id).spawn()?;
@@ -194,9 +191,13 @@ fn events(m: &mut Matrix) {
     });
 }
 
+/// Name, options, controller, v1 file, v2 file, what the file begins with afterwards.
+type Updated =
+    (&'static str, &'static [&'static str], &'static str, &'static str, &'static str, &'static str);
+
 fn update(m: &mut Matrix) {
     const UPDATE: &str = "runc contract: update";
-    let table: [(&str, &[&str], &str, &str, &str, &str); 6] = [
+    let table: [Updated; 6] = [
         ("memory", &["--memory", "50331648"], "memory", "memory.limit_in_bytes", "memory.max", "50331648"),
         ("pids", &["--pids-limit", "77"], "pids", "pids.max", "pids.max", "77"),
         (

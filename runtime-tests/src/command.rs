@@ -172,6 +172,16 @@ impl Cmd {
         self
     }
 
+    /// The program finds its own pid in LISTEN_PID, as the one who starts it for a socket arranges it.
+    pub fn listen_pid(mut self) -> Cmd {
+        let script = "export LISTEN_PID=$$; exec \"$@\"";
+        let mut args: Vec<OsString> = ["sh", "-c", script, "sh"].iter().map(Into::into).collect();
+        args.push(std::mem::replace(&mut self.program, "/bin/busybox".into()).into());
+        args.append(&mut self.args);
+        self.args = args;
+        self
+    }
+
     /// The program gets `fd` as number `target`.
     pub fn fd(mut self, fd: OwnedFd, target: i32) -> Cmd {
         self.setup.fds.push((fd, target));
@@ -221,8 +231,10 @@ impl Cmd {
             let append = |path: &Path| File::options().create(true).append(true).open(path);
             command.stdout(append(&stdout)?).stderr(append(&stderr)?);
         }
+        if !self.setup.new_terminal {
+            command.process_group(0);
+        }
         sys::prepare_child(&mut command, self.setup);
-        command.process_group(0);
         let words: Vec<_> = self.args.iter().map(|a| a.to_string_lossy()).collect();
         let text = format!("{} {}", self.program.display(), words.join(" "));
         let mut reaped = REAPED.lock().unwrap_or_else(|e| e.into_inner());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long remains of a container may take to vanish: the kernel frees namespaces and cgroups asynchronously.
-const SETTLE: Duration = Duration::from_secs(8);
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What can be left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,15 +1,30 @@
 //! The cases, one file per area.
 
+mod bad_config;
 mod basics;
 mod capabilities;
+mod cgroup_rules;
+mod cgroups;
+mod cli;
+mod concurrency;
 mod devices;
+mod exec;
+mod fds;
+mod hooks;
+mod lifecycle;
 mod masks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod orun_only;
 mod process;
 mod rootfs;
+mod seccomp;
+mod security;
+mod terminal;
+mod tuning;
 mod userns;
+mod verbs;
 
 use crate::matrix::Matrix;
 
@@ -26,6 +41,21 @@ pub fn register(m: &mut Matrix) {
         devices::register,
         process::register,
         capabilities::register,
+        terminal::register,
+        fds::register,
+        seccomp::register,
+        cgroups::register,
+        cgroup_rules::register,
+        hooks::register,
+        lifecycle::register,
+        exec::register,
+        verbs::register,
+        cli::register,
+        tuning::register,
+        security::register,
+        bad_config::register,
+        concurrency::register,
+        orun_only::register,
     ] {
         register(m);
     }

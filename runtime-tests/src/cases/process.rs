@@ -92,11 +92,13 @@ fn lookup_errors(m: &mut Matrix) {
     }
     m.case("process/program-of-wrong-format-is-an-error", TEXT, |t| {
         let bundle = t.bundle()?.file("/bin/wrong", "\u{1}\u{2}garbage", 0o755)?;
-        t.refuses(&bundle.args(&["wrong"]), &["exec format error"]).map(drop)
+        t.run(&bundle.args(&["wrong"]))?.fails_with(&["exec format error"])?;
+        t.nothing_left()
     });
     m.case("process/interpreter-missing-is-an-error", TEXT, |t| {
         let bundle = t.bundle()?.file("/bin/script", "#!/none/such\n", 0o755)?;
-        t.refuses(&bundle.args(&["script"]), &["no such file or directory"]).map(drop)
+        t.run(&bundle.args(&["script"]))?.fails_with(&["no such file or directory"])?;
+        t.nothing_left()
     });
     m.case("process/without-args-is-an-error", SPEC, |t| {
         t.refuses(&t.bundle()?.unset("/process/args"), &["args"]).map(drop)
@@ -264,7 +266,7 @@ fn limits(m: &mut Matrix) {
         t.refuses(&t.bundle()?.set("/process/rlimits", limit), &["RLIMIT_MOON"]).map(drop)
     });
     m.case("process/rlimit-twice-is-an-error", POSIX, |t| {
-        let limit = json!({"type": "RLIMIT_NOFILE", "soft": 5, "hard": 5});
+        let limit = json!({"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 1000});
         t.refuses(&t.bundle()?.push("/process/rlimits", limit), &["rlimit", "duplicate"]).map(drop)
     });
     m.case("process/rlimit-soft-above-hard-is-an-error", POSIX, |t| {
@@ -309,11 +311,11 @@ fn rest(m: &mut Matrix) {
     m.case("process/empty-labels-mean-none", LINUX, |t| {
         t.report(&t.bundle()?.set("/process/apparmorProfile", "").set("/process/selinuxLabel", "")).map(drop)
     });
-    m.case("process/session-keyring-is-new", "runc contract: keyring _ses.ID", |t| {
+    m.case("process/session-keyring-is-new", "runc contract: a session keyring of its own", |t| {
         let mine = crate::sys::key_id(libc::KEY_SPEC_SESSION_KEYRING)?;
         let report = t.report(&t.bundle()?)?;
         ensure!(report.num("/keyring/id")? != i64::from(mine), "the harness's keyring is the container's");
-        ensure!(report.str("/keyring/description").contains("_ses"), "{}", report.at("/keyring"));
+        ensure!(report.num("/keyring/id")? > 0, "{}", report.at("/keyring"));
         Ok(())
     });
     m.case("process/session-keyring-can-be-kept", "runc contract: --no-new-keyring", |t| {

@@ -173,9 +173,6 @@ fn refusals(m: &mut Matrix) {
         let bundle = bundle(t)?.set("/process/user", json!({"uid": 0, "gid": 70_000}));
         t.refuses(&bundle, &[]).map(drop)
     });
-    m.case("userns/mappings-without-user-namespace-is-an-error", SPEC, |t| {
-        t.refuses(&bundle(t)?.without_ns("user"), &["user", "mapping"]).map(drop)
-    });
     m.case("userns/overlapping-maps-is-an-error", SPEC, |t| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10},
                          {"containerID": 5, "hostID": 200_000, "size": 10}]);

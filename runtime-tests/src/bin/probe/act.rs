@@ -168,10 +168,9 @@ fn hook(words: &[&str]) {
     if !options.contains(&"no-stdin") {
         let _ = std::io::stdin().read_to_string(&mut input);
     }
-    let me = std::process::id() as i32;
     let ns: Map<String, Value> = ["pid", "net", "mnt", "ipc", "uts", "user", "cgroup"]
         .iter()
-        .map(|kind| ((*kind).to_owned(), json!(proc::namespace(me, kind))))
+        .map(|kind| ((*kind).to_owned(), json!(own_namespace(kind))))
         .collect();
     let env: Map<String, Value> = std::env::vars().map(|(k, v)| (k, json!(v))).collect();
     let document = json!({
@@ -197,6 +196,11 @@ fn hook(words: &[&str]) {
         std::thread::sleep(Duration::from_millis(milliseconds));
     }
     std::process::exit(option("exit").and_then(|n| n.parse().ok()).unwrap_or(0));
+}
+
+/// By `self`: in a hook /proc may be that of an outer pid namespace, in which our number means somebody else.
+fn own_namespace(kind: &str) -> Option<String> {
+    Some(fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.to_string_lossy().into_owned())
 }
 
 /// Writes without end to standard output and error.

@@ -1,0 +1,212 @@
+//! Scheduling, I/O priority, personality, sysctl, memory policy, network devices, resctrl.
+
+use crate::check::{same, skip};
+use crate::ensure;
+use crate::matrix::Matrix;
+use serde_json::json;
+
+/// Adds the cases of this area.
+pub fn register(m: &mut Matrix) {
+    scheduler(m);
+    io_priority(m);
+    personality(m);
+    sysctl(m);
+    memory_policy(m);
+    network_devices(m);
+    others(m);
+}
+
+fn scheduler(m: &mut Matrix) {
+    const SPEC: &str = "config.md Scheduler";
+    for (policy, number) in [("SCHED_OTHER", 0), ("SCHED_BATCH", 3), ("SCHED_IDLE", 5)] {
+        m.case(format!("tuning/{}", policy.to_lowercase()), SPEC, move |t| {
+            t.report(&t.bundle()?.set("/process/scheduler", json!({"policy": policy})))?
+                .is("/scheduler/policy", number)
+        });
+    }
+    m.case("tuning/nice", SPEC, |t| {
+        let scheduler = json!({"policy": "SCHED_OTHER", "nice": 7});
+        t.report(&t.bundle()?.set("/process/scheduler", scheduler))?.is("/scheduler/nice", 7)
+    });
+    m.case("tuning/sched_fifo", SPEC, |t| {
+        let scheduler = json!({"policy": "SCHED_FIFO", "priority": 10});
+        // In a v1 cpu cgroup without real-time budget the kernel refuses.
+        let bundle = t.bundle()?.set("/process/scheduler", scheduler);
+        let bundle = if crate::cgroup::layout() == crate::cgroup::Layout::V1 {
+            bundle
+                .set("/linux/resources/cpu", json!({"realtimeRuntime": 10_000, "realtimePeriod": 1_000_000}))
+        } else {
+            bundle
+        };
+        t.report(&bundle)?.is("/scheduler/policy", 1)
+    });
+    m.case("tuning/scheduler-in-exec", SPEC, |t| {
+        let c = t.sleeper(t.bundle()?.set("/process/scheduler", json!({"policy": "SCHED_BATCH"})))?;
+        c.exec_report(&[])?.is("/scheduler/policy", 3)
+    });
+    m.case("tuning/scheduler-priority-of-other-is-an-error", SPEC, |t| {
+        let scheduler = json!({"policy": "SCHED_OTHER", "priority": 10});
+        t.refuses(&t.bundle()?.set("/process/scheduler", scheduler), &[]).map(drop)
+    });
+    m.case("tuning/affinity-of-the-runtime-is-not-inherited", "runc contract: init may use every CPU", |t| {
+        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return skip("one CPU only");
+        }
+        let bundle = t.bundle()?;
+        bundle.save()?;
+        let taskset = t.host("taskset").arg("0x1").arg(&t.runtime.path).arg("--root").arg(&t.root);
+        let out = taskset.arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
+        let report = crate::report::Report::parse(&out.stdout)?;
+        ensure!(report.at("/affinity").as_array().is_some_and(|a| a.len() > 1), "{}", report.at("/affinity"));
+        Ok(())
+    });
+    m.case("tuning/exec-cpu-affinity", "config.md execCPUAffinity", |t| {
+        let affinity = json!({"initial": "0", "final": "0"});
+        let c = t.sleeper(t.bundle()?.set("/process/execCPUAffinity", affinity))?;
+        c.exec_report(&[])?.is("/affinity", json!([0]))
+    });
+}
+
+fn io_priority(m: &mut Matrix) {
+    const SPEC: &str = "config.md IOPriority";
+    // ioprio_get(2): class << 13 | level.
+    for (class, level, number) in [("IOPRIO_CLASS_BE", 5, 2 << 13 | 5), ("IOPRIO_CLASS_IDLE", 0, 3 << 13)] {
+        m.case(format!("tuning/{}", class.to_lowercase()), SPEC, move |t| {
+            let priority = json!({"class": class, "priority": level});
+            t.report(&t.bundle()?.set("/process/ioPriority", priority))?.is("/io_priority", number)
+        });
+    }
+    m.case("tuning/io-priority-in-exec", SPEC, |t| {
+        let priority = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        let c = t.sleeper(t.bundle()?.set("/process/ioPriority", priority))?;
+        c.exec_report(&[])?.is("/io_priority", 2 << 13 | 6)
+    });
+}
+
+fn personality(m: &mut Matrix) {
+    const SPEC: &str = "config-linux.md Personality";
+    for (domain, number) in [("LINUX", 0), ("LINUX32", 8)] {
+        m.case(format!("tuning/personality-{}", domain.to_lowercase()), SPEC, move |t| {
+            t.report(&t.bundle()?.set("/linux/personality", json!({"domain": domain})))?
+                .is("/personality", number)
+        });
+    }
+    m.case("tuning/personality-in-exec", SPEC, |t| {
+        let c = t.sleeper(t.bundle()?.set("/linux/personality", json!({"domain": "LINUX32"})))?;
+        c.exec_report(&[])?.is("/personality", 8)
+    });
+    m.case("tuning/personality-flags-are-an-error", SPEC, |t| {
+        let value = json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]});
+        t.refuses(&t.bundle()?.set("/linux/personality", value), &[]).map(drop)
+    });
+}
+
+fn sysctl(m: &mut Matrix) {
+    const SPEC: &str = "config-linux.md Sysctl";
+    for (key, value) in [
+        ("net.ipv4.ip_forward", "1"),
+        ("net/ipv4/ip_unprivileged_port_start", "80"),
+        ("kernel.shmmax", "1000000"),
+        ("kernel.msgmax", "16384"),
+        ("fs.mqueue.msg_max", "20"),
+    ] {
+        m.case(format!("tuning/sysctl-{}", key.replace('/', ".")), SPEC, move |t| {
+            let bundle = t.bundle()?.set("/linux/sysctl", json!({key: value}));
+            let name = key.replace('/', ".");
+            let report = t.report(&bundle.args(&["probe", "report", "--sysctl", &name]))?;
+            same(key, report.0["sysctls"][&name].as_str(), Some(value))
+        });
+    }
+    m.case("tuning/sysctl-domainname", SPEC, |t| {
+        let bundle = t.bundle()?.set("/linux/sysctl", json!({"kernel.domainname": "example.org"}));
+        t.report(&bundle)?.is("/domainname", "example.org")
+    });
+    m.case("tuning/sysctl-in-a-user-namespace", SPEC, |t| {
+        let bundle =
+            t.bundle()?.userns(100_000, 65_536).set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+        let report = t.report(&bundle.args(&["probe", "report", "--sysctl", "net.ipv4.ip_forward"]))?;
+        same("value", report.0["sysctls"]["net.ipv4.ip_forward"].as_str(), Some("1"))
+    });
+    m.case("tuning/sysctl-unknown-is-an-error", SPEC, |t| {
+        t.refuses(&t.bundle()?.set("/linux/sysctl", json!({"net.moon.full": "1"})), &[]).map(drop)
+    });
+    m.case("tuning/sysctl-bad-value-is-an-error", SPEC, |t| {
+        t.refuses(
+            &t.bundle()?.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "moon"})),
+            &["invalid argument"],
+        )
+        .map(drop)
+    });
+}
+
+fn memory_policy(m: &mut Matrix) {
+    const SPEC: &str = "config-linux.md Memory policy";
+    m.case("tuning/memory-policy", SPEC, |t| {
+        let bundle = t.bundle()?.set("/linux/memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"}));
+        if !std::path::Path::new("/proc/self/numa_maps").exists() {
+            return skip("no NUMA in this kernel");
+        }
+        let out = t.run(&bundle.args(&["cat", "/proc/self/numa_maps"]))?.ok()?;
+        ensure!(out.stdout.contains("interleave:0"), "numa_maps: {:?}", out.stdout.lines().next());
+        Ok(())
+    });
+    for (name, policy) in [
+        ("unknown-mode", json!({"mode": "MPOL_MOON", "nodes": "0"})),
+        ("nodes-missing", json!({"mode": "MPOL_BIND"})),
+        ("unknown-flag", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_MOON"]})),
+    ] {
+        m.case(format!("tuning/memory-policy-{name}-is-an-error"), SPEC, move |t| {
+            t.refuses(&t.bundle()?.set("/linux/memoryPolicy", policy.clone()), &[]).map(drop)
+        });
+    }
+}
+
+fn network_devices(m: &mut Matrix) {
+    const SPEC: &str = "config-linux.md Network Devices";
+    fn dummy(t: &crate::case::T<'_>, name: &str) -> crate::check::Done {
+        let out = t.host("/bin/busybox").args(["ip", "link", "add", name, "type", "dummy"]).output()?;
+        if out.status.success() { Ok(()) } else { skip("no dummy network devices") }
+    }
+    for (case, value, inside) in [
+        ("moved", json!({"tst0": {}}), "tst0"),
+        ("moved-and-renamed", json!({"tst0": {"name": "eth7"}}), "eth7"),
+    ] {
+        m.case(format!("tuning/network-device-{case}"), SPEC, move |t| {
+            dummy(t, "tst0")?;
+            let report = t.report(&t.bundle()?.set("/linux/netDevices", value.clone()))?;
+            ensure!(!report.at(&format!("/interfaces/{inside}")).is_null(), "{}", report.at("/interfaces"));
+            Ok(())
+        });
+    }
+    for (name, value) in [
+        ("missing", json!({"none0": {}})),
+        ("bad-name", json!({"lo": {"name": "a/b"}})),
+        ("long-name", json!({"lo": {"name": "sixteen-letters-"}})),
+    ] {
+        m.case(format!("tuning/network-device-{name}-is-an-error"), SPEC, move |t| {
+            t.refuses(&t.bundle()?.set("/linux/netDevices", value.clone()), &[]).map(drop)
+        });
+    }
+    m.case("tuning/network-device-without-namespace-is-an-error", SPEC, |t| {
+        dummy(t, "tst1")?;
+        let bundle = t.bundle()?.without_ns("network").set("/linux/netDevices", json!({"tst1": {}}));
+        let out = t.run(&bundle)?.fails().map(drop);
+        t.host("/bin/busybox").args(["ip", "link", "del", "tst1"]).output()?;
+        out
+    });
+}
+
+fn others(m: &mut Matrix) {
+    for (name, value) in [
+        ("without-resctrl", json!({"closID": "group"})),
+        ("with-a-slash", json!({"closID": "a/b"})),
+        ("that-climbs", json!({"closID": ".."})),
+    ] {
+        m.case(format!("tuning/intel-rdt-{name}-is-an-error"), "config-linux.md IntelRdt", move |t| {
+            if std::path::Path::new("/sys/fs/resctrl/schemata").exists() && name == "without-resctrl" {
+                return skip("resctrl is mounted");
+            }
+            t.refuses(&t.bundle()?.set("/linux/intelRdt", value.clone()), &[]).map(drop)
+        });
+    }
+}

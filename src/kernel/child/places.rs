@@ -7,7 +7,7 @@ use crate::error::Errno;
 use crate::kernel::inroot::{self, Make};
 use crate::sys::{SysResult, fd, file, mount, path};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
 /// Descriptors that may pile up before they are closed.
 const PILE: usize = 64;

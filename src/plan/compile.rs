@@ -64,6 +64,14 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// Hooks run before the container is created.
+    pub fn has_early_hooks(&self) -> bool {
+        let in_container = |op: &Op| matches!(op, Op::Hook(h) if h.kind == "createContainer");
+        !self.runtime_hooks.is_empty() || self.steps.ops.iter().any(in_container)
+    }
+}
+
 /// What there is to compile.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {

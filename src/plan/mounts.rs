@@ -241,9 +241,9 @@ impl Context<'_> {
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();
             let place = cstring(format!("{base}/{name}"));
-            let changes = vec![(attr, true)];
+            let source = bind(&h.dir);
             let op =
-                MountOp { source: bind(&h.dir), target: place, changes, procfs_only: false, directory: true };
+                MountOp { source, target: place, changes: Vec::new(), procfs_only: false, directory: true };
             steps.push(Op::Mount(Box::new(op)), property);
             // Controllers that share a hierarchy are each found under their own name too.
             for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {
@@ -251,10 +251,8 @@ impl Context<'_> {
                 steps.push(Op::Symlink { target: cstring(name), path, replace: false }, property);
             }
         }
-        if o.attr_set & attr::RDONLY != 0 {
-            let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-            steps.push(Op::Remount { target, changes: vec![(attr, false)] }, property);
-        }
+        // One call for all of them, once everything is in place.
+        steps.push(Op::Remount { target, changes: vec![(attr, true)] }, property);
     }
 }
 

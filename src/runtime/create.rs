@@ -202,7 +202,8 @@ fn build(
             return Err(e);
         }
     };
-    let left_out = |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
+    let left_out =
+        |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
     record.cgroup.hierarchies.retain(|h| !left_out(h));
     let mut launched = None;
     let done =
@@ -238,7 +239,11 @@ fn launch(
     let means = Means { cgroup: Some(cgroup), start, fault, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
-    entry.write_record(record)?;
+    if plan.has_early_hooks() {
+        // They may ask for the state. Without them nobody needs it yet: as long as the process is not ready it ends
+        // with orun.
+        entry.write_record(record)?;
+    }
     l.until_ready(plan)
 }
 
@@ -341,7 +346,7 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 /// Removes what a container holds besides its processes, after the poststop hooks have run. What cannot be removed
 /// is told in the log: there is another error to report already.
 pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
-    if let Some(c) = cgroup {
+    if let Some(c) = cgroup.filter(|c| !c.delete_empty()) {
         let gone = c.kill_all(libc::SIGKILL).and_then(|()| c.delete(CGROUP_TIMEOUT));
         if let Err(e) = gone {
             log::warn(e);

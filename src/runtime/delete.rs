@@ -107,6 +107,9 @@ fn remove_cgroup(record: &Record) -> Result<()> {
     if !cgroup.is_some() {
         return Ok(());
     }
+    if cgroup.delete_empty() {
+        return Ok(());
+    }
     if record.init.is_some() {
         cgroup.kill_all(libc::SIGKILL)?;
         return cgroup.delete(DEATH);

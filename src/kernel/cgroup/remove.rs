@@ -8,6 +8,12 @@ use crate::plan::cgroup::Version;
 use std::time::{Duration, Instant};
 
 impl Cgroup {
+    /// Removes the cgroups when nothing is in them; whether they are gone. This is the usual end of a container, at
+    /// one system call a hierarchy.
+    pub fn delete_empty(&self) -> bool {
+        self.dirs.iter().all(|d| matches!(rmdir(&d.path), Ok(()) | Err(Errno(libc::ENOENT | libc::ENODEV))))
+    }
+
     /// Removes the cgroups and those below them. A process that was killed keeps its cgroup busy until it is dead;
     /// that is waited for, `timeout` in all. Cgroups that are gone already are fine.
     ///

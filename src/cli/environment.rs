@@ -20,7 +20,7 @@ pub fn runtime(global: &Global) -> Result<Runtime> {
         })?,
         None => {
             let user = User {
-                euid: nix::unistd::geteuid().as_raw(),
+                euid: crate::sys::cred::geteuid(),
                 runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
                 name: std::env::var_os("USER"),
             };

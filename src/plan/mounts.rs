@@ -72,6 +72,7 @@ impl Context<'_> {
         }
         if target.as_c_str() == c"dev" && !o.bind && o.attr_set & attr::RDONLY != 0 {
             o.attr_set &= !attr::RDONLY;
+            o.flags_set &= !libc::MS_RDONLY;
             self.dev_readonly = true;
         }
         if !o.bind && matches!(m.kind.as_str(), "cgroup" | "cgroup2") {
@@ -169,12 +170,14 @@ impl Context<'_> {
             parameters.push((c"source".into(), Some(cstring(m.source.as_str()))));
         }
         let mut has_mode = false;
+        let mut data = Vec::new();
         for entry in &o.data {
             let (key, value) = mount_options::key_value(entry);
             if m.kind == "devpts" && key == "gid" && !self.maps_gid(value.as_deref()) {
                 continue;
             }
             has_mode |= key == "mode";
+            data.push(entry.clone());
             parameters.push((cstring(key), value.map(cstring)));
         }
         let shared = MOUNT_ONLY_READONLY.contains(&m.kind.as_str());
@@ -184,9 +187,13 @@ impl Context<'_> {
         let label = &self.spec.linux.mount_label;
         if !label.is_empty() && !NO_CONTEXT.contains(&m.kind.as_str()) {
             parameters.push((c"context".into(), Some(cstring(label.as_str()))));
+            data.push(format!("context={label:?}"));
         }
         Filesystem {
             kind: cstring(m.kind.as_str()),
+            source: cstring(m.source.as_str()),
+            flags: o.flags_set & !(libc::MS_REC | libc::MS_REMOUNT | libc::MS_BIND),
+            data: cstring(data.join(",")),
             parameters,
             attributes: o.attr_set as u32,
             inherit_mode: m.kind == "tmpfs" && !has_mode,
@@ -222,6 +229,9 @@ impl Context<'_> {
         let base = target.to_string_lossy().into_owned();
         let tmpfs = Filesystem {
             kind: c"tmpfs".into(),
+            source: c"cgroup".into(),
+            flags: o.flags_set & !(libc::MS_RDONLY | libc::MS_REC),
+            data: c"mode=755".into(),
             parameters: vec![
                 (c"source".into(), Some(c"cgroup".into())),
                 (c"mode".into(), Some(c"755".into())),

@@ -218,6 +218,10 @@ pub enum MountSource {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filesystem {
     pub kind: CString,
+    /// What mount(2) takes: source, `MS_*` flags, and the parameters in one text.
+    pub source: CString,
+    pub flags: u64,
+    pub data: CString,
     pub parameters: Vec<(CString, Option<CString>)>,
     /// `MOUNT_ATTR_*` for fsmount(2).
     pub attributes: u32,

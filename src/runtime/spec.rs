@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
     let document = if rootless {
-        defaults::rootless(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+        defaults::rootless(crate::sys::cred::geteuid(), crate::sys::cred::getegid())
     } else {
         defaults::spec()
     };
@@ -59,7 +59,7 @@ mod tests {
         spec(dir.path(), true).unwrap();
         let linux = Bundle::load(dir.path()).unwrap().spec.linux;
         assert!(linux.namespaces.iter().any(|n| n.kind == "user"));
-        assert_eq!(linux.uid_mappings[0].host_id, nix::unistd::geteuid().as_raw());
+        assert_eq!(linux.uid_mappings[0].host_id, crate::sys::cred::geteuid());
     }
 
     #[test]

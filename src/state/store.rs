@@ -107,7 +107,7 @@ impl Store {
         };
         // Whoever writes a record tells us which processes to kill and which cgroups to remove.
         let owner = file::fstat(dir.as_raw_fd()).map_err(cannot)?.uid;
-        let me = nix::unistd::geteuid().as_raw();
+        let me = crate::sys::cred::geteuid();
         if owner != me {
             let what = format!("the state directory {:?} belongs to user {owner}, not to user {me}", shown());
             return Err(Error::new(Kind::System, what));

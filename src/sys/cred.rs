@@ -72,22 +72,26 @@ pub fn setgroups(groups: &[u32]) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
 }
 
+/// An id that this program was started with (getauxval(3)): it costs no system call. orun itself never changes its
+/// ids; only its children do, and they do not ask.
+fn initial(which: u64) -> u32 {
+    // SAFETY: cannot fail; the kernel always gives these entries.
+    unsafe { libc::getauxval(which) as u32 }
+}
+
 /// Real user id.
 pub fn getuid() -> u32 {
-    // SAFETY: cannot fail.
-    unsafe { libc::getuid() }
+    initial(libc::AT_UID)
 }
 
 /// Effective user id.
 pub fn geteuid() -> u32 {
-    // SAFETY: cannot fail.
-    unsafe { libc::geteuid() }
+    initial(libc::AT_EUID)
 }
 
 /// Effective group id.
 pub fn getegid() -> u32 {
-    // SAFETY: cannot fail.
-    unsafe { libc::getegid() }
+    initial(libc::AT_EGID)
 }
 
 /// Joins a new session keyring called `name`: keyctl(2), KEYCTL_JOIN_SESSION_KEYRING. Returns its serial.

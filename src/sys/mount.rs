@@ -86,6 +86,15 @@ pub fn move_mount(from: RawFd, to: RawFd, name: &CStr) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, name.as_ptr(), flags) })
 }
 
+/// Mounts a new file system on `target`: mount(2).
+pub fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> SysResult<()> {
+    // SAFETY: all are C strings.
+    unit(
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast()) }
+            .into(),
+    )
+}
+
 /// Changes the propagation (`MS_PRIVATE`, `MS_REC`, ...) of the mount at `path`: mount(2).
 pub fn set_propagation(path: &CStr, flags: u64) -> SysResult<()> {
     // SAFETY: path is a C string, the rest is null.

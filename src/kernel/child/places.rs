@@ -49,6 +49,21 @@ impl Target<'_> {
         file::fstatat(self.dir, self.name, libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW)
     }
 
+    /// The path below /proc/self/fd.
+    pub fn proc_path<'b>(&self, buf: &'b mut [u8; 320]) -> Option<&'b CStr> {
+        const PREFIX: &[u8] = b"/proc/self/fd/";
+        buf[..PREFIX.len()].copy_from_slice(PREFIX);
+        let mut len = PREFIX.len() + super::process::decimal(self.dir as u32, &mut buf[PREFIX.len()..]);
+        if !self.name.is_empty() {
+            buf[len] = b'/';
+            let name = self.name.to_bytes();
+            buf.get_mut(len + 1..len + 1 + name.len())?.copy_from_slice(name);
+            len += 1 + name.len();
+        }
+        *buf.get_mut(len)? = 0;
+        CStr::from_bytes_with_nul(&buf[..=len]).ok()
+    }
+
     /// The directory that is here, as a descriptor or a name in one.
     pub fn at(&self) -> (RawFd, &CStr) {
         (self.dir, self.name)

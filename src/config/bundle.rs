@@ -1,7 +1,8 @@
 //! A bundle: a directory with a config.json.
 
 use crate::config::{parse, spec::Spec};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
+use crate::sys::fd::{self, PollFd};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// config.json may be this large; the largest seen in the field is some hundred kilobytes.
 const MAX_CONFIG: u64 = 32 << 20;
+/// How long a pipe may stay without anything to read, in milliseconds.
+const PIPE_TIMEOUT: i32 = 10_000;
 
 /// A bundle that has been read.
 #[derive(Debug, Clone)]
@@ -66,6 +69,15 @@ fn real_path(dir: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Kind::Config`], naming `what` and the path.
 pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
+    read(file, what, false)
+}
+
+/// As [`read_limited`], from a regular file or a pipe: a shell's `<(...)`, a FIFO.
+pub fn read_document(file: &Path, what: &str) -> Result<Vec<u8>> {
+    read(file, what, true)
+}
+
+fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
     let fail = |doing: &str, e: std::io::Error| {
         let missing = e.kind() == std::io::ErrorKind::NotFound;
         let e = Error::sys(format!("{doing} {what} at {file:?}"), e).kind_is(Kind::Config);
@@ -82,6 +94,9 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
         .open(file)
         .map_err(|e| fail("opening", e))?;
     let meta = f.metadata().map_err(|e| fail("looking at", e))?;
+    if pipe && meta.file_type().is_fifo() {
+        return read_pipe(&f, file, what);
+    }
     if !meta.is_file() {
         let kind = file_kind(meta.file_type());
         return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
@@ -98,6 +113,29 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
         return Err(too_large());
     }
     Ok(raw)
+}
+
+fn read_pipe(mut f: &std::fs::File, file: &Path, what: &str) -> Result<Vec<u8>> {
+    let fail = |e: Errno| Error::sys(format!("reading {what} at {file:?}"), e).kind_is(Kind::Config);
+    let mut raw = Vec::new();
+    let mut chunk = [0u8; 16 << 10];
+    loop {
+        // A FIFO that nobody has opened for writing yet is not at its end.
+        if fd::poll(&mut [PollFd::new(f.as_raw_fd(), libc::POLLIN)], PIPE_TIMEOUT).map_err(fail)? == 0 {
+            let what = format!("timed out after {} s waiting for {what} at {file:?}", PIPE_TIMEOUT / 1000);
+            return Err(Error::new(Kind::Timeout, what));
+        }
+        match f.read(&mut chunk) {
+            Ok(0) => return Ok(raw),
+            Ok(n) => raw.extend_from_slice(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(fail(e.into())),
+        }
+        if raw.len() as u64 > MAX_CONFIG {
+            let what = format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20);
+            return Err(Error::new(Kind::Config, what));
+        }
+    }
 }
 
 fn file_kind(t: std::fs::FileType) -> &'static str {

@@ -4,7 +4,7 @@ use crate::error::{Errno, Error, Result};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
 use crate::sys::{SysResult, signalfd, tty};
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// How long the last output of a terminal is waited for once the process is gone, in milliseconds: others may hold
@@ -46,6 +46,19 @@ impl Drop for Raw<'_> {
         // The terminal may be gone; there is nobody left to see it then.
         let _ = termios::tcsetattr(self.fd, SetArg::TCSADRAIN, &self.before);
     }
+}
+
+/// Makes the container's terminal, whose master this is, ours: the one on our side already turns a line feed into
+/// carriage return and line feed, or is no terminal and wants neither. Before the program runs, so that all of its
+/// output comes alike.
+///
+/// # Errors
+/// It is no terminal.
+pub fn own(master: &OwnedFd) -> Result<()> {
+    let fail = |e: nix::errno::Errno| Error::sys("setting up the container's terminal", e);
+    let mut t = termios::tcgetattr(master).map_err(fail)?;
+    t.output_flags.remove(OutputFlags::ONLCR);
+    termios::tcsetattr(master, SetArg::TCSANOW, &t).map_err(fail)
 }
 
 /// Copies the caller's size to the container's terminal.

@@ -121,6 +121,9 @@ impl Launch {
                         if let Some(maps) = &plan.id_maps {
                             idmap::write(self.pid, maps)?;
                         }
+                        if let Some(offsets) = &plan.time_offsets {
+                            self.write_offsets(offsets)?;
+                        }
                         self.go()?;
                     }
                     Some(Point::RuntimeHooks) => {
@@ -169,6 +172,19 @@ impl Launch {
                 Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO)))
             }
         }
+    }
+
+    fn write_offsets(&self, offsets: &str) -> Result<()> {
+        let file = format!("/proc/{}/timens_offsets", self.pid);
+        std::fs::write(&file, offsets).map_err(|e| {
+            let what = format!("setting the time offsets {:?}", offsets.trim_end().replace('\n', ", "));
+            let e = Error::sys(what, e).property("linux.timeOffsets");
+            if e.errno() == Some(Errno(libc::ERANGE)) {
+                e.hint("no clock of the container may be negative, or later than 146 years")
+            } else {
+                e
+            }
+        })
     }
 
     /// What only the host may set.

@@ -67,7 +67,7 @@ fn is_own(ns: i32, own: &std::ffi::CStr) -> Result<bool> {
 
 fn uses_proc(op: &Op) -> bool {
     match op {
-        Op::Sysctl { .. } | Op::Label { .. } | Op::TimeOffsets { .. } => true,
+        Op::Sysctl { .. } | Op::Label { .. } | Op::EnterTimeNamespace => true,
         Op::SessionKeyring { label, .. } => !label.is_empty(),
         _ => false,
     }

@@ -53,6 +53,8 @@ pub struct Plan {
     pub runtime_hooks: Vec<(&'static str, usize, Hook)>,
     /// The state document for them, around the pid.
     pub hook_state: (Vec<u8>, Vec<u8>),
+    /// What the parent writes to /proc/PID/timens_offsets.
+    pub time_offsets: Option<String>,
     /// Limits that the parent sets: in a user namespace the child may not.
     pub limits: Vec<Limit>,
     pub oom_score_adj: Option<i32>,
@@ -141,6 +143,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         joined_maps: IdMaps::joined(spec, &namespaces),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "creating"),
         limits: if namespaces.other_user() { process::limits(process) } else { Vec::new() },
+        time_offsets: namespaces.time_offsets(spec),
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal,
         rootfs,

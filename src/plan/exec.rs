@@ -81,6 +81,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         runtime_hooks: Vec::new(),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "running"),
         limits: if input.other_user { process::limits(p) } else { Vec::new() },
+        time_offsets: None,
         oom_score_adj: p.oom_score_adj,
         argv,
         env,

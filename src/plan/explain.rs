@@ -29,7 +29,7 @@ fn capability_names(mask: u64) -> String {
 /// What an operation does, as a phrase that fits behind "failed:" and in a list: "mounting tmpfs on "/dev"".
 pub fn words(op: &Op) -> String {
     match op {
-        Op::Sync(Point::Namespaces) => "waiting for the id mappings and network devices".into(),
+        Op::Sync(Point::Namespaces) => "waiting for the id mappings, time offsets and network devices".into(),
         Op::Sync(Point::RuntimeHooks) => "waiting for the prestart and createRuntime hooks".into(),
         Op::Sync(Point::Ready) => "waiting for limits to be set and the state to be recorded".into(),
         Op::EnterNamespace { kind, .. } => {
@@ -39,12 +39,7 @@ pub fn words(op: &Op) -> String {
             format!("entering the container's namespaces ({})", namespace_names(*kinds as u64))
         }
         Op::Unshare { kinds } => format!("making a new {} namespace", namespace_names(*kinds as u64)),
-        Op::TimeOffsets { text } => {
-            format!(
-                "setting the time offsets {:?}",
-                String::from_utf8_lossy(text).trim_end().replace('\n', ", ")
-            )
-        }
+        Op::EnterTimeNamespace => "entering the new time namespace".into(),
         Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
         Op::NotDumpable => "forbidding to be traced".into(),
         Op::JoinCgroups => "joining the container's cgroups".into(),
@@ -275,6 +270,10 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         }
         (Op::Ids { .. } | Op::BecomeRoot, libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or linux.gidMappings")
+        }
+        // sched_setattr(2): the affinity of such a thread must hold all CPUs of its root domain.
+        (Op::Scheduler(a), libc::EPERM) if a.policy == libc::SCHED_DEADLINE as u32 => {
+            Some("process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)")
         }
         (Op::Limit(_), libc::EPERM) => Some(RAISE_HINT),
         (Op::PivotRoot { .. }, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),

@@ -85,7 +85,12 @@ impl Namespaces {
 
     /// Steps from the clone to a process that is in all its namespaces and cgroups.
     pub(super) fn settle(&self, spec: &Spec, join_cgroups: bool, steps: &mut Steps) {
-        if self.is_new(Kind::User) || !spec.linux.net_devices.is_empty() {
+        let offsets = self.time_offsets(spec).is_some();
+        if offsets {
+            // Nobody is in it yet: the kernel takes offsets until then (time_namespaces(7)).
+            steps.push(Op::Unshare { kinds: libc::CLONE_NEWTIME }, "linux.namespaces");
+        }
+        if self.is_new(Kind::User) || offsets || !spec.linux.net_devices.is_empty() {
             let why = if self.is_new(Kind::User) { "linux.uidMappings" } else { "linux.netDevices" };
             steps.push(Op::Sync(Point::Namespaces), why);
         }
@@ -99,19 +104,26 @@ impl Namespaces {
         if self.is_new(Kind::Cgroup) {
             steps.push(Op::Unshare { kinds: libc::CLONE_NEWCGROUP }, "linux.namespaces");
         }
-        if self.is_new(Kind::Time) && !spec.linux.time_offsets.is_empty() {
-            steps.push(Op::TimeOffsets { text: offsets_text(&spec.linux.time_offsets) }, "linux.timeOffsets");
+        if offsets {
+            steps.push(Op::EnterTimeNamespace, "linux.timeOffsets");
         }
+    }
+
+    /// The content of /proc/PID/timens_offsets for a new time namespace with offsets. orun writes it: in a user
+    /// namespace the file does not belong to the process while that may not be traced.
+    pub(super) fn time_offsets(&self, spec: &Spec) -> Option<String> {
+        let offsets = &spec.linux.time_offsets;
+        (self.is_new(Kind::Time) && !offsets.is_empty()).then(|| offsets_text(offsets))
     }
 }
 
-/// The content of /proc/PID/timens_offsets (time_namespaces(7)).
-fn offsets_text(offsets: &BTreeMap<String, TimeOffset>) -> Vec<u8> {
+/// One line a clock (time_namespaces(7)).
+fn offsets_text(offsets: &BTreeMap<String, TimeOffset>) -> String {
     let mut text = String::new();
     for (clock, o) in offsets {
         text += &format!("{clock} {} {}\n", o.secs, o.nanosecs);
     }
-    text.into_bytes()
+    text
 }
 
 /// The mappings of a new user namespace.

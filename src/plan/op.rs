@@ -10,7 +10,7 @@ use std::ffi::CString;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Point {
-    /// The namespaces exist: the parent writes the id mappings and moves network devices.
+    /// The namespaces exist: the parent writes the id mappings and the time offsets and moves network devices.
     Namespaces = 1,
     /// The root is set up and not entered: the parent runs the prestart and createRuntime hooks.
     RuntimeHooks = 2,
@@ -36,10 +36,8 @@ pub enum Op {
     Unshare {
         kinds: i32,
     },
-    /// Write the offsets of the time namespace and move into it.
-    TimeOffsets {
-        text: Vec<u8>,
-    },
+    /// Move into the time namespace that was made for children, once it has its offsets.
+    EnterTimeNamespace,
     /// Become user and group 0 of the user namespace.
     BecomeRoot,
     /// Forbid tracing until the program runs.

@@ -8,6 +8,8 @@ use super::tables::namespaces;
 use crate::config::linux::Device;
 use crate::config::spec::Spec;
 use crate::sys::mount::MountAttr;
+use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::path::Path;
 
 /// Devices that every container has (config-linux.md, "Default Devices").
@@ -106,11 +108,11 @@ fn device(d: &Device, bind: bool) -> DeviceOp {
 /// What makes the root safe to enter, after the hooks that may still write to it.
 pub(super) fn seal(cx: &Context, steps: &mut Steps) {
     let linux = &cx.spec.linux;
-    for (i, path) in linux.readonly_paths.iter().enumerate() {
-        steps.push(Op::Readonly { path: in_root(path) }, format!("linux.readonlyPaths[{i}]"));
+    for (i, path) in distinct(&linux.readonly_paths) {
+        steps.push(Op::Readonly { path }, format!("linux.readonlyPaths[{i}]"));
     }
-    for (i, path) in linux.masked_paths.iter().enumerate() {
-        steps.push(Op::Mask { path: in_root(path) }, format!("linux.maskedPaths[{i}]"));
+    for (i, path) in distinct(&linux.masked_paths) {
+        steps.push(Op::Mask { path }, format!("linux.maskedPaths[{i}]"));
     }
     if cx.dev_readonly {
         let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
@@ -119,6 +121,13 @@ pub(super) fn seal(cx: &Context, steps: &mut Steps) {
     if cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Op::ReadonlyRoot, "root.readonly");
     }
+}
+
+/// The paths below the root, each once, with their place in the list.
+fn distinct(paths: &[String]) -> impl Iterator<Item = (usize, CString)> + '_ {
+    let mut seen = BTreeSet::new();
+    let all = paths.iter().enumerate().map(|(i, path)| (i, in_root(path)));
+    all.filter(move |(_, path)| seen.insert(path.clone()))
 }
 
 /// Enters the root.

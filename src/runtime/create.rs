@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::{Launch, Means};
-use crate::kernel::{console, hooks, prepare, probe};
+use crate::kernel::{console, foreground, hooks, prepare, probe};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::tables::namespaces::{self, Kind as Namespace};
@@ -210,6 +210,7 @@ fn build(
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched).and_then(|()| {
             match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
                 (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
+                (None, Some(master)) => foreground::own(master),
                 _ => Ok(()),
             }
         });

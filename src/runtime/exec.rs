@@ -3,7 +3,7 @@
 use super::Runtime;
 use super::container::{self, Container};
 use super::create::{listen_env, write_pid_file};
-use crate::config::bundle::read_limited;
+use crate::config::bundle::read_document;
 use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
 use crate::error::{Errno, Error, Kind, Result};
@@ -151,8 +151,10 @@ fn begin(
 }
 
 fn tell(launch: &Launch, options: &ExecOptions, console: Option<&OwnedFd>) -> Result<()> {
-    if let (Some(to), Some(master)) = (console, &launch.terminal) {
-        console::send(to.as_raw_fd(), master.as_raw_fd())?;
+    match (console, &launch.terminal) {
+        (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd())?,
+        (None, Some(master)) => foreground::own(master)?,
+        _ => {}
     }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, launch.pid)?;
@@ -179,7 +181,7 @@ fn check_terminal(p: &Process, options: &ExecOptions) -> Result<()> {
 /// The process: a document of its own, or the container's with what the command line says.
 fn describe(c: &Container, spec: &Spec, o: &ExecOptions) -> Result<Process> {
     if let Some(file) = &o.process {
-        return parse::json(&read_limited(file, "the process file")?, &file.display().to_string());
+        return parse::json(&read_document(file, "the process file")?, &file.display().to_string());
     }
     if o.args.is_empty() {
         return Err(

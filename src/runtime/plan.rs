@@ -117,7 +117,11 @@ fn namespaces(plan: &Plan) -> Vec<Step> {
         };
         [one(&m.uids, "user ids", "linux.uidMappings"), one(&m.gids, "group ids", "linux.gidMappings")]
     });
-    maps.collect()
+    let offsets = plan.time_offsets.iter().map(|text| {
+        let text = text.trim_end().replace('\n', ", ");
+        step(format!("setting the time offsets {text:?}"), "linux.timeOffsets")
+    });
+    maps.chain(offsets).collect()
 }
 
 fn runtime_hooks(plan: &Plan) -> Vec<Step> {

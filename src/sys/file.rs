@@ -135,10 +135,11 @@ pub fn fchmod(fd: RawFd, mode: u32) -> SysResult<()> {
     unit(unsafe { libc::fchmod(fd, mode) }.into())
 }
 
-/// Tests permissions with the real ids: faccessat(2). `mode` is of `R_OK`, `W_OK`, `X_OK`.
+/// Tests permissions with the effective ids and capabilities: faccessat2(2), Linux 5.8. `mode` is of `R_OK`, `W_OK`,
+/// `X_OK`.
 pub fn access(dir: RawFd, path: &CStr, mode: i32) -> SysResult<()> {
     // SAFETY: path is a C string.
-    unit(unsafe { libc::syscall(libc::SYS_faccessat, dir, path.as_ptr(), mode) })
+    unit(unsafe { libc::syscall(libc::SYS_faccessat2, dir, path.as_ptr(), mode, libc::AT_EACCESS) })
 }
 
 /// chdir(2).

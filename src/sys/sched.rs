@@ -42,9 +42,10 @@ pub fn sched_setaffinity(pid: i32, mask: &[u64]) -> SysResult<()> {
 /// Sets the NUMA policy of the caller; bit N of the mask's words is node N: set_mempolicy(2).
 pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> SysResult<()> {
     // The kernel reads one bit less than it is told.
-    let bits = if nodes.is_empty() { 0 } else { size_of_val(nodes) as u64 * 8 + 1 };
-    // SAFETY: nodes is valid for its length.
-    unit(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })
+    let bits = size_of_val(nodes) as u64 * 8 + 1;
+    let first = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: nodes is valid for its length; without any the pointer is null.
+    unit(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) })
 }
 
 /// Sets a resource limit of process `pid` (0 is the caller): prlimit(2).

@@ -123,7 +123,7 @@ impl Child<'_> {
             Op::EnterNamespace { .. }
             | Op::EnterContainer { .. }
             | Op::Unshare { .. }
-            | Op::TimeOffsets { .. }
+            | Op::EnterTimeNamespace
             | Op::BecomeRoot
             | Op::NotDumpable
             | Op::JoinCgroups
@@ -173,9 +173,7 @@ impl Child<'_> {
                 clone::setns(pidfd.as_raw_fd(), *kinds)?;
             }
             Op::Unshare { kinds } => clone::unshare(*kinds)?,
-            Op::TimeOffsets { text } => {
-                clone::unshare(libc::CLONE_NEWTIME)?;
-                self.write_proc(c"self/timens_offsets", text)?;
+            Op::EnterTimeNamespace => {
                 let ns = self.open_proc(c"self/ns/time_for_children", libc::O_RDONLY)?;
                 clone::setns(ns.as_raw_fd(), libc::CLONE_NEWTIME)?;
             }

@@ -56,7 +56,7 @@ fn intel_rdt(rdt: &IntelRdt, f: &mut Findings) {
 /// "Memory policy" and the combinations that set_mempolicy(2) takes.
 fn memory_policy(p: &MemoryPolicy, f: &mut Findings) {
     let nodes = match cpu_list::parse(&p.nodes) {
-        Ok(mask) => Some(!mask.is_empty()),
+        Ok(mask) => Some(mask.count()),
         Err(why) => {
             f.hinted(
                 "linux.memoryPolicy.nodes",
@@ -86,17 +86,17 @@ fn memory_policy(p: &MemoryPolicy, f: &mut Findings) {
         return;
     };
     match (wants, nodes) {
-        (Nodes::None, Some(true)) => f.violation(
+        (Nodes::None, Some(n)) if n > 0 => f.violation(
             "linux.memoryPolicy.nodes",
-            format!("memory policy mode {} requires 0 nodes but got {:?}", p.mode, p.nodes),
+            format!("memory policy mode {} requires 0 nodes but got {n}", p.mode),
         ),
-        (Nodes::Required, Some(false)) => f.violation(
+        (Nodes::Required, Some(0)) => f.violation(
             "linux.memoryPolicy.nodes",
             format!("memory policy mode {} requires at least one node but got 0", p.mode),
         ),
         _ => {}
     }
-    memory_policy_flags(mode, nodes, flags, f);
+    memory_policy_flags(mode, nodes.map(|n| n > 0), flags, f);
 }
 
 /// set_mempolicy(2): static and relative nodes exclude each other and need nodes to speak of; balancing is for modes
@@ -237,8 +237,8 @@ mod tests {
             policy("MPOL_BIND", "0-x", &[]),
         );
         breaks(
-            "linux.memoryPolicy.nodes: memory policy mode MPOL_LOCAL requires 0 nodes",
-            policy("MPOL_LOCAL", "0", &[]),
+            "linux.memoryPolicy.nodes: memory policy mode MPOL_LOCAL requires 0 nodes but got 3",
+            policy("MPOL_LOCAL", "0,2-3", &[]),
         );
         for mode in ["MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED_MANY"] {
             let text =

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result};
+use crate::kernel::protect;
 use crate::runtime::features;
 use args::Verb;
 use log::Log;
@@ -21,7 +22,10 @@ use parse::Parsed;
 /// Runs the command `words` (without the program's name) and returns the exit code.
 pub fn main(words: Vec<OsString>) -> u8 {
     let (log_to, log_format) = parse::log_flags(&words);
-    match parse::parse(words) {
+    // Before anything else is done: it may all be done again.
+    let enters = |w: &OsString| ["create", "run", "exec", "restore"].iter().any(|verb| w == verb);
+    let protected = if words.iter().any(enters) { protect::executable() } else { Ok(()) };
+    match protected.and_then(|()| parse::parse(words)) {
         Ok(Parsed::Verb(invocation)) => {
             let global = &invocation.global;
             if let Err(e) = open_log(global) {

@@ -10,7 +10,6 @@ use crate::config::bundle::read_document;
 use crate::config::parse;
 use crate::config::resources::{Pids, Resources};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::protect;
 use crate::log;
 use crate::runtime::{
     Runtime, delete, events, features, kill, list, pause, ps, spec, start, state, update, wait,
@@ -21,9 +20,6 @@ use crate::runtime::{
 /// # Errors
 /// Those of the verb.
 pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
-    if matches!(verb, Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_)) {
-        protect::executable()?;
-    }
     match verb {
         Verb::Create(args) => return launch::create(rt, args),
         Verb::Run(args) => return launch::run(rt, args),

@@ -15,6 +15,10 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
     if let Err(e) = std::str::from_utf8(bytes) {
         return Err(Error::new(Kind::Config, format!("{file} is not UTF-8 (at byte {})", e.valid_up_to())));
     }
+    // Keeping track of the place costs as much as parsing; a document that is wrong is parsed again for it.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
     let mut de = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut de).map_err(|e| {
         let path = e.path().to_string();

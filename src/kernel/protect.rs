@@ -4,13 +4,11 @@
 //! there, even for root: orun runs itself again from a read-only copy of the mount that it lies on. That costs one
 //! execve(2) and no copy of the file.
 
-use crate::error::{Errno, Error, Kind, Result};
-use crate::sys::exec::{self, StringArray};
+use crate::error::{Errno, Error, Result};
+use crate::sys::entry;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, copy, cred, file, memfd, path};
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
@@ -31,19 +29,7 @@ pub fn executable() -> Result<()> {
         Err(_) if is_memory_file() => return Ok(()),
         Err(_) => sealed_copy().map_err(fail)?,
     };
-    let array = |strings: Vec<std::ffi::OsString>| {
-        let all: std::result::Result<Vec<_>, _> =
-            strings.into_iter().map(|s| CString::new(s.into_vec())).collect();
-        all.map(StringArray::new).map_err(|_| Error::new(Kind::Usage, "an argument holds a NUL byte"))
-    };
-    let argv = array(std::env::args_os().collect())?;
-    let join = |(mut k, v): (std::ffi::OsString, std::ffi::OsString)| {
-        k.push("=");
-        k.push(v);
-        k
-    };
-    let env = array(std::env::vars_os().map(join).collect())?;
-    Err(fail(exec::fexecve(copy.as_raw_fd(), &argv, &env)))
+    Err(fail(entry::start_again(copy.as_raw_fd())))
 }
 
 /// The executable on a read-only copy of its mount, which is attached nowhere.

@@ -2,7 +2,10 @@
 //! makes itself: it reads /proc/self/maps for the bounds of the stack and sets up a handler for its overflow.
 
 use super::{CWD, SysResult, fd, path, unit};
-use std::os::fd::IntoRawFd;
+use crate::error::Errno;
+use std::ffi::c_char;
+use std::os::fd::{IntoRawFd, RawFd};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Makes `$run`, a `fn(Vec<OsString>) -> u8`, the program: it is given the arguments without the program's name and
 /// returns the exit code. For a file with `#![no_main]`.
@@ -10,8 +13,8 @@ use std::os::fd::IntoRawFd;
 macro_rules! entry {
     ($run:path) => {
         #[unsafe(no_mangle)]
-        extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
-            $crate::sys::entry::prepare();
+        extern "C" fn main(_argc: i32, argv: *const *const std::ffi::c_char) -> i32 {
+            $crate::sys::entry::prepare(argv);
             let words = std::env::args_os().skip(1).collect();
             i32::from($run(words))
         }
@@ -19,13 +22,32 @@ macro_rules! entry {
 }
 
 /// What remains to be done before the first line of a program.
-pub fn prepare() {
+pub fn prepare(argv: *const *const c_char) {
+    ARGV.store(argv.cast_mut(), Ordering::Relaxed);
     // A missing standard descriptor would be the number of the next file that is opened, and of the container's.
     // Where even /dev/null is not to be had, the first write fails, and that is told.
     let _ = open_missing();
     // A reader that goes away is an error of write(2), and not the end of the program.
     // SAFETY: SIG_IGN is no handler that could do harm, and no other thread exists yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// argv as the kernel laid it out; it lives as long as the process.
+static ARGV: AtomicPtr<*const c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Runs the open file `program` in place of this one, with the same arguments and environment: execveat(2). Returns
+/// only on failure.
+pub fn start_again(program: RawFd) -> Errno {
+    unsafe extern "C" {
+        /// environ(7).
+        static environ: *const *const c_char;
+    }
+    let argv = ARGV.load(Ordering::Relaxed);
+    // SAFETY: this program has one thread, and no code changes the environment.
+    let env = unsafe { environ };
+    // SAFETY: both arrays are the process's own and end with null.
+    unsafe { libc::syscall(libc::SYS_execveat, program, c"".as_ptr(), argv, env, libc::AT_EMPTY_PATH) };
+    Errno::last()
 }
 
 fn open_missing() -> SysResult<()> {

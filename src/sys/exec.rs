@@ -3,7 +3,6 @@
 use super::{SysResult, check};
 use crate::error::Errno;
 use std::ffi::{CStr, CString, c_char};
-use std::os::fd::RawFd;
 
 /// A null-terminated array of C strings, as execve(2) takes argv and envp. It owns its strings, and is built
 /// before the clone, so that the child need not allocate. There is room for one string more.
@@ -60,22 +59,6 @@ impl StringArray {
 pub fn execve(path: &CStr, argv: &StringArray, envp: &StringArray) -> Errno {
     // SAFETY: path is a C string; both arrays end with null and own their strings.
     unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
-    Errno::last()
-}
-
-/// Replaces the program by the open file `fd`: execveat(2). Returns only on failure.
-pub fn fexecve(fd: RawFd, argv: &StringArray, envp: &StringArray) -> Errno {
-    // SAFETY: as for execve; the empty path with AT_EMPTY_PATH names the file itself.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            fd,
-            c"".as_ptr(),
-            argv.pointers.as_ptr(),
-            envp.pointers.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
     Errno::last()
 }
 

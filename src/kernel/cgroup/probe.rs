@@ -61,7 +61,9 @@ pub(super) fn own_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
 fn parse(mounts: &str, own: &str) -> CgroupFacts {
     let mut facts = CgroupFacts::default();
     for line in mounts.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let Some((left, right)) = line.split_once(" - ").filter(|(_, r)| r.starts_with("cgroup")) else {
+            continue;
+        };
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
         let (&[_, _, _, root, point, ..], &[kind, _, options, ..]) = (left.as_slice(), right.as_slice())
@@ -108,6 +110,9 @@ fn preferred(new: &str, old: &str) -> bool {
 
 /// Undoes the octal escapes of mountinfo.
 fn unescape(text: &str) -> String {
+    if !text.contains('\\') {
+        return text.to_owned();
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&b, tail)) = rest.split_first() {

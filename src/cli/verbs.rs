@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::args::{Events, List, Ps, Update, Verb};
 use super::{launch, print, render};
-use crate::config::bundle::read_limited;
+use crate::config::bundle::read_document;
 use crate::config::parse;
 use crate::config::resources::{Pids, Resources};
 use crate::error::{Error, Kind, Result};
@@ -96,7 +96,7 @@ fn resources(args: &Update) -> Result<Resources> {
     }
     let Some(path) = &args.resources else { return Ok(flags(args)) };
     if path != Path::new("-") {
-        return parse::json(&read_limited(path, "resources")?, "resources");
+        return parse::json(&read_document(path, "resources")?, "resources");
     }
     /// More is no document about the resources of one container.
     const LIMIT: u64 = 1 << 20;

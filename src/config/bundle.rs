@@ -2,6 +2,7 @@
 
 use crate::config::{parse, spec::Spec};
 use crate::error::{Error, Kind, Result};
+use crate::sys::fd::{self, PollFd};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// config.json may be this large; the largest seen in the field is some hundred kilobytes.
 const MAX_CONFIG: u64 = 32 << 20;
+/// How long the writer of a pipe may take from one piece to the next, in milliseconds.
+const PIPE_TIMEOUT_MS: i32 = 10_000;
 
 /// A bundle that has been read.
 #[derive(Debug, Clone)]
@@ -66,6 +69,18 @@ fn real_path(dir: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Kind::Config`], naming `what` and the path.
 pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
+    read(file, what, false)
+}
+
+/// As [`read_limited`] for a document that a pipe may bring, such as that of a shell's `<(...)`.
+///
+/// # Errors
+/// As [`read_limited`], and [`Kind::Timeout`] when the other end says nothing for 10 seconds.
+pub fn read_document(file: &Path, what: &str) -> Result<Vec<u8>> {
+    read(file, what, true)
+}
+
+fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
     let fail = |doing: &str, e: std::io::Error| {
         let missing = e.kind() == std::io::ErrorKind::NotFound;
         let e = Error::sys(format!("{doing} {what} at {file:?}"), e).kind_is(Kind::Config);
@@ -82,7 +97,7 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
         .open(file)
         .map_err(|e| fail("opening", e))?;
     let meta = f.metadata().map_err(|e| fail("looking at", e))?;
-    if !meta.is_file() {
+    if !meta.is_file() && !(pipe && meta.file_type().is_fifo()) {
         let kind = file_kind(meta.file_type());
         return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
     }
@@ -92,12 +107,32 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut raw = Vec::with_capacity(meta.len() as usize + 1);
-    (&f).take(MAX_CONFIG + 1).read_to_end(&mut raw).map_err(|e| fail("reading", e))?;
+    let mut rest = (&f).take(MAX_CONFIG + 1);
+    loop {
+        match rest.read_to_end(&mut raw) {
+            Ok(_) => break,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => wait_for_more(&f, what, file)?,
+            Err(e) => return Err(fail("reading", e)),
+        }
+    }
     // The file may have grown since, and files of procfs have no length.
     if raw.len() as u64 > MAX_CONFIG {
         return Err(too_large());
     }
     Ok(raw)
+}
+
+/// Waits until there is more to read from a pipe.
+fn wait_for_more(f: &std::fs::File, what: &str, file: &Path) -> Result<()> {
+    let mut fds = [PollFd::new(f.as_raw_fd(), libc::POLLIN)];
+    match fd::poll(&mut fds, PIPE_TIMEOUT_MS) {
+        Ok(0) => Err(Error::new(
+            Kind::Timeout,
+            format!("waited {} s for more of {what} from the pipe {file:?}", PIPE_TIMEOUT_MS / 1000),
+        )),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys(format!("waiting for {what} from the pipe {file:?}"), e)),
+    }
 }
 
 fn file_kind(t: std::fs::FileType) -> &'static str {

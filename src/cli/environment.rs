@@ -32,6 +32,7 @@ pub fn runtime(global: &Global) -> Result<Runtime> {
     }
     Ok(Runtime {
         store: Store::new(root),
+        root_given: global.root.is_some(),
         cgroup_manager: manager(global)?,
         rootless: rootless(global)?,
         listen_fds: listen_fds(),

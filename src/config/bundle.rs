@@ -2,6 +2,7 @@
 
 use crate::config::{parse, spec::Spec};
 use crate::error::{Errno, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, PollFd};
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 const MAX_CONFIG: u64 = 32 << 20;
 /// How long a pipe may stay without anything to read, in milliseconds.
 const PIPE_TIMEOUT: i32 = 10_000;
+/// How long the writer of a pipe may take from one piece to the next, in milliseconds.
+const PIPE_TIMEOUT_MS: i32 = 10_000;
 
 /// A bundle that has been read.
 #[derive(Debug, Clone)]
@@ -73,6 +76,10 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
 }
 
 /// As [`read_limited`], from a regular file or a pipe: a shell's `<(...)`, a FIFO.
+/// As [`read_limited`] for a document that a pipe may bring, such as that of a shell's `<(...)`.
+///
+/// # Errors
+/// As [`read_limited`], and [`Kind::Timeout`] when the other end says nothing for 10 seconds.
 pub fn read_document(file: &Path, what: &str) -> Result<Vec<u8>> {
     read(file, what, true)
 }
@@ -98,6 +105,7 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
         return read_pipe(&f, file, what);
     }
     if !meta.is_file() {
+    if !meta.is_file() && !(pipe && meta.file_type().is_fifo()) {
         let kind = file_kind(meta.file_type());
         return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
     }
@@ -107,7 +115,14 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut raw = Vec::with_capacity(meta.len() as usize + 1);
-    (&f).take(MAX_CONFIG + 1).read_to_end(&mut raw).map_err(|e| fail("reading", e))?;
+    let mut rest = (&f).take(MAX_CONFIG + 1);
+    loop {
+        match rest.read_to_end(&mut raw) {
+            Ok(_) => break,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => wait_for_more(&f, what, file)?,
+            Err(e) => return Err(fail("reading", e)),
+        }
+    }
     // The file may have grown since, and files of procfs have no length.
     if raw.len() as u64 > MAX_CONFIG {
         return Err(too_large());
@@ -135,6 +150,16 @@ fn read_pipe(mut f: &std::fs::File, file: &Path, what: &str) -> Result<Vec<u8>> 
             let what = format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20);
             return Err(Error::new(Kind::Config, what));
         }
+/// Waits until there is more to read from a pipe.
+fn wait_for_more(f: &std::fs::File, what: &str, file: &Path) -> Result<()> {
+    let mut fds = [PollFd::new(f.as_raw_fd(), libc::POLLIN)];
+    match fd::poll(&mut fds, PIPE_TIMEOUT_MS) {
+        Ok(0) => Err(Error::new(
+            Kind::Timeout,
+            format!("waited {} s for more of {what} from the pipe {file:?}", PIPE_TIMEOUT_MS / 1000),
+        )),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys(format!("waiting for {what} from the pipe {file:?}"), e)),
     }
 }
 

@@ -71,6 +71,13 @@ pub fn rootless(uid: u32, gid: u32) -> Value {
     spec
 }
 
+/// Takes the cgroup namespace out of a default config.json.
+pub fn without_cgroup_namespace(spec: &mut Value) {
+    if let Some(list) = spec["linux"]["namespaces"].as_array_mut() {
+        list.retain(|n| n["type"] != "cgroup");
+    }
+}
+
 fn process() -> Value {
     json!({
         "terminal": true,
@@ -135,6 +142,14 @@ mod tests {
         assert!(rules.len() == 1 && !rules[0].allow && rules[0].kind.is_empty());
         assert!(s.linux.masked_paths.contains(&"/proc/kcore".to_owned()));
         assert!(s.linux.readonly_paths.contains(&"/proc/sys".to_owned()));
+    }
+
+    #[test]
+    fn the_cgroup_namespace_can_be_left_out() {
+        let mut s = spec();
+        without_cgroup_namespace(&mut s);
+        let kinds: Vec<String> = typed(&s).linux.namespaces.into_iter().map(|n| n.kind).collect();
+        assert_eq!(kinds, ["pid", "network", "ipc", "uts", "mount"]);
     }
 
     #[test]

@@ -7,3 +7,4 @@ pub mod parse;
 pub mod resources;
 pub mod seccomp;
 pub mod spec;
+mod strict;

@@ -1,5 +1,6 @@
 //! One way from bytes to a type, with an error that names the file, the place in it and the property.
 
+use super::strict::Strict;
 use crate::error::{Error, Kind, Result};
 use serde::de::DeserializeOwned;
 
@@ -20,7 +21,7 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
         return Ok(value);
     }
     let mut de = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut de).map_err(|e| {
+    let value = serde_path_to_error::deserialize(Strict(&mut de)).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
         let place = if path == "." || path == "?" { String::new() } else { format!(" in {path}") };
@@ -44,6 +45,22 @@ mod tests {
         let e = fail("{\n \"process\": {\"rlimits\": [{\"type\":\"RLIMIT_CORE\",\"soft\":\"1\"}]}}");
         assert!(e.starts_with("config.json: invalid type: string \"1\", expected u64 at line 2"), "{e}");
         assert!(e.ends_with("in process.rlimits[0].soft"), "{e}");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for text in [
+            "[]",
+            "{\"hooks\":[]}",
+            "{\"linux\":{\"resources\":[]}}",
+            "{\"linux\":{\"resources\":{\"memory\":[1,2]}}}",
+            "{\"linux\":{\"seccomp\":[\"SCMP_ACT_ALLOW\"]}}",
+            "{\"mounts\":[[\"/proc\"]]}",
+            "{\"linux\":{\"timeOffsets\":{\"monotonic\":[1,2]}}}",
+        ] {
+            let e = fail(text);
+            assert!(e.contains("invalid type: sequence, expected struct"), "{text}: {e}");
+        }
     }
 
     #[test]

@@ -307,7 +307,7 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
 
 /// The error of a program that execve(2) refused.
 pub fn execute(program: &str, errno: Errno) -> Error {
-    let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program).property("process.args");
+    let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program);
     match errno.0 {
         libc::ENOEXEC => e.hint("the file is no program for this machine, or a script without a #! line"),
         libc::ENOENT => {
@@ -317,10 +317,25 @@ pub fn execute(program: &str, errno: Errno) -> Error {
     }
 }
 
+/// How a process ended, in the words of strsignal(3) for those signals that tell what went wrong.
+fn signal_words(signal: i32) -> String {
+    let words = match signal {
+        libc::SIGSYS => ": bad system call",
+        libc::SIGKILL => ": killed",
+        libc::SIGSEGV => ": segmentation fault",
+        libc::SIGBUS => ": bus error",
+        libc::SIGILL => ": illegal instruction",
+        libc::SIGABRT => ": aborted",
+        libc::SIGTERM => ": terminated",
+        _ => "",
+    };
+    format!("signal {signal}{words}")
+}
+
 /// The error of a hook that failed: `errno` when it could not be run or timed out, else its exit status.
 pub fn hook(kind: &str, index: usize, errno: Errno, status: i32, output: &str) -> Error {
     let why = match errno.0 {
-        0 if status > 128 => format!("signal {}", status - 128),
+        0 if status > 128 => signal_words(status - 128),
         0 => format!("exit status {status}"),
         libc::ETIME => "timed out and was killed".to_owned(),
         _ => errno.to_string(),

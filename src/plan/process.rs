@@ -172,8 +172,17 @@ impl Context<'_> {
         let effective = mask(&sets.effective, "effective") & permitted;
         let inheritable = mask(&sets.inheritable, "inheritable");
         let ambient = mask(&sets.ambient, "ambient");
-        // The kernel raises no other; validation has told.
-        let ambient = ambient & permitted & inheritable;
+        // The kernel raises no other (capabilities(7)).
+        let raised = ambient & permitted & inheritable;
+        for name in (0..64).filter(|n| (ambient & !raised) >> n & 1 == 1).filter_map(capabilities::name) {
+            let set = if capabilities::mask(&sets.permitted) & capabilities::mask(&[name.to_owned()]) == 0 {
+                "permitted"
+            } else {
+                "inheritable"
+            };
+            warnings.push(format!("can't raise ambient capability {name}: it is not {set}"));
+        }
+        let ambient = raised;
         steps.push(Op::DropBounding { mask: known & !bounding }, "process.capabilities.bounding");
         let u = &p.user;
         let groups = (!self.no_setgroups || !u.additional_gids.is_empty()).then(|| u.additional_gids.clone());

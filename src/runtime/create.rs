@@ -1,6 +1,6 @@
 //! Creating a container: everything up to the program, which then waits for `start` or runs at once.
 
-use super::Runtime;
+use super::{Runtime, delete};
 use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
@@ -344,28 +344,15 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     std::fs::rename(&temporary, path).map_err(fail)
 }
 
-/// Removes what a container holds besides its processes, after the poststop hooks have run. What cannot be removed
-/// is told in the log: there is another error to report already.
+/// Removes what a container holds besides its processes, and runs its poststop hooks. What cannot be removed is told
+/// in the log, because there is another error to report already, or an exit status; `delete` can then try again.
 pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
-    if let Some(c) = cgroup.filter(|c| !c.delete_empty()) {
-        let gone = c.kill_all(libc::SIGKILL).and_then(|()| c.delete(CGROUP_TIMEOUT));
-        if let Err(e) = gone {
-            log::warn(e);
-        }
-    }
-    run_poststop(record);
-    if let Err(e) = entry.remove() {
+    let gone = match cgroup.filter(|c| !c.delete_empty()) {
+        Some(c) => c.kill_all(libc::SIGKILL).and_then(|()| c.delete(CGROUP_TIMEOUT)),
+        None => Ok(()),
+    };
+    if let Err(e) = gone.and_then(|()| delete::forget(entry, record)) {
         log::warn(e);
-    }
-}
-
-/// A failing poststop hook is a warning, and the others run all the same (runtime.md, "Lifecycle").
-pub(super) fn run_poststop(record: &Record) {
-    let document = hook_document(record, "stopped", 0);
-    for (i, hook) in record.poststop.iter().enumerate() {
-        if let Err(e) = hooks::run("poststop", i, hook, &document) {
-            log::warn(e);
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::container::{Container, LOCK_WAIT, cgroup_of, status};
 use super::create;
 use super::process::Process;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::hooks;
 use crate::log;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase};
@@ -68,6 +69,15 @@ pub(super) fn destroy(container: Container) -> Result<()> {
     let Container { entry, record, .. } = container;
     end_processes(&record)?;
     remove_cgroup(&record)?;
+    forget(entry, &record)
+}
+
+/// Removes what a container without processes and cgroups still holds, its record at the end, and then runs its
+/// poststop hooks (runtime.md, "Lifecycle", steps 12 and 13).
+///
+/// # Errors
+/// Something that cannot be removed; the record then stays, and no hook has run.
+pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
     if let Some(rdt) = &record.intel_rdt {
         // A group of resctrl is removed like that of a cgroup; its files go with it.
         for dir in rdt.monitor.iter().chain(&rdt.remove) {
@@ -80,7 +90,13 @@ pub(super) fn destroy(container: Container) -> Result<()> {
         }
     }
     entry.remove()?;
-    create::run_poststop(&record);
+    let document = create::hook_document(record, "stopped", 0);
+    for (i, hook) in record.poststop.iter().enumerate() {
+        // A failing one is a warning, and the others run all the same.
+        if let Err(e) = hooks::run("poststop", i, hook, &document) {
+            log::warn(e);
+        }
+    }
     Ok(())
 }
 

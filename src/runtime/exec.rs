@@ -182,6 +182,12 @@ fn check_terminal(p: &Process, options: &ExecOptions) -> Result<()> {
 fn describe(c: &Container, spec: &Spec, o: &ExecOptions) -> Result<Process> {
     if let Some(file) = &o.process {
         return parse::json(&read_document(file, "the process file")?, &file.display().to_string());
+        let text = read_document(file, "the process file")?;
+        let mut p: Process = parse::json(&text, &file.display().to_string())?;
+        if p.capabilities.is_none() {
+            p.capabilities = spec.process.as_ref().and_then(|own| own.capabilities.clone());
+        }
+        return Ok(p);
     }
     if o.args.is_empty() {
         return Err(
@@ -213,12 +219,14 @@ fn describe(c: &Container, spec: &Spec, o: &ExecOptions) -> Result<Process> {
     Ok(p)
 }
 
-/// Neither inheritable, which files could turn into permitted ones (CVE-2022-29162), nor ambient, which needs it.
+/// Not inheritable, which files could turn into permitted ones (CVE-2022-29162); ambient only where the container's
+/// configuration has it inheritable, without which the kernel raises none.
 fn add_capabilities(sets: &mut Capabilities, names: &[String]) {
     for name in names {
         let upper = name.to_ascii_uppercase();
         let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        let ambient = sets.inheritable.contains(&name).then_some(&mut sets.ambient);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted].into_iter().chain(ambient) {
             if !set.contains(&name) {
                 set.push(name.clone());
             }
@@ -262,4 +270,19 @@ fn read_inside(c: &Container, name: &std::ffi::CStr) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     std::fs::File::from(f).take(1 << 20).read_to_end(&mut text).map_err(|e| fail(e.into()))?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_added_capability_is_ambient_only_where_it_is_inheritable() {
+        let mut sets = Capabilities { inheritable: vec!["CAP_SYSLOG".into()], ..Capabilities::default() };
+        add_capabilities(&mut sets, &["syslog".into(), "CAP_KILL".into(), "CAP_SYSLOG".into()]);
+        assert_eq!(sets.bounding, ["CAP_SYSLOG", "CAP_KILL"]);
+        assert_eq!((&sets.effective, &sets.permitted), (&sets.bounding, &sets.bounding));
+        assert_eq!(sets.ambient, ["CAP_SYSLOG"]);
+        assert_eq!(sets.inheritable, ["CAP_SYSLOG"]);
+    }
 }

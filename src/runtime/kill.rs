@@ -9,7 +9,7 @@ use crate::state::lifecycle::{Operation, Status};
 /// Sends `signal` to the first process of the container `id`; with `all`, to every process of its cgroup.
 ///
 /// SIGKILL for a container without a pid namespace of its own is always for all: its other processes would not end
-/// with the first. With `all` a container that is stopped is no error, so that its last processes can be reached.
+/// with the first, and can still be reached when it is gone. With `all` a container that is stopped is no error, so that its last processes can be reached.
 ///
 /// # Errors
 /// [`Kind::NotFound`], `container does not exist`; [`Kind::State`], `container not running`.
@@ -18,7 +18,10 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<()> {
     let cgroup = container.cgroup()?;
     let to_all =
         cgroup.is_some() && (all || (signal == libc::SIGKILL && !container.record.own_pid_namespace));
-    if !all || container.status == Status::Creating {
+    // Without a pid namespace the others may live on when the first process has ended.
+    let orphaned =
+        to_all && !all && container.status == Status::Stopped && !cgroup.pids_recursive()?.is_empty();
+    if container.status == Status::Creating || !(all || orphaned) {
         container.check(Operation::Kill)?;
     }
     if to_all {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Runtime;
 use super::container::{Container, status};
 use super::state::State;
-use crate::error::Result;
+use crate::error::{Errno, Error, Kind, Result};
 use crate::log;
 use crate::state::id::ContainerId;
 
@@ -13,8 +13,14 @@ use crate::state::id::ContainerId;
 /// away while the list is made is left out.
 ///
 /// # Errors
-/// When the state directory cannot be read.
+/// When the state directory cannot be read, or the caller named one that is not there: the usual one is only made
+/// with the first container.
 pub fn list(runtime: &Runtime) -> Result<Vec<State>> {
+    let root = runtime.store.root();
+    if runtime.root_given && !root.exists() {
+        let what = format!("opening the state directory {root:?}");
+        return Err(Error::sys(what, Errno(libc::ENOENT)).kind_is(Kind::NotFound));
+    }
     let mut owners = Owners::default();
     let mut states = Vec::new();
     for id in runtime.store.ids()? {

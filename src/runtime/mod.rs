@@ -26,6 +26,8 @@ use crate::state::store::Store;
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub store: Store,
+    /// The caller named the directory of `store`: it should be there.
+    pub root_given: bool,
     /// Who makes the cgroups of new containers.
     pub cgroup_manager: CgroupManager,
     /// Descriptors from 3 on that the service manager passed (sd_listen_fds(3)).

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::config::defaults;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup;
+use crate::plan::facts::CgroupMode;
 
 /// Writes the default config.json into the directory `bundle`; with `rootless`, one that the calling user can run
 /// without privileges.
@@ -14,11 +16,16 @@ use crate::error::{Error, Kind, Result};
 /// [`Kind::Exists`] when there is a config.json; it is left alone.
 pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     let path = bundle.join("config.json");
-    let document = if rootless {
+    let mut document = if rootless {
         defaults::rootless(crate::sys::cred::geteuid(), crate::sys::cred::getegid())
     } else {
         defaults::spec()
     };
+    if cgroup::probe()?.mode != CgroupMode::Unified {
+        // As engines have it: programs written for version 1 look for their cgroups in /proc/self/cgroup, which a
+        // namespace makes tell of the root.
+        defaults::without_cgroup_namespace(&mut document);
+    }
     let mut text = serde_json::to_string_pretty(&document)
         .map_err(|e| Error::new(Kind::Config, format!("the default configuration is no JSON: {e}")))?;
     text.push('\n');

@@ -26,6 +26,7 @@ fn fixture() -> Fixture {
         cgroup_manager: CgroupManager::Disabled,
         listen_fds: 0,
         rootless: None,
+        root_given: false,
     };
     Fixture { _dir: dir, rt }
 }

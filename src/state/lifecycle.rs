@@ -100,7 +100,8 @@ pub fn check(operation: Operation, status: Status, id: &ContainerId) -> Result<(
         (O::Start, S::Created) => return Ok(()),
         (O::Start, S::Running) => "cannot start an already running container".to_owned(),
         (O::Start, S::Stopped) => "cannot start a container that has stopped".to_owned(),
-        (O::Start, S::Creating | S::Paused) => format!("cannot start a container in the {status} state"),
+        (O::Start, S::Paused) => "cannot start a paused container".to_owned(),
+        (O::Start, S::Creating) => "cannot start a container in the creating state".to_owned(),
 
         (O::Exec, S::Paused) => {
             "cannot exec in a paused container (use --ignore-paused to override)".to_owned()
@@ -164,7 +165,7 @@ mod tests {
         for (operation, status, words) in [
             (Operation::Start, Status::Running, "cannot start an already running container"),
             (Operation::Start, Status::Stopped, "cannot start a container that has stopped"),
-            (Operation::Start, Status::Paused, "cannot start a container in the paused state"),
+            (Operation::Start, Status::Paused, "cannot start a paused container"),
             (Operation::Exec, Status::Paused, "cannot exec in a paused container"),
             (Operation::Exec, Status::Stopped, "cannot exec in a stopped container"),
             (Operation::Kill, Status::Stopped, "container not running"),

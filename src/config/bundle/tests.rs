@@ -115,3 +115,19 @@ fn an_unreadable_config_says_so() {
     setfsuid(geteuid());
     assert_eq!(message, "opening config.json at \"B/config.json\": permission denied");
 }
+
+#[test]
+fn a_document_may_come_from_a_pipe_in_pieces() {
+    let d = Dir::new();
+    let path = d.config();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Both ends, so that neither open waits.
+    let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut writer, b"{\"a\":").unwrap();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::io::Write::write_all(&mut writer, b"1}").unwrap();
+    });
+    assert_eq!(read_document(&path, "the process file").unwrap(), b"{\"a\":1}");
+    late.join().unwrap();
+}

@@ -61,7 +61,12 @@ impl Drop for JoinFds {
 }
 
 fn open_procs(d: &Dir) -> Result<OwnedFd> {
-    d.open("cgroup.procs", libc::O_WRONLY).map_err(|e| d.error("opening", "cgroup.procs", e))
+    d.open("cgroup.procs", libc::O_WRONLY).map_err(|e| cannot_join(d, e))
+}
+
+/// The words are those that callers of runc look for.
+fn cannot_join(d: &Dir, e: Errno) -> Error {
+    Error::sys(format!("adding pid of the new process to cgroup {:?}", d.path), e)
 }
 
 impl Cgroup {
@@ -195,7 +200,7 @@ impl Cgroup {
                 Some(pid) if sub.is_empty() => self.of_process(pid).map_err(|_| e),
                 _ => Err(e),
             });
-            fds.into = Some(fd.map_err(|e| Error::sys(format!("opening {:?}", d.path), e))?);
+            fds.into = Some(fd.map_err(|e| cannot_join(&d, e))?);
         }
         Ok(fds)
     }

@@ -25,7 +25,11 @@ fn device_rules(rules: &[DeviceRule], f: &mut Findings) {
         if !matches!(d.kind.as_str(), "" | "a" | "c" | "b") {
             f.hinted(at("type"), format!("invalid cgroup device type {:?}", d.kind), "one of a, c, b");
         }
-        if d.access.chars().any(|c| !"rwm".contains(c)) {
+        // The letter of a rule for all types means nothing here; runc passes over it too.
+        if d.access.contains('a') {
+            f.warning(format!("{}: ignoring 'a', which is not of \"rwm\"", at("access")));
+        }
+        if d.access.chars().any(|c| !"rwma".contains(c)) {
             f.hinted(at("access"), format!("invalid device access {:?}", d.access), "letters of rwm");
         }
         for (name, number) in [("major", d.major), ("minor", d.minor)] {

@@ -102,18 +102,6 @@ pub fn plan(rt: &Runtime, args: &Plan) -> Result<u8> {
         super::verbs::print_json(&report)?;
         return Ok(0);
     }
-    let mut text = format!("container {:?} from bundle {:?}\n", report.id, report.bundle);
-    for phase in &report.phases {
-        text += &format!("\n{}, {}:\n", phase.by, phase.when);
-        for s in &phase.steps {
-            let op = s.op.map_or(String::new(), |n| n.to_string());
-            let why = if s.property.is_empty() { String::new() } else { format!("  [{}]", s.property) };
-            text += &format!("{op:>4}  {}{why}\n", s.what);
-        }
-    }
-    for w in &report.warnings {
-        text += &format!("\nwarning: {w}\n");
-    }
-    super::print(&text)?;
+    super::print(&report.to_string())?;
     Ok(0)
 }

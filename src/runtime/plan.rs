@@ -7,6 +7,7 @@ use crate::plan::compile::Plan;
 use crate::plan::explain;
 use crate::plan::op::{Op, Point};
 use serde::Serialize;
+use std::fmt;
 
 /// What would be done, in order.
 #[derive(Debug, Clone, Serialize)]
@@ -44,14 +45,43 @@ pub struct Step {
 /// Everything that is wrong with the bundle, at once.
 pub fn plan(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<Report> {
     let (_, plan) = create::compile(rt, id, options, true)?;
-    Ok(report(&plan))
+    Ok(Report::of(&plan))
+}
+
+impl Report {
+    /// What executing `plan` does.
+    pub fn of(plan: &Plan) -> Report {
+        Report {
+            id: plan.id.clone(),
+            bundle: plan.bundle.display().to_string(),
+            rootfs: plan.rootfs.display().to_string(),
+            phases: phases(plan),
+            warnings: plan.warnings.clone(),
+        }
+    }
+}
+
+/// The text of `orun plan`: a line for each step, with its number and the property that asks for it.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "container {:?} from bundle {:?}", self.id, self.bundle)?;
+        for phase in &self.phases {
+            writeln!(f, "\n{}, {}:", phase.by, phase.when)?;
+            for s in &phase.steps {
+                let op = s.op.map_or(String::new(), |n| n.to_string());
+                let why = if s.property.is_empty() { String::new() } else { format!("  [{}]", s.property) };
+                writeln!(f, "{op:>4}  {}{why}", s.what)?;
+            }
+        }
+        self.warnings.iter().try_for_each(|w| writeln!(f, "\nwarning: {w}"))
+    }
 }
 
 fn step(what: impl Into<String>, property: impl Into<String>) -> Step {
     Step { op: None, what: what.into(), property: property.into() }
 }
 
-fn report(plan: &Plan) -> Report {
+fn phases(plan: &Plan) -> Vec<Phase> {
     let mut phases =
         vec![Phase { by: "orun", when: "before there is a container process", steps: before(plan) }];
     let mut current = Phase { by: "container", when: "setting up", steps: Vec::new() };
@@ -68,13 +98,7 @@ fn report(plan: &Plan) -> Report {
         phases.push(Phase { by: "orun", when: "while the container process waits", steps: answer });
     }
     phases.push(current);
-    Report {
-        id: plan.id.clone(),
-        bundle: plan.bundle.display().to_string(),
-        rootfs: plan.rootfs.display().to_string(),
-        phases,
-        warnings: plan.warnings.clone(),
-    }
+    phases
 }
 
 fn before(plan: &Plan) -> Vec<Step> {

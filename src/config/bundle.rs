@@ -1,7 +1,6 @@
 //! A bundle: a directory with a config.json.
 
 use crate::config::{parse, spec::Spec};
-use crate::error::{Errno, Error, Kind, Result};
 use crate::error::{Error, Kind, Result};
 use crate::sys::fd::{self, PollFd};
 use std::io::Read;
@@ -11,8 +10,6 @@ use std::path::{Path, PathBuf};
 
 /// config.json may be this large; the largest seen in the field is some hundred kilobytes.
 const MAX_CONFIG: u64 = 32 << 20;
-/// How long a pipe may stay without anything to read, in milliseconds.
-const PIPE_TIMEOUT: i32 = 10_000;
 /// How long the writer of a pipe may take from one piece to the next, in milliseconds.
 const PIPE_TIMEOUT_MS: i32 = 10_000;
 
@@ -75,7 +72,6 @@ pub fn read_limited(file: &Path, what: &str) -> Result<Vec<u8>> {
     read(file, what, false)
 }
 
-/// As [`read_limited`], from a regular file or a pipe: a shell's `<(...)`, a FIFO.
 /// As [`read_limited`] for a document that a pipe may bring, such as that of a shell's `<(...)`.
 ///
 /// # Errors
@@ -101,10 +97,6 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
         .open(file)
         .map_err(|e| fail("opening", e))?;
     let meta = f.metadata().map_err(|e| fail("looking at", e))?;
-    if pipe && meta.file_type().is_fifo() {
-        return read_pipe(&f, file, what);
-    }
-    if !meta.is_file() {
     if !meta.is_file() && !(pipe && meta.file_type().is_fifo()) {
         let kind = file_kind(meta.file_type());
         return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
@@ -130,26 +122,6 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
     Ok(raw)
 }
 
-fn read_pipe(mut f: &std::fs::File, file: &Path, what: &str) -> Result<Vec<u8>> {
-    let fail = |e: Errno| Error::sys(format!("reading {what} at {file:?}"), e).kind_is(Kind::Config);
-    let mut raw = Vec::new();
-    let mut chunk = [0u8; 16 << 10];
-    loop {
-        // A FIFO that nobody has opened for writing yet is not at its end.
-        if fd::poll(&mut [PollFd::new(f.as_raw_fd(), libc::POLLIN)], PIPE_TIMEOUT).map_err(fail)? == 0 {
-            let what = format!("timed out after {} s waiting for {what} at {file:?}", PIPE_TIMEOUT / 1000);
-            return Err(Error::new(Kind::Timeout, what));
-        }
-        match f.read(&mut chunk) {
-            Ok(0) => return Ok(raw),
-            Ok(n) => raw.extend_from_slice(&chunk[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(fail(e.into())),
-        }
-        if raw.len() as u64 > MAX_CONFIG {
-            let what = format!("{what} at {file:?} is over {} MiB", MAX_CONFIG >> 20);
-            return Err(Error::new(Kind::Config, what));
-        }
 /// Waits until there is more to read from a pipe.
 fn wait_for_more(f: &std::fs::File, what: &str, file: &Path) -> Result<()> {
     let mut fds = [PollFd::new(f.as_raw_fd(), libc::POLLIN)];

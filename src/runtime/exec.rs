@@ -181,7 +181,6 @@ fn check_terminal(p: &Process, options: &ExecOptions) -> Result<()> {
 /// The process: a document of its own, or the container's with what the command line says.
 fn describe(c: &Container, spec: &Spec, o: &ExecOptions) -> Result<Process> {
     if let Some(file) = &o.process {
-        return parse::json(&read_document(file, "the process file")?, &file.display().to_string());
         let text = read_document(file, "the process file")?;
         let mut p: Process = parse::json(&text, &file.display().to_string())?;
         if p.capabilities.is_none() {

@@ -4,7 +4,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
 use crate::kernel::child::{Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
-use crate::kernel::{hooks, idmap, notify, prepare};
+use crate::kernel::{hooks, idmap, late, notify, prepare};
 use crate::plan::compile::Plan;
 use crate::plan::explain;
 use crate::plan::op::{Op, Point};
@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
 /// is the one step that could take for ever.
-const SETUP_TIMEOUT: u64 = 120_000;
+pub const SETUP_TIMEOUT: u64 = 120_000;
 
 /// A child on its way.
 #[derive(Debug)]
@@ -163,6 +163,15 @@ impl Launch {
                     self.pidfd.as_raw_fd(),
                     m.number,
                 )
+            }
+            Tag::Source => {
+                let wanted = plan
+                    .late
+                    .get(m.number as usize)
+                    .ok_or_else(|| Error::sys("finding a mount", Errno(libc::EPROTO)))?;
+                let tree = late::mount(wanted, &self.pidfd)?;
+                protocol::send(self.socket.as_raw_fd(), Tag::Go, 0, 0, 0, &[], Some(tree.as_raw_fd()))
+                    .map_err(|_| self.died())
             }
             Tag::Warning => {
                 self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());

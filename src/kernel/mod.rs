@@ -7,6 +7,7 @@ pub mod foreground;
 pub mod hooks;
 pub mod idmap;
 pub mod inroot;
+pub mod late;
 pub mod launch;
 pub mod notify;
 pub mod prepare;

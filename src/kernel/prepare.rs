@@ -110,9 +110,15 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
 }
 
 fn prepared(p: &Prepared) -> Result<OwnedFd> {
-    let what = |doing: &str| format!("{doing} {:?}", p.source);
     let tree = mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
-        .map_err(|e| Error::sys(what("opening the mount source"), e))?;
+        .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?;
+    change(&tree, p)?;
+    Ok(tree)
+}
+
+/// Gives a detached mount the attributes and the mapping of `p`.
+pub(super) fn change(tree: &OwnedFd, p: &Prepared) -> Result<()> {
+    let what = |doing: &str| format!("{doing} {:?}", p.source);
     for (attr, recursive) in &p.changes {
         mount::mount_setattr(tree.as_raw_fd(), *recursive, attr)
             .map_err(|e| Error::sys(what("setting the attributes of the mount of"), e))?;
@@ -140,5 +146,5 @@ fn prepared(p: &Prepared) -> Result<OwnedFd> {
             }
         })?;
     }
-    Ok(tree)
+    Ok(())
 }

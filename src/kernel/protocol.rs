@@ -27,6 +27,8 @@ pub enum Tag {
     Warning = 6,
     /// The parent's answer.
     Go = 7,
+    /// The child asks for the mount `number` of those that are made late; it comes with the answer.
+    Source = 8,
 }
 
 /// A message.
@@ -77,6 +79,7 @@ pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
         5 => Tag::Process,
         6 => Tag::Warning,
         7 => Tag::Go,
+        8 => Tag::Source,
         _ => return Err(Errno(libc::EPROTO)),
     };
     if n < HEADER {
@@ -98,9 +101,18 @@ pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
 /// # Errors
 /// EPIPE when the parent is gone: the child must not go on alone.
 pub fn wait_go(socket: RawFd) -> SysResult<()> {
+    answer(socket).map(drop)
+}
+
+/// As [`wait_go`], for an answer that brings a descriptor.
+pub fn wait_fd(socket: RawFd) -> SysResult<OwnedFd> {
+    answer(socket)?.ok_or(Errno(libc::EPIPE))
+}
+
+fn answer(socket: RawFd) -> SysResult<Option<OwnedFd>> {
     let mut buf = [0u8; HEADER];
-    let (n, _) = socket::receive(socket, &mut buf)?;
-    if n == HEADER && buf[0] == Tag::Go as u8 { Ok(()) } else { Err(Errno(libc::EPIPE)) }
+    let (n, fd) = socket::receive(socket, &mut buf)?;
+    if n == HEADER && buf[0] == Tag::Go as u8 { Ok(fd) } else { Err(Errno(libc::EPIPE)) }
 }
 
 /// The point that a `Sync` message names.

@@ -47,6 +47,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// Mounts that the parent opens before the clone.
     pub prepared: Vec<Prepared>,
+    /// Mounts that it opens when the child asks for them: they may lie on mounts of the child's.
+    pub late: Vec<Prepared>,
     /// What the child does, in order.
     pub steps: Steps,
     /// `prestart` and `createRuntime` hooks, with their names.
@@ -122,7 +124,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     let rootfs = mounts::absolute(input.bundle, root_path);
     let mut steps = Steps::default();
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
-    let prepared = order(
+    let (prepared, late) = order(
         input,
         facts,
         &Parts { namespaces: &namespaces, cgroup: &cgroup, rootfs: &rootfs, process },
@@ -150,6 +152,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         namespaces,
         cgroup,
         prepared,
+        late,
         steps,
         runtime_hooks,
         argv,
@@ -194,7 +197,7 @@ struct Parts<'a> {
     process: &'a Process,
 }
 
-/// The order of everything that the child does. Returns the mounts that the parent prepares.
+/// The order of everything that the child does. Returns the mounts that the parent prepares, before and then.
 fn order(
     input: Input,
     facts: &HostFacts,
@@ -202,7 +205,7 @@ fn order(
     filter: Option<seccomp::Program>,
     steps: &mut Steps,
     warnings: &mut Vec<String>,
-) -> Vec<Prepared> {
+) -> (Vec<Prepared>, Vec<Prepared>) {
     let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
     ns.enter(steps);
     ns.settle(spec, !parts.cgroup.hierarchies.is_empty(), steps);
@@ -215,6 +218,9 @@ fn order(
         namespaces: ns,
         cgroup: parts.cgroup,
         prepared: Vec::new(),
+        late: Vec::new(),
+        privileged: facts.euid == 0,
+        locked: ns.other_user() || !facts.initial_userns,
         dev_readonly: false,
     };
     // A mount namespace that is entered gets the root all the same: it only holds somebody's mounts.
@@ -274,7 +280,7 @@ fn order(
         start_hooks,
     }
     .compile(steps, warnings);
-    cx.prepared
+    (cx.prepared, cx.late)
 }
 
 /// What separates the process from the caller of orun.

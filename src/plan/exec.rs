@@ -77,6 +77,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         joined_maps: None,
         cgroup: CgroupPlan::default(),
         prepared: Vec::new(),
+        late: Vec::new(),
         steps,
         runtime_hooks: Vec::new(),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "running"),

@@ -147,6 +147,7 @@ fn mount_words(m: &MountOp) -> String {
             format!("bind-mounting {}{}", text(path), if *recursive { " and what is below it" } else { "" })
         }
         MountSource::Prepared { slot } => format!("attaching the prepared mount #{slot}"),
+        MountSource::Late { slot } => format!("asking for the mount #{slot} and attaching it"),
         MountSource::Filesystem(Filesystem { kind, .. }) => format!("mounting {}", kind.to_string_lossy()),
     };
     format!("{what} on {}", inside(&m.target))

@@ -8,6 +8,7 @@ use super::tables::namespaces::Kind;
 use crate::config::spec::{IdMapping, Mount, Spec};
 use crate::plan::cgroup::{CgroupPlan, Version};
 use crate::sys::mount::MountAttr;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 /// A mount that orun opens before there is a container: an id-mapped one, because only the file system's owner may
@@ -52,6 +53,11 @@ pub(super) struct Context<'a> {
     pub namespaces: &'a Namespaces,
     pub cgroup: &'a CgroupPlan,
     pub prepared: Vec<Prepared>,
+    pub late: Vec<Prepared>,
+    /// orun may open mounts for a user namespace, and map ids.
+    pub privileged: bool,
+    /// The attributes of mounts that are bound are protected by a user namespace.
+    pub locked: bool,
     /// /dev stays writable until the devices are made.
     pub dev_readonly: bool,
 }
@@ -65,9 +71,9 @@ impl Context<'_> {
 
     fn one(&mut self, property: &str, m: &Mount, steps: &mut Steps) {
         let mut o = mount_options::parse_options(&m.options);
-        let target = in_root(&m.destination);
+        let target = self.target(m);
         if o.remount {
-            steps.push(Op::Remount { target, changes: changes(&o) }, property);
+            steps.push(Op::Remount { target, changes: changes(&o, attributes(&o)) }, property);
             return;
         }
         if target.as_c_str() == c"dev" && !o.bind && o.attr_set & attr::RDONLY != 0 {
@@ -79,7 +85,8 @@ impl Context<'_> {
             self.cgroups(property, m, &o, steps);
             return;
         }
-        let mut changes = changes(&o);
+        let own = if o.bind { bind_attributes(&o, self.locked) } else { attributes(&o) };
+        let mut changes = changes(&o, own);
         let source = if o.bind {
             self.bind(property, m, &o, &mut changes)
         } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network)
@@ -114,7 +121,7 @@ impl Context<'_> {
         let source = absolute(self.bundle, &m.source);
         let idmap = self.idmap(m, o);
         let inside = source.starts_with(self.rootfs);
-        if idmap.is_none() && (!self.namespaces.other_user() || inside) {
+        if idmap.is_none() && !(self.privileged && self.namespaces.other_user()) {
             let path = cstring(source.into_os_string().into_encoded_bytes());
             return MountSource::Bind { path, recursive: o.recursive, nofollow: o.src_nofollow };
         }
@@ -126,8 +133,19 @@ impl Context<'_> {
             idmap,
             property: property.to_owned(),
         };
-        self.prepared.push(prepared);
-        MountSource::Prepared { slot: self.prepared.len() - 1 }
+        // Below the root there may be a mount of before, which is only there by then.
+        let (list, late) = if inside { (&mut self.late, true) } else { (&mut self.prepared, false) };
+        list.push(prepared);
+        let slot = list.len() - 1;
+        if late { MountSource::Late { slot } } else { MountSource::Prepared { slot } }
+    }
+
+    /// The destination below the root. One that is given as a path of the host, root included, means the same.
+    fn target(&self, m: &Mount) -> CString {
+        match Path::new(&m.destination).strip_prefix(self.rootfs) {
+            Ok(below) => in_root(&below.to_string_lossy()),
+            Err(_) => in_root(&m.destination),
+        }
     }
 
     fn idmap(&self, m: &Mount, o: &MountOptions) -> Option<MountMap> {
@@ -214,7 +232,7 @@ impl Context<'_> {
 
     /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1.
     fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
-        let target = in_root(&m.destination);
+        let target = self.target(m);
         let attr = MountAttr { set: o.attr_set, ..MountAttr::default() };
         let bind = |dir: &str| MountSource::Bind { path: cstring(dir), recursive: true, nofollow: false };
         if let [only] = self.cgroup.hierarchies.as_slice()
@@ -266,12 +284,10 @@ impl Context<'_> {
     }
 }
 
-/// The changes that the options ask for, in order: of this mount, of all below it, propagation.
-fn changes(o: &MountOptions) -> Vec<(MountAttr, bool)> {
+/// The changes that the options ask for, in order: of this mount (`own`), of all below it, propagation.
+fn changes(o: &MountOptions, own: Option<MountAttr>) -> Vec<(MountAttr, bool)> {
     let mut all = Vec::new();
-    if o.changes_attributes() {
-        all.push((MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() }, false));
-    }
+    all.extend(own.map(|attr| (attr, false)));
     if o.changes_attributes_recursively() {
         all.push((MountAttr { set: o.rec_attr_set, clear: o.rec_attr_clear, ..MountAttr::default() }, true));
     }
@@ -280,6 +296,32 @@ fn changes(o: &MountOptions) -> Vec<(MountAttr, bool)> {
         all.push((MountAttr { propagation: p & !libc::MS_REC, ..MountAttr::default() }, recursive));
     }
     all
+}
+
+/// The attributes of a new file system or of one that is changed: just what is asked for.
+fn attributes(o: &MountOptions) -> Option<MountAttr> {
+    let attr = MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() };
+    o.changes_attributes().then_some(attr)
+}
+
+/// The attributes of a bind mount, by the rules of a remount after it (mount(2), MS_REMOUNT | MS_BIND): without any
+/// option they are those of the source; with one, what is not asked for is cleared, but the access time mode stays
+/// unless one is asked for. `locked`: a user namespace is between the source and its owner, and what it protects
+/// (mount_namespaces(7), "Restrictions") stays unless it is cleared by name.
+fn bind_attributes(o: &MountOptions, locked: bool) -> Option<MountAttr> {
+    const LOCKABLE: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    const PLAIN: u64 = LOCKABLE | attr::NOSYMFOLLOW;
+    const KIND: u64 = libc::MS_BIND | libc::MS_REC | libc::MS_REMOUNT;
+    if (o.flags_set & !KIND) | o.flags_cleared == 0 {
+        return None;
+    }
+    let mut set = o.attr_set & PLAIN;
+    let mut clear = if locked { o.attr_clear & LOCKABLE | attr::NOSYMFOLLOW } else { PLAIN } & !set;
+    if o.atime_given || o.attr_set & attr::NODIRATIME != 0 {
+        set |= o.attr_set & (attr::ATIME | attr::NODIRATIME);
+        clear |= attr::ATIME | attr::NODIRATIME & !set;
+    }
+    Some(MountAttr { set, clear, ..MountAttr::default() })
 }
 
 /// A path of the host that may be relative to the bundle.

@@ -208,6 +208,8 @@ pub enum MountSource {
     Bind { path: CString, recursive: bool, nofollow: bool },
     /// A mount that the parent has opened and prepared.
     Prepared { slot: usize },
+    /// A mount that the parent opens and prepares now, in the container's mount namespace.
+    Late { slot: usize },
     /// A new file system.
     Filesystem(Filesystem),
 }

@@ -5,7 +5,8 @@ use super::create::{self, CreateOptions};
 use crate::error::Result;
 use crate::plan::compile::Plan;
 use crate::plan::explain;
-use crate::plan::op::{Op, Point};
+use crate::plan::mounts::Prepared;
+use crate::plan::op::{MountSource, Op, Point};
 use serde::Serialize;
 use std::fmt;
 
@@ -90,6 +91,12 @@ fn phases(plan: &Plan) -> Vec<Phase> {
         let (answer, next) = match op {
             Op::Sync(Point::Namespaces) => (namespaces(plan), "setting up"),
             Op::Sync(Point::RuntimeHooks) => (runtime_hooks(plan), "setting up"),
+            Op::Mount(m) => match m.source {
+                MountSource::Late { slot } => {
+                    (plan.late.get(slot).map(source).into_iter().collect(), "setting up")
+                }
+                _ => continue,
+            },
             Op::Sync(Point::Ready) => (ready(plan), "at \"orun start\""),
             _ => continue,
         };
@@ -116,10 +123,7 @@ fn before(plan: &Plan) -> Vec<Step> {
     for j in &plan.namespaces.joins {
         steps.push(step(format!("opening the {} namespace {:?}", j.kind.name(), j.path), &j.property));
     }
-    for p in &plan.prepared {
-        let mapped = if p.idmap.is_some() { ", id-mapped" } else { "" };
-        steps.push(step(format!("opening the mount source {:?}{mapped}", p.source), &p.property));
-    }
+    steps.extend(plan.prepared.iter().map(source));
     let names = explain::namespace_names(plan.namespaces.clone);
     let what = if names.is_empty() {
         "making the container process".into()
@@ -128,6 +132,11 @@ fn before(plan: &Plan) -> Vec<Step> {
     };
     steps.push(step(what, "linux.namespaces"));
     steps
+}
+
+fn source(p: &Prepared) -> Step {
+    let mapped = if p.idmap.is_some() { ", id-mapped" } else { "" };
+    step(format!("opening the mount source {:?}{mapped}", p.source), &p.property)
 }
 
 fn namespaces(plan: &Plan) -> Vec<Step> {

@@ -147,7 +147,10 @@ impl Child<'_> {
             | Op::MoveRoot
             | Op::Chroot { .. }
             | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,
-            Op::Mount(m) => mounts::mount(m, self.slots, made)?,
+            Op::Mount(m) => mounts::mount(m, self.slots, made, |slot| {
+                protocol::send(self.socket, Tag::Source, index as u16, slot as i32, 0, &[], None)?;
+                protocol::wait_fd(self.socket)
+            })?,
             Op::Remount { target, changes } => mounts::remount(target, changes, made)?,
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
             Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,

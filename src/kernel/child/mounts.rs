@@ -8,7 +8,7 @@ use crate::plan::op::{Filesystem, MountOp, MountSource};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Which part of a mount failed; the number goes to the parent with the errno.
 #[derive(Clone, Copy)]
@@ -27,7 +27,13 @@ fn at(part: Part) -> impl Fn(Errno) -> Failure {
     move |e| Failure::with(e, part as i32, &[])
 }
 
-pub(super) fn mount(m: &MountOp, slots: &Slots, made: &mut Made) -> Done {
+/// `ask` gets a mount that is made late, by its number.
+pub(super) fn mount(
+    m: &MountOp,
+    slots: &Slots,
+    made: &mut Made,
+    ask: impl Fn(usize) -> SysResult<OwnedFd>,
+) -> Done {
     let places = places(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
@@ -45,6 +51,10 @@ pub(super) fn mount(m: &MountOp, slots: &Slots, made: &mut Made) -> Done {
         }
         MountSource::Prepared { slot } => {
             let tree = slots.mounts[*slot].as_raw_fd();
+            (tree, bind_target(places, m, tree)?)
+        }
+        MountSource::Late { slot } => {
+            let tree = places.pile(ask(*slot).map_err(at(Part::Source))?);
             (tree, bind_target(places, m, tree)?)
         }
     };

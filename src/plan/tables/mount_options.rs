@@ -223,6 +223,8 @@ pub struct MountOptions {
     /// The part of `flags_cleared` that concerns the one mount, as `MOUNT_ATTR_*`. Holds all of [`attr::ATIME`]
     /// when an access time mode was given.
     pub attr_clear: u64,
+    /// An access time mode was asked for, and not taken back.
+    pub atime_given: bool,
     /// As `attr_set`, for the mount and all below it (`AT_RECURSIVE`).
     pub rec_attr_set: u64,
     /// As `attr_clear`, for the mount and all below it (`AT_RECURSIVE`).
@@ -283,6 +285,7 @@ pub fn parse_options(options: &[String]) -> MountOptions {
         m.attr_set |= if m.flags_set & flag != 0 { attr } else { 0 };
         m.attr_clear |= if m.flags_cleared & flag != 0 { attr } else { 0 };
     }
+    m.atime_given = modes.given;
     if let Some(mode) = modes.mount {
         m.attr_set |= mode.attr();
         m.attr_clear |= attr::ATIME;
@@ -311,6 +314,8 @@ pub fn names() -> Vec<&'static str> {
 struct Modes {
     mount: Option<Atime>,
     recursive: Option<Atime>,
+    /// That of the mount was set by its own name.
+    given: bool,
 }
 
 impl Modes {
@@ -345,11 +350,15 @@ fn one(m: &mut MountOptions, modes: &mut Modes, option: &str) {
             m.rec_attr_set &= !a;
             m.rec_attr_clear |= a;
         }
-        Effect::Atime { mode, recursive } => *modes.of(recursive) = Some(mode),
+        Effect::Atime { mode, recursive } => {
+            *modes.of(recursive) = Some(mode);
+            modes.given |= !recursive;
+        }
         NotAtime { mode, recursive } => {
             let current = modes.of(recursive);
             if current.is_none_or(|c| c == mode) {
                 *current = Some(Relatime);
+                modes.given &= recursive;
             }
         }
         Effect::Extension(e) => extension(m, e),

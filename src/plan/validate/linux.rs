@@ -88,11 +88,11 @@ fn memory_policy(p: &MemoryPolicy, f: &mut Findings) {
     match (wants, nodes) {
         (Nodes::None, Some(n)) if n > 0 => f.violation(
             "linux.memoryPolicy.nodes",
-            format!("memory policy mode {} requires 0 nodes but got {n}", p.mode),
+            format!("memory policy {}: mode requires 0 nodes but got {n}", p.mode),
         ),
         (Nodes::Required, Some(0)) => f.violation(
             "linux.memoryPolicy.nodes",
-            format!("memory policy mode {} requires at least one node but got 0", p.mode),
+            format!("memory policy {}: mode requires at least one node but got 0", p.mode),
         ),
         _ => {}
     }
@@ -237,12 +237,12 @@ mod tests {
             policy("MPOL_BIND", "0-x", &[]),
         );
         breaks(
-            "linux.memoryPolicy.nodes: memory policy mode MPOL_LOCAL requires 0 nodes but got 3",
+            "linux.memoryPolicy.nodes: memory policy MPOL_LOCAL: mode requires 0 nodes but got 3",
             policy("MPOL_LOCAL", "0,2-3", &[]),
         );
         for mode in ["MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED_MANY"] {
             let text =
-                format!("linux.memoryPolicy.nodes: memory policy mode {mode} requires at least one node");
+                format!("linux.memoryPolicy.nodes: memory policy {mode}: mode requires at least one node");
             breaks(&text, policy(mode, "", &[]));
         }
     }

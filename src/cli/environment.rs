@@ -42,7 +42,8 @@ pub fn runtime(global: &Global) -> Result<Runtime> {
 /// How many descriptors the service manager passed to this very process (sd_listen_fds(3)).
 fn listen_fds() -> u32 {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+    let ours = number("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
+    if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
 }
 
 struct User {

@@ -30,7 +30,6 @@ pub fn facts(spec: &Spec) -> Result<HostFacts> {
         cap_last: cap_last(),
         apparmor: asks(|p| !p.apparmor_profile.is_empty()) && apparmor(),
         selinux: (asks(|p| !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty()) && selinux(),
-        kernel: kernel(),
         cgroup: super::cgroup::probe()?,
         seccomp: seccomp(spec),
     })
@@ -42,9 +41,6 @@ fn cap_last() -> u8 {
     while prctl::is_capability(last + 1) {
         last += 1;
     }
-    while last > 0 && !prctl::is_capability(last) {
-        last -= 1;
-    }
     last
 }
 
@@ -54,17 +50,6 @@ fn apparmor() -> bool {
 
 fn selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
-}
-
-fn kernel() -> (u32, u32) {
-    let mut parts = nix::sys::utsname::uname()
-        .map(|u| u.release().to_string_lossy().into_owned())
-        .unwrap_or_default()
-        .split('.')
-        .map(|p| p.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0))
-        .collect::<Vec<u32>>()
-        .into_iter();
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Flags are only asked about where the profile names some.

@@ -19,8 +19,6 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// SELinux is enabled.
     pub selinux: bool,
-    /// Kernel release, major and minor.
-    pub kernel: (u32, u32),
     /// Where control groups are mounted and which ones orun is in.
     pub cgroup: CgroupFacts,
     /// What the kernel's seccomp can do.

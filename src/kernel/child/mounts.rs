@@ -107,17 +107,13 @@ fn filesystem_target<'a>(places: &mut Places, m: &'a MountOp, fs: &Filesystem) -
     places.target(&m.target, Make::Directory)
 }
 
-/// Mounts with one call, where nothing has to happen before the mount is attached. The place is named by its
-/// descriptor through the host's procfs, so no path of the container is looked up here either. When the kernel
-/// refuses, the long way finds out why.
+/// Mounts with one call, where nothing has to happen before the mount is attached. When the kernel refuses, the long
+/// way finds out why.
 fn mount_at_once(fs: &Filesystem, target: &Target) -> bool {
     if fs.copy_up || (fs.inherit_mode && target.existed) {
         return false;
     }
-    let mut buf = [0u8; 320];
-    target
-        .proc_path(&mut buf)
-        .is_some_and(|path| mount::mount(&fs.source, path, &fs.kind, fs.flags, &fs.data).is_ok())
+    target.mount(&fs.source, &fs.kind, fs.flags, &fs.data).is_ok()
 }
 
 fn new_filesystem(fs: &Filesystem, target: &Target, places: &mut Places) -> Result<RawFd, Failure> {

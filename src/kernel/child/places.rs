@@ -49,8 +49,16 @@ impl Target<'_> {
         file::fstatat(self.dir, self.name, libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW)
     }
 
+    /// Mounts a new file system here. The place is named by its descriptor through the host's procfs, so no path of
+    /// the container is looked up.
+    pub fn mount(&self, source: &CStr, kind: &CStr, flags: u64, data: &CStr) -> SysResult<()> {
+        let mut buf = [0u8; 320];
+        let path = self.proc_path(&mut buf).ok_or(Errno(libc::ENAMETOOLONG))?;
+        mount::mount(source, path, kind, flags, data)
+    }
+
     /// The path below /proc/self/fd.
-    pub fn proc_path<'b>(&self, buf: &'b mut [u8; 320]) -> Option<&'b CStr> {
+    fn proc_path<'b>(&self, buf: &'b mut [u8; 320]) -> Option<&'b CStr> {
         const PREFIX: &[u8] = b"/proc/self/fd/";
         buf[..PREFIX.len()].copy_from_slice(PREFIX);
         let mut len = PREFIX.len() + super::process::decimal(self.dir as u32, &mut buf[PREFIX.len()..]);
@@ -107,6 +115,9 @@ impl Places {
 
     /// Opens an existing path.
     pub fn open(&mut self, path: &CStr) -> SysResult<RawFd> {
+        if let (Some(parent), true) = (self.parent, self.is_parent(path.to_bytes())) {
+            return Ok(parent);
+        }
         let fd = inroot::open(self.root, path)?;
         Ok(self.pile(fd))
     }

@@ -50,8 +50,7 @@ fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
         let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
         mount::mount_setattr(tree.as_raw_fd(), false, &private)?;
     }
-    let place = path::openat(sys::CWD, path, libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY, 0)?;
-    mount::move_mount(tree.as_raw_fd(), place.as_raw_fd(), c"")?;
+    mount::move_mount(tree.as_raw_fd(), sys::CWD, path)?;
     Ok(tree)
 }
 
@@ -162,11 +161,18 @@ fn mask(places: &mut Places, path: &CStr) -> SysResult<()> {
         Err(Errno(libc::EINVAL | libc::ENOTDIR)) => {}
         r => return r,
     }
-    let empty = match places.empty {
-        Some(fd) => fd,
-        None => *places.empty.insert(empty_directory()?.into_raw_fd()),
-    };
-    cover(places, empty, target)
+    match places.empty {
+        Some(fd) => cover(places, fd, target),
+        None => {
+            let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            let data = c"size=0,nr_inodes=1,mode=755";
+            places.opened(target).mount(c"tmpfs", c"tmpfs", flags, data)?;
+            // Further directories get a copy of this one.
+            let mounted = places.open(path)?;
+            places.empty = Some(mounted);
+            Ok(())
+        }
+    }
 }
 
 /// Attaches a copy of the detached mount `what`.
@@ -181,17 +187,6 @@ fn null_device() -> SysResult<OwnedFd> {
     let tree = mount::clone_tree(sys::CWD, c"/dev/null", false, true)?;
     let st = file::fstat(tree.as_raw_fd())?;
     if st.kind() == libc::S_IFCHR && st.rdev == NULL_DEVICE { Ok(tree) } else { Err(Errno(libc::ENODEV)) }
-}
-
-fn empty_directory() -> SysResult<OwnedFd> {
-    let fs = mount::fsopen(c"tmpfs")?;
-    mount::fsconfig_set(fs.as_raw_fd(), c"size", Some(c"0"))?;
-    mount::fsconfig_set(fs.as_raw_fd(), c"nr_inodes", Some(c"1"))?;
-    mount::fsconfig_set(fs.as_raw_fd(), c"mode", Some(c"755"))?;
-    mount::fsconfig_create(fs.as_raw_fd())?;
-    let attributes =
-        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-    mount::fsmount(fs.as_raw_fd(), attributes as u32)
 }
 
 fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {

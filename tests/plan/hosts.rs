@@ -8,7 +8,6 @@ fn host(cgroup: CgroupFacts) -> HostFacts {
         initial_userns: true,
         capabilities: (1 << 41) - 1,
         cap_last: 40,
-        kernel: (6, 12),
         cgroup,
         seccomp: SeccompFacts { arch: Arch::X86_64, ..SeccompFacts::default() },
         ..HostFacts::default()

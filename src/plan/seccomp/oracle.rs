@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::sim::{self, Data};
 use super::syscalls::Syscall;
-use super::{Arch, SockFilter, compile, names};
+use super::{Arch, SockFilter, compile};
 use crate::config::seccomp::{Arg, Rule, Seccomp};
 use crate::plan::facts::SeccompFacts;
 

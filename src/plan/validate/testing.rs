@@ -12,7 +12,6 @@ pub fn facts() -> HostFacts {
         cap_last: 40,
         apparmor: true,
         selinux: true,
-        kernel: (6, 18),
         ..HostFacts::default()
     }
 }

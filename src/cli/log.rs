@@ -83,6 +83,10 @@ impl Log {
             let alone = matches!(self.target, Target::Stderr);
             let line = match self.format {
                 Format::Json if alone => format_line(Format::Json, level, message, Timestamp::now()),
+                // Who asks for these looks at when what happened.
+                Format::Text if level < Level::Warning => {
+                    format_line(Format::Text, level, message, Timestamp::now())
+                }
                 _ if level == Level::Error => format!("orun: {message}\n"),
                 _ => format!("orun: {}: {message}\n", level.name()),
             };

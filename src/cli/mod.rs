@@ -25,7 +25,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     // Before anything else is done: it may all be done again.
     let enters = |w: &OsString| ["create", "run", "exec", "restore"].iter().any(|verb| w == verb);
     let protected = if words.iter().any(enters) { protect::executable() } else { Ok(()) };
-    match protected.and_then(|()| parse::parse(words)) {
+    match protected.and_then(|()| parse::parse(&program(), words)) {
         Ok(Parsed::Verb(invocation)) => {
             let global = &invocation.global;
             if let Err(e) = open_log(global) {
@@ -97,11 +97,20 @@ fn print_while_read(text: &str) -> Result<bool> {
     }
 }
 
+/// The name that the program was called by: that of a link, where it stands in for another runtime.
+fn program() -> String {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&path).file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    if name.is_empty() || !name.chars().all(plain) { "orun".to_owned() } else { name.to_owned() }
+}
+
 /// The text of `--version`, in the form that engines take apart: the name, the word `version` and the number on
 /// the first line, `commit:` and `spec:` below.
 fn version() -> String {
     format!(
-        "orun version {}\ncommit: {}\nspec: {}\nlibseccomp: {}\n",
+        "{} version {}\ncommit: {}\nspec: {}\nlibseccomp: {}\n",
+        program(),
         env!("CARGO_PKG_VERSION"),
         features::COMMIT,
         crate::config::defaults::OCI_VERSION,

@@ -34,26 +34,29 @@ pub struct Invocation {
 const GLOBALS_WITH_VALUE: &[&str] =
     &["root", "log", "log-format", "log-level", "cgroup-manager", "rootless", "criu"];
 
-/// Reads a command line; `words` is without the program's name.
+/// Reads a command line; `words` is without the program's name, which is `program`.
 ///
 /// # Errors
 /// [`Kind::Usage`].
-pub fn parse(mut words: Vec<OsString>) -> Result<Parsed> {
+pub fn parse(program: &str, mut words: Vec<OsString>) -> Result<Parsed> {
     let at = match find_verb(&words) {
         Found::Verb(at) => at,
         Found::Version => return Ok(Parsed::Version),
-        Found::Help => return Ok(Parsed::Help(overview().render_help().to_string())),
+        Found::Help => return Ok(Parsed::Help(overview(program))),
     };
     let name = words.remove(at);
     let name = name.to_string_lossy();
     if name == "help" || name == "h" {
         let topic = words.get(at).map(|w| w.to_string_lossy());
         return match topic {
-            Some(topic) => Ok(Parsed::Help(command_of(&topic)?.render_help().to_string())),
-            None => Ok(Parsed::Help(overview().render_help().to_string())),
+            Some(topic) => Ok(Parsed::Help(command_of(program, &topic)?.render_help().to_string())),
+            None => Ok(Parsed::Help(overview(program))),
         };
     }
-    let mut command = command_of(&name)?;
+    if args::NAMES.iter().all(|n| *n != name) && words.iter().any(|w| w == "--help" || w == "-h") {
+        return Err(Error::new(Kind::Usage, format!("No help topic for '{name}'")));
+    }
+    let mut command = command_of(program, &name)?;
     if name == "spec" {
         // The one verb where --rootless is a switch.
         for word in &mut words[at..] {
@@ -215,23 +218,34 @@ fn short_takes_next(command: &Command, cluster: &[u8]) -> bool {
     cluster.iter().position(|b| takes_value(*b)).is_some_and(|at| at + 1 == cluster.len())
 }
 
-fn command_of(name: &str) -> Result<Command> {
-    let command =
-        Command::new("orun").bin_name(format!("orun {name}")).no_binary_name(true).args_override_self(true);
+/// The form of all helps, which begin as those of runc do.
+fn template(name: &str) -> String {
+    format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}")
+}
+
+fn command_of(program: &str, name: &str) -> Result<Command> {
+    let command = Command::new("orun")
+        .bin_name(format!("{program} {name}"))
+        .help_template(template(&format!("{program} {name}")))
+        .no_binary_name(true)
+        .args_override_self(true);
     args::augment(name, command).ok_or_else(|| {
         Error::new(Kind::Usage, format!("unknown command {name:?}")).hint("\"orun --help\" lists them")
     })
 }
 
-/// All verbs, for the help.
-fn overview() -> Command {
-    let mut command = Command::new("orun").about("A low-level container runtime (OCI runtime-spec 1.3)");
+/// The help of all verbs.
+fn overview(program: &str) -> String {
+    let mut command = Command::new("orun")
+        .bin_name(program)
+        .help_template(template(program))
+        .about("Open Container Initiative runtime (runtime-spec 1.3)");
     for name in args::NAMES {
         let verb = args::augment(name, Command::new(*name)).expect("NAMES are those of the verbs");
         command =
             command.subcommand(Command::new(*name).about(verb.get_about().cloned().unwrap_or_default()));
     }
-    args::globals(command)
+    args::globals(command).render_help().to_string()
 }
 
 /// The first paragraph of clap's message on one line.

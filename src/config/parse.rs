@@ -17,7 +17,10 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
         return Err(Error::new(Kind::Config, format!("{file} is not UTF-8 (at byte {})", e.valid_up_to())));
     }
     // Keeping track of the place costs as much as parsing; a document that is wrong is parsed again for it.
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    let mut de = serde_json::Deserializer::from_slice(bytes);
+    if let Ok(value) = T::deserialize(Strict(&mut de))
+        && de.end().is_ok()
+    {
         return Ok(value);
     }
     let mut de = serde_json::Deserializer::from_slice(bytes);

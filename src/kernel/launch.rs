@@ -5,6 +5,7 @@ use crate::kernel::cgroup::{Cgroup, JoinFds};
 use crate::kernel::child::{Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, late, notify, prepare};
+use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::explain;
 use crate::plan::op::{Op, Point};
@@ -74,6 +75,7 @@ impl Launch {
         if let Some(c) = means.cgroup {
             slots.cgroups = c.procs_fds()?;
         }
+        tell_setup(plan);
         let sys = |e: Errno| Error::sys("making a socket pair", e);
         let (ours, theirs) = socket::seqpacket_pair().map_err(sys)?;
         let mut env = plan.env.clone();
@@ -130,7 +132,10 @@ impl Launch {
                         hooks::run_all(&plan.runtime_hooks, &plan.hook_state, self.pid)?;
                         self.go()?;
                     }
-                    Some(Point::Ready) => return self.limits(plan),
+                    Some(Point::Ready) => {
+                        log::debug(|| format!("child process in init(): {} is ready", self.pid));
+                        return self.limits(plan);
+                    }
                     None => {
                         return Err(Error::sys(
                             "reading a message of the container process",
@@ -155,14 +160,18 @@ impl Launch {
                     .listener
                     .as_ref()
                     .ok_or_else(|| Error::sys("finding the seccomp agent", Errno(libc::EPROTO)))?;
-                notify::hand_over(
-                    agent,
-                    &plan.id,
-                    &plan.hook_state,
-                    self.pid,
-                    self.pidfd.as_raw_fd(),
-                    m.number,
-                )
+                let process = (self.pid, self.pidfd.as_raw_fd());
+                let socket = self.socket.as_raw_fd();
+                if notify::hand_over(agent, &plan.id, &plan.hook_state, process, m.number, socket)? {
+                    return Ok(());
+                }
+                match self.next("the seccomp filter to be loaded")? {
+                    Some(m @ Message { tag: Tag::Failed, .. }) => self.other(plan, m),
+                    Some(_) => {
+                        Err(Error::sys("taking the listener of the seccomp filter", Errno(libc::EBADF)))
+                    }
+                    None => Err(self.died()),
+                }
             }
             Tag::Source => {
                 let wanted = plan
@@ -234,6 +243,11 @@ impl Launch {
         while let Some(m) = self.next("the program to be run")? {
             self.other(plan, m)?;
         }
+        if plan.exec {
+            log::debug(|| format!("setns_init: about to exec: {} has run its program", self.pid));
+        } else {
+            log::debug(|| "init: closing the pipe to signal completion: the program runs".to_owned());
+        }
         Ok(())
     }
 
@@ -287,6 +301,20 @@ pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>>
                 Err(Errno(libc::ECONNRESET)) => Ok(None),
                 r => r.map_err(|e| Error::sys(format!("waiting for {what}"), e)),
             };
+        }
+    }
+}
+
+// The words of the debug lines are those that users of runc look for.
+
+fn tell_setup(plan: &Plan) {
+    log::debug(|| {
+        let names = explain::namespace_names(plan.namespaces.clone);
+        format!("nsexec container setup: {} operations, new namespaces: {names}", plan.steps.ops.len())
+    });
+    for op in &plan.steps.ops {
+        if let Op::Seccomp { flags, .. } = op {
+            log::debug(|| format!("seccomp filter flags: {flags}"));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::console;
 use crate::kernel::hooks;
 use crate::plan::seccomp::Listener;
+use crate::sys::fd::{self, PollFd};
 use crate::sys::{socket, time, wait};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -14,17 +15,19 @@ const LOAD_TIMEOUT: u64 = 10_000;
 /// Takes the listener that the child of `pidfd` is about to have as descriptor `number`, and sends it to the agent.
 /// The child cannot send it: the filter may already notify about sendmsg(2).
 ///
+/// `false` when the filter was not loaded: the child's next message on `socket` tells why.
+///
 /// # Errors
 /// The filter is not loaded in time, or nobody listens on the agent's socket.
 pub fn hand_over(
     agent: &Listener,
     id: &str,
     state: &(Vec<u8>, Vec<u8>),
-    pid: i32,
-    pidfd: RawFd,
+    (pid, pidfd): (i32, RawFd),
     number: i32,
-) -> Result<()> {
-    let listener = take(pidfd, number)?;
+    socket: RawFd,
+) -> Result<bool> {
+    let Some(listener) = take(pidfd, number, socket)? else { return Ok(false) };
     let state = hooks::document(state, pid);
     let state: serde_json::Value = serde_json::from_slice(&state)
         .map_err(|e| Error::new(Kind::System, format!("the state of {id:?} is not JSON: {e}")))?;
@@ -37,26 +40,33 @@ pub fn hand_over(
     if !agent.metadata.is_empty() {
         document["metadata"] = agent.metadata.as_str().into();
     }
-    let to = console::connect(Path::new(&agent.path), "the seccomp agent")
-        .map_err(|e| e.property("linux.seccomp.listenerPath"))?;
-    socket::send(to.as_raw_fd(), document.to_string().as_bytes(), Some(listener.as_raw_fd())).map_err(|e| {
+    let to = console::connect(Path::new(&agent.path), "the seccomp agent").map_err(|e| {
+        e.property("linux.seccomp.listenerPath").context("failed to connect with seccomp agent")
+    })?;
+    let bytes = document.to_string();
+    socket::send(to.as_raw_fd(), bytes.as_bytes(), Some(listener.as_raw_fd())).map_err(|e| {
         Error::sys(format!("sending the listener to {:?}", agent.path), e)
             .property("linux.seccomp.listenerPath")
-    })
+    })?;
+    Ok(true)
 }
 
-fn take(pidfd: RawFd, number: i32) -> Result<OwnedFd> {
+fn take(pidfd: RawFd, number: i32, socket: RawFd) -> Result<Option<OwnedFd>> {
+    let fail =
+        |e: Errno| Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp");
     let end = time::monotonic_ms() + LOAD_TIMEOUT;
     loop {
         match wait::pidfd_getfd(pidfd, number) {
-            Err(Errno(libc::EBADF)) if time::monotonic_ms() < end => {
-                std::thread::sleep(std::time::Duration::from_micros(200));
-            }
-            r => {
-                return r.map_err(|e| {
-                    Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp")
-                });
-            }
+            Err(Errno(libc::EBADF | libc::ESRCH)) if time::monotonic_ms() < end => {}
+            r => return r.map(Some).map_err(fail),
+        }
+        let mut fds = [PollFd::new(socket, libc::POLLIN)];
+        if fd::poll(&mut fds, 1).map_err(fail)? > 0 {
+            // The child is past the filter, or gone.
+            return match wait::pidfd_getfd(pidfd, number) {
+                Err(Errno(libc::EBADF | libc::ESRCH)) => Ok(None),
+                r => r.map(Some).map_err(fail),
+            };
         }
     }
 }

@@ -57,12 +57,16 @@ fn seccomp(spec: &Spec) -> SeccompFacts {
     let mut facts = SeccompFacts::default();
     let named = spec.linux.seccomp.as_ref().and_then(|s| s.flags.as_ref()).is_some_and(|f| !f.is_empty());
     if named {
-        facts.flags = (0..32)
-            .map(|n| 1u32 << n)
-            .filter(|f| f & names::ALL_FLAGS != 0 && prctl::seccomp_knows(*f))
-            .sum();
+        facts.flags =
+            (0..32).map(|n| 1u32 << n).filter(|f| f & names::ALL_FLAGS != 0 && knows_flag(*f)).sum();
     }
     facts
+}
+
+fn knows_flag(flag: u32) -> bool {
+    // How to wait for an agent is a question only where there is one.
+    let beside = if flag == names::FLAG_WAIT_KILLABLE_RECV { names::FLAG_NEW_LISTENER } else { 0 };
+    prctl::seccomp_knows(flag | beside)
 }
 
 /// The mount point that `path` lies on, from /proc/self/mountinfo.

@@ -2,7 +2,7 @@
 
 use crate::error::Errno;
 use crate::plan::op::{Op, Point};
-use crate::sys::{SysResult, socket};
+use crate::sys::{self, SysResult, socket};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Bytes of free text that a message carries at most.
@@ -45,6 +45,9 @@ pub struct Message {
 }
 
 /// Sends a message; `text` is cut to [`DETAIL`] bytes.
+///
+/// Without a descriptor it goes by write(2), as the parent's answer comes by read(2): the child may already be under
+/// a filter that knows no sendmsg(2) or recvmsg(2), while hardly a program does without these two.
 pub fn send(
     socket: RawFd,
     tag: Tag,
@@ -61,7 +64,11 @@ pub fn send(
     buf[4..8].copy_from_slice(&number.to_ne_bytes());
     buf[8..12].copy_from_slice(&extra.to_ne_bytes());
     buf[HEADER..HEADER + text.len()].copy_from_slice(text);
-    socket::send(socket, &buf[..HEADER + text.len()], fd)
+    let message = &buf[..HEADER + text.len()];
+    match fd {
+        Some(_) => socket::send(socket, message, fd),
+        None => sys::fd::write(socket, message).map(drop),
+    }
 }
 
 /// Receives a message; `None` when the peer has closed. For the parent: it allocates.
@@ -101,18 +108,16 @@ pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
 /// # Errors
 /// EPIPE when the parent is gone: the child must not go on alone.
 pub fn wait_go(socket: RawFd) -> SysResult<()> {
-    answer(socket).map(drop)
+    let mut buf = [0u8; HEADER];
+    let n = sys::fd::read(socket, &mut buf)?;
+    if n == HEADER && buf[0] == Tag::Go as u8 { Ok(()) } else { Err(Errno(libc::EPIPE)) }
 }
 
 /// As [`wait_go`], for an answer that brings a descriptor.
 pub fn wait_fd(socket: RawFd) -> SysResult<OwnedFd> {
-    answer(socket)?.ok_or(Errno(libc::EPIPE))
-}
-
-fn answer(socket: RawFd) -> SysResult<Option<OwnedFd>> {
     let mut buf = [0u8; HEADER];
     let (n, fd) = socket::receive(socket, &mut buf)?;
-    if n == HEADER && buf[0] == Tag::Go as u8 { Ok(fd) } else { Err(Errno(libc::EPIPE)) }
+    fd.filter(|_| n == HEADER && buf[0] == Tag::Go as u8).ok_or(Errno(libc::EPIPE))
 }
 
 /// The point that a `Sync` message names.

@@ -2,6 +2,7 @@
 
 use super::cgroup::{self, CgroupPlan};
 use super::facts::HostFacts;
+use super::hooks::Moment;
 use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, Namespaces};
 use super::op::{Limit, Op, Point};
@@ -66,6 +67,8 @@ pub struct Plan {
     /// The seccomp agent that gets the listener.
     pub listener: Option<Listener>,
     pub warnings: Vec<String>,
+    /// It is for a further process of a container.
+    pub exec: bool,
 }
 
 impl Plan {
@@ -159,6 +162,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         env,
         listener,
         warnings,
+        exec: false,
     })
 }
 
@@ -241,10 +245,8 @@ fn order(
     if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
         steps.push(Op::Sync(Point::RuntimeHooks), "hooks");
     }
-    for (i, h) in hooks::in_container("createContainer", &spec.hooks.create_container, &state, &[])
-        .into_iter()
-        .enumerate()
-    {
+    let created_hooks = &spec.hooks.create_container;
+    for (i, h) in hooks::in_container(Moment::BeforeRoot, created_hooks, &state).into_iter().enumerate() {
         steps.push(Op::Hook(Box::new(h)), format!("hooks.createContainer[{i}]"));
     }
     for (key, value) in &spec.linux.sysctl {
@@ -264,7 +266,7 @@ fn order(
         }
     }
     let created = hooks::state_document(&spec.annotations, input.id, input.bundle, "created");
-    let start_hooks = hooks::in_container("startContainer", &spec.hooks.start_container, &created, &p.env);
+    let start_hooks = hooks::in_container(Moment::BeforeProgram, &spec.hooks.start_container, &created);
     process::Context {
         process: p,
         facts,

@@ -89,6 +89,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         terminal: p.terminal,
         listener,
         warnings,
+        exec: true,
     })
 }
 

@@ -36,23 +36,29 @@ pub fn state_document(
     (before.into_bytes(), after.into_bytes())
 }
 
+/// When a hook in the container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// `createContainer`.
+    BeforeRoot,
+    /// `startContainer`; a hook without an environment has that of the program.
+    BeforeProgram,
+}
+
 /// Hooks of one kind that run in the container.
-pub(super) fn in_container(
-    kind: &'static str,
-    hooks: &[Hook],
-    state: &(Vec<u8>, Vec<u8>),
-    inherited_env: &[String],
-) -> Vec<HookOp> {
+pub(super) fn in_container(moment: Moment, hooks: &[Hook], state: &(Vec<u8>, Vec<u8>)) -> Vec<HookOp> {
+    let early = moment == Moment::BeforeRoot;
     let one = |(index, h): (usize, &Hook)| {
         let args = if h.args.is_empty() { vec![h.path.clone()] } else { h.args.clone() };
-        let env = h.env.clone().unwrap_or_else(|| inherited_env.to_vec());
+        let env = h.env.clone().or_else(|| early.then(Vec::new));
         let array = |v: Vec<String>| StringArray::new(v.into_iter().map(cstring).collect());
         HookOp {
-            kind,
+            kind: if early { "createContainer" } else { "startContainer" },
             index,
             path: cstring(h.path.as_str()),
             args: array(args),
-            env: array(env),
+            env: env.map(array),
+            at_root: early,
             timeout: timeout_ms(h),
             state: state.clone(),
         }

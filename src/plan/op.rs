@@ -269,7 +269,10 @@ pub struct HookOp {
     pub index: usize,
     pub path: CString,
     pub args: StringArray,
-    pub env: StringArray,
+    /// None: that of the program.
+    pub env: Option<StringArray>,
+    /// Starts in the root directory of the container, which is not entered yet.
+    pub at_root: bool,
     /// Milliseconds.
     pub timeout: u32,
     /// The state document for its standard input, before and behind the pid.

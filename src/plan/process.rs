@@ -7,7 +7,7 @@ use super::tables::{capabilities, mempolicy, namespaces, rlimits, sched};
 use super::user;
 use crate::config::linux::{MemoryPolicy, Personality};
 use crate::config::spec::{Process, Scheduler};
-use crate::plan::seccomp::Program as Filter;
+use crate::plan::seccomp::{Program as Filter, names::FLAG_TSYNC};
 use crate::sys::exec::StringArray;
 use crate::sys::sched::SchedAttr;
 
@@ -193,7 +193,10 @@ impl Context<'_> {
 }
 
 fn load(filter: &mut Option<Filter>, steps: &mut Steps) {
-    if let Some(f) = filter.take() {
+    if let Some(mut f) = filter.take() {
+        // The process has one thread only, so that there is nothing to synchronize; and the kernel refuses the flag
+        // beside a listener.
+        f.flags &= !FLAG_TSYNC;
         steps.push(Op::Seccomp { filter: f.filter, flags: f.flags, notify: f.notify }, "linux.seccomp");
     }
 }

@@ -69,6 +69,21 @@ pub fn exit(status: i32) -> ! {
     unreachable!()
 }
 
+/// Ends the process with status 128 + N at each signal N of `signals`: sigaction(2).
+pub fn exit_on(signals: &[i32]) -> SysResult<()> {
+    extern "C" fn end(signal: i32) {
+        exit(128 + signal)
+    }
+    // SAFETY: sigaction is plain data, for which all zeros is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end as extern "C" fn(i32) as usize;
+    for signal in signals {
+        // SAFETY: the structure is valid, and the handler makes one system call only (signal-safety(7)).
+        check(unsafe { libc::sigaction(*signal, &raw const action, std::ptr::null_mut()) }.into())?;
+    }
+    Ok(())
+}
+
 /// Gives every signal that has a handler its default action, and unblocks all: sigaction(2), sigprocmask(2).
 ///
 /// A signal that is ignored stays so, as over execve(2), save SIGPIPE, which Rust's start-up code ignores.

@@ -7,14 +7,14 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn verb(line: &str) -> (Global, Verb) {
-    match parse(words(line)) {
+    match parse("orun", words(line)) {
         Ok(Parsed::Verb(i)) => (i.global, i.verb),
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn fails(line: &str) -> String {
-    let e = parse(words(line)).expect_err(line);
+    let e = parse("orun", words(line)).expect_err(line);
     assert_eq!(e.kind(), Kind::Usage);
     e.to_string()
 }
@@ -92,9 +92,10 @@ fn the_containerd_shim() {
 
 #[test]
 fn dockers_top() {
-    let Ok(Parsed::Verb(i)) =
-        parse(vec!["ps".into(), "--format".into(), "table".into(), "c1".into(), "-eo pid,cmd".into()])
-    else {
+    let Ok(Parsed::Verb(i)) = parse(
+        "orun",
+        vec!["ps".into(), "--format".into(), "table".into(), "c1".into(), "-eo pid,cmd".into()],
+    ) else {
         panic!()
     };
     let Verb::Ps(p) = i.verb else { panic!() };
@@ -136,8 +137,8 @@ fn conmon_and_podman() {
     );
     assert_eq!(get!(Update, "update --resources=/var/tmp/podman1 c1").1.resources, path("/var/tmp/podman1"));
     assert_eq!(verb("--cgroup-manager disabled start c1").0.cgroup_manager.as_deref(), Some("disabled"));
-    assert!(matches!(parse(words("checkpoint --help")), Ok(Parsed::Help(_))));
-    assert_eq!(parse(words("--version")).unwrap(), Parsed::Version);
+    assert!(matches!(parse("orun", words("checkpoint --help")), Ok(Parsed::Help(_))));
+    assert_eq!(parse("orun", words("--version")).unwrap(), Parsed::Version);
 }
 
 #[test]
@@ -267,14 +268,14 @@ fn bad_usage_is_one_line() {
 #[test]
 fn help_names_every_verb_and_hides_what_is_ignored() {
     for line in ["--help", "-h", "help", "--root /x", "--debug"] {
-        let Ok(Parsed::Help(text)) = parse(words(line)) else { panic!("{line}") };
+        let Ok(Parsed::Help(text)) = parse("orun", words(line)) else { panic!("{line}") };
         for name in args::NAMES {
             assert!(text.contains(&format!("  {name} ")), "{name}: {text}");
         }
     }
     for name in args::NAMES {
         for line in [format!("{name} --help"), format!("help {name}")] {
-            let Ok(Parsed::Help(text)) = parse(words(&line)) else { panic!("{line}") };
+            let Ok(Parsed::Help(text)) = parse("orun", words(&line)) else { panic!("{line}") };
             assert!(text.contains(&format!("Usage: orun {name}")), "{text}");
             assert!(!text.contains("criu <") && !text.contains("kernel-memory"), "{text}");
         }
@@ -305,4 +306,22 @@ fn the_table_of_global_flags_is_that_of_clap() {
     for name in args::NAMES {
         args::augment(name, Command::new("orun")).unwrap().debug_assert();
     }
+}
+
+#[test]
+fn help_begins_with_the_name_that_the_program_was_called_by() {
+    let help = |line: &str| match parse("runc", words(line)) {
+        Ok(Parsed::Help(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    };
+    let expected = "NAME:\n   runc - Open Container Initiative runtime";
+    for line in ["-h", "--help", "help"] {
+        assert!(help(line).starts_with(expected), "{}", help(line));
+    }
+    for name in args::NAMES {
+        for line in [format!("{name} -h"), format!("{name} --help"), format!("help {name}")] {
+            assert!(help(&line).starts_with(&format!("NAME:\n   runc {name} - ")), "{}", help(&line));
+        }
+    }
+    assert_eq!(fails("foo -h"), "No help topic for 'foo'");
 }

@@ -5,19 +5,21 @@ use crate::error::Errno;
 use crate::kernel::protocol::DETAIL;
 use crate::plan::op::HookOp;
 use crate::sys::clone::{self, Clone};
+use crate::sys::exec::StringArray;
 use crate::sys::fd::{self, PollFd};
-use crate::sys::{SysResult, exec, prctl, time, wait};
-use std::os::fd::{AsRawFd, OwnedFd};
+use crate::sys::{SysResult, exec, file, prctl, time, wait};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Runs one hook: the state on its standard input, its output kept (the last part that fits) for the error.
+/// Without an environment of its own it gets `env`; it starts in the directory `dir`, if there is one.
 /// `extra` of a failure is the exit status, or 128 + N for signal N; ETIME is the time-out.
-pub(super) fn run(h: &HookOp) -> Done {
+pub(super) fn run(h: &HookOp, env: &StringArray, dir: Option<RawFd>) -> Done {
     let (state_in, state_out) = fd::pipe()?;
     let (out_in, out_out) = fd::pipe()?;
     let (failed_in, failed_out) = fd::pipe()?;
     match clone::clone3(0, None)? {
         Clone::Child => {
-            let e = become_hook(h, &state_in, &out_out);
+            let e = become_hook(h, env, dir, &state_in, &out_out);
             let _ = fd::write(failed_out.as_raw_fd(), &e.0.to_ne_bytes());
             exec::exit(127);
         }
@@ -47,17 +49,20 @@ pub(super) fn run(h: &HookOp) -> Done {
     }
 }
 
-fn become_hook(h: &HookOp, state: &OwnedFd, out: &OwnedFd) -> Errno {
+fn become_hook(h: &HookOp, env: &StringArray, dir: Option<RawFd>, state: &OwnedFd, out: &OwnedFd) -> Errno {
     let prepare = || -> SysResult<()> {
         fd::dup2(state.as_raw_fd(), 0)?;
         fd::dup2(out.as_raw_fd(), 1)?;
         fd::dup2(out.as_raw_fd(), 2)?;
         // A hook may ask its parent's death signal for itself; it starts without one.
         prctl::set_parent_death_signal(0)?;
+        if let Some(dir) = dir {
+            file::fchdir(dir)?;
+        }
         exec::reset_signals()
     };
     match prepare() {
-        Ok(()) => exec::execve(&h.path, &h.args, &h.env),
+        Ok(()) => exec::execve(&h.path, &h.args, h.env.as_ref().unwrap_or(env)),
         Err(e) => e,
     }
 }

@@ -155,7 +155,10 @@ impl Child<'_> {
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
             Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,
             Op::Sysctl { path, value } => self.write_proc(path, value)?,
-            Op::Hook(h) => hook::run(h)?,
+            Op::Hook(h) => {
+                let root = made.places.as_ref().filter(|_| h.at_root).map(Places::root);
+                hook::run(h, self.env, root)?;
+            }
             Op::WaitForStart => made.started = Some(self.wait_for_start()?),
             _ => self.become_program(index, op, made)?,
         }
@@ -244,6 +247,9 @@ impl Child<'_> {
     }
 
     fn wait_for_start(&self) -> SysResult<OwnedFd> {
+        // The first process of a pid namespace gets no signal that it does not handle (pid_namespaces(7)); a created
+        // container should still go when it is told to. execve(2) takes the handlers away.
+        exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
         let connection = socket::accept(listener.as_raw_fd())?;
         // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.

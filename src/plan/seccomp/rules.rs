@@ -1,6 +1,7 @@
 //! What a profile says of each system call of one architecture, as ranges of numbers.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::arch::{Arch, X32_BIT};
 use super::names::{self, Op};
@@ -113,7 +114,8 @@ impl Calls {
             if let Some((row, number)) = multiplexed {
                 // The first argument chooses the call. The others are compared as they stand although the
                 // kernel takes the call's arguments from memory: libseccomp has it so.
-                let chooser = Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(number) };
+                let chooser =
+                    Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(number) };
                 let rest = conditions.iter().filter(|c| c.index != 0).copied();
                 self.add(row, std::iter::once(chooser).chain(rest), named);
             }
@@ -142,7 +144,12 @@ impl Calls {
         }
     }
 
-    fn ranges(mut self, default: u32, checks: &mut Checks, mut v: Option<&mut Vec<Violation>>) -> Vec<Range> {
+    fn ranges(
+        mut self,
+        default: u32,
+        checks: &mut Checks,
+        mut v: Option<&mut Vec<Violation>>,
+    ) -> Vec<Range> {
         let background = self.background(default);
         let mut out = Ranges { list: Vec::with_capacity(self.slots.len()), background, next: 0 };
         if self.arch == Arch::X32 {
@@ -159,7 +166,7 @@ impl Calls {
                     let mut chains = std::mem::take(chains);
                     // Rules of different calls meet at a multiplexer without contradiction.
                     let v = v.as_deref_mut().filter(|_| !syscalls::is_multiplexer(self.arch, row));
-                    in_order(&mut chains, v);
+                    in_order(&mut chains, self.arch.wide(), v);
                     Verdict::Check(checks.add(Check { wide: self.arch.wide(), chains }))
                 }
             };
@@ -172,8 +179,7 @@ impl Calls {
     /// that are newer than the profile, so that a C library falls back to older ones.
     fn background(&self, default: u32) -> Vec<Range> {
         let default_range = |start| Range { start, verdict: Verdict::Return(default) };
-        let enosys_range =
-            |start| Range { start, verdict: Verdict::Return(names::ERRNO | self.arch.enosys()) };
+        let enosys_range = |start| Range { start, verdict: Verdict::Return(names::ERRNO | self.arch.enosys()) };
         let first = if self.arch == Arch::X32 { X32_BIT } else { 0 };
         let mut list = vec![default_range(first)];
         // A permissive profile lets the kernel answer, and a tracer answers for itself.
@@ -247,14 +253,16 @@ fn low_word(c: Condition) -> Condition {
     Condition { mask: c.mask & 0xffff_ffff, value: c.value & 0xffff_ffff, ..c }
 }
 
-/// Puts rules of one system call in the order in which libseccomp tries them, which does not depend on the
-/// order of the profile: later arguments first, then equality before upper before lower bounds, then the
-/// narrower bound, then the larger value; a rule before the rules that add conditions to it.
-fn in_order(chains: &mut Vec<Chain>, mut v: Option<&mut Vec<Violation>>) {
+/// Puts the rules of one system call into the order in which libseccomp tries them, word by word of their
+/// arguments: later arguments first, equality before upper before lower bounds, then the narrower bound or the
+/// larger value, then the order of the profile; a rule before the rules that add conditions to it. It matters
+/// only where rules with different actions overlap.
+fn in_order(chains: &mut Vec<Chain>, wide: bool, mut v: Option<&mut Vec<Violation>>) {
     if chains.len() < 2 {
         return;
     }
-    chains.sort_by_cached_key(|chain| chain.conditions.iter().map(rank).collect::<Vec<_>>());
+    let mut seen = BTreeMap::new();
+    chains.sort_by_cached_key(|chain| ranks(chain, wide, &mut seen));
     chains.dedup_by(|later, first| {
         let same = later.conditions == first.conditions;
         if same
@@ -270,11 +278,31 @@ fn in_order(chains: &mut Vec<Chain>, mut v: Option<&mut Vec<Violation>>) {
     });
 }
 
-fn rank(c: &Condition) -> impl Ord + use<> {
-    let (class, value) = match c.op {
-        Op::Eq | Op::Ne | Op::MaskedEq => (0, !c.value),
-        Op::Le | Op::Lt => (1, c.value),
-        Op::Ge | Op::Gt => (2, !c.value),
-    };
-    (Reverse(c.index), class, value, Reverse(c.mask), c.op)
+/// A comparison of a word: the word, how it is compared, the mask and the value.
+type Word = (u32, Op, u32, u32);
+
+/// Where a rule stands: for each word the number of the word, the class of the operator, the value, and when
+/// such a comparison was first seen.
+fn ranks(chain: &Chain, wide: bool, seen: &mut BTreeMap<Word, usize>) -> Vec<(Reverse<u32>, u8, u32, usize)> {
+    let words: &[u32] = if wide { &[1, 0] } else { &[0] };
+    let mut ranks = Vec::with_capacity(chain.conditions.len() * words.len());
+    for c in &chain.conditions {
+        for high in words {
+            let (mask, value) = ((c.mask >> (32 * high)) as u32, (c.value >> (32 * high)) as u32);
+            // A comparison and its negation are one, and so are bounds in their high words.
+            let (class, op, rank) = match c.op {
+                Op::MaskedEq => (0, Op::MaskedEq, !value),
+                Op::Eq | Op::Ne => (0, Op::Eq, !value),
+                Op::Lt if *high == 0 => (1, Op::Ge, value),
+                Op::Le | Op::Lt => (1, Op::Gt, value),
+                Op::Ge if *high == 0 => (2, Op::Ge, !value),
+                Op::Gt | Op::Ge => (2, Op::Gt, !value),
+            };
+            let word = 2 * c.index + high;
+            let next = seen.len();
+            let first = *seen.entry((word, op, mask, value)).or_insert(next);
+            ranks.push((Reverse(word), class, rank, first));
+        }
+    }
+    ranks
 }

@@ -4,7 +4,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
 use crate::kernel::child::{Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
-use crate::kernel::{hooks, idmap, late, notify, prepare};
+use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::explain;
@@ -126,6 +126,7 @@ impl Launch {
                         if let Some(offsets) = &plan.time_offsets {
                             self.write_offsets(offsets)?;
                         }
+                        netdev::move_all(&plan.net_devices, self.pid)?;
                         self.go()?;
                     }
                     Some(Point::RuntimeHooks) => {

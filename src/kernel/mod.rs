@@ -9,6 +9,7 @@ pub mod idmap;
 pub mod inroot;
 pub mod late;
 pub mod launch;
+pub mod netdev;
 pub mod notify;
 pub mod prepare;
 pub mod probe;

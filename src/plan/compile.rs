@@ -5,6 +5,7 @@ use super::facts::HostFacts;
 use super::hooks::Moment;
 use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, Namespaces};
+use super::netdev::NetDevice;
 use super::op::{Limit, Op, Point};
 use super::process;
 use super::seccomp::{self, Listener};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     pub namespaces: Namespaces,
     pub id_maps: Option<IdMaps>,
+    /// Network devices that the parent moves.
+    pub net_devices: Vec<NetDevice>,
     /// What the user namespace that is joined must map, when the configuration says it too.
     pub joined_maps: Option<IdMaps>,
     pub cgroup: CgroupPlan,
@@ -146,6 +149,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         bundle: input.bundle.to_owned(),
         id_maps: IdMaps::compile(spec, &namespaces),
         joined_maps: IdMaps::joined(spec, &namespaces),
+        net_devices: NetDevice::compile(&spec.linux),
         hook_state: hooks::state_document(&spec.annotations, input.id, input.bundle, "creating"),
         limits: if namespaces.other_user() { process::limits(process) } else { Vec::new() },
         time_offsets: namespaces.time_offsets(spec),

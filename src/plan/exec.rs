@@ -75,6 +75,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         namespaces: Namespaces::default(),
         id_maps: None,
         joined_maps: None,
+        net_devices: Vec::new(),
         cgroup: CgroupPlan::default(),
         prepared: Vec::new(),
         late: Vec::new(),

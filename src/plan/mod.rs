@@ -11,6 +11,7 @@ pub mod facts;
 pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
 pub mod op;
 pub mod process;
 pub mod rootfs;

@@ -154,7 +154,8 @@ fn namespaces(plan: &Plan) -> Vec<Step> {
         let text = text.trim_end().replace('\n', ", ");
         step(format!("setting the time offsets {text:?}"), "linux.timeOffsets")
     });
-    maps.chain(offsets).collect()
+    let devices = plan.net_devices.iter().map(|d| step(d.words(), &d.property));
+    maps.chain(offsets).chain(devices).collect()
 }
 
 fn runtime_hooks(plan: &Plan) -> Vec<Step> {

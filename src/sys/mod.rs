@@ -17,6 +17,7 @@ pub mod file;
 pub mod memfd;
 pub mod mount;
 pub mod netif;
+pub mod netlink;
 pub mod path;
 pub mod prctl;
 pub mod process;

@@ -102,10 +102,10 @@ pub fn run(
 
 fn start(runtimes: &[Runtime], cases: &[Case], which: (usize, usize), settings: &Settings) -> Result<Job> {
     let (runtime, case) = which;
-    let dir = tempfile::Builder::new().prefix("runtime-tests.").tempdir()?;
+    let dir = tempfile::Builder::new().prefix(&format!("runtime-tests.{}.", std::process::id())).tempdir()?;
     fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let unique = dir.path().extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let marker = format!("rt{}{unique}", std::process::id());
+    let marker = format!("rt-{}-{unique}", std::process::id());
     let mut result = tempfile::tempfile()?;
     match sys::fork()? {
         Some(pid) => {
@@ -194,6 +194,27 @@ fn collect(mut job: Job, status: command::Status, cases: &[Case]) -> Outcome {
     drop(job.dir);
     debug_assert!(!path.exists());
     Outcome { runtime: job.runtime, case: cases[job.case].name.clone(), verdict }
+}
+
+/// Removes what a runner has left that was itself killed: its cases died with it, but not their cgroups and
+/// directories. The names hold the runner's pid.
+pub fn sweep_stale() {
+    let stale = |name: &str, prefix: &str, separator: char| {
+        let pid = name.strip_prefix(prefix)?.split(separator).next()?.parse().ok()?;
+        (!crate::proc::lives(pid)).then(|| format!("{prefix}{pid}{separator}"))
+    };
+    for dir in cgroup::dirs_with("rt-") {
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(marker) = stale(&name, "rt-", '-') {
+            sweep(&marker);
+        }
+    }
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if stale(&entry.file_name().to_string_lossy(), "runtime-tests.", '.').is_some() {
+            // An empty mount point: the tmpfs on it was in the case's mount namespace only.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 /// Removes the cgroups of a case that has ended; its processes died with its pid namespace.

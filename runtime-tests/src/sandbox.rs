@@ -34,18 +34,42 @@ pub fn build(dir: &Path, hide_unified: bool) -> Result<()> {
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     let all = |flags: MsFlags| mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>);
     all(MsFlags::MS_PRIVATE).context("making / private")?;
+    private_hierarchies(dir, hide_unified)?;
     all(MsFlags::MS_SHARED).context("making / shared")?;
     mount_fs("proc", Path::new("/proc"), "")?;
     mount_fs("tmpfs", Path::new("/run"), "mode=0755")?;
     mount_fs("tmpfs", dir, "mode=0755")?;
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    if hide_unified && unified.is_dir() {
-        // crun refuses a hybrid host, and takes it for a plain v1 one when the v2 hierarchy cannot be seen.
-        umount2(unified, MntFlags::MNT_DETACH).context("unmounting the v2 hierarchy")?;
-    }
     private_dev()?;
     nix::unistd::sethostname("sandbox").context("sethostname")?;
     loopback_up()
+}
+
+/// On a v1 host the hierarchies stand on a tmpfs that all share, and crun makes directories in it for controllers that
+/// are not mounted. The case gets a tmpfs of its own with the same hierarchies.
+///
+/// Without the v2 hierarchy of a hybrid host crun takes it for a plain v1 one; with it, it refuses to work.
+fn private_hierarchies(scratch: &Path, hide_unified: bool) -> Result<()> {
+    let top = Path::new("/sys/fs/cgroup");
+    if top.join("cgroup.controllers").exists() {
+        return Ok(());
+    }
+    mount_fs("tmpfs", scratch, "mode=0755")?;
+    for hierarchy in crate::cgroup::hierarchies() {
+        let Ok(name) = hierarchy.strip_prefix(top) else { continue };
+        if hide_unified && name == Path::new("unified") {
+            continue;
+        }
+        let target = scratch.join(name);
+        std::fs::create_dir(&target)?;
+        mount(Some(&hierarchy), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .context("binding a hierarchy")?;
+    }
+    // What joined controllers are called: cpu -> cpu,cpuacct.
+    for entry in std::fs::read_dir(top)?.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_symlink())) {
+        std::os::unix::fs::symlink(std::fs::read_link(entry.path())?, scratch.join(entry.file_name()))?;
+    }
+    umount2(top, MntFlags::MNT_DETACH).context("unmounting the hierarchies")?;
+    mount(Some(scratch), top, None::<&str>, MsFlags::MS_MOVE, None::<&str>).context("moving the hierarchies")
 }
 
 /// A /dev of the case's own: the host's devtmpfs is one file system for everybody.

@@ -72,6 +72,7 @@ fn examine(args: &Args) -> Result<bool> {
     must_be_static(&settings.busybox)?;
     let runtimes: Vec<Runtime> = args.runtime.iter().map(|r| Runtime::find(r)).collect::<Result<_>>()?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    runner::sweep_stale();
     let outcomes = runner::run(&runtimes, &cases, &settings, |outcome, elapsed| {
         let name = &runtimes[outcome.runtime].name;
         let line = format!("{name:<6} {:<50} {:>6.2} s", outcome.case, elapsed.as_secs_f64());

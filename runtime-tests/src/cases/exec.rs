@@ -1,5 +1,6 @@
 //! `exec`: a second process in a running container.
 
+use crate::cgroup::{self, Layout};
 use crate::check::{has, same, same_set};
 use crate::command::{VERB_DEADLINE, poll};
 use crate::ensure;
@@ -16,6 +17,7 @@ const CONTRACT: &str = "runc contract: exec";
 pub fn register(m: &mut Matrix) {
     plain(m);
     options(m);
+    cgroups(m);
     process_json(m);
     detached(m);
     errors(m);
@@ -151,6 +153,37 @@ fn options(m: &mut Matrix) {
         let c = t.sleeper(t.bundle()?)?;
         let out = c.exec_cmd(&["--process-label", "", "--apparmor", ""], &["true"]).output()?;
         out.ok().map(drop)
+    });
+}
+
+fn cgroups(m: &mut Matrix) {
+    const CGROUP: &str = "runc contract: exec --cgroup";
+    fn option() -> &'static str {
+        if cgroup::layout() == Layout::V1 { "pids:/sub" } else { "/sub" }
+    }
+    m.case("exec/sub-cgroup", CGROUP, |t| {
+        let c = t.sleeper(t.bundle()?)?;
+        let controller = if cgroup::layout() == Layout::V1 { "pids" } else { "" };
+        let dir = cgroup::dir_of(c.pid()?, controller)?.join("sub");
+        fs::create_dir(&dir)?;
+        let out = c.exec_cmd(&["--cgroup", option()], &["cat", "/proc/self/cgroup"]).ok()?;
+        ensure!(out.stdout.lines().any(|l| l.ends_with("/sub")), "{:?}", out.stdout);
+        c.end()
+    });
+    m.case("exec/sub-cgroup-that-is-missing-is-an-error", CGROUP, |t| {
+        let c = t.sleeper(t.bundle()?)?;
+        c.exec_cmd(&["--cgroup", option()], &["true"]).output()?.fails()?;
+        c.is("running")
+    });
+    m.case("exec/sub-cgroup-does-not-climb", CGROUP, |t| {
+        let c = t.sleeper(t.bundle()?)?;
+        let option = option().replace("/sub", "/../..");
+        let out = c.exec_cmd(&["--cgroup", &option], &["cat", "/proc/self/cgroup"]).output()?;
+        let outside = |l: &str| !l.contains(t.marker());
+        let controller = if cgroup::layout() == Layout::V1 { ":pids:" } else { "0::" };
+        let climbed = out.stdout.lines().any(|l| l.contains(controller) && outside(l));
+        ensure!(!climbed, "{}", out.describe());
+        Ok(())
     });
 }
 

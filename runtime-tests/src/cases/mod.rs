@@ -19,6 +19,7 @@ mod namespaces;
 mod orun_only;
 mod process;
 mod rootfs;
+mod rootless;
 mod seccomp;
 mod security;
 mod terminal;
@@ -34,6 +35,7 @@ pub fn register(m: &mut Matrix) {
         basics::register,
         namespaces::register,
         userns::register,
+        rootless::register,
         rootfs::register,
         masks::register,
         mounts::register,

@@ -233,6 +233,18 @@ fn flags(m: &mut Matrix) {
             },
         );
     }
+    m.case("seccomp/flag-wait_killable_recv", SPEC, |t| {
+        t.kernel(5, 19)?;
+        let socket = FdSocket::listen(&t.path("notify"))?;
+        let bundle = with_listener(t, &socket, &["mkdir"])?;
+        let bundle = bundle.set("/linux/seccomp/flags", json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]));
+        let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]))?;
+        let start = c.verb("start").spawn()?;
+        let mut message = socket.receive()?;
+        start.wait()?.ok()?;
+        notify::answer_one(&message.fds.remove(0), |_| Ok(6))?;
+        c.await_output("ok 6")
+    });
     m.case("seccomp/no-flags", SPEC, |t| {
         let mut profile = allow_but(rule(&["sync"], "SCMP_ACT_ERRNO"));
         profile["flags"] = json!([]);

@@ -63,7 +63,7 @@ impl Launch {
         slots.start = means.start;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
-            if join.pid_namespace {
+            if join.pid_namespace && plan.namespaces.container == 0 {
                 // It counts for the children of orun, not for orun itself.
                 clone::setns(join.container.as_raw_fd(), libc::CLONE_NEWPID)
                     .map_err(|e| Error::sys("entering the container's pid namespace", e))?;
@@ -385,6 +385,12 @@ fn staged(plan: &Plan, child: Child, ours: i32, into: Option<i32>) -> Result<(i3
                         .map_err(|e| Error::sys(format!("opening a descriptor of process {number}"), e))?;
                     Ok((number, pidfd))
                 }
+                Some(Message { tag: Tag::Failed, op, number, extra: 1, .. })
+                    if usize::from(op) == CONTAINER =>
+                {
+                    let names = explain::namespace_names(plan.namespaces.container as u64);
+                    Err(Error::sys(format!("entering the container's namespaces ({names})"), Errno(number)))
+                }
                 Some(Message { tag: Tag::Failed, op, number, extra: 1, .. }) => {
                     let join = &plan.namespaces.joins[usize::from(op)];
                     let what = format!("entering the {} namespace {:?}", join.kind.name(), join.path);
@@ -397,8 +403,14 @@ fn staged(plan: &Plan, child: Child, ours: i32, into: Option<i32>) -> Result<(i3
     }
 }
 
+/// In place of the index of a namespace: those of the container.
+const CONTAINER: usize = 0xffff;
+
 /// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it.
 fn enter(plan: &Plan, slots: &Slots) -> Result<(), (usize, Errno)> {
+    if let (Some(container), kinds @ 1..) = (&slots.container, plan.namespaces.container) {
+        clone::setns(container.as_raw_fd(), kinds).map_err(|e| (CONTAINER, e))?;
+    }
     let mut entered = [false; 8];
     for round in 0..2 {
         for (i, join) in plan.namespaces.joins.iter().enumerate() {

@@ -49,6 +49,9 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         return Err(violations);
     }
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
+    let unprivileged = facts.euid != 0 && input.other_user;
+    let both = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
+    let first = if unprivileged { entered(spec, true) as i32 & both } else { 0 };
     let mut steps = Steps::default();
     isolate(input, &mut steps);
     process::Context {
@@ -63,7 +66,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         extra_env: input.extra_env.to_vec(),
         wait_for_start: false,
         start_hooks: Vec::new(),
-        enter: enter(input),
+        enter: enter(input, first),
     }
     .compile(&mut steps, &mut warnings);
     let (argv, env, _) = process::strings(p, input.extra_env);
@@ -72,7 +75,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         id: input.id.to_owned(),
         bundle: input.bundle.to_owned(),
         rootfs: absolute(input.bundle, root_path),
-        namespaces: Namespaces::default(),
+        namespaces: Namespaces { container: first, staged: first != 0, ..Namespaces::default() },
         id_maps: None,
         joined_maps: None,
         net_devices: Vec::new(),
@@ -121,9 +124,9 @@ fn mask(list: &str) -> Option<Vec<u64>> {
 }
 
 /// Into the container.
-fn enter(input: Input) -> Steps {
+fn enter(input: Input, first: i32) -> Steps {
     let mut steps = Steps::default();
-    let kinds = entered(input.spec, input.other_user);
+    let kinds = entered(input.spec, input.other_user) & !(first as u64);
     if kinds & !(libc::CLONE_NEWPID as u64) != 0 {
         steps.push(Op::EnterContainer { kinds: kinds as i32 }, "linux.namespaces");
     }

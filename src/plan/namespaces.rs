@@ -25,6 +25,9 @@ pub struct Namespaces {
     /// Kinds that are new, however they are made.
     pub new: Vec<Kind>,
     pub joins: Vec<Join>,
+    /// Namespaces (`CLONE_NEW*`) of an existing container that the first child enters: without privileges the user
+    /// namespace comes first, and only inside it the pid namespace may be entered.
+    pub container: i32,
     /// A first child enters the namespaces and makes the second, which becomes the container: what is new must
     /// belong to the user namespace that is entered, and a pid namespace takes in children only.
     pub staged: bool,

@@ -105,7 +105,7 @@ fn plans(m: &mut Matrix) {
 fn waits(m: &mut Matrix) {
     m.case("orun/wait-tells-the-exit-code", ORUN, |t| {
         t.only("orun")?;
-        let c = t.create(&t.bundle()?.args(&["probe", "exit", "9"]))?;
+        let c = t.create(&t.bundle()?.args(&["sh", "-c", "sleep 1; exit 9"]))?;
         let waiting = c.verb("wait").spawn()?;
         c.start()?;
         let out = waiting.wait()?;

@@ -97,15 +97,62 @@ fn condition(arg: &Arg) -> ScmpArgCompare {
 
 /// Names known to libseccomp 2.5.4: plain ones, multiplexed ones, and such as only some architectures have.
 const NAMES: &[&str] = &[
-    "read", "write", "open", "close", "stat", "mmap", "ioctl", "preadv", "rt_sigaction", "clone", "personality",
-    "socket", "accept", "accept4", "send", "bind", "socketcall", "semop", "shmat", "ipc", "msgget", "statx",
-    "mount", "umount", "_llseek", "fcntl64", "setuid32", "breakpoint", "set_tls", "openat", "dup3", "epoll_wait",
-    "clock_gettime64", "clone3", "io_uring_setup", "futex_waitv", "restart_syscall", "exit_group",
+    "read",
+    "write",
+    "open",
+    "close",
+    "stat",
+    "mmap",
+    "ioctl",
+    "preadv",
+    "rt_sigaction",
+    "clone",
+    "personality",
+    "socket",
+    "accept",
+    "accept4",
+    "send",
+    "bind",
+    "socketcall",
+    "semop",
+    "shmat",
+    "ipc",
+    "msgget",
+    "statx",
+    "mount",
+    "umount",
+    "_llseek",
+    "fcntl64",
+    "setuid32",
+    "breakpoint",
+    "set_tls",
+    "openat",
+    "dup3",
+    "epoll_wait",
+    "clock_gettime64",
+    "clone3",
+    "io_uring_setup",
+    "futex_waitv",
+    "restart_syscall",
+    "exit_group",
 ];
 
 const VALUES: &[u64] = &[
-    0, 1, 2, 5, 40, 0xffff_fffe, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, 0x5_0000_0005, 0x7e02_0000,
-    0x8000_0000, 0x8000_0000_0000_0000, u64::MAX - 1, u64::MAX,
+    0,
+    1,
+    2,
+    5,
+    40,
+    0xffff_fffe,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1_0000_0001,
+    0x5_0000_0005,
+    0x7e02_0000,
+    0x8000_0000,
+    0x8000_0000_0000_0000,
+    u64::MAX - 1,
+    u64::MAX,
 ];
 
 const SMALL_VALUES: &[u64] = &[0, 1, 2, 3, 5, 6, 40, 0x7e02_0000, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
@@ -127,9 +174,8 @@ struct Shape {
 
 fn arg(shape: Shape) -> impl Strategy<Value = Arg> {
     let value = || proptest::sample::select(shape.values);
-    (0u32..6, value(), value(), proptest::sample::select(shape.operators)).prop_map(
-        |(index, value, value_two, op)| Arg { index, value, value_two, op: op.to_owned() },
-    )
+    (0u32..6, value(), value(), proptest::sample::select(shape.operators))
+        .prop_map(|(index, value, value_two, op)| Arg { index, value, value_two, op: op.to_owned() })
 }
 
 fn rule(shape: Shape) -> impl Strategy<Value = Rule> {
@@ -143,52 +189,68 @@ fn rule(shape: Shape) -> impl Strategy<Value = Rule> {
     let args = prop_oneof![2 => Just(Vec::new()), 5 => near, 2 => many];
     let errno = proptest::option::of(0u32..200);
     let names = proptest::collection::vec(proptest::sample::select(NAMES), 1..6);
-    (names, proptest::sample::select(shape.actions), errno, args).prop_map(|(names, action, errno, args)| Rule {
-        names: names.into_iter().map(str::to_owned).collect(),
-        action: action.to_owned(),
-        errno_ret: errno.filter(|_| matches!(action, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE")),
-        args,
+    (names, proptest::sample::select(shape.actions), errno, args).prop_map(|(names, action, errno, args)| {
+        Rule {
+            names: names.into_iter().map(str::to_owned).collect(),
+            action: action.to_owned(),
+            errno_ret: errno.filter(|_| matches!(action, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE")),
+            args,
+        }
     })
 }
 
 const ALL_ACTIONS: Words = &[
-    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
 ];
 
 const ALL_OPERATORS: Words = &[
-    "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
+    "SCMP_CMP_NE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
     "SCMP_CMP_MASKED_EQ",
 ];
 
 /// A profile; the last rule names a new system call, so that only still newer ones return `ENOSYS`.
 fn profile(shape: Shape) -> impl Strategy<Value = Seccomp> {
     let defaults = proptest::sample::select(ALL_ACTIONS);
-    (defaults, proptest::collection::vec(rule(shape), 0..25)).prop_map(move |(default_action, mut syscalls)| {
-        if !shape.multiplexed {
-            for rule in syscalls.iter_mut().filter(|r| !r.args.is_empty()) {
-                rule.names.retain(|n| !is_multiplexed(n));
+    (defaults, proptest::collection::vec(rule(shape), 0..25)).prop_map(
+        move |(default_action, mut syscalls)| {
+            if !shape.multiplexed {
+                for rule in syscalls.iter_mut().filter(|r| !r.args.is_empty()) {
+                    rule.names.retain(|n| !is_multiplexed(n));
+                }
+                syscalls.retain(|r| !r.names.is_empty());
             }
-            syscalls.retain(|r| !r.names.is_empty());
-        }
-        if shape.once {
-            let mut seen = Vec::new();
-            for rule in syscalls.iter_mut().filter(|r| !r.args.is_empty()) {
-                rule.names.retain(|n| !seen.contains(n));
-                rule.names.dedup();
-                seen.append(&mut rule.names.clone());
-                rule.args.sort_by_key(|a| a.index);
-                rule.args.dedup_by_key(|a| a.index);
+            if shape.once {
+                let mut seen = Vec::new();
+                for rule in syscalls.iter_mut().filter(|r| !r.args.is_empty()) {
+                    rule.names.retain(|n| !seen.contains(n));
+                    rule.names.dedup();
+                    seen.append(&mut rule.names.clone());
+                    rule.args.sort_by_key(|a| a.index);
+                    rule.args.dedup_by_key(|a| a.index);
+                }
+                syscalls.retain(|r| !r.names.is_empty());
             }
-            syscalls.retain(|r| !r.names.is_empty());
-        }
-        syscalls.push(Rule {
-            names: vec![NEWEST.to_owned()],
-            action: if default_action == "SCMP_ACT_TRAP" { "SCMP_ACT_LOG" } else { "SCMP_ACT_TRAP" }.to_owned(),
-            ..Rule::default()
-        });
-        Seccomp { default_action: default_action.to_owned(), syscalls, ..Seccomp::default() }
-    })
+            syscalls.push(Rule {
+                names: vec![NEWEST.to_owned()],
+                action: if default_action == "SCMP_ACT_TRAP" { "SCMP_ACT_LOG" } else { "SCMP_ACT_TRAP" }
+                    .to_owned(),
+                ..Rule::default()
+            });
+            Seccomp { default_action: default_action.to_owned(), syscalls, ..Seccomp::default() }
+        },
+    )
 }
 
 fn is_multiplexed(name: &str) -> bool {
@@ -279,10 +341,9 @@ fn same_verdicts(profile: &Seccomp, archs: &[Arch], args: &[[u64; 6]]) -> Result
                 if is_newer(archs, &data) {
                     continue;
                 }
-                let (ours, theirs) = (sim::run(&ours, &data, big_endian), sim::run(&theirs, &data, big_endian));
-                prop_assert_eq!(
-                    ours.0, theirs.0, "{:x?}, rules {:x?}", data, rules_for(&profile, archs, nr)
-                );
+                let (ours, theirs) =
+                    (sim::run(&ours, &data, big_endian), sim::run(&theirs, &data, big_endian));
+                prop_assert_eq!(ours.0, theirs.0, "{:x?}, rules {:x?}", data, rules_for(&profile, archs, nr));
             }
         }
     }
@@ -370,7 +431,14 @@ fn rules_hold(profile: &Seccomp, archs: &[Arch], args: &[[u64; 6]]) -> Result<()
                 let (got, _) = sim::run(&filter, &data, archs[0].big_endian());
                 let meant = meant(&profile, archs, &data);
                 let rules = rules_for(&profile, archs, nr);
-                prop_assert!(meant.contains(&got), "{:x} not in {:x?}: {:x?}, {:x?}", got, meant, data, rules);
+                prop_assert!(
+                    meant.contains(&got),
+                    "{:x} not in {:x?}: {:x?}, {:x?}",
+                    got,
+                    meant,
+                    data,
+                    rules
+                );
             }
         }
     }
@@ -387,8 +455,14 @@ fn archs() -> impl Strategy<Value = &'static [Arch]> {
     prop_oneof![2 => proptest::sample::select(FAMILIES), 1 => proptest::sample::select(BIG_ENDIAN)]
 }
 
-const ANY: Shape =
-    Shape { actions: ALL_ACTIONS, operators: ALL_OPERATORS, values: VALUES, conditions: 5, once: false, multiplexed: false };
+const ANY: Shape = Shape {
+    actions: ALL_ACTIONS,
+    operators: ALL_OPERATORS,
+    values: VALUES,
+    conditions: 5,
+    once: false,
+    multiplexed: false,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig {

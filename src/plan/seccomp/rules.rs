@@ -114,8 +114,7 @@ impl Calls {
             if let Some((row, number)) = multiplexed {
                 // The first argument chooses the call. The others are compared as they stand although the
                 // kernel takes the call's arguments from memory: libseccomp has it so.
-                let chooser =
-                    Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(number) };
+                let chooser = Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(number) };
                 let rest = conditions.iter().filter(|c| c.index != 0).copied();
                 self.add(row, std::iter::once(chooser).chain(rest), named);
             }
@@ -144,12 +143,7 @@ impl Calls {
         }
     }
 
-    fn ranges(
-        mut self,
-        default: u32,
-        checks: &mut Checks,
-        mut v: Option<&mut Vec<Violation>>,
-    ) -> Vec<Range> {
+    fn ranges(mut self, default: u32, checks: &mut Checks, mut v: Option<&mut Vec<Violation>>) -> Vec<Range> {
         let background = self.background(default);
         let mut out = Ranges { list: Vec::with_capacity(self.slots.len()), background, next: 0 };
         if self.arch == Arch::X32 {
@@ -179,7 +173,8 @@ impl Calls {
     /// that are newer than the profile, so that a C library falls back to older ones.
     fn background(&self, default: u32) -> Vec<Range> {
         let default_range = |start| Range { start, verdict: Verdict::Return(default) };
-        let enosys_range = |start| Range { start, verdict: Verdict::Return(names::ERRNO | self.arch.enosys()) };
+        let enosys_range =
+            |start| Range { start, verdict: Verdict::Return(names::ERRNO | self.arch.enosys()) };
         let first = if self.arch == Arch::X32 { X32_BIT } else { 0 };
         let mut list = vec![default_range(first)];
         // A permissive profile lets the kernel answer, and a tracer answers for itself.

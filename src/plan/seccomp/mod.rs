@@ -65,10 +65,11 @@ pub struct Program {
     pub warnings: Vec<String>,
 }
 
-/// Compiles a profile. There is nothing to load where it has neither a default action nor rules.
+/// Compiles a profile.
 pub fn compile(profile: &Seccomp, facts: &SeccompFacts) -> Result<Option<Program>, Vec<Violation>> {
-    if profile.default_action.is_empty() && profile.syscalls.is_empty() {
-        return Ok(None);
+    if profile.default_action.is_empty() {
+        let v = Violation::new("linux.seccomp.defaultAction", "is required");
+        return Err(vec![v.hint("leave out linux.seccomp to filter nothing")]);
     }
     let mut checked = profile::check(profile, facts)?;
     let mut named = Vec::new();

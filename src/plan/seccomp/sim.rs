@@ -15,7 +15,7 @@ impl Data {
         match offset {
             0 => self.nr,
             4 => self.arch,
-            16..64 if offset % 4 == 0 => {
+            16..64 if offset.is_multiple_of(4) => {
                 let arg = self.args[(offset as usize - 16) / 8];
                 match offset.is_multiple_of(8) == big_endian {
                     true => (arg >> 32) as u32,

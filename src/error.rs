@@ -45,6 +45,10 @@ impl Errno {
 
     /// The error's words in lower case, the way runc prints them and engines match them.
     pub fn words(self) -> String {
+        if self.0 == libc::EIO {
+            // nix has "I/O error".
+            return "input/output error".to_owned();
+        }
         let text = nix::errno::Errno::from_raw(self.0).desc();
         let mut chars = text.chars();
         match chars.next() {
@@ -196,6 +200,7 @@ mod tests {
         assert_eq!(Errno(libc::EACCES).words(), "permission denied");
         assert_eq!(Errno(libc::EISDIR).words(), "is a directory");
         assert_eq!(Errno(libc::ESRCH).words(), "no such process");
+        assert_eq!(Errno(libc::EIO).words(), "input/output error");
     }
 
     #[test]

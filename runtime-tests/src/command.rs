@@ -200,6 +200,12 @@ impl Cmd {
         self
     }
 
+    /// The program stops before its first instruction, for its tracer to go on from there.
+    pub fn traced(mut self) -> Cmd {
+        self.setup.traced = true;
+        self
+    }
+
     /// How long the program may run.
     pub fn deadline(mut self, deadline: Duration) -> Cmd {
         self.deadline = deadline;
@@ -290,8 +296,13 @@ impl Running {
                 return Err(e).context(&seen);
             }
         };
+        Ok(self.ended(status))
+    }
+
+    /// What the program left, for one whose wait status is known already.
+    pub fn ended(self, status: Status) -> Output {
         let (stdout, stderr) = (read_lossy(&self.stdout), read_lossy(&self.stderr));
-        Ok(Output { text: self.text, status, stdout, stderr })
+        Output { text: self.text, status, stdout, stderr }
     }
 }
 

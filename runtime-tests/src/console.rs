@@ -50,6 +50,11 @@ impl FdSocket {
         })
     }
 
+    /// Lets go of all connections that have come in.
+    pub fn drain(&self) {
+        while self.listener.accept().is_ok() {}
+    }
+
     /// Whether nobody has connected.
     pub fn is_untouched(&self) -> bool {
         self.listener.accept().is_err()

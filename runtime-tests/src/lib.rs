@@ -16,6 +16,7 @@
 //! | [`case`] | the environment of one case: [`case::T`] |
 //! | [`container`] | a container that a case has created |
 //! | [`cgroup`], [`console`], [`notify`] | the host's side of cgroups, terminals and seccomp listeners |
+//! | [`killat`] | killing a program at the system call of one's choice |
 //! | [`leaks`] | what is there before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
 //! | [`cases`] | the cases themselves, one file per area |
@@ -28,6 +29,7 @@ pub mod check;
 pub mod command;
 pub mod console;
 pub mod container;
+pub mod killat;
 pub mod leaks;
 pub mod matrix;
 pub mod notify;

@@ -172,6 +172,8 @@ pub struct ChildSetup {
     pub new_terminal: bool,
     /// The file creation mask.
     pub umask: Option<u32>,
+    /// The caller traces the program, which stops before its first instruction (PTRACE_TRACEME).
+    pub traced: bool,
     /// The program loses these capabilities (numbers) from its bounding set.
     pub drop_capabilities: Vec<u64>,
 }
@@ -206,6 +208,9 @@ pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
         }
         for cap in &setup.drop_capabilities {
             prctl(libc::PR_CAPBSET_DROP, *cap)?;
+        }
+        if setup.traced {
+            nix::sys::ptrace::traceme()?;
         }
         Ok(())
     };

@@ -13,6 +13,7 @@ use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
 use crate::sys::{cred, exec, prctl, sched, socket, time};
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
@@ -25,6 +26,8 @@ pub struct Launch {
     pub pid: i32,
     pub pidfd: OwnedFd,
     socket: OwnedFd,
+    /// Messages that came before it was known who sends them.
+    early: VecDeque<Message>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,
     pub warnings: Vec<String>,
@@ -83,6 +86,7 @@ impl Launch {
         let child = Child {
             ops: &plan.steps.ops,
             slots: &slots,
+            parent: ours.as_raw_fd(),
             socket: theirs.as_raw_fd(),
             argv: &argv,
             env: &mut env,
@@ -93,10 +97,11 @@ impl Launch {
             // privileges this waits until the child has its user namespace, whose mapping would else be refused.
             prctl::set_dumpable(false).map_err(|e| Error::sys("forbidding to be traced", e))?;
         }
-        let (pid, pidfd) = if plan.namespaces.staged {
-            staged(plan, child, ours.as_raw_fd(), into)?
+        let (pid, pidfd, early) = if plan.namespaces.staged {
+            staged(plan, child, ours.as_raw_fd(), theirs, into)?
         } else {
-            direct(plan, child, into, means.cgroup)?
+            let (pid, pidfd) = direct(plan, child, into, means.cgroup)?;
+            (pid, pidfd, VecDeque::new())
         };
         let hooks: u64 =
             plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
@@ -104,6 +109,7 @@ impl Launch {
             pid,
             pidfd,
             socket: ours,
+            early,
             terminal: None,
             warnings: Vec::new(),
             timeout: SETUP_TIMEOUT + hooks,
@@ -187,7 +193,7 @@ impl Launch {
                 self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());
                 Ok(())
             }
-            Tag::Sync | Tag::Process | Tag::Go => {
+            Tag::Sync | Tag::Process | Tag::Go | Tag::NotMade => {
                 Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO)))
             }
         }
@@ -252,7 +258,10 @@ impl Launch {
         Ok(())
     }
 
-    fn next(&self, what: &str) -> Result<Option<Message>> {
+    fn next(&mut self, what: &str) -> Result<Option<Message>> {
+        if let Some(m) = self.early.pop_front() {
+            return Ok(Some(m));
+        }
         receive(self.socket.as_raw_fd(), self.timeout, what)
     }
 
@@ -354,57 +363,88 @@ fn direct(plan: &Plan, child: Child, into: Option<i32>, cgroup: Option<&Cgroup>)
     }
 }
 
-/// Two children: the first enters namespaces and makes the second, as a sibling, in them.
-fn staged(plan: &Plan, child: Child, ours: i32, into: Option<i32>) -> Result<(i32, OwnedFd)> {
-    let socket = child.socket;
-    match clone::clone3(0, None).map_err(cloning(plan))? {
-        Clone::Child => {
-            if let Err((index, e)) = enter(plan, child.slots) {
-                let _ = protocol::send(socket, Tag::Failed, index as u16, e.0, 1, &[], None);
-                exec::exit(1);
-            }
-            match clone::clone3(plan.namespaces.clone | libc::CLONE_PARENT as u64, into) {
-                Ok(Clone::Child) => child.run(),
-                Ok(Clone::Parent { pid, .. }) => {
-                    let _ = protocol::send(socket, Tag::Process, 0, pid, 0, &[], None);
-                    exec::exit(0)
-                }
-                Err(e) => {
-                    let _ = protocol::send(socket, Tag::Failed, 0, e.0, 0, &[], None);
-                    exec::exit(1)
-                }
-            }
+/// Two children: the first enters namespaces and makes the second, as a sibling, in them. Also returns what the
+/// second has said meanwhile: the two do not wait for each other.
+fn staged(
+    plan: &Plan,
+    child: Child,
+    ours: i32,
+    theirs: OwnedFd,
+    into: Option<i32>,
+) -> Result<(i32, OwnedFd, VecDeque<Message>)> {
+    let pidfd = match clone::clone3(0, None).map_err(cloning(plan))? {
+        Clone::Child => first_child(plan, child, into),
+        Clone::Parent { pidfd, .. } => pidfd,
+    };
+    // Only the children have it now, so that their death is seen.
+    drop(theirs);
+    let mut early = VecDeque::new();
+    let m = loop {
+        match receive(ours, SETUP_TIMEOUT, "the container's namespaces to be entered") {
+            Ok(Some(m)) if !matches!(m.tag, Tag::Process | Tag::NotMade) => early.push_back(m),
+            r => break r,
         }
-        Clone::Parent { pidfd, .. } => {
-            let m = receive(ours, SETUP_TIMEOUT, "the container's namespaces to be entered");
-            // The first child has said all it had to say; it ends by itself.
-            let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
-            match m? {
-                Some(Message { tag: Tag::Process, number, .. }) => {
-                    let pidfd = wait::pidfd_open(number)
-                        .map_err(|e| Error::sys(format!("opening a descriptor of process {number}"), e))?;
-                    Ok((number, pidfd))
-                }
-                Some(Message { tag: Tag::Failed, op, number, extra: 1, .. })
-                    if usize::from(op) == CONTAINER =>
-                {
-                    let names = explain::namespace_names(plan.namespaces.container as u64);
-                    Err(Error::sys(format!("entering the container's namespaces ({names})"), Errno(number)))
-                }
-                Some(Message { tag: Tag::Failed, op, number, extra: 1, .. }) => {
-                    let join = &plan.namespaces.joins[usize::from(op)];
-                    let what = format!("entering the {} namespace {:?}", join.kind.name(), join.path);
-                    Err(Error::sys(what, Errno(number)).property(join.property.as_str()))
-                }
-                Some(Message { tag: Tag::Failed, number, .. }) => Err(cloning(plan)(Errno(number))),
-                _ => Err(Error::new(Kind::System, "the first container process ended without a word")),
-            }
+    };
+    if m.is_err() {
+        // It did not come to an end in time.
+        let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
+    }
+    // The first child has said all it had to say; it ends by itself.
+    let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
+    match m? {
+        Some(Message { tag: Tag::Process, number, .. }) => {
+            let pidfd = wait::pidfd_open(number)
+                .map_err(|e| Error::sys(format!("opening a descriptor of process {number}"), e))?;
+            Ok((number, pidfd, early))
+        }
+        Some(Message { op, number, .. }) => Err(not_made(plan, op.into(), Errno(number))),
+        None => Err(Error::new(Kind::System, "the first container process ended without a word")),
+    }
+}
+
+/// Why the first child made no second one.
+fn not_made(plan: &Plan, index: usize, errno: Errno) -> Error {
+    match index {
+        CLONE => cloning(plan)(errno),
+        CONTAINER => {
+            let names = explain::namespace_names(plan.namespaces.container as u64);
+            Error::sys(format!("entering the container's namespaces ({names})"), errno)
+        }
+        _ => {
+            let join = &plan.namespaces.joins[index];
+            let what = format!("entering the {} namespace {:?}", join.kind.name(), join.path);
+            Error::sys(what, errno).property(join.property.as_str())
+        }
+    }
+}
+
+fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
+    let socket = child.socket;
+    let tell = |tag, op: usize, number| {
+        // The parent may be gone; there is nobody else to tell.
+        let _ = protocol::send(socket, tag, op as u16, number, 0, &[], None);
+    };
+    if let Err((index, e)) = enter(plan, child.slots) {
+        tell(Tag::NotMade, index, e.0);
+        exec::exit(1);
+    }
+    match clone::clone3(plan.namespaces.clone | libc::CLONE_PARENT as u64, into) {
+        Ok(Clone::Child) => child.run(),
+        Ok(Clone::Parent { pid, .. }) => {
+            tell(Tag::Process, 0, pid);
+            exec::exit(0)
+        }
+        Err(e) => {
+            tell(Tag::NotMade, CLONE, e.0);
+            exec::exit(1)
         }
     }
 }
 
 /// In place of the index of a namespace: those of the container.
 const CONTAINER: usize = 0xffff;
+/// In place of the index of a namespace: making the second child.
+const CLONE: usize = 0xfffe;
 
 /// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it.
 fn enter(plan: &Plan, slots: &Slots) -> Result<(), (usize, Errno)> {

@@ -21,7 +21,7 @@ pub enum Tag {
     Terminal = 3,
     /// The child's next free descriptor `number` is about to become a seccomp listener.
     Listener = 4,
-    /// The process `number` was made in the child's stead.
+    /// The first child of two made the process `number` in its stead. The second may be heard before.
     Process = 5,
     /// Operation `op` could not do all: the text says what.
     Warning = 6,
@@ -29,6 +29,9 @@ pub enum Tag {
     Go = 7,
     /// The child asks for the mount `number` of those that are made late; it comes with the answer.
     Source = 8,
+    /// The first child of two could not enter the namespace `op`, or not make the second child; `number` is an
+    /// errno.
+    NotMade = 9,
 }
 
 /// A message.
@@ -86,6 +89,7 @@ pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
         5 => Tag::Process,
         6 => Tag::Warning,
         7 => Tag::Go,
+        9 => Tag::NotMade,
         8 => Tag::Source,
         _ => return Err(Errno(libc::EPROTO)),
     };

@@ -11,10 +11,10 @@ use crate::kernel::launch;
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
-use crate::state::lifecycle::{Operation, Phase};
+use crate::state::lifecycle::{self, Operation, Phase, Status};
 use crate::sys::{socket, wait};
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// How long the container's process may take to run its program, hooks not counted, in milliseconds.
 const TIMEOUT: u64 = 60_000;
@@ -28,13 +28,7 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let mut c = Container::open_locked(rt, id)?;
     c.check(Operation::Start)?;
     let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
-    let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
-    let fail = |e: Errno| {
-        Error::sys(format!("telling the process of container {id} to start"), e)
-            .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
-    };
-    let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
-    socket::connect(s.as_raw_fd(), &path).map_err(fail)?;
+    let s = connect(&mut c)?;
     let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
     if let Some(m) = launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run")? {
         return Err(failed(&spec, &m));
@@ -42,6 +36,27 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     c.record.phase = Phase::Running;
     c.entry.write_record(&c.record)?;
     poststart(c)
+}
+
+/// Tells the container's process to go on.
+fn connect(c: &mut Container) -> Result<OwnedFd> {
+    let id = c.entry.id().clone();
+    let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
+    let fail = |e: Errno| {
+        Error::sys(format!("telling the process of container {id} to start"), e)
+            .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
+    };
+    let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
+    match socket::connect(s.as_raw_fd(), &path) {
+        Ok(()) => Ok(s),
+        Err(e @ Errno(libc::ECONNREFUSED)) if c.init()?.is_alive()? => {
+            // Nobody listens, because the program runs: an earlier `start` was killed before it could say so.
+            c.record.phase = Phase::Running;
+            c.entry.write_record(&c.record)?;
+            Err(lifecycle::check(Operation::Start, Status::Running, &id).err().unwrap_or_else(|| fail(e)))
+        }
+        Err(e) => Err(fail(e)),
+    }
 }
 
 /// What the child tells by number: it fails here in one of two ways.

@@ -9,8 +9,10 @@ mod cli;
 mod concurrency;
 mod devices;
 mod exec;
+mod faults;
 mod fds;
 mod hooks;
+mod killed;
 mod lifecycle;
 mod masks;
 mod mount_options;
@@ -20,6 +22,7 @@ mod orun_only;
 mod process;
 mod rootfs;
 mod rootless;
+mod samples;
 mod seccomp;
 mod security;
 mod terminal;
@@ -58,6 +61,8 @@ pub fn register(m: &mut Matrix) {
         bad_config::register,
         concurrency::register,
         orun_only::register,
+        faults::register,
+        killed::register,
     ] {
         register(m);
     }

@@ -44,6 +44,8 @@ pub struct Slots {
 pub struct Child<'a> {
     pub ops: &'a [Op],
     pub slots: &'a Slots,
+    /// The parent's end of the socket, which the child has a copy of.
+    pub parent: RawFd,
     /// To the parent, later to `start`.
     pub socket: RawFd,
     pub argv: &'a StringArray,
@@ -96,6 +98,9 @@ impl Child<'_> {
     pub fn run(mut self) -> ! {
         let mut made = Made::default();
         file::umask(0);
+        // With a copy of the other end open nobody would see that the parent is gone, and wait for it for ever. It
+        // cannot fail: the descriptor is open.
+        let _ = fd::close_range(self.parent as u32, self.parent as u32);
         let ops = self.ops;
         for (i, op) in ops.iter().enumerate() {
             let done = if self.fault == Some(i) {

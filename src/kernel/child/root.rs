@@ -20,7 +20,7 @@ pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
         Op::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
         Op::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,
         Op::OpenRoot { path, private } => made.places = Some(Places::new(open_root(path, *private)?, base)),
-        Op::Directory { path } => drop(places(made)?.target(path, Make::Directory)?),
+        Op::Directory { path } => places(made)?.target(path, Make::Directory).map(|_| ())?,
         Op::Symlink { target, path, replace } => symlink(places(made)?, target, path, *replace)?,
         Op::Device(d) => device(places(made)?, d)?,
         Op::Mask { path } => mask(places(made)?, path)?,

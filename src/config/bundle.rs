@@ -97,7 +97,8 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
         .open(file)
         .map_err(|e| fail("opening", e))?;
     let meta = f.metadata().map_err(|e| fail("looking at", e))?;
-    if !meta.is_file() && !(pipe && meta.file_type().is_fifo()) {
+    let readable = meta.is_file() || pipe && meta.file_type().is_fifo();
+    if !readable {
         let kind = file_kind(meta.file_type());
         return Err(Error::new(Kind::Config, format!("{what} at {file:?} is not a regular file but {kind}")));
     }

@@ -103,6 +103,7 @@ pub fn unusual() -> Value {
         &mut spec["linux"],
         &json!({
             "timeOffsets": {"monotonic": {"secs": 86400, "nanosecs": 0}, "boottime": {"secs": 604800, "nanosecs": 5}},
+            "netDevices": {"eth1": {"name": "net0"}},
             "personality": {"domain": "LINUX32"},
             "memoryPolicy": {"mode": "MPOL_INTERLEAVE", "nodes": "0"},
             "rootfsPropagation": "shared",

@@ -116,7 +116,10 @@ fn privileges(plan: &Plan, no_new_privileges: bool) {
 
 fn synchronization(plan: &Plan, options: &Options) {
     for (point, wanted) in [
-        (Point::Namespaces, plan.id_maps.is_some()),
+        (
+            Point::Namespaces,
+            plan.id_maps.is_some() || plan.time_offsets.is_some() || !plan.net_devices.is_empty(),
+        ),
         (Point::RuntimeHooks, !plan.runtime_hooks.is_empty()),
         (Point::Ready, true),
     ] {

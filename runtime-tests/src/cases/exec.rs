@@ -197,6 +197,15 @@ fn process(t: &crate::case::T<'_>, change: impl FnOnce(&mut Value)) -> crate::ch
 }
 
 fn process_json(m: &mut Matrix) {
+    m.case("exec/added-capability-is-ambient-where-it-is-inheritable", "runc contract", |t| {
+        let bundle =
+            t.bundle()?.capabilities(&["CAP_KILL"]).push("/process/capabilities/bounding", "CAP_SYSLOG");
+        let c = t.sleeper(bundle.set("/process/capabilities/inheritable", json!(["CAP_SYSLOG"])))?;
+        for (added, ambient) in [("CAP_SYSLOG", &["CAP_SYSLOG"][..]), ("CAP_CHOWN", &[])] {
+            same_set(added, &c.exec_report(&["--cap", added])?.list("/caps/ambient"), ambient)?;
+        }
+        c.end()
+    });
     m.case("exec/process-json", CONTRACT, |t| {
         let c = t.sleeper(t.bundle()?)?;
         let path = process(t, |p| {

@@ -73,6 +73,7 @@ pub fn register(m: &mut Matrix) {
     }
     order(m);
     details(m);
+    surroundings(m);
     failures(m);
     refusals(m);
 }
@@ -257,6 +258,50 @@ fn details(m: &mut Matrix) {
         t.run(&bundle)?;
         t.nothing_left()
     });
+}
+
+fn surroundings(m: &mut Matrix) {
+    let shell = |command: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", command]});
+    m.case("hooks/createcontainer-starts-in-the-root", "runc contract", move |t| {
+        let bundle = t.bundle()?.push("/hooks/createContainer", shell("echo here > ./from-hook"));
+        let bundle = bundle.args(&["true"]);
+        t.run(&bundle)?.ok()?;
+        let found = fs::read_to_string(bundle.rootfs().join("from-hook")).unwrap_or_default();
+        same("from-hook in the root", found.trim(), "here")
+    });
+    m.case("hooks/startcontainer-has-the-environment-of-the-program", "runc contract", move |t| {
+        let bundle = t.bundle()?.set("/process/env", json!(["PATH=/bin", "ONE=two"]));
+        let bundle = bundle.push("/hooks/startContainer", shell("echo $ONE ${HOME:+home} > /tmp/from-hook"));
+        let bundle = bundle.args(&["true"]);
+        t.run(&bundle)?.ok()?;
+        let found = fs::read_to_string(bundle.rootfs().join("tmp/from-hook")).unwrap_or_default();
+        same("variables", found.trim(), "two home")
+    });
+    m.case("hooks/startcontainer-with-an-environment-of-its-own", SPEC, move |t| {
+        let mut hook = shell("echo $ONE$TWO > /tmp/from-hook");
+        hook["env"] = json!(["TWO=three"]);
+        let bundle = t.bundle()?.set("/process/env", json!(["PATH=/bin", "ONE=two"]));
+        let bundle = bundle.push("/hooks/startContainer", hook).args(&["true"]);
+        t.run(&bundle)?.ok()?;
+        let found = fs::read_to_string(bundle.rootfs().join("tmp/from-hook")).unwrap_or_default();
+        same("variables", found.trim(), "three")
+    });
+    for verb in ["run", "delete"] {
+        m.case(format!("hooks/poststop-of-{verb}-runs-without-the-state"), LIFE, move |t| {
+            let gone = t.path("gone");
+            let state = t.path("state");
+            let command = format!("test -n \"$(ls {})\" || touch {}", state.display(), gone.display());
+            let bundle = t.bundle()?.push("/hooks/poststop", shell(&command));
+            if verb == "run" {
+                t.run(&bundle.args(&["true"]))?.ok()?;
+            } else {
+                let c = t.create(&bundle.sleeps())?;
+                c.delete_force()?;
+            }
+            ensure!(gone.exists(), "the container's state was there when the hook ran");
+            Ok(())
+        });
+    }
 }
 
 fn failures(m: &mut Matrix) {

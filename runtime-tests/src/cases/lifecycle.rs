@@ -1,6 +1,6 @@
 //! The life of a container: which verb is possible in which status, and the phrases of refusals.
 
-use crate::check::{Done, same};
+use crate::check::{Context, Done, same};
 use crate::command::{VERB_DEADLINE, poll};
 use crate::container::Container;
 use crate::ensure;
@@ -119,6 +119,26 @@ fn refusals(m: &mut Matrix) {
         let c = t.sleeper(t.bundle()?)?;
         c.stop()?;
         refuses(&c, &["kill", "TERM"], &["container not running"])
+    });
+    m.case("lifecycle/term-ends-a-created-one", "runc contract", |t| {
+        let c = t.create(&t.bundle()?.sleeps())?;
+        c.kill("TERM")?;
+        c.becomes("stopped")?;
+        c.delete()
+    });
+    m.case("lifecycle/kill-reaches-what-outlives-the-first", "runc contract", |t| {
+        let c = t.sleeper(t.bundle()?.without_ns("pid"))?;
+        let pid_file = t.path("second");
+        let second = c.exec_cmd(&["--detach", "--pid-file", &pid_file.to_string_lossy()], &["sleep", "1000"]);
+        second.ok()?;
+        let second: i32 = fs::read_to_string(&pid_file)?.trim().parse().context("a pid")?;
+        c.kill("TERM")?;
+        c.becomes("stopped")?;
+        ensure!(proc::lives(second), "the second process went with the first");
+        c.kill("KILL")?;
+        poll("the second process to end", VERB_DEADLINE, || (!proc::lives(second)).then_some(()))?;
+        refuses(&c, &["kill", "KILL"], &["container not running"])?;
+        c.delete()
     });
     m.case("lifecycle/delete-of-a-running-one", PHRASES, |t| {
         let c = t.sleeper(t.bundle()?)?;

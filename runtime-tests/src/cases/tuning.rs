@@ -164,8 +164,13 @@ fn memory_policy(m: &mut Matrix) {
 fn network_devices(m: &mut Matrix) {
     const SPEC: &str = "config-linux.md Network Devices";
     fn dummy(t: &crate::case::T<'_>, name: &str) -> crate::check::Done {
-        let out = t.host("/bin/busybox").args(["ip", "link", "add", name, "type", "dummy"]).output()?;
-        if out.status.success() { Ok(()) } else { skip("no dummy network devices") }
+        for kind in ["dummy", "ifb"] {
+            let out = t.host("/bin/busybox").args(["ip", "link", "add", name, "type", kind]).output()?;
+            if out.status.success() {
+                return Ok(());
+            }
+        }
+        skip("no virtual network devices")
     }
     for (case, value, inside) in [
         ("moved", json!({"tst0": {}}), "tst0"),
@@ -178,6 +183,29 @@ fn network_devices(m: &mut Matrix) {
             Ok(())
         });
     }
+    m.case("tuning/network-device-keeps-addresses-and-mtu", SPEC, |t| {
+        dummy(t, "tst2")?;
+        for args in [
+            &["link", "set", "tst2", "mtu", "1400"][..],
+            &["addr", "add", "198.51.100.7/24", "dev", "tst2"],
+            &["addr", "add", "203.0.113.9/24", "scope", "link", "dev", "tst2"],
+        ] {
+            t.host("/bin/busybox").arg("ip").args(args).ok()?;
+        }
+        let bundle = t.bundle()?.set("/linux/netDevices", json!({"tst2": {"name": "eth0"}}));
+        let out = t.run(&bundle.args(&["busybox", "ip", "addr", "show", "dev", "eth0"]))?.ok()?.stdout;
+        for part in ["mtu 1400", "UP", "inet 198.51.100.7/24"] {
+            ensure!(out.contains(part), "no {part:?} in {out}");
+        }
+        ensure!(!out.contains("203.0.113.9"), "an address of the link alone went with it: {out}");
+        Ok(())
+    });
+    m.case("tuning/network-device-name-taken-is-an-error", SPEC, |t| {
+        dummy(t, "tst3")?;
+        let out = t.refuses(&t.bundle()?.set("/linux/netDevices", json!({"tst3": {"name": "lo"}})), &[]);
+        t.host("/bin/busybox").args(["ip", "link", "del", "tst3"]).output()?;
+        out.map(drop)
+    });
     for (name, value) in [
         ("missing", json!({"none0": {}})),
         ("bad-name", json!({"lo": {"name": "a/b"}})),

@@ -11,6 +11,7 @@ use crate::{cgroup, proc};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// One case's tools: a directory of its own, bundles, the runtime with a state directory of its own, a leak check.
@@ -39,6 +40,8 @@ impl<'a> T<'a> {
                 .context(&format!("copying {}", path.display()))?;
         }
         let root = dir.join("state");
+        // Runtimes make their default directory, but may refuse one that is named and missing.
+        std::fs::DirBuilder::new().mode(0o700).create(&root)?;
         Ok(T {
             runtime,
             dir: dir.to_owned(),

@@ -49,7 +49,7 @@ impl Drop for Raw<'_> {
 }
 
 /// Makes the container's terminal, whose master this is, ours: the one on our side already turns a line feed into
-/// carriage return and line feed, or is no terminal and wants neither. Before the program runs, so that all of its
+/// carriage return and line feed, or is no terminal and wants neither. It gets the size of ours. Before the program runs, so that all of its
 /// output comes alike.
 ///
 /// # Errors
@@ -58,6 +58,7 @@ pub fn own(master: &OwnedFd) -> Result<()> {
     let fail = |e: nix::errno::Errno| Error::sys("setting up the container's terminal", e);
     let mut t = termios::tcgetattr(master).map_err(fail)?;
     t.output_flags.remove(OutputFlags::ONLCR);
+    resize(master.as_raw_fd());
     termios::tcsetattr(master, SetArg::TCSANOW, &t).map_err(fail)
 }
 

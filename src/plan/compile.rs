@@ -99,6 +99,10 @@ pub struct Input<'a> {
 pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
     let spec = input.spec;
     let (mut violations, mut warnings) = validate::validate(spec, facts);
+    if spec.linux.intel_rdt.is_some() {
+        let v = Violation::new("linux.intelRdt", "resctrl is not supported yet");
+        violations.push(v.hint("leave it out; nothing of it would be applied"));
+    }
     let namespaces = Namespaces::compile(spec);
     let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|v| {
         // Both look at the values of linux.resources; one violation for each property is enough.

@@ -9,13 +9,14 @@ use crate::kernel::launch::{Launch, Means};
 use crate::kernel::{console, foreground, hooks, prepare, probe};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
+use crate::plan::facts::HostFacts;
 use crate::plan::tables::namespaces::{self, Kind as Namespace};
 use crate::plan::{Violation, cgroup, hooks as hook_state};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
 use crate::state::model::{self, CgroupManager, ProcessId, Record, VERSION};
 use crate::state::store::Entry;
-use crate::sys::{cred, file, socket, timestamp};
+use crate::sys::{cred, fd, file, socket, timestamp};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -104,6 +105,17 @@ pub fn compile(
     options: &CreateOptions,
     wait_for_start: bool,
 ) -> Result<(Bundle, Plan)> {
+    compile_for(rt, id, options, wait_for_start, |_| ())
+}
+
+/// As [`compile`], with the facts about the host as `adjust` makes them.
+pub(super) fn compile_for(
+    rt: &Runtime,
+    id: &str,
+    options: &CreateOptions,
+    wait_for_start: bool,
+    adjust: impl FnOnce(&mut HostFacts),
+) -> Result<(Bundle, Plan)> {
     let mut bundle = match &options.config {
         Some(file) => Bundle::load_from(&options.bundle, file)?,
         None => Bundle::load(&options.bundle)?,
@@ -111,7 +123,8 @@ pub fn compile(
     if let (Some(terminal), Some(p)) = (options.terminal, bundle.spec.process.as_mut()) {
         p.terminal = terminal;
     }
-    let facts = probe::facts(&bundle.spec)?;
+    let mut facts = probe::facts(&bundle.spec)?;
+    adjust(&mut facts);
     let compile_options = Options {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
@@ -171,6 +184,7 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
     for w in &plan.warnings {
         log::warn(w);
     }
+    check_preserved(options.preserve_fds)?;
     check_terminal(&plan, options)?;
     check_rootfs(&plan.rootfs)?;
     let console = match &options.console_socket {
@@ -256,6 +270,17 @@ fn listen(entry: &Entry) -> Result<OwnedFd> {
     socket::bind(s.as_raw_fd(), &path).map_err(fail)?;
     socket::listen(s.as_raw_fd(), 1).map_err(fail)?;
     Ok(s)
+}
+
+/// A descriptor that is to be passed on must be there: its number would else be that of a file of orun's own.
+pub(super) fn check_preserved(count: u32) -> Result<()> {
+    for n in 3..3 + count {
+        if fd::flags(n as i32).is_err() {
+            let what = format!("--preserve-fds {count}: file descriptor {n} is not open");
+            return Err(Error::new(Kind::Usage, what));
+        }
+    }
+    Ok(())
 }
 
 fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {

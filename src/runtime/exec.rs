@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use super::container::{self, Container};
-use super::create::{listen_env, write_pid_file};
+use super::create::{check_preserved, listen_env, write_pid_file};
 use crate::config::bundle::read_document;
 use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
@@ -58,6 +58,7 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
     let process = describe(&c, &spec, options)?;
+    check_preserved(options.preserve_fds)?;
     check_terminal(&process, options)?;
     let plan = compile(rt, &c, &spec, &process, options)?;
     for w in &plan.warnings {

@@ -46,6 +46,12 @@ pub fn set_nonblocking(fd: RawFd) -> SysResult<()> {
     unit(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }.into())
 }
 
+/// The descriptor's flags; EBADF when it is not open: fcntl(2), F_GETFD.
+pub fn flags(fd: RawFd) -> SysResult<i32> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()).map(|f| f as i32)
+}
+
 /// Reads at most `buf.len()` bytes, again after a signal: read(2).
 pub fn read(fd: RawFd, buf: &mut [u8]) -> SysResult<usize> {
     loop {

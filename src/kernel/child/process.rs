@@ -35,7 +35,11 @@ impl Child<'_> {
                     prctl::set_keepcaps(true)?;
                 }
                 if let Some(groups) = groups {
-                    cred::setgroups(groups)?;
+                    match cred::setgroups(groups) {
+                        // Where a user namespace forbids the call there is nothing to take away either.
+                        Err(Errno(libc::EPERM)) if groups.is_empty() => {}
+                        r => r?,
+                    }
                 }
                 cred::setresgid(*gid)?;
                 cred::setresuid(*uid)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the lowest to the highest. A module may use its own layer and those below.
 const LAYERS: [&[&str]; 8] = [
-    &["error", "sys"],
+    &["error", "log", "sys"],
     &["config"],
     &["plan"],
     &["kernel"],
@@ -31,6 +31,16 @@ const IMPURE: [&str; 9] = [
     "rand::",
     "nix::",
     "crate::sys",
+];
+
+/// What looks impure and is data: a constant of the compiler, and the kernel's structures that a plan holds.
+const DATA: [&str; 6] = [
+    "std::env::consts",
+    "crate::sys::bpf::Instruction",
+    "crate::sys::exec::StringArray",
+    "crate::sys::mount::MountAttr",
+    "crate::sys::prctl::SockFilter",
+    "crate::sys::sched::SchedAttr",
 ];
 
 /// State may stand above kernel without knowing it.
@@ -196,6 +206,7 @@ fn pure_modules_touch_nothing() {
     for source in sources("src").iter().filter(|s| PURE.iter().any(|(folder, _)| s.path.starts_with(folder)))
     {
         for (number, line) in source.product_lines() {
+            let line = DATA.iter().fold(line.to_owned(), |line, data| line.replace(data, ""));
             for name in IMPURE.iter().filter(|name| line.contains(**name)) {
                 // Numbers and names of system calls are data; libc's functions need `unsafe` and are found above.
                 problems.push(format!("{}:{number}: {name} in a pure module", source.path));

@@ -142,11 +142,6 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         &mut steps,
         &mut warnings,
     );
-    let numbered = |kind, list: &[Hook]| -> Vec<_> {
-        list.iter().enumerate().map(|(i, h)| (kind, i, h.clone())).collect()
-    };
-    let mut runtime_hooks = numbered("prestart", &spec.hooks.prestart);
-    runtime_hooks.extend(numbered("createRuntime", &spec.hooks.create_runtime));
     let (argv, env, _) = process::strings(process, &input.options.extra_env);
     Ok(Plan {
         id: input.id.to_owned(),
@@ -165,13 +160,23 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         prepared,
         late,
         steps,
-        runtime_hooks,
+        runtime_hooks: runtime_hooks(spec),
         argv,
         env,
         listener,
         warnings,
         exec: false,
     })
+}
+
+/// The hooks that orun runs, with their kind and number.
+fn runtime_hooks(spec: &Spec) -> Vec<(&'static str, usize, Hook)> {
+    let numbered = |kind, list: &[Hook]| -> Vec<_> {
+        list.iter().enumerate().map(|(i, h)| (kind, i, h.clone())).collect()
+    };
+    let mut all = numbered("prestart", &spec.hooks.prestart);
+    all.extend(numbered("createRuntime", &spec.hooks.create_runtime));
+    all
 }
 
 fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<CgroupPlan, Vec<Violation>> {
@@ -222,7 +227,6 @@ fn order(
     ns.enter(steps);
     ns.settle(spec, !parts.cgroup.hierarchies.is_empty(), steps);
     isolate(input, facts, ns, p, steps);
-    let state = hooks::state_document(&spec.annotations, input.id, input.bundle, "creating");
     let mut cx = mounts::Context {
         spec,
         bundle: input.bundle,
@@ -250,18 +254,7 @@ fn order(
             steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
         }
     }
-    if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
-        steps.push(Op::Sync(Point::RuntimeHooks), "hooks");
-    }
-    let created_hooks = &spec.hooks.create_container;
-    for (i, h) in hooks::in_container(Moment::BeforeRoot, created_hooks, &state).into_iter().enumerate() {
-        steps.push(Op::Hook(Box::new(h)), format!("hooks.createContainer[{i}]"));
-    }
-    for (key, value) in &spec.linux.sysctl {
-        let Some(path) = sysctl::path(key) else { continue };
-        let path = cstring(format!("sys/{path}"));
-        steps.push(Op::Sysctl { path, value: value.clone().into_bytes() }, format!("linux.sysctl[{key:?}]"));
-    }
+    before_entering(input, steps);
     if own_mounts {
         rootfs::seal(&cx, steps);
         rootfs::enter(spec, input.options.no_pivot, steps);
@@ -291,6 +284,25 @@ fn order(
     }
     .compile(steps, warnings);
     (cx.prepared, cx.late)
+}
+
+/// What needs the mounts made and the root not entered: the hooks before that, and the sysctls, whose files are
+/// read-only later.
+fn before_entering(input: Input, steps: &mut Steps) {
+    let spec = input.spec;
+    let state = hooks::state_document(&spec.annotations, input.id, input.bundle, "creating");
+    if !spec.hooks.prestart.is_empty() || !spec.hooks.create_runtime.is_empty() {
+        steps.push(Op::Sync(Point::RuntimeHooks), "hooks");
+    }
+    let created_hooks = &spec.hooks.create_container;
+    for (i, h) in hooks::in_container(Moment::BeforeRoot, created_hooks, &state).into_iter().enumerate() {
+        steps.push(Op::Hook(Box::new(h)), format!("hooks.createContainer[{i}]"));
+    }
+    for (key, value) in &spec.linux.sysctl {
+        let Some(path) = sysctl::path(key) else { continue };
+        let path = cstring(format!("sys/{path}"));
+        steps.push(Op::Sysctl { path, value: value.clone().into_bytes() }, format!("linux.sysctl[{key:?}]"));
+    }
 }
 
 /// What separates the process from the caller of orun.

@@ -182,11 +182,12 @@ fn cover(places: &mut Places, what: RawFd, target: RawFd) -> SysResult<()> {
     mount::move_mount(copy, target, c"")
 }
 
-/// The host's /dev/null, and nothing that only bears its name.
+/// The host's /dev/null, and nothing that only bears its name. Copies are taken of the attached mount: those of a
+/// detached one need Linux 6.15.
 fn null_device() -> SysResult<OwnedFd> {
-    let tree = mount::clone_tree(sys::CWD, c"/dev/null", false, true)?;
-    let st = file::fstat(tree.as_raw_fd())?;
-    if st.kind() == libc::S_IFCHR && st.rdev == NULL_DEVICE { Ok(tree) } else { Err(Errno(libc::ENODEV)) }
+    let null = path::openat(sys::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let st = file::fstat(null.as_raw_fd())?;
+    if st.kind() == libc::S_IFCHR && st.rdev == NULL_DEVICE { Ok(null) } else { Err(Errno(libc::ENODEV)) }
 }
 
 fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {

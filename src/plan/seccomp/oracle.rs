@@ -466,7 +466,7 @@ const ANY: Shape = Shape {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 100,
+        cases: 32,
         max_global_rejects: 10_000,
         max_shrink_iters: 2_000,
         failure_persistence: None,

@@ -99,10 +99,7 @@ pub struct Input<'a> {
 pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
     let spec = input.spec;
     let (mut violations, mut warnings) = validate::validate(spec, facts);
-    if spec.linux.intel_rdt.is_some() {
-        let v = Violation::new("linux.intelRdt", "resctrl is not supported yet");
-        violations.push(v.hint("leave it out; nothing of it would be applied"));
-    }
+    violations.extend(unsupported(spec));
     let namespaces = Namespaces::compile(spec);
     let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|v| {
         // Both look at the values of linux.resources; one violation for each property is enough.
@@ -177,6 +174,14 @@ fn runtime_hooks(spec: &Spec) -> Vec<(&'static str, usize, Hook)> {
     let mut all = numbered("prestart", &spec.hooks.prestart);
     all.extend(numbered("createRuntime", &spec.hooks.create_runtime));
     all
+}
+
+/// What orun cannot do yet, so that nothing is left out silently.
+fn unsupported(spec: &Spec) -> Option<Violation> {
+    spec.linux.intel_rdt.as_ref().map(|_| {
+        let v = Violation::new("linux.intelRdt", "resctrl is not supported yet");
+        v.hint("leave it out; nothing of it would be applied")
+    })
 }
 
 fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<CgroupPlan, Vec<Violation>> {

@@ -90,6 +90,11 @@ impl<'a> T<'a> {
         self.dir.join(format!("{}-{name}", self.next()))
     }
 
+    /// The runtime's directory of states (`--root`), which need not be there yet.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A program of the host.
     pub fn host(&self, program: impl Into<PathBuf>) -> Cmd {
         Cmd::new(program, &self.dir.join("logs"))

@@ -49,8 +49,8 @@ impl Drop for Raw<'_> {
 }
 
 /// Makes the container's terminal, whose master this is, ours: the one on our side already turns a line feed into
-/// carriage return and line feed, or is no terminal and wants neither. It gets the size of ours. Before the program runs, so that all of its
-/// output comes alike.
+/// carriage return and line feed, or is no terminal and wants neither. It gets the size of ours. Before the program
+/// runs, so that it finds this size, and all of its output comes alike.
 ///
 /// # Errors
 /// It is no terminal.
@@ -58,8 +58,9 @@ pub fn own(master: &OwnedFd) -> Result<()> {
     let fail = |e: nix::errno::Errno| Error::sys("setting up the container's terminal", e);
     let mut t = termios::tcgetattr(master).map_err(fail)?;
     t.output_flags.remove(OutputFlags::ONLCR);
+    termios::tcsetattr(master, SetArg::TCSANOW, &t).map_err(fail)?;
     resize(master.as_raw_fd());
-    termios::tcsetattr(master, SetArg::TCSANOW, &t).map_err(fail)
+    Ok(())
 }
 
 /// Copies the caller's size to the container's terminal.
@@ -111,10 +112,7 @@ impl Pump {
 /// A system call fails that cannot.
 pub fn stay(pidfd: &OwnedFd, signals: &Signals, terminal: Option<&OwnedFd>) -> Result<Exit> {
     let stdin = std::io::stdin();
-    let raw = terminal.and_then(|master| {
-        resize(master.as_raw_fd());
-        Raw::new(stdin.as_fd())
-    });
+    let raw = terminal.and_then(|_| Raw::new(stdin.as_fd()));
     let exit = relay(pidfd, signals, terminal.map(AsRawFd::as_raw_fd))
         .map_err(|e| Error::sys("waiting for the container's process", e));
     drop(raw);

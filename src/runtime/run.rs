@@ -26,17 +26,18 @@ pub struct RunOptions {
 pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> Result<u8> {
     let options = CreateOptions { detached: run.detach, ..options.clone() };
     let signals = if run.detach { None } else { Some(Signals::take()?) };
-    let mut made = create::make(rt, id, &options, false)?.settle(Phase::Running, &options)?;
+    let made = create::make(rt, id, &options, false)?;
+    if !run.detach && !run.no_subreaper && !made.record.own_pid_namespace {
+        // Without a pid namespace the container's orphans would come to the caller.
+        let _ = prctl::set_child_subreaper(true);
+    }
+    let mut made = made.settle(Phase::Running, &options)?;
     let started = made.launch.until_running(&made.plan).and_then(|()| poststart(&made));
     if let Err(e) = started {
         made.destroy();
         return Err(e);
     }
     let Some(signals) = signals else { return Ok(0) };
-    if !run.no_subreaper && !made.record.own_pid_namespace {
-        // Without a pid namespace the container's orphans would come to the caller.
-        let _ = prctl::set_child_subreaper(true);
-    }
     // Other commands may act on the container as long as it runs.
     made.entry.unlock();
     let terminal = if options.console_socket.is_some() { None } else { made.launch.terminal.as_ref() };

@@ -315,6 +315,9 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
     let spec = input.spec;
     steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
     steps.push(Op::NewSession, "");
+    if input.options.wait_for_start {
+        steps.push(Op::EndAtSignals, "");
+    }
     if !input.options.no_new_keyring {
         let name = cstring(format!("_ses.{}", input.id));
         let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };

@@ -42,6 +42,7 @@ pub fn words(op: &Op) -> String {
         Op::EnterTimeNamespace => "entering the new time namespace".into(),
         Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
         Op::NotDumpable => "forbidding to be traced".into(),
+        Op::EndAtSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
         Op::JoinCgroups => "joining the container's cgroups".into(),
         Op::NewSession => "starting a new session".into(),
         Op::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),

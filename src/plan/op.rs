@@ -42,6 +42,9 @@ pub enum Op {
     BecomeRoot,
     /// Forbid tracing until the program runs.
     NotDumpable,
+    /// End at the signals that ask for it, until the program runs: the first process of a pid namespace gets none
+    /// that it does not handle (pid_namespaces(7)), and a created container should go when it is told to.
+    EndAtSignals,
     /// Write itself into the container's cgroups.
     JoinCgroups,
     /// Become leader of a new session.

@@ -193,7 +193,6 @@ fn flags(m: &mut Matrix) {
         t.verb("run").arg(format!("--bundle={}", bundle.dir.display())).arg(t.id()).ok().map(drop)
     });
     m.case("cli/rootless-flag-is-known", FLAGS, |t| {
-        std::fs::create_dir(t.root())?;
         t.runtime().args(["--rootless=false", "list"]).ok()?;
         t.runtime().args(["--rootless", "auto", "list"]).ok().map(drop)
     });

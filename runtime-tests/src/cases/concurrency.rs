@@ -67,7 +67,6 @@ pub fn register(m: &mut Matrix) {
         t.nothing_left()
     });
     m.case("concurrency/list-during-create-and-delete", CONTRACT, |t| {
-        std::fs::create_dir(t.root())?;
         let bundle = t.bundle()?.sleeps();
         bundle.save()?;
         for _ in 0..5 {

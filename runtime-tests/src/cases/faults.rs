@@ -58,9 +58,10 @@ fn run(t: &mut T<'_>, name: &str) -> Done {
     t.only("orun")?;
     let sample = Sample::make(t, name)?;
     let id = t.id();
-    // `run` does not wait for `start`.
-    let operations =
-        operations(t, &sample, &id)?.into_iter().filter(|o| !o.starts_with("waiting for \"orun start\""));
+    // `run` does not wait for `start`, and need not end before it.
+    const OF_CREATE: [&str; 2] = ["waiting for \"orun start\"", "preparing to end at"];
+    let of_run = |o: &String| !OF_CREATE.iter().any(|words| o.starts_with(words));
+    let operations = operations(t, &sample, &id)?.into_iter().filter(of_run);
     for (n, operation) in operations.enumerate() {
         let verb = |cmd: Cmd| {
             let cmd = sample.verb(cmd, "run").env("ORUN_TEST_FAULT", n.to_string());

@@ -131,6 +131,7 @@ impl Child<'_> {
             | Op::EnterTimeNamespace
             | Op::BecomeRoot
             | Op::NotDumpable
+            | Op::EndAtSignals
             | Op::JoinCgroups
             | Op::NewSession
             | Op::SessionKeyring { .. }
@@ -193,6 +194,8 @@ impl Child<'_> {
                 sys::cred::setresuid(0)?;
             }
             Op::NotDumpable => prctl::set_dumpable(false)?,
+            // execve(2) takes the handlers away.
+            Op::EndAtSignals => exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?,
             Op::JoinCgroups => {
                 for procs in &self.slots.cgroups.procs {
                     fd::write(procs.as_raw_fd(), b"0")?;
@@ -252,9 +255,6 @@ impl Child<'_> {
     }
 
     fn wait_for_start(&self) -> SysResult<OwnedFd> {
-        // The first process of a pid namespace gets no signal that it does not handle (pid_namespaces(7)); a created
-        // container should still go when it is told to. execve(2) takes the handlers away.
-        exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
         let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
         let connection = socket::accept(listener.as_raw_fd())?;
         // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.

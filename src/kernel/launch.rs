@@ -262,7 +262,11 @@ impl Launch {
         if let Some(m) = self.early.pop_front() {
             return Ok(Some(m));
         }
-        receive(self.socket.as_raw_fd(), self.timeout, what)
+        match receive(self.socket.as_raw_fd(), self.timeout, what) {
+            // It ended without having read the last answer.
+            Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => Ok(None),
+            r => r,
+        }
     }
 
     /// The child went without a word.
@@ -293,7 +297,7 @@ impl Launch {
 /// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
 ///
 /// # Errors
-/// [`Kind::Timeout`], saying what was waited for.
+/// [`Kind::Timeout`], saying what was waited for; ECONNRESET when the peer ended without having taken the connection.
 pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>> {
     let end = time::monotonic_ms() + timeout;
     loop {
@@ -307,10 +311,7 @@ pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>>
         let mut fds = [PollFd::new(socket, libc::POLLIN)];
         let n = fd::poll(&mut fds, left as i32).map_err(|e| Error::sys(format!("waiting for {what}"), e))?;
         if n > 0 {
-            return match protocol::receive(socket) {
-                Err(Errno(libc::ECONNRESET)) => Ok(None),
-                r => r.map_err(|e| Error::sys(format!("waiting for {what}"), e)),
-            };
+            return protocol::receive(socket).map_err(|e| Error::sys(format!("waiting for {what}"), e));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::kernel::launch;
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
+use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase, Status};
 use crate::sys::{socket, wait};
 use std::ffi::CString;
@@ -30,22 +31,30 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let s = connect(&mut c)?;
     let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
-    if let Some(m) = launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run")? {
-        return Err(failed(&spec, &m));
+    match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
+        Ok(None) => {}
+        Ok(Some(m)) => return Err(failed(&spec, &m)),
+        // It ended before it took the connection.
+        Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => {
+            return Err(not_told(c.entry.id(), Errno(libc::ECONNRESET)));
+        }
+        Err(e) => return Err(e),
     }
     c.record.phase = Phase::Running;
     c.entry.write_record(&c.record)?;
     poststart(c)
 }
 
+fn not_told(id: &ContainerId, e: Errno) -> Error {
+    Error::sys(format!("telling the process of container {id} to start"), e)
+        .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
+}
+
 /// Tells the container's process to go on.
 fn connect(c: &mut Container) -> Result<OwnedFd> {
     let id = c.entry.id().clone();
     let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
-    let fail = |e: Errno| {
-        Error::sys(format!("telling the process of container {id} to start"), e)
-            .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
-    };
+    let fail = |e: Errno| not_told(&id, e);
     let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
     match socket::connect(s.as_raw_fd(), &path) {
         Ok(()) => Ok(s),

@@ -3,6 +3,7 @@
 use super::Runtime;
 use super::container::{self, Container};
 use super::create::{self, START_SOCKET};
+use super::process::Process;
 use crate::config::parse;
 use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Result};
@@ -16,9 +17,12 @@ use crate::state::lifecycle::{self, Operation, Phase, Status};
 use crate::sys::{socket, wait};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// How long the container's process may take to run its program, hooks not counted, in milliseconds.
 const TIMEOUT: u64 = 60_000;
+/// How long a process that has closed its files may take to end.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// Starts the container `id`.
 ///
@@ -34,9 +38,8 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
         Ok(None) => {}
         Ok(Some(m)) => return Err(failed(&spec, &m)),
-        // It ended before it took the connection.
         Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => {
-            return Err(not_told(c.entry.id(), Errno(libc::ECONNRESET)));
+            return Err(unheard(&mut c, Errno(libc::ECONNRESET)));
         }
         Err(e) => return Err(e),
     }
@@ -50,6 +53,29 @@ fn not_told(id: &ContainerId, e: Errno) -> Error {
         .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
 }
 
+/// Why nobody listens any more: the process has ended; or the program runs, because an earlier `start` was killed
+/// before it could say so.
+fn unheard(c: &mut Container, e: Errno) -> Error {
+    let id = c.entry.id().clone();
+    let runs = || -> Result<bool> {
+        match Process::open(c.init()?)? {
+            // One that is about to end has closed its socket already.
+            Some(process) => Ok(!process.wait(Some(ENDING))?),
+            None => Ok(false),
+        }
+    };
+    match runs() {
+        Ok(true) => {
+            c.record.phase = Phase::Running;
+            let written = c.entry.write_record(&c.record);
+            let running = written.and_then(|()| lifecycle::check(Operation::Start, Status::Running, &id));
+            running.err().unwrap_or_else(|| not_told(&id, e))
+        }
+        Ok(false) => not_told(&id, e),
+        Err(e) => e,
+    }
+}
+
 /// Tells the container's process to go on.
 fn connect(c: &mut Container) -> Result<OwnedFd> {
     let id = c.entry.id().clone();
@@ -58,12 +84,7 @@ fn connect(c: &mut Container) -> Result<OwnedFd> {
     let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
     match socket::connect(s.as_raw_fd(), &path) {
         Ok(()) => Ok(s),
-        Err(e @ Errno(libc::ECONNREFUSED)) if c.init()?.is_alive()? => {
-            // Nobody listens, because the program runs: an earlier `start` was killed before it could say so.
-            c.record.phase = Phase::Running;
-            c.entry.write_record(&c.record)?;
-            Err(lifecycle::check(Operation::Start, Status::Running, &id).err().unwrap_or_else(|| fail(e)))
-        }
+        Err(e @ Errno(libc::ECONNREFUSED)) => Err(unheard(c, e)),
         Err(e) => Err(fail(e)),
     }
 }

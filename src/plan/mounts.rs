@@ -2,6 +2,7 @@
 
 use super::namespaces::Namespaces;
 use super::op::{Filesystem, MountOp, MountSource, Op};
+use super::rootfs;
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::{self, MountOptions, attr};
 use super::tables::namespaces::Kind;
@@ -125,7 +126,7 @@ impl Context<'_> {
             let path = cstring(source.into_os_string().into_encoded_bytes());
             return MountSource::Bind { path, recursive: o.recursive, nofollow: o.src_nofollow };
         }
-        let prepared = Prepared {
+        let mut prepared = Prepared {
             source,
             recursive: o.recursive,
             nofollow: o.src_nofollow,
@@ -133,11 +134,16 @@ impl Context<'_> {
             idmap,
             property: property.to_owned(),
         };
-        // Below the root there may be a mount of before, which is only there by then.
-        let (list, late) = if inside { (&mut self.late, true) } else { (&mut self.prepared, false) };
-        list.push(prepared);
-        let slot = list.len() - 1;
-        if late { MountSource::Late { slot } } else { MountSource::Prepared { slot } }
+        if inside {
+            // There may be a mount of before, which is only there by then.
+            self.late.push(prepared);
+            return MountSource::Late { slot: self.late.len() - 1 };
+        }
+        if let Some(p) = rootfs::copy_propagation(self.spec, self.namespaces.other_user()) {
+            prepared.changes.insert(0, (MountAttr { propagation: p, ..MountAttr::default() }, true));
+        }
+        self.prepared.push(prepared);
+        MountSource::Prepared { slot: self.prepared.len() - 1 }
     }
 
     /// The destination below the root. One that is given as a path of the host, root included, means the same.
@@ -327,4 +333,49 @@ fn bind_attributes(o: &MountOptions, locked: bool) -> Option<MountAttr> {
 /// A path of the host that may be relative to the bundle.
 pub(super) fn absolute(bundle: &Path, path: &str) -> PathBuf {
     if path.starts_with('/') { PathBuf::from(path) } else { bundle.join(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tables::mount_options::parse_options;
+
+    /// Set and cleared bits of a bind mount with these options; `None` leaves all as it is.
+    fn bind(options: &str, locked: bool) -> Option<(u64, u64)> {
+        let options: Vec<_> = options.split(' ').map(str::to_owned).collect();
+        bind_attributes(&parse_options(&options), locked).map(|a| (a.set, a.clear))
+    }
+
+    const OTHERS: u64 = attr::NODEV | attr::NOEXEC | attr::NOSUID | attr::NOSYMFOLLOW;
+
+    #[test]
+    fn a_bind_mount_without_options_keeps_those_of_its_source() {
+        for options in ["bind", "rbind rprivate", "bind slave"] {
+            assert_eq!(bind(options, false), None);
+            assert_eq!(bind(options, true), None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_cleared_unless_it_is_locked() {
+        assert_eq!(bind("bind ro", false), Some((attr::RDONLY, OTHERS)));
+        assert_eq!(bind("bind dev", false), Some((0, attr::RDONLY | OTHERS)));
+        assert_eq!(bind("bind ro", true), Some((attr::RDONLY, attr::NOSYMFOLLOW)));
+        assert_eq!(bind("bind dev", true), Some((0, attr::NODEV | attr::NOSYMFOLLOW)));
+        assert_eq!(bind("bind nosymfollow rw", true), Some((attr::NOSYMFOLLOW, attr::RDONLY)));
+    }
+
+    #[test]
+    fn the_access_time_mode_stays_unless_one_is_asked_for() {
+        let all = attr::RDONLY | OTHERS;
+        let mode = attr::ATIME | attr::NODIRATIME;
+        assert_eq!(bind("bind atime", false), Some((0, all)));
+        assert_eq!(bind("bind norelatime diratime", false), Some((0, all)));
+        assert_eq!(bind("bind noatime atime", false), Some((0, all)));
+        assert_eq!(bind("bind relatime", false), Some((attr::RELATIME, all | mode)));
+        assert_eq!(bind("bind strictatime", false), Some((attr::STRICTATIME, all | mode)));
+        assert_eq!(bind("bind nodiratime", false), Some((attr::NODIRATIME, all | attr::ATIME)));
+        let both = attr::NODIRATIME | attr::STRICTATIME;
+        assert_eq!(bind("bind nodiratime strictatime", false), Some((both, all | attr::ATIME)));
+    }
 }

@@ -74,13 +74,36 @@ fn knows_flag(flag: u32) -> bool {
 /// # Errors
 /// /proc cannot be read.
 pub fn mount_point_of(path: &Path) -> Result<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|e| Error::sys("reading /proc/self/mountinfo", e))?;
-    let points = text.lines().filter_map(|l| l.split(' ').nth(4)).map(|p| PathBuf::from(unescape(p)));
+    let points = mount_points(&mountinfo()?, |_| true);
     Ok(points
+        .into_iter()
         .filter(|p| path.starts_with(p))
         .max_by_key(|p| p.as_os_str().len())
         .unwrap_or_else(|| "/".into()))
+}
+
+/// Where procfs and sysfs are mounted.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn kernel_mount_points() -> Result<Vec<PathBuf>> {
+    Ok(mount_points(&mountinfo()?, |kind| matches!(kind, "proc" | "sysfs")))
+}
+
+fn mountinfo() -> Result<String> {
+    std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| Error::sys("reading /proc/self/mountinfo", e))
+}
+
+/// The mount points of file systems whose type is `wanted` (proc_pid_mountinfo(5)).
+fn mount_points(mountinfo: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let point = |line: &str| {
+        let (of_mount, of_file_system) = line.split_once(" - ")?;
+        wanted(of_file_system.split(' ').next()?)
+            .then(|| of_mount.split(' ').nth(4))
+            .flatten()
+            .map(|p| unescape(p).into())
+    };
+    mountinfo.lines().filter_map(point).collect()
 }
 
 /// Undoes the octal escapes of proc_pid_mountinfo(5).
@@ -88,4 +111,18 @@ fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |t, (from, to)| t.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_by_type() {
+        let text = "22 1 0:20 / /proc rw,nosuid shared:5 - proc proc rw\n\
+                    23 1 0:21 / /a\\040b rw - sysfs sys - x rw\n\
+                    24 1 8:1 / / rw shared:1 master:2 - ext4 /dev/sda1 rw\n";
+        assert_eq!(mount_points(text, |k| k != "ext4"), ["/proc", "/a b"].map(PathBuf::from));
+        assert_eq!(mount_points(text, |k| k == "ext4"), [PathBuf::from("/")]);
+    }
 }

@@ -34,6 +34,8 @@ pub struct Options {
     pub cgroup_manager: cgroup::Manager,
     /// Where the root's file system is mounted; needed for shared propagation only.
     pub rootfs_mountpoint: PathBuf,
+    /// Where procfs and sysfs are mounted on the host; needed for `no_pivot` only.
+    pub kernel_mountpoints: Vec<PathBuf>,
 }
 
 /// A bundle, compiled.
@@ -262,7 +264,7 @@ fn order(
     before_entering(input, steps);
     if own_mounts {
         rootfs::seal(&cx, steps);
-        rootfs::enter(spec, input.options.no_pivot, steps);
+        rootfs::enter(spec, parts.rootfs, input.options, steps);
     } else {
         let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
         steps.push(Op::Chroot { path }, "root.path");

@@ -86,6 +86,7 @@ fn root_words(op: &Op) -> Option<String> {
         Op::Readonly { path } => format!("making {} read-only", inside(path)),
         Op::ReadonlyRoot => "making the root file system read-only".into(),
         Op::PivotRoot { .. } => "entering the root file system (pivot_root)".into(),
+        Op::CoverMount { path } => format!("covering the host's mount at {}", text(path)),
         Op::MoveRoot => "entering the root file system (by moving its mount)".into(),
         Op::Chroot { path } => format!("changing the root directory to {}", text(path)),
         Op::RootPropagation { flags } => format!("making the root mount {}", propagation(*flags)),

@@ -125,6 +125,10 @@ pub enum Op {
     },
     /// Make the root mount read-only.
     ReadonlyRoot,
+    /// Cover a mount of the host, so that nothing of it shows in the container's mount namespace.
+    CoverMount {
+        path: CString,
+    },
     /// Make the opened root the root of the mount namespace and let the old one go. `shared`: the old one's mounts
     /// are those of the host, which must not see them go.
     PivotRoot {

@@ -1,5 +1,6 @@
 //! The root file system around its mounts: propagation, devices, masked and read-only paths, pivot_root.
 
+use super::compile::Options;
 use super::mounts::Context;
 use super::op::{DeviceOp, Op};
 use super::step::{Steps, cstring, in_root};
@@ -143,10 +144,18 @@ fn distinct(paths: &[String]) -> impl Iterator<Item = (usize, CString)> + '_ {
 }
 
 /// Enters the root.
-pub(super) fn enter(spec: &Spec, no_pivot: bool, steps: &mut Steps) {
+pub(super) fn enter(spec: &Spec, rootfs: &Path, options: &Options, steps: &mut Steps) {
+    if options.no_pivot {
+        // The host's mounts stay in the mount namespace: a procfs or sysfs among them that is visible as a whole
+        // would entitle a user namespace in the container to a new one without masks.
+        for path in options.kernel_mountpoints.iter().filter(|p| !p.starts_with(rootfs)) {
+            let path = cstring(path.as_os_str().as_encoded_bytes());
+            steps.push(Op::CoverMount { path }, "root.path");
+        }
+    }
     let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
     let shared = asked.is_some_and(|f| f & libc::MS_SHARED != 0);
-    steps.push(if no_pivot { Op::MoveRoot } else { Op::PivotRoot { shared } }, "root.path");
+    steps.push(if options.no_pivot { Op::MoveRoot } else { Op::PivotRoot { shared } }, "root.path");
     if let Some(flags) = asked
         && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0
     {

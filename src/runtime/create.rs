@@ -133,6 +133,7 @@ pub(super) fn compile_for(
         wait_for_start,
         cgroup_manager: manager(rt.cgroup_manager)?,
         rootfs_mountpoint: mountpoint(&bundle)?,
+        kernel_mountpoints: if options.no_pivot { probe::kernel_mount_points()? } else { Vec::new() },
     };
     let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
     let plan = compile::compile(input, &facts).map_err(invalid)?;

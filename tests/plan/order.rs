@@ -51,6 +51,7 @@ fn check(plan: &Plan, config: &Value, options: &Options) {
     let ops = &plan.steps.ops;
     assert_eq!(ops.len(), plan.steps.properties.len());
     root(plan);
+    copies(plan, options);
     privileges(plan, config["process"]["noNewPrivileges"].as_bool().unwrap_or(false));
     synchronization(plan, options);
     before(
@@ -62,6 +63,19 @@ fn check(plan: &Plan, config: &Value, options: &Options) {
     assert_eq!(at(plan, |op| *op == Op::Execute), [ops.len() - 1], "the program runs last");
     assert_eq!(at(plan, |op| matches!(op, Op::CloseDescriptors { .. })).len(), 1);
     assert_eq!(at(plan, |op| matches!(op, Op::FindProgram { .. })).len(), 1);
+}
+
+/// Nothing that the container does to the host's mounts reaches the host.
+fn copies(plan: &Plan, options: &Options) {
+    if plan.namespaces.other_user() {
+        for p in &plan.prepared {
+            let apart = (libc::MS_SLAVE | libc::MS_PRIVATE) & p.changes[0].0.propagation != 0;
+            assert!(apart && p.changes[0].1, "{p:?} shares with the host");
+        }
+    }
+    let moved = plan.steps.ops.contains(&Op::MoveRoot);
+    let covered = at(plan, |op| matches!(op, Op::CoverMount { .. }));
+    assert_eq!(covered.len(), if moved { options.kernel_mountpoints.len() } else { 0 });
 }
 
 fn root(plan: &Plan) {
@@ -242,6 +256,7 @@ fn options() -> impl Strategy<Value = Options> {
         no_pivot,
         preserve_fds,
         rootfs_mountpoint: "/srv".into(),
+        kernel_mountpoints: vec!["/proc".into(), "/sys".into()],
         ..Options::default()
     })
 }

@@ -150,6 +150,7 @@ impl Child<'_> {
             | Op::Readonly { .. }
             | Op::ReadonlyRoot
             | Op::PivotRoot { .. }
+            | Op::CoverMount { .. }
             | Op::MoveRoot
             | Op::Chroot { .. }
             | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,

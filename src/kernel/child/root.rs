@@ -12,6 +12,9 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 const READ_ONLY: MountAttr =
     MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
+/// A tmpfs that holds nothing, and never will.
+const EMPTY_FLAGS: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+const EMPTY_DATA: &CStr = c"size=0,nr_inodes=1,mode=755";
 /// The device number of /dev/null.
 const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
@@ -27,6 +30,7 @@ pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
         Op::Readonly { path } => readonly(places(made)?, path)?,
         Op::ReadonlyRoot => mount::mount_setattr(places(made)?.root(), false, &READ_ONLY)?,
         Op::PivotRoot { shared } => pivot(places(made)?.root(), *shared)?,
+        Op::CoverMount { path } => cover_mount(path)?,
         Op::MoveRoot => {
             file::fchdir(places(made)?.root())?;
             mount::move_to_root()?;
@@ -164,9 +168,7 @@ fn mask(places: &mut Places, path: &CStr) -> SysResult<()> {
     match places.empty {
         Some(fd) => cover(places, fd, target),
         None => {
-            let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-            let data = c"size=0,nr_inodes=1,mode=755";
-            places.opened(target).mount(c"tmpfs", c"tmpfs", flags, data)?;
+            places.opened(target).mount(c"tmpfs", c"tmpfs", EMPTY_FLAGS, EMPTY_DATA)?;
             // Further directories get a copy of this one.
             let mounted = places.open(path)?;
             places.empty = Some(mounted);
@@ -180,6 +182,16 @@ fn cover(places: &mut Places, what: RawFd, target: RawFd) -> SysResult<()> {
     let copy = mount::clone_tree(what, c"", false, false)?;
     let copy = places.pile(copy);
     mount::move_mount(copy, target, c"")
+}
+
+/// Covers the host's mount at `path` with an empty tmpfs. It is private before: the host keeps its own.
+fn cover_mount(path: &CStr) -> SysResult<()> {
+    match mount::set_propagation(path, libc::MS_PRIVATE | libc::MS_REC) {
+        // Another one hides it already, or a user namespace does.
+        Err(Errno(libc::EINVAL | libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => mount::mount(c"tmpfs", path, c"tmpfs", EMPTY_FLAGS, EMPTY_DATA),
+    }
 }
 
 /// The host's /dev/null, and nothing that only bears its name. Copies are taken of the attached mount: those of a

@@ -30,6 +30,27 @@ pub enum Kind {
     System,
 }
 
+/// Texts of strerror(3) where nix has others.
+const WORDS: [(i32, &str); 17] = [
+    (libc::EAGAIN, "Resource temporarily unavailable"),
+    (libc::EBADF, "Bad file descriptor"),
+    (libc::EBADMSG, "Bad message"),
+    (libc::EDEADLK, "Resource deadlock avoided"),
+    (libc::EDOM, "Numerical argument out of domain"),
+    (libc::EDQUOT, "Disk quota exceeded"),
+    (libc::EILSEQ, "Invalid or incomplete multibyte or wide character"),
+    (libc::EIO, "Input/output error"),
+    (libc::ELOOP, "Too many levels of symbolic links"),
+    (libc::ENETRESET, "Network dropped connection on reset"),
+    (libc::ENFILE, "Too many open files in system"),
+    (libc::ENOLCK, "No locks available"),
+    (libc::ENOMEM, "Cannot allocate memory"),
+    (libc::EOPNOTSUPP, "Operation not supported"),
+    (libc::ENOTTY, "Inappropriate ioctl for device"),
+    (libc::ERANGE, "Numerical result out of range"),
+    (libc::EXDEV, "Invalid cross-device link"),
+];
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -45,11 +66,8 @@ impl Errno {
 
     /// The error's words in lower case, the way runc prints them and engines match them.
     pub fn words(self) -> String {
-        if self.0 == libc::EIO {
-            // nix has "I/O error".
-            return "input/output error".to_owned();
-        }
-        let text = nix::errno::Errno::from_raw(self.0).desc();
+        let own = WORDS.iter().find(|(n, _)| *n == self.0).map(|(_, text)| *text);
+        let text = own.unwrap_or_else(|| nix::errno::Errno::from_raw(self.0).desc());
         let mut chars = text.chars();
         match chars.next() {
             // "Is a directory" -> "is a directory", but "RFS specific error" keeps its capitals.
@@ -201,6 +219,16 @@ mod tests {
         assert_eq!(Errno(libc::EISDIR).words(), "is a directory");
         assert_eq!(Errno(libc::ESRCH).words(), "no such process");
         assert_eq!(Errno(libc::EIO).words(), "input/output error");
+        assert_eq!(Errno(libc::ELOOP).words(), "too many levels of symbolic links");
+    }
+
+    #[test]
+    fn errno_words_are_those_of_strerror() {
+        for n in (1..=libc::EHWPOISON).filter(|n| ![41, 58].contains(n)) {
+            let text = std::io::Error::from_raw_os_error(n).to_string();
+            let text = text.strip_suffix(&format!(" (os error {n})")).unwrap();
+            assert_eq!(Errno(n).words().to_lowercase(), text.to_lowercase(), "{n}");
+        }
     }
 
     #[test]

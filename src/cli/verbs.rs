@@ -34,7 +34,14 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         Verb::Events(args) => print_events(rt, args)?,
         Verb::Pause(args) => pause::pause(rt, &args.id)?,
         Verb::Resume(args) => pause::resume(rt, &args.id)?,
-        Verb::Update(args) => update::update(rt, &args.id, &resources(args)?)?,
+        Verb::Update(args) => {
+            let new = resources(args)?;
+            let schemata: Vec<_> = args.l3_cache_schema.iter().chain(&args.mem_bw_schema).cloned().collect();
+            if !schemata.is_empty() {
+                update::update_schemata(rt, &args.id, &schemata)?;
+            }
+            update::update(rt, &args.id, &new)?;
+        }
         Verb::Wait(args) => match wait::wait(rt, &args.id)? {
             Some(code) => print(&format!("{code}\n"))?,
             None => log::warn(format!("the exit status of container {} is not known", args.id)),
@@ -87,9 +94,6 @@ fn print_events(rt: &Runtime, args: &Events) -> Result<()> {
 
 /// The limits that `update` is to set: those of a document, or else those of the flags.
 fn resources(args: &Update) -> Result<Resources> {
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        return Err(Error::new(Kind::Unsupported, "Intel RDT schemas cannot be updated: not supported yet"));
-    }
     let Some(path) = &args.resources else { return Ok(flags(args)) };
     if path != Path::new("-") {
         return parse::json(&read_document(path, "resources")?, "resources");

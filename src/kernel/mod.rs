@@ -15,3 +15,4 @@ pub mod prepare;
 pub mod probe;
 pub mod protect;
 pub mod protocol;
+pub mod rdt;

@@ -30,6 +30,7 @@ pub fn facts(spec: &Spec) -> Result<HostFacts> {
         cap_last: cap_last(),
         apparmor: asks(|p| !p.apparmor_profile.is_empty()) && apparmor(),
         selinux: (asks(|p| !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty()) && selinux(),
+        resctrl: if spec.linux.intel_rdt.is_some() { resctrl()? } else { None },
         cgroup: super::cgroup::probe()?,
         seccomp: seccomp(spec),
     })
@@ -88,6 +89,11 @@ pub fn mount_point_of(path: &Path) -> Result<PathBuf> {
 /// /proc cannot be read.
 pub fn kernel_mount_points() -> Result<Vec<PathBuf>> {
     Ok(mount_points(&mountinfo()?, |kind| matches!(kind, "proc" | "sysfs")))
+}
+
+fn resctrl() -> Result<Option<String>> {
+    let all = mount_points(&mountinfo()?, |kind| kind == "resctrl");
+    Ok(all.into_iter().find_map(|p| p.into_os_string().into_string().ok()))
 }
 
 fn mountinfo() -> Result<String> {

@@ -8,6 +8,7 @@ use super::namespaces::{IdMaps, Namespaces};
 use super::netdev::NetDevice;
 use super::op::{Limit, Op, Point};
 use super::process;
+use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
 use super::step::{Steps, cstring, in_root};
 use super::tables::namespaces::Kind;
@@ -51,6 +52,8 @@ pub struct Plan {
     /// What the user namespace that is joined must map, when the configuration says it too.
     pub joined_maps: Option<IdMaps>,
     pub cgroup: CgroupPlan,
+    /// What is done below resctrl.
+    pub rdt: Option<RdtPlan>,
     /// Mounts that the parent opens before the clone.
     pub prepared: Vec<Prepared>,
     /// Mounts that it opens when the child asks for them: they may lie on mounts of the child's.
@@ -101,7 +104,6 @@ pub struct Input<'a> {
 pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
     let spec = input.spec;
     let (mut violations, mut warnings) = validate::validate(spec, facts);
-    violations.extend(unsupported(spec));
     let namespaces = Namespaces::compile(spec);
     let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|v| {
         // Both look at the values of linux.resources; one violation for each property is enough.
@@ -111,6 +113,11 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
             }
         }
         CgroupPlan::default()
+    });
+    let rdt = spec.linux.intel_rdt.as_ref().map(|rdt| RdtPlan::compile(rdt, input.id, facts)).transpose();
+    let rdt = rdt.unwrap_or_else(|v| {
+        violations.push(v);
+        None
     });
     let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
         Some(Ok(f)) => f,
@@ -156,6 +163,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         rootfs,
         namespaces,
         cgroup,
+        rdt,
         prepared,
         late,
         steps,
@@ -176,14 +184,6 @@ fn runtime_hooks(spec: &Spec) -> Vec<(&'static str, usize, Hook)> {
     let mut all = numbered("prestart", &spec.hooks.prestart);
     all.extend(numbered("createRuntime", &spec.hooks.create_runtime));
     all
-}
-
-/// What orun cannot do yet, so that nothing is left out silently.
-fn unsupported(spec: &Spec) -> Option<Violation> {
-    spec.linux.intel_rdt.as_ref().map(|_| {
-        let v = Violation::new("linux.intelRdt", "resctrl is not supported yet");
-        v.hint("leave it out; nothing of it would be applied")
-    })
 }
 
 fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<CgroupPlan, Vec<Violation>> {

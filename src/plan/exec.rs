@@ -80,6 +80,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         joined_maps: None,
         net_devices: Vec::new(),
         cgroup: CgroupPlan::default(),
+        rdt: None,
         prepared: Vec::new(),
         late: Vec::new(),
         steps,

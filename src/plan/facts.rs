@@ -19,6 +19,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// SELinux is enabled.
     pub selinux: bool,
+    /// Where resctrl is mounted; only looked for where the configuration asks for it.
+    pub resctrl: Option<String>,
     /// Where control groups are mounted and which ones orun is in.
     pub cgroup: CgroupFacts,
     /// What the kernel's seccomp can do.

@@ -14,6 +14,7 @@ pub mod namespaces;
 pub mod netdev;
 pub mod op;
 pub mod process;
+pub mod rdt;
 pub mod rootfs;
 pub mod seccomp;
 pub mod step;

@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::{Launch, Means};
-use crate::kernel::{console, foreground, hooks, prepare, probe};
+use crate::kernel::{console, foreground, hooks, prepare, probe, rdt};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -220,6 +220,19 @@ fn build(
     let left_out =
         |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
     record.cgroup.hierarchies.retain(|h| !left_out(h));
+    if let Some(rdt) = &plan.rdt {
+        let mut made = rdt::Groups::default();
+        let done = rdt::make(rdt, &mut made);
+        record.intel_rdt = Some(model::IntelRdt {
+            class: rdt.class.clone(),
+            monitor: rdt.monitor.clone(),
+            remove: made.monitor.into_iter().chain(made.class).collect(),
+        });
+        if let Err(e) = done.and_then(|()| entry.write_record(&record)) {
+            clean_up(entry, &record, Some(&cgroup));
+            return Err(e);
+        }
+    }
     let mut launched = None;
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched).and_then(|()| {
@@ -255,6 +268,9 @@ fn launch(
     let means = Means { cgroup: Some(cgroup), start, fault, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
+    if let Some(rdt) = &plan.rdt {
+        rdt::join(l.pid, &rdt.class, rdt.monitor.as_deref())?;
+    }
     if plan.has_early_hooks() {
         // They may ask for the state. Without them nobody needs it yet: as long as the process is not ready it ends
         // with orun.

@@ -7,7 +7,7 @@ use super::container::{Container, LOCK_WAIT, cgroup_of, status};
 use super::create;
 use super::process::Process;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::hooks;
+use crate::kernel::{hooks, rdt};
 use crate::log;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase};
@@ -79,15 +79,7 @@ pub(super) fn destroy(container: Container) -> Result<()> {
 /// Something that cannot be removed; the record then stays, and no hook has run.
 pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
     if let Some(rdt) = &record.intel_rdt {
-        // A group of resctrl is removed like that of a cgroup; its files go with it.
-        for dir in rdt.monitor.iter().chain(&rdt.remove) {
-            match std::fs::remove_dir(dir) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::sys(format!("removing {dir:?}"), e));
-                }
-                _ => {}
-            }
-        }
+        rdt::remove(&rdt.remove)?;
     }
     entry.remove()?;
     let document = create::hook_document(record, "stopped", 0);

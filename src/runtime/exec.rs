@@ -10,7 +10,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::SubCgroups;
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
-use crate::kernel::{console, inroot, prepare, probe};
+use crate::kernel::{console, inroot, prepare, probe, rdt};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::exec::{self, Input};
@@ -137,8 +137,10 @@ fn begin(
         pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
     };
     let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
-    let done =
-        launch.until_ready(plan).and_then(|()| tell(&launch, options, console.as_ref())).and_then(|()| {
+    let done = join_rdt(c, &launch)
+        .and_then(|()| launch.until_ready(plan))
+        .and_then(|()| tell(&launch, options, console.as_ref()))
+        .and_then(|()| {
             launch.go()?;
             launch.until_running(plan)
         });
@@ -149,6 +151,11 @@ fn begin(
             Err(e)
         }
     }
+}
+
+fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {
+    let Some(group) = &c.record.intel_rdt else { return Ok(()) };
+    rdt::join(launch.pid, &group.class, group.monitor.as_deref())
 }
 
 fn tell(launch: &Launch, options: &ExecOptions, console: Option<&OwnedFd>) -> Result<()> {

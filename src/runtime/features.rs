@@ -21,7 +21,7 @@ pub fn features() -> Value {
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": mempolicy::modes().collect::<Vec<_>>(),
                 "flags": mempolicy::flags().collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use crate::plan::explain;
 use crate::plan::facts::HostFacts;
 use crate::plan::mounts::Prepared;
 use crate::plan::op::{MountSource, Op, Point};
+use crate::plan::rdt::RdtPlan;
 use crate::sys::cred;
 use serde::Serialize;
 use std::fmt;
@@ -129,6 +130,7 @@ fn before(plan: &Plan) -> Vec<Step> {
         let what = format!("attaching a device filter of {} instructions", program.len());
         steps.push(step(what, "linux.resources.devices"));
     }
+    steps.extend(plan.rdt.iter().flat_map(resctrl));
     for j in &plan.namespaces.joins {
         steps.push(step(format!("opening the {} namespace {:?}", j.kind.name(), j.path), &j.property));
     }
@@ -140,6 +142,16 @@ fn before(plan: &Plan) -> Vec<Step> {
         format!("making the container process with new namespaces: {names}")
     };
     steps.push(step(what, "linux.namespaces"));
+    steps
+}
+
+fn resctrl(rdt: &RdtPlan) -> Vec<Step> {
+    let at = |what: String| step(what, "linux.intelRdt");
+    let mut steps = vec![at(format!("entering the resctrl class {:?}", rdt.class))];
+    if !rdt.schemata.is_empty() {
+        steps.push(at(format!("writing {:?} to its schemata", rdt.schemata.join("; "))));
+    }
+    steps.extend(rdt.monitor.iter().map(|dir| at(format!("making the monitoring group {dir:?}"))));
     steps
 }
 

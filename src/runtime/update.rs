@@ -6,9 +6,26 @@ use crate::config::parse;
 use crate::config::resources::Resources;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::cgroup;
+use crate::kernel::{cgroup, rdt};
 use crate::plan::cgroup::compile_update;
 use crate::state::lifecycle::Operation;
+
+/// Writes new schemata (`L3:...`, `MB:...`) to the resctrl class of the container `id`.
+///
+/// # Errors
+/// The container has none; what resctrl refuses.
+pub fn update_schemata(runtime: &Runtime, id: &str, lines: &[String]) -> Result<()> {
+    let container = Container::open_locked(runtime, id)?;
+    container.check(Operation::Update)?;
+    let Some(group) = &container.record.intel_rdt else {
+        return Err(Error::new(Kind::Config, "the container was made without linux.intelRdt")
+            .hint("only a container with a resctrl class can get other schemata"));
+    };
+    if let Some(line) = lines.iter().find(|l| l.contains('\n')) {
+        return Err(Error::new(Kind::Config, format!("the schema {line:?} is not one line")));
+    }
+    rdt::write_schemata(&group.class, lines)
+}
 
 /// Sets the limits of the container `id` that `new` has; those that it leaves out, or gives as 0, stay. Device rules
 /// stay in any case.

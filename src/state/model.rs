@@ -120,8 +120,10 @@ pub struct Hierarchy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntelRdt {
-    /// The group's directory, when it was made for this container and goes with it.
-    pub remove: Option<PathBuf>,
-    /// The monitoring group's directory.
+    /// The directory of its class.
+    pub class: PathBuf,
+    /// The directory of its monitoring group.
     pub monitor: Option<PathBuf>,
+    /// Those of them that were made for this container and go with it, in order.
+    pub remove: Vec<PathBuf>,
 }

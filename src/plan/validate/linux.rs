@@ -11,7 +11,7 @@ use crate::plan::tables::namespaces::{self, Kind};
 pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
     cgroups_path(&linux.cgroups_path, f);
     if let Some(rdt) = &linux.intel_rdt {
-        intel_rdt(rdt, f);
+        intel_rdt(rdt, facts, f);
     }
     if let Some(policy) = &linux.memory_policy {
         memory_policy(policy, f);
@@ -33,7 +33,14 @@ fn cgroups_path(path: &str, f: &mut Findings) {
 }
 
 /// "IntelRdt": a class is one directory below resctrl, or `/` for its root; a schema is one line.
-fn intel_rdt(rdt: &IntelRdt, f: &mut Findings) {
+fn intel_rdt(rdt: &IntelRdt, facts: &HostFacts, f: &mut Findings) {
+    if facts.resctrl.is_none() {
+        f.hinted(
+            "linux.intelRdt",
+            "no resctrl file system is mounted",
+            "mount -t resctrl resctrl /sys/fs/resctrl, where processor and kernel have it",
+        );
+    }
     let clos = rdt.clos_id.as_deref().unwrap_or_default();
     if clos == "." || clos == ".." || (clos.len() > 1 && clos.contains('/')) || clos.contains(['\0', '\n']) {
         f.violation("linux.intelRdt.closID", format!("invalid intelRdt.ClosID {clos:?}"));
@@ -204,6 +211,10 @@ mod tests {
             "intelRdt",
             json!({"closID": "guaranteed", "schemata": ["L2:0=f", "MB:0=7"], "enableMonitoring": true}),
         ));
+        let bare = HostFacts { resctrl: None, ..facts() };
+        let told = broken_on(&bare, set("intelRdt", json!({})));
+        assert!(told[0].starts_with("linux.intelRdt: no resctrl file system is mounted"), "{told:?}");
+        assert!(broken_on(&bare, |_| ()).is_empty());
         for bad in [".", "..", "a/b", "/a", "a\n"] {
             breaks("linux.intelRdt.closID: invalid intelRdt.ClosID", set("intelRdt", json!({"closID": bad})));
         }

@@ -12,6 +12,7 @@ pub fn facts() -> HostFacts {
         cap_last: 40,
         apparmor: true,
         selinux: true,
+        resctrl: Some("/sys/fs/resctrl".into()),
         ..HostFacts::default()
     }
 }

@@ -101,6 +101,27 @@ impl Section {
     }
 }
 
+/// Up to so many comparisons with single numbers are as fast as a tree, and shorter.
+const MAX_HOLES: usize = 3;
+
+/// The single numbers that stand out from ranges which otherwise have one verdict.
+fn holes(ranges: &[Range]) -> Option<impl DoubleEndedIterator<Item = &Range>> {
+    let alike = ranges.iter().step_by(2).all(|r| r.verdict == ranges[0].verdict);
+    let single = ranges[1..].chunks(2).all(|r| r.len() == 2 && r[0].start + 1 == r[1].start);
+    (alike && single).then(|| ranges[1..].iter().step_by(2))
+}
+
+/// Where to split ranges so that the kernel reaches both parts about equally often.
+fn middle(weights: &[u64]) -> usize {
+    let last = weights.len() - 1;
+    let half = (weights[0] + weights[last]) / 2;
+    let above = weights.partition_point(|w| *w <= half).clamp(1, last - 1);
+    match above > 1 && half.abs_diff(weights[above - 1]) <= half.abs_diff(weights[above]) {
+        true => above - 1,
+        false => above,
+    }
+}
+
 struct Writer<'a> {
     asm: Asm,
     checks: Vec<(&'a Check, Option<Label>)>,
@@ -111,24 +132,20 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// A tree over `ranges`; `weights` has one entry more.
     fn tree(&mut self, ranges: &[Range], weights: &[u64]) -> Label {
-        match ranges {
-            [only] => self.leaf(only.verdict),
-            [around, hole, behind] if around.verdict == behind.verdict && hole.start + 1 == behind.start => {
-                let other = self.leaf(around.verdict);
-                let hole_leaf = self.leaf(hole.verdict);
-                self.asm.branch(Test::Eq, hole.start, hole_leaf, other)
+        if ranges.len() <= MAX_HOLES * 2 + 1
+            && let Some(holes) = holes(ranges)
+        {
+            let mut next = self.leaf(ranges[0].verdict);
+            for hole in holes.rev() {
+                let other = self.leaf(hole.verdict);
+                next = self.asm.branch(Test::Eq, hole.start, other, next);
             }
-            _ => {
-                let half = (weights[0] + weights[ranges.len()]) / 2;
-                let below = weights.partition_point(|w| *w <= half).clamp(1, ranges.len() - 1);
-                let above = below.saturating_sub(1).max(1);
-                let distance = |i: usize| weights[i].abs_diff(half);
-                let middle = if distance(above) <= distance(below) { above } else { below };
-                let right = self.tree(&ranges[middle..], &weights[middle..]);
-                let left = self.tree(&ranges[..middle], &weights[..=middle]);
-                self.asm.branch(Test::Ge, ranges[middle].start, right, left)
-            }
+            return next;
         }
+        let middle = middle(weights);
+        let right = self.tree(&ranges[middle..], &weights[middle..]);
+        let left = self.tree(&ranges[..middle], &weights[..=middle]);
+        self.asm.branch(Test::Ge, ranges[middle].start, right, left)
     }
 
     fn leaf(&mut self, verdict: Verdict) -> Label {

@@ -79,6 +79,8 @@ static MULTIPLEXED: [(&str, u16, u32); 32] = [
 
 #[cfg(test)]
 mod tests {
+    use libseccomp::{ScmpArch, ScmpSyscall};
+
     use super::*;
 
     #[test]
@@ -113,5 +115,34 @@ mod tests {
             let rows: Vec<u16> = Arch::ALL.into_iter().filter_map(|a| call.row(a)).collect();
             assert!(rows.len() == Arch::ALL.len() && rows.iter().all(|r| *r == rows[0]), "{name}: {rows:?}");
         }
+    }
+
+    #[test]
+    fn the_numbers_are_libseccomps() {
+        let mut architectures = 0;
+        for arch in Arch::ALL {
+            let Ok(theirs) = arch.name().parse::<ScmpArch>() else { continue };
+            let mut known = 0;
+            for (name, _) in &TABLE {
+                let Ok(number) = ScmpSyscall::from_name_by_arch(name, theirs) else { continue };
+                // Negative numbers stand for calls that the architecture lacks or multiplexes.
+                let theirs = u32::try_from(number.as_raw_syscall()).ok();
+                let ours = Syscall::from_name(name).and_then(|c| c.row(arch)).map(|row| arch.number(row));
+                let multiplexed = theirs.is_none() && MULTIPLEXED.iter().any(|(n, ..)| n == name);
+                // A call that Linux took out of this ABI.
+                let gone = arch == Arch::Parisc64 && *name == "_llseek";
+                if multiplexed || gone {
+                    continue;
+                }
+                // Architectures got the calls from 424 on at different times.
+                if theirs.is_some() || ours.is_some_and(|n| n < arch.base() + 424) {
+                    assert_eq!(ours, theirs, "{name} of {}", arch.name());
+                }
+                known += usize::from(theirs.is_some());
+            }
+            architectures += usize::from(known > 250);
+        }
+        // libseccomp 2.5.4 does not know LoongArch, 68000 and SuperH.
+        assert!(architectures >= 19, "{architectures}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::case::T;
 use crate::cgroup;
-use crate::check::{Done, Fail, Result};
+use crate::check::{Done, Fail, Result, fail};
 use crate::command::{self, take_status};
 use crate::matrix::{CASE_DEADLINE, Case};
 use crate::runtime::Runtime;
@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What came of a case.
@@ -58,6 +59,13 @@ struct Job {
     killed: bool,
 }
 
+/// The signal that asks the runner to end, 0 for none.
+static ASKED_TO_END: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn ask_to_end(signal: i32) {
+    ASKED_TO_END.store(signal, Ordering::Relaxed);
+}
+
 /// Runs every case on every runtime and calls `done` for each as it ends.
 pub fn run(
     runtimes: &[Runtime],
@@ -70,7 +78,15 @@ pub fn run(
     todo.reverse();
     let mut running: Vec<Job> = Vec::new();
     let mut outcomes = Vec::new();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        sys::catch(signal, ask_to_end)?;
+    }
     loop {
+        let signal = ASKED_TO_END.load(Ordering::Relaxed);
+        if signal != 0 {
+            end(running, cases);
+            return fail(format!("ended by signal {signal} after {} cases", outcomes.len()));
+        }
         while running.len() < settings.jobs.max(1)
             && let Some((runtime, case)) = todo.pop()
         {
@@ -97,6 +113,16 @@ pub fn run(
             index += 1;
         }
         std::thread::sleep(Duration::from_millis(4));
+    }
+}
+
+/// Kills the cases that are running and removes what they leave.
+fn end(running: Vec<Job>, cases: &[Case]) {
+    for job in running {
+        let _ = sys::pidfd_kill(&job.pidfd, libc::SIGKILL);
+        if let Ok(status) = command::poll("a killed case", Duration::from_secs(10), || take_status(job.pid)) {
+            collect(job, status, cases);
+        }
     }
 }
 
@@ -133,6 +159,9 @@ fn outer(
     result: &mut File,
 ) -> Done {
     command::forget();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        sys::default(signal)?;
+    }
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
     sandbox::unshare_all()?;
     match sys::fork()? {

@@ -156,6 +156,13 @@ pub fn catch(signal: i32, handler: extern "C" fn(i32)) -> io::Result<()> {
     if old == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Gives a signal its default effect again.
+pub fn default(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_DFL is always a valid disposition.
+    let old = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if old == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Ignores a signal.
 pub fn ignore(signal: i32) -> io::Result<()> {
     // SAFETY: SIG_IGN is always a valid disposition.

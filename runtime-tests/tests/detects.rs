@@ -128,3 +128,35 @@ fn a_hang() {
     // The verb's own deadline is shorter than the case's, and the case's shorter than anybody's patience.
     finds("sleep 1000", "waited 40 s in vain");
 }
+
+#[test]
+fn a_runner_that_is_told_to_end_cleans_up() {
+    if !root() {
+        return;
+    }
+    let fake = Fake::new(
+        "for id in \"$@\"; do :; done; for c in /sys/fs/cgroup/pids /sys/fs/cgroup; do \
+         [ -e $c/cgroup.procs ] && mkdir $c/$id && break; done; sleep 1000",
+    );
+    let mut runner = Command::new(env!("CARGO_BIN_EXE_runtime-tests"))
+        .arg("--runtime")
+        .arg(&fake.path)
+        .args(["--filter", "basics/run-true", "--probe", "/bin/busybox"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("running the harness");
+    let marker = format!("rt-{}-", runner.id());
+    let cgroups = || runtime_tests::cgroup::dirs_with(&marker).len();
+    let begin = std::time::Instant::now();
+    while cgroups() == 0 && begin.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(cgroups(), 1, "the fake runtime made no cgroup");
+    let pid = nix::unistd::Pid::from_raw(runner.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("kill");
+    assert_eq!(runner.wait().expect("wait").code(), Some(2));
+    assert_eq!(cgroups(), 0, "the cgroup is left");
+    let prefix = format!("runtime-tests.{pid}.");
+    let left = std::fs::read_dir(std::env::temp_dir()).expect("listing").flatten();
+    assert_eq!(left.filter(|e| e.file_name().to_string_lossy().starts_with(&prefix)).count(), 0);
+}

@@ -1,5 +1,8 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
 pub mod handle;
+pub mod journal;
+pub mod keeper;
 pub mod logs;
 pub mod names;
+pub mod notify;

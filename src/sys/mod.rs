@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod path;
 pub mod prctl;
 pub mod process;
+pub mod readiness;
 pub mod sched;
 pub mod signalfd;
 pub mod socket;

@@ -1,8 +1,11 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
+pub mod event_loop;
 pub mod handle;
+pub mod jobs;
 pub mod journal;
 pub mod keeper;
+pub mod linux;
 pub mod logs;
 pub mod names;
 pub mod notify;

@@ -5,6 +5,7 @@ use super::jobs::Done;
 use super::journal::disk::Written;
 use super::keeper::link::Heard;
 use super::linux::Linux;
+use super::notify;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::supervisor::core::desired::Change;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Interval;
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
 const LONG: u64 = 4 << 20;
@@ -42,6 +44,8 @@ pub struct EventLoop {
     timer: TimerFd,
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
+    /// When to tell the service manager that the loop goes round.
+    watchdog: Option<Interval>,
 }
 
 /// `CLOCK_BOOTTIME`, as the core counts.
@@ -97,6 +101,7 @@ impl EventLoop {
             done,
             waiters: Vec::new(),
             turns,
+            watchdog: watchdog(),
         };
         Ok((this, handle))
     }
@@ -133,6 +138,7 @@ impl EventLoop {
                         events.push(Event::KeeperLost);
                     }
                 }
+                () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
                 Some(request) = self.requests.recv() => self.request(request),
             }
             // Whatever else is there by now goes into the same decision.
@@ -250,6 +256,21 @@ impl EventLoop {
         let _ = reply.send(self.accepted(&name, answer, None));
     }
 
+    /// Tells the service manager something (sd_notify(3)): through the keeper, which is the service's main process.
+    pub fn tell_manager(&self, text: &str) {
+        match &self.supervisor.world.keeper {
+            Some(link) => link.notify(text),
+            None => notify::send(text),
+        }
+    }
+
+    /// Tells the keeper that this supervisor is worth starting again.
+    pub fn ready(&self) {
+        if let Some(link) = &self.supervisor.world.keeper {
+            link.ready();
+        }
+    }
+
     pub fn supervisor(&mut self) -> &mut Supervisor<Linux> {
         &mut self.supervisor
     }
@@ -272,5 +293,18 @@ async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> bool {
                 return false;
             }
         }
+    }
+}
+
+/// Half of the time after which the service manager takes the supervisor for hung (sd_watchdog_enabled(3)).
+fn watchdog() -> Option<Interval> {
+    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(tokio::time::interval(Duration::from_micros(micros.max(2) / 2)))
+}
+
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }

@@ -37,6 +37,8 @@ pub struct Shared {
     pub parent: Parent,
     pub pump: Pump,
     pub sink: MakeSink,
+    /// Called when nothing of a container is left.
+    pub forget: Box<dyn Fn(&Name) + Send + Sync>,
     /// The limits of open files that containers get, where they ask for none.
     pub open_files: Option<(u64, u64)>,
 }
@@ -273,6 +275,9 @@ pub fn remove(shared: &Shared, name: &Name) -> Done {
         Ok(()) => delete::delete(&shared.rt, &name.id, true).err().map(|e| e.to_string()),
         Err(_) => Some("its last output cannot be written".to_owned()),
     };
+    if error.is_none() {
+        (shared.forget)(name);
+    }
     Done::Removed { key: name.key, error }
 }
 

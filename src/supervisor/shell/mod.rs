@@ -1,6 +1,9 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
+pub mod cgroups;
+pub mod daemon;
 pub mod event_loop;
+pub mod foreground;
 pub mod handle;
 pub mod jobs;
 pub mod journal;
@@ -9,3 +12,5 @@ pub mod linux;
 pub mod logs;
 pub mod names;
 pub mod notify;
+pub mod recover;
+pub mod screen;

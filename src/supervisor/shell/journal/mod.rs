@@ -15,6 +15,10 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a lock is tried, 20 ms apart.
+const LOCK_TRIES: u32 = 100;
 
 /// Whether what is appended shall survive a crash of the host, or only that of the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,14 +250,16 @@ fn lock(dir: &Path) -> Result<Option<File>> {
             return if read_only(&e) { Ok(None) } else { Err(e) };
         }
     };
-    match file::flock(f.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) {
-        Ok(()) => Ok(Some(f)),
-        Err(Errno(libc::EWOULDBLOCK)) => {
-            let what = format!("the state directory {dir:?} is in use by another supervisor");
-            Err(Error::new(Class::State, what).hint("give another one, or end that supervisor"))
+    // A child of a killed supervisor that is about to become a container has the descriptor for a moment more.
+    for _ in 0..LOCK_TRIES {
+        match file::flock(f.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => return Ok(Some(f)),
+            Err(Errno(libc::EWOULDBLOCK)) => std::thread::sleep(Duration::from_millis(20)),
+            Err(e) => return Err(Error::sys(format!("locking {path:?}"), e)),
         }
-        Err(e) => Err(Error::sys(format!("locking {path:?}"), e)),
     }
+    let what = format!("the state directory {dir:?} is in use by another supervisor");
+    Err(Error::new(Class::State, what).hint("give another one, or end that supervisor"))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod defaults;
+pub mod document;
 pub mod linux;
 pub mod parse;
 pub mod quantity;

@@ -295,3 +295,87 @@ pub mod seconds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_those_of_kubernetes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("128974848", 128_974_848),
+            ("129e6", 129_000_000),
+            ("129M", 129_000_000),
+            ("123Mi", 123 << 20),
+            ("1.5Gi", 3 << 29),
+            ("1k", 1000),
+            ("1Ki", 1024),
+            ("0.5Ki", 512),
+            (".5k", 500),
+            ("1500m", 2),
+            ("1E", 1_000_000_000_000_000_000),
+            ("15Ei", 15 << 60),
+            ("25e-1", 3),
+        ] {
+            assert_eq!(Bytes::parse(text), Some(Bytes(bytes)), "{text}");
+        }
+        for text in
+            ["", "-1", "+1", "1K", "1mi", "1 Mi", "Mi", "1.2.3", "1e", "1e99", "16Ei", "1MB", "0x10", "."]
+        {
+            assert_eq!(Bytes::parse(text), None, "{text}");
+        }
+        for (text, milli) in
+            [("100m", 100), ("0.1", 100), ("2", 2000), ("0.0001", 1), ("1k", 1_000_000), ("100u", 1)]
+        {
+            assert_eq!(MilliCpu::parse(text), Some(MilliCpu(milli)), "{text}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_written_short_and_exact() {
+        for (bytes, text) in
+            [(0, "0"), (1000, "1000"), (1024, "1Ki"), (64 << 20, "64Mi"), (3 << 29, "1536Mi")]
+        {
+            assert_eq!(Bytes(bytes).to_string(), text);
+            assert_eq!(Bytes::parse(text), Some(Bytes(bytes)));
+        }
+        assert_eq!(MilliCpu(1500).to_string(), "1500m");
+        assert_eq!(MilliCpu(2000).to_string(), "2");
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, nanos) in [
+            ("30", 30_000_000_000),
+            ("0", 0),
+            ("0.5", 500_000_000),
+            ("1.5s", 1_500_000_000),
+            ("1m30s", 90_000_000_000),
+            ("250ms", 250_000_000),
+            ("1d", 86_400_000_000_000),
+            ("0.1us", 100),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_nanos(nanos)), "{text}");
+        }
+        for text in ["", "s", "-1", "1x", "1s 2s", "1..2s", "5 s", "1e3", "99999d", "1m30"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        assert_eq!(in_seconds(Duration::from_millis(1500)), "1.5");
+        assert_eq!(in_seconds(Duration::from_secs(100)), "100");
+    }
+
+    #[test]
+    fn factors_and_signals() {
+        for (text, hundredths) in [("1", 100), ("2", 200), ("1.5", 150), ("1000", 100_000)] {
+            assert_eq!(Factor::parse(text), Some(Factor(hundredths)), "{text}");
+        }
+        for text in ["0", "0.99", "1001", "-2", "x", ""] {
+            assert_eq!(Factor::parse(text), None, "{text}");
+        }
+        assert_eq!(Factor(150).to_string(), "1.5");
+        assert_eq!(Signal::parse("quit").unwrap().to_string(), "SIGQUIT");
+        assert_eq!(Signal::parse("RTMIN+3").unwrap().to_string(), "SIGRTMIN+3");
+        assert_eq!(Signal::parse("0"), None);
+    }
+}

@@ -4,6 +4,9 @@
 //! `Workload`, replicas of containers that are made from bundles. The serialised form is the canonical one: it
 //! reads back to the same value.
 
+mod hints;
+pub mod read;
+
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

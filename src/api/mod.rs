@@ -2,7 +2,15 @@
 //!
 //! It has a thread and a loop of its own: whatever a client does, the supervisor's loop only sees finished requests.
 
-pub mod convert;
+mod convert;
+mod exec;
 pub mod frame;
+mod logs;
+mod metrics;
+mod respond;
+mod routes;
+pub mod server;
+mod stats;
 pub mod types;
-pub mod view;
+mod view;
+mod watch;

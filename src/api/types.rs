@@ -240,7 +240,7 @@ pub struct StatsObject {
     pub restarts: u64,
     /// CPU time used since it was created, nanoseconds.
     pub cpu: u64,
-    /// CLOCK_MONOTONIC when it was read, nanoseconds: what differences of `cpu` are to be divided by.
+    /// CLOCK_BOOTTIME when it was read, nanoseconds: what differences of `cpu` are to be divided by.
     pub at: u64,
     /// Bytes, without what could be dropped at once (the page cache that nothing uses).
     pub memory: u64,

@@ -20,6 +20,7 @@ pub mod mount;
 pub mod netif;
 pub mod netlink;
 pub mod path;
+pub mod peer;
 pub mod prctl;
 pub mod process;
 pub mod readiness;
@@ -31,6 +32,7 @@ pub mod time;
 pub mod timestamp;
 pub mod tty;
 pub mod wait;
+pub mod watched;
 
 use crate::error::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -2,7 +2,7 @@
 
 use crate::config::bundle::Bundle;
 use crate::error::{Error, Kind, Result};
-use crate::plan::tables::signals;
+use crate::config::signals;
 use crate::supervisor::core::spec::{Backoff, ContainerSpec, Launch, RestartPolicy, Template};
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};

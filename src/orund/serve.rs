@@ -1,11 +1,14 @@
 //! `orund serve`.
 
+use crate::api::server;
 use crate::error::{Error, Result};
 use crate::supervisor::shell::daemon::{self, Places};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
+use crate::sys::fd;
 use clap::Args;
 use std::ffi::OsString;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +36,9 @@ pub struct Serve {
     /// Size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
+    /// The socket for clients; "api.sock" in the run directory unless given
+    #[arg(long, value_name = "PATH")]
+    pub listen: Option<PathBuf>,
     /// Be the parent of the containers: a daemon that dies is not started again, and their exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
@@ -49,8 +55,24 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        daemon::run(&places, |_handle| Ok(()), asked_to_end())?;
+        let listener = self.listener(&places)?;
+        daemon::run(&places, |handle| server::start(handle, listener), asked_to_end())?;
         Ok(0)
+    }
+
+    /// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own.
+    fn listener(&self, places: &Places) -> Result<UnixListener> {
+        let number = |name: &str| std::env::var(name).ok();
+        let own = std::process::id().to_string();
+        let ours = number("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
+        if ours && number("LISTEN_FDS").is_some_and(|n| n != "0") {
+            let fd = fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
+            return Ok(UnixListener::from(fd));
+        }
+        match &self.listen {
+            Some(path) => server::listen(path),
+            None => server::listen(&places.run.join("api.sock")),
+        }
     }
 
     fn places(&self) -> Result<Places> {

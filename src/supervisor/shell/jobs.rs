@@ -246,7 +246,7 @@ pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
     // A process of its own enters the container: entering is for good, and the supervisor has threads.
     let ran = std::process::Command::new("/proc/self/exe")
         .env_remove(super::keeper::LINK)
-        .arg("runtime")
+        .arg("oci")
         .arg("--root")
         .arg(shared.rt.store.root())
         .args(["exec", &name.id])

@@ -66,7 +66,8 @@ impl Serve {
         let own = std::process::id().to_string();
         let ours = number("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
         if ours && number("LISTEN_FDS").is_some_and(|n| n != "0") {
-            let fd = fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
+            let fd = fd::take_over(3)
+                .map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
             return Ok(UnixListener::from(fd));
         }
         match &self.listen {

@@ -4,6 +4,7 @@ pub mod args;
 mod environment;
 mod launch;
 pub mod log;
+pub mod orund;
 pub mod parse;
 mod render;
 mod values;

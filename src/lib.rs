@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod kernel;
 pub mod log;
+pub mod orund;
 pub mod plan;
 pub mod runtime;
 pub mod state;

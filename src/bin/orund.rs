@@ -2,4 +2,4 @@
 
 #![no_main]
 
-orun::entry!(orun::cli::main);
+orun::entry!(orun::orund::main);

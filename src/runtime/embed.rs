@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Runtime;
 use super::container::{self, Container};
@@ -11,6 +12,7 @@ use super::start;
 use crate::config::bundle::Bundle;
 use crate::config::parse;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::kernel::probe;
 use crate::plan::compile::{self, Input, Options, Plan};
@@ -33,6 +35,9 @@ pub struct Overlay {
     pub env: Vec<String>,
     /// Laid over `linux.resources`, member by member.
     pub resources: Option<Value>,
+    /// The limits of open files, soft and hard, where the configuration names none: the supervisor may have raised its
+    /// own.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// A compiled bundle.
@@ -58,7 +63,10 @@ pub struct Instance<'a> {
 
 /// A created container, whose process waits to run the program.
 #[derive(Debug)]
-pub struct Waiting(Created);
+pub struct Waiting {
+    created: Created,
+    template: Arc<Template>,
+}
 
 impl Template {
     /// Reads and compiles the bundle in `dir`.
@@ -101,7 +109,7 @@ impl Template {
     ///
     /// # Errors
     /// What the host cannot do, in words. Nothing is left behind.
-    pub fn create(&self, rt: &Runtime, instance: Instance) -> Result<Waiting> {
+    pub fn create(self: &Arc<Template>, rt: &Runtime, instance: Instance) -> Result<Waiting> {
         let id = ContainerId::new(instance.id)?;
         let mut spec = self.bundle.spec.clone();
         instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
@@ -114,7 +122,7 @@ impl Template {
         let created = create::build(entry, record, plan, None, true, wiring)?;
         let mut created = created.settle(Phase::Created, &CreateOptions::default())?;
         created.entry.unlock();
-        Ok(Waiting(created))
+        Ok(Waiting { created, template: Arc::clone(self) })
     }
 }
 
@@ -124,31 +132,39 @@ impl Waiting {
     /// # Errors
     /// It went before it could be looked at.
     pub fn process(&self) -> Result<ProcessId> {
-        self.0.record.init.ok_or_else(|| {
-            Error::new(Kind::State, format!("the process of container {} is gone", self.0.record.id))
+        self.created.record.init.ok_or_else(|| {
+            Error::new(Kind::State, format!("the process of container {} is gone", self.created.record.id))
         })
     }
 
     /// A descriptor of it.
     pub fn pidfd(&self) -> &OwnedFd {
-        &self.0.launch.pidfd
+        &self.created.launch.pidfd
+    }
+
+    /// Its cgroups.
+    ///
+    /// # Errors
+    /// Never, for a container that was just made.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        container::cgroup_of(&self.created.record)
     }
 
     /// Runs the program.
     ///
     /// # Errors
     /// It cannot be run, or a hook fails. The process has ended then, or is about to.
-    pub fn release(self, template: &Template) -> Result<()> {
-        let Created { mut entry, record, .. } = self.0;
+    pub fn release(self) -> Result<()> {
+        let Created { mut entry, record, .. } = self.created;
         entry.lock(container::LOCK_WAIT)?;
         let mut c = Container { entry, record, status: Status::Created };
-        start::release(&mut c, &template.bundle.spec)?;
+        start::release(&mut c, &self.template.bundle.spec)?;
         start::poststart(c)
     }
 
     /// Undoes the container.
     pub fn destroy(self) {
-        self.0.destroy();
+        self.created.destroy();
     }
 }
 
@@ -164,6 +180,16 @@ fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
         let env = process.entry("env").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(env) = env {
             env.extend(overlay.env.iter().cloned().map(Value::from));
+        }
+    }
+    if let (Some((soft, hard)), Some(Value::Object(process))) =
+        (overlay.open_files, config.get_mut("process"))
+    {
+        let limits = process.entry("rlimits").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(limits) = limits
+            && !limits.iter().any(|l| l["type"] == "RLIMIT_NOFILE")
+        {
+            limits.push(serde_json::json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}));
         }
     }
     if let Some(resources) = &overlay.resources {
@@ -200,9 +226,11 @@ mod tests {
             args: Vec::new(),
             env: vec!["B=2".into()],
             resources: Some(serde_json::json!({"memory":{"limit":9},"cpu":{"shares":5}})),
+            open_files: Some((5, 6)),
         };
         let got: Value = serde_json::from_slice(&lay_over(raw, &overlay).unwrap()).unwrap();
-        let expected = serde_json::json!({"x-unknown":[1],"process":{"args":["a"],"env":["A=1","B=2"]},
+        let expected = serde_json::json!({"x-unknown":[1],"process":{"args":["a"],"env":["A=1","B=2"],
+            "rlimits":[{"type":"RLIMIT_NOFILE","soft":5,"hard":6}]},
             "linux":{"resources":{"memory":{"limit":9,"swap":2},"pids":{"limit":3},"cpu":{"shares":5}}}});
         assert_eq!(got, expected);
         let overlay = Overlay { args: vec!["b".into()], ..Overlay::default() };

@@ -1,7 +1,7 @@
 //! Everything that the core can decide. Closed: what is not here is never done.
 
 use super::desired::{Change, Revision, WorkloadId};
-use super::model::{Key, Restart, StopCause};
+use super::model::{ExitClass, Key, Restart, StopCause};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -35,16 +35,17 @@ pub enum Action {
     /// The preStop hook is not waited for any longer.
     AbandonHook { key: Key, floor: Time },
     /// What follows from the end of an instance.
-    Settle { key: Key, restart: Restart },
+    Settle { key: Key, class: ExitClass, restart: Restart },
 
     // Effects.
-    /// Create the container, up to the state `created`. Answers: `Prepared`, `StartFailed`.
-    Prepare { key: Key, revision: Revision },
+    /// Create the container, up to the state `created`. Answers: `Prepared`, `StartFailed`. `credit`: the new value of
+    /// `Observed::start_credit`.
+    Prepare { key: Key, revision: Revision, credit: u64 },
     /// Let the created container run its program (`start`). Answers: `Started`, `StartFailed`.
     Release { key: Key },
     /// Send the stop signal to init through its pidfd, then SIGCONT; a frozen cgroup is thawed first.
-    /// Answer: `Signalled`; then `Exited` when it dies of it.
-    Signal { key: Key, signal: i32 },
+    /// Answer: `Signalled`; then `Exited` when it dies of it. `floor`: becomes [`super::model::Stop::floor`].
+    Signal { key: Key, signal: i32, floor: Option<Time> },
     /// SIGKILL every process of the cgroup until none is left; also an instance that is still being created, and its
     /// hooks. Answers: `Exited` (or `StartFailed` when it was being created) and `CgroupEmpty`.
     KillCgroup { key: Key },

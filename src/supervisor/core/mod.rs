@@ -9,11 +9,15 @@
 //! The two logs do not depend on each other, so each is replayed alone.
 
 pub mod action;
+pub mod containers;
 pub mod desired;
 pub mod event;
 pub mod model;
+pub mod notice;
 pub mod observe;
 pub mod reconcile;
+pub mod replicas;
+pub mod restart;
 pub mod spec;
 pub mod time;
 

@@ -24,16 +24,10 @@ pub struct Observed {
     pub last_instance: u64,
     /// The last number given to a replica.
     pub last_replica: u64,
-    pub bucket: Bucket,
+    /// Microseconds of `CLOCK_BOOTTIME`: when all past starts are paid for, at the rate that the configuration allows.
+    pub start_credit: u64,
     /// The keeper died: containers that die now are reaped by init.
     pub keeper_lost: bool,
-}
-
-/// What limits the starts per second. Tokens in thousandths.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
-    pub used_milli: u64,
-    pub at: Time,
 }
 
 /// The slots of one workload.
@@ -118,7 +112,7 @@ pub struct Replica {
 pub struct ReplicaStop {
     pub cause: StopCause,
     pub at: Time,
-    /// Absolute; only ever moves forward in the sense of earlier.
+    /// Absolute; only decreases.
     pub deadline: Time,
     /// Kill without preStop and stop signal.
     pub now: bool,
@@ -156,6 +150,8 @@ pub struct Restart {
     pub cleans: u32,
     /// Restarts that count towards the template's limit.
     pub recent: VecDeque<Time>,
+    /// A spare died by itself; none is made before this.
+    pub spare_after: Option<Time>,
 }
 
 /// What comes next when no instance lives.
@@ -209,8 +205,18 @@ pub struct Instance {
     pub killed: Option<Time>,
     /// The exit has been entered in the history and the restart was decided.
     pub settled: bool,
-    /// When its removal was last asked for.
-    pub removing: Option<Time>,
+    pub removal: Removal,
+}
+
+/// How far the removal of a dead instance is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Removal {
+    #[default]
+    No,
+    Asked,
+    /// It failed then, and will be tried again.
+    Failed(Time),
 }
 
 /// Identity of an init process within one boot.

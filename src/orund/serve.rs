@@ -1,6 +1,8 @@
 //! `orund serve`.
 
+use crate::api::server as api;
 use crate::error::{Error, Result};
+use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
@@ -40,7 +42,7 @@ pub struct Serve {
 
 impl Serve {
     /// Becomes the keeper, or the daemon itself.
-    pub fn run(&self, words: &[OsString]) -> Result<u8> {
+    pub fn run(&self, socket: Option<PathBuf>, words: &[OsString]) -> Result<u8> {
         let places = self.places()?;
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
             std::fs::create_dir_all(&places.run)
@@ -49,7 +51,8 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        daemon::run(&places, |_handle| Ok(()), asked_to_end())?;
+        let socket = connection::socket(socket);
+        daemon::run(&places, |handle| api::start(handle, api::listen(&socket)?), asked_to_end())?;
         Ok(0)
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Apply, Files, Goal};
 use super::change::wait_for;
-use super::client::{Call, Client, encoded};
+use super::connection::{Call, Client, encoded};
 use super::{print, yaml};
 use crate::api::types::{Applied, List, Outcome, WorkloadObject};
 use crate::config::document::diagnostic::Diagnostics;

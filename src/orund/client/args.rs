@@ -1,32 +1,10 @@
 //! The command line of `orund` as types. Comments on fields are the help texts.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity;
-
-/// Keep replicas of containers alive
-#[derive(Debug, Parser)]
-#[command(name = "orund", version, max_term_width = 100, subcommand_required = true)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not in time (--timeout); of exec, the \
-                        program's own, or 255."
-)]
-pub struct Cli {
-    #[command(flatten)]
-    pub global: Global,
-    #[command(subcommand)]
-    pub verb: Verb,
-}
-
-/// Flags of every verb.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-}
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -298,15 +276,19 @@ fn goal(text: &str) -> Result<Goal, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use crate::orund::{self, Arguments};
+    use clap::{CommandFactory, Parser};
 
     fn parse(words: &str) -> Result<Verb, clap::Error> {
-        Cli::try_parse_from(words.split(' ')).map(|cli| cli.verb)
+        Arguments::try_parse_from(words.split(' ')).map(|a| match a.verb {
+            orund::Verb::Client(verb) => verb,
+            other => panic!("{other:?}"),
+        })
     }
 
     #[test]
     fn the_definition_holds_together() {
-        Cli::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 
     #[test]

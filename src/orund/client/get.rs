@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use super::args::{Events, Get, Output, What};
 use super::change::{self, Change};
-use super::client::{Call, Client, encoded};
+use super::connection::{Call, Client, encoded};
 use super::render::{self, Row};
+use super::{print, print_while_read};
 use crate::api::types::{ContainerObject, EventObject, List, ReplicaObject, WorkloadObject};
-use crate::cli::{print, print_while_read};
 use crate::error::{Kind, Result};
 use crate::sys::timestamp::Timestamp;
 

@@ -4,14 +4,14 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::Path;
 
-use super::args::Cli;
 use super::print;
 use crate::error::{Error, Result};
+use crate::orund::Arguments;
 
 /// `completion`.
 pub fn completion(shell: Shell) -> Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "orund", &mut script);
+    clap_complete::generate(shell, &mut Arguments::command(), "orund", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }
@@ -20,7 +20,7 @@ pub fn completion(shell: Shell) -> Result<u8> {
 pub fn man(dir: &Path) -> Result<u8> {
     let fail = |e| Error::sys(format!("writing the manual pages to {dir:?}"), e);
     std::fs::create_dir_all(dir).map_err(fail)?;
-    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), dir).map_err(fail)?;
+    clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), dir).map_err(fail)?;
     Ok(0)
 }
 
@@ -33,9 +33,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         man(dir.path()).unwrap();
         let mut script = Vec::new();
-        clap_complete::generate(Shell::Bash, &mut Cli::command(), "orund", &mut script);
+        clap_complete::generate(Shell::Bash, &mut Arguments::command(), "orund", &mut script);
         let script = String::from_utf8(script).unwrap();
-        for verb in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+        for verb in Arguments::command().get_subcommands().filter(|c| !c.is_hide_set()) {
             let name = verb.get_name();
             assert!(dir.path().join(format!("orund-{name}.1")).exists(), "{name}");
             assert!(script.contains(name), "{name}");

@@ -96,8 +96,7 @@ pub fn encoded(text: &str) -> String {
 impl Client {
     /// The supervisor at `socket`; without one, at the usual place.
     pub fn new(socket: Option<PathBuf>) -> Client {
-        let named = socket.or_else(|| std::env::var_os("ORUND_SOCKET").map(PathBuf::from));
-        Client { socket: named.unwrap_or_else(default_socket) }
+        Client { socket: self::socket(socket) }
     }
 
     /// Sends a request and gives the answer as soon as its head is there.
@@ -175,6 +174,12 @@ impl Client {
             _ => Error::sys(format!("connecting to {:?}", self.socket), errno),
         }
     }
+}
+
+/// The socket that is meant: the one that was named, that of the environment, or the usual one.
+pub fn socket(named: Option<PathBuf>) -> PathBuf {
+    let named = named.or_else(|| std::env::var_os("ORUND_SOCKET").map(PathBuf::from));
+    named.unwrap_or_else(default_socket)
 }
 
 fn default_socket() -> PathBuf {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::args::Exec;
 use super::change;
-use super::client::{Call, Client, encoded};
+use super::connection::{Call, Client, encoded};
 use crate::api::frame::{Frame, PROTOCOL};
 use crate::api::types::{ExecRequest, List, ReplicaObject, WorkloadObject};
 use crate::error::{Error, Kind, Result};

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::args::{Delete, Goal, Restart, Scale, Wait};
-use super::client::{Call, Client, encoded};
+use super::connection::{Call, Client, encoded};
 use super::print;
 use crate::api::types::{
     Changed, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec, WorkloadObject, WorkloadPhase,

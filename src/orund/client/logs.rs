@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use super::args::Logs;
 use super::change;
-use super::client::{Call, Client};
+use super::connection::{Call, Client};
 use crate::api::types::WorkloadObject;
 use crate::error::{Error, Result};
 

@@ -1,8 +1,8 @@
-//! The command line of `orund`: the verbs that talk to a supervisor, and those that need none.
+//! The verbs that talk to a supervisor, and those that need none.
 
 pub mod args;
 mod change;
-mod client;
+pub mod connection;
 mod exec;
 mod files;
 mod get;
@@ -12,47 +12,36 @@ mod scripts;
 mod top;
 mod yaml;
 
-use clap::Parser;
-use std::ffi::OsString;
-use std::io::Write;
+use std::path::PathBuf;
 
-use crate::cli::print;
+use crate::cli::{print, print_while_read};
 use crate::error::{Error, Kind, Result};
-use args::{Cli, Verb};
-use client::Client;
+use args::Verb;
+use connection::Client;
 
 /// The exit code of a wait that took too long.
 const TOO_LATE: u8 = 3;
+/// The exit code of an `exec` that failed itself: others are the program's.
+const NO_EXEC: u8 = 255;
 
-/// Runs the command `words` (without the program's name) and returns the exit code.
-pub fn main(words: Vec<OsString>) -> u8 {
-    // The runtime's own verbs, for processes that the supervisor has started in containers.
-    if words.first().is_some_and(|w| w == "oci") {
-        return crate::cli::main(words[1..].to_vec());
-    }
-    let cli = match Cli::try_parse_from(std::iter::once("orund".into()).chain(words)) {
-        Ok(cli) => cli,
-        Err(e) => {
-            // Help and version are no errors, and go to standard output.
-            let _ = e.print();
-            return u8::try_from(e.exit_code()).unwrap_or(2);
+/// Runs a verb. `socket`: where the supervisor is, when it was named.
+///
+/// # Errors
+/// Told by the caller; where another exit code than that of errors is due, the error is told here.
+pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
+    let own = matches!(verb, Verb::Exec(_)).then_some(NO_EXEC);
+    match done(socket, verb) {
+        Err(e) if own.is_some() || e.kind() == Kind::Timeout => {
+            crate::log::error(&e);
+            Ok(own.unwrap_or(TOO_LATE))
         }
-    };
-    let failure = if matches!(cli.verb, Verb::Exec(_)) { 255 } else { 1 };
-    run(cli).unwrap_or_else(|e| {
-        report(&e);
-        if e.kind() == Kind::Timeout { TOO_LATE } else { failure }
-    })
+        r => r,
+    }
 }
 
-fn report(e: &Error) {
-    // Where even this cannot be written, the exit code remains.
-    let _ = writeln!(std::io::stderr(), "orund: {e}");
-}
-
-fn run(cli: Cli) -> Result<u8> {
-    let client = Client::new(cli.global.socket);
-    match cli.verb {
+fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
+    let client = Client::new(socket);
+    match verb {
         Verb::Validate(files) => files::validate(&files),
         Verb::Completion { shell } => scripts::completion(shell),
         Verb::Man { dir } => scripts::man(&dir),

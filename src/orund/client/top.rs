@@ -5,10 +5,9 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::args::Top;
-use super::client::{Call, Client};
-use super::render;
+use super::connection::{Call, Client};
+use super::{print_while_read, render};
 use crate::api::types::{List, StatsObject};
-use crate::cli::print_while_read;
 use crate::error::Result;
 
 /// The two looks of a single print are that far apart.

@@ -78,7 +78,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload, replicas: &[ReplicaObject])
         failed: count(&|r| stays(r) && FAILED.contains(&r.phase.as_str())),
         restarts,
         message: replicas.iter().filter(|r| stays(r) && !r.ready).find_map(trouble),
-        deletion_deadline: w.deletion.and_then(|d| d.deadline).map(|at| time(view, at)),
+        deletion_deadline: w.deletion.and_then(|d| d.deadline).map(|t| time(view, t)),
     };
     status.phase = phase(w, &status);
     status

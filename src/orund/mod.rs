@@ -1,5 +1,6 @@
-//! The command line of `orund`: the supervisor itself, and later its clients.
+//! The command line of `orund`: the supervisor itself, and its clients.
 
+pub mod client;
 mod journal;
 mod run;
 mod serve;
@@ -10,15 +11,22 @@ use crate::kernel::protect;
 use crate::log::Level;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// orund keeps replicas of OCI bundles alive.
 #[derive(Debug, Parser)]
 #[command(name = "orund", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not in time (--timeout); of exec, the \
+                        program's own, or 255."
+)]
 pub struct Arguments {
     /// Tell what is being done
     #[arg(long, global = true)]
     pub debug: bool,
+    /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -31,6 +39,8 @@ pub enum Verb {
     Run(run::Run),
     /// Look at the journal of a daemon
     Journal(journal::Arguments),
+    #[command(flatten)]
+    Client(client::args::Verb),
 }
 
 /// Runs the command `words` (without the program's name) and returns the exit code.
@@ -51,10 +61,11 @@ pub fn main(words: Vec<OsString>) -> u8 {
         }
     };
     log_to_stderr(if arguments.debug { Level::Debug } else { Level::Warning });
-    finish(match &arguments.verb {
-        Verb::Serve(serve) => protect::executable().and_then(|()| serve.run(&words)),
+    finish(match arguments.verb {
+        Verb::Serve(serve) => protect::executable().and_then(|()| serve.run(arguments.socket, &words)),
         Verb::Run(run) => protect::executable().and_then(|()| run.run()),
         Verb::Journal(journal) => journal.run(),
+        Verb::Client(verb) => client::run(arguments.socket, verb),
     })
 }
 

@@ -1,7 +1,8 @@
 //! `orund serve`.
 
-use crate::api::server;
+use crate::api::server as api;
 use crate::error::{Error, Result};
+use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
@@ -36,9 +37,6 @@ pub struct Serve {
     /// Size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
-    /// The socket for clients; "api.sock" in the run directory unless given
-    #[arg(long, value_name = "PATH")]
-    pub listen: Option<PathBuf>,
     /// Be the parent of the containers: a daemon that dies is not started again, and their exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
@@ -46,7 +44,7 @@ pub struct Serve {
 
 impl Serve {
     /// Becomes the keeper, or the daemon itself.
-    pub fn run(&self, words: &[OsString]) -> Result<u8> {
+    pub fn run(&self, socket: Option<PathBuf>, words: &[OsString]) -> Result<u8> {
         let places = self.places()?;
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
             std::fs::create_dir_all(&places.run)
@@ -55,25 +53,9 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        let listener = self.listener(&places)?;
-        daemon::run(&places, |handle| server::start(handle, listener), asked_to_end())?;
+        let listener = listener(socket)?;
+        daemon::run(&places, |handle| api::start(handle, listener), asked_to_end())?;
         Ok(0)
-    }
-
-    /// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own.
-    fn listener(&self, places: &Places) -> Result<UnixListener> {
-        let number = |name: &str| std::env::var(name).ok();
-        let own = std::process::id().to_string();
-        let ours = number("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
-        if ours && number("LISTEN_FDS").is_some_and(|n| n != "0") {
-            let fd = fd::take_over(3)
-                .map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
-            return Ok(UnixListener::from(fd));
-        }
-        match &self.listen {
-            Some(path) => server::listen(path),
-            None => server::listen(&places.run.join("api.sock")),
-        }
     }
 
     fn places(&self) -> Result<Places> {
@@ -93,6 +75,19 @@ impl Serve {
             },
         })
     }
+}
+
+/// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own at `path`.
+fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let own = std::process::id().to_string();
+    let ours = variable("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
+    if ours && variable("LISTEN_FDS").is_some_and(|n| n != "0") {
+        let fd =
+            fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
+        return Ok(UnixListener::from(fd));
+    }
+    api::listen(&connection::socket(path))
 }
 
 /// Ends when a signal asks for the end of the daemon. The containers go on.

@@ -43,7 +43,7 @@ impl Daemon {
 
     /// Makes the directories only.
     pub fn prepare(test: &str, flags: &[&str]) -> Daemon {
-        let name = format!("orund-test-{}-{test}", std::process::id());
+        let name = format!("orund-test-{}-{test}.", std::process::id());
         let dir = Path::new("/dev/shm").join(&name);
         fs::create_dir_all(dir.join("bundle/rootfs/bin")).unwrap();
         fs::copy("/bin/busybox", dir.join("bundle/rootfs/bin/busybox")).unwrap();
@@ -287,6 +287,16 @@ pub fn kill(pid: i32, signal: i32) {
 fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
+}
+
+/// The first processes of containers that run their program, in the cgroups of this replica.
+pub fn programs(d: &Daemon, replica: &str) -> usize {
+    let is_program = |pid: &&i32| {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let first = read("status").lines().any(|l| l.starts_with("NSpid:") && l.ends_with("\t1"));
+        first && read("cmdline").starts_with("sh\0") && read("cgroup").contains(&format!("/{replica}."))
+    };
+    d.processes().iter().filter(is_program).count()
 }
 
 pub fn pid_of(replica: &Value) -> Option<i32> {

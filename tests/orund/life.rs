@@ -146,9 +146,9 @@ fn replicas_come_and_go_with_their_number() {
     d.apply("web", 2, "trap 'exit 0' TERM; while true; do sleep 0.05; done", json!({}));
     d.wait_running("web-1");
     let first = pid_of(&d.wait_running("web-0"));
-    assert_eq!(d.api("PATCH", "/v1/workloads/web", r#"{"replicas":4}"#).0, 200);
+    assert_eq!(d.api("PATCH", "/v1/workloads/web", r#"{"spec":{"replicas":4}}"#).0, 200);
     d.wait_running("web-3");
-    assert_eq!(d.api("PATCH", "/v1/workloads/web", r#"{"replicas":1}"#).0, 200);
+    assert_eq!(d.api("PATCH", "/v1/workloads/web", r#"{"spec":{"replicas":1}}"#).0, 200);
     wait_for("the others to go", || {
         (d.api("GET", "/v1/replicas", "").1["items"].as_array().unwrap().len() == 1).then_some(())
     });

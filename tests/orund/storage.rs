@@ -64,6 +64,7 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     // A restart needs no disk.
     crate::daemon::kill(first, libc::SIGKILL);
     d.wait("web-0", "a restart", |r| r["restarts"] == 1 && pid_of(r).is_some());
+    drop(file);
     fs::remove_file(data.join("filler")).unwrap();
     d.apply("late", 1, SLEEPER, json!({}));
     d.wait_running("late-0");
@@ -152,6 +153,7 @@ fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
     d.wait_running("quiet-0");
     wait_for("the trouble", || d.output().contains("writing to the log file").then_some(()));
     std::thread::sleep(Duration::from_millis(100));
+    drop(file);
     fs::remove_file(logs.join("filler")).unwrap();
     let expected: Vec<String> = (0..3000).map(|n| format!("number {n}")).collect();
     wait_for("all lines", || (d.logged("chatty", 0) == expected).then_some(()));

@@ -24,7 +24,7 @@ use crate::supervisor::core::event::Record;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::sched;
+use crate::sys::{sched, signalfd};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
@@ -87,6 +87,7 @@ pub fn run(
     begin: impl FnOnce(Handle) -> Result<()>,
     end: impl Future<Output = ()>,
 ) -> Result<()> {
+    signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals, which the keeper has blocked", e))?;
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE as u32).ok();
     make_directories(places)?;
     let link = Link::from_environment()?;

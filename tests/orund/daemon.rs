@@ -103,9 +103,12 @@ impl Daemon {
 
     /// The process of the supervisor below its keeper, if it runs at this moment.
     pub fn supervisor(&self) -> Option<i32> {
-        children(self.main())
-            .into_iter()
-            .find(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("serve")))
+        children(self.main()).into_iter().find(|pid| {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            // A process that is about to become a container still has the supervisor's name, but not its namespace.
+            let same = |l: &str| l.starts_with("NSpid:") && l.split_whitespace().count() == 2;
+            read("cmdline").contains("serve") && read("status").lines().any(same)
+        })
     }
 
     /// Tells the supervisor to end, and waits for it. Containers go on.

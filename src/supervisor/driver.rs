@@ -98,6 +98,11 @@ impl<W: World> Supervisor<W> {
         if durable { self.apply(change, at) } else { Answer::NotDurable }
     }
 
+    /// Whether a change is still being written.
+    pub fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     fn apply(&mut self, change: &Change, at: Time) -> Answer {
         match self.desired.apply(change, at, &self.config) {
             Ok(()) => Answer::Accepted,

@@ -7,7 +7,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
-use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
+use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::spec::Template;
 use orun::supervisor::core::time::{Millis, Time};
@@ -32,6 +32,8 @@ pub struct Oracle {
     /// The deadlines that were recorded, by replica and by instance.
     deadlines: BTreeMap<(u64, u64), Time>,
     ended: BTreeSet<u64>,
+    /// Instances whose preStop was recorded to run; it may be that it did not.
+    hooked: BTreeSet<u64>,
     starts: VecDeque<u64>,
     actions: VecDeque<u64>,
 }
@@ -145,6 +147,9 @@ impl Oracle {
                     facts.stop.get_or_insert((at.0, *cause));
                 }
                 self.falls((*serial, 0), *deadline, action);
+            }
+            Action::RunHook { key } => {
+                self.hooked.insert(key.instance);
             }
             Action::Stop { key, deadline, .. } => self.falls((key.replica, key.instance), *deadline, action),
             _ => {}
@@ -290,7 +295,7 @@ impl Oracle {
         if now < deadline {
             self.blame(format!("P5: {} is killed {} ms before its deadline", p.key, deadline - now));
         }
-        if p.hooks > 0 && p.signalled.is_none_or(|s| now < s + FLOOR) {
+        if self.hooked.contains(&p.key.instance) && p.signalled.is_none_or(|s| now < s + FLOOR) {
             self.blame(format!("P5: {} is killed too soon after its preStop", p.key));
         }
     }
@@ -313,7 +318,7 @@ impl Oracle {
         let mut late = None;
         for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
             let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
-            let floor = if p.hooks > 0 { FLOOR } else { 0 };
+            let floor = if self.hooked.contains(&p.key.instance) { FLOOR } else { 0 };
             let hard = deadline.max(up).max(p.signalled.unwrap_or(0).min(deadline.max(up))) + floor;
             if p.executed.is_some() && now > hard + SLACK {
                 late = Some(format!("P5: {} lives {} ms after its deadline", p.key, now - hard));
@@ -398,13 +403,15 @@ impl Oracle {
     }
 }
 
-/// Whether all containers of a replica have run their program for long enough.
+/// Whether all containers of a replica have run their program for long enough, or ended well.
 fn available(replica: &Replica, min_ready: Millis, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
-    (0..replica.containers.len() as u32).all(|index| {
-        procs.values().any(|p| {
-            (p.key.replica, p.key.container) == (replica.serial, index)
-                && p.state == State::Running
-                && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
-        })
+    replica.containers.iter().zip(0..).all(|(container, index)| {
+        let ended_well = container.restart.next == Next::Done { failed: false };
+        ended_well
+            || procs.values().any(|p| {
+                (p.key.replica, p.key.container) == (replica.serial, index)
+                    && p.state == State::Running
+                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
+            })
     })
 }

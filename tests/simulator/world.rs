@@ -243,9 +243,13 @@ impl Sim {
         for id in ids {
             let half = self.rng.percent(50);
             let Some(p) = self.procs.get_mut(&id) else { continue };
-            if p.state == State::Running && p.executed.is_none() && half {
-                p.state = State::Created;
-                p.released = None;
+            if let (State::Running, None, Some(released)) = (p.state, p.executed, p.released) {
+                if half {
+                    p.state = State::Created;
+                    p.released = None;
+                } else {
+                    self.executed(0, id, released, &mut Vec::new());
+                }
             } else if p.removing && half {
                 self.procs.remove(&id);
             } else {

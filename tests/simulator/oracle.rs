@@ -8,7 +8,7 @@ use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
-use orun::supervisor::core::reconcile::{Step, reconcile};
+use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::spec::Template;
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -244,7 +244,7 @@ impl Oracle {
         }
         let most = self.config.as_ref().map_or(0, |c| c.start_rate + c.start_burst) as usize;
         if self.starts.len() > most + 1 {
-            self.blame(format!("a storm: {} starts within a second", self.starts.len()));
+            self.blame(format!("storm: {} starts within a second", self.starts.len()));
         }
     }
 
@@ -309,7 +309,7 @@ impl Oracle {
             self.blame(format!("{} gets signal {signal} and should not", p.key));
         }
         if p.signals > 0 && p.signal_confirmed {
-            self.blame(format!("{} gets its stop signal twice", p.key));
+            self.blame(format!("twice: the stop signal of {}", p.key));
         }
     }
 
@@ -329,7 +329,7 @@ impl Oracle {
         }
     }
 
-    /// Looks at a decision: P2, P10, P14.
+    /// Looks at a decision: P2, P14.
     pub fn decided(
         &mut self,
         step: &Step,
@@ -338,11 +338,6 @@ impl Oracle {
         procs: &BTreeMap<u64, Proc>,
         now: Time,
     ) {
-        if now.0.is_multiple_of(16)
-            && self.config.as_ref().is_some_and(|c| *step != reconcile(desired, observed, now, c))
-        {
-            self.blame("P10: two decisions from the same state differ".to_owned());
-        }
         let mut stops: BTreeMap<WorkloadId, BTreeMap<u64, StopCause>> = BTreeMap::new();
         let mut adds: BTreeMap<WorkloadId, usize> = BTreeMap::new();
         for action in &step.actions {

@@ -166,10 +166,10 @@ impl Run {
         sim.note(|| "the supervisor is up".to_owned());
         let desired = sim.disk.desired(&self.config);
         let mut observed = sim.disk.observed();
+        let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         if let Some(mutant) = self.mutant {
             mutant.recovered(&mut observed, &desired, Time(now));
         }
-        let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         let found: Vec<Event> =
             keys.iter().map(|key| Event::Found { key: *key, found: sim.find(key) }).collect();
         let stray = sim.procs.values().find(|p| !keys.contains(&p.key)).map(|p| p.key);

@@ -454,10 +454,14 @@ impl World for Handle {
 
     fn decide(&self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
         let sim = &mut *self.0.borrow_mut();
-        let step = match sim.mutant {
+        let decide = || match sim.mutant {
             Some(mutant) => mutant.decide(desired, observed, now, config),
             None => reconcile(desired, observed, now, config),
         };
+        let step = decide();
+        if now.0.is_multiple_of(16) && step != decide() {
+            sim.oracle.blame("P10: two decisions from the same state differ".to_owned());
+        }
         sim.oracle.decided(&step, desired, observed, &sim.procs, now);
         step
     }

@@ -28,7 +28,7 @@ use plan::Plan;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds when nothing is said: enough to notice most mistakes. CI runs more.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 /// Seeds within which a broken rule must be noticed.
 const MUTANT_SEEDS: u64 = 3_000;
 

@@ -7,45 +7,59 @@ use orun::supervisor::core::event::Record;
 use orun::supervisor::core::model::Observed;
 use orun::supervisor::core::observe::on_event;
 use orun::supervisor::core::time::Time;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 #[derive(Debug, Default)]
 pub struct Disk {
-    desired: Option<String>,
-    durable: Vec<String>,
-    observed: Option<String>,
-    runtime: Vec<String>,
+    desired: Desired,
+    durable: Vec<Line<(Time, Change)>>,
+    observed: Observed,
+    runtime: Vec<Record>,
     /// ENOSPC until then.
     pub full_until: u64,
 }
 
+/// A line of a journal. Text is made when it is read: most are not, and making it is what a run costs.
+#[derive(Debug)]
+enum Line<T> {
+    Whole(T),
+    /// Only the first so many bytes were written.
+    Torn(T, usize),
+}
+
 impl Disk {
     pub fn write_durable(&mut self, change: &Change, at: Time) {
-        self.durable.push(serde_json::to_string(&(at, change)).expect("a change serializes"));
+        self.durable.push(Line::Whole((at, change.clone())));
     }
 
     /// The power goes, or the writer dies, within a record.
     pub fn write_torn(&mut self, change: &Change, at: Time, length: usize) {
-        let mut text = serde_json::to_string(&(at, change)).expect("a change serializes");
-        text.truncate(length % text.len());
-        self.durable.push(text);
+        self.durable.push(Line::Torn((at, change.clone()), length));
     }
 
     pub fn write_runtime(&mut self, records: &[Record]) {
-        let text = records.iter().map(|r| serde_json::to_string(r).expect("a record serializes"));
-        self.runtime.extend(text);
+        self.runtime.extend_from_slice(records);
     }
 
     pub fn reboot(&mut self) {
-        self.observed = None;
+        self.observed = Observed::default();
         self.runtime.clear();
     }
 
     /// Replays the durable journal and cuts off its torn tail.
     pub fn desired(&mut self, config: &Config) -> Desired {
-        let snapshot = self.desired.as_ref().map(|t| serde_json::from_str(t).expect("a snapshot parses"));
-        let mut desired: Desired = snapshot.unwrap_or_default();
+        let mut desired: Desired = parse(&text(&self.desired)).expect("a snapshot parses");
         for n in 0..self.durable.len() {
-            let Ok((at, change)) = serde_json::from_str::<(Time, Change)>(&self.durable[n]) else {
+            let text = match &self.durable[n] {
+                Line::Whole(value) => text(value),
+                Line::Torn(value, length) => {
+                    let mut text = text(value);
+                    text.truncate(length % text.len());
+                    text
+                }
+            };
+            let Some((at, change)) = parse::<(Time, Change)>(&text) else {
                 assert_eq!(n + 1, self.durable.len(), "only the last record may be torn");
                 self.durable.truncate(n);
                 break;
@@ -57,11 +71,10 @@ impl Disk {
     }
 
     pub fn observed(&self) -> Observed {
-        let snapshot = self.observed.as_ref().map(|t| serde_json::from_str(t).expect("a snapshot parses"));
-        let mut observed: Observed = snapshot.unwrap_or_default();
+        let mut observed: Observed = parse(&text(&self.observed)).expect("a snapshot parses");
         let mut unheard = Vec::new();
-        for text in &self.runtime {
-            let record: Record = serde_json::from_str(text).expect("a record parses");
+        for record in &self.runtime {
+            let record: Record = parse(&text(record)).expect("a record parses");
             on_event(&mut observed, &record.event, record.at, &mut unheard);
         }
         observed
@@ -69,13 +82,21 @@ impl Disk {
 
     /// Replaces both journals by snapshots.
     pub fn compact(&mut self, desired: &Desired, observed: &Observed) {
-        self.desired = Some(serde_json::to_string(desired).expect("it serializes"));
+        self.desired = desired.clone();
         self.durable.clear();
-        self.observed = Some(serde_json::to_string(observed).expect("it serializes"));
+        self.observed = observed.clone();
         self.runtime.clear();
     }
 
     pub fn long(&self) -> bool {
-        self.runtime.len() > 200
+        self.runtime.len() > 60
     }
+}
+
+fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("it serializes")
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
 }

@@ -59,6 +59,22 @@ pub const ALL: [Mutant; 14] = [
 ];
 
 impl Mutant {
+    /// The check that must notice.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Mutant::GraceRestarts => "P6",
+            Mutant::NoShortening | Mutant::KillsEarly | Mutant::NeverKills => "P5",
+            Mutant::NoBackoff | Mutant::AlwaysRestarts => "P9",
+            Mutant::ForgetsRunning | Mutant::StartsBeforeDeath => "P3",
+            Mutant::HookRunsAgain => "P7",
+            Mutant::SignalsAgain => "twice",
+            Mutant::ReplacesAtOnce => "P2",
+            Mutant::CreatesUnrecorded => "P12",
+            Mutant::DeadTooSoon => "P18",
+            Mutant::NoStormLimit => "storm",
+        }
+    }
+
     /// The broken way to decide.
     pub fn decide(self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
         match self {

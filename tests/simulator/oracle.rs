@@ -7,8 +7,8 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
-use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
-use orun::supervisor::core::reconcile::{Step, reconcile};
+use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
+use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::spec::Template;
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +32,8 @@ pub struct Oracle {
     /// The deadlines that were recorded, by replica and by instance.
     deadlines: BTreeMap<(u64, u64), Time>,
     ended: BTreeSet<u64>,
+    /// Instances whose preStop was recorded to run; it may be that it did not.
+    hooked: BTreeSet<u64>,
     starts: VecDeque<u64>,
     actions: VecDeque<u64>,
 }
@@ -146,6 +148,9 @@ impl Oracle {
                 }
                 self.falls((*serial, 0), *deadline, action);
             }
+            Action::RunHook { key } => {
+                self.hooked.insert(key.instance);
+            }
             Action::Stop { key, deadline, .. } => self.falls((key.replica, key.instance), *deadline, action),
             _ => {}
         }
@@ -239,7 +244,7 @@ impl Oracle {
         }
         let most = self.config.as_ref().map_or(0, |c| c.start_rate + c.start_burst) as usize;
         if self.starts.len() > most + 1 {
-            self.blame(format!("a storm: {} starts within a second", self.starts.len()));
+            self.blame(format!("storm: {} starts within a second", self.starts.len()));
         }
     }
 
@@ -290,7 +295,7 @@ impl Oracle {
         if now < deadline {
             self.blame(format!("P5: {} is killed {} ms before its deadline", p.key, deadline - now));
         }
-        if p.hooks > 0 && p.signalled.is_none_or(|s| now < s + FLOOR) {
+        if self.hooked.contains(&p.key.instance) && p.signalled.is_none_or(|s| now < s + FLOOR) {
             self.blame(format!("P5: {} is killed too soon after its preStop", p.key));
         }
     }
@@ -304,7 +309,7 @@ impl Oracle {
             self.blame(format!("{} gets signal {signal} and should not", p.key));
         }
         if p.signals > 0 && p.signal_confirmed {
-            self.blame(format!("{} gets its stop signal twice", p.key));
+            self.blame(format!("twice: the stop signal of {}", p.key));
         }
     }
 
@@ -313,7 +318,7 @@ impl Oracle {
         let mut late = None;
         for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
             let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
-            let floor = if p.hooks > 0 { FLOOR } else { 0 };
+            let floor = if self.hooked.contains(&p.key.instance) { FLOOR } else { 0 };
             let hard = deadline.max(up).max(p.signalled.unwrap_or(0).min(deadline.max(up))) + floor;
             if p.executed.is_some() && now > hard + SLACK {
                 late = Some(format!("P5: {} lives {} ms after its deadline", p.key, now - hard));
@@ -324,7 +329,7 @@ impl Oracle {
         }
     }
 
-    /// Looks at a decision: P2, P10, P14.
+    /// Looks at a decision: P2, P14.
     pub fn decided(
         &mut self,
         step: &Step,
@@ -333,11 +338,6 @@ impl Oracle {
         procs: &BTreeMap<u64, Proc>,
         now: Time,
     ) {
-        if now.0.is_multiple_of(16)
-            && self.config.as_ref().is_some_and(|c| *step != reconcile(desired, observed, now, c))
-        {
-            self.blame("P10: two decisions from the same state differ".to_owned());
-        }
         let mut stops: BTreeMap<WorkloadId, BTreeMap<u64, StopCause>> = BTreeMap::new();
         let mut adds: BTreeMap<WorkloadId, usize> = BTreeMap::new();
         for action in &step.actions {
@@ -398,13 +398,15 @@ impl Oracle {
     }
 }
 
-/// Whether all containers of a replica have run their program for long enough.
+/// Whether all containers of a replica have run their program for long enough, or ended well.
 fn available(replica: &Replica, min_ready: Millis, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
-    (0..replica.containers.len() as u32).all(|index| {
-        procs.values().any(|p| {
-            (p.key.replica, p.key.container) == (replica.serial, index)
-                && p.state == State::Running
-                && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
-        })
+    replica.containers.iter().zip(0..).all(|(container, index)| {
+        let ended_well = container.restart.next == Next::Done { failed: false };
+        ended_well
+            || procs.values().any(|p| {
+                (p.key.replica, p.key.container) == (replica.serial, index)
+                    && p.state == State::Running
+                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
+            })
     })
 }

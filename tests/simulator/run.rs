@@ -7,7 +7,7 @@ use crate::world::{Handle, Sim, Told};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::desired::{Change, WorkloadId};
 use orun::supervisor::core::event::Event;
-use orun::supervisor::core::model::{Key, Next};
+use orun::supervisor::core::model::{Key, Next, Replica};
 use orun::supervisor::core::time::{Millis, Time};
 use orun::supervisor::driver::Supervisor;
 use std::cell::RefCell;
@@ -150,7 +150,7 @@ impl Run {
 
     /// A supervisor that died is taken away.
     fn bury(&mut self) {
-        if !self.sim.borrow().crashed {
+        if !self.sim.borrow().crashed || self.supervisor.is_none() {
             return;
         }
         self.supervisor = None;
@@ -166,10 +166,10 @@ impl Run {
         sim.note(|| "the supervisor is up".to_owned());
         let desired = sim.disk.desired(&self.config);
         let mut observed = sim.disk.observed();
+        let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         if let Some(mutant) = self.mutant {
             mutant.recovered(&mut observed, &desired, Time(now));
         }
-        let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         let found: Vec<Event> =
             keys.iter().map(|key| Event::Found { key: *key, found: sim.find(key) }).collect();
         let stray = sim.procs.values().find(|p| !keys.contains(&p.key)).map(|p| p.key);
@@ -254,15 +254,22 @@ impl Run {
             }
             let mut settled = 0;
             let slots = s.observed.workloads.get(id);
+            // A rollout waits for ever for a replica that will never be ready.
+            let stalled = slots.is_some_and(|x| {
+                let replicas = x.slots.values().flat_map(|slot| &slot.replicas);
+                replicas.into_iter().any(|r| r.revision == w.revision && failed_for_good(r))
+            });
             for (n, slot) in slots.into_iter().flat_map(|x| &x.slots) {
                 let [replica] = slot.replicas.as_slice() else {
+                    running += slot.replicas.iter().map(live_containers).sum::<usize>();
+                    settled += usize::from(stalled && slot.replicas.len() == 2);
                     settled += usize::from(slot.replicas.is_empty() && w.completed.contains_key(n));
                     continue;
                 };
                 let ended = |n: Next| matches!(n, Next::Done { .. } | Next::GivenUp);
-                let live = replica.containers.iter().filter(|c| c.lives().is_some()).count();
+                let live = live_containers(replica);
                 let rest = replica.containers.iter().filter(|c| c.lives().is_none() && ended(c.restart.next));
-                let right = replica.revision == w.revision && replica.stop.is_none();
+                let right = (replica.revision == w.revision || stalled) && replica.stop.is_none();
                 settled += usize::from(right && live + rest.count() == replica.containers.len());
                 running += live;
             }
@@ -320,4 +327,13 @@ impl Run {
         }
         Ok(())
     }
+}
+
+fn live_containers(replica: &Replica) -> usize {
+    replica.containers.iter().filter(|c| c.lives().is_some()).count()
+}
+
+fn failed_for_good(replica: &Replica) -> bool {
+    let failed = |n: Next| matches!(n, Next::Done { failed: true } | Next::GivenUp);
+    replica.containers.iter().any(|c| failed(c.restart.next))
 }

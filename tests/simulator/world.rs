@@ -243,9 +243,13 @@ impl Sim {
         for id in ids {
             let half = self.rng.percent(50);
             let Some(p) = self.procs.get_mut(&id) else { continue };
-            if p.state == State::Running && p.executed.is_none() && half {
-                p.state = State::Created;
-                p.released = None;
+            if let (State::Running, None, Some(released)) = (p.state, p.executed, p.released) {
+                if half {
+                    p.state = State::Created;
+                    p.released = None;
+                } else {
+                    self.executed(0, id, released, &mut Vec::new());
+                }
             } else if p.removing && half {
                 self.procs.remove(&id);
             } else {
@@ -450,10 +454,14 @@ impl World for Handle {
 
     fn decide(&self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
         let sim = &mut *self.0.borrow_mut();
-        let step = match sim.mutant {
+        let decide = || match sim.mutant {
             Some(mutant) => mutant.decide(desired, observed, now, config),
             None => reconcile(desired, observed, now, config),
         };
+        let step = decide();
+        if now.0.is_multiple_of(16) && step != decide() {
+            sim.oracle.blame("P10: two decisions from the same state differ".to_owned());
+        }
         sim.oracle.decided(&step, desired, observed, &sim.procs, now);
         step
     }

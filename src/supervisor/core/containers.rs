@@ -170,7 +170,7 @@ fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, sp
         Hook::NotRun | Hook::Done | Hook::Abandoned => {
             if stop.signalled.is_none() && (pass.now < kill_at || stop.hook != Hook::NotRun) {
                 let signal = spec.map_or(libc::SIGTERM, |s| s.stop_signal);
-                let floor = (stop.hook == Hook::Done).then(|| pass.now + pass.config.stop_floor);
+                let floor = (stop.hook != Hook::NotRun).then(|| pass.now + pass.config.stop_floor);
                 pass.push(Action::Signal { key: *key, signal, floor });
             } else if pass.reached(kill_at) {
                 kill(pass, key, instance);

@@ -351,7 +351,7 @@ impl Instance {
             }
             Action::Signal { floor, .. } => {
                 stop.signalled = Some(at);
-                stop.floor = stop.floor.or(*floor);
+                stop.floor = floor.or(stop.floor);
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
 use super::{containers, replicas};
+use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +29,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         last_instance: observed.last_instance,
         last_replica: observed.last_replica,
         credit: observed.start_credit,
+        stopped: BTreeSet::new(),
     };
     let none = Slots::default();
     for (id, slots) in &observed.workloads {
@@ -50,6 +52,8 @@ pub struct Pass<'a> {
     last_instance: u64,
     last_replica: u64,
     credit: u64,
+    /// Replicas that are told to stop in this pass; what follows for them is decided in the next.
+    stopped: BTreeSet<u64>,
 }
 
 impl Pass<'_> {
@@ -152,11 +156,16 @@ impl Pass<'_> {
             return;
         }
         let serial = replica.serial;
+        let deadline = replica.stop.map_or(deadline, |s| s.deadline.min(deadline));
+        self.stopped.insert(serial);
         self.push(Action::StopReplica { workload, slot, serial, cause, deadline, now });
     }
 
     fn slot(&mut self, id: WorkloadId, ordinal: u32, slot: &Slot, workload: Option<&Workload>) {
         for (n, replica) in slot.replicas.iter().enumerate() {
+            if self.stopped.contains(&replica.serial) {
+                continue;
+            }
             let older = &slot.replicas[..n];
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
             let place = Place { workload: id, slot: ordinal, replica, template, entry: entry(older) };

@@ -2,7 +2,7 @@
 
 use super::action::Action;
 use super::desired::{Workload, WorkloadId};
-use super::model::{ExitClass, Next, Phase, Replica, Slot, Slots, StopCause};
+use super::model::{Container, ExitClass, Next, Phase, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
 use super::time::{Millis, Time};
 use std::collections::BTreeSet;
@@ -11,17 +11,22 @@ use std::collections::BTreeSet;
 const RECENT: Millis = Millis::secs(3600);
 
 impl Replica {
-    /// Since when all of its containers have been ready; None while one is not.
-    pub fn ready(&self) -> Option<Time> {
-        let ready = |c: &super::model::Container| {
-            let i =
-                c.lives().filter(|i| i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none())?;
-            i.ready
-        };
+    /// Whether each of its containers runs and is ready, or ended well; and since when, if one runs.
+    pub fn ready(&self) -> Option<Option<Time>> {
         if self.stop.is_some() {
             return None;
         }
-        self.containers.iter().map(ready).collect::<Option<Vec<Time>>>()?.into_iter().max()
+        self.containers.iter().map(Container::ready).try_fold(None, |latest, t| Some(latest.max(t?)))
+    }
+}
+
+impl Container {
+    fn ready(&self) -> Option<Option<Time>> {
+        match self.lives() {
+            Some(i) if i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none() => i.ready.map(Some),
+            None if self.restart.next == (Next::Done { failed: false }) => Some(None),
+            _ => None,
+        }
     }
 }
 
@@ -132,7 +137,10 @@ fn survey<'a>(
     let mut successor = None;
     let mut available = false;
     for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
-        let serves = replica.ready().is_some_and(|t| pass.reached(t + workload.strategy.min_ready));
+        let serves = replica.ready().is_some_and(|since| match since {
+            None => true,
+            Some(t) => pass.reached(t + workload.strategy.min_ready),
+        });
         if replica.revision == workload.revision {
             if replica.restarts < workload.restarts.get(&n).copied().unwrap_or(0) {
                 stop_one(pass, id, workload, n, replica, StopCause::Restarted);
@@ -188,8 +196,8 @@ fn rank(slot: u32, workload: &Workload, slots: &Slots, now: Time) -> (u8, bool, 
     let Some(replica) = s.current() else { return (4, false, 0, slot) };
     let exits = s.history.values().flat_map(|h| &h.exits);
     let recent = exits.filter(|e| e.class != ExitClass::Requested && now.since(e.at) < RECENT).count();
-    let live = |c: &super::model::Container| c.lives().is_some();
-    let waits = |c: &super::model::Container| c.restart.next != Next::Now && !live(c);
+    let live = |c: &Container| c.lives().is_some();
+    let waits = |c: &Container| c.restart.next != Next::Now && !live(c);
     let state = if replica.ready().is_some() {
         0
     } else if replica.containers.iter().all(live) {

@@ -47,7 +47,7 @@ pub enum Verb {
 pub fn main(words: Vec<OsString>) -> u8 {
     match words.first().and_then(|w| w.to_str()) {
         // The runtime, for what must be done by a process of its own.
-        Some("runtime") => return crate::cli::main(words[1..].to_vec()),
+        Some("oci") => return crate::cli::main(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
         _ => {}
     }

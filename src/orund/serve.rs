@@ -6,8 +6,10 @@ use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
+use crate::sys::fd;
 use clap::Args;
 use std::ffi::OsString;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,8 +53,8 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        let socket = connection::socket(socket);
-        daemon::run(&places, |handle| api::start(handle, api::listen(&socket)?), asked_to_end())?;
+        let listener = listener(socket)?;
+        daemon::run(&places, |handle| api::start(handle, listener), asked_to_end())?;
         Ok(0)
     }
 
@@ -73,6 +75,19 @@ impl Serve {
             },
         })
     }
+}
+
+/// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own at `path`.
+fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let own = std::process::id().to_string();
+    let ours = variable("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
+    if ours && variable("LISTEN_FDS").is_some_and(|n| n != "0") {
+        let fd =
+            fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
+        return Ok(UnixListener::from(fd));
+    }
+    api::listen(&connection::socket(path))
 }
 
 /// Ends when a signal asks for the end of the daemon. The containers go on.

@@ -119,4 +119,21 @@ impl Action {
                 | Remove { .. }
         )
     }
+
+    /// The instance that it is about, if it is about one.
+    pub fn key(&self) -> Option<Key> {
+        use Action::{AbandonHook, KillCgroup, Prepare, Release, Remove, RunHook, Settle, Signal, Stop};
+        match self {
+            Stop { key, .. }
+            | AbandonHook { key, .. }
+            | Settle { key, .. }
+            | Prepare { key, .. }
+            | Release { key }
+            | Signal { key, .. }
+            | KillCgroup { key }
+            | RunHook { key }
+            | Remove { key } => Some(*key),
+            _ => None,
+        }
+    }
 }

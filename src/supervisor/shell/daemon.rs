@@ -13,18 +13,18 @@ use super::logs::pump::{Pump, Sink};
 use super::logs::{self, Limits};
 use super::recover;
 use crate::error::{Error, Result};
-use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::Runtime;
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
 use crate::supervisor::core::Config;
+use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::event::Record;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::{prctl, sched};
+use crate::sys::sched;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
@@ -93,18 +93,20 @@ pub fn run(
     let tokio = tokio()?;
     let _entered = tokio.enter();
     let (desired_journal, desired) = wanted(&places.data)?;
-    let (runtime_journal, observed) = seen(&places.run)?;
+    let (runtime_journal, observed, told) = seen(&places.run)?;
     let (done, finished) = mpsc::unbounded_channel();
-    let shared = shared(places, link.is_some(), open_files)?;
+    let shared = shared(places, open_files)?;
     let mut linux = Linux::new(shared, done.clone())?;
     let kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     linux.ring = Some(Ring::open(&places.run)?);
-    if link.is_none() {
-        // Orphans of containers without a pid namespace of their own would else go to init.
-        let _ = prctl::set_child_subreaper(true);
-    }
     linux.keeper = link;
     linux.runtime_journal = Some(runtime_journal);
+    for mut notice in told {
+        if let Some(workload) = desired.workloads.get(&notice.workload) {
+            notice.workload_name.clone_from(&workload.name);
+        }
+        linux.remember(notice.into());
+    }
     let writable = desired_journal.is_writable();
     linux.disk = Some(Disk::start(desired_journal, move |written| {
         let _ = done.send(Done::Written(Box::new(written)));
@@ -126,6 +128,9 @@ pub fn run(
         }
     });
     event_loop.tell_manager("STOPPING=1");
+    drop(event_loop);
+    // As long as there are containers these are not empty, and stay.
+    super::cgroups::remove_parents(&places.cgroup_parent);
     ended
 }
 
@@ -160,7 +165,7 @@ fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
 }
 
 /// What was known of this boot's containers when the last supervisor ended.
-fn seen(run_dir: &Path) -> Result<(Journal, Observed)> {
+fn seen(run_dir: &Path) -> Result<(Journal, Observed, Vec<Notice>)> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let boot = fs::read_to_string(BOOT_ID).map_err(|e| Error::sys(format!("reading {BOOT_ID}"), e))?;
     let dir = run_dir.join("state");
@@ -171,10 +176,10 @@ fn seen(run_dir: &Path) -> Result<(Journal, Observed)> {
     for Record { at, event } in &replay.records {
         on_event(&mut observed, event, *at, &mut told);
     }
-    Ok((journal, observed))
+    Ok((journal, observed, told))
 }
 
-fn shared(places: &Places, kept: bool, open_files: Option<(u64, u64)>) -> Result<Shared> {
+fn shared(places: &Places, open_files: Option<(u64, u64)>) -> Result<Shared> {
     let pump = Pump::start(&places.run, &places.logs, places.limits)?;
     let (root, run, limits) = (places.logs.clone(), places.run.clone(), places.limits);
     let sink = move |name: &Name| {
@@ -188,7 +193,6 @@ fn shared(places: &Places, kept: bool, open_files: Option<(u64, u64)>) -> Result
     Ok(Shared {
         rt: places.runtime(),
         cgroup_parent: places.cgroup_parent.clone(),
-        parent: if kept { Parent::Keeper } else { Parent::Caller },
         pump,
         sink: Box::new(sink),
         forget: Box::new(move |name| {

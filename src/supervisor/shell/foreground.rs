@@ -9,7 +9,6 @@ use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
 use super::screen::Screen;
 use crate::error::{Error, Result};
-use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::embed::{Overlay, Template};
 use crate::supervisor::core::Config;
@@ -18,7 +17,7 @@ use crate::supervisor::core::model::{Next, Observed};
 use crate::supervisor::core::spec::Template as Spec;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::{prctl, sched};
+use crate::sys::sched;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,8 +65,6 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
         Template::load(&rt, launch.bundle.as_ref(), &overlay)?;
     }
     fs::create_dir_all(&what.run).map_err(|e| Error::sys(format!("making {:?}", what.run), e))?;
-    // Orphans of containers without a pid namespace of their own would else go to the caller.
-    let _ = prctl::set_child_subreaper(true);
     let tokio = daemon::tokio()?;
     let _entered = tokio.enter();
     let outcome = in_loop(what, &tokio, rt, open_files);
@@ -100,7 +97,6 @@ fn in_loop(
     let shared = Shared {
         rt,
         cgroup_parent: what.cgroup_parent.clone(),
-        parent: Parent::Caller,
         pump: Pump::start(&what.run, &what.run, Limits::default())?,
         sink: Box::new(sink),
         forget: Box::new(|_| ()),

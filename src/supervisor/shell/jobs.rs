@@ -34,7 +34,6 @@ pub struct Shared {
     pub rt: Runtime,
     /// The absolute path in each hierarchy below which containers have their cgroups.
     pub cgroup_parent: String,
-    pub parent: Parent,
     pub pump: Pump,
     pub sink: MakeSink,
     /// Called when nothing of a container is left.
@@ -115,12 +114,12 @@ fn start_error(e: &Error) -> StartError {
 }
 
 /// Creates a container.
-pub fn prepare(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name) -> Done {
-    let result = make(shared, cached, launch, name).map(Box::new).map_err(|e| start_error(&e));
+pub fn prepare(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Done {
+    let result = make(shared, cached, launch, name, parent).map(Box::new).map_err(|e| start_error(&e));
     Done::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name) -> Result<Made> {
+fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Result<Made> {
     let template = cached.get(shared, launch)?;
     let (out, out_end) = output(template.owner())?;
     let (err, err_end) = output(template.owner())?;
@@ -134,7 +133,7 @@ fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name) -> Resul
             format!("ORUN_REPLICA_INDEX={}", name.key.slot),
         ],
         stdio: [null, out_end, err_end],
-        parent: shared.parent,
+        parent,
     };
     let waiting = template.create(&shared.rt, instance)?;
     let parts = || -> Result<_> {
@@ -246,7 +245,7 @@ pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
     // A process of its own enters the container: entering is for good, and the supervisor has threads.
     let ran = std::process::Command::new("/proc/self/exe")
         .env_remove(super::keeper::LINK)
-        .arg("runtime")
+        .arg("oci")
         .arg("--root")
         .arg(shared.rt.store.root())
         .args(["exec", &name.id])

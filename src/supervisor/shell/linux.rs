@@ -7,6 +7,7 @@ use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
+use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice};
@@ -120,14 +121,6 @@ impl Linux {
         });
     }
 
-    /// Watches a container's first process for its end.
-    pub fn watch(&self, instance: u64, pidfd: &OwnedFd) {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, instance);
-        if let Err(e) = self.pidfds.add(pidfd, event) {
-            log::warn(Error::sys("watching a container for its end", e));
-        }
-    }
-
     /// Those that have ended since.
     pub fn ended(&mut self) -> Vec<Event> {
         let mut marks = [EpollEvent::empty(); 64];
@@ -205,10 +198,7 @@ impl Linux {
         live.process = Some(process);
         live.cgroup = Some(cgroup);
         live.waiting = Some(waiting);
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, key.instance);
-        if let Err(e) = self.pidfds.add(&pidfd, event) {
-            log::warn(Error::sys("watching a container for its end", e));
-        }
+        watch(&self.pidfds, key.instance, &pidfd);
         live.pidfd = Some(pidfd);
         events.push(Event::Prepared { key, process });
     }
@@ -238,6 +228,14 @@ impl Linux {
         }
     }
 
+    /// Keeps what people were told, for those who ask later.
+    pub fn remember(&mut self, notice: Arc<Notice>) {
+        self.notices.push_back(notice);
+        if self.notices.len() > NOTICES {
+            self.notices.pop_front();
+        }
+    }
+
     fn forget(&mut self, key: Key) {
         self.live.remove(&key.instance);
         if let Some(keeper) = &self.keeper {
@@ -257,7 +255,9 @@ impl Linux {
         });
         let cached = Arc::clone(self.templates.entry(which).or_default());
         let launch = spec.launch.clone();
-        self.job(move |shared| jobs::prepare(shared, &cached, &launch, &name));
+        // Without a keeper whatever would take its place might know nothing of exit statuses.
+        let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
+        self.job(move |shared| jobs::prepare(shared, &cached, &launch, &name, parent));
     }
 
     fn release(&mut self, key: Key) {
@@ -329,6 +329,13 @@ impl Linux {
     }
 }
 
+/// Watches a container's first process for its end.
+pub fn watch(pidfds: &Epoll, instance: u64, pidfd: &OwnedFd) {
+    if let Err(e) = pidfds.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, instance)) {
+        log::warn(Error::sys("watching a container for its end", e));
+    }
+}
+
 /// By what name the keeper has a container's output.
 pub fn pipe_name(key: Key, n: usize) -> String {
     format!("output:{key}:{n}")
@@ -394,10 +401,7 @@ impl World for Linux {
 
     fn emit(&mut self, notice: Notice) {
         let notice = Arc::new(notice);
-        self.notices.push_back(Arc::clone(&notice));
-        if self.notices.len() > NOTICES {
-            self.notices.pop_front();
-        }
+        self.remember(Arc::clone(&notice));
         // Nobody has to listen.
         let _ = self.told.send(notice);
     }

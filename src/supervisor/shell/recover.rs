@@ -2,7 +2,7 @@
 //! every one of them has been looked at.
 
 use super::jobs::{Name, pidfd_inode};
-use super::linux::{Linux, Live, how_it_ended, pipe_name};
+use super::linux::{Linux, Live, how_it_ended, pipe_name, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
 use super::names;
@@ -132,7 +132,7 @@ fn adopt(
         // It may have ended since; then this tells at once.
         live.pidfd = wait::pidfd_open(process.pid).ok();
         if let Some(pidfd) = &live.pidfd {
-            linux.watch(key.instance, pidfd);
+            watch(&linux.pidfds, key.instance, pidfd);
         }
     }
     let pid = live.pidfd.as_ref().and(instance.process).map(|p| p.pid);

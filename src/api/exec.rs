@@ -1,6 +1,6 @@
 //! `POST /v1/replicas/NAME/exec`: a process in a container, at the other end of the connection.
 //!
-//! The process is started by `orund runtime exec`, a program of its own: joining a container changes the process that does
+//! The process is started by `orund oci exec`, a program of its own: joining a container changes the process that does
 //! it, which must not be the supervisor.
 
 use hyper::body::Incoming;
@@ -106,7 +106,7 @@ impl Drop for Console {
 
 fn start(root: &std::path::Path, id: &str, exec: &ExecRequest) -> io::Result<Process> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("runtime").arg("--root").arg(root).arg("exec");
+    command.arg("oci").arg("--root").arg(root).arg("exec");
     let console = match exec.tty {
         false => None,
         true => {

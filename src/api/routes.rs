@@ -5,6 +5,8 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,11 +37,30 @@ pub struct Api {
     pub handle: Handle,
     /// When the next look is due.
     next_look: Cell<Instant>,
+    pub clock: Clock,
+}
+
+/// The wall clock of answers. It is read anew at each look, and would differ by a millisecond each time; an object that
+/// does not change shall not seem to.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    /// Differences up to this are none, milliseconds.
+    const JITTER: u64 = 100;
+
+    /// The view, with the time as it was told before.
+    pub fn steady<'v>(&self, v: &View<'v>) -> View<'v> {
+        let before = self.0.load(Ordering::Relaxed);
+        let epoch_ms = if before.abs_diff(v.epoch_ms) <= Self::JITTER { before } else { v.epoch_ms };
+        self.0.store(epoch_ms, Ordering::Relaxed);
+        View { epoch_ms, ..*v }
+    }
 }
 
 impl Api {
     pub fn new(handle: Handle) -> Api {
-        Api { handle, next_look: Cell::new(Instant::now()) }
+        Api { handle, next_look: Cell::new(Instant::now()), clock: Clock::default() }
     }
 
     /// Looks at the supervisor's state.
@@ -51,7 +72,8 @@ impl Api {
         look: impl FnOnce(&View) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         self.pace().await;
-        Ok(self.handle.look(look).await?)
+        let clock = self.clock.clone();
+        Ok(self.handle.look(move |v| look(&clock.steady(v))).await?)
     }
 
     async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {

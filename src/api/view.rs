@@ -12,7 +12,7 @@ use crate::supervisor::core::model::{
     Container, ExitClass, ExitRecord, History, Instance, Key, Next, Phase, Replica, Slot, StopCause,
 };
 use crate::supervisor::core::spec::Template;
-use crate::supervisor::core::time::Time;
+use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
 use crate::sys::timestamp::Timestamp;
@@ -78,7 +78,10 @@ fn status(view: &View, id: WorkloadId, w: &Workload, replicas: &[ReplicaObject])
         failed: count(&|r| stays(r) && FAILED.contains(&r.phase.as_str())),
         restarts,
         message: replicas.iter().filter(|r| stays(r) && !r.ready).find_map(trouble),
-        deletion_deadline: w.deletion.and_then(|d| d.deadline).map(|t| time(view, t)),
+        deletion_deadline: w.deletion.map(|d| {
+            let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
+            time(view, d.deadline(own))
+        }),
     };
     status.phase = phase(w, &status);
     status

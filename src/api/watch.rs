@@ -100,14 +100,16 @@ async fn stream(
     select: impl Fn(&View) -> Objects + Send + Sync + 'static,
 ) -> Result<Answer, Problem> {
     let (parts, body) = mpsc::channel(WAITING);
-    let handle = api.handle.clone();
+    let (handle, clock) = (api.handle.clone(), api.clock.clone());
     let select = Arc::new(select);
     tokio::task::spawn_local(async move {
         let mut turns = handle.turns();
         let mut told = Objects::new();
         loop {
-            let select = Arc::clone(&select);
-            let Ok(now) = handle.look(move |v| select(v)).await else { return };
+            // Seen before the look: what changes after it is another turn.
+            turns.borrow_and_update();
+            let (select, clock) = (Arc::clone(&select), clock.clone());
+            let Ok(now) = handle.look(move |v| select(&clock.steady(v))).await else { return };
             let text = changes(&told, &now);
             told = now;
             if !text.is_empty() && parts.send(Bytes::from(text)).await.is_err() {

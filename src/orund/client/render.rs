@@ -104,7 +104,7 @@ impl Row for WorkloadObject {
             row.push(format!("{:?}", spec.termination_grace_period));
             row.push(bundles.join(","));
         }
-        row.push(status.message.clone().unwrap_or_default());
+        row.push(status.message.as_deref().map(short).unwrap_or_default());
         row
     }
 
@@ -141,7 +141,7 @@ impl Row for ReplicaObject {
                 self.containers.iter().filter_map(|c| c.pid).map(|pid| pid.to_string()).collect();
             row.push(pids.join(","));
             row.push(self.revision.to_string());
-            row.push(last.map(exit).unwrap_or_default());
+            row.push(last.map(|e| short(&exit(e))).unwrap_or_default());
         }
         row
     }
@@ -177,6 +177,11 @@ impl EventObject {
             None => format!("workload/{}", self.workload),
         }
     }
+}
+
+/// A message without its hint, for a row; `describe` has both.
+fn short(message: &str) -> String {
+    message.split("; hint: ").next().unwrap_or_default().to_owned()
 }
 
 /// An end in a few words: `exit code 1`, `killed by SIGKILL (OOMKilled)`.

@@ -111,11 +111,17 @@ impl EventLoop {
     /// # Errors
     /// The descriptors of the loop fail.
     pub async fn run(&mut self, mut end: impl FnMut(&Supervisor<Linux>) -> bool) -> Result<()> {
+        let mut only_looked = false;
         loop {
             self.turn()?;
+            // Who looks whenever there is a turn must not cause the next one by it.
+            if !only_looked {
+                self.turns.send_modify(|n| *n += 1);
+            }
             if end(&self.supervisor) {
                 return Ok(());
             }
+            only_looked = false;
             let mut events = Vec::new();
             tokio::select! {
                 biased;
@@ -139,13 +145,18 @@ impl EventLoop {
                     }
                 }
                 () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
-                Some(request) = self.requests.recv() => self.request(request),
+                Some(request) = self.requests.recv() => {
+                    only_looked = matches!(request, Request::Look(_) | Request::Check(..));
+                    self.request(request);
+                }
             }
             // Whatever else is there by now goes into the same decision.
             events.extend(self.supervisor.world.ended());
             while let Ok(done) = self.done.try_recv() {
+                only_looked = false;
                 self.finished(done, &mut events);
             }
+            only_looked &= events.is_empty();
             self.supervisor.events(events, now());
         }
     }
@@ -170,7 +181,6 @@ impl EventLoop {
             None => self.timer.unset().map_err(fail)?,
         }
         self.compact();
-        self.turns.send_modify(|n| *n += 1);
         Ok(())
     }
 

@@ -2,4 +2,5 @@
 
 #![no_main]
 
+orun::early_entry!();
 orun::entry!(orun::cli::main);

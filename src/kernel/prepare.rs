@@ -116,10 +116,36 @@ fn prepared(p: &Prepared) -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// EPERM when `change` takes something from the mount `tree` that a user namespace may not take from it:
+/// ro, nosuid, nodev, noexec, and any change of the access time mode.
+fn refuse_unlocking(tree: &OwnedFd, change: &MountAttr) -> Result<(), Errno> {
+    let flags = file::mount_flags(tree.as_raw_fd())?;
+    let cleared = |attr, flag| change.clear & attr != 0 && flags & flag != 0;
+    let plain = cleared(libc::MOUNT_ATTR_RDONLY, libc::ST_RDONLY)
+        || cleared(libc::MOUNT_ATTR_NOSUID, libc::ST_NOSUID)
+        || cleared(libc::MOUNT_ATTR_NODEV, libc::ST_NODEV)
+        || cleared(libc::MOUNT_ATTR_NOEXEC, libc::ST_NOEXEC);
+    let mode = match flags & (libc::ST_NOATIME | libc::ST_RELATIME) {
+        0 => libc::MOUNT_ATTR_STRICTATIME,
+        f if f & libc::ST_NOATIME != 0 => libc::MOUNT_ATTR_NOATIME,
+        _ => libc::MOUNT_ATTR_RELATIME,
+    };
+    let directories = if flags & libc::ST_NODIRATIME != 0 { libc::MOUNT_ATTR_NODIRATIME } else { 0 };
+    let wanted = change.set & (libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME);
+    let atime = change.clear & libc::MOUNT_ATTR__ATIME != 0 && wanted != mode | directories;
+    if plain || atime { Err(Errno(libc::EPERM)) } else { Ok(()) }
+}
+
 /// Gives a detached mount the attributes and the mapping of `p`.
 pub(super) fn change(tree: &OwnedFd, p: &Prepared) -> Result<()> {
     let what = |doing: &str| format!("{doing} {:?}", p.source);
     for (attr, recursive) in &p.changes {
+        if p.locked && attr.clear != 0 {
+            refuse_unlocking(tree, attr).map_err(|e| {
+                Error::sys(what("clearing options of the mount of"), e)
+                    .hint("a container with a user namespace keeps what the host's mount forbids")
+            })?;
+        }
         mount::mount_setattr(tree.as_raw_fd(), *recursive, attr)
             .map_err(|e| Error::sys(what("setting the attributes of the mount of"), e))?;
     }

@@ -17,6 +17,9 @@ const SELF: &std::ffi::CStr = c"/proc/self/exe";
 /// # Errors
 /// /proc is not there, or the executable cannot be protected.
 pub fn executable() -> Result<()> {
+    if entry::is_protected() {
+        return Ok(());
+    }
     let fail = |e: Errno| Error::sys("protecting orun's own executable", e);
     let readonly = file::is_on_readonly_mount(SELF).map_err(|e| fail(e).hint("is /proc mounted?"))?;
     if readonly {

@@ -20,6 +20,9 @@ pub struct Prepared {
     pub recursive: bool,
     pub nofollow: bool,
     pub changes: Vec<(MountAttr, bool)>,
+    /// The attributes of the source are protected (mount_namespaces(7), "Restrictions"): the kernel does not see to
+    /// that, because the mount is made outside of the user namespace.
+    pub locked: bool,
     pub idmap: Option<MountMap>,
     pub property: String,
 }
@@ -131,6 +134,7 @@ impl Context<'_> {
             recursive: o.recursive,
             nofollow: o.src_nofollow,
             changes: std::mem::take(changes),
+            locked: self.locked,
             idmap,
             property: property.to_owned(),
         };

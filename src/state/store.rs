@@ -281,10 +281,19 @@ impl Entry {
             Err(Errno(libc::ENOENT)) => Ok(()),
             r => r,
         };
-        let result = names_in(here).and_then(|mut names| {
+        let directory = || file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR);
+        let the_rest = || {
+            let mut names = names_in(here)?;
             names.sort_by_key(|n| n.as_c_str() == RECORD);
-            names.iter().try_for_each(|n| gone(file::unlinkat(here, n, 0)))?;
-            file::unlinkat(self.root.as_raw_fd(), &name_of(&self.id), libc::AT_REMOVEDIR)
+            names.iter().try_for_each(|n| gone(file::unlinkat(here, n, 0)))
+        };
+        // There is mostly nothing else in it.
+        let result = gone(file::unlinkat(here, CONFIG, 0)).and_then(|()| {
+            gone(file::unlinkat(here, RECORD, 0))?;
+            match directory() {
+                Err(Errno(libc::ENOTEMPTY | libc::EEXIST)) => the_rest().and_then(|()| directory()),
+                r => r,
+            }
         });
         // ENOENT for reading: the directory is removed already, and there may be a new one of the same name.
         let result = gone(result);

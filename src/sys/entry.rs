@@ -35,6 +35,14 @@ pub fn prepare(argv: *const *const c_char) {
 /// argv as the kernel laid it out; it lives as long as the process.
 static ARGV: AtomicPtr<*const c_char> = AtomicPtr::new(std::ptr::null_mut());
 
+/// The very first instructions of the program have seen that it runs from a read-only mount.
+pub fn is_protected() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+    return super::early::is_protected();
+    #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+    false
+}
+
 /// Runs the open file `program` in place of this one, with the same arguments and environment: execveat(2). Returns
 /// only on failure.
 pub fn start_again(program: RawFd) -> Errno {

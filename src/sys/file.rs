@@ -79,6 +79,15 @@ pub fn is_on_readonly_mount(path: &CStr) -> SysResult<bool> {
     Ok(st.f_flag & libc::ST_RDONLY != 0)
 }
 
+/// The flags of the mount that a descriptor lies on: fstatvfs(3), `ST_*`.
+pub fn mount_flags(fd: RawFd) -> SysResult<u64> {
+    // SAFETY: statvfs is plain data, for which all zeros is valid.
+    let mut st: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: st is valid for writing.
+    unit(unsafe { libc::fstatvfs(fd, &raw mut st) }.into())?;
+    Ok(st.f_flag)
+}
+
 /// mkdirat(2).
 pub fn mkdirat(dir: RawFd, path: &CStr, mode: u32) -> SysResult<()> {
     // SAFETY: path is a C string.

@@ -10,6 +10,8 @@ pub mod bpf;
 pub mod clone;
 pub mod copy;
 pub mod cred;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+pub mod early;
 pub mod entry;
 pub mod exec;
 pub mod fd;

@@ -40,6 +40,7 @@ fn words(lines: &[String]) -> Vec<Vec<String>> {
 pub fn register(m: &mut Matrix) {
     maps(m);
     inside(m);
+    locked_options(m);
     refusals(m);
     joining(m);
 }
@@ -162,6 +163,46 @@ fn inside(m: &mut Matrix) {
             same("read", t.attempt(bundle, &["read", "/mnt/file"])?.as_str(), "ok seen")
         },
     );
+}
+
+/// A directory that is bound onto itself with these mount options; it goes with the case.
+fn guarded_volume(t: &mut T<'_>, options: nix::mount::MsFlags) -> Result<std::path::PathBuf> {
+    use nix::mount::{MsFlags, mount};
+    let volume = t.volume()?;
+    mount(Some(&volume), &volume, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(
+        None::<&str>,
+        &volume,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | options,
+        None::<&str>,
+    )?;
+    t.settle();
+    Ok(volume)
+}
+
+fn locked_options(m: &mut Matrix) {
+    const LOCKED: &str = "mount_namespaces(7): Restrictions on mount namespaces";
+    use nix::mount::MsFlags;
+    let refused = [
+        ("rw", MsFlags::MS_RDONLY),
+        ("dev", MsFlags::MS_NODEV),
+        ("suid", MsFlags::MS_NOSUID),
+        ("exec", MsFlags::MS_NOEXEC),
+        ("strictatime", MsFlags::MS_NOATIME),
+    ];
+    for (option, flag) in refused {
+        m.case(format!("userns/bind-cannot-take-off-what-the-host-forbids-{option}"), LOCKED, move |t| {
+            let volume = guarded_volume(t, flag)?;
+            let bundle = bundle(t)?.bind(&volume, "/mnt", &[option]);
+            t.refuses(&bundle, &["not permitted"]).map(drop)
+        });
+    }
+    m.case("userns/bind-keeps-what-the-host-forbids", LOCKED, |t| {
+        let volume = guarded_volume(t, MsFlags::MS_RDONLY)?;
+        let bundle = bundle(t)?.bind(&volume, "/mnt", &["nosuid"]);
+        same("create", t.attempt(bundle, &["create", "/mnt/x"])?.as_str(), "EROFS")
+    });
 }
 
 fn refusals(m: &mut Matrix) {

@@ -192,8 +192,11 @@ fn rule<'a>(entry: usize, rule: &'a Rule, v: &mut Vec<Violation>) -> Option<Chec
         }
         if name == "write" && action == Some(names::NOTIFY) {
             v.push(
-                Violation::new(format!("{path}.names[{i}]"), "SCMP_ACT_NOTIFY cannot be used for write")
-                    .hint("the runtime writes under the filter before an agent can answer"),
+                Violation::new(
+                    format!("{path}.names[{i}]"),
+                    "SCMP_ACT_NOTIFY cannot be used for the write syscall",
+                )
+                .hint("the runtime writes under the filter before an agent can answer"),
             );
         }
     }

@@ -403,7 +403,7 @@ fn what_the_runtime_needs_itself_cannot_notify() {
         violations(profile),
         [
             "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default action",
-            "linux.seccomp.syscalls[0].names[1]: SCMP_ACT_NOTIFY cannot be used for write",
+            "linux.seccomp.syscalls[0].names[1]: SCMP_ACT_NOTIFY cannot be used for the write syscall",
         ]
     );
 }

@@ -5,4 +5,5 @@ mod crash;
 mod daemon;
 mod life;
 mod run;
+mod service;
 mod storage;

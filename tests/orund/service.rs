@@ -23,7 +23,7 @@ fn the_service_manager_is_told_and_its_socket_is_taken() {
             ("WATCHDOG_USEC".to_owned(), "200000".to_owned()),
         ];
         d.start_again();
-        let mut told = |what: &str| {
+        let told = |what: &str| {
             wait_for(what, || {
                 let mut buf = [0; 500];
                 let n = manager.recv(&mut buf).unwrap();
@@ -66,7 +66,7 @@ fn running_out_of_descriptors_is_told_and_passes() {
     let mut d = Daemon::prepare("nofile", &[]);
     d.wrapper = vec!["prlimit".to_owned(), "--nofile=90:90".to_owned()];
     d.start_again();
-    d.apply("many", 60, "trap 'exit 0' TERM; while true; do sleep 0.1; done", json!({}));
+    d.apply("many", 60, "while true; do sleep 1; done", json!({"terminationGracePeriodSeconds": 1}));
     wait_for("the trouble", || {
         d.api("GET", "/v1/events", "").1.to_string().contains("too many open files").then_some(())
     });
@@ -76,8 +76,9 @@ fn running_out_of_descriptors_is_told_and_passes() {
     assert!(items(&d).iter().filter(|r| pid_of(r).is_some()).count() > 3);
     assert_eq!(d.api("PATCH", "/v1/workloads/many", r#"{"spec":{"replicas":2}}"#).0, 200);
     wait_for("the others to go", || (items(&d).len() == 2).then_some(()));
-    d.wait_running("many-0");
-    d.wait_running("many-1");
+    for left in items(&d) {
+        d.wait_running(left["name"].as_str().unwrap());
+    }
     d.delete("many", Some(0));
     assert_eq!(d.processes(), [0i32; 0]);
 }

@@ -24,7 +24,7 @@ use crate::supervisor::core::event::Record;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::{sched, signalfd};
+use crate::sys::{heap, sched, signalfd};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -71,6 +71,7 @@ pub fn runtime(root: PathBuf) -> Runtime {
 /// # Errors
 /// It cannot be made.
 pub fn tokio() -> Result<tokio::runtime::Runtime> {
+    heap::share();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS)

@@ -396,6 +396,54 @@ fn a_finished_job_is_remembered_and_not_run_again() {
 }
 
 #[test]
+fn a_signal_sent_again_after_a_crash_leaves_time_for_it() {
+    let mut b = Bench::running(1, with_hook(), Strategy::default());
+    let key = b.keys()[0];
+    b.change(Change::Scale { workload: WEB, replicas: 0 });
+    assert_eq!(names(&b.event(Event::HookDone { key, error: None })), ["signal"]);
+    // The supervisor died before the signal was sent, and was away until long after the deadline.
+    b.now = b.now + Millis::secs(60);
+    b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
+    assert_eq!(names(&b.turn()), ["signal"]);
+    assert!(b.pass(1_999).is_empty());
+    assert_eq!(names(&b.pass(1)), ["kill"]);
+}
+
+#[test]
+fn a_spare_that_fails_does_not_bring_the_restart_forward() {
+    let mut b = Bench::running(1, Template { spare: true, ..template() }, Strategy::default());
+    for _ in 0..3 {
+        let (key, _) = b.observed.instances().find(|(_, i)| i.started.is_some() && !i.settled).unwrap();
+        b.pass(200);
+        b.dies(key, 0x100);
+        b.run_all();
+        b.pass(1_900);
+        b.run_all();
+    }
+    let (running, _) = b.observed.instances().find(|(_, i)| i.started.is_some() && !i.settled).unwrap();
+    let (spare, _) = b.observed.instances().find(|(_, i)| i.started.is_none()).unwrap();
+    b.pass(200);
+    b.dies(running, 0x100);
+    let due = b.observed.container(&running).unwrap().restart.due().unwrap();
+    assert!(due > b.now + Millis(3_000));
+    b.dies(spare, 9);
+    let later = b.observed.container(&running).unwrap().restart.due().unwrap();
+    assert!(later >= due, "{later:?} {due:?}");
+}
+
+#[test]
+fn a_slot_that_ended_for_good_and_is_given_up_is_free_again() {
+    let job = Template { restart_policy: RestartPolicy::Never, ..template() };
+    let mut b = Bench::running(2, job, Strategy::default());
+    let key = b.keys()[1];
+    b.dies(key, 0x100);
+    assert!(b.desired.workloads[&WEB].completed.contains_key(&1));
+    b.change(Change::Scale { workload: WEB, replicas: 1 });
+    assert!(b.desired.workloads[&WEB].completed.is_empty());
+    assert_eq!(names(&b.change(Change::Scale { workload: WEB, replicas: 2 })), ["prepare"]);
+}
+
+#[test]
 fn what_nobody_wants_is_stopped() {
     let mut b = Bench::running(1, template(), Strategy::default());
     let key = b.keys()[0];

@@ -10,4 +10,5 @@ pub mod log;
 pub mod plan;
 pub mod runtime;
 pub mod state;
+pub mod supervisor;
 pub mod sys;

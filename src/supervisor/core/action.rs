@@ -1,0 +1,139 @@
+//! Everything that the core can decide. Closed: what is not here is never done.
+
+use super::desired::{Change, Revision, WorkloadId};
+use super::model::{ExitClass, Key, Restart, StopCause};
+use super::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// A decision. Each is recorded as [`super::event::Event::Decided`] before it is done, except `Persist`.
+///
+/// *Notes* have no effect outside: recording them is all. *Effects* are done by the world, which answers each with an
+/// event. An effect may be repeated after a crash, so each must be idempotent by its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "camelCase")]
+pub enum Action {
+    // Notes.
+    /// A replica comes into being.
+    AddReplica {
+        workload: WorkloadId,
+        slot: u32,
+        serial: u64,
+        revision: Revision,
+        restarts: u32,
+        containers: Vec<String>,
+    },
+    /// Nothing of a stopped replica is left.
+    DropReplica { workload: WorkloadId, slot: u32, serial: u64 },
+    /// Nobody wants the slot any more; its history goes.
+    DropSlot { workload: WorkloadId, slot: u32 },
+    /// The workload is gone for good.
+    DropWorkload { workload: WorkloadId },
+    /// A replica shall go, by `deadline`; or its deadline comes forward.
+    StopReplica { workload: WorkloadId, slot: u32, serial: u64, cause: StopCause, deadline: Time, now: bool },
+    /// An instance shall go, by `deadline`; or its deadline comes forward.
+    Stop { key: Key, cause: StopCause, deadline: Time, now: bool },
+    /// The preStop hook is not waited for any longer.
+    AbandonHook { key: Key, floor: Time },
+    /// What follows from the end of an instance.
+    Settle { key: Key, class: ExitClass, restart: Restart },
+
+    // Effects.
+    /// Create the container, up to the state `created`. Answers: `Prepared`, `StartFailed`. `credit`: the new value of
+    /// `Observed::start_credit`.
+    Prepare { key: Key, revision: Revision, credit: u64 },
+    /// Let the created container run its program (`start`). Answers: `Started`, `StartFailed`.
+    Release { key: Key },
+    /// Send the stop signal to init through its pidfd, then SIGCONT; a frozen cgroup is thawed first.
+    /// Answer: `Signalled`; then `Exited` when it dies of it. `floor`: becomes [`super::model::Stop::floor`].
+    Signal { key: Key, signal: i32, floor: Option<Time> },
+    /// SIGKILL every process of the cgroup until none is left; also an instance that is still being created, and its
+    /// hooks. Answers: `Exited` (or `StartFailed` when it was being created) and `CgroupEmpty`.
+    KillCgroup { key: Key },
+    /// Run the preStop command in the container. Answer: `HookDone`. A hook that runs longer than the container dies
+    /// with it.
+    RunHook { key: Key },
+    /// Remove what is left of a dead instance: cgroup, mounts, state directory. Answer: `Removed`.
+    Remove { key: Key },
+    /// Make a change of what is wanted durable, then apply it to `Desired`. It is asked for again until it is applied.
+    /// Not recorded in the runtime journal.
+    Persist { change: Change },
+}
+
+/// Something that people want to know, with the reasons that Kubernetes has for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    pub at: Time,
+    pub workload: WorkloadId,
+    /// Name of the workload; empty when it is not known any more.
+    pub workload_name: String,
+    pub slot: Option<u32>,
+    /// Name of the container.
+    pub container: Option<String>,
+    pub instance: Option<u64>,
+    pub severity: Severity,
+    pub reason: Reason,
+    /// One line.
+    pub message: String,
+}
+
+/// Kubernetes' types of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Severity {
+    Normal,
+    Warning,
+}
+
+/// Kubernetes' reasons of events, and a few of our own after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    Created,
+    Started,
+    Killing,
+    BackOff,
+    Unhealthy,
+    Failed,
+    OOMKilling,
+    FailedPreStopHook,
+    FailedKillPod,
+    SuccessfulCreate,
+    SuccessfulDelete,
+    Completed,
+    Exited,
+    RestartLimit,
+    KeeperLost,
+    Recovered,
+}
+
+impl Action {
+    /// Whether the world has something to do.
+    pub fn is_effect(&self) -> bool {
+        use Action::{KillCgroup, Prepare, Release, Remove, RunHook, Signal};
+        matches!(
+            self,
+            Prepare { .. }
+                | Release { .. }
+                | Signal { .. }
+                | KillCgroup { .. }
+                | RunHook { .. }
+                | Remove { .. }
+        )
+    }
+
+    /// The instance that it is about, if it is about one.
+    pub fn key(&self) -> Option<Key> {
+        use Action::{AbandonHook, KillCgroup, Prepare, Release, Remove, RunHook, Settle, Signal, Stop};
+        match self {
+            Stop { key, .. }
+            | AbandonHook { key, .. }
+            | Settle { key, .. }
+            | Prepare { key, .. }
+            | Release { key }
+            | Signal { key, .. }
+            | KillCgroup { key }
+            | RunHook { key }
+            | Remove { key } => Some(*key),
+            _ => None,
+        }
+    }
+}

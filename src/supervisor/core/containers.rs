@@ -1,0 +1,245 @@
+//! The life of one container: prepare, release, stop, kill, settle, remove.
+//!
+//! Stopping is an automaton over recorded facts and one absolute deadline:
+//!
+//! ```text
+//! stop decided ─ preStop runs ─ stop signal ─ deadline: SIGKILL of the cgroup ─ again every few seconds ─ dead
+//!                └ still running at the deadline: not waited for, stop signal, SIGKILL `stop_floor` later
+//! ```
+//! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
+
+use super::action::Action;
+use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, Stop, StopCause};
+use super::reconcile::{Entry, Pass, Place};
+use super::restart;
+use super::spec::ContainerSpec;
+use super::time::{Millis, Time};
+
+/// Dead instances that may wait for their removal before no new one is made.
+const UNREMOVED_MOST: usize = 3;
+
+impl Container {
+    /// The instance that runs its program, or is about to.
+    pub fn lives(&self) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.may_run())
+    }
+
+    /// The instance that waits in `created`, or is being created.
+    pub fn waiting(&self) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.phase < Phase::Starting && i.exit.is_none())
+    }
+}
+
+impl Instance {
+    /// Whether a process of the program may exist.
+    pub fn may_run(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running) || (self.exit.is_some() && !self.is_dead())
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.phase == Phase::Dead
+    }
+}
+
+/// Decides on one container.
+pub fn container(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Container) {
+    let spec = place.template.and_then(|t| t.containers.get(index as usize));
+    for instance in &container.instances {
+        let key = place.key(index, instance.id);
+        if instance.is_dead() {
+            bury(pass, place, &key, container, instance);
+        } else {
+            alive(pass, place, &key, container, instance, spec);
+        }
+    }
+    if place.replica.stop.is_none() && spec.is_some() {
+        start(pass, place, index, container);
+    }
+}
+
+/// A dead instance: its end has its consequences, then it is removed.
+fn bury(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+    if !instance.settled {
+        settle(pass, place, key, container, instance);
+        return;
+    }
+    let again = match instance.removal {
+        Removal::No => true,
+        Removal::Asked => false,
+        Removal::Failed(at) => pass.reached(at + pass.config.remove_retry),
+    };
+    if again {
+        pass.push(Action::Remove { key: *key });
+    }
+}
+
+fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+    let Some(exit) = &instance.exit else { return };
+    let class = restart::classify(instance, exit);
+    let mut next = container.restart.clone();
+    if let (Some(template), None) = (place.template, place.replica.stop) {
+        let other_lives = container.instances.iter().any(|i| i.id != instance.id && i.may_run());
+        if instance.started.is_none() && instance.stop.is_some() {
+            // A spare that was not wanted: nothing follows.
+        } else if instance.started.is_none() && other_lives {
+            next.spare_after = Some(exit.at + template.backoff.max);
+        } else {
+            let chance = pass.config.seed ^ key.instance;
+            let times = (exit.at, instance.started, instance.ready);
+            next = restart::after_exit(template, &next, class, times, chance, pass.config.min_start_interval);
+            if instance.started.is_none() {
+                // One that was made ahead of its time does not bring the time forward.
+                next.next = later(container.restart.next, next.next);
+                next.spare_after = next.due();
+            }
+        }
+    }
+    pass.push(Action::Settle { key: *key, class, restart: next });
+}
+
+fn later(before: Next, after: Next) -> Next {
+    match (before, after) {
+        (Next::At(b), Next::At(a)) => Next::At(a.max(b)),
+        _ => after,
+    }
+}
+
+/// An instance that is not dead.
+fn alive(
+    pass: &mut Pass<'_>,
+    place: &Place<'_>,
+    key: &Key,
+    container: &Container,
+    instance: &Instance,
+    spec: Option<&ContainerSpec>,
+) {
+    if let Some(stop) = wanted_stop(pass, place, container, instance) {
+        pass.push(Action::Stop { key: *key, cause: stop.cause, deadline: stop.deadline, now: stop.now });
+        return;
+    }
+    match (&instance.stop, &instance.exit) {
+        // Nothing outlives init.
+        (_, Some(_)) => kill(pass, key, instance),
+        (Some(stop), None) => stopping(pass, key, instance, stop, spec),
+        (None, None) => release(pass, place, key, container, instance),
+    }
+}
+
+/// What [`Action::Stop`] says.
+struct WantedStop {
+    cause: StopCause,
+    deadline: Time,
+    now: bool,
+}
+
+/// The stop that is not yet recorded: a first one, or one that brings the deadline forward.
+fn wanted_stop(
+    pass: &Pass<'_>,
+    place: &Place<'_>,
+    container: &Container,
+    instance: &Instance,
+) -> Option<WantedStop> {
+    if let Some(stop) = &place.replica.stop {
+        let wanted = WantedStop { cause: stop.cause, deadline: stop.deadline, now: stop.now };
+        let known = instance.stop.is_some_and(|s| s.deadline <= stop.deadline && (s.now || !stop.now));
+        return (!known).then_some(wanted);
+    }
+    let never_released = instance.phase < Phase::Starting && container.restart.due().is_none();
+    (never_released && container.lives().is_none() && instance.stop.is_none()).then_some(WantedStop {
+        cause: StopCause::ScaledDown,
+        deadline: pass.now,
+        now: true,
+    })
+}
+
+fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, spec: Option<&ContainerSpec>) {
+    let kill_at = stop.floor.map_or(stop.deadline, |floor| floor.max(stop.deadline));
+    match instance.phase {
+        // Its program never ran: there is nobody to ask.
+        Phase::Prepared => return kill(pass, key, instance),
+        _ if stop.now || instance.kills > 0 => return kill(pass, key, instance),
+        // Until the program runs, a signal would be lost.
+        Phase::Preparing | Phase::Starting => {
+            if pass.reached(stop.deadline) {
+                kill(pass, key, instance);
+            }
+            return;
+        }
+        Phase::Running | Phase::Dead => {}
+    }
+    let has_hook = spec.is_some_and(|s| s.pre_stop.is_some());
+    match stop.hook {
+        Hook::NotRun if stop.signalled.is_none() && has_hook && pass.now < stop.deadline => {
+            pass.reached(stop.deadline);
+            pass.push(Action::RunHook { key: *key });
+        }
+        Hook::Running(_) => {
+            if pass.reached(stop.deadline) {
+                pass.push(Action::AbandonHook { key: *key, floor: pass.now + pass.config.stop_floor });
+            }
+        }
+        Hook::NotRun | Hook::Done | Hook::Abandoned => {
+            if stop.signalled.is_none() && (pass.now < kill_at || stop.hook != Hook::NotRun) {
+                let signal = spec.map_or(libc::SIGTERM, |s| s.stop_signal);
+                let floor = (stop.hook != Hook::NotRun).then(|| pass.now + pass.config.stop_floor);
+                pass.push(Action::Signal { key: *key, signal, floor });
+            } else if pass.reached(kill_at) {
+                kill(pass, key, instance);
+            }
+        }
+    }
+}
+
+/// SIGKILL of the whole cgroup, until it is empty.
+fn kill(pass: &mut Pass<'_>, key: &Key, instance: &Instance) {
+    if instance.killed.is_none_or(|at| pass.reached(at + pass.config.kill_retry)) {
+        pass.push(Action::KillCgroup { key: *key });
+    }
+}
+
+/// A created container runs when its time has come and nothing else of it does.
+fn release(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+    let alone = container.lives().is_none() && container.instances.iter().all(|i| !i.is_dead() || i.settled);
+    if instance.phase != Phase::Prepared || !alone || place.entry != Entry::Free {
+        return;
+    }
+    if container.restart.due().is_some_and(|at| pass.reached(at)) {
+        pass.push(Action::Release { key: *key });
+    }
+}
+
+/// Makes the next instance when there is need of one.
+fn start(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Container) {
+    let dead = container.instances.iter().filter(|i| i.is_dead());
+    let unsettled = dead.clone().any(|i| !i.settled);
+    if container.waiting().is_some() || unsettled || dead.count() >= UNREMOVED_MOST {
+        return;
+    }
+    let Some(template) = place.template else { return };
+    let due = match (container.lives(), container.restart.next) {
+        (Some(i), _) if template.spare && spare_is_useful(i) => {
+            container.restart.spare_after.unwrap_or(Time(0))
+        }
+        (Some(_), _) | (None, Next::Done { .. } | Next::GivenUp) => return,
+        (None, Next::Now) => Time(0),
+        // A spare waits for the end of the delay.
+        (None, Next::At(at)) if template.spare => at.min(container.restart.spare_after.unwrap_or(Time(0))),
+        (None, Next::At(at)) => at,
+    };
+    if !pass.reached(due) {
+        return;
+    }
+    if let Some(credit) = pass.start_credit() {
+        let key = place.key(index, pass.next_instance());
+        pass.push(Action::Prepare { key, revision: place.replica.revision, credit });
+    }
+}
+
+fn spare_is_useful(running: &Instance) -> bool {
+    running.phase == Phase::Running && running.stop.is_none() && running.exit.is_none()
+}
+
+/// How long a program still has before SIGKILL, for people.
+pub fn grace_left(stop: &Stop, now: Time) -> Millis {
+    stop.floor.map_or(stop.deadline, |f| f.max(stop.deadline)).since(now)
+}

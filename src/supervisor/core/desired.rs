@@ -1,0 +1,327 @@
+//! What is wanted. Changed only by [`Change`]s, which the shell makes durable before it acknowledges them; replaying
+//! the changes gives the same state. Nothing here depends on what is running.
+
+use super::Config;
+use super::spec::{Strategy, Template};
+use super::time::{Millis, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A workload's identity, never used twice: a workload deleted and applied again has a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkloadId(pub u64);
+
+/// The number of a template within its workload, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u32);
+
+/// All workloads.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    pub workloads: BTreeMap<WorkloadId, Workload>,
+    /// The last identity given out.
+    pub last_id: u64,
+}
+
+/// One workload as its owner wants it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    pub name: String,
+    /// Counts the changes that its owner made.
+    pub generation: u64,
+    pub replicas: u32,
+    pub strategy: Strategy,
+    /// The revision that replicas shall have.
+    pub revision: Revision,
+    /// The last revision given out.
+    pub last_revision: Revision,
+    /// The current template and older ones that are still in use or kept for going back.
+    pub revisions: BTreeMap<Revision, Template>,
+    /// Slots whose replica shall be made anew, and how often that was asked for. Never reset.
+    pub restarts: BTreeMap<u32, u32>,
+    /// Slots of the current revision that ended for good (OnFailure and Never), and whether in failure; they are not
+    /// run again after a reboot.
+    pub completed: BTreeMap<u32, bool>,
+    pub deletion: Option<Deletion>,
+    /// The manifest as its owner wrote it; opaque here.
+    pub source: serde_json::Value,
+}
+
+/// A deletion that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    pub at: Time,
+    /// What the first request asked for; None: the template's.
+    pub grace: Option<Millis>,
+    /// What later requests brought forward.
+    pub deadline: Option<Time>,
+    /// Grace 0 was asked for: kill without preStop and stop signal.
+    pub now: bool,
+}
+
+impl Deletion {
+    /// When everything is killed at the latest, for a template whose grace is `own`.
+    pub fn deadline(&self, own: Millis) -> Time {
+        let first = self.at + self.grace.unwrap_or(own);
+        self.deadline.map_or(first, |later| later.min(first))
+    }
+}
+
+/// A change of what is wanted. Durable before it is acknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "camelCase")]
+pub enum Change {
+    /// Create the workload of that name, or change it.
+    Apply {
+        name: String,
+        replicas: u32,
+        #[serde(default)]
+        strategy: Strategy,
+        template: Template,
+        #[serde(default)]
+        source: serde_json::Value,
+    },
+    Scale {
+        workload: WorkloadId,
+        replicas: u32,
+    },
+    /// Make the replica of `slot` anew; without a slot, all of them, as a new revision of the same template.
+    Restart {
+        workload: WorkloadId,
+        slot: Option<u32>,
+    },
+    /// `grace` overrides the template's. A second delete can only shorten.
+    Delete {
+        workload: WorkloadId,
+        grace: Option<Millis>,
+    },
+    /// Asked for by [`super::action::Action::Persist`]: this slot of this revision has ended for good.
+    Completed {
+        workload: WorkloadId,
+        revision: Revision,
+        slot: u32,
+        failed: bool,
+    },
+    /// Asked for by `Persist`: fewer replicas are wanted, and this slot, which had ended for good, is not one of them.
+    Vacated {
+        workload: WorkloadId,
+        slot: u32,
+    },
+    /// Asked for by `Persist`: nothing of a deleted workload is left.
+    Removed {
+        workload: WorkloadId,
+    },
+    /// Asked for by `Persist`: a template that nothing uses any more.
+    Pruned {
+        workload: WorkloadId,
+        revision: Revision,
+    },
+}
+
+/// Why a change is not accepted. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    NotFound,
+    /// The workload is being deleted.
+    Deleting,
+    NoContainers,
+    TooManyReplicas {
+        limit: u32,
+    },
+    /// It is overtaken by what is wanted now.
+    Pointless,
+}
+
+impl Desired {
+    /// Whether `change` would be accepted.
+    pub fn check(&self, change: &Change, config: &Config) -> Result<(), Refusal> {
+        let enough = |n: u32| {
+            let limit = config.max_replicas;
+            if n > limit { Err(Refusal::TooManyReplicas { limit }) } else { Ok(()) }
+        };
+        match change {
+            Change::Apply { name, replicas, template, .. } => {
+                enough(*replicas)?;
+                if template.containers.is_empty() {
+                    return Err(Refusal::NoContainers);
+                }
+                self.by_name(name).map_or(Ok(()), |(_, w)| w.not_deleting())
+            }
+            Change::Scale { workload, replicas } => {
+                enough(*replicas)?;
+                self.get(*workload)?.not_deleting()
+            }
+            Change::Restart { workload, .. } => self.get(*workload)?.not_deleting(),
+            Change::Delete { workload, .. } => self.get(*workload).map(|_| ()),
+            Change::Completed { workload, revision, .. } => {
+                let current = self.get(*workload)?.revision == *revision;
+                if current { Ok(()) } else { Err(Refusal::Pointless) }
+            }
+            Change::Vacated { workload, slot } => {
+                let completed = self.get(*workload)?.completed.contains_key(slot);
+                if completed { Ok(()) } else { Err(Refusal::Pointless) }
+            }
+            Change::Removed { workload } => {
+                let deleting = self.get(*workload)?.deletion.is_some();
+                if deleting { Ok(()) } else { Err(Refusal::Pointless) }
+            }
+            Change::Pruned { workload, revision } => {
+                let w = self.get(*workload)?;
+                let old = w.revision != *revision && w.revisions.contains_key(revision);
+                if old { Ok(()) } else { Err(Refusal::Pointless) }
+            }
+        }
+    }
+
+    /// Applies `change`, which happened at `at`. A refused change does nothing, now and on replay.
+    pub fn apply(&mut self, change: &Change, at: Time, config: &Config) -> Result<(), Refusal> {
+        self.check(change, config)?;
+        match change {
+            Change::Apply { name, replicas, strategy, template, source } => {
+                self.apply_workload(name, *replicas, *strategy, template, source);
+            }
+            Change::Scale { workload, replicas } => {
+                let w = self.get_mut(*workload)?;
+                w.generation += u64::from(w.replicas != *replicas);
+                w.replicas = *replicas;
+            }
+            Change::Restart { workload, slot: None } => {
+                let w = self.get_mut(*workload)?;
+                let template = w.revisions.get(&w.revision).cloned();
+                w.generation += 1;
+                w.revise(template);
+            }
+            Change::Restart { workload, slot: Some(slot) } => {
+                let w = self.get_mut(*workload)?;
+                *w.restarts.entry(*slot).or_default() += 1;
+                w.completed.remove(slot);
+            }
+            Change::Delete { workload, grace } => self.get_mut(*workload)?.delete(*grace, at),
+            Change::Completed { workload, slot, failed, .. } => {
+                self.get_mut(*workload)?.completed.insert(*slot, *failed);
+            }
+            Change::Vacated { workload, slot } => {
+                self.get_mut(*workload)?.completed.remove(slot);
+            }
+            Change::Removed { workload } => {
+                self.workloads.remove(workload);
+            }
+            Change::Pruned { workload, revision } => {
+                self.get_mut(*workload)?.revisions.remove(revision);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_workload(
+        &mut self,
+        name: &str,
+        replicas: u32,
+        strategy: Strategy,
+        template: &Template,
+        source: &serde_json::Value,
+    ) {
+        let Some(id) = self.by_name(name).map(|(id, _)| id) else {
+            self.last_id += 1;
+            let revision = Revision(1);
+            let workload = Workload {
+                name: name.to_owned(),
+                generation: 1,
+                replicas,
+                strategy,
+                revision,
+                last_revision: revision,
+                revisions: BTreeMap::from([(revision, template.clone())]),
+                restarts: BTreeMap::new(),
+                completed: BTreeMap::new(),
+                deletion: None,
+                source: source.clone(),
+            };
+            self.workloads.insert(WorkloadId(self.last_id), workload);
+            return;
+        };
+        let Some(w) = self.workloads.get_mut(&id) else { return };
+        let same_template = w.revisions.get(&w.revision) == Some(template);
+        let same = same_template && w.replicas == replicas && w.strategy == strategy && w.source == *source;
+        w.generation += u64::from(!same);
+        w.replicas = replicas;
+        w.strategy = strategy;
+        w.source = source.clone();
+        if same_template {
+            return;
+        }
+        // Going back to a template whose replicas may still run keeps them.
+        let known = w.revisions.iter().rev().find(|(_, t)| *t == template).map(|(r, _)| *r);
+        match known {
+            Some(revision) => w.turn_to(revision),
+            None => w.revise(Some(template.clone())),
+        }
+    }
+
+    fn get(&self, id: WorkloadId) -> Result<&Workload, Refusal> {
+        self.workloads.get(&id).ok_or(Refusal::NotFound)
+    }
+
+    fn get_mut(&mut self, id: WorkloadId) -> Result<&mut Workload, Refusal> {
+        self.workloads.get_mut(&id).ok_or(Refusal::NotFound)
+    }
+
+    /// The workload of that name.
+    pub fn by_name(&self, name: &str) -> Option<(WorkloadId, &Workload)> {
+        self.workloads.iter().find(|(_, w)| w.name == name).map(|(id, w)| (*id, w))
+    }
+}
+
+impl Workload {
+    /// The template that replicas shall have.
+    pub fn template(&self) -> Option<&Template> {
+        self.revisions.get(&self.revision)
+    }
+
+    fn not_deleting(&self) -> Result<(), Refusal> {
+        if self.deletion.is_some() { Err(Refusal::Deleting) } else { Ok(()) }
+    }
+
+    fn revise(&mut self, template: Option<Template>) {
+        let Some(template) = template else { return };
+        self.last_revision = Revision(self.last_revision.0 + 1);
+        self.revisions.insert(self.last_revision, template);
+        self.turn_to(self.last_revision);
+    }
+
+    /// Makes `revision` the current one, all of whose replicas are yet to run.
+    fn turn_to(&mut self, revision: Revision) {
+        self.revision = revision;
+        self.completed.clear();
+    }
+
+    fn delete(&mut self, grace: Option<Millis>, at: Time) {
+        let now = grace == Some(Millis(0));
+        match &mut self.deletion {
+            None => {
+                self.generation += 1;
+                self.deletion = Some(Deletion { at, grace, deadline: None, now });
+            }
+            Some(d) => {
+                let asked = grace.map(|g| at + g);
+                d.deadline = [d.deadline, asked].into_iter().flatten().min();
+                d.now |= now;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotFound => f.write_str("no such workload"),
+            Refusal::Deleting => f.write_str("the workload is being deleted"),
+            Refusal::NoContainers => f.write_str("a workload needs at least one container"),
+            Refusal::TooManyReplicas { limit } => write!(f, "more than {limit} replicas"),
+            Refusal::Pointless => f.write_str("nothing to do"),
+        }
+    }
+}

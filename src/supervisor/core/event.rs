@@ -1,0 +1,92 @@
+//! Everything that happens to what runs. The shell appends each event to the runtime journal (no fsync) before it
+//! gives it to [`super::observe::on_event`]; what is wanted changes by [`super::desired::Change`] instead.
+
+use super::action::Action;
+use super::model::{Key, Process, StartError, WaitStatus};
+use super::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// One record of the runtime journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub at: Time,
+    pub event: Event,
+}
+
+/// Something that happened, or was decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum Event {
+    /// An action is about to be done. Recorded before it is done, so a crash never leaves an effect without a record.
+    Decided {
+        action: Action,
+    },
+
+    /// Answer to `Prepare`: the container is `created`.
+    Prepared {
+        key: Key,
+        process: Process,
+    },
+    /// Answer to `Release`: the program was executed.
+    Started {
+        key: Key,
+    },
+    /// Answer to `Prepare` or `Release`: no process of it is left.
+    StartFailed {
+        key: Key,
+        error: StartError,
+    },
+    /// Init was reaped. `status`: None when nobody could see it. `oom`: the cgroup's counter of OOM kills is above 0.
+    ///
+    /// A shell that can tell at once should deliver `CgroupEmpty` in the same batch, before it lets the core decide:
+    /// else the core has the whole cgroup killed, since nothing may outlive init.
+    Exited {
+        key: Key,
+        status: Option<WaitStatus>,
+        oom: bool,
+    },
+    /// No process is left in the cgroup.
+    CgroupEmpty {
+        key: Key,
+    },
+    /// Answer to `Signal`: it was sent, or there is nobody left to send it to.
+    Signalled {
+        key: Key,
+    },
+    /// Answer to `RunHook`: it ended, could not be run, or is lost after a restart of the supervisor.
+    HookDone {
+        key: Key,
+        error: Option<String>,
+    },
+    /// Answer to `Remove`. None: nothing of the instance is left on the host.
+    Removed {
+        key: Key,
+        error: Option<String>,
+    },
+
+    /// After a restart of the supervisor: what was found of an instance that is not removed. One for each, before
+    /// anything is decided.
+    Found {
+        key: Key,
+        found: Found,
+    },
+    /// A process of the cgroup was killed for lack of memory while init goes on.
+    OomKilled {
+        key: Key,
+    },
+    KeeperLost,
+}
+
+/// What is there of an instance after a restart of the supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "camelCase")]
+pub enum Found {
+    /// Nothing, or half-made things that the shell removed: it was never created completely.
+    Nothing,
+    /// `created`, with this process.
+    Created { process: Process },
+    /// Its program runs.
+    Running { process: Process },
+    /// It ended meanwhile; `empty`: no process is left in the cgroup.
+    Ended { status: Option<WaitStatus>, oom: bool, empty: bool },
+}

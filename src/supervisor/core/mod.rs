@@ -1,0 +1,65 @@
+//! The pure part of the supervisor: no file, clock, thread, chance or environment. Given the same state, time and
+//! configuration it decides the same, to the byte.
+//!
+//! * [`desired::Desired`]: what is wanted; changed by [`desired::Change`]s only (durable journal).
+//! * [`model::Observed`]: what was seen and decided; changed by [`event::Event`]s only (runtime journal, one boot).
+//! * [`reconcile::reconcile`]: the two and the time in, [`action::Action`]s out. Level-triggered: it looks at what is, never at
+//!   what just happened. Recording its actions and asking again ends, after a few rounds, with none.
+//!
+//! The two logs do not depend on each other, so each is replayed alone.
+
+pub mod action;
+pub mod containers;
+pub mod desired;
+pub mod event;
+pub mod model;
+pub mod notice;
+pub mod observe;
+pub mod reconcile;
+pub mod replicas;
+pub mod restart;
+pub mod spec;
+pub mod time;
+
+#[cfg(test)]
+mod tests;
+
+use time::Millis;
+
+/// Numbers that hold for all workloads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What the jitter of delays is drawn from, together with the instance's identity.
+    pub seed: u64,
+    /// Starts per second that are allowed in the long run, and at once.
+    pub start_rate: u32,
+    pub start_burst: u32,
+    /// What a program gets at least between its stop signal and SIGKILL when its preStop ran.
+    pub stop_floor: Millis,
+    /// How long a killed cgroup may take to become empty before it is killed again and reported.
+    pub kill_retry: Millis,
+    /// How long after a failed removal it is tried again.
+    pub remove_retry: Millis,
+    /// No container is started sooner after its last start.
+    pub min_start_interval: Millis,
+    /// How many templates are kept that no replica has.
+    pub revision_history: usize,
+    /// Replicas of one workload at most.
+    pub max_replicas: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            seed: 0,
+            start_rate: 200,
+            start_burst: 200,
+            stop_floor: Millis::secs(2),
+            kill_retry: Millis::secs(5),
+            remove_retry: Millis::secs(5),
+            min_start_interval: Millis(100),
+            revision_history: 10,
+            max_replicas: 10_000,
+        }
+    }
+}

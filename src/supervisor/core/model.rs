@@ -1,0 +1,343 @@
+//! What was seen and what was decided. Changed only by events (`observe.rs`), so replaying the events gives the same state.
+//!
+//! ```text
+//! Observed ─ workloads ─ slots 0..N-1 ─ replicas (one; two while a replacement overlaps) ─ containers ─ instances
+//! ```
+//! An instance is one run of a container: one cgroup, one init process. A container has at most one instance that may
+//! run its program, besides at most one spare that waits in `created`, and dead ones that are not yet removed.
+
+use super::desired::{Revision, WorkloadId};
+use super::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+
+/// How many past exits a slot remembers of each container.
+pub const EXITS_KEPT: usize = 5;
+
+/// Everything that was seen of this boot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    pub workloads: BTreeMap<WorkloadId, Slots>,
+    /// The last number given to an instance; unique in one boot, so a cgroup's name is never used again.
+    pub last_instance: u64,
+    /// The last number given to a replica.
+    pub last_replica: u64,
+    /// Microseconds of `CLOCK_BOOTTIME`: when all past starts are paid for, at the rate that the configuration allows.
+    pub start_credit: u64,
+    /// The keeper died: containers that die now are reaped by init.
+    pub keeper_lost: bool,
+}
+
+/// The slots of one workload.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Slots {
+    pub slots: BTreeMap<u32, Slot>,
+}
+
+/// A stable place for one replica. Its history outlives the replicas in it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Oldest first.
+    pub replicas: Vec<Replica>,
+    /// By name of the container.
+    pub history: BTreeMap<String, History>,
+}
+
+/// What a slot remembers of a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// Starts after the first one.
+    pub restarts: u64,
+    pub starts: u64,
+    /// The last [`EXITS_KEPT`], oldest first.
+    pub exits: VecDeque<ExitRecord>,
+}
+
+/// One end of an instance, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub instance: u64,
+    pub at: Time,
+    pub started: Option<Time>,
+    pub class: ExitClass,
+    /// The wait status (wait(2)) when somebody saw it.
+    pub status: Option<WaitStatus>,
+    /// Of a start that failed.
+    pub error: Option<String>,
+}
+
+/// A status as wait(2) encodes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaitStatus(pub i32);
+
+/// Why an instance ended; the first that applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ExitClass {
+    /// It was being stopped: never a failure.
+    Requested,
+    /// A process of its cgroup was killed for lack of memory, and init died of a signal.
+    Oom,
+    /// It was stopped because a probe failed.
+    Probe,
+    Signal(i32),
+    Exited(i32),
+    /// The program could not be run, or the container not be created.
+    StartError {
+        unrecoverable: bool,
+    },
+    /// It ended while nobody could see how; counts as a failure.
+    Unknown,
+}
+
+/// One set of containers of one revision in a slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Unique in one boot.
+    pub serial: u64,
+    pub revision: Revision,
+    /// The value of `Workload::restarts` for the slot when it was made.
+    pub restarts: u32,
+    pub created: Time,
+    /// Set once; the replica only goes down from then on.
+    pub stop: Option<ReplicaStop>,
+    pub containers: Vec<Container>,
+}
+
+/// A replica that shall go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStop {
+    pub cause: StopCause,
+    pub at: Time,
+    /// Absolute; only decreases.
+    pub deadline: Time,
+    /// Kill without preStop and stop signal.
+    pub now: bool,
+}
+
+/// Why something is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StopCause {
+    Deleted,
+    ScaledDown,
+    Replaced,
+    Restarted,
+    ProbeFailed,
+    /// No workload wants it any more.
+    Orphaned,
+}
+
+/// A container of a replica.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    /// In the order in which they were prepared.
+    pub instances: Vec<Instance>,
+    pub restart: Restart,
+}
+
+/// When the container is started next, and what the next delay depends on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restart {
+    pub next: Next,
+    /// Failures since the sequence began.
+    pub failures: u32,
+    /// Clean exits since the sequence began.
+    pub cleans: u32,
+    /// Restarts that count towards the template's limit.
+    pub recent: VecDeque<Time>,
+    /// A spare died by itself; none is made before this.
+    pub spare_after: Option<Time>,
+}
+
+/// What comes next when no instance lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Next {
+    /// Start: it never ran, or nothing was lost by what happened.
+    #[default]
+    Now,
+    At(Time),
+    /// It ended well, or its policy is Never.
+    Done {
+        failed: bool,
+    },
+    /// It restarted too often.
+    GivenUp,
+}
+
+/// Where an instance is. Only ever goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// The runtime is creating it.
+    Preparing,
+    /// `created` in the words of the runtime specification: all is ready, the program does not run.
+    Prepared,
+    /// Told to run its program.
+    Starting,
+    Running,
+    /// Init is reaped and the cgroup is empty.
+    Dead,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: u64,
+    pub phase: Phase,
+    /// Set by `Prepared`.
+    pub process: Option<Process>,
+    pub prepared: Time,
+    pub started: Option<Time>,
+    pub ready: Option<Time>,
+    pub stop: Option<Stop>,
+    /// Set when init was reaped.
+    pub exit: Option<Exit>,
+    /// Set when no process of the cgroup is left.
+    pub empty: bool,
+    /// SIGKILLs of the whole cgroup: how many, and when the last one was sent.
+    pub kills: u32,
+    pub killed: Option<Time>,
+    /// The exit has been entered in the history and the restart was decided.
+    pub settled: bool,
+    pub removal: Removal,
+}
+
+/// How far the removal of a dead instance is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Removal {
+    #[default]
+    No,
+    Asked,
+    /// It failed then, and will be tried again.
+    Failed(Time),
+}
+
+/// Identity of an init process within one boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: i32,
+    /// Inode of its pidfd where pidfs has one (Linux 6.9), else 0.
+    pub pidfd_inode: u64,
+    /// Field 22 of /proc/PID/stat.
+    pub start_time: u64,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    pub at: Time,
+    /// None when nobody saw it.
+    pub status: Option<WaitStatus>,
+    /// The cgroup's counter of OOM kills is above zero.
+    pub oom: bool,
+    /// Of a start that failed.
+    pub error: Option<StartError>,
+}
+
+/// Why a container could not be created or started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartError {
+    pub message: String,
+    /// Trying again is useless until the bundle changes: no such program, invalid configuration.
+    pub unrecoverable: bool,
+}
+
+/// An instance that is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub cause: StopCause,
+    pub at: Time,
+    /// Only decreases.
+    pub deadline: Time,
+    pub now: bool,
+    pub hook: Hook,
+    /// When the stop signal was decided.
+    pub signalled: Option<Time>,
+    /// The signal was really sent.
+    pub delivered: bool,
+    /// Do not kill before this: what a program gets after its preStop used up the grace period.
+    pub floor: Option<Time>,
+}
+
+/// The preStop hook of one instance. Runs at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hook {
+    NotRun,
+    Running(Time),
+    Done,
+    /// It was still running at the deadline.
+    Abandoned,
+}
+
+/// The address of an instance, from the workload down. `Display` and `FromStr` are the short form `w1.s0.r1.c0.i7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    pub workload: WorkloadId,
+    pub slot: u32,
+    /// Serial of the replica.
+    pub replica: u64,
+    /// Index in the template.
+    pub container: u32,
+    pub instance: u64,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Key { workload, slot, replica, container, instance } = self;
+        write!(f, "w{}.s{slot}.r{replica}.c{container}.i{instance}", workload.0)
+    }
+}
+
+impl FromStr for Key {
+    type Err = ();
+
+    /// The form that `Display` writes.
+    fn from_str(text: &str) -> Result<Key, ()> {
+        let mut parts = text.split('.');
+        let mut part = |letter: char| -> Result<u64, ()> {
+            let digits = parts.next().and_then(|p| p.strip_prefix(letter)).ok_or(())?;
+            digits.parse().map_err(|_| ())
+        };
+        let small = |n: u64| u32::try_from(n).map_err(|_| ());
+        let key = Key {
+            workload: WorkloadId(part('w')?),
+            slot: small(part('s')?)?,
+            replica: part('r')?,
+            container: small(part('c')?)?,
+            instance: part('i')?,
+        };
+        if parts.next().is_none() { Ok(key) } else { Err(()) }
+    }
+}
+
+impl WaitStatus {
+    /// The exit code, when it exited.
+    pub fn code(self) -> Option<i32> {
+        (self.0 & 0x7f == 0).then_some((self.0 >> 8) & 0xff)
+    }
+
+    /// The signal that killed it.
+    pub fn signal(self) -> Option<i32> {
+        let n = self.0 & 0x7f;
+        (n != 0 && n != 0x7f).then_some(n)
+    }
+}
+
+impl Restart {
+    /// The instant before which the container is not started; None when it is not started again.
+    pub fn due(&self) -> Option<Time> {
+        match self.next {
+            Next::Now => Some(Time(0)),
+            Next::At(t) => Some(t),
+            Next::Done { .. } | Next::GivenUp => None,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The words for people that events are worth.
+
+use super::action::{Action, Notice, Reason, Severity};
+use super::desired::WorkloadId;
+use super::event::Event;
+use super::model::{ExitClass, Key, Next, Observed, Restart, StopCause, WaitStatus};
+use super::time::{Millis, Time};
+use std::fmt;
+
+/// What `event`, not yet taken into account, is worth telling.
+pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
+    let telling = |key: &Key, reason, message| Some(about(observed, key, at, reason, message));
+    match event {
+        Event::Decided { action } => decided(observed, action, at),
+        Event::Prepared { key, .. } => telling(key, Reason::Created, "created".to_owned()),
+        Event::Started { key } => telling(key, Reason::Started, "started".to_owned()),
+        Event::StartFailed { key, error } => telling(key, Reason::Failed, error.message.clone()),
+        Event::HookDone { key, error: Some(error) } => {
+            telling(key, Reason::FailedPreStopHook, format!("preStop: {error}"))
+        }
+        Event::Removed { key, error: Some(error) } => {
+            telling(key, Reason::FailedKillPod, format!("removing it: {error}"))
+        }
+        Event::OomKilled { key } => telling(
+            key,
+            Reason::OOMKilling,
+            "a process of it was killed: the memory limit is reached".to_owned(),
+        ),
+        Event::KeeperLost => Some(Notice {
+            at,
+            workload: WorkloadId(0),
+            workload_name: String::new(),
+            slot: None,
+            container: None,
+            instance: None,
+            severity: Severity::Warning,
+            reason: Reason::KeeperLost,
+            message: "the keeper died; exit statuses may be lost until the service is restarted".to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
+    let telling = |key: &Key, reason, message| Some(about(observed, key, at, reason, message));
+    let replica = |workload: &WorkloadId, slot: &u32, reason, message| {
+        let key = Key { workload: *workload, slot: *slot, replica: 0, container: 0, instance: 0 };
+        Some(Notice { instance: None, ..about(observed, &key, at, reason, message) })
+    };
+    match action {
+        Action::AddReplica { workload, slot, revision, .. } => replica(
+            workload,
+            slot,
+            Reason::SuccessfulCreate,
+            format!("new replica of revision {}", revision.0),
+        ),
+        Action::DropReplica { workload, slot, .. } => {
+            replica(workload, slot, Reason::SuccessfulDelete, "gone".to_owned())
+        }
+        Action::StopReplica { workload, slot, serial, cause, deadline, now } => {
+            let known = observed.replica(*workload, *slot, *serial).is_some_and(|r| r.stop.is_some());
+            let left = if *now { Millis(0) } else { deadline.since(at) };
+            let text = if known { "deadline brought forward".to_owned() } else { cause.to_string() };
+            replica(workload, slot, Reason::Killing, format!("{text}; {left} of grace"))
+        }
+        Action::Stop { key, cause: StopCause::ProbeFailed, .. } => {
+            telling(key, Reason::Unhealthy, "stopped: the probe failed".to_owned())
+        }
+        Action::AbandonHook { key, .. } => telling(
+            key,
+            Reason::FailedPreStopHook,
+            "preStop used up the grace period and is not waited for".to_owned(),
+        ),
+        Action::KillCgroup { key } => match observed.instance(key)? {
+            i if i.kills > 0 => {
+                telling(key, Reason::FailedKillPod, "still not dead after SIGKILL".to_owned())
+            }
+            i if i.stop.is_some_and(|s| s.signalled.is_some()) && i.exit.is_none() => {
+                telling(key, Reason::Killing, "the grace period is over: SIGKILL".to_owned())
+            }
+            _ => None,
+        },
+        Action::Settle { key, class, restart } => settled(observed, key, *class, restart, at),
+        _ => None,
+    }
+}
+
+fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, at: Time) -> Option<Notice> {
+    let exit = observed.instance(key)?.exit.as_ref()?;
+    let what = Cause { class, status: exit.status };
+    let (reason, message) = match (restart.next, class) {
+        (_, ExitClass::Requested) => (Reason::Exited, what.to_string()),
+        (Next::GivenUp, _) => {
+            (Reason::RestartLimit, format!("{what}; it restarted too often and is given up"))
+        }
+        (Next::Done { failed: false }, _) => (Reason::Completed, what.to_string()),
+        (Next::Done { failed: true }, _) => (Reason::Failed, what.to_string()),
+        (Next::At(t), ExitClass::Oom) => (Reason::OOMKilling, format!("{what}; restart in {}", t.since(at))),
+        (Next::At(t), _) if t > at => (Reason::BackOff, format!("{what}; restart in {}", t.since(at))),
+        (Next::At(_) | Next::Now, _) => (Reason::Exited, format!("{what}; restart now")),
+    };
+    Some(about(observed, key, at, reason, message))
+}
+
+fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
+    use Reason::{
+        BackOff, Failed, FailedKillPod, FailedPreStopHook, KeeperLost, OOMKilling, RestartLimit, Unhealthy,
+    };
+    let bad = matches!(
+        reason,
+        BackOff
+            | Failed
+            | FailedKillPod
+            | FailedPreStopHook
+            | KeeperLost
+            | OOMKilling
+            | RestartLimit
+            | Unhealthy
+    );
+    Notice {
+        at,
+        workload: key.workload,
+        workload_name: String::new(),
+        slot: Some(key.slot),
+        container: observed.container(key).map(|c| c.name.clone()),
+        instance: Some(key.instance),
+        severity: if bad { Severity::Warning } else { Severity::Normal },
+        reason,
+        message,
+    }
+}
+
+/// How an instance ended, in words.
+struct Cause {
+    class: ExitClass,
+    status: Option<WaitStatus>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.class {
+            ExitClass::Oom => f.write_str("killed: the memory limit is reached")?,
+            ExitClass::Probe => f.write_str("stopped: the probe failed")?,
+            ExitClass::StartError { unrecoverable: false } => return f.write_str("could not be started"),
+            ExitClass::StartError { unrecoverable: true } => {
+                return f.write_str("cannot be started until its bundle or the workload is changed");
+            }
+            ExitClass::Unknown => return f.write_str("ended while nobody could see how"),
+            ExitClass::Requested => f.write_str("stopped")?,
+            ExitClass::Signal(_) | ExitClass::Exited(_) => f.write_str("ended")?,
+        }
+        match self.status.map(|s| (s.code(), s.signal())) {
+            Some((Some(code), _)) => write!(f, " with exit code {code}"),
+            Some((None, Some(signal))) => write!(f, " by signal {signal}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopCause::Deleted => "stopping: the workload is deleted",
+            StopCause::ScaledDown => "stopping: fewer replicas are wanted",
+            StopCause::Replaced => "stopping: a new revision takes its place",
+            StopCause::Restarted => "stopping: a restart was asked for",
+            StopCause::ProbeFailed => "stopping: the probe failed",
+            StopCause::Orphaned => "stopping: no workload wants it",
+        })
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms if ms % 1000 == 0 => write!(f, "{} s", ms / 1000),
+            ms if ms < 1000 => write!(f, "{ms} ms"),
+            ms => write!(f, "{}.{} s", ms / 1000, ms % 1000 / 100),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The only mutator of [`Observed`]: it follows events.
+
+use super::action::{Action, Notice};
+use super::desired::WorkloadId;
+use super::event::{Event, Found};
+use super::model::{
+    Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
+    ReplicaStop, Restart, Slot, StartError, Stop, WaitStatus,
+};
+use super::notice;
+use super::time::Time;
+
+/// Takes `event` into account. What people should know of it is added to `notices` (whose `workload_name` is left
+/// empty); a replay throws these away. An event of an instance that is not known is ignored.
+pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut Vec<Notice>) {
+    if let Some(n) = notice::of(observed, event, at) {
+        notices.push(n);
+    }
+    match event {
+        Event::Decided { action } => decided(observed, action, at),
+        Event::KeeperLost => observed.keeper_lost = true,
+        Event::Prepared { key, process } => with(observed, key, |i| i.prepared(*process)),
+        Event::Started { key } => with(observed, key, |i| i.started(at)),
+        Event::StartFailed { key, error } => with(observed, key, |i| i.start_failed(error, at)),
+        Event::Exited { key, status, oom } => {
+            with(observed, key, |i| i.exited(*status, *oom, at));
+        }
+        Event::CgroupEmpty { key } => with(observed, key, Instance::emptied),
+        Event::Signalled { key } => with(observed, key, |i| {
+            if let Some(stop) = &mut i.stop {
+                stop.delivered = true;
+            }
+        }),
+        Event::HookDone { key, .. } => with(observed, key, |i| {
+            if let Some(stop) = i.stop.as_mut().filter(|s| matches!(s.hook, Hook::Running(_))) {
+                stop.hook = Hook::Done;
+            }
+        }),
+        Event::Removed { key, error: None } => forget(observed, key),
+        Event::Removed { key, error: Some(_) } => with(observed, key, |i| i.removal = Removal::Failed(at)),
+        Event::Found { key, found } => {
+            if found_again(observed, key, found, at) {
+                forget(observed, key);
+            }
+        }
+        Event::OomKilled { .. } => {}
+    }
+}
+
+impl Observed {
+    /// The replica of `key`.
+    pub fn replica(&self, workload: WorkloadId, slot: u32, serial: u64) -> Option<&Replica> {
+        let slot = self.workloads.get(&workload)?.slots.get(&slot)?;
+        slot.replicas.iter().find(|r| r.serial == serial)
+    }
+
+    /// The container of `key`.
+    pub fn container(&self, key: &Key) -> Option<&Container> {
+        self.replica(key.workload, key.slot, key.replica)?.containers.get(key.container as usize)
+    }
+
+    /// The instance of `key`, while it is not removed.
+    pub fn instance(&self, key: &Key) -> Option<&Instance> {
+        self.container(key)?.instances.iter().find(|i| i.id == key.instance)
+    }
+
+    /// All instances that are not removed.
+    pub fn instances(&self) -> impl Iterator<Item = (Key, &Instance)> {
+        self.workloads.iter().flat_map(|(workload, slots)| {
+            slots.slots.iter().flat_map(move |(slot, s)| {
+                s.replicas.iter().flat_map(move |r| {
+                    r.containers.iter().zip(0u32..).flat_map(move |(c, index)| {
+                        c.instances.iter().map(move |i| {
+                            let key = Key {
+                                workload: *workload,
+                                slot: *slot,
+                                replica: r.serial,
+                                container: index,
+                                instance: i.id,
+                            };
+                            (key, i)
+                        })
+                    })
+                })
+            })
+        })
+    }
+
+    fn slot_mut(&mut self, workload: WorkloadId, slot: u32) -> Option<&mut Slot> {
+        self.workloads.get_mut(&workload)?.slots.get_mut(&slot)
+    }
+
+    fn replica_mut(&mut self, workload: WorkloadId, slot: u32, serial: u64) -> Option<&mut Replica> {
+        self.slot_mut(workload, slot)?.replicas.iter_mut().find(|r| r.serial == serial)
+    }
+
+    fn container_mut(&mut self, key: &Key) -> Option<&mut Container> {
+        self.replica_mut(key.workload, key.slot, key.replica)?.containers.get_mut(key.container as usize)
+    }
+
+    fn instance_mut(&mut self, key: &Key) -> Option<&mut Instance> {
+        self.container_mut(key)?.instances.iter_mut().find(|i| i.id == key.instance)
+    }
+}
+
+fn with(observed: &mut Observed, key: &Key, change: impl FnOnce(&mut Instance)) {
+    let Some(instance) = observed.instance_mut(key) else { return };
+    let was_started = instance.started.is_some();
+    change(instance);
+    if !was_started && instance.started.is_some() {
+        count_start(observed, key);
+    }
+}
+
+fn count_start(observed: &mut Observed, key: &Key) {
+    let Some(name) = observed.container(key).map(|c| c.name.clone()) else { return };
+    let Some(slot) = observed.slot_mut(key.workload, key.slot) else { return };
+    let history = slot.history.entry(name).or_default();
+    history.restarts += u64::from(history.starts > 0);
+    history.starts += 1;
+}
+
+fn forget(observed: &mut Observed, key: &Key) {
+    if let Some(container) = observed.container_mut(key) {
+        container.instances.retain(|i| i.id != key.instance);
+    }
+}
+
+fn decided(observed: &mut Observed, action: &Action, at: Time) {
+    match action {
+        Action::AddReplica { .. } => add_replica(observed, action, at),
+        Action::DropReplica { workload, slot, serial } => {
+            if let Some(slot) = observed.slot_mut(*workload, *slot) {
+                slot.replicas.retain(|r| r.serial != *serial);
+            }
+        }
+        Action::DropSlot { workload, slot } => {
+            if let Some(slots) = observed.workloads.get_mut(workload) {
+                slots.slots.remove(slot);
+            }
+        }
+        Action::DropWorkload { workload } => {
+            observed.workloads.remove(workload);
+        }
+        Action::StopReplica { workload, slot, serial, cause, deadline, now } => {
+            let Some(replica) = observed.replica_mut(*workload, *slot, *serial) else { return };
+            let new = ReplicaStop { cause: *cause, at, deadline: *deadline, now: *now };
+            let stop = replica.stop.get_or_insert(new);
+            stop.deadline = stop.deadline.min(*deadline);
+            stop.now |= now;
+        }
+        Action::Prepare { key, credit, .. } => prepare(observed, key, *credit, at),
+        Action::Settle { key, .. } => settle(observed, key, action),
+        Action::Stop { key, .. }
+        | Action::AbandonHook { key, .. }
+        | Action::Release { key }
+        | Action::Signal { key, .. }
+        | Action::KillCgroup { key }
+        | Action::RunHook { key }
+        | Action::Remove { key } => with(observed, key, |i| i.decided(action, at)),
+        Action::Persist { .. } => {}
+    }
+}
+
+fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
+    let Action::AddReplica { workload, slot, serial, revision, restarts, containers } = action else {
+        return;
+    };
+    observed.last_replica = observed.last_replica.max(*serial);
+    let container =
+        |name: &String| Container { name: name.clone(), instances: Vec::new(), restart: Restart::default() };
+    let replica = Replica {
+        serial: *serial,
+        revision: *revision,
+        restarts: *restarts,
+        created: at,
+        stop: None,
+        containers: containers.iter().map(container).collect(),
+    };
+    let slots = observed.workloads.entry(*workload).or_default();
+    slots.slots.entry(*slot).or_default().replicas.push(replica);
+}
+
+fn prepare(observed: &mut Observed, key: &Key, credit: u64, at: Time) {
+    observed.last_instance = observed.last_instance.max(key.instance);
+    observed.start_credit = credit;
+    let Some(container) = observed.container_mut(key) else { return };
+    container.instances.push(Instance {
+        id: key.instance,
+        phase: Phase::Preparing,
+        process: None,
+        prepared: at,
+        started: None,
+        ready: None,
+        stop: None,
+        exit: None,
+        empty: false,
+        kills: 0,
+        killed: None,
+        settled: false,
+        removal: Removal::No,
+    });
+}
+
+/// Enters the exit in the slot's history.
+fn settle(observed: &mut Observed, key: &Key, action: &Action) {
+    let Action::Settle { class, restart, .. } = action else { return };
+    let Some(container) = observed.container_mut(key) else { return };
+    let name = container.name.clone();
+    container.restart = restart.clone();
+    let Some(instance) = container.instances.iter_mut().find(|i| i.id == key.instance) else { return };
+    instance.settled = true;
+    let Some(exit) = &instance.exit else { return };
+    let record = ExitRecord {
+        instance: key.instance,
+        at: exit.at,
+        started: instance.started,
+        class: *class,
+        status: exit.status,
+        error: exit.error.as_ref().map(|e| e.message.clone()),
+    };
+    let Some(slot) = observed.slot_mut(key.workload, key.slot) else { return };
+    let exits = &mut slot.history.entry(name).or_default().exits;
+    exits.push_back(record);
+    while exits.len() > EXITS_KEPT {
+        exits.pop_front();
+    }
+}
+
+/// Takes in what was found of an instance after a restart of the supervisor. True: forget the instance.
+fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> bool {
+    let Some(instance) = observed.instance(key) else { return false };
+    let phase = instance.phase;
+    let not_run = phase < Phase::Starting;
+    if *found == Found::Nothing && (not_run || instance.settled) {
+        return true;
+    }
+    with(observed, key, |i| {
+        i.unconfirm();
+        match found {
+            Found::Created { process } if phase < Phase::Running => {
+                i.process = Some(*process);
+                i.phase = Phase::Prepared;
+            }
+            Found::Running { process } if phase < Phase::Dead => {
+                i.process = Some(*process);
+                i.started(at);
+            }
+            Found::Created { .. } | Found::Running { .. } => {}
+            Found::Nothing => {
+                i.exited(None, false, at);
+                i.emptied();
+            }
+            Found::Ended { status, oom, empty } => {
+                i.exited(*status, *oom, at);
+                // Nothing was lost when its program never ran: this is no failure.
+                i.settled |= not_run;
+                if *empty {
+                    i.emptied();
+                }
+            }
+        }
+    });
+    false
+}
+
+impl Instance {
+    /// What was asked for and not confirmed before the supervisor went away is asked for again, but for the hook,
+    /// which runs once.
+    fn unconfirm(&mut self) {
+        self.killed = None;
+        self.removal = Removal::No;
+        let Some(stop) = &mut self.stop else { return };
+        if matches!(stop.hook, Hook::Running(_)) {
+            stop.hook = Hook::Done;
+        }
+        if !stop.delivered {
+            stop.signalled = None;
+        }
+    }
+
+    fn prepared(&mut self, process: Process) {
+        if self.phase == Phase::Preparing {
+            self.phase = Phase::Prepared;
+            self.process = Some(process);
+        }
+    }
+
+    fn started(&mut self, at: Time) {
+        if self.phase < Phase::Running {
+            self.phase = Phase::Running;
+            self.started = Some(at);
+            self.ready = Some(at);
+        }
+    }
+
+    fn start_failed(&mut self, error: &StartError, at: Time) {
+        if self.phase < Phase::Running {
+            self.exit.get_or_insert(Exit { at, status: None, oom: false, error: Some(error.clone()) });
+            self.emptied();
+        }
+    }
+
+    fn exited(&mut self, status: Option<WaitStatus>, oom: bool, at: Time) {
+        self.exit.get_or_insert(Exit { at, status, oom, error: None });
+        if self.empty {
+            self.phase = Phase::Dead;
+        }
+    }
+
+    fn emptied(&mut self) {
+        self.empty = true;
+        if self.exit.is_some() {
+            self.phase = Phase::Dead;
+        }
+    }
+
+    fn decided(&mut self, action: &Action, at: Time) {
+        match action {
+            Action::Stop { cause, deadline, now, .. } => {
+                let stop = self.stop.get_or_insert(Stop {
+                    cause: *cause,
+                    at,
+                    deadline: *deadline,
+                    now: *now,
+                    hook: Hook::NotRun,
+                    signalled: None,
+                    delivered: false,
+                    floor: None,
+                });
+                stop.deadline = stop.deadline.min(*deadline);
+                stop.now |= now;
+            }
+            Action::Release { .. } => self.phase = Phase::Starting,
+            Action::KillCgroup { .. } => {
+                self.kills += 1;
+                self.killed = Some(at);
+            }
+            Action::Remove { .. } => self.removal = Removal::Asked,
+            _ => self.stop_decided(action, at),
+        }
+    }
+
+    fn stop_decided(&mut self, action: &Action, at: Time) {
+        let Some(stop) = &mut self.stop else { return };
+        match action {
+            Action::RunHook { .. } => stop.hook = Hook::Running(at),
+            Action::AbandonHook { floor, .. } => {
+                stop.hook = Hook::Abandoned;
+                stop.floor = Some(*floor);
+            }
+            Action::Signal { floor, .. } => {
+                stop.signalled = Some(at);
+                stop.floor = floor.or(stop.floor);
+            }
+            _ => {}
+        }
+    }
+}

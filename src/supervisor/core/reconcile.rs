@@ -1,0 +1,248 @@
+//! Compares what is wanted with what was seen.
+
+use super::Config;
+use super::action::Action;
+use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
+use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
+use super::spec::Template;
+use super::time::{Millis, Time};
+use super::{containers, replicas};
+use std::collections::BTreeSet;
+
+/// What to do now, and when to ask again if nothing happens before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    pub actions: Vec<Action>,
+    pub wake: Option<Time>,
+}
+
+/// The grace of replicas whose template is not known any more.
+const ORPHAN_GRACE: Millis = Millis::secs(30);
+
+/// Decides. Deterministic; changes nothing. See the module's documentation for how its actions are recorded.
+pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
+    let mut pass = Pass {
+        now,
+        config,
+        actions: Vec::new(),
+        wake: None,
+        last_instance: observed.last_instance,
+        last_replica: observed.last_replica,
+        credit: observed.start_credit,
+        stopped: BTreeSet::new(),
+    };
+    let none = Slots::default();
+    for (id, slots) in &observed.workloads {
+        if !desired.workloads.contains_key(id) {
+            pass.orphans(*id, slots);
+        }
+    }
+    for (id, workload) in &desired.workloads {
+        pass.workload(*id, workload, observed.workloads.get(id).unwrap_or(&none));
+    }
+    // What waits for a start does not wait for the clearing away of what is dead.
+    pass.actions.sort_by_key(|a| matches!(a, Action::Remove { .. }));
+    Step { actions: pass.actions, wake: pass.wake }
+}
+
+/// One run of [`reconcile`].
+pub struct Pass<'a> {
+    pub now: Time,
+    pub config: &'a Config,
+    pub actions: Vec<Action>,
+    wake: Option<Time>,
+    last_instance: u64,
+    last_replica: u64,
+    credit: u64,
+    /// Replicas that are told to stop in this pass; what follows for them is decided in the next.
+    stopped: BTreeSet<u64>,
+}
+
+impl Pass<'_> {
+    /// Whether `at` has come; if not, the decision is made again then.
+    pub fn reached(&mut self, at: Time) -> bool {
+        let reached = self.now >= at;
+        if !reached {
+            self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+        }
+        reached
+    }
+
+    pub fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub fn next_replica(&mut self) -> u64 {
+        self.last_replica += 1;
+        self.last_replica
+    }
+
+    pub fn next_instance(&mut self) -> u64 {
+        self.last_instance += 1;
+        self.last_instance
+    }
+
+    /// Takes one start from what the rate allows: its new value, or None and a wake-up for when it is allowed. Each
+    /// start costs the time that the rate gives it; a burst may run ahead of the clock.
+    pub fn start_credit(&mut self) -> Option<u64> {
+        let cost = 1_000_000 / u64::from(self.config.start_rate.max(1));
+        let burst = cost * u64::from(self.config.start_burst.max(1));
+        let now = self.now.0.saturating_mul(1000);
+        let next = self.credit.max(now) + cost;
+        if !self.reached(Time(next.saturating_sub(burst).div_ceil(1000))) {
+            return None;
+        }
+        self.credit = next;
+        Some(next)
+    }
+
+    fn workload(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+        if workload.deletion.is_some() {
+            self.delete(id, workload, slots);
+        } else {
+            replicas::plan(self, id, workload, slots);
+        }
+        for (ordinal, slot) in &slots.slots {
+            self.slot(id, *ordinal, slot, Some(workload));
+        }
+        if workload.deletion.is_none() {
+            self.prune(id, workload, slots);
+        }
+    }
+
+    /// Stops all replicas; when none is left, the workload goes.
+    fn delete(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+        let Some(deletion) = &workload.deletion else { return };
+        for (slot, replica) in replicas(slots) {
+            let grace = workload.revisions.get(&replica.revision).map_or(ORPHAN_GRACE, |t| t.grace);
+            let now = deletion.now || deletion.grace.unwrap_or(grace) == Millis(0);
+            self.stop_replica(id, slot, replica, StopCause::Deleted, deletion.deadline(grace), now);
+        }
+        for (ordinal, slot) in &slots.slots {
+            if slot.replicas.is_empty() {
+                self.push(Action::DropSlot { workload: id, slot: *ordinal });
+            }
+        }
+        if slots.slots.is_empty() {
+            self.push(Action::Persist { change: Change::Removed { workload: id } });
+        }
+    }
+
+    /// What belongs to no workload goes, with what is known of it.
+    fn orphans(&mut self, id: WorkloadId, slots: &Slots) {
+        for (slot, replica) in replicas(slots) {
+            let deadline = self.now + ORPHAN_GRACE;
+            if replica.stop.is_none() {
+                self.stop_replica(id, slot, replica, StopCause::Orphaned, deadline, false);
+            }
+        }
+        for (ordinal, slot) in &slots.slots {
+            self.slot(id, *ordinal, slot, None);
+        }
+        if replicas(slots).next().is_none() {
+            self.push(Action::DropWorkload { workload: id });
+        }
+    }
+
+    /// Stops a replica, or brings its deadline forward.
+    pub fn stop_replica(
+        &mut self,
+        workload: WorkloadId,
+        slot: u32,
+        replica: &Replica,
+        cause: StopCause,
+        deadline: Time,
+        now: bool,
+    ) {
+        if replica.stop.is_some_and(|s| s.deadline <= deadline && (s.now || !now)) {
+            return;
+        }
+        let serial = replica.serial;
+        let deadline = replica.stop.map_or(deadline, |s| s.deadline.min(deadline));
+        self.stopped.insert(serial);
+        self.push(Action::StopReplica { workload, slot, serial, cause, deadline, now });
+    }
+
+    fn slot(&mut self, id: WorkloadId, ordinal: u32, slot: &Slot, workload: Option<&Workload>) {
+        for (n, replica) in slot.replicas.iter().enumerate() {
+            if self.stopped.contains(&replica.serial) {
+                continue;
+            }
+            let older = &slot.replicas[..n];
+            let template = workload.and_then(|w| w.revisions.get(&replica.revision));
+            let place = Place { workload: id, slot: ordinal, replica, template, entry: self.entry(older) };
+            for (container, index) in replica.containers.iter().zip(0u32..) {
+                containers::container(self, &place, index, container);
+            }
+            let empty = replica.containers.iter().all(|c| c.instances.is_empty());
+            if replica.stop.is_some() && empty {
+                self.push(Action::DropReplica { workload: id, slot: ordinal, serial: replica.serial });
+            } else if let Some(workload) = workload {
+                self.complete(id, ordinal, replica, workload);
+            }
+        }
+    }
+
+    fn entry(&self, older: &[Replica]) -> Entry {
+        let stopping = |r: &Replica| r.stop.is_some() || self.stopped.contains(&r.serial);
+        let lives = |r: &Replica| r.containers.iter().any(|c| c.lives().is_some());
+        if older.iter().any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
+    }
+
+    /// A replica whose containers all ended for good is not run again after a reboot.
+    fn complete(&mut self, id: WorkloadId, slot: u32, replica: &Replica, workload: &Workload) {
+        let current = workload.revision == replica.revision && replica.stop.is_none();
+        if !current || workload.deletion.is_some() || workload.completed.contains_key(&slot) {
+            return;
+        }
+        let wanted_again = workload.restarts.get(&slot).copied().unwrap_or(0) > replica.restarts;
+        let ended = |next: Next| matches!(next, Next::Done { .. });
+        if !wanted_again && replica.containers.iter().all(|c| ended(c.restart.next) && c.lives().is_none()) {
+            let failed =
+                replica.containers.iter().any(|c| matches!(c.restart.next, Next::Done { failed: true }));
+            let change = Change::Completed { workload: id, revision: replica.revision, slot, failed };
+            self.push(Action::Persist { change });
+        }
+    }
+
+    /// Old templates that nothing uses and that are too many to keep.
+    fn prune(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+        if workload.revisions.len() <= self.config.revision_history + 1 {
+            return;
+        }
+        let used = |r: &Revision| *r == workload.revision || replicas(slots).any(|(_, x)| x.revision == *r);
+        let idle: Vec<Revision> = workload.revisions.keys().copied().filter(|r| !used(r)).collect();
+        let many = idle.len().saturating_sub(self.config.revision_history);
+        for revision in &idle[..many] {
+            self.push(Action::Persist { change: Change::Pruned { workload: id, revision: *revision } });
+        }
+    }
+}
+
+/// Where a container stands.
+pub struct Place<'a> {
+    pub workload: WorkloadId,
+    pub slot: u32,
+    pub replica: &'a Replica,
+    pub template: Option<&'a Template>,
+    pub entry: Entry,
+}
+
+impl Place<'_> {
+    pub fn key(&self, container: u32, instance: u64) -> Key {
+        Key { workload: self.workload, slot: self.slot, replica: self.replica.serial, container, instance }
+    }
+}
+
+/// What a replica may do beside the older ones in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    Free,
+    /// The older ones are stopping: get ready, do not run yet.
+    Prepare,
+}
+
+/// All replicas with their slots.
+pub fn replicas(slots: &Slots) -> impl Iterator<Item = (u32, &Replica)> {
+    slots.slots.iter().flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r)))
+}

@@ -1,0 +1,223 @@
+//! Rules broken on purpose. Each must be noticed by the simulator's checks within a number of seeds: a check that
+//! notices nothing is worth nothing.
+
+use orun::supervisor::core::Config;
+use orun::supervisor::core::action::Action;
+use orun::supervisor::core::desired::{Desired, Workload};
+use orun::supervisor::core::event::{Event, Record};
+use orun::supervisor::core::model::{Hook, Instance, Next, Observed, Phase, Replica};
+use orun::supervisor::core::reconcile::{Step, reconcile};
+use orun::supervisor::core::time::{Millis, Time};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// After a crash the whole grace period starts again.
+    GraceRestarts,
+    /// A second delete does not shorten the deadline.
+    NoShortening,
+    /// SIGKILL right after the stop signal.
+    KillsEarly,
+    /// A program that ignores the stop signal is never killed.
+    NeverKills,
+    /// Restarts come at once, always.
+    NoBackoff,
+    /// What was running before a crash is forgotten.
+    ForgetsRunning,
+    /// A preStop hook that was running when the supervisor died runs again.
+    HookRunsAgain,
+    /// The stop signal is sent again after each crash.
+    SignalsAgain,
+    /// A rollout does not look at what is available.
+    ReplacesAtOnce,
+    /// The intent to create is not recorded.
+    CreatesUnrecorded,
+    /// Init is reaped, so the container counts as dead, whatever is left in its cgroup.
+    DeadTooSoon,
+    /// The number of starts per second is not limited.
+    NoStormLimit,
+    /// The exit code does not matter for OnFailure and Never.
+    AlwaysRestarts,
+    /// The replacement runs while the old replica of the slot still does.
+    StartsBeforeDeath,
+}
+
+pub const ALL: [Mutant; 14] = [
+    Mutant::GraceRestarts,
+    Mutant::NoShortening,
+    Mutant::KillsEarly,
+    Mutant::NeverKills,
+    Mutant::NoBackoff,
+    Mutant::ForgetsRunning,
+    Mutant::HookRunsAgain,
+    Mutant::SignalsAgain,
+    Mutant::ReplacesAtOnce,
+    Mutant::CreatesUnrecorded,
+    Mutant::DeadTooSoon,
+    Mutant::NoStormLimit,
+    Mutant::AlwaysRestarts,
+    Mutant::StartsBeforeDeath,
+];
+
+impl Mutant {
+    /// The check that must notice.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Mutant::GraceRestarts => "P6",
+            Mutant::NoShortening | Mutant::KillsEarly | Mutant::NeverKills => "P5",
+            Mutant::NoBackoff | Mutant::AlwaysRestarts => "P9",
+            Mutant::ForgetsRunning | Mutant::StartsBeforeDeath => "P3",
+            Mutant::HookRunsAgain => "P7",
+            Mutant::SignalsAgain => "twice",
+            Mutant::ReplacesAtOnce => "P2",
+            Mutant::CreatesUnrecorded => "P12",
+            Mutant::DeadTooSoon => "P18",
+            Mutant::NoStormLimit => "storm",
+        }
+    }
+
+    /// The broken way to decide.
+    pub fn decide(self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
+        match self {
+            Mutant::ReplacesAtOnce => {
+                let mut reckless = desired.clone();
+                for w in reckless.workloads.values_mut() {
+                    w.strategy.max_unavailable = w.replicas;
+                }
+                reconcile(&reckless, observed, now, config)
+            }
+            Mutant::NoStormLimit => {
+                let limitless = Config { start_rate: 1_000_000, start_burst: 1_000_000, ..config.clone() };
+                reconcile(desired, observed, now, &limitless)
+            }
+            Mutant::StartsBeforeDeath => {
+                let mut blind = observed.clone();
+                for slots in blind.workloads.values_mut() {
+                    for slot in slots.slots.values_mut() {
+                        if slot.replicas.iter().any(|r| r.stop.is_none()) {
+                            slot.replicas.retain(|r| r.stop.is_none());
+                        }
+                    }
+                }
+                let mut step = reconcile(desired, &blind, now, config);
+                step.actions.extend(reconcile(desired, observed, now, config).actions);
+                let actions = std::mem::take(&mut step.actions);
+                for action in actions {
+                    if !step.actions.contains(&action) && !matches!(action, Action::Prepare { .. }) {
+                        step.actions.push(action);
+                    }
+                }
+                step.actions.extend(prepares(reconcile(desired, observed, now, config)));
+                step
+            }
+            _ => self.changed(reconcile(desired, observed, now, config), desired, observed, now),
+        }
+    }
+
+    fn changed(self, mut step: Step, desired: &Desired, observed: &Observed, now: Time) -> Step {
+        match self {
+            Mutant::NoShortening => step.actions.retain(|a| !shortens(a, observed)),
+            Mutant::KillsEarly => {
+                let signalled: Vec<_> =
+                    step.actions.iter().filter(|a| matches!(a, Action::Signal { .. })).collect();
+                let kills: Vec<_> =
+                    signalled.iter().filter_map(|a| a.key()).map(|key| Action::KillCgroup { key }).collect();
+                step.actions.extend(kills);
+            }
+            Mutant::NeverKills => step.actions.retain(|a| match a {
+                Action::KillCgroup { key } => {
+                    observed.instance(key).is_none_or(|i| i.exit.is_some() || i.stop.is_some_and(|s| s.now))
+                }
+                _ => true,
+            }),
+            Mutant::NoBackoff => at_once(&mut step, now),
+            Mutant::AlwaysRestarts => restart_all(&mut step, desired, observed, now),
+            _ => {}
+        }
+        step
+    }
+
+    /// Whether the record is written.
+    pub fn records(self, record: &Record) -> bool {
+        let prepares = matches!(record.event, Event::Decided { action: Action::Prepare { .. } });
+        !(self == Mutant::CreatesUnrecorded && prepares)
+    }
+
+    /// The broken way to hear of things.
+    pub fn hears(self, event: Event) -> Vec<Event> {
+        match event {
+            Event::Exited { key, .. } if self == Mutant::DeadTooSoon => {
+                vec![event, Event::CgroupEmpty { key }]
+            }
+            _ => vec![event],
+        }
+    }
+
+    /// The broken way to come back after a crash.
+    pub fn recovered(self, observed: &mut Observed, desired: &Desired, now: Time) {
+        for (id, slots) in &mut observed.workloads {
+            let workload = desired.workloads.get(id);
+            for replica in slots.slots.values_mut().flat_map(|s| &mut s.replicas) {
+                self.recover_replica(replica, workload, now);
+            }
+        }
+    }
+
+    fn recover_replica(self, replica: &mut Replica, workload: Option<&Workload>, now: Time) {
+        let grace = workload.and_then(|w| w.revisions.get(&replica.revision)).map_or(Millis(0), |t| t.grace);
+        if let Some(stop) = replica.stop.as_mut().filter(|_| self == Mutant::GraceRestarts) {
+            stop.deadline = now + grace;
+        }
+        for container in &mut replica.containers {
+            if self == Mutant::ForgetsRunning {
+                container.instances.retain(|i| i.phase != Phase::Running);
+            }
+            for instance in &mut container.instances {
+                self.recover_instance(instance, grace, now);
+            }
+        }
+    }
+
+    fn recover_instance(self, instance: &mut Instance, grace: Millis, now: Time) {
+        let Some(stop) = &mut instance.stop else { return };
+        match self {
+            Mutant::GraceRestarts => stop.deadline = now + grace,
+            Mutant::HookRunsAgain if matches!(stop.hook, Hook::Running(_)) => stop.hook = Hook::NotRun,
+            Mutant::SignalsAgain => (stop.delivered, stop.signalled) = (false, None),
+            _ => {}
+        }
+    }
+}
+
+fn prepares(step: Step) -> impl Iterator<Item = Action> {
+    step.actions.into_iter().filter(|a| matches!(a, Action::Prepare { .. }))
+}
+
+fn shortens(action: &Action, observed: &Observed) -> bool {
+    match action {
+        Action::StopReplica { workload, slot, serial, .. } => {
+            observed.replica(*workload, *slot, *serial).is_some_and(|r| r.stop.is_some())
+        }
+        _ => false,
+    }
+}
+
+fn at_once(step: &mut Step, now: Time) {
+    for action in &mut step.actions {
+        if let Action::Settle { restart, .. } = action
+            && matches!(restart.next, Next::At(_))
+        {
+            restart.next = Next::At(now);
+        }
+    }
+}
+
+fn restart_all(step: &mut Step, desired: &Desired, observed: &Observed, now: Time) {
+    for action in &mut step.actions {
+        let Action::Settle { key, restart, .. } = action else { continue };
+        let Some(replica) = observed.replica(key.workload, key.slot, key.replica) else { continue };
+        let known = desired.workloads.get(&key.workload).and_then(|w| w.revisions.get(&replica.revision));
+        if known.is_some() && matches!(restart.next, Next::Done { .. }) {
+            restart.next = Next::At(now + Millis(2_000));
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The checks. They follow what happens from outside and know the rules in their own words; numbers P1 to P18 are those
+//! of the list in the main file.
+
+use crate::chain::Chain;
+use crate::process::{Proc, State};
+use orun::supervisor::core::Config;
+use orun::supervisor::core::action::Action;
+use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
+use orun::supervisor::core::event::{Event, Found, Record};
+use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
+use orun::supervisor::core::reconcile::Step;
+use orun::supervisor::core::spec::Template;
+use orun::supervisor::core::time::{Millis, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How late something may be.
+const SLACK: u64 = 20;
+/// What a program gets between stop signal and SIGKILL when its preStop ran.
+const FLOOR: u64 = 2_000;
+/// More actions than this within a second are a busy loop.
+const ACTIONS_PER_SECOND: usize = 3_000;
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    config: Option<Config>,
+    /// The first broken rule.
+    pub broken: Option<String>,
+    deletions: BTreeMap<WorkloadId, Deletion>,
+    removed: BTreeSet<WorkloadId>,
+    replicas: BTreeMap<u64, Facts>,
+    chains: BTreeMap<(u64, u32), Chain>,
+    /// The deadlines that were recorded, by replica and by instance.
+    deadlines: BTreeMap<(u64, u64), Time>,
+    ended: BTreeSet<u64>,
+    /// Instances whose preStop was recorded to run; it may be that it did not.
+    hooked: BTreeSet<u64>,
+    starts: VecDeque<u64>,
+    actions: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    at: u64,
+    grace: Option<u64>,
+    shorter: Option<u64>,
+    now: bool,
+}
+
+/// What is known of a replica.
+#[derive(Debug)]
+struct Facts {
+    workload: WorkloadId,
+    template: Option<Template>,
+    stop: Option<(u64, StopCause)>,
+}
+
+impl Oracle {
+    pub fn new(config: &Config) -> Oracle {
+        Oracle { config: Some(config.clone()), ..Oracle::default() }
+    }
+
+    pub fn blame(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    pub fn reboot(&mut self) {
+        let kept = Oracle {
+            config: self.config.take(),
+            broken: self.broken.take(),
+            deletions: std::mem::take(&mut self.deletions),
+            removed: std::mem::take(&mut self.removed),
+            ..Oracle::default()
+        };
+        *self = kept;
+    }
+
+    pub fn durable(&mut self, change: &Change, at: Time) {
+        match change {
+            Change::Delete { workload, grace } => {
+                let grace = grace.map(|g| g.0);
+                let asked = grace.map(|g| at.0 + g);
+                let first = Deletion { at: at.0, grace, shorter: None, now: false };
+                let known = self.deletions.contains_key(workload);
+                let d = self.deletions.entry(*workload).or_insert(first);
+                d.now |= grace == Some(0);
+                if known {
+                    d.shorter = [d.shorter, asked].into_iter().flatten().min();
+                }
+            }
+            Change::Removed { workload } => {
+                self.removed.insert(*workload);
+            }
+            _ => {}
+        }
+    }
+
+    /// When a replica that is stopped may be killed, and whether without asking; None while it is not stopped.
+    fn deadline(&self, serial: u64) -> Option<(u64, bool)> {
+        let facts = self.replicas.get(&serial)?;
+        let (at, cause) = facts.stop?;
+        let own = facts.template.as_ref().map_or(0, |t| t.grace.0);
+        let mut deadline = if cause == StopCause::Deleted { u64::MAX } else { at + own };
+        let mut now = cause != StopCause::Deleted && own == 0;
+        if let Some(d) = self.deletions.get(&facts.workload) {
+            let grace = d.grace.unwrap_or(own);
+            deadline = deadline.min(d.at + grace).min(d.shorter.unwrap_or(u64::MAX));
+            now |= d.now || grace == 0;
+        }
+        Some((deadline, now))
+    }
+
+    pub fn record(&mut self, records: &[Record], procs: &mut BTreeMap<u64, Proc>) {
+        for Record { at, event } in records {
+            match event {
+                Event::Decided { action } => self.recorded(action, *at),
+                Event::Started { key } | Event::Found { key, found: Found::Running { .. } } => {
+                    if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
+                        chain.started(key.instance, at.0);
+                    }
+                }
+                Event::Exited { key, status, oom } => {
+                    self.end(key, status.map(|s| s.0), *oom, false, *at, procs);
+                }
+                Event::Found { key, found: Found::Ended { status, oom, .. } } => {
+                    self.end(key, status.map(|s| s.0), *oom, false, *at, procs);
+                }
+                Event::StartFailed { key, error } => {
+                    self.end(key, None, false, error.unrecoverable, *at, procs);
+                }
+                Event::Signalled { key } => {
+                    if let Some(p) = procs.get_mut(&key.instance) {
+                        p.signal_confirmed = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn recorded(&mut self, action: &Action, at: Time) {
+        match action {
+            Action::AddReplica { workload, serial, .. } => {
+                self.replicas.insert(*serial, Facts { workload: *workload, template: None, stop: None });
+            }
+            Action::StopReplica { serial, cause, deadline, .. } => {
+                if let Some(facts) = self.replicas.get_mut(serial) {
+                    facts.stop.get_or_insert((at.0, *cause));
+                }
+                self.falls((*serial, 0), *deadline, action);
+            }
+            Action::RunHook { key } => {
+                self.hooked.insert(key.instance);
+            }
+            Action::Stop { key, deadline, .. } => self.falls((key.replica, key.instance), *deadline, action),
+            _ => {}
+        }
+    }
+
+    /// P6: deadlines only decrease.
+    fn falls(&mut self, of: (u64, u64), deadline: Time, action: &Action) {
+        let before = self.deadlines.insert(of, deadline);
+        if before.is_some_and(|b| b < deadline) {
+            self.blame(format!("P6: the deadline moved from {before:?}: {action:?}"));
+        }
+    }
+
+    fn end(
+        &mut self,
+        key: &Key,
+        status: Option<i32>,
+        oom: bool,
+        unrecoverable: bool,
+        at: Time,
+        procs: &BTreeMap<u64, Proc>,
+    ) {
+        let stopped = self.replicas.get(&key.replica).is_none_or(|r| r.stop.is_some());
+        if !self.ended.insert(key.instance) || stopped {
+            return;
+        }
+        let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
+        let released = procs.get(&key.instance).is_some_and(|p| p.released.is_some());
+        if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
+            chain.ended(key.instance, released, status.filter(|_| !oom), unrecoverable, at.0, &template);
+        }
+    }
+
+    pub fn prepare(&mut self, key: &Key, template: &Template, procs: &BTreeMap<u64, Proc>) {
+        if let Some(facts) = self.replicas.get_mut(&key.replica) {
+            facts.template = Some(template.clone());
+        }
+        self.chains.entry((key.replica, key.container)).or_default();
+        let same = |p: &&Proc| {
+            (p.key.replica, p.key.container) == (key.replica, key.container) && p.state != State::Ended
+        };
+        if procs.values().filter(same).count() > usize::from(template.spare) {
+            self.blame(format!("P18: {key} is one instance too many"));
+        }
+    }
+
+    pub fn act(
+        &mut self,
+        action: &Action,
+        key: &Key,
+        procs: &BTreeMap<u64, Proc>,
+        desired: &Desired,
+        observed: &Observed,
+        now: u64,
+    ) {
+        self.actions.push_back(now);
+        while self.actions.front().is_some_and(|t| t + 1_000 <= now) {
+            self.actions.pop_front();
+        }
+        if self.actions.len() > ACTIONS_PER_SECOND {
+            self.blame("P17: a busy loop".to_owned());
+        }
+        if self.removed.contains(&key.workload) {
+            self.blame(format!("P13: {action:?} after the workload was removed"));
+        }
+        let Some(p) = procs.get(&key.instance) else {
+            if matches!(action, Action::Prepare { .. }) {
+                self.count_start(now);
+            }
+            return;
+        };
+        match action {
+            Action::Release { .. } => self.release(key, procs, desired, observed, now),
+            Action::KillCgroup { .. } => self.kill(p, now),
+            Action::Signal { signal, .. } => self.signal(p, *signal),
+            Action::RunHook { .. } if p.hooks > 0 || p.signals > 0 => {
+                self.blame(format!("P7: preStop of {key} runs twice or late"));
+            }
+            Action::Remove { .. } if p.populated() || p.state == State::Creating => {
+                self.blame(format!("P18: {key} is removed while processes are in its cgroup"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The rate of starts has a limit.
+    fn count_start(&mut self, now: u64) {
+        self.starts.push_back(now);
+        while self.starts.front().is_some_and(|t| t + 1_000 <= now) {
+            self.starts.pop_front();
+        }
+        let most = self.config.as_ref().map_or(0, |c| c.start_rate + c.start_burst) as usize;
+        if self.starts.len() > most + 1 {
+            self.blame(format!("storm: {} starts within a second", self.starts.len()));
+        }
+    }
+
+    fn release(
+        &mut self,
+        key: &Key,
+        procs: &BTreeMap<u64, Proc>,
+        desired: &Desired,
+        observed: &Observed,
+        now: u64,
+    ) {
+        for other in procs.values().filter(|p| p.key.instance != key.instance && p.serves()) {
+            let o = other.key;
+            if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
+                continue;
+            }
+            let surge = desired.workloads.get(&key.workload).is_some_and(|w| w.strategy.max_surge > 0);
+            let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
+            let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
+            if o.replica == key.replica || stopping || !surge || revision(&o) == revision(key) {
+                self.blame(format!("P3: {key} starts while {o} lives"));
+            }
+        }
+        if self.deadline(key.replica).is_some() {
+            self.blame(format!("{key} starts while it is being stopped"));
+        }
+        let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
+        let problem = self
+            .chains
+            .get_mut(&(key.replica, key.container))
+            .and_then(|c| c.released(key.instance, now, &template));
+        if let Some(problem) = problem {
+            self.blame(format!("P9: {key} {problem}"));
+        }
+    }
+
+    /// P5: never before the deadline.
+    fn kill(&mut self, p: &Proc, now: u64) {
+        if p.state != State::Running || p.killed.is_some() {
+            return;
+        }
+        let Some((deadline, at_once)) = self.deadline(p.key.replica) else {
+            return self.blame(format!("P5: {} is killed and nobody wants it stopped", p.key));
+        };
+        if at_once {
+            return;
+        }
+        if now < deadline {
+            self.blame(format!("P5: {} is killed {} ms before its deadline", p.key, deadline - now));
+        }
+        if self.hooked.contains(&p.key.instance) && p.signalled.is_none_or(|s| now < s + FLOOR) {
+            self.blame(format!("P5: {} is killed too soon after its preStop", p.key));
+        }
+    }
+
+    fn signal(&mut self, p: &Proc, signal: i32) {
+        let facts = self.replicas.get(&p.key.replica);
+        let template = facts.and_then(|f| f.template.as_ref());
+        let right = template.map(|t| t.containers[p.key.container as usize].stop_signal);
+        let stopped = facts.is_some_and(|f| f.stop.is_some());
+        if !stopped || right != Some(signal) {
+            self.blame(format!("{} gets signal {signal} and should not", p.key));
+        }
+        if p.signals > 0 && p.signal_confirmed {
+            self.blame(format!("twice: the stop signal of {}", p.key));
+        }
+    }
+
+    /// What must hold after each turn of a supervisor that is up since `up`.
+    pub fn check(&mut self, now: u64, up: u64, procs: &BTreeMap<u64, Proc>) {
+        let mut late = None;
+        for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
+            let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
+            let floor = if self.hooked.contains(&p.key.instance) { FLOOR } else { 0 };
+            let hard = deadline.max(up).max(p.signalled.unwrap_or(0).min(deadline.max(up))) + floor;
+            if p.executed.is_some() && now > hard + SLACK {
+                late = Some(format!("P5: {} lives {} ms after its deadline", p.key, now - hard));
+            }
+        }
+        if let Some(late) = late {
+            self.blame(late);
+        }
+    }
+
+    /// Looks at a decision: P2, P14.
+    pub fn decided(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+    ) {
+        let mut stops: BTreeMap<WorkloadId, BTreeMap<u64, StopCause>> = BTreeMap::new();
+        let mut adds: BTreeMap<WorkloadId, usize> = BTreeMap::new();
+        for action in &step.actions {
+            match action {
+                Action::StopReplica { workload, serial, cause, .. } => {
+                    stops.entry(*workload).or_default().insert(*serial, *cause);
+                }
+                Action::AddReplica { workload, .. } => *adds.entry(*workload).or_default() += 1,
+                _ => {}
+            }
+        }
+        for (id, workload) in &desired.workloads {
+            let stops = stops.remove(id).unwrap_or_default();
+            let adds = adds.remove(id).unwrap_or_default();
+            if adds > 0 || stops.values().any(|c| *c == StopCause::Replaced) {
+                self.rollout(*id, workload, observed, procs, now, &stops, adds);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rollout(
+        &mut self,
+        id: WorkloadId,
+        workload: &Workload,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+        stops: &BTreeMap<u64, StopCause>,
+        adds: usize,
+    ) {
+        let (mut before, mut after, mut standing) = (0, 0, adds);
+        for slot in observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values()) {
+            let mut serves = [false; 2];
+            for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
+                let cause = stops.get(&replica.serial);
+                standing += usize::from(cause.is_none());
+                let up = available(replica, workload.strategy.min_ready, procs, now);
+                serves[0] |= up && cause.is_none_or(|c| *c == StopCause::Replaced);
+                serves[1] |= up && cause.is_none();
+                if cause == Some(&StopCause::Replaced) && replica.revision == workload.revision {
+                    self.blame(format!("P14: replica {} of the wanted revision is replaced", replica.serial));
+                }
+            }
+            before += u32::from(serves[0]);
+            after += u32::from(serves[1]);
+        }
+        let strategy = &workload.strategy;
+        let most = (workload.replicas + strategy.max_surge) as usize;
+        if adds > 0 && standing > most {
+            self.blame(format!("P2: {standing} replicas, more than {most}"));
+        }
+        let down =
+            if strategy.max_surge == 0 { strategy.max_unavailable.max(1) } else { strategy.max_unavailable };
+        if after < before && after < workload.replicas.saturating_sub(down) {
+            self.blame(format!("P2: {after} of {} replicas would be available", workload.replicas));
+        }
+    }
+}
+
+/// Whether all containers of a replica have run their program for long enough, or ended well.
+fn available(replica: &Replica, min_ready: Millis, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
+    replica.containers.iter().zip(0..).all(|(container, index)| {
+        let ended_well = container.restart.next == Next::Done { failed: false };
+        ended_well
+            || procs.values().any(|p| {
+                (p.key.replica, p.key.container) == (replica.serial, index)
+                    && p.state == State::Running
+                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
+            })
+    })
+}

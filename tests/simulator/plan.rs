@@ -1,0 +1,212 @@
+//! What happens in a run: requests and faults, all from one seed. A plan can be run with some of its entries only, which
+//! is how a failing run is made small.
+
+use crate::rng::Rng;
+use orun::supervisor::core::spec::{
+    Backoff, ContainerSpec, Launch, RestartLimit, RestartPolicy, Strategy, Template,
+};
+use orun::supervisor::core::time::Millis;
+use std::fmt;
+
+/// A run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub entries: Vec<Entry>,
+    /// When faults and requests end, in milliseconds.
+    pub until: u64,
+    /// Durable writes answer later.
+    pub slow_disk: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub at: u64,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub enum What {
+    Apply {
+        name: usize,
+        replicas: u32,
+        strategy: Strategy,
+        template: Template,
+    },
+    Scale {
+        name: usize,
+        replicas: u32,
+    },
+    Restart {
+        name: usize,
+        slot: Option<u32>,
+    },
+    Delete {
+        name: usize,
+        grace: Option<u64>,
+    },
+    /// The supervisor dies after that many further calls of the world, and comes back later.
+    Crash {
+        after_calls: u32,
+        down: u64,
+    },
+    KeeperDies,
+    Reboot {
+        down: u64,
+    },
+    DiskFull {
+        lasts: u64,
+    },
+    /// Somebody kills the init of the nth container.
+    KillInit {
+        nth: u64,
+        oom: bool,
+    },
+}
+
+/// Kinds of programs, by the name of the bundle.
+pub const STEADY: &str = "steady";
+pub const CRASHER: &str = "crasher";
+pub const FLAKY: &str = "flaky";
+pub const JOB: &str = "job";
+pub const STUBBORN: &str = "stubborn";
+pub const UNSTARTABLE: &str = "unstartable";
+pub const SLOW: &str = "slow";
+
+pub const NAMES: [&str; 3] = ["web", "db", "batch"];
+
+impl Plan {
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = Rng::of(seed, 1);
+        let until = rng.pick(&[3_000, 20_000, 120_000, 700_000]);
+        let names = rng.between(1, NAMES.len() as u64);
+        let mut entries = Vec::new();
+        for name in 0..names as usize {
+            entries.push(Entry { at: rng.below(100), what: apply(&mut rng, name) });
+        }
+        for _ in 0..rng.below(8) {
+            let name = rng.below(names) as usize;
+            entries.push(Entry { at: rng.below(until), what: request(&mut rng, name) });
+        }
+        // Each seed has its own small set of faults: some bugs hide behind others.
+        let kinds: Vec<u64> = (0..6).filter(|_| rng.percent(40)).collect();
+        if !kinds.is_empty() {
+            for _ in 0..rng.below(8) {
+                let kind = rng.pick(&kinds);
+                entries.push(Entry { at: rng.below(until), what: fault(&mut rng, kind) });
+            }
+        }
+        entries.sort_by_key(|e| e.at);
+        Plan { seed, entries, until, slow_disk: rng.percent(30) }
+    }
+
+    /// The same run with some of its entries only.
+    pub fn keeping(&self, kept: &[usize]) -> Plan {
+        let entries = kept.iter().filter_map(|n| self.entries.get(*n).cloned()).collect();
+        Plan { entries, ..self.clone() }
+    }
+}
+
+fn apply(rng: &mut Rng, name: usize) -> What {
+    What::Apply {
+        name,
+        replicas: rng.pick(&[0, 1, 1, 2, 3, 4]) as u32,
+        strategy: strategy(rng),
+        template: template(rng),
+    }
+}
+
+fn request(rng: &mut Rng, name: usize) -> What {
+    match rng.below(10) {
+        0..=2 => apply(rng, name),
+        3..=5 => What::Scale { name, replicas: rng.below(6) as u32 },
+        6 => What::Restart { name, slot: None },
+        7 => What::Restart { name, slot: Some(rng.below(4) as u32) },
+        _ => What::Delete {
+            name,
+            grace: rng.pick(&[None, None, Some(0), Some(300), Some(5_000), Some(60_000)]),
+        },
+    }
+}
+
+fn fault(rng: &mut Rng, kind: u64) -> What {
+    match kind {
+        0 | 1 => What::Crash {
+            after_calls: rng.pick(&[0, 1, 2, 3, 4, 5, 8, 13, 21, 34]),
+            down: rng.pick(&[0, 1, 50, 1_000, 20_000]),
+        },
+        2 => What::KeeperDies,
+        3 => What::Reboot { down: rng.between(100, 10_000) },
+        4 => What::DiskFull { lasts: rng.between(1, 10_000) },
+        _ => What::KillInit { nth: rng.below(16), oom: rng.percent(30) },
+    }
+}
+
+fn strategy(rng: &mut Rng) -> Strategy {
+    Strategy {
+        max_surge: rng.pick(&[0, 0, 0, 1, 2]),
+        max_unavailable: rng.pick(&[1, 1, 1, 0, 2]),
+        min_ready: Millis(rng.pick(&[0, 0, 0, 1_500])),
+    }
+}
+
+fn template(rng: &mut Rng) -> Template {
+    let kinds = [STEADY, STEADY, STEADY, CRASHER, FLAKY, JOB, STUBBORN, UNSTARTABLE, SLOW];
+    let containers = (0..rng.pick(&[1, 1, 1, 2])).map(|n| ContainerSpec {
+        name: format!("c{n}"),
+        launch: Launch { bundle: rng.pick(&kinds).to_owned(), ..Launch::default() },
+        stop_signal: rng.pick(&[libc::SIGTERM, libc::SIGINT]),
+        pre_stop: rng.percent(30).then(|| vec!["drain".to_owned()]),
+    });
+    let containers = containers.collect();
+    let kubelet = Backoff {
+        initial: Millis::secs(10),
+        max: Millis::secs(300),
+        reset: Millis::secs(600),
+        jitter_percent: 0,
+        clean: None,
+        ..Backoff::default()
+    };
+    Template {
+        containers,
+        restart_policy: rng.pick(&[
+            RestartPolicy::Always,
+            RestartPolicy::Always,
+            RestartPolicy::Always,
+            RestartPolicy::OnFailure,
+            RestartPolicy::Never,
+        ]),
+        backoff: if rng.percent(15) { kubelet } else { Backoff::default() },
+        restart_limit: rng
+            .percent(10)
+            .then(|| RestartLimit { count: rng.between(1, 4) as u32, window: Some(Millis::secs(20)) }),
+        grace: Millis(rng.pick(&[0, 200, 1_000, 5_000, 30_000])),
+        spare: rng.percent(15),
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>7} ms  ", self.at)?;
+        match &self.what {
+            What::Apply { name, replicas, strategy, template } => {
+                write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
+                write!(f, " grace {} spare {}", template.grace, template.spare)?;
+                write!(f, " surge {} unavailable {}", strategy.max_surge, strategy.max_unavailable)?;
+                for c in &template.containers {
+                    write!(
+                        f,
+                        " [{}{}]",
+                        c.launch.bundle,
+                        if c.pre_stop.is_some() { " preStop" } else { "" }
+                    )?;
+                }
+                Ok(())
+            }
+            What::Scale { name, replicas } => write!(f, "scale {}={replicas}", NAMES[*name]),
+            What::Restart { name, slot } => write!(f, "restart {} {slot:?}", NAMES[*name]),
+            What::Delete { name, grace } => write!(f, "delete {} grace {grace:?}", NAMES[*name]),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

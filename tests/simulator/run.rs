@@ -1,0 +1,339 @@
+//! One run: a plan, the supervisor, the world, and the clock.
+
+use crate::mutants::Mutant;
+use crate::plan::{Entry, NAMES, Plan, What};
+use crate::process::State;
+use crate::world::{Handle, Sim, Told};
+use orun::supervisor::core::Config;
+use orun::supervisor::core::desired::{Change, WorkloadId};
+use orun::supervisor::core::event::Event;
+use orun::supervisor::core::model::{Key, Next, Replica};
+use orun::supervisor::core::time::{Millis, Time};
+use orun::supervisor::driver::Supervisor;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// How long the world may take to become what is wanted once faults have ended: the longest back-off and some.
+const CALM: u64 = 20 * 60_000;
+/// Turns at one instant.
+const SPIN: u32 = 300;
+
+pub fn config(seed: u64) -> Config {
+    Config { seed, start_rate: 10, start_burst: 5, revision_history: 2, ..Config::default() }
+}
+
+pub struct Run {
+    sim: Rc<RefCell<Sim>>,
+    supervisor: Option<Supervisor<Handle>>,
+    config: Config,
+    entries: VecDeque<Entry>,
+    wake: Option<u64>,
+    /// When the supervisor comes back; it is up since.
+    back: u64,
+    up: u64,
+    down_for: u64,
+    mutant: Option<Mutant>,
+}
+
+/// Runs a plan. The error says which rule was broken.
+pub fn run(plan: &Plan, mutant: Option<Mutant>, trace: bool) -> Result<(), (String, Vec<String>)> {
+    let config = config(plan.seed);
+    let mut sim = Sim::new(plan.seed, plan.slow_disk, mutant, &config);
+    sim.trace = trace.then(Vec::new);
+    let sim = Rc::new(RefCell::new(sim));
+    let mut run = Run {
+        sim: Rc::clone(&sim),
+        supervisor: None,
+        config,
+        entries: plan.entries.iter().cloned().map(|e| Entry { at: e.at + 1_000, ..e }).collect(),
+        wake: None,
+        back: 1_000,
+        up: 0,
+        down_for: 0,
+        mutant,
+    };
+    let result = run.all(plan.until + 1_000);
+    let trace = sim.borrow_mut().trace.take().unwrap_or_default();
+    result.map_err(|e| (e, trace))
+}
+
+impl Run {
+    fn all(&mut self, until: u64) -> Result<(), String> {
+        self.until(until)?;
+        {
+            let mut sim = self.sim.borrow_mut();
+            sim.tame = true;
+            sim.crash_in = None;
+            sim.disk.full_until = 0;
+        }
+        self.back = self.back.min(until + 1);
+        self.until(until + CALM)?;
+        self.converged()?;
+        self.replays()?;
+        self.delete_all()?;
+        self.until(until + CALM + 600_000)?;
+        self.nothing_left()
+    }
+
+    /// Lets the time pass up to `end`, or up to when nothing more can happen.
+    fn until(&mut self, end: u64) -> Result<(), String> {
+        let (mut at, mut spins) = (0, 0);
+        loop {
+            let next = self.next();
+            let Some(now) = next.filter(|t| *t <= end) else {
+                self.sim.borrow_mut().now = end;
+                return Ok(());
+            };
+            (at, spins) = if now == at { (at, spins + 1) } else { (now, 0) };
+            if spins > SPIN {
+                return Err("P17: the clock does not advance".to_owned());
+            }
+            self.sim.borrow_mut().now = now;
+            self.instant(now)?;
+        }
+    }
+
+    fn next(&self) -> Option<u64> {
+        let sim = self.sim.borrow();
+        let own = if self.supervisor.is_some() { self.wake } else { Some(self.back) };
+        let entry = self.entries.front().map(|e| e.at);
+        [sim.next_at(), entry, own].into_iter().flatten().min().map(|t| t.max(sim.now))
+    }
+
+    fn instant(&mut self, now: u64) -> Result<(), String> {
+        if self.supervisor.is_none() && now >= self.back {
+            self.come_back(now)?;
+        }
+        let told = self.sim.borrow_mut().fire();
+        self.tell(told, now);
+        while self.entries.front().is_some_and(|e| e.at <= now) {
+            if let Some(entry) = self.entries.pop_front() {
+                self.entry(&entry, now);
+            }
+        }
+        if let Some(supervisor) = &mut self.supervisor {
+            self.wake = supervisor.turn(Time(now)).map(|t| t.0);
+        }
+        self.bury();
+        let sim = &mut *self.sim.borrow_mut();
+        if self.supervisor.is_some() {
+            if self.wake.is_some_and(|w| w <= now) {
+                return Err("P10: a turn left something to do".to_owned());
+            }
+            sim.oracle.check(now, self.up, &sim.procs);
+        }
+        sim.oracle.broken.take().map_or(Ok(()), Err)
+    }
+
+    fn tell(&mut self, told: Vec<Told>, now: u64) {
+        let Some(supervisor) = &mut self.supervisor else { return };
+        let mut events = Vec::new();
+        for t in told {
+            match t {
+                Told::Event(event) => match self.mutant {
+                    Some(mutant) => events.extend(mutant.hears(event)),
+                    None => events.push(event),
+                },
+                Told::Persisted(change, at) => {
+                    supervisor.persisted(&change, at, true);
+                }
+            }
+        }
+        if !events.is_empty() {
+            supervisor.events(events, Time(now));
+        }
+        if supervisor.world.0.borrow().disk.long() && !supervisor.world.0.borrow().crashed {
+            supervisor.world.0.borrow_mut().disk.compact(&supervisor.desired, &supervisor.observed);
+        }
+    }
+
+    /// A supervisor that died is taken away.
+    fn bury(&mut self) {
+        if !self.sim.borrow().crashed || self.supervisor.is_none() {
+            return;
+        }
+        self.supervisor = None;
+        let mut sim = self.sim.borrow_mut();
+        sim.note(|| "the supervisor is dead".to_owned());
+        sim.supervisor_died();
+        self.back = sim.now + self.down_for;
+    }
+
+    fn come_back(&mut self, now: u64) -> Result<(), String> {
+        let mut sim = self.sim.borrow_mut();
+        sim.crashed = false;
+        sim.note(|| "the supervisor is up".to_owned());
+        let desired = sim.disk.desired(&self.config);
+        let mut observed = sim.disk.observed();
+        let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
+        if let Some(mutant) = self.mutant {
+            mutant.recovered(&mut observed, &desired, Time(now));
+        }
+        let found: Vec<Event> =
+            keys.iter().map(|key| Event::Found { key: *key, found: sim.find(key) }).collect();
+        let stray = sim.procs.values().find(|p| !keys.contains(&p.key)).map(|p| p.key);
+        drop(sim);
+        if let Some(key) = stray {
+            return Err(format!("P12: {key} exists and no record of it"));
+        }
+        let world = Handle(Rc::clone(&self.sim));
+        let mut supervisor = Supervisor::new(desired, observed, self.config.clone(), world);
+        if !found.is_empty() {
+            supervisor.events(found, Time(now));
+        }
+        self.up = now;
+        self.supervisor = Some(supervisor);
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, now: u64) {
+        self.sim.borrow_mut().note(|| format!("{:?}", entry.what));
+        match &entry.what {
+            What::Crash { after_calls, down } => {
+                self.down_for = *down;
+                self.sim.borrow_mut().crash_in = Some(*after_calls);
+            }
+            What::KeeperDies => {
+                self.sim.borrow_mut().keeper = false;
+                if let Some(supervisor) = &mut self.supervisor {
+                    supervisor.events([Event::KeeperLost], Time(now));
+                }
+            }
+            What::Reboot { down } => {
+                self.down_for = *down;
+                let mut sim = self.sim.borrow_mut();
+                sim.crashed = true;
+                sim.supervisor_died();
+                sim.reboot();
+            }
+            What::DiskFull { lasts } => self.sim.borrow_mut().disk.full_until = now + lasts,
+            What::KillInit { nth, oom } => self.sim.borrow_mut().kill_init(*nth, *oom),
+            request => self.request(request, now),
+        }
+    }
+
+    fn id(&self, name: usize) -> Option<WorkloadId> {
+        self.supervisor.as_ref()?.desired.by_name(NAMES[name]).map(|(id, _)| id)
+    }
+
+    fn request(&mut self, what: &What, now: u64) {
+        let id = |name: &usize| self.id(*name);
+        let change = match what {
+            What::Apply { name, replicas, strategy, template } => Some(Change::Apply {
+                name: NAMES[*name].to_owned(),
+                replicas: *replicas,
+                strategy: *strategy,
+                template: template.clone(),
+                source: serde_json::Value::Null,
+            }),
+            What::Scale { name, replicas } => {
+                id(name).map(|workload| Change::Scale { workload, replicas: *replicas })
+            }
+            What::Restart { name, slot } => {
+                id(name).map(|workload| Change::Restart { workload, slot: *slot })
+            }
+            What::Delete { name, grace } => {
+                id(name).map(|workload| Change::Delete { workload, grace: grace.map(Millis) })
+            }
+            _ => None,
+        };
+        if let (Some(change), Some(supervisor)) = (change, &mut self.supervisor) {
+            supervisor.request(change, Time(now));
+        }
+    }
+
+    /// P1: what is wanted is there, and nothing else.
+    fn converged(&self) -> Result<(), String> {
+        let Some(s) = &self.supervisor else { return Err("P1: no supervisor".to_owned()) };
+        let sim = self.sim.borrow();
+        let mut running = 0;
+        for (id, w) in &s.desired.workloads {
+            if w.deletion.is_some() {
+                return Err(format!("P1: {} is still being deleted", w.name));
+            }
+            let mut settled = 0;
+            let slots = s.observed.workloads.get(id);
+            // A rollout waits for ever for a replica that will never be ready.
+            let stalled = slots.is_some_and(|x| {
+                let replicas = x.slots.values().flat_map(|slot| &slot.replicas);
+                replicas.into_iter().any(|r| r.revision == w.revision && failed_for_good(r))
+            });
+            for (n, slot) in slots.into_iter().flat_map(|x| &x.slots) {
+                let [replica] = slot.replicas.as_slice() else {
+                    running += slot.replicas.iter().map(live_containers).sum::<usize>();
+                    settled += usize::from(stalled && slot.replicas.len() == 2);
+                    settled += usize::from(slot.replicas.is_empty() && w.completed.contains_key(n));
+                    continue;
+                };
+                let ended = |n: Next| matches!(n, Next::Done { .. } | Next::GivenUp);
+                let live = live_containers(replica);
+                let rest = replica.containers.iter().filter(|c| c.lives().is_none() && ended(c.restart.next));
+                let right = (replica.revision == w.revision || stalled) && replica.stop.is_none();
+                settled += usize::from(right && live + rest.count() == replica.containers.len());
+                running += live;
+            }
+            let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
+            settled += w.completed.keys().filter(absent).count();
+            if settled < w.replicas as usize || (settled > w.replicas as usize && w.completed.is_empty()) {
+                return Err(format!("P1: {} has {settled} of {} replicas", w.name, w.replicas));
+            }
+        }
+        let there = sim.procs.values().filter(|p| p.state == State::Running).count();
+        if there != running {
+            return Err(format!("P1: {there} programs run, {running} are known"));
+        }
+        let known = s.observed.instances().count();
+        if known != sim.procs.len() {
+            return Err(format!("P18: {} containers on the host, {known} known", sim.procs.len()));
+        }
+        Ok(())
+    }
+
+    /// P11: the journals say what is in memory.
+    fn replays(&self) -> Result<(), String> {
+        let Some(s) = &self.supervisor else { return Ok(()) };
+        let mut sim = self.sim.borrow_mut();
+        if sim.disk.observed() != s.observed {
+            return Err("P11: the runtime journal and the state differ".to_owned());
+        }
+        if sim.disk.desired(&self.config) != s.desired {
+            return Err("P11: the durable journal and the state differ".to_owned());
+        }
+        Ok(())
+    }
+
+    fn delete_all(&mut self) -> Result<(), String> {
+        let Some(s) = &mut self.supervisor else { return Ok(()) };
+        let now = Time(self.sim.borrow().now);
+        let ids: Vec<WorkloadId> = s.desired.workloads.keys().copied().collect();
+        for workload in ids {
+            s.request(Change::Delete { workload, grace: None }, now);
+        }
+        self.instant(now.0)
+    }
+
+    /// P18: everything is gone.
+    fn nothing_left(&self) -> Result<(), String> {
+        let Some(s) = &self.supervisor else { return Err("P18: no supervisor".to_owned()) };
+        let procs = &self.sim.borrow().procs;
+        if !procs.is_empty() || !s.desired.workloads.is_empty() || !s.observed.workloads.is_empty() {
+            return Err(format!(
+                "P18: left over: {} containers, {} workloads, {} known",
+                procs.len(),
+                s.desired.workloads.len(),
+                s.observed.workloads.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn live_containers(replica: &Replica) -> usize {
+    replica.containers.iter().filter(|c| c.lives().is_some()).count()
+}
+
+fn failed_for_good(replica: &Replica) -> bool {
+    let failed = |n: Next| matches!(n, Next::Done { failed: true } | Next::GivenUp);
+    replica.containers.iter().any(|c| failed(c.restart.next))
+}

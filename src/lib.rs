@@ -2,11 +2,13 @@
 
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod kernel;
 pub mod log;
+pub mod orund;
 pub mod plan;
 pub mod runtime;
 pub mod state;

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 8] = [
     &["state"],
     &["runtime"],
     &["supervisor"],
-    &["cli", "api", "shim"],
+    &["cli", "api", "shim", "orund"],
 ];
 
 /// Modules below the layer of their folder, and the highest layer that they may use: they are pure.

@@ -83,12 +83,12 @@ fn printed(text: &str) -> u8 {
 ///
 /// # Errors
 /// When the output cannot be written, as to a full disk.
-fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     print_while_read(text).map(drop)
 }
 
 /// As [`print`]; `false` when there is no reader any more.
-fn print_while_read(text: &str) -> Result<bool> {
+pub(crate) fn print_while_read(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),

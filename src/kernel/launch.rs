@@ -20,6 +20,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// is the one step that could take for ever.
 pub const SETUP_TIMEOUT: u64 = 120_000;
 
+/// How long a killed child may take to end, in milliseconds.
+const ENDING: i32 = 10_000;
+/// How long another process may take to reap it, in milliseconds.
+const REAPING: i32 = 100;
+
 /// A child on its way.
 #[derive(Debug)]
 pub struct Launch {
@@ -44,6 +49,30 @@ pub struct Means<'a> {
     pub join: Option<Join>,
     /// Fail at this operation (for tests).
     pub fault: Option<usize>,
+    /// What become descriptors 0, 1 and 2; else they are the caller's own.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Whose child the process becomes.
+    pub parent: Parent,
+}
+
+/// Who reaps the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Parent {
+    /// The caller.
+    #[default]
+    Caller,
+    /// The caller's parent (`CLONE_PARENT`), so that the process outlives the caller and its exit status is not lost.
+    Keeper,
+}
+
+impl Parent {
+    /// For clone3(2).
+    fn flag(self) -> u64 {
+        match self {
+            Parent::Caller => 0,
+            Parent::Keeper => libc::CLONE_PARENT as u64,
+        }
+    }
 }
 
 /// A container to join.
@@ -64,6 +93,7 @@ impl Launch {
     pub fn begin(plan: &Plan, means: Means) -> Result<Launch> {
         let mut slots = prepare::slots(plan)?;
         slots.start = means.start;
+        slots.stdio = means.stdio;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
             if join.pid_namespace && plan.namespaces.container == 0 {
@@ -98,9 +128,9 @@ impl Launch {
             prctl::set_dumpable(false).map_err(|e| Error::sys("forbidding to be traced", e))?;
         }
         let (pid, pidfd, early) = if plan.namespaces.staged {
-            staged(plan, child, ours.as_raw_fd(), theirs, into)?
+            staged(plan, child, ours.as_raw_fd(), theirs, into, means.parent)?
         } else {
-            let (pid, pidfd) = direct(plan, child, into, means.cgroup)?;
+            let (pid, pidfd) = direct(plan, child, into, means.cgroup, means.parent)?;
             (pid, pidfd, VecDeque::new())
         };
         let hooks: u64 =
@@ -271,14 +301,14 @@ impl Launch {
 
     /// The child went without a word.
     fn died(&self) -> Error {
-        let how = match wait::wait_pidfd(self.pidfd.as_raw_fd(), true) {
-            Ok(Some(Exit::Signal(libc::SIGKILL))) => {
+        let how = match self.ended() {
+            Some(Exit::Signal(libc::SIGKILL)) => {
                 "the container process was killed while it was set up (possibly OOM-killed)".to_owned()
             }
-            Ok(Some(Exit::Signal(s))) => {
+            Some(Exit::Signal(s)) => {
                 format!("the container process was ended by signal {s} while it was set up")
             }
-            Ok(Some(Exit::Code(c))) => {
+            Some(Exit::Code(c)) => {
                 format!("the container process ended with status {c} while it was set up")
             }
             _ => "the container process ended while it was set up".to_owned(),
@@ -286,11 +316,26 @@ impl Launch {
         Error::new(Kind::System, how)
     }
 
-    /// Kills the child and reaps it.
+    /// Kills the child and reaps it, or waits until it has ended when it is a keeper's to reap.
     pub fn kill(&self) {
-        // Both fail only when the child is gone and reaped already.
+        // It fails only when the child is gone and reaped already.
         let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGKILL);
-        let _ = wait::wait_pidfd(self.pidfd.as_raw_fd(), true);
+        self.ended();
+    }
+
+    /// Waits for the child's end; how it ended, when that can be known.
+    fn ended(&self) -> Option<Exit> {
+        let pidfd = self.pidfd.as_raw_fd();
+        match wait::wait_pidfd(pidfd, true) {
+            // Another process reaps it: the end shows at once, the status only after that.
+            Err(Errno(libc::ECHILD)) => {}
+            r => return r.ok().flatten(),
+        }
+        // With no events asked for the second one waits for POLLHUP, which comes with the reaping (Linux 6.15).
+        for (events, timeout) in [(libc::POLLIN, ENDING), (0, REAPING)] {
+            let _ = fd::poll(&mut [PollFd::new(pidfd, events)], timeout);
+        }
+        wait::pidfd_exit(pidfd).ok().flatten()
     }
 }
 
@@ -348,10 +393,16 @@ fn cloning(plan: &Plan) -> impl Fn(Errno) -> Error + '_ {
     }
 }
 
-fn direct(plan: &Plan, child: Child, into: Option<i32>, cgroup: Option<&Cgroup>) -> Result<(i32, OwnedFd)> {
+fn direct(
+    plan: &Plan,
+    child: Child,
+    into: Option<i32>,
+    cgroup: Option<&Cgroup>,
+    parent: Parent,
+) -> Result<(i32, OwnedFd)> {
     let mut first = true;
     loop {
-        match (clone::clone3(plan.namespaces.clone, into), into, cgroup) {
+        match (clone::clone3(plan.namespaces.clone | parent.flag(), into), into, cgroup) {
             (Ok(Clone::Child), ..) => child.run(),
             (Ok(Clone::Parent { pid, pidfd }), ..) => return Ok((pid, pidfd)),
             // The cgroup may have to become threaded first, or is not to be joined at all.
@@ -372,8 +423,9 @@ fn staged(
     ours: i32,
     theirs: OwnedFd,
     into: Option<i32>,
+    parent: Parent,
 ) -> Result<(i32, OwnedFd, VecDeque<Message>)> {
-    let pidfd = match clone::clone3(0, None).map_err(cloning(plan))? {
+    let pidfd = match clone::clone3(parent.flag(), None).map_err(cloning(plan))? {
         Clone::Child => first_child(plan, child, into),
         Clone::Parent { pidfd, .. } => pidfd,
     };
@@ -390,7 +442,7 @@ fn staged(
         // It did not come to an end in time.
         let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
     }
-    // The first child has said all it had to say; it ends by itself.
+    // The first child has said all it had to say; it ends by itself. A keeper reaps what is its own.
     let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
     match m? {
         Some(Message { tag: Tag::Process, number, .. }) => {

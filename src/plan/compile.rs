@@ -16,6 +16,7 @@ use super::tables::sysctl;
 use super::{Violation, hooks, rootfs, validate};
 use crate::config::spec::{Hook, Process, Spec};
 use crate::sys::exec::StringArray;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 /// What the command line adds to the configuration.
@@ -186,7 +187,11 @@ fn runtime_hooks(spec: &Spec) -> Vec<(&'static str, usize, Hook)> {
     all
 }
 
-fn compile_cgroup(input: Input, facts: &HostFacts, ns: &Namespaces) -> Result<CgroupPlan, Vec<Violation>> {
+pub(super) fn compile_cgroup(
+    input: Input,
+    facts: &HostFacts,
+    ns: &Namespaces,
+) -> Result<CgroupPlan, Vec<Violation>> {
     let linux = &input.spec.linux;
     let options = cgroup::Options {
         manager: input.options.cgroup_manager,
@@ -321,7 +326,7 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
         steps.push(Op::EndAtSignals, "");
     }
     if !input.options.no_new_keyring {
-        let name = cstring(format!("_ses.{}", input.id));
+        let name = keyring(input.id);
         let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };
         steps.push(Op::SessionKeyring { name, label }, "");
     }
@@ -334,4 +339,9 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
     if !spec.domainname.is_empty() {
         steps.push(Op::Domainname(spec.domainname.clone().into_bytes()), "domainname");
     }
+}
+
+/// The name of the session keyring of container `id`, as every runtime has it.
+pub(super) fn keyring(id: &str) -> CString {
+    cstring(format!("_ses.{id}"))
 }

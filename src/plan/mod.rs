@@ -9,6 +9,7 @@ pub mod exec;
 pub mod explain;
 pub mod facts;
 pub mod hooks;
+pub mod instance;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;

@@ -5,7 +5,7 @@ use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::{Launch, Means};
+use crate::kernel::launch::{Launch, Means, Parent};
 use crate::kernel::{console, foreground, hooks, prepare, probe, rdt};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
@@ -45,7 +45,15 @@ pub struct CreateOptions {
     pub detached: bool,
 }
 
+/// What a container's process has from its maker.
+#[derive(Debug, Default)]
+pub(super) struct Wiring {
+    pub stdio: Option<[OwnedFd; 3]>,
+    pub parent: Parent,
+}
+
 /// A container whose process is ready to run the program.
+#[derive(Debug)]
 pub(super) struct Created {
     pub entry: Entry,
     pub record: Record,
@@ -146,7 +154,7 @@ pub(super) fn invalid(violations: Vec<Violation>) -> Error {
     Error::new(Kind::Config, format!("invalid config.json: {}", all.join("; ")))
 }
 
-fn manager(m: CgroupManager) -> Result<cgroup::Manager> {
+pub(super) fn manager(m: CgroupManager) -> Result<cgroup::Manager> {
     match m {
         CgroupManager::Disabled => Ok(cgroup::Manager::Disabled),
         CgroupManager::Cgroupfs => Ok(cgroup::Manager::Cgroupfs),
@@ -169,7 +177,7 @@ pub(super) fn listen_env(rt: &Runtime) -> Vec<String> {
     env
 }
 
-fn mountpoint(bundle: &Bundle) -> Result<PathBuf> {
+pub(super) fn mountpoint(bundle: &Bundle) -> Result<PathBuf> {
     let shared = namespaces::propagation(&bundle.spec.linux.rootfs_propagation)
         .is_some_and(|f| f & libc::MS_SHARED != 0);
     match &bundle.spec.root {
@@ -192,23 +200,33 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
         Some(path) => Some(console::connect(path, "the console socket")?),
         None => None,
     };
-    let entry = rt.store.create(&id)?;
-    let record = new_record(rt, &bundle.spec, &plan)?;
-    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record));
-    if let Err(e) = written {
-        // Nothing else exists yet; what cannot be removed either is told by the first error.
-        let _ = entry.remove();
-        return Err(e);
-    }
-    build(entry, record, plan, console, wait_for_start)
+    let (entry, record) = enter(rt, &id, &bundle, &plan)?;
+    build(entry, record, plan, console, wait_for_start, Wiring::default())
 }
 
-fn build(
+/// Makes the record of a new container, from which everything that it will hold can be removed.
+pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan) -> Result<(Entry, Record)> {
+    let entry = rt.store.create(id)?;
+    let record = new_record(rt, &bundle.spec, plan)?;
+    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record));
+    match written {
+        Ok(()) => Ok((entry, record)),
+        Err(e) => {
+            // Nothing else exists yet; what cannot be removed either is told by the first error.
+            let _ = entry.remove();
+            Err(e)
+        }
+    }
+}
+
+/// Makes what the record stands for. Nothing is left behind after an error.
+pub(super) fn build(
     entry: Entry,
     mut record: Record,
     plan: Plan,
     console: Option<OwnedFd>,
     wait_for_start: bool,
+    wiring: Wiring,
 ) -> Result<Created> {
     let cgroup = match Cgroup::create(&plan.cgroup) {
         Ok(c) => c,
@@ -235,7 +253,7 @@ fn build(
     }
     let mut launched = None;
     let done =
-        launch(&entry, &mut record, &plan, &cgroup, wait_for_start, &mut launched).and_then(|()| {
+        launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
             match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
                 (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
                 (None, Some(master)) => foreground::own(master),
@@ -260,12 +278,14 @@ fn launch(
     plan: &Plan,
     cgroup: &Cgroup,
     wait_for_start: bool,
+    wiring: Wiring,
     launched: &mut Option<Launch>,
 ) -> Result<()> {
     cgroup.apply(&plan.cgroup)?;
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
-    let means = Means { cgroup: Some(cgroup), start, fault, ..Means::default() };
+    let Wiring { stdio, parent } = wiring;
+    let means = Means { cgroup: Some(cgroup), start, fault, stdio, parent, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
     if let Some(rdt) = &plan.rdt {
@@ -317,7 +337,7 @@ fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
     Err(e)
 }
 
-fn check_rootfs(rootfs: &Path) -> Result<()> {
+pub(super) fn check_rootfs(rootfs: &Path) -> Result<()> {
     let invalid = |e: Error| e.kind_is(Kind::Config).property("root.path");
     let st = file::fstatat(crate::sys::CWD, &prepare::cpath(rootfs)?, libc::AT_SYMLINK_NOFOLLOW)
         .map_err(|e| invalid(Error::sys(format!("invalid rootfs: stat {}", rootfs.display()), e)))?;

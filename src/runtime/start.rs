@@ -33,19 +33,27 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let mut c = Container::open_locked(rt, id)?;
     c.check(Operation::Start)?;
     let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
-    let s = connect(&mut c)?;
+    release(&mut c, &spec)?;
+    poststart(c)
+}
+
+/// Lets the process of a created container run its program, and records that it does.
+///
+/// # Errors
+/// As for [`start`], save those of poststart hooks.
+pub(super) fn release(c: &mut Container, spec: &Spec) -> Result<()> {
+    let s = connect(c)?;
     let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
     match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
         Ok(None) => {}
-        Ok(Some(m)) => return Err(failed(&spec, &m)),
+        Ok(Some(m)) => return Err(failed(spec, &m)),
         Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => {
-            return Err(unheard(&mut c, Errno(libc::ECONNRESET)));
+            return Err(unheard(c, Errno(libc::ECONNRESET)));
         }
         Err(e) => return Err(e),
     }
     c.record.phase = Phase::Running;
-    c.entry.write_record(&c.record)?;
-    poststart(c)
+    c.entry.write_record(&c.record)
 }
 
 fn not_told(id: &ContainerId, e: Errno) -> Error {
@@ -109,7 +117,7 @@ fn failed(spec: &Spec, m: &Message) -> Error {
 }
 
 /// A failing hook ends the container, with everything that is its own.
-fn poststart(c: Container) -> Result<()> {
+pub(super) fn poststart(c: Container) -> Result<()> {
     if c.record.poststart.is_empty() {
         return Ok(());
     }

@@ -12,6 +12,11 @@ pub struct StringArray {
     extra: Box<[u8; 4096]>,
 }
 
+// SAFETY: the pointers lead to what the array itself owns on the heap, which nobody else changes.
+unsafe impl Send for StringArray {}
+// SAFETY: as above; only a mutable reference changes anything.
+unsafe impl Sync for StringArray {}
+
 impl std::fmt::Debug for StringArray {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.strings.fmt(f)

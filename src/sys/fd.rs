@@ -40,6 +40,20 @@ pub fn dup_above(fd: RawFd, min: RawFd) -> SysResult<OwnedFd> {
     owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, min) }.into())
 }
 
+/// Lets `fd` stay open over execve(2): fcntl(2), F_SETFD.
+pub fn keep_on_exec(fd: RawFd) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())
+}
+
+/// Takes over the descriptor `fd`, which whoever started this program left open for it, and makes it close-on-exec:
+/// fcntl(2), F_SETFD. EBADF when it is not open.
+pub fn take_over(fd: RawFd) -> SysResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    owned(fd.into())
+}
+
 /// Makes operations on `fd` return EAGAIN instead of waiting: fcntl(2), F_SETFL.
 pub fn set_nonblocking(fd: RawFd) -> SysResult<()> {
     // SAFETY: no memory is passed.

@@ -15,6 +15,8 @@ pub struct Stat {
     pub threads: u32,
     /// Clock ticks from boot to the start of the process. Together with the pid it names a process for good.
     pub start_time: u64,
+    /// How it ended, as wait(2) encodes it; 0 while it runs, and for those who may not know.
+    pub exit_code: i32,
 }
 
 impl Stat {
@@ -50,7 +52,8 @@ fn parse(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let threads = fields.nth(20 - 5)?.parse().ok()?;
     let start_time = fields.nth(22 - 21)?.parse().ok()?;
-    Some(Stat { state, parent, threads, start_time })
+    let exit_code = fields.nth(52 - 23).and_then(|f| f.parse().ok()).unwrap_or(0);
+    Some(Stat { state, parent, threads, start_time, exit_code })
 }
 
 #[cfg(test)]
@@ -60,7 +63,10 @@ mod tests {
     #[test]
     fn a_program_may_have_any_name() {
         let text = b"42 (a) Z 1 (x) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 1234567 1 1 1\n";
-        assert_eq!(parse(text), Some(Stat { state: b'S', parent: 7, threads: 9, start_time: 1_234_567 }));
+        assert_eq!(
+            parse(text),
+            Some(Stat { state: b'S', parent: 7, threads: 9, start_time: 1_234_567, exit_code: 0 })
+        );
         assert_eq!(parse(b"42 (cut"), None);
         assert_eq!(parse(b"42 (x) S 7 42"), None);
     }
@@ -75,20 +81,21 @@ mod tests {
 
     #[test]
     fn a_zombie_has_ended() {
-        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let pid = child.id() as i32;
         while !stat(pid).unwrap().unwrap().has_ended() {
             assert!(std::time::Instant::now() < deadline);
             std::thread::yield_now();
         }
+        assert_eq!(stat(pid).unwrap().unwrap().exit_code, 0x700);
         child.wait().unwrap();
         assert_eq!(stat(pid).unwrap(), None);
     }
 
     #[test]
     fn threads_outlive_the_first() {
-        let at = |state, threads| Stat { state, parent: 1, threads, start_time: 1 };
+        let at = |state, threads| Stat { state, parent: 1, threads, start_time: 1, exit_code: 0 };
         assert!(at(b'Z', 1).has_ended());
         assert!(!at(b'Z', 2).has_ended());
         assert!(!at(b'S', 1).has_ended());

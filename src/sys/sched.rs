@@ -48,6 +48,16 @@ pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) })
 }
 
+/// Raises the caller's soft limit of `resource` to the hard one; what both were before: getrlimit(2), setrlimit(2).
+pub fn raise_limit(resource: u32) -> SysResult<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: limit is valid for writing.
+    unit(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut limit) })?;
+    prlimit(0, resource, limit.rlim_max, limit.rlim_max)?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// Sets a resource limit of process `pid` (0 is the caller): prlimit(2).
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

@@ -29,6 +29,21 @@ pub fn take_all() -> SysResult<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set, 8, flags) })
 }
 
+/// Unblocks all signals, which whoever started this program may have blocked: sigprocmask(2).
+pub fn unblock_all() -> SysResult<()> {
+    let none = 0u64;
+    // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
+    unit(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            8,
+        )
+    })
+}
+
 /// The next signal that came, if any.
 pub fn next(fd: RawFd) -> SysResult<Option<i32>> {
     // SAFETY: signalfd_siginfo is plain data, for which all zeros is valid.

@@ -13,6 +13,23 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// From a status as wait(2) encodes it.
+    pub fn decode(status: i32) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
+    /// As wait(2) encodes it.
+    pub fn encode(self) -> i32 {
+        match self {
+            Exit::Code(c) => (c & 0xff) << 8,
+            Exit::Signal(s) => s,
+        }
+    }
+
     /// The status a shell would report: 128 + N for signal N.
     pub fn code(self) -> i32 {
         match self {
@@ -84,6 +101,40 @@ fn wait(kind: u32, id: u32, block: bool) -> SysResult<Option<Exit>> {
     })
 }
 
+/// A child that has ended and is not reaped yet: its pid and its status as wait(2) encodes it. `Ok(None)` when there is
+/// none: waitid(2), P_ALL, WNOWAIT.
+pub fn next_ended() -> SysResult<Option<(i32, i32)>> {
+    // SAFETY: siginfo_t is plain data, for which all zeros is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::__WALL | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: info is valid for writing; no rusage is asked for.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_ALL,
+            0,
+            &raw mut info,
+            flags,
+            std::ptr::null_mut::<libc::rusage>(),
+        )
+    };
+    match check(r) {
+        Err(e) if e.0 == libc::ECHILD => return Ok(None),
+        Err(e) => return Err(e),
+        Ok(_) => {}
+    }
+    // SAFETY: after a successful waitid these members are valid; si_pid is 0 when there is none.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok((pid != 0).then_some((
+        pid,
+        match info.si_code {
+            libc::CLD_EXITED => (status & 0xff) << 8,
+            libc::CLD_DUMPED => status | 0x80,
+            _ => status,
+        },
+    )))
+}
+
 /// `struct pidfd_info` as Linux 6.13 has it; later kernels fill in this much of a longer one.
 #[repr(C)]
 #[derive(Default)]
@@ -109,10 +160,5 @@ pub fn pidfd_exit(pidfd: RawFd) -> SysResult<Option<Exit>> {
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return Ok(None);
     }
-    let status = info.exit_code;
-    Ok(Some(if libc::WIFSIGNALED(status) {
-        Exit::Signal(libc::WTERMSIG(status))
-    } else {
-        Exit::Code(libc::WEXITSTATUS(status))
-    }))
+    Ok(Some(Exit::decode(info.exit_code)))
 }

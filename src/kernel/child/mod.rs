@@ -38,6 +38,8 @@ pub struct Slots {
     pub start: Option<OwnedFd>,
     /// The first process of the container to join (exec).
     pub container: Option<OwnedFd>,
+    /// What become the standard descriptors; else they are those of the parent.
+    pub stdio: Option<[OwnedFd; 3]>,
 }
 
 /// All that the child needs.
@@ -103,6 +105,10 @@ impl Child<'_> {
         // With a copy of the other end open nobody would see that the parent is gone, and wait for it for ever. It
         // cannot fail: the descriptor is open.
         let _ = fd::close_range(self.parent as u32, self.parent as u32);
+        for (n, fd) in self.slots.stdio.iter().flatten().enumerate() {
+            // It cannot fail either: both are open.
+            let _ = fd::dup2(fd.as_raw_fd(), n as RawFd);
+        }
         let ops = self.ops;
         for (i, op) in ops.iter().enumerate() {
             let done = if self.fault == Some(i) {

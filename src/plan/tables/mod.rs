@@ -6,5 +6,5 @@ pub mod mount_options;
 pub mod namespaces;
 pub mod rlimits;
 pub mod sched;
-pub mod signals;
+pub use crate::config::signals;
 pub mod sysctl;

@@ -1,0 +1,158 @@
+//! A workload file's object in the words of the supervisor's core.
+
+use core::time::Duration;
+use serde_json::{Map, Value, json};
+
+use crate::config::quantity::{MilliCpu, Signal};
+use crate::config::workload::{self, Container, Handler, Limits, Workload};
+use crate::supervisor::core::spec::{
+    Backoff, ContainerSpec, Launch, RestartLimit, RestartPolicy, Strategy, Template,
+};
+use crate::supervisor::core::time::Millis;
+use crate::supervisor::shell::handle::Wish;
+
+/// The wish that `w` be as it says.
+pub fn apply(w: &Workload) -> Wish {
+    Wish::Apply {
+        name: w.metadata.name.clone(),
+        replicas: w.spec.replicas,
+        strategy: Strategy::default(),
+        template: Box::new(template(&w.spec)),
+        source: serde_json::to_value(w).unwrap_or(Value::Null),
+    }
+}
+
+fn template(spec: &workload::Spec) -> Template {
+    let b = &spec.backoff;
+    Template {
+        containers: spec.containers.iter().map(|c| container(c, spec.stop_signal)).collect(),
+        restart_policy: match spec.restart_policy {
+            workload::RestartPolicy::Always => RestartPolicy::Always,
+            workload::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            workload::RestartPolicy::Never => RestartPolicy::Never,
+        },
+        backoff: Backoff {
+            initial: millis(b.initial),
+            factor: f64::from(b.factor.0) / 100.0,
+            max: millis(b.max),
+            reset: millis(b.reset),
+            ..Backoff::default()
+        },
+        restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
+        grace: millis(spec.termination_grace_period),
+        spare: false,
+    }
+}
+
+/// Rounded up: a wait that was asked for is never none.
+fn millis(d: Duration) -> Millis {
+    Millis(u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+fn container(c: &Container, stop_signal: Option<Signal>) -> ContainerSpec {
+    ContainerSpec {
+        name: c.name.clone(),
+        launch: Launch {
+            bundle: c.bundle.clone(),
+            args: c.args.clone(),
+            env: c.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect(),
+            resources: resources(&c.resources.limits),
+        },
+        stop_signal: stop_signal.unwrap_or(Signal::TERM).0,
+        pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
+    }
+}
+
+/// The period that CPU limits are measured in, microseconds: that of the kernel and of every container engine.
+const PERIOD: u64 = 100_000;
+/// The least quota that the kernel takes, microseconds.
+const LEAST_QUOTA: u64 = 1000;
+
+/// `linux.resources` of the runtime specification.
+fn resources(limits: &Limits) -> Option<Value> {
+    if limits.is_empty() {
+        return None;
+    }
+    let mut all = Map::new();
+    if let Some(MilliCpu(milli)) = limits.cpu {
+        let quota = milli.saturating_mul(PERIOD / 1000).clamp(LEAST_QUOTA, i64::MAX as u64);
+        all.insert("cpu".to_owned(), json!({"quota": quota, "period": PERIOD}));
+    }
+    if let Some(bytes) = limits.memory {
+        all.insert("memory".to_owned(), json!({"limit": bytes.0.min(i64::MAX as u64)}));
+    }
+    if let Some(pids) = limits.pids {
+        all.insert("pids".to_owned(), json!({"limit": pids}));
+    }
+    Some(Value::Object(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::workload::read;
+    use std::path::Path;
+
+    #[test]
+    fn nothing_of_a_file_is_lost() {
+        let text = "apiVersion: orun.dev/v1
+kind: Workload
+metadata: {name: web}
+spec:
+  replicas: 2
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 0.0005
+  stopSignal: SIGQUIT
+  backoff: {initial: 0.5, factor: 1.5, max: 9, reset: 8, maxRestarts: 7, window: 6}
+  containers:
+  - name: app
+    bundle: /b
+    args: [x]
+    env: [{name: A, value: \"1\"}]
+    resources: {limits: {cpu: 5m, memory: 1Ki, pids: 9}}
+    lifecycle: {preStop: {exec: {command: [/stop]}}}
+";
+        let w = read::read("f", text, Some(Path::new("/"))).unwrap().remove(0);
+        let Wish::Apply { name, replicas, template, source, .. } = apply(&w) else { panic!() };
+        assert_eq!((name.as_str(), replicas), ("web", 2));
+        assert_eq!(serde_json::from_value::<Workload>(source).unwrap(), w);
+        let launch = Launch {
+            bundle: "/b".into(),
+            args: Some(vec!["x".into()]),
+            env: vec!["A=1".into()],
+            resources: Some(json!({
+                "cpu": {"quota": 1000, "period": 100_000},
+                "memory": {"limit": 1024},
+                "pids": {"limit": 9},
+            })),
+        };
+        let app = ContainerSpec {
+            name: "app".into(),
+            launch,
+            stop_signal: libc::SIGQUIT,
+            pre_stop: Some(vec!["/stop".into()]),
+        };
+        let expected = Template {
+            containers: vec![app],
+            restart_policy: RestartPolicy::OnFailure,
+            backoff: Backoff {
+                initial: Millis(500),
+                factor: 1.5,
+                max: Millis(9000),
+                reset: Millis(8000),
+                ..Backoff::default()
+            },
+            restart_limit: Some(RestartLimit { count: 7, window: Some(Millis(6000)) }),
+            grace: Millis(1),
+            spare: false,
+        };
+        assert_eq!(*template, expected);
+    }
+
+    #[test]
+    fn what_the_file_does_not_limit_is_the_bundles() {
+        assert_eq!(resources(&Limits::default()), None);
+        let limits = Limits { cpu: Some(MilliCpu(1500)), ..Limits::default() };
+        assert_eq!(resources(&limits), Some(json!({"cpu": {"quota": 150_000, "period": 100_000}})));
+    }
+}

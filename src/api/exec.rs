@@ -1,0 +1,323 @@
+//! `POST /v1/replicas/NAME/exec`: a process in a container, at the other end of the connection.
+//!
+//! The process is started by `orund oci exec`, a program of its own: joining a container changes the process that does
+//! it, which must not be the supervisor.
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc;
+
+use crate::api::frame::{Frame, PROTOCOL};
+use crate::api::respond::{Answer, Problem, typed};
+use crate::api::routes::{self, Api, missing};
+use crate::api::types::ExecRequest;
+use crate::api::view;
+use crate::supervisor::shell::handle::View;
+use crate::sys::watched::Watched;
+use crate::sys::{fd, socket, tty, wait};
+
+/// How long the process may take to hand over its terminal.
+const TERMINAL: Duration = Duration::from_secs(30);
+/// How long output is waited for once the process has ended: others may hold it open for ever.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Bytes of output in a frame.
+const CHUNK: usize = 32 << 10;
+
+/// Answers the request: `101 Switching Protocols`, then frames.
+pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) -> Result<Answer, Problem> {
+    let asked = request.headers().get(UPGRADE).and_then(|v| v.to_str().ok());
+    if asked != Some(PROTOCOL) {
+        let message = format!("exec needs the header \"Upgrade: {PROTOCOL}\"");
+        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "BadRequest", message));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let exec: ExecRequest = routes::parse(&routes::body(request).await?)?;
+    if exec.command.is_empty() {
+        return Err(Problem::bad_request("command must not be empty"));
+    }
+    let id = container(api, replica, exec.container.clone()).await?;
+    let root = api.handle.runtime().store.root().to_owned();
+    let process = start(&root, &id, &exec).map_err(|e| Problem::internal(format!("starting exec: {e}")))?;
+    tokio::task::spawn_local(async move {
+        match upgrade.await {
+            Ok(connection) => serve(process, connection).await,
+            Err(_) => process.abandon().await,
+        }
+    });
+    let mut answer = typed(StatusCode::SWITCHING_PROTOCOLS, "application/octet-stream", Vec::new());
+    *answer.headers_mut() = Response::<()>::default().headers().clone();
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    Ok(answer)
+}
+
+/// The runtime's id of a container that runs.
+async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<String, Problem> {
+    let wanted = replica.to_owned();
+    let find = move |v: &View| view::replicas(v).into_iter().rfind(|r| r.name == wanted);
+    let found = api.look(find).await?.ok_or_else(|| missing("replica", replica))?;
+    let chosen = match &name {
+        Some(name) => found.containers.iter().find(|c| c.name == *name),
+        None => found.containers.first(),
+    };
+    let Some(chosen) = chosen else {
+        let names: Vec<&str> = found.containers.iter().map(|c| c.name.as_str()).collect();
+        let message = format!("{replica} has no container {:?}", name.unwrap_or_default());
+        let hint = format!("it has {}", names.join(", "));
+        return Err(Problem::hinted(StatusCode::NOT_FOUND, "NotFound", message, &hint));
+    };
+    chosen.id.clone().filter(|_| chosen.pid.is_some()).ok_or_else(|| {
+        let message = format!("container {} of {replica} does not run: {}", chosen.name, found.phase);
+        let hint = format!("`orund describe {replica}` says why");
+        Problem::hinted(StatusCode::CONFLICT, "Conflict", message, &hint)
+    })
+}
+
+/// The helper, and its ends of what the process reads and writes.
+struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+    /// Where the terminal's master end comes from.
+    console: Option<Console>,
+    size: Option<(u16, u16)>,
+}
+
+/// A socket that is removed in the end.
+struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn start(root: &std::path::Path, id: &str, exec: &ExecRequest) -> io::Result<Process> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("oci").arg("--root").arg(root).arg("exec");
+    let console = match exec.tty {
+        false => None,
+        true => {
+            let name = format!(".exec-{}-{}", std::process::id(), crate::sys::time::boottime_ns());
+            let path = root.join(name);
+            let listener = UnixListener::bind(&path)?;
+            listener.set_nonblocking(true)?;
+            command.arg("--tty").arg("--console-socket").arg(&path);
+            Some(Console { listener, path })
+        }
+    };
+    for var in &exec.env {
+        command.arg("--env").arg(var);
+    }
+    if let Some(cwd) = &exec.cwd {
+        command.arg("--cwd").arg(cwd);
+    }
+    if let Some(user) = &exec.user {
+        command.arg("--user").arg(user);
+    }
+    command.arg(id).args(&exec.command);
+    let stdin = if exec.tty { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let pidfd = wait::pidfd_open(child.id() as i32).map_err(|e| io::Error::from_raw_os_error(e.0))?;
+    Ok(Process { child, pidfd, console, size: exec.size })
+}
+
+impl Process {
+    /// Nobody is interested any more: the process loses its input and is told so.
+    async fn abandon(mut self) {
+        drop(self.child.stdin.take());
+        let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGHUP);
+        drop(self.child.stdout.take());
+        drop(self.child.stderr.take());
+        self.reap().await;
+    }
+
+    /// The exit code, once it has ended.
+    async fn reap(&mut self) -> u8 {
+        if let Ok(pidfd) = self.pidfd.try_clone().and_then(Watched::new) {
+            let _ = pidfd.readable().await;
+        }
+        use std::os::unix::process::ExitStatusExt;
+        match self.child.wait() {
+            Ok(status) => {
+                status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(255).try_into().unwrap_or(255)
+            }
+            Err(_) => 255,
+        }
+    }
+}
+
+type Writer = WriteHalf<TokioIo<Upgraded>>;
+
+/// Carries everything between the client and the process until the process has ended.
+async fn serve(mut process: Process, connection: Upgraded) {
+    let (from, mut to) = split(TokioIo::new(connection));
+    let (frames, output) = mpsc::channel(4);
+    let input = match wire(&mut process, frames).await {
+        Ok(input) => input,
+        Err(said) => {
+            let _ = Frame::Error(said).write(&mut to).await;
+            return;
+        }
+    };
+    let pidfd = process.pidfd.try_clone();
+    let mut client = tokio::task::spawn_local(listen(from, input, pidfd));
+    let sent = send(&mut process, output, &mut to, &mut client).await;
+    if sent.is_err() {
+        client.abort();
+        // What is written to a pipe without reader ends the process; a terminal hangs up.
+        process.abandon().await;
+        return;
+    }
+    client.abort();
+}
+
+/// Where the client's input goes.
+struct Input {
+    stdin: Option<Watched>,
+    terminal: Option<OwnedFd>,
+}
+
+/// Connects the process's ends: its output becomes frames.
+async fn wire(process: &mut Process, frames: mpsc::Sender<Frame>) -> Result<Input, String> {
+    let fail = |e: io::Error| format!("exec: {e}");
+    if let Some(console) = process.console.take() {
+        return terminal(process, console, frames).await;
+    }
+    let stdin = process.child.stdin.take().map(|p| ready(OwnedFd::from(p))).transpose().map_err(fail)?;
+    let stdout = process.child.stdout.take().map(|p| ready(OwnedFd::from(p))).transpose().map_err(fail)?;
+    let stderr = process.child.stderr.take().map(|p| ready(OwnedFd::from(p))).transpose().map_err(fail)?;
+    if let Some(stdout) = stdout {
+        tokio::task::spawn_local(pump(stdout, frames.clone(), Frame::Stdout));
+    }
+    if let Some(stderr) = stderr {
+        tokio::task::spawn_local(pump(stderr, frames, Frame::Stderr));
+    }
+    Ok(Input { stdin, terminal: None })
+}
+
+/// Waits for the terminal that the process gets, or for the reason why there is none.
+async fn terminal(
+    process: &mut Process,
+    console: Console,
+    frames: mpsc::Sender<Frame>,
+) -> Result<Input, String> {
+    let fail = |e: io::Error| format!("receiving the terminal: {e}");
+    let listener = console.listener.try_clone().and_then(tokio::net::UnixListener::from_std).map_err(fail)?;
+    let ended = process.pidfd.try_clone().and_then(Watched::new).map_err(fail)?;
+    let stream = tokio::select! {
+        stream = listener.accept() => stream.map_err(fail)?.0,
+        _ = ended.readable() => {
+            let mut said = String::new();
+            if let Some(stderr) = process.child.stderr.take() {
+                let _ = stderr.take(4096).read_to_string(&mut said);
+            }
+            process.reap().await;
+            return Err(said.trim_end().to_owned());
+        }
+        () = tokio::time::sleep(TERMINAL) => return Err("the terminal did not come".to_owned()),
+    };
+    stream.readable().await.map_err(fail)?;
+    let mut buf = [0; 4096];
+    let (_, master) =
+        socket::receive(stream.as_raw_fd(), &mut buf).map_err(|e| format!("receiving the terminal: {e}"))?;
+    let master = master.ok_or("no terminal came")?;
+    if let Some((rows, columns)) = process.size {
+        // A terminal without a size keeps the one it has.
+        let _ = tty::set_size(master.as_raw_fd(), rows, columns);
+    }
+    let reading = ready(master.try_clone().map_err(fail)?).map_err(fail)?;
+    tokio::task::spawn_local(pump(reading, frames, Frame::Stdout));
+    let stdin = ready(master.try_clone().map_err(fail)?).map_err(fail)?;
+    Ok(Input { stdin: Some(stdin), terminal: Some(master) })
+}
+
+/// Makes a descriptor one that the loop can wait for.
+fn ready(descriptor: OwnedFd) -> io::Result<Watched> {
+    fd::set_nonblocking(descriptor.as_raw_fd()).map_err(|e| io::Error::from_raw_os_error(e.0))?;
+    Watched::new(descriptor)
+}
+
+/// Makes frames of what can be read, until its end.
+async fn pump(from: Watched, frames: mpsc::Sender<Frame>, frame: fn(Vec<u8>) -> Frame) {
+    let mut buf = vec![0; CHUNK];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buf) => read,
+            () = frames.closed() => return,
+        };
+        match read {
+            // A terminal without processes says EIO.
+            Ok(0) | Err(_) => return,
+            Ok(n) if frames.send(frame(buf[..n].to_vec())).await.is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Sends the output, and in the end the exit code.
+///
+/// # Errors
+/// The client has gone.
+async fn send(
+    process: &mut Process,
+    mut output: mpsc::Receiver<Frame>,
+    to: &mut Writer,
+    client: &mut tokio::task::JoinHandle<()>,
+) -> io::Result<()> {
+    let ended = Watched::new(process.pidfd.try_clone()?)?;
+    loop {
+        tokio::select! {
+            frame = output.recv() => match frame {
+                Some(frame) => frame.write(to).await?,
+                None => break,
+            },
+            _ = ended.readable() => break,
+            _ = &mut *client => return Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+    let code = process.reap().await;
+    while let Ok(Some(frame)) = tokio::time::timeout(DRAIN, output.recv()).await {
+        frame.write(to).await?;
+    }
+    Frame::Exit(code).write(to).await
+}
+
+/// Does what the client says, until it has gone.
+async fn listen(mut from: ReadHalf<TokioIo<Upgraded>>, mut input: Input, pidfd: io::Result<OwnedFd>) {
+    while let Ok(Some(frame)) = Frame::read(&mut from).await {
+        match frame {
+            Frame::Stdin(bytes) if bytes.is_empty() && input.terminal.is_none() => input.stdin = None,
+            Frame::Stdin(bytes) => {
+                let Some(stdin) = &input.stdin else { continue };
+                if stdin.write_all(&bytes).await.is_err() {
+                    input.stdin = None;
+                }
+            }
+            Frame::Resize(rows, columns) => {
+                if let Some(terminal) = &input.terminal {
+                    let _ = tty::set_size(terminal.as_raw_fd(), rows, columns);
+                }
+            }
+            Frame::Signal(number) => {
+                if let Ok(pidfd) = &pidfd {
+                    let _ = wait::pidfd_send_signal(pidfd.as_fd().as_raw_fd(), number.into());
+                }
+            }
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The supervisor's interface: HTTP/1.1 with JSON on a unix socket. docs/api.md describes it.
+//!
+//! It has a thread and a loop of its own: whatever a client does, the supervisor's loop only sees finished requests.
+
+mod convert;
+mod exec;
+pub mod frame;
+mod logs;
+mod metrics;
+mod respond;
+mod routes;
+pub mod server;
+mod stats;
+pub mod types;
+mod view;
+mod watch;

@@ -1,0 +1,331 @@
+//! From a request to its answer.
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::api::respond::{self, Answer, Problem};
+use crate::api::types::{
+    Applied, Changed, List, Outcome, RestartRequest, ScalePatch, Version, WorkloadObject,
+};
+use crate::api::{convert, exec, logs, metrics, stats, view, watch};
+use crate::config::quantity;
+use crate::config::workload::{Workload, read};
+use crate::runtime::features::COMMIT;
+use crate::supervisor::core::desired::Refusal;
+use crate::supervisor::core::time::Millis;
+use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
+
+/// Bytes of a request's body.
+const LONGEST_BODY: usize = 1 << 20;
+/// Time for it.
+const BODY: Duration = Duration::from_secs(10);
+/// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the
+/// supervisor's own loop.
+const PACE: Duration = Duration::from_millis(5);
+/// How far looks may be ahead of that.
+const BURST: Duration = Duration::from_millis(200);
+
+/// What handlers need.
+pub struct Api {
+    pub handle: Handle,
+    /// When the next look is due.
+    next_look: Cell<Instant>,
+    pub clock: Clock,
+}
+
+/// The wall clock of answers. It is read anew at each look, and would differ by a millisecond each time; an object that
+/// does not change shall not seem to.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    /// Differences up to this are none, milliseconds.
+    const JITTER: u64 = 100;
+
+    /// The view, with the time as it was told before.
+    pub fn steady<'v>(&self, v: &View<'v>) -> View<'v> {
+        let before = self.0.load(Ordering::Relaxed);
+        let epoch_ms = if before.abs_diff(v.epoch_ms) <= Self::JITTER { before } else { v.epoch_ms };
+        self.0.store(epoch_ms, Ordering::Relaxed);
+        View { epoch_ms, ..*v }
+    }
+}
+
+impl Api {
+    pub fn new(handle: Handle) -> Api {
+        Api { handle, next_look: Cell::new(Instant::now()), clock: Clock::default() }
+    }
+
+    /// Looks at the supervisor's state.
+    ///
+    /// # Errors
+    /// The supervisor is ending.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&View) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.pace().await;
+        let clock = self.clock.clone();
+        Ok(self.handle.look(move |v| look(&clock.steady(v))).await?)
+    }
+
+    async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
+        self.pace().await;
+        let accepted = self.handle.wish(wish).await?;
+        Ok(Changed { uid: accepted.workload.0, generation: accepted.generation })
+    }
+
+    async fn pace(&self) {
+        let now = Instant::now();
+        let due = self.next_look.get().max(now.checked_sub(BURST).unwrap_or(now));
+        self.next_look.set(due + PACE);
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+/// The parameters behind the `?` of a request.
+#[derive(Debug, Default)]
+pub struct Query(BTreeMap<String, String>);
+
+impl Query {
+    /// Takes `known` parameters.
+    fn new(text: &str, known: &[&str]) -> Result<Query, Problem> {
+        let mut map = BTreeMap::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            if !known.contains(&name) {
+                let message = format!("unknown parameter {name:?}; there are {known:?}");
+                return Err(Problem::bad_request(message));
+            }
+            let value = decoded(value)
+                .ok_or_else(|| Problem::bad_request(format!("parameter {name:?} is not valid text")))?;
+            map.insert(name.to_owned(), value);
+        }
+        Ok(Query(map))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A parameter that is `true` or `false`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::bad_request(format!("parameter {name:?} must be true or false"))),
+        }
+    }
+
+    /// A parameter that `parse` reads.
+    pub fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let bad = || Problem::bad_request(format!("parameter {name:?} cannot be {text:?}"));
+        parse(text).map(Some).ok_or_else(bad)
+    }
+}
+
+/// Text with `%xx` for other bytes (RFC 3986).
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+        match byte {
+            b'%' => bytes.push((digit(rest.next())? * 16 + digit(rest.next())?) as u8),
+            b'+' => bytes.push(b' '),
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Whether the client of `path` may take its time to read the answer.
+pub fn may_pause(path: &str) -> bool {
+    path == "/v1/logs" || path.ends_with("/exec")
+}
+
+/// Answers a request.
+pub async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
+    route(api, request).await.unwrap_or_else(Problem::answer)
+}
+
+async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let text = request.uri().query().unwrap_or_default().to_owned();
+    let query = |known: &[&str]| Query::new(&text, known);
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let post = request.method() == Method::POST;
+    match parts[..] {
+        ["healthz"] if get => health(api).await,
+        ["version"] if get => version(),
+        ["metrics"] if get => metrics::answer(api).await,
+        ["v1", "workloads"] if get => watch::workloads(api, None, &query(&["watch"])?).await,
+        ["v1", "workloads"] if post => {
+            let query = query(&["file", "dryRun"])?;
+            apply(api, &query, &body(request).await?).await
+        }
+        ["v1", "workloads", name] if get => {
+            watch::workloads(api, Some(name.to_owned()), &query(&["watch"])?).await
+        }
+        ["v1", "workloads", name] if request.method() == Method::PATCH => {
+            scale(api, name, &body(request).await?).await
+        }
+        ["v1", "workloads", name] if request.method() == Method::DELETE => {
+            delete(api, name, &query(&["gracePeriodSeconds"])?).await
+        }
+        ["v1", "workloads", name, "restart"] if post => restart(api, name, &body(request).await?).await,
+        ["v1", "replicas"] if get => watch::replicas(api, None, &query(&["watch", "workload"])?).await,
+        ["v1", "replicas", name] if get => {
+            watch::replicas(api, Some(name.to_owned()), &query(&["watch"])?).await
+        }
+        ["v1", "replicas", name, "exec"] if post => exec::answer(api, name, request).await,
+        ["v1", "events"] if get => watch::events(api, query(&["watch", "workload", "replica"])?).await,
+        ["v1", "logs"] if get => logs::answer(api, &query(logs::PARAMETERS)?).await,
+        ["v1", "stats"] if get => stats::answer(api, &query(&["workload"])?).await,
+        ["healthz" | "version" | "metrics"]
+        | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats"]
+        | ["v1", "workloads" | "replicas", _]
+        | ["v1", "workloads", _, "restart"]
+        | ["v1", "replicas", _, "exec"] => {
+            let message = format!("{path} does not take {}", request.method());
+            Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
+        }
+        _ => Err(Problem::not_found(format!("there is nothing at {path:?}; see docs/api.md"))),
+    }
+}
+
+/// The body of a request.
+pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
+    let limited = Limited::new(request.into_body(), LONGEST_BODY);
+    match tokio::time::timeout(BODY, limited.collect()).await {
+        Err(_) => {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "the body of the request is late"))
+        }
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+            let message = format!("the body has more than {LONGEST_BODY} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", message))
+        }
+        Ok(Err(e)) => Err(Problem::bad_request(format!("reading the body: {e}"))),
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+    }
+}
+
+/// JSON of a body; an empty one is an object without members.
+pub fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|e| Problem::bad_request(format!("the body is not as expected: {e}")))
+}
+
+async fn health(api: &Api) -> Result<Answer, Problem> {
+    let late = || {
+        let message = "the supervisor's loop has not answered for 5 seconds";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", message)
+    };
+    tokio::time::timeout(Duration::from_secs(5), api.look(|_| ())).await.map_err(|_| late())??;
+    Ok(respond::typed(StatusCode::OK, "text/plain", b"ok\n".to_vec()))
+}
+
+fn version() -> Result<Answer, Problem> {
+    respond::json(&Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: COMMIT.to_owned(),
+        api: vec!["v1".to_owned()],
+    })
+}
+
+async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Problem> {
+    let file = query.get("file").unwrap_or("request");
+    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    let workloads = read::read(file, text, None).map_err(|d| Problem::invalid(&d))?;
+    let dry_run = query.flag("dryRun")?;
+    // All or nothing, as far as it can be known beforehand.
+    for w in &workloads {
+        api.handle.check(convert::apply(w)).await?;
+    }
+    let mut items = Vec::new();
+    for w in &workloads {
+        items.push(apply_one(api, w, dry_run).await?);
+    }
+    respond::json(&List { items })
+}
+
+async fn apply_one(api: &Api, w: &Workload, dry_run: bool) -> Result<Applied, Problem> {
+    let name = w.metadata.name.clone();
+    let before = object(api, &name).await?;
+    let generation = before.as_ref().map_or(0, |b| b.status.generation);
+    let after = match dry_run {
+        false => api.wish(convert::apply(w)).await?.generation,
+        true => generation + u64::from(before.as_ref().is_some_and(|b| b.workload != *w)),
+    };
+    let outcome = match before {
+        None => Outcome::Created,
+        Some(_) if after == generation => Outcome::Unchanged,
+        Some(_) => Outcome::Configured,
+    };
+    Ok(Applied { name, outcome, generation: if dry_run { generation } else { after } })
+}
+
+/// The workload of that name.
+pub async fn object(api: &Api, name: &str) -> Result<Option<WorkloadObject>, Problem> {
+    let name = name.to_owned();
+    let find = move |v: &View| v.desired.by_name(&name).map(|(id, w)| view::workload(v, id, w));
+    api.look(find).await
+}
+
+async fn scale(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
+    let patch: ScalePatch = parse(body)?;
+    let wish = Wish::Scale { name: name.to_owned(), replicas: patch.spec.replicas };
+    respond::json(&api.wish(wish).await?)
+}
+
+async fn restart(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
+    let request: RestartRequest = parse(body)?;
+    respond::json(&api.wish(Wish::Restart { name: name.to_owned(), slot: request.slot }).await?)
+}
+
+async fn delete(api: &Api, name: &str, query: &Query) -> Result<Answer, Problem> {
+    let grace = query.parsed("gracePeriodSeconds", quantity::duration)?;
+    let grace = grace.map(|d| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)));
+    respond::json(&api.wish(Wish::Delete { name: name.to_owned(), grace }).await?)
+}
+
+/// The problem with a workload or replica that is not there.
+pub fn missing(what: &str, name: &str) -> Problem {
+    match what {
+        "workload" => Problem::from(Denied::Refused(Refusal::NotFound)),
+        _ => Problem::hinted(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("no such {what}: {name:?}"),
+            "`orund get replicas` lists them",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_unknown_ones_refused() {
+        let query = Query::new("a=x%20y%2Fz&b&c=1+2", &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(query.get("a"), Some("x y/z"));
+        assert!(query.flag("b").unwrap());
+        assert!(!query.flag("d").unwrap());
+        assert_eq!(query.get("c"), Some("1 2"));
+        assert!(query.flag("c").is_err());
+        for bad in ["z=1", "a=%", "a=%zz", "a=%ff"] {
+            assert_eq!(Query::new(bad, &["a"]).unwrap_err().status, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The objects of the interface, in both directions. Times are RFC 3339 in UTC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::document::diagnostic::Diagnostic;
+use crate::config::workload::Workload;
+
+/// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
+pub const PREFIX: &str = "/v1";
+
+/// Several objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    pub items: Vec<T>,
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// A word for programs: `NotFound`, `Conflict`, `Invalid`, `BadRequest`, `TooLarge`, `Forbidden`, `Unavailable`,
+    /// `Internal`.
+    pub code: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A workload: as it was applied, and how it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadObject {
+    #[serde(flatten)]
+    pub workload: Workload,
+    pub status: WorkloadStatus,
+}
+
+/// How a workload is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadStatus {
+    /// Never used twice, unlike the name.
+    pub uid: u64,
+    /// Counts the changes of the spec.
+    pub generation: u64,
+    /// The revision that replicas shall have.
+    pub revision: u32,
+    pub phase: WorkloadPhase,
+    /// Replicas that are there and not being stopped.
+    pub replicas: u32,
+    /// Those of them that serve.
+    pub ready: u32,
+    /// Those of them that have the current revision.
+    pub updated: u32,
+    /// Replicas that are being stopped.
+    pub terminating: u32,
+    /// Replicas that ended for good: well, and not.
+    pub succeeded: u32,
+    pub failed: u32,
+    /// Restarts of all containers of all replicas.
+    pub restarts: u64,
+    /// Why not all replicas serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When everything is killed at the latest, once it is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_deadline: Option<String>,
+}
+
+/// A workload in one word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadPhase {
+    /// As wanted.
+    Ready,
+    /// On its way, and nothing has failed.
+    #[default]
+    Progressing,
+    /// Something fails.
+    Degraded,
+    /// Nothing is wanted and nothing is there.
+    Stopped,
+    /// Every replica ended well, and shall not run again.
+    Complete,
+    /// Being deleted.
+    Terminating,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaObject {
+    /// `web-0`. While a replacement overlaps there are two of the same name.
+    pub name: String,
+    pub workload: String,
+    pub slot: u32,
+    /// Tells overlapping replicas of a slot apart.
+    pub serial: u64,
+    pub revision: u32,
+    /// In one word, as Kubernetes has it: `Running`, `Pending`, `CrashLoopBackOff`, `Terminating`, `Completed` ...
+    pub phase: String,
+    pub ready: bool,
+    pub restarts: u64,
+    pub created: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+    pub containers: Vec<ContainerObject>,
+}
+
+/// Why and until when something is being stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stopping {
+    pub cause: String,
+    pub deadline: String,
+}
+
+/// One container of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerObject {
+    pub name: String,
+    pub bundle: String,
+    /// Its id for the runtime, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    pub ready: bool,
+    pub restarts: u64,
+    pub state: ContainerState,
+    /// The last ends, newest first.
+    pub exits: Vec<ExitObject>,
+}
+
+/// Where a container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerState {
+    #[serde(rename_all = "camelCase")]
+    Waiting {
+        /// `ContainerCreating`, `CrashLoopBackOff`, `StartError` ...
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_attempt: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Running { started: String },
+    #[serde(rename_all = "camelCase")]
+    Terminating { stopping: Stopping },
+    #[serde(rename_all = "camelCase")]
+    Terminated { reason: String },
+}
+
+/// One end of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitObject {
+    pub time: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `Stopped`, `Unhealthy`, `Unknown`.
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that killed it, as `SIGKILL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Something that people want to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventObject {
+    pub time: String,
+    /// `Normal` or `Warning`.
+    #[serde(rename = "type")]
+    pub severity: String,
+    /// Kubernetes' words where it has one.
+    pub reason: String,
+    pub workload: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    pub message: String,
+}
+
+/// What became of an applied workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    pub name: String,
+    pub outcome: Outcome,
+    /// Of the workload after the change; 0 for one that a dry run would create.
+    pub generation: u64,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    Created,
+    Configured,
+    Unchanged,
+}
+
+/// The body of a scale: a merge patch (RFC 7386) of which nothing else may be part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScalePatch {
+    pub spec: ScaleSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleSpec {
+    pub replicas: u32,
+}
+
+/// A change that is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Changed {
+    pub uid: u64,
+    pub generation: u64,
+}
+
+/// What a container uses at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatsObject {
+    pub replica: String,
+    pub workload: String,
+    pub container: String,
+    pub restarts: u64,
+    /// CPU time used since it was created, nanoseconds.
+    pub cpu: u64,
+    /// CLOCK_BOOTTIME when it was read, nanoseconds: what differences of `cpu` are to be divided by.
+    pub at: u64,
+    /// Bytes, without what could be dropped at once (the page cache that nothing uses).
+    pub memory: u64,
+    /// Bytes; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    pub pids: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<u64>,
+}
+
+/// A process to run in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExecRequest {
+    /// By name; the first one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    pub command: Vec<String>,
+    pub tty: bool,
+    /// Size of the terminal: rows and columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<(u16, u16)>,
+    /// `NAME=VALUE`.
+    pub env: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// `UID[:GID]` or names of the container's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// Body of a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RestartRequest {
+    /// The slot; absent: all replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+}
+
+/// The answer of `/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    pub commit: String,
+    pub api: Vec<String>,
+}
+
+/// An invalid workload file: a [`Failure`] with all errors.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InvalidFile {
+    #[serde(flatten)]
+    pub failure: Failure,
+    pub errors: Vec<Diagnostic>,
+}

@@ -1,0 +1,244 @@
+//! Lists, and the same as streams of changes: one JSON object in a line, `{"type": "ADDED" | "MODIFIED" | "DELETED",
+//! "object": ...}`.
+
+use hyper::body::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::api::respond::{self, Answer, Problem};
+use crate::api::routes::{Api, Query, missing};
+use crate::api::types::{List, WorkloadObject};
+use crate::api::view;
+use crate::supervisor::core::action::Notice;
+use crate::supervisor::shell::handle::{Handle, View};
+
+/// The media type of streams.
+const LINES: &str = "application/x-ndjson";
+/// A stream tells of changes at most once in this time.
+const PACE: Duration = Duration::from_millis(50);
+/// Waiting parts of a stream: the client's socket holds the rest.
+pub const WAITING: usize = 4;
+
+/// `GET /v1/workloads[/NAME]`.
+pub async fn workloads(api: &Api, name: Option<String>, query: &Query) -> Result<Answer, Problem> {
+    let wanted = name.clone();
+    let select = move |v: &View| -> Vec<WorkloadObject> {
+        match &wanted {
+            Some(name) => {
+                v.desired.by_name(name).map(|(id, w)| view::workload(v, id, w)).into_iter().collect()
+            }
+            None => view::workloads(v),
+        }
+    };
+    if query.flag("watch")? {
+        let id = |w: &WorkloadObject| w.status.uid.to_string();
+        return stream(api, move |v| keyed(select(v), id)).await;
+    }
+    one_or_all("workload", name, api.look(select).await?)
+}
+
+/// `GET /v1/replicas[/NAME]`.
+pub async fn replicas(api: &Api, name: Option<String>, query: &Query) -> Result<Answer, Problem> {
+    let (wanted, workload) = (name.clone(), query.get("workload").map(str::to_owned));
+    if let Some(w) = &workload {
+        known(api, w).await?;
+    }
+    let select = move |v: &View| {
+        let mut list = match workload.as_ref().and_then(|w| v.desired.by_name(w)) {
+            Some((id, w)) => view::replicas_of(v, id, w),
+            None if workload.is_some() => Vec::new(),
+            None => view::replicas(v),
+        };
+        list.retain(|r| wanted.as_ref().is_none_or(|name| r.name == *name));
+        list
+    };
+    if query.flag("watch")? {
+        return stream(api, move |v| keyed(select(v), |r| r.serial.to_string())).await;
+    }
+    // While a replacement overlaps, the newer one is meant.
+    let mut list = api.look(select).await?;
+    if name.is_some() && list.len() > 1 {
+        list.drain(..list.len() - 1);
+    }
+    one_or_all("replica", name, list)
+}
+
+async fn known(api: &Api, workload: &str) -> Result<(), Problem> {
+    let name = workload.to_owned();
+    match api.look(move |v| v.desired.by_name(&name).is_some()).await? {
+        true => Ok(()),
+        false => Err(missing("workload", workload)),
+    }
+}
+
+fn one_or_all<T: Serialize>(what: &str, name: Option<String>, items: Vec<T>) -> Result<Answer, Problem> {
+    match name {
+        None => respond::json(&List { items }),
+        Some(name) => match items.first() {
+            Some(item) => respond::json(item),
+            None => Err(missing(what, &name)),
+        },
+    }
+}
+
+type Objects = BTreeMap<String, Value>;
+
+fn keyed<T: Serialize>(list: Vec<T>, key: impl Fn(&T) -> String) -> Objects {
+    list.into_iter()
+        .map(|object| (key(&object), serde_json::to_value(&object).unwrap_or(Value::Null)))
+        .collect()
+}
+
+/// All objects that `select` finds, and then every change of them. The client that stops reading is dropped by its
+/// connection; meanwhile changes are joined, and never pile up.
+async fn stream(
+    api: &Api,
+    select: impl Fn(&View) -> Objects + Send + Sync + 'static,
+) -> Result<Answer, Problem> {
+    let (parts, body) = mpsc::channel(WAITING);
+    let (handle, clock) = (api.handle.clone(), api.clock.clone());
+    let select = Arc::new(select);
+    tokio::task::spawn_local(async move {
+        let mut turns = handle.turns();
+        let mut told = Objects::new();
+        loop {
+            // Seen before the look: what changes after it is another turn.
+            turns.borrow_and_update();
+            let (select, clock) = (Arc::clone(&select), clock.clone());
+            let Ok(now) = handle.look(move |v| select(&clock.steady(v))).await else { return };
+            let text = changes(&told, &now);
+            told = now;
+            if !text.is_empty() && parts.send(Bytes::from(text)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(PACE).await;
+            tokio::select! {
+                changed = turns.changed() => if changed.is_err() { return },
+                () = parts.closed() => return,
+            }
+        }
+    });
+    Ok(respond::stream(LINES, body))
+}
+
+/// The lines that lead from one set of objects to the other.
+fn changes(before: &Objects, now: &Objects) -> String {
+    let mut text = String::new();
+    let mut line = |kind: &str, object: &Value| {
+        text.push_str(&serde_json::json!({"object": object, "type": kind}).to_string());
+        text.push('\n');
+    };
+    for (key, object) in now {
+        match before.get(key) {
+            None => line("ADDED", object),
+            Some(old) if old != object => line("MODIFIED", object),
+            Some(_) => {}
+        }
+    }
+    for (_, object) in before.iter().filter(|(key, _)| !now.contains_key(*key)) {
+        line("DELETED", object);
+    }
+    text
+}
+
+/// `GET /v1/events`: what is remembered; with `watch`, what comes, too.
+pub async fn events(api: &Api, query: Query) -> Result<Answer, Problem> {
+    let watch = query.flag("watch")?;
+    // Before the look, so that nothing is missed in between.
+    let coming = api.handle.notices();
+    let wanted = Wanted {
+        workload: query.get("workload").map(str::to_owned),
+        replica: query.get("replica").map(str::to_owned),
+    };
+    let look = |v: &View| (v.epoch_ms, v.notices.iter().cloned().collect::<Vec<_>>());
+    let (epoch, past) = api.look(look).await?;
+    if !watch {
+        let items: Vec<_> = past.iter().map(|n| view::event(epoch, n)).filter(|e| wanted.takes(e)).collect();
+        return respond::json(&List { items });
+    }
+    let (parts, body) = mpsc::channel(WAITING);
+    tokio::task::spawn_local(follow_events(api.handle.clone(), past, epoch, coming, wanted, parts));
+    Ok(respond::stream(LINES, body))
+}
+
+struct Wanted {
+    workload: Option<String>,
+    replica: Option<String>,
+}
+
+impl Wanted {
+    fn takes(&self, e: &crate::api::types::EventObject) -> bool {
+        self.workload.as_ref().is_none_or(|w| e.workload == *w)
+            && self.replica.as_ref().is_none_or(|r| e.replica.as_ref() == Some(r))
+    }
+}
+
+async fn follow_events(
+    handle: Handle,
+    past: Vec<Arc<Notice>>,
+    epoch: i64,
+    mut coming: broadcast::Receiver<Arc<Notice>>,
+    wanted: Wanted,
+    parts: mpsc::Sender<Bytes>,
+) {
+    for notice in &past {
+        if tell(&parts, &wanted, epoch, notice).await.is_err() {
+            return;
+        }
+    }
+    loop {
+        let next = tokio::select! {
+            next = coming.recv() => next,
+            () = parts.closed() => return,
+        };
+        match next {
+            Ok(notice) if past.iter().any(|p| Arc::ptr_eq(p, &notice)) => {}
+            Ok(notice) => {
+                // The wall clock may have been set.
+                let Ok(epoch) = handle.look(|v| v.epoch_ms).await else { return };
+                if tell(&parts, &wanted, epoch, &notice).await.is_err() {
+                    return;
+                }
+            }
+            // The client is too slow for what happens: it shall know that it missed something, and start again.
+            Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn tell(
+    parts: &mpsc::Sender<Bytes>,
+    wanted: &Wanted,
+    epoch: i64,
+    notice: &Notice,
+) -> Result<(), mpsc::error::SendError<Bytes>> {
+    let event = view::event(epoch, notice);
+    if !wanted.takes(&event) {
+        return Ok(());
+    }
+    let mut line = serde_json::to_vec(&event).unwrap_or_default();
+    line.push(b'\n');
+    parts.send(Bytes::from(line)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn changes_lead_from_one_state_to_the_next() {
+        let objects = |list: &[(&str, i32)]| -> Objects {
+            list.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect()
+        };
+        let (before, now) =
+            (objects(&[("a", 1), ("b", 1), ("c", 1)]), objects(&[("b", 2), ("c", 1), ("d", 1)]));
+        let expected = "{\"object\":2,\"type\":\"MODIFIED\"}\n{\"object\":1,\"type\":\"ADDED\"}\n{\"object\":1,\"type\":\"DELETED\"}\n";
+        assert_eq!(changes(&before, &now), expected);
+        assert_eq!(changes(&now, &now), "");
+    }
+}

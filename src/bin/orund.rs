@@ -1,0 +1,5 @@
+//! `orund`: the supervisor.
+
+#![no_main]
+
+orun::entry!(orun::orund::main);

@@ -1,0 +1,151 @@
+//! What is wrong with a file, where, and what to do about it.
+
+use serde::Serialize;
+use std::fmt;
+
+/// Where something stands: line and column from 1, in characters, and how many characters of the line it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    pub line: u32,
+    pub column: u32,
+    pub length: u32,
+}
+
+impl Place {
+    pub const START: Place = Place { line: 1, column: 1, length: 1 };
+
+    pub fn new(line: usize, column: usize, length: usize) -> Place {
+        let small = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+        Place { line: small(line), column: small(column), length: small(length) }
+    }
+}
+
+/// One error of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    #[serde(flatten)]
+    pub place: Place,
+    /// The property, as `spec.containers[0].env`; empty for the file as a whole.
+    #[serde(rename = "path", skip_serializing_if = "String::is_empty")]
+    pub property: String,
+    /// Lower case, without a full stop.
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub fn new(place: Place, property: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { place, property: property.into(), message: message.into(), hint: None }
+    }
+
+    /// Adds the way out.
+    pub fn hint(mut self, hint: impl Into<String>) -> Diagnostic {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// All errors of one file, in the order of their lines, shown with the lines themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    /// The file's name as the user gave it.
+    pub file: String,
+    pub list: Vec<Diagnostic>,
+    /// The lines that the list names, by their numbers.
+    lines: Vec<(u32, String)>,
+}
+
+impl Diagnostics {
+    /// `text` is the file's content.
+    pub fn new(file: &str, text: &str, mut list: Vec<Diagnostic>) -> Diagnostics {
+        list.sort_by_key(|d| (d.place.line, d.place.column));
+        let wanted = |n: u32| list.iter().any(|d| d.place.line == n);
+        let numbered = text.lines().zip(1u32..).filter(|(_, n)| wanted(*n));
+        let lines = numbered.map(|(line, n)| (n, line.to_owned())).collect();
+        Diagnostics { file: file.to_owned(), list, lines }
+    }
+
+    fn show(&self, f: &mut fmt::Formatter<'_>, d: &Diagnostic) -> fmt::Result {
+        let Place { line, column, length } = d.place;
+        let width = line.to_string().len();
+        writeln!(f, "error: {}", d.message)?;
+        write!(f, "{:width$}--> {}:{line}:{column}", "", self.file)?;
+        if !d.property.is_empty() {
+            write!(f, " ({})", d.property)?;
+        }
+        writeln!(f)?;
+        if let Some((_, text)) = self.lines.iter().find(|(n, _)| *n == line) {
+            let (text, column) = excerpt(text, column as usize);
+            let room = text.chars().count().saturating_sub(column - 1).max(1);
+            let carets = "^".repeat((length as usize).min(room));
+            writeln!(f, "{line} | {text}")?;
+            writeln!(f, "{:width$} | {:indent$}{carets}", "", "", indent = column - 1)?;
+        }
+        if let Some(hint) = &d.hint {
+            writeln!(f, "{:width$} = hint: {hint}", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// At most 100 characters of a line around `column`, made printable, and the column in them.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    const WIDEST: usize = 100;
+    let start = if column > WIDEST { column - WIDEST / 2 } else { 1 };
+    let shown = line.chars().skip(start - 1).take(WIDEST);
+    (shown.map(|c| if c.is_control() { ' ' } else { c }).collect(), column - start + 1)
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for d in &self.list {
+            self.show(f, d)?;
+            writeln!(f)?;
+        }
+        match self.list.len() {
+            1 => write!(f, "{}: 1 error", self.file),
+            n => write!(f, "{}: {n} errors", self.file),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_shown_in_the_order_of_the_lines_with_carets_below() {
+        let text = "a: 1\n  bee: 22\n";
+        let list = vec![
+            Diagnostic::new(Place::new(2, 8, 2), "a.bee", "too many").hint("write 2"),
+            Diagnostic::new(Place::new(1, 1, 1), "", "odd"),
+        ];
+        let shown = Diagnostics::new("f.yaml", text, list).to_string();
+        let expected = "error: odd
+ --> f.yaml:1:1
+1 | a: 1
+  | ^
+
+error: too many
+ --> f.yaml:2:8 (a.bee)
+2 |   bee: 22
+  |        ^^
+  = hint: write 2
+
+f.yaml: 2 errors";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn long_lines_and_lines_that_are_not_there_are_no_trouble() {
+        let long = format!("k: {}X", "é".repeat(400));
+        let at = |line, column| vec![Diagnostic::new(Place::new(line, column, 900), "", "wrong")];
+        let shown = Diagnostics::new("f", &long, at(1, 404)).to_string();
+        assert!(shown.lines().any(|l| l.ends_with("éX")), "{shown}");
+        assert!(shown.lines().any(|l| l.ends_with(" ^")), "{shown}");
+        assert!(Diagnostics::new("f", "", at(7, 3)).to_string().contains("f:7:3"));
+    }
+}

@@ -1,0 +1,221 @@
+//! The supervisor's workload: what shall run, how many times, and what happens when it ends.
+//!
+//! The shape is that of Kubernetes' objects (`apiVersion`, `kind`, `metadata`, `spec`); the one kind so far is
+//! `Workload`, replicas of containers that are made from bundles. The serialised form is the canonical one: it
+//! reads back to the same value.
+
+mod hints;
+pub mod read;
+
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::quantity::{Bytes, Factor, MilliCpu, Signal, seconds};
+
+/// The version of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ApiVersion {
+    #[default]
+    #[serde(rename = "orun.dev/v1")]
+    V1,
+}
+
+/// The kinds of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Kind {
+    #[default]
+    Workload,
+}
+
+/// One document of a workload file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workload {
+    pub api_version: ApiVersion,
+    pub kind: Kind,
+    pub metadata: Metadata,
+    pub spec: Spec,
+}
+
+/// `metadata`: the name and what people attach to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// A DNS label (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`, neither first nor last `-`.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// When a container that has ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// `spec`: the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// How many replicas; 0 keeps the workload and runs nothing.
+    pub replicas: u32,
+    pub restart_policy: RestartPolicy,
+    /// Time between the beginning of termination and SIGKILL; 0 kills at once.
+    #[serde(rename = "terminationGracePeriodSeconds", with = "seconds")]
+    pub termination_grace_period: Duration,
+    /// What asks the program to end. `None`: SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<Signal>,
+    pub backoff: Backoff,
+    /// At least one; names are unique.
+    pub containers: Vec<Container>,
+}
+
+impl Default for Spec {
+    /// One replica that is always restarted, 30 seconds to end, no container.
+    fn default() -> Spec {
+        Spec {
+            replicas: 1,
+            restart_policy: RestartPolicy::Always,
+            termination_grace_period: Duration::from_secs(30),
+            stop_signal: None,
+            backoff: Backoff::default(),
+            containers: Vec::new(),
+        }
+    }
+}
+
+/// `spec.backoff`: the delays between failure and restart. The first restart is immediate; the second waits for
+/// `initial`, each further one `factor` times as long, up to `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backoff {
+    #[serde(with = "seconds")]
+    pub initial: Duration,
+    pub factor: Factor,
+    #[serde(with = "seconds")]
+    pub max: Duration,
+    /// A container that has run for this long begins anew with an immediate restart.
+    #[serde(with = "seconds")]
+    pub reset: Duration,
+    /// More restarts than this within `window` and the replica is given up. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<u32>,
+    /// Only together with `max_restarts`; without it all restarts since the last reset count.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seconds::option")]
+    pub window: Option<Duration>,
+}
+
+impl Default for Backoff {
+    /// 0, 1, 2, 4 ... 60 seconds; begins anew after 5 minutes; never gives up.
+    fn default() -> Backoff {
+        Backoff {
+            initial: Duration::from_secs(1),
+            factor: Factor::TWO,
+            max: Duration::from_secs(60),
+            reset: Duration::from_secs(300),
+            max_restarts: None,
+            window: None,
+        }
+    }
+}
+
+/// One entry of `spec.containers`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Container {
+    /// A DNS label. In the short form, the name of the workload.
+    pub name: String,
+    /// Absolute path of the bundle's directory.
+    pub bundle: String,
+    /// Replaces all but the first of the bundle's `process.args`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// Added to the bundle's `process.env`; the same name replaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
+    pub lifecycle: Lifecycle,
+}
+
+/// One environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVar {
+    pub name: String,
+    #[serde(default)]
+    pub value: String,
+}
+
+/// `resources` of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resources {
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+}
+
+impl Resources {
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+}
+
+/// Upper limits; they replace those of the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// CPU time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<MilliCpu>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Number of tasks (threads and processes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    pub fn is_empty(&self) -> bool {
+        *self == Limits::default()
+    }
+}
+
+/// `lifecycle` of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lifecycle {
+    /// Runs before the stop signal is sent; its time counts against the grace period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_stop: Option<Handler>,
+}
+
+impl Lifecycle {
+    pub fn is_empty(&self) -> bool {
+        self.pre_stop.is_none()
+    }
+}
+
+/// What a hook of the life cycle does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Handler {
+    /// Runs a program in the container.
+    Exec(ExecAction),
+}
+
+/// `exec` of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecAction {
+    /// Program and arguments; no shell is involved. Not empty.
+    pub command: Vec<String>,
+}

@@ -1,0 +1,285 @@
+//! Talking to the supervisor: HTTP/1.1 on its socket.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Write;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use tokio::net::UnixStream;
+
+use crate::api::types::Failure;
+use crate::error::{Errno, Error, Kind, Result};
+
+/// Where the supervisor of root listens.
+pub const SOCKET: &str = "/run/orund/orund.sock";
+
+/// The supervisor at the other end of a socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Call {
+    method: Method,
+    path: String,
+    body: Vec<u8>,
+    upgrade: Option<&'static str>,
+}
+
+impl Call {
+    /// `path` begins with `/v1`.
+    pub fn new(method: Method, path: impl Into<String>) -> Call {
+        Call { method, path: path.into(), body: Vec::new(), upgrade: None }
+    }
+
+    pub fn get(path: impl Into<String>) -> Call {
+        Call::new(Method::GET, path)
+    }
+
+    /// Adds a parameter.
+    pub fn with(mut self, name: &str, value: &str) -> Call {
+        let sign = if self.path.contains('?') { '&' } else { '?' };
+        let _ = write!(self.path, "{sign}{name}={}", encoded(value));
+        self
+    }
+
+    /// Adds a parameter that may be absent.
+    pub fn with_some(self, name: &str, value: Option<&str>) -> Call {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// Adds a parameter when it is true.
+    pub fn flag(self, name: &str, value: bool) -> Call {
+        if value { self.with(name, "true") } else { self }
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Call {
+        self.body = body.into();
+        self
+    }
+
+    pub fn json(self, body: &impl Serialize) -> Call {
+        self.body(serde_json::to_vec(body).unwrap_or_default())
+    }
+
+    /// Asks for another protocol.
+    pub fn upgrade(mut self, protocol: &'static str) -> Call {
+        self.upgrade = Some(protocol);
+        self
+    }
+}
+
+/// Text as a part of a path or a parameter (RFC 3986).
+pub fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            other => {
+                let _ = write!(out, "%{other:02X}");
+            }
+        }
+    }
+    out
+}
+
+impl Client {
+    /// The supervisor at `socket`; without one, at the usual place.
+    pub fn new(socket: Option<PathBuf>) -> Client {
+        Client { socket: self::socket(socket) }
+    }
+
+    /// Sends a request and gives the answer as soon as its head is there.
+    ///
+    /// # Errors
+    /// Nobody listens; the supervisor refuses.
+    pub async fn send(&self, call: Call) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let fail = |e: hyper::Error| {
+            Error::new(Kind::System, format!("talking to the supervisor on {:?}: {e}", self.socket))
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
+        // It ends with the answer's body; what fails there fails at the body, too.
+        tokio::spawn(async move {
+            let _ = connection.with_upgrades().await;
+        });
+        let mut request = Request::builder().method(call.method).uri(&call.path).header(HOST, "orund");
+        if let Some(protocol) = call.upgrade {
+            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, protocol);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(call.body)))
+            .map_err(|e| Error::new(Kind::Usage, format!("not a valid request: {e}")))?;
+        let answer = sender.send_request(request).await.map_err(fail)?;
+        if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(fail)?.to_bytes();
+        Err(refused(status, &body))
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; an answer that is not as expected.
+    pub async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
+        let body = self.send(call).await?.into_body().collect().await;
+        let body = body.map_err(|e| Error::new(Kind::System, format!("reading the answer: {e}")))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| {
+            Error::new(Kind::System, format!("the supervisor's answer is not as expected: {e}"))
+                .hint("are this program and the supervisor of the same version?")
+        })
+    }
+
+    /// As [`Client::fetch`], but `None` for what is not there.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub async fn find<T: DeserializeOwned>(&self, call: Call) -> Result<Option<T>> {
+        match self.fetch(call).await {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends a request whose answer is read line by line.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn lines(&self, call: Call) -> Result<Lines> {
+        Ok(Lines { body: self.send(call).await?.into_body(), waiting: Vec::new(), start: 0 })
+    }
+
+    fn unreachable(&self, e: &std::io::Error) -> Error {
+        let message = format!("no supervisor serves on {:?}", self.socket);
+        let errno = Errno(e.raw_os_error().unwrap_or(libc::EIO));
+        match e.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::new(Kind::System, message)
+                .hint("start it with `orund serve` or `systemctl start orund`, or say where it is with --socket or ORUND_SOCKET"),
+            ErrorKind::PermissionDenied => Error::sys(format!("connecting to {:?}", self.socket), errno)
+                .hint("the socket is for root and for its group: use sudo, or become a member of the group"),
+            _ => Error::sys(format!("connecting to {:?}", self.socket), errno),
+        }
+    }
+}
+
+/// The socket that is meant: the one that was named, that of the environment, or the usual one.
+pub fn socket(named: Option<PathBuf>) -> PathBuf {
+    let named = named.or_else(|| std::env::var_os("ORUND_SOCKET").map(PathBuf::from));
+    named.unwrap_or_else(default_socket)
+}
+
+fn default_socket() -> PathBuf {
+    let user = crate::sys::cred::geteuid() != 0;
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|_| user) {
+        Some(dir) => PathBuf::from(dir).join("orund/orund.sock"),
+        None => SOCKET.into(),
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Error {
+    let Ok(failure) = serde_json::from_slice::<Failure>(body) else {
+        return Error::new(Kind::System, format!("the supervisor says {status}"));
+    };
+    let kind = match failure.code.as_str() {
+        "NotFound" => Kind::NotFound,
+        "Conflict" => Kind::State,
+        "Invalid" => Kind::Config,
+        "BadRequest" => Kind::Usage,
+        _ => Kind::System,
+    };
+    let e = Error::new(kind, failure.message);
+    match failure.hint {
+        Some(hint) => e.hint(hint),
+        None => e,
+    }
+}
+
+/// An answer, line by line.
+pub struct Lines {
+    body: Incoming,
+    /// What was received; from `start` on it is not yet given out.
+    waiting: Vec<u8>,
+    start: usize,
+}
+
+impl Lines {
+    /// The next line without its line feed; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            let rest = &self.waiting[self.start..];
+            if let Some(at) = rest.iter().position(|b| *b == b'\n') {
+                let line = rest[..at].to_vec();
+                self.start += at + 1;
+                return Ok(Some(line));
+            }
+            self.waiting.drain(..self.start);
+            self.start = 0;
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => self.waiting.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(e)) => {
+                    let e = Error::new(Kind::System, format!("the supervisor is gone: {e}"));
+                    return Err(e.hint("`systemctl status orund` may say why"));
+                }
+            }
+        }
+    }
+
+    /// The next line as an object.
+    ///
+    /// # Errors
+    /// As [`Lines::next`]; a line that is not as expected.
+    pub async fn object<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let Some(line) = self.next().await? else { return Ok(None) };
+        serde_json::from_slice(&line)
+            .map(Some)
+            .map_err(|e| Error::new(Kind::System, format!("the supervisor's answer is not as expected: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_survive_the_way() {
+        let call = Call::get("/v1/logs").with("a", "x y/&=ä").flag("b", true).flag("c", false);
+        assert_eq!(call.path, "/v1/logs?a=x%20y%2F%26%3D%C3%A4&b=true");
+    }
+
+    #[test]
+    fn refusals_keep_their_words() {
+        let body = br#"{"code":"NotFound","message":"no such workload","hint":"look"}"#;
+        let e = refused(StatusCode::NOT_FOUND, body);
+        assert_eq!((e.kind(), e.to_string().as_str()), (Kind::NotFound, "no such workload; hint: look"));
+        assert!(refused(StatusCode::BAD_GATEWAY, b"<html>").to_string().contains("502"));
+    }
+
+    #[test]
+    fn nobody_there_is_told_with_the_way_out() {
+        let client = Client::new(Some("/nonexistent/orund.sock".into()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let e = runtime.block_on(client.send(Call::get("/version"))).unwrap_err().to_string();
+        assert!(
+            e.starts_with("no supervisor serves on \"/nonexistent/orund.sock\"; hint: start it with"),
+            "{e}"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! The verbs that talk to a supervisor, and those that need none.
+
+pub mod args;
+mod change;
+pub mod connection;
+mod exec;
+mod files;
+mod get;
+mod logs;
+mod render;
+mod scripts;
+mod top;
+mod yaml;
+
+use std::path::PathBuf;
+
+use crate::cli::{print, print_while_read};
+use crate::error::{Error, Kind, Result};
+use args::Verb;
+use connection::Client;
+
+/// The exit code of a wait that took too long.
+const TOO_LATE: u8 = 3;
+/// The exit code of an `exec` that failed itself: others are the program's.
+const NO_EXEC: u8 = 255;
+
+/// Runs a verb. `socket`: where the supervisor is, when it was named.
+///
+/// # Errors
+/// Told by the caller; where another exit code than that of errors is due, the error is told here.
+pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
+    let own = matches!(verb, Verb::Exec(_)).then_some(NO_EXEC);
+    match done(socket, verb) {
+        Err(e) if own.is_some() || e.kind() == Kind::Timeout => {
+            crate::log::error(&e);
+            Ok(own.unwrap_or(TOO_LATE))
+        }
+        r => r,
+    }
+}
+
+fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
+    let client = Client::new(socket);
+    match verb {
+        Verb::Validate(files) => files::validate(&files),
+        Verb::Completion { shell } => scripts::completion(shell),
+        Verb::Man { dir } => scripts::man(&dir),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| Error::sys("preparing to talk to the supervisor", e))?;
+            let done = runtime.block_on(talk(&client, verb));
+            // A thread that reads standard input would be waited for.
+            runtime.shutdown_background();
+            done
+        }
+    }
+}
+
+async fn talk(client: &Client, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Apply(a) => files::apply(client, &a).await,
+        Verb::Get(a) => get::get(client, &a).await,
+        Verb::Events(a) => get::events(client, &a).await,
+        Verb::Describe(a) => get::describe(client, &a.name).await,
+        Verb::Scale(a) => change::scale(client, &a).await,
+        Verb::Restart(a) => change::restart(client, &a).await,
+        Verb::Delete(a) => change::delete(client, &a).await,
+        Verb::Wait(a) => change::wait(client, &a).await,
+        Verb::Logs(a) => logs::logs(client, &a).await,
+        Verb::Exec(a) => exec::exec(client, &a).await,
+        Verb::Top(a) => top::top(client, &a).await,
+        Verb::Validate(_) | Verb::Completion { .. } | Verb::Man { .. } => Ok(0),
+    }
+}

@@ -1,0 +1,289 @@
+//! Objects as text for people.
+
+use std::fmt::Write;
+
+use super::args::Output;
+use super::yaml;
+use crate::api::types::{ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
+use crate::sys::timestamp::Timestamp;
+use serde::Serialize;
+
+/// Rows with columns that line up; the last one is as long as it is.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}   ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// An object that can be listed.
+pub trait Row: Serialize {
+    fn head(wide: bool) -> Vec<&'static str>;
+    /// `now`: seconds since 1970.
+    fn row(&self, wide: bool, now: u64) -> Vec<String>;
+    /// As `kind/name`.
+    fn name(&self) -> String;
+}
+
+/// Several objects in the form that was asked for.
+pub fn list<T: Row>(items: &[T], output: Option<Output>) -> String {
+    match output {
+        Some(Output::Json) => pretty(&List { items: items.iter().collect::<Vec<_>>() }),
+        Some(Output::Yaml) => {
+            let value = serde_json::to_value(List { items: items.iter().collect::<Vec<_>>() });
+            yaml::text(&value.unwrap_or_default())
+        }
+        Some(Output::Name) => items.iter().map(|i| i.name() + "\n").collect(),
+        Some(Output::Wide) | None => rows(items, output == Some(Output::Wide), true),
+    }
+}
+
+/// One object in the form that was asked for.
+pub fn one<T: Row>(item: &T, output: Option<Output>) -> String {
+    match output {
+        Some(Output::Json) => pretty(item),
+        Some(Output::Yaml) => yaml::text(&serde_json::to_value(item).unwrap_or_default()),
+        other => list(std::slice::from_ref(item), other),
+    }
+}
+
+/// One object of many that come one after the other: a JSON object in a line, a YAML document, a row.
+pub fn next<T: Row>(item: &T, output: Option<Output>) -> String {
+    match output {
+        Some(Output::Json) => serde_json::to_string(item).unwrap_or_default() + "\n",
+        Some(Output::Yaml) => format!("---\n{}", one(item, output)),
+        Some(Output::Name) => item.name() + "\n",
+        Some(Output::Wide) | None => rows(std::slice::from_ref(item), output == Some(Output::Wide), false),
+    }
+}
+
+fn rows<T: Row>(items: &[T], wide: bool, head: bool) -> String {
+    let now = Timestamp::now().seconds;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    if head {
+        rows.push(T::head(wide).into_iter().map(str::to_owned).collect());
+    }
+    rows.extend(items.iter().map(|i| i.row(wide, now)));
+    table(&rows)
+}
+
+fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+impl Row for WorkloadObject {
+    fn head(wide: bool) -> Vec<&'static str> {
+        let mut head = vec!["NAME", "READY", "UP-TO-DATE", "STATUS", "RESTARTS"];
+        head.extend(if wide { &["REVISION", "POLICY", "GRACE", "BUNDLES"][..] } else { &[] });
+        head.push("MESSAGE");
+        head
+    }
+
+    fn row(&self, wide: bool, _now: u64) -> Vec<String> {
+        let (spec, status) = (&self.workload.spec, &self.status);
+        let mut row = vec![
+            self.workload.metadata.name.clone(),
+            format!("{}/{}", status.ready, spec.replicas),
+            status.updated.to_string(),
+            format!("{:?}", status.phase),
+            status.restarts.to_string(),
+        ];
+        if wide {
+            let bundles: Vec<&str> = spec.containers.iter().map(|c| c.bundle.as_str()).collect();
+            row.push(status.revision.to_string());
+            row.push(format!("{:?}", spec.restart_policy));
+            row.push(format!("{:?}", spec.termination_grace_period));
+            row.push(bundles.join(","));
+        }
+        row.push(status.message.as_deref().map(short).unwrap_or_default());
+        row
+    }
+
+    fn name(&self) -> String {
+        format!("workload/{}", self.workload.metadata.name)
+    }
+}
+
+impl Row for ReplicaObject {
+    fn head(wide: bool) -> Vec<&'static str> {
+        let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+        head.extend(if wide { &["PID", "REVISION", "LAST EXIT"][..] } else { &[] });
+        head
+    }
+
+    fn row(&self, wide: bool, now: u64) -> Vec<String> {
+        let ready = self.containers.iter().filter(|c| c.ready).count();
+        let last = self.containers.iter().filter_map(|c| c.exits.first()).max_by_key(|e| &e.time);
+        let restarts = match last {
+            Some(exit) if self.restarts > 0 => {
+                format!("{} ({} ago)", self.restarts, since(&exit.time, now))
+            }
+            _ => self.restarts.to_string(),
+        };
+        let mut row = vec![
+            self.name.clone(),
+            format!("{ready}/{}", self.containers.len()),
+            self.phase.clone(),
+            restarts,
+            since(&self.created, now),
+        ];
+        if wide {
+            let pids: Vec<String> =
+                self.containers.iter().filter_map(|c| c.pid).map(|pid| pid.to_string()).collect();
+            row.push(pids.join(","));
+            row.push(self.revision.to_string());
+            row.push(last.map(|e| short(&exit(e))).unwrap_or_default());
+        }
+        row
+    }
+
+    fn name(&self) -> String {
+        format!("replica/{}", self.name)
+    }
+}
+
+impl Row for EventObject {
+    fn head(_wide: bool) -> Vec<&'static str> {
+        vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    }
+
+    fn row(&self, _wide: bool, now: u64) -> Vec<String> {
+        let message = match &self.container {
+            Some(container) => format!("{container}: {}", self.message),
+            None => self.message.clone(),
+        };
+        let seen = since(&self.time, now);
+        vec![seen, self.severity.clone(), self.reason.clone(), self.object(), message]
+    }
+
+    fn name(&self) -> String {
+        self.object()
+    }
+}
+
+impl EventObject {
+    fn object(&self) -> String {
+        match &self.replica {
+            Some(replica) => format!("replica/{replica}"),
+            None => format!("workload/{}", self.workload),
+        }
+    }
+}
+
+/// A message without its hint, for a row; `describe` has both.
+fn short(message: &str) -> String {
+    message.split("; hint: ").next().unwrap_or_default().to_owned()
+}
+
+/// An end in a few words: `exit code 1`, `killed by SIGKILL (OOMKilled)`.
+pub fn exit(e: &crate::api::types::ExitObject) -> String {
+    let how = match (e.exit_code, &e.signal) {
+        (_, Some(signal)) => format!("killed by {signal}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => e.message.clone().unwrap_or_else(|| "nobody saw how it ended".to_owned()),
+    };
+    match e.reason.as_str() {
+        "Completed" | "Error" | "Unknown" | "StartError" => how,
+        reason => format!("{how} ({reason})"),
+    }
+}
+
+/// A state in a few words.
+pub fn state(s: &ContainerState, now: u64) -> String {
+    match s {
+        ContainerState::Waiting { reason, message, next_attempt } => {
+            let mut text = format!("Waiting ({reason})");
+            if let Some(message) = message {
+                let _ = write!(text, ": {message}");
+            }
+            if let Some(at) = next_attempt.as_deref().and_then(seconds) {
+                let _ = write!(text, "; next attempt in {}", span(at.saturating_sub(now)));
+            }
+            text
+        }
+        ContainerState::Running { started } => format!("Running for {}", since(started, now)),
+        ContainerState::Terminating { stopping } => {
+            let left = seconds(&stopping.deadline).unwrap_or(now).saturating_sub(now);
+            format!("Terminating ({}), killed in {} at the latest", stopping.cause, span(left))
+        }
+        ContainerState::Terminated { reason } => format!("Terminated ({reason})"),
+    }
+}
+
+/// The time since `then` (RFC 3339).
+pub fn since(then: &str, now: u64) -> String {
+    seconds(then).map_or_else(|| "?".to_owned(), |then| span(now.saturating_sub(then)))
+}
+
+/// Seconds as kubectl shows them: the two largest units that matter.
+pub fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600, seconds / 60);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 if seconds.is_multiple_of(60) => format!("{minutes}m"),
+        120..600 => format!("{minutes}m{}s", seconds % 60),
+        600..10_800 => format!("{minutes}m"),
+        10_800..172_800 => format!("{hours}h"),
+        _ => format!("{days}d"),
+    }
+}
+
+/// Seconds since 1970 of a time in UTC as the supervisor writes it (RFC 3339), without the fraction.
+pub fn seconds(time: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Years begin in March, so that the leap day is the last day.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let row = |cells: &[&str]| cells.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
+        let text =
+            table(&[row(&["NAME", "STATUS", "X"]), row(&["a-long-name", "Ok", ""]), row(&["b", "c", "d e"])]);
+        assert_eq!(text, "NAME          STATUS   X\na-long-name   Ok\nb             c        d e\n");
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for n in [0, 951_782_399, 951_782_400, 1_709_164_800, 1_795_469_697, 4_107_542_400] {
+            assert_eq!(seconds(&Timestamp { seconds: n, nanos: 5_000_000 }.rfc3339_nanos()), Some(n));
+        }
+        for bad in ["", "yesterday at noon it was", "1969-01-01T00:00:00Z", "2026-13-01T00:00:00Z"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (n, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (185, "3m5s"),
+            (3600, "60m"),
+            (10_800, "3h"),
+            (400_000, "4d"),
+        ] {
+            assert_eq!(span(n), text);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The command line of `orund`: the supervisor itself, and its clients.
+
+pub mod client;
+mod journal;
+mod run;
+mod serve;
+
+use crate::cli::log::Log;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::protect;
+use crate::log::Level;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// orund keeps replicas of OCI bundles alive.
+#[derive(Debug, Parser)]
+#[command(name = "orund", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not in time (--timeout); of exec, the \
+                        program's own, or 255."
+)]
+pub struct Arguments {
+    /// Tell what is being done
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon
+    Serve(serve::Serve),
+    /// Run replicas of a bundle in the foreground, without a daemon
+    Run(run::Run),
+    /// Look at the journal of a daemon
+    Journal(journal::Arguments),
+    #[command(flatten)]
+    Client(client::args::Verb),
+}
+
+/// Runs the command `words` (without the program's name) and returns the exit code.
+pub fn main(words: Vec<OsString>) -> u8 {
+    match words.first().and_then(|w| w.to_str()) {
+        // The runtime, for what must be done by a process of its own.
+        Some("oci") => return crate::cli::main(words[1..].to_vec()),
+        Some("keeper") => return finish(keeper(&words[1..])),
+        _ => {}
+    }
+    let given = std::iter::once("orund".into()).chain(words.iter().cloned());
+    let arguments = match Arguments::try_parse_from(given) {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            // Help goes to standard output, which may be closed.
+            let _ = e.print();
+            return e.exit_code() as u8;
+        }
+    };
+    log_to_stderr(if arguments.debug { Level::Debug } else { Level::Warning });
+    finish(match arguments.verb {
+        Verb::Serve(serve) => protect::executable().and_then(|()| serve.run(arguments.socket, &words)),
+        Verb::Run(run) => protect::executable().and_then(|()| run.run()),
+        Verb::Journal(journal) => journal.run(),
+        Verb::Client(verb) => client::run(arguments.socket, verb),
+    })
+}
+
+fn log_to_stderr(least: Level) {
+    let log = Log::stderr();
+    crate::log::to(least, move |level, message| log.write(level, message));
+}
+
+fn finish(result: Result<u8>) -> u8 {
+    result.unwrap_or_else(|e| {
+        crate::log::error(&e);
+        if e.kind() == Kind::Usage { 2 } else { 1 }
+    })
+}
+
+/// `orund keeper RUN_DIR ARGUMENTS...`: how `serve` starts itself.
+fn keeper(words: &[OsString]) -> Result<u8> {
+    log_to_stderr(Level::Warning);
+    let [run_dir, arguments @ ..] = words else {
+        return Err(Error::new(Kind::Usage, "keeper is for orund itself").hint("use \"orund serve\""));
+    };
+    crate::supervisor::shell::keeper::run(Path::new(run_dir), arguments.to_vec())
+}

@@ -1,0 +1,104 @@
+//! `orund serve`.
+
+use crate::api::server as api;
+use crate::error::{Error, Result};
+use crate::orund::client::connection;
+use crate::supervisor::shell::daemon::{self, Places, Socket};
+use crate::supervisor::shell::keeper::LINK;
+use crate::supervisor::shell::logs::Limits;
+use crate::sys::fd;
+use clap::Args;
+use std::ffi::OsString;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where what is wanted is kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/orund")]
+    pub data_dir: PathBuf,
+    /// Where what runs is kept; should be on tmpfs
+    #[arg(long, value_name = "DIR", default_value = "/run/orund")]
+    pub run_dir: PathBuf,
+    /// Where the output of containers is kept
+    #[arg(long, value_name = "DIR", default_value = "/var/log/orund")]
+    pub log_dir: PathBuf,
+    /// The cgroup that containers have theirs in
+    #[arg(long, value_name = "PATH", default_value = "/orund")]
+    pub cgroup_parent: String,
+    /// Size of a log file at which the next one is begun, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().file)]
+    pub log_file_size: u64,
+    /// Log files of one run of a container
+    #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
+    pub log_files: usize,
+    /// Size of all log files, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
+    pub log_total_size: u64,
+    /// Be the parent of the containers: a daemon that dies is not started again, and their exit statuses may be lost
+    #[arg(long)]
+    pub no_keeper: bool,
+}
+
+impl Serve {
+    /// Becomes the keeper, or the daemon itself.
+    pub fn run(&self, socket: Option<PathBuf>, words: &[OsString]) -> Result<u8> {
+        let places = self.places()?;
+        if !self.no_keeper && std::env::var_os(LINK).is_none() {
+            std::fs::create_dir_all(&places.run)
+                .map_err(|e| Error::sys(format!("making the directory {:?}", places.run), e))?;
+            let mut keeper = std::process::Command::new("/proc/self/exe");
+            keeper.arg("keeper").arg(&places.run).args(words);
+            return Err(Error::sys("starting the keeper", keeper.exec()));
+        }
+        let begin = |handle, kept: Socket| api::start(handle, kept.get(|| listener(socket))?);
+        daemon::run(&places, begin, asked_to_end())?;
+        Ok(0)
+    }
+
+    fn places(&self) -> Result<Places> {
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|e| Error::sys(format!("resolving {path:?}"), e))
+        };
+        Ok(Places {
+            data: absolute(&self.data_dir)?,
+            run: absolute(&self.run_dir)?,
+            logs: absolute(&self.log_dir)?,
+            cgroup_parent: format!("/{}", self.cgroup_parent.trim_matches('/')),
+            limits: Limits {
+                file: self.log_file_size,
+                files: self.log_files.max(1),
+                total: self.log_total_size,
+                ..Limits::default()
+            },
+        })
+    }
+}
+
+/// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own at `path`.
+fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let own = std::process::id().to_string();
+    let ours = variable("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
+    if ours && variable("LISTEN_FDS").is_some_and(|n| n != "0") {
+        let fd =
+            fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
+        return Ok(UnixListener::from(fd));
+    }
+    api::listen(&connection::socket(path))
+}
+
+/// Ends when a signal asks for the end of the daemon. The containers go on.
+async fn asked_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,245 @@
+//! Containers for a supervisor in the same process: a bundle is read and compiled once, and made into any number of
+//! containers at the cost of the system calls.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Runtime;
+use super::container::{self, Container};
+use super::create::{self, CreateOptions, Created, Wiring};
+use super::start;
+use crate::config::bundle::Bundle;
+use crate::config::parse;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::launch::Parent;
+use crate::kernel::probe;
+use crate::plan::compile::{self, Input, Options, Plan};
+use crate::plan::facts::HostFacts;
+use crate::plan::namespaces::IdMaps;
+use crate::state::id::ContainerId;
+use crate::state::lifecycle::{Phase, Status};
+use crate::state::model::ProcessId;
+use serde_json::{Map, Value};
+
+/// In place of `linux.cgroupsPath` until it is known.
+const NO_CGROUP: &str = "/.orund-template";
+
+/// What a supervisor changes of a bundle's configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overlay {
+    /// In place of `process.args` when not empty.
+    pub args: Vec<String>,
+    /// `NAME=VALUE`, behind those of `process.env`.
+    pub env: Vec<String>,
+    /// Laid over `linux.resources`, member by member.
+    pub resources: Option<Value>,
+    /// The limits of open files, soft and hard, where the configuration names none: the supervisor may have raised its
+    /// own.
+    pub open_files: Option<(u64, u64)>,
+}
+
+/// A compiled bundle.
+#[derive(Debug)]
+pub struct Template {
+    bundle: Bundle,
+    facts: HostFacts,
+    options: Options,
+    plan: Plan,
+}
+
+/// What one container has for itself.
+#[derive(Debug)]
+pub struct Instance<'a> {
+    pub id: &'a str,
+    /// `linux.cgroupsPath`.
+    pub cgroups_path: &'a str,
+    /// Variables of its own.
+    pub env: Vec<String>,
+    pub stdio: [OwnedFd; 3],
+    pub parent: Parent,
+}
+
+/// A created container, whose process waits to run the program.
+#[derive(Debug)]
+pub struct Waiting {
+    created: Created,
+    template: Arc<Template>,
+}
+
+impl Template {
+    /// Reads and compiles the bundle in `dir`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(rt: &Runtime, dir: &Path, overlay: &Overlay) -> Result<Template> {
+        let mut bundle = Bundle::load(dir)?;
+        bundle.raw = lay_over(&bundle.raw, overlay)?;
+        bundle.spec = parse::json(&bundle.raw, "config.json").map_err(|e| {
+            e.context(format!("bundle {:?}, with what the workload changes of it", bundle.path))
+        })?;
+        // Replicas cannot share the bundle's own.
+        bundle.spec.linux.cgroups_path = NO_CGROUP.into();
+        let facts = probe::facts(&bundle.spec)?;
+        let options = Options {
+            wait_for_start: true,
+            cgroup_manager: create::manager(rt.cgroup_manager)?,
+            rootfs_mountpoint: create::mountpoint(&bundle)?,
+            ..Options::default()
+        };
+        let input = Input { id: "template", bundle: &bundle.path, spec: &bundle.spec, options: &options };
+        let plan = compile::compile(input, &facts).map_err(create::invalid)?;
+        Ok(Template { bundle, facts, options, plan })
+    }
+
+    /// What the compiler has to say about the bundle.
+    pub fn warnings(&self) -> &[String] {
+        &self.plan.warnings
+    }
+
+    /// The user of the host that the program runs as, to whom its standard descriptors should belong.
+    pub fn owner(&self) -> u32 {
+        let uid = self.bundle.spec.process.as_ref().map_or(0, |p| p.user.uid);
+        let maps = &self.bundle.spec.linux.uid_mappings;
+        if maps.is_empty() { uid } else { IdMaps::host(maps, uid).unwrap_or(uid) }
+    }
+
+    /// Makes a container, up to the state `created`.
+    ///
+    /// # Errors
+    /// What the host cannot do, in words. Nothing is left behind.
+    pub fn create(self: &Arc<Template>, rt: &Runtime, instance: Instance) -> Result<Waiting> {
+        let id = ContainerId::new(instance.id)?;
+        let mut spec = self.bundle.spec.clone();
+        instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
+        let options = Options { extra_env: instance.env, ..self.options.clone() };
+        let input = Input { id: id.as_str(), bundle: &self.bundle.path, spec: &spec, options: &options };
+        let plan = self.plan.instance(input, &self.facts).map_err(create::invalid)?;
+        create::check_rootfs(&plan.rootfs)?;
+        let (entry, record) = create::enter(rt, &id, &self.bundle, &plan)?;
+        let wiring = Wiring { stdio: Some(instance.stdio), parent: instance.parent };
+        let created = create::build(entry, record, plan, None, true, wiring)?;
+        let mut created = created.settle(Phase::Created, &CreateOptions::default())?;
+        created.entry.unlock();
+        Ok(Waiting { created, template: Arc::clone(self) })
+    }
+}
+
+impl Waiting {
+    /// The container's first process.
+    ///
+    /// # Errors
+    /// It went before it could be looked at.
+    pub fn process(&self) -> Result<ProcessId> {
+        self.created.record.init.ok_or_else(|| {
+            Error::new(Kind::State, format!("the process of container {} is gone", self.created.record.id))
+        })
+    }
+
+    /// A descriptor of it.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.created.launch.pidfd
+    }
+
+    /// Its processes end with the first.
+    pub fn own_pid_namespace(&self) -> bool {
+        self.created.record.own_pid_namespace
+    }
+
+    /// Its cgroups.
+    ///
+    /// # Errors
+    /// Never, for a container that was just made.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        container::cgroup_of(&self.created.record)
+    }
+
+    /// Runs the program.
+    ///
+    /// # Errors
+    /// It cannot be run, or a hook fails. The process has ended then, or is about to.
+    pub fn release(self) -> Result<()> {
+        let Created { mut entry, record, .. } = self.created;
+        entry.lock(container::LOCK_WAIT)?;
+        let mut c = Container { entry, record, status: Status::Created };
+        start::release(&mut c, &self.template.bundle.spec)?;
+        start::poststart(c)
+    }
+
+    /// Undoes the container.
+    pub fn destroy(self) {
+        self.created.destroy();
+    }
+}
+
+/// config.json with what the workload changes of it. The container has no terminal: its output is logged.
+fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
+    let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("reading config.json: {e}"));
+    let mut config: Map<String, Value> = serde_json::from_slice(raw).map_err(fail)?;
+    if let Some(Value::Object(process)) = config.get_mut("process") {
+        process.remove("terminal");
+        if !overlay.args.is_empty() {
+            process.insert("args".into(), overlay.args.clone().into());
+        }
+        let env = process.entry("env").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(env) = env {
+            env.extend(overlay.env.iter().cloned().map(Value::from));
+        }
+    }
+    if let (Some((soft, hard)), Some(Value::Object(process))) =
+        (overlay.open_files, config.get_mut("process"))
+    {
+        let limits = process.entry("rlimits").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(limits) = limits
+            && !limits.iter().any(|l| l["type"] == "RLIMIT_NOFILE")
+        {
+            limits.push(serde_json::json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}));
+        }
+    }
+    if let Some(resources) = &overlay.resources {
+        let linux = config.entry("linux").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(linux) = linux {
+            let below = linux.entry("resources").or_insert_with(|| Value::Object(Map::new()));
+            merge(below, resources);
+        }
+    }
+    serde_json::to_vec(&config).map_err(fail)
+}
+
+/// Objects are merged, anything else is replaced.
+fn merge(below: &mut Value, above: &Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (key, value) in above {
+                merge(below.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (below, above) => below.clone_from(above),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_changes_only_what_it_names() {
+        let raw = br#"{"x-unknown":[1],"process":{"terminal":true,"args":["a"],"env":["A=1"]},
+            "linux":{"resources":{"memory":{"limit":1,"swap":2},"pids":{"limit":3}}}}"#;
+        let overlay = Overlay {
+            args: Vec::new(),
+            env: vec!["B=2".into()],
+            resources: Some(serde_json::json!({"memory":{"limit":9},"cpu":{"shares":5}})),
+            open_files: Some((5, 6)),
+        };
+        let got: Value = serde_json::from_slice(&lay_over(raw, &overlay).unwrap()).unwrap();
+        let expected = serde_json::json!({"x-unknown":[1],"process":{"args":["a"],"env":["A=1","B=2"],
+            "rlimits":[{"type":"RLIMIT_NOFILE","soft":5,"hard":6}]},
+            "linux":{"resources":{"memory":{"limit":9,"swap":2},"pids":{"limit":3},"cpu":{"shares":5}}}});
+        assert_eq!(got, expected);
+        let overlay = Overlay { args: vec!["b".into()], ..Overlay::default() };
+        let got: Value = serde_json::from_slice(&lay_over(b"{\"process\":{}}", &overlay).unwrap()).unwrap();
+        assert_eq!(got, serde_json::json!({"process":{"args":["b"],"env":[]}}));
+    }
+}

@@ -1,0 +1,235 @@
+//! The daemon: state that outlives it, a keeper that outlives it, and clients.
+
+use super::event_loop::EventLoop;
+use super::handle::Handle;
+use super::jobs::{Done, Name, Shared};
+use super::journal::disk::{Changed, Disk};
+use super::journal::{Durability, Journal, Replay};
+use super::keeper::link::Link;
+use super::keeper::ring::Ring;
+use super::linux::Linux;
+use super::logs::file::LogFile;
+use super::logs::pump::{Pump, Sink};
+use super::logs::{self, Limits};
+use super::recover;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::runtime::Runtime;
+use crate::state::model::CgroupManager;
+use crate::state::store::Store;
+use crate::supervisor::core::Config;
+use crate::supervisor::core::action::Notice;
+use crate::supervisor::core::desired::Desired;
+use crate::supervisor::core::event::Record;
+use crate::supervisor::core::model::Observed;
+use crate::supervisor::core::observe::on_event;
+use crate::supervisor::driver::Supervisor;
+use crate::sys::{heap, sched, signalfd};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+
+/// Where things are, and how much.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// For what is wanted.
+    pub data: PathBuf,
+    /// For what is; should be on tmpfs.
+    pub run: PathBuf,
+    pub logs: PathBuf,
+    /// The absolute path below which containers have their cgroups.
+    pub cgroup_parent: String,
+    pub limits: Limits,
+}
+
+/// Threads for what may take a while.
+const WORKERS: usize = 8;
+
+impl Places {
+    /// The runtime whose containers these are.
+    pub fn runtime(&self) -> Runtime {
+        runtime(self.run.join("containers"))
+    }
+}
+
+/// A runtime with its records in `root`.
+pub fn runtime(root: PathBuf) -> Runtime {
+    Runtime {
+        store: Store::new(root),
+        root_given: true,
+        cgroup_manager: CgroupManager::Cgroupfs,
+        listen_fds: 0,
+        rootless: None,
+    }
+}
+
+/// The loop of tokio, and threads for what may take a while.
+///
+/// # Errors
+/// It cannot be made.
+pub fn tokio() -> Result<tokio::runtime::Runtime> {
+    heap::share();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(WORKERS)
+        .thread_name("worker")
+        .build()
+        .map_err(|e| Error::sys("setting up the loop", e))
+}
+
+/// A listening socket that outlives the supervisor, so that clients only wait while it is started again.
+pub struct Socket<'a> {
+    kept: Option<OwnedFd>,
+    keeper: Option<&'a Link>,
+}
+
+/// By what name the keeper has it.
+const SOCKET: &str = "api";
+
+impl Socket<'_> {
+    /// The socket that the keeper has, or that `make` makes.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get(self, make: impl FnOnce() -> Result<UnixListener>) -> Result<UnixListener> {
+        if let Some(fd) = self.kept {
+            return Ok(UnixListener::from(fd));
+        }
+        let socket = make()?;
+        if let Some(keeper) = self.keeper {
+            keeper.put(SOCKET, socket.as_raw_fd());
+        }
+        Ok(socket)
+    }
+}
+
+/// Runs the daemon until `end` is done. `begin` is called when the supervisor knows everything that there is and
+/// before it says that it is ready.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(
+    places: &Places,
+    begin: impl FnOnce(Handle, Socket) -> Result<()>,
+    end: impl Future<Output = ()>,
+) -> Result<()> {
+    signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals, which the keeper has blocked", e))?;
+    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
+    make_directories(places)?;
+    let link = Link::from_environment()?;
+    let tokio = tokio()?;
+    let _entered = tokio.enter();
+    let (desired_journal, desired) = wanted(&places.data)?;
+    let (runtime_journal, observed, told) = seen(&places.run)?;
+    let (done, finished) = mpsc::unbounded_channel();
+    let shared = shared(places, open_files)?;
+    let mut linux = Linux::new(shared, done.clone())?;
+    let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
+    let kept_socket = kept.remove(SOCKET);
+    linux.ring = Some(Ring::open(&places.run)?);
+    linux.keeper = link;
+    linux.runtime_journal = Some(runtime_journal);
+    for mut notice in told {
+        if let Some(workload) = desired.workloads.get(&notice.workload) {
+            notice.workload_name.clone_from(&workload.name);
+        }
+        linux.remember(notice.into());
+    }
+    let writable = desired_journal.is_writable();
+    linux.disk = Some(Disk::start(desired_journal, move |written| {
+        let _ = done.send(Done::Written(Box::new(written)));
+    })?);
+    if !writable {
+        log::warn("changes are refused, because they cannot be made durable");
+    }
+    let found = recover::recover(&mut linux, &desired, &observed, &places.run, kept)?;
+    let mut supervisor = Supervisor::new(desired, observed, config(), linux);
+    supervisor.events(found, super::event_loop::now());
+    let (mut event_loop, handle) = EventLoop::new(supervisor, finished, places.logs.clone())?;
+    begin(handle, Socket { kept: kept_socket, keeper: event_loop.supervisor().world.keeper.as_ref() })?;
+    event_loop.tell_manager("READY=1\nSTATUS=Keeping containers alive");
+    event_loop.ready();
+    let ended = tokio.block_on(async {
+        tokio::select! {
+            r = event_loop.run(|_| false) => r,
+            () = end => Ok(()),
+        }
+    });
+    event_loop.tell_manager("STOPPING=1");
+    drop(event_loop);
+    // As long as there are containers these are not empty, and stay.
+    super::cgroups::remove_parents(&places.cgroup_parent);
+    ended
+}
+
+fn config() -> Config {
+    Config { seed: std::process::id().into(), ..Config::default() }
+}
+
+fn make_directories(places: &Places) -> Result<()> {
+    let make = |dir: &Path, mode: u32| {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(dir);
+        made.map_err(|e| Error::sys(format!("making the directory {dir:?}"), e))
+    };
+    make(&places.run, 0o755)?;
+    make(&places.run.join("logs"), 0o700)?;
+    make(&places.logs, 0o750)
+}
+
+/// What was wanted when the last supervisor ended.
+fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
+    let (journal, replay): (_, Replay<Desired, Changed>) = Journal::open(dir, "desired", Durability::Host)?;
+    if replay.torn > 0 {
+        log::warn(format!(
+            "the journal in {dir:?} ended in the middle of a record, which was never acknowledged"
+        ));
+    }
+    let mut desired = replay.snapshot.unwrap_or_default();
+    for Changed { at, change } in &replay.records {
+        // What was refused is refused again.
+        let _ = desired.apply(change, *at, &config());
+    }
+    Ok((journal, desired))
+}
+
+/// What was known of this boot's containers when the last supervisor ended.
+fn seen(run_dir: &Path) -> Result<(Journal, Observed, Vec<Notice>)> {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    let boot = fs::read_to_string(BOOT_ID).map_err(|e| Error::sys(format!("reading {BOOT_ID}"), e))?;
+    let dir = run_dir.join("state");
+    let (journal, replay): (_, Replay<Observed, Record>) =
+        Journal::open(&dir, boot.trim(), Durability::Process)?;
+    let mut observed = replay.snapshot.unwrap_or_default();
+    let mut told = Vec::new();
+    for Record { at, event } in &replay.records {
+        on_event(&mut observed, event, *at, &mut told);
+    }
+    Ok((journal, observed, told))
+}
+
+fn shared(places: &Places, open_files: Option<(u64, u64)>) -> Result<Shared> {
+    let pump = Pump::start(&places.run, &places.logs, places.limits)?;
+    let (root, run, limits) = (places.logs.clone(), places.run.clone(), places.limits);
+    let sink = move |name: &Name| {
+        let dir = logs::directory(&root, &name.workload, name.key.slot, &name.container);
+        let file = LogFile::new_run(&dir, &limits)?;
+        let note = recover::log_note(&run, name.key);
+        symlink(file.path(), &note).map_err(|e| Error::sys(format!("noting the log file in {note:?}"), e))?;
+        Ok(Sink::File(file))
+    };
+    let gone = places.run.clone();
+    Ok(Shared {
+        rt: places.runtime(),
+        cgroup_parent: places.cgroup_parent.clone(),
+        pump,
+        sink: Box::new(sink),
+        forget: Box::new(move |name| {
+            // One that is left over means nothing without its instance.
+            let _ = fs::remove_file(recover::log_note(&gone, name.key));
+        }),
+        open_files,
+    })
+}

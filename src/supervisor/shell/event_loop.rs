@@ -1,0 +1,320 @@
+//! The loop: waits for whatever happens, gives it to the core, and does what that decides.
+
+use super::handle::{Accepted, BACKLOG, Denied, Handle, Request, View, Wish};
+use super::jobs::Done;
+use super::journal::disk::Written;
+use super::keeper::link::Heard;
+use super::linux::Linux;
+use super::notify;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::supervisor::core::desired::Change;
+use crate::supervisor::core::event::Event;
+use crate::supervisor::core::time::Time;
+use crate::supervisor::driver::{Answer, Supervisor};
+use crate::sys::{readiness, time};
+use nix::sys::timer::{Expiration, TimerSetTimeFlags};
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Interval;
+
+/// Records of the runtime journal, in bytes, after which a snapshot takes their place.
+const LONG: u64 = 4 << 20;
+
+/// Who waits for a change to become durable.
+struct Waiter {
+    change: Change,
+    name: String,
+    reply: oneshot::Sender<Result<Accepted, Denied>>,
+}
+
+/// The loop and all that it owns.
+pub struct EventLoop {
+    supervisor: Supervisor<Linux>,
+    requests: mpsc::Receiver<Request>,
+    done: mpsc::UnboundedReceiver<Done>,
+    /// Copies of descriptors that others own, to wait for.
+    pidfds: AsyncFd<OwnedFd>,
+    timer_ready: AsyncFd<OwnedFd>,
+    keeper: Option<AsyncFd<OwnedFd>>,
+    timer: TimerFd,
+    waiters: Vec<Waiter>,
+    turns: watch::Sender<u64>,
+    /// When to tell the service manager that the loop goes round.
+    watchdog: Option<Interval>,
+}
+
+/// `CLOCK_BOOTTIME`, as the core counts.
+pub fn now() -> Time {
+    Time(time::boottime_ns() / 1_000_000)
+}
+
+/// What to add to a [`Time`] for milliseconds since 1970.
+pub fn epoch_ms() -> i64 {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    wall.as_millis() as i64 - now().0 as i64
+}
+
+impl EventLoop {
+    /// A loop around `supervisor`, whose jobs answer to `done`, and the handle to it.
+    ///
+    /// # Errors
+    /// A descriptor cannot be made or watched.
+    pub fn new(
+        supervisor: Supervisor<Linux>,
+        done: mpsc::UnboundedReceiver<Done>,
+        log_dir: PathBuf,
+    ) -> Result<(EventLoop, Handle)> {
+        let fail = |e: std::io::Error| Error::sys("setting up the loop", e);
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags).map_err(|e| fail(e.into()))?;
+        let world = &supervisor.world;
+        let keeper = match &world.keeper {
+            Some(link) => {
+                link.listen();
+                Some(copy(link.as_fd()).map_err(fail)?)
+            }
+            None => None,
+        };
+        let pidfds = copy(world.pidfds.0.as_fd()).map_err(fail)?;
+        let timer_ready = copy(timer.as_fd()).map_err(fail)?;
+        let (sender, requests) = mpsc::channel(BACKLOG);
+        let (turns, turns_seen) = watch::channel(0);
+        let handle = Handle {
+            requests: sender,
+            notices: world.told.clone(),
+            turns: turns_seen,
+            runtime: world.shared.rt.clone(),
+            log_dir,
+        };
+        let this = EventLoop {
+            pidfds,
+            timer_ready,
+            keeper,
+            timer,
+            supervisor,
+            requests,
+            done,
+            waiters: Vec::new(),
+            turns,
+            watchdog: watchdog(),
+        };
+        Ok((this, handle))
+    }
+
+    /// Runs until `end` says so, and gives the state back.
+    ///
+    /// # Errors
+    /// The descriptors of the loop fail.
+    pub async fn run(&mut self, mut end: impl FnMut(&Supervisor<Linux>) -> bool) -> Result<()> {
+        let mut only_looked = false;
+        loop {
+            self.turn()?;
+            // Who looks whenever there is a turn must not cause the next one by it.
+            if !only_looked {
+                self.turns.send_modify(|n| *n += 1);
+            }
+            if end(&self.supervisor) {
+                return Ok(());
+            }
+            only_looked = false;
+            let mut events = Vec::new();
+            tokio::select! {
+                biased;
+                ready = self.pidfds.readable() => {
+                    let mut ready = ready.map_err(|e| Error::sys("waiting for containers", e))?;
+                    events = self.supervisor.world.ended();
+                    ready.clear_ready();
+                }
+                Some(done) = self.done.recv() => self.finished(done, &mut events),
+                ready = self.timer_ready.readable() => {
+                    let mut ready = ready.map_err(|e| Error::sys("waiting for a timer", e))?;
+                    // Its count says nothing that the clock does not.
+                    let _ = self.timer.wait();
+                    ready.clear_ready();
+                }
+                lost = heard(&mut self.keeper, &self.supervisor.world) => {
+                    if lost {
+                        self.keeper = None;
+                        self.supervisor.world.keeper = None;
+                        events.push(Event::KeeperLost);
+                    }
+                }
+                () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
+                Some(request) = self.requests.recv() => {
+                    only_looked = matches!(request, Request::Look(_) | Request::Check(..));
+                    self.request(request);
+                }
+            }
+            // Whatever else is there by now goes into the same decision.
+            events.extend(self.supervisor.world.ended());
+            while let Ok(done) = self.done.try_recv() {
+                only_looked = false;
+                self.finished(done, &mut events);
+            }
+            only_looked &= events.is_empty();
+            self.supervisor.events(events, now());
+        }
+    }
+
+    /// Decides, acts, and sets the timer for the next decision.
+    fn turn(&mut self) -> Result<()> {
+        let wake = loop {
+            let wake = self.supervisor.turn(now());
+            let answers = std::mem::take(&mut self.supervisor.world.answers);
+            if answers.is_empty() {
+                break wake;
+            }
+            self.supervisor.events(answers, now());
+        };
+        let fail = |e: nix::errno::Errno| Error::sys("setting the timer", e);
+        match wake {
+            Some(at) => {
+                let at = Duration::from_millis(at.0.max(1));
+                let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME;
+                self.timer.set(Expiration::OneShot(at.into()), flags).map_err(fail)?;
+            }
+            None => self.timer.unset().map_err(fail)?,
+        }
+        self.compact();
+        Ok(())
+    }
+
+    fn compact(&mut self) {
+        let Supervisor { world, observed, .. } = &mut self.supervisor;
+        if let Some(journal) = world.runtime_journal.as_mut().filter(|j| j.size() > LONG)
+            && world.unrecorded.is_empty()
+            && let Err(e) = journal.compact(observed)
+        {
+            log::warn(e);
+        }
+    }
+
+    fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
+        match done {
+            Done::Written(written) => self.written(*written),
+            done => self.supervisor.world.finished(done, events),
+        }
+    }
+
+    /// A change is durable, or will never be.
+    fn written(&mut self, written: Written) {
+        let Written { changed, result, long } = written;
+        let answer = self.supervisor.persisted(&changed.change, changed.at, result.is_ok());
+        let waiter = self.waiters.iter().position(|w| w.change == changed.change);
+        if let Err(e) = &result {
+            log::warn(e.clone().context("a change cannot be made durable"));
+        }
+        if let Some(Waiter { name, reply, .. }) = waiter.map(|at| self.waiters.remove(at)) {
+            let answer = self.accepted(&name, answer, result.err());
+            // Who asked may have gone.
+            let _ = reply.send(answer);
+        }
+        if long && !self.supervisor.is_writing() {
+            let desired = self.supervisor.desired.clone();
+            if let Some(disk) = &self.supervisor.world.disk {
+                disk.compact(desired);
+            }
+        }
+    }
+
+    fn accepted(&self, name: &str, answer: Answer, error: Option<Error>) -> Result<Accepted, Denied> {
+        match answer {
+            Answer::Refused(refusal) => Err(Denied::Refused(refusal)),
+            Answer::NotDurable => Err(Denied::NotDurable(error.map(|e| e.to_string()).unwrap_or_default())),
+            Answer::Accepted | Answer::Pending => {
+                let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
+                Ok(Accepted { workload, generation: w.generation })
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Look(look) => look(&View {
+                desired: &self.supervisor.desired,
+                observed: &self.supervisor.observed,
+                now: now(),
+                epoch_ms: epoch_ms(),
+                notices: &self.supervisor.world.notices,
+            }),
+            Request::Check(wish, reply) => {
+                let checked = wish.change(&self.supervisor.desired).and_then(|change| {
+                    self.supervisor.desired.check(&change, &self.supervisor.config).map(drop)
+                });
+                let _ = reply.send(checked.map_err(Denied::Refused));
+            }
+            Request::Wish(wish, reply) => self.wish(&wish, reply),
+        }
+    }
+
+    /// A change that somebody wishes.
+    pub fn wish(&mut self, wish: &Wish, reply: oneshot::Sender<Result<Accepted, Denied>>) {
+        let name = wish.name().to_owned();
+        let answer = match wish.change(&self.supervisor.desired) {
+            Err(refusal) => Answer::Refused(refusal),
+            Ok(change) => match self.supervisor.request(change.clone(), now()) {
+                Answer::Pending => return self.waiters.push(Waiter { change, name, reply }),
+                answer => answer,
+            },
+        };
+        // Who asked may have gone.
+        let _ = reply.send(self.accepted(&name, answer, None));
+    }
+
+    /// Tells the service manager something (sd_notify(3)): through the keeper, which is the service's main process.
+    pub fn tell_manager(&self, text: &str) {
+        match &self.supervisor.world.keeper {
+            Some(link) => link.notify(text),
+            None => notify::send(text),
+        }
+    }
+
+    /// Tells the keeper that this supervisor is worth starting again.
+    pub fn ready(&self) {
+        if let Some(link) = &self.supervisor.world.keeper {
+            link.ready();
+        }
+    }
+
+    pub fn supervisor(&mut self) -> &mut Supervisor<Linux> {
+        &mut self.supervisor
+    }
+}
+
+fn copy(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    readiness::readable(fd.try_clone_to_owned()?)
+}
+
+/// Whether the keeper is lost, once it has said something.
+async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> bool {
+    let (Some(fd), Some(link)) = (keeper, &world.keeper) else { return std::future::pending().await };
+    let Ok(mut ready) = fd.readable().await else { return true };
+    loop {
+        match link.hear() {
+            Heard::Ended => {}
+            Heard::Lost => return true,
+            Heard::Nothing => {
+                ready.clear_ready();
+                return false;
+            }
+        }
+    }
+}
+
+/// Half of the time after which the service manager takes the supervisor for hung (sd_watchdog_enabled(3)).
+fn watchdog() -> Option<Interval> {
+    let micros: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    Some(tokio::time::interval(Duration::from_micros(micros.max(2) / 2)))
+}
+
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,194 @@
+//! Replicas of one bundle in the foreground: no daemon, no state that outlives it, and the output on the terminal.
+
+use super::daemon;
+use super::event_loop::EventLoop;
+use super::handle::{Handle, Wish};
+use super::jobs::{Name, Shared};
+use super::linux::Linux;
+use super::logs::Limits;
+use super::logs::pump::{Pump, Sink};
+use super::screen::Screen;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::runtime::embed::{Overlay, Template};
+use crate::supervisor::core::Config;
+use crate::supervisor::core::desired::Desired;
+use crate::supervisor::core::model::{Next, Observed};
+use crate::supervisor::core::spec::Template as Spec;
+use crate::supervisor::core::time::Millis;
+use crate::supervisor::driver::Supervisor;
+use crate::sys::sched;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Foreground {
+    pub name: String,
+    pub replicas: u32,
+    pub template: Spec,
+    /// Where the runtime's records are kept meanwhile; should be on tmpfs.
+    pub run: PathBuf,
+    pub cgroup_parent: String,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every replica ended well, or did so when it was asked to.
+    Well,
+    /// A replica ended with an error and is not started again.
+    Failed,
+    /// Some did not end when they were asked to, and were killed.
+    Killed,
+}
+
+/// Runs the replicas until they have ended for good, or until a signal asks for the end: the first one gives them
+/// their grace period, the second none. Nothing is left behind.
+///
+/// # Errors
+/// Everything that is wrong with the bundle, before anything is started; what the host cannot do.
+pub fn run(what: &Foreground) -> Result<Outcome> {
+    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
+    let rt = daemon::runtime(what.run.join("containers"));
+    for container in &what.template.containers {
+        let launch = &container.launch;
+        let overlay = Overlay {
+            args: launch.args.clone().unwrap_or_default(),
+            env: launch.env.clone(),
+            resources: launch.resources.clone(),
+            open_files,
+        };
+        Template::load(&rt, launch.bundle.as_ref(), &overlay)?;
+    }
+    fs::create_dir_all(&what.run).map_err(|e| Error::sys(format!("making {:?}", what.run), e))?;
+    let tokio = daemon::tokio()?;
+    let _entered = tokio.enter();
+    let outcome = in_loop(what, &tokio, rt, open_files);
+    super::cgroups::remove_parents(&what.cgroup_parent);
+    if let Err(e) = fs::remove_dir_all(&what.run) {
+        log::warn(Error::sys(format!("removing {:?}", what.run), e));
+    }
+    outcome
+}
+
+fn in_loop(
+    what: &Foreground,
+    tokio: &tokio::runtime::Runtime,
+    rt: crate::runtime::Runtime,
+    open_files: Option<(u64, u64)>,
+) -> Result<Outcome> {
+    let screen = Arc::new(Mutex::new(Screen::new(&what.name)));
+    let (done, finished) = mpsc::unbounded_channel();
+    let to_screen = Arc::clone(&screen);
+    let several = what.template.containers.len() > 1;
+    let sink = move |name: &Name| {
+        let screen = Arc::clone(&to_screen);
+        let (slot, container) = (name.key.slot, several.then(|| name.container.clone()));
+        let mut lines = super::screen::Lines::default();
+        Ok(Sink::Live(Box::new(move |stream, bytes| {
+            let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.feed(stream, bytes, |line| screen.output(slot, container.as_deref(), stream, line));
+        })))
+    };
+    let shared = Shared {
+        rt,
+        cgroup_parent: what.cgroup_parent.clone(),
+        pump: Pump::start(&what.run, &what.run, Limits::default())?,
+        sink: Box::new(sink),
+        forget: Box::new(|_| ()),
+        open_files,
+    };
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let signals = signals.map(|kind| signal(kind).map_err(|e| Error::sys("taking over signals", e)));
+    let [interrupt, terminate, hangup] = signals;
+    let linux = Linux::new(shared, done)?;
+    let config = Config { seed: std::process::id().into(), ..Config::default() };
+    let supervisor = Supervisor::new(Desired::default(), Observed::default(), config, linux);
+    let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
+    let mut notices = handle.notices();
+    let wish = Wish::Apply {
+        name: what.name.clone(),
+        replicas: what.replicas,
+        strategy: Default::default(),
+        template: Box::new(what.template.clone()),
+        source: serde_json::Value::Null,
+    };
+    let asking = asked_to_end(handle, what.name.clone(), wish, [interrupt?, terminate?, hangup?]);
+    let mut outcome = Outcome::Well;
+    let mut begun = false;
+    tokio.block_on(async {
+        tokio::pin!(asking);
+        let ends = |s: &Supervisor<Linux>| {
+            let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Ok(notice) = notices.try_recv() {
+                screen.notice(&notice);
+            }
+            screen.status(&s.desired, &s.observed);
+            note_outcome(&s.observed, &mut outcome);
+            let over = s.desired.workloads.is_empty() || all_done(&s.desired, &s.observed);
+            begun |= !s.desired.workloads.is_empty();
+            begun && over
+        };
+        tokio::select! {
+            r = event_loop.run(ends) => r,
+            () = &mut asking => Ok(()),
+        }
+    })?;
+    drop(event_loop);
+    screen.lock().unwrap_or_else(PoisonError::into_inner).end();
+    Ok(outcome)
+}
+
+/// Asks for the replicas, then waits for signals. Does not end.
+async fn asked_to_end(handle: Handle, name: String, wish: Wish, signals: [Signal; 3]) {
+    let [mut interrupt, mut terminate, mut hangup] = signals;
+    // It cannot be refused: there is nothing else yet.
+    let _ = handle.wish(wish).await;
+    let mut grace = None;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        // It may have come to its end in this moment.
+        let _ = handle.wish(Wish::Delete { name: name.clone(), grace }).await;
+        grace = Some(Millis(0));
+    }
+}
+
+/// Whether every replica has ended and none is started again.
+fn all_done(desired: &Desired, observed: &Observed) -> bool {
+    desired.workloads.iter().all(|(id, workload)| {
+        let slots = observed.workloads.get(id).map(|w| &w.slots);
+        let ended = |slot: u32| {
+            let replica = slots.and_then(|s| s.get(&slot)?.replicas.last());
+            replica.is_some_and(|r| {
+                r.containers.iter().all(|c| {
+                    c.instances.is_empty() && matches!(c.restart.next, Next::Done { .. } | Next::GivenUp)
+                })
+            })
+        };
+        workload.deletion.is_none() && workload.replicas > 0 && (0..workload.replicas).all(ended)
+    })
+}
+
+/// The worst that has happened so far.
+fn note_outcome(observed: &Observed, outcome: &mut Outcome) {
+    for slot in observed.workloads.values().flat_map(|w| w.slots.values()) {
+        for container in slot.replicas.iter().flat_map(|r| &r.containers) {
+            if matches!(container.restart.next, Next::Done { failed: true } | Next::GivenUp) {
+                *outcome = Outcome::Failed;
+            }
+            let killed =
+                container.instances.iter().any(|i| i.stop.is_some() && i.exit.is_none() && i.kills > 0);
+            if killed && *outcome == Outcome::Well {
+                *outcome = Outcome::Killed;
+            }
+        }
+    }
+}

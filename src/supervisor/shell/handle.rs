@@ -1,0 +1,208 @@
+//! How others in the process talk to the supervisor's loop: requests with answers, and what happens as a stream.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::runtime::Runtime;
+use crate::supervisor::core::action::Notice;
+use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
+use crate::supervisor::core::model::{Key, Observed, Process};
+use crate::supervisor::core::spec::{Strategy, Template};
+use crate::supervisor::core::time::{Millis, Time};
+
+/// Requests that wait for the loop at most; a caller beyond that waits for room.
+pub const BACKLOG: usize = 256;
+
+/// What is wanted of a workload, by its name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// Create it, or change it.
+    Apply {
+        name: String,
+        replicas: u32,
+        strategy: Strategy,
+        template: Box<Template>,
+        source: serde_json::Value,
+    },
+    Scale {
+        name: String,
+        replicas: u32,
+    },
+    /// The replica of `slot`, or all of them, one after the other, anew.
+    Restart {
+        name: String,
+        slot: Option<u32>,
+    },
+    /// `grace` overrides the template's; a further one can only shorten. Zero kills at once.
+    Delete {
+        name: String,
+        grace: Option<Millis>,
+    },
+}
+
+/// A wish that was made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    pub workload: WorkloadId,
+    /// `Workload::generation` after it.
+    pub generation: u64,
+}
+
+/// Why a wish was not accepted; nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denied {
+    Refused(Refusal),
+    /// It could not be written: the reason, in words.
+    NotDurable(String),
+    /// The supervisor is ending.
+    Ending,
+}
+
+/// What is, at this moment.
+pub struct View<'a> {
+    pub desired: &'a Desired,
+    pub observed: &'a Observed,
+    /// `CLOCK_BOOTTIME`, in the core's units.
+    pub now: Time,
+    /// What to add to a [`Time`] for milliseconds since 1970, by the wall clock as it is now.
+    pub epoch_ms: i64,
+    /// The last things that people were told, oldest first.
+    pub notices: &'a std::collections::VecDeque<Arc<Notice>>,
+}
+
+/// A container to look at or to enter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub key: Key,
+    /// Its id for the runtime (`orun --root ROOT state ID`).
+    pub id: String,
+    /// Its first process; None while there is none.
+    pub process: Option<Process>,
+}
+
+/// A message to the loop.
+pub enum Request {
+    Wish(Wish, oneshot::Sender<Result<Accepted, Denied>>),
+    /// Whether a wish would be accepted.
+    Check(Wish, oneshot::Sender<Result<(), Denied>>),
+    /// Runs in the loop; it should only copy what it needs.
+    Look(Box<dyn FnOnce(&View) + Send>),
+}
+
+/// The sending end. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) notices: broadcast::Sender<Arc<Notice>>,
+    pub(super) turns: watch::Receiver<u64>,
+    pub(super) runtime: Runtime,
+    pub(super) log_dir: PathBuf,
+}
+
+impl Handle {
+    /// Makes a wish durable and has it acted on.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn wish(&self, wish: Wish) -> Result<Accepted, Denied> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Wish(wish, reply)).await.map_err(|_| Denied::Ending)?;
+        answer.await.unwrap_or(Err(Denied::Ending))
+    }
+
+    /// Whether a wish would be accepted.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn check(&self, wish: Wish) -> Result<(), Denied> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Check(wish, reply)).await.map_err(|_| Denied::Ending)?;
+        answer.await.unwrap_or(Err(Denied::Ending))
+    }
+
+    /// Looks at the state: `look` runs in the loop, so it should only copy what it needs.
+    ///
+    /// # Errors
+    /// [`Denied::Ending`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&View) -> T + Send + 'static,
+    ) -> Result<T, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Look(Box::new(move |view| {
+            // Who asked may have gone.
+            let _ = reply.send(look(view));
+        }));
+        self.requests.send(request).await.map_err(|_| Denied::Ending)?;
+        answer.await.map_err(|_| Denied::Ending)
+    }
+
+    /// What people are told from now on. [`View::notices`] has what was before; compare by `Arc::ptr_eq` to join them.
+    pub fn notices(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.notices.subscribe()
+    }
+
+    /// Changes whenever something may have changed that [`Handle::look`] shows.
+    pub fn turns(&self) -> watch::Receiver<u64> {
+        self.turns.clone()
+    }
+
+    /// The runtime that holds the containers, to enter them or to read their figures by [`Target::id`].
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Where the log files of one container of one replica are, for `shell::logs`.
+    pub fn log_dir(&self, workload: &str, slot: u32, container: &str) -> PathBuf {
+        super::logs::directory(&self.log_dir, workload, slot, container)
+    }
+}
+
+impl View<'_> {
+    /// The container `container` (by name; the first one if None) of the replica in `slot`, the newest instance.
+    pub fn target(&self, workload: &str, slot: u32, container: Option<&str>) -> Option<Target> {
+        let (id, w) = self.desired.by_name(workload)?;
+        let replicas = &self.observed.workloads.get(&id)?.slots.get(&slot)?.replicas;
+        let replica = replicas.last()?;
+        let index = match container {
+            Some(name) => replica.containers.iter().position(|c| c.name == name)?,
+            None => 0,
+        };
+        let instance = replica.containers.get(index)?.instances.first()?;
+        let key = Key {
+            workload: id,
+            slot,
+            replica: replica.serial,
+            container: index as u32,
+            instance: instance.id,
+        };
+        Some(Target { key, id: super::names::container_id(&w.name, key), process: instance.process })
+    }
+}
+
+impl Wish {
+    /// The change of the core's state that the wish stands for.
+    pub(super) fn change(&self, desired: &Desired) -> Result<Change, Refusal> {
+        let workload = |name: &str| desired.by_name(name).map(|(id, _)| id).ok_or(Refusal::NotFound);
+        Ok(match self.clone() {
+            Wish::Apply { name, replicas, strategy, template, source } => {
+                Change::Apply { name, replicas, strategy, template: *template, source }
+            }
+            Wish::Scale { name, replicas } => Change::Scale { workload: workload(&name)?, replicas },
+            Wish::Restart { name, slot } => Change::Restart { workload: workload(&name)?, slot },
+            Wish::Delete { name, grace } => Change::Delete { workload: workload(&name)?, grace },
+        })
+    }
+
+    /// The name of the workload.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Wish::Apply { name, .. }
+            | Wish::Scale { name, .. }
+            | Wish::Restart { name, .. }
+            | Wish::Delete { name, .. } => name,
+        }
+    }
+}

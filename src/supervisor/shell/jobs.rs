@@ -1,0 +1,284 @@
+//! What may take a while, done by a few threads beside the loop. Jobs touch no state: what comes of them goes to the
+//! loop as a message.
+
+use super::journal::disk::Written;
+use super::logs::pump::{Pump, Sink};
+use super::names;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::launch::Parent;
+use crate::log;
+use crate::runtime::container::Container;
+use crate::runtime::embed::{Instance, Overlay, Template, Waiting};
+use crate::runtime::{Runtime, delete, start};
+use crate::supervisor::core::desired::WorkloadId;
+use crate::supervisor::core::model::{Key, Process, StartError};
+use crate::supervisor::core::spec::Launch;
+use crate::sys::{self, fd, file, path, wait};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+/// How long a killed cgroup is waited for; the core asks again after a little more.
+const KILL: Duration = Duration::from_millis(4500);
+/// How long the last output of a container may take to get to its log file.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
+
+/// Makes the place for the output of a container's new run.
+pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
+
+/// What all jobs need.
+pub struct Shared {
+    pub rt: Runtime,
+    /// The absolute path in each hierarchy below which containers have their cgroups.
+    pub cgroup_parent: String,
+    pub pump: Pump,
+    pub sink: MakeSink,
+    /// Called when nothing of a container is left.
+    pub forget: Box<dyn Fn(&Name) + Send + Sync>,
+    /// The limits of open files that containers get, where they ask for none.
+    pub open_files: Option<(u64, u64)>,
+}
+
+/// A container, as people and the host know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub key: Key,
+    pub workload: String,
+    pub container: String,
+    /// For the runtime.
+    pub id: String,
+}
+
+impl Name {
+    pub fn new(key: Key, workload: &str, container: &str) -> Name {
+        Name {
+            key,
+            workload: workload.to_owned(),
+            container: container.to_owned(),
+            id: names::container_id(workload, key),
+        }
+    }
+}
+
+/// A container in the state `created`.
+pub struct Made {
+    pub waiting: Waiting,
+    pub process: Process,
+    pub pidfd: OwnedFd,
+    pub cgroup: Cgroup,
+    /// The reading ends of its standard output and standard error.
+    pub pipes: [OwnedFd; 2],
+    pub sink: Sink,
+}
+
+/// What came of a job.
+pub enum Done {
+    Prepared { key: Key, result: Result<Box<Made>, StartError> },
+    Released { key: Key, result: Result<(), StartError> },
+    Killed { key: Key, empty: bool },
+    Hook { key: Key, error: Option<String> },
+    Removed { key: Key, error: Option<String> },
+    Written(Box<Written>),
+}
+
+/// The compiled bundle of one container of one revision, made by whoever needs it first.
+#[derive(Default)]
+pub struct Cached(Mutex<Option<Arc<Template>>>);
+
+impl Cached {
+    fn get(&self, shared: &Shared, launch: &Launch) -> Result<Arc<Template>> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = &*cached {
+            return Ok(Arc::clone(template));
+        }
+        let overlay = Overlay {
+            args: launch.args.clone().unwrap_or_default(),
+            env: launch.env.clone(),
+            resources: launch.resources.clone(),
+            open_files: shared.open_files,
+        };
+        let template = Arc::new(Template::load(&shared.rt, Path::new(&launch.bundle), &overlay)?);
+        for warning in template.warnings() {
+            log::warn(format!("bundle {:?}: {warning}", launch.bundle));
+        }
+        *cached = Some(Arc::clone(&template));
+        Ok(template)
+    }
+}
+
+fn start_error(e: &Error) -> StartError {
+    StartError { message: e.to_string(), unrecoverable: matches!(e.kind(), Kind::Config | Kind::Program) }
+}
+
+/// Creates a container.
+pub fn prepare(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Done {
+    let result = make(shared, cached, launch, name, parent).map(Box::new).map_err(|e| start_error(&e));
+    Done::Prepared { key: name.key, result }
+}
+
+fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Result<Made> {
+    let template = cached.get(shared, launch)?;
+    let (out, out_end) = output(template.owner())?;
+    let (err, err_end) = output(template.owner())?;
+    let null = path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0)
+        .map_err(|e| Error::sys("opening /dev/null", e))?;
+    let instance = Instance {
+        id: &name.id,
+        cgroups_path: &format!("{}/{}", shared.cgroup_parent, name.id),
+        env: vec![
+            format!("ORUN_WORKLOAD={}", name.workload),
+            format!("ORUN_REPLICA_INDEX={}", name.key.slot),
+        ],
+        stdio: [null, out_end, err_end],
+        parent,
+    };
+    let waiting = template.create(&shared.rt, instance)?;
+    let parts = || -> Result<_> {
+        let process = process_of(&waiting)?;
+        let pidfd = fd::dup_above(waiting.pidfd().as_raw_fd(), 3)
+            .map_err(|e| Error::sys("copying a process descriptor", e))?;
+        Ok((process, pidfd, waiting.cgroup()?, (shared.sink)(name)?))
+    };
+    match parts() {
+        Ok((process, pidfd, cgroup, sink)) => {
+            Ok(Made { waiting, process, pidfd, cgroup, pipes: [out, err], sink })
+        }
+        Err(e) => {
+            waiting.destroy();
+            Err(e)
+        }
+    }
+}
+
+fn process_of(waiting: &Waiting) -> Result<Process> {
+    let id = waiting.process()?;
+    Ok(Process {
+        pid: id.pid,
+        pidfd_inode: pidfd_inode(waiting.pidfd().as_raw_fd()),
+        start_time: id.start_time,
+    })
+}
+
+/// The inode of a pidfd, which is that of its process alone where there is a pidfs (Linux 6.9); else 0.
+pub fn pidfd_inode(pidfd: RawFd) -> u64 {
+    const PID_FS_MAGIC: i64 = 0x5049_4446;
+    match file::filesystem_type(pidfd) {
+        Ok(PID_FS_MAGIC) => file::fstat(pidfd).map_or(0, |s| s.ino),
+        _ => 0,
+    }
+}
+
+/// A pipe for the output of a container: the end to read from, and the container's. The latter is open for reading
+/// too, so that a container whose supervisor is gone waits for the next one, and does not die of SIGPIPE.
+fn output(owner: u32) -> Result<(OwnedFd, OwnedFd)> {
+    let fail = |e| Error::sys("making a pipe for the output of a container", e);
+    let (read, write) = fd::pipe().map_err(fail)?;
+    let name = CString::new(format!("/proc/self/fd/{}", write.as_raw_fd())).unwrap_or_default();
+    let end = path::openat(sys::CWD, &name, libc::O_RDWR, 0).map_err(fail)?;
+    if owner != 0 {
+        // Programs open /dev/stdout anew.
+        file::fchown(end.as_raw_fd(), owner, u32::MAX).map_err(fail)?;
+    }
+    Ok((read, end))
+}
+
+/// Lets a created container run its program; `waiting` is None for one that an earlier supervisor created.
+pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
+    let released = match waiting {
+        Some(waiting) => waiting.release(),
+        None => match start::start(&shared.rt, &name.id) {
+            // Told to start by an earlier supervisor, which did not live to see it.
+            Err(e) if e.kind() == Kind::State && runs(shared, name) => Ok(()),
+            r => r,
+        },
+    };
+    let result = released.map_err(|e| {
+        let error = start_error(&e);
+        if !kill_and_wait(shared, name) {
+            log::warn(format!("container {} did not start and does not end", name.id));
+        }
+        error
+    });
+    Done::Released { key: name.key, result }
+}
+
+fn runs(shared: &Shared, name: &Name) -> bool {
+    use crate::state::lifecycle::Status;
+    Container::open(&shared.rt, &name.id).is_ok_and(|c| matches!(c.status, Status::Running | Status::Paused))
+}
+
+/// Kills all processes of a container.
+pub fn kill(shared: &Shared, name: &Name) -> Done {
+    Done::Killed { key: name.key, empty: kill_and_wait(shared, name) }
+}
+
+/// Whether no process is left.
+fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
+    let killed = || -> Result<bool> {
+        let container = match Container::open(&shared.rt, &name.id) {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(true),
+            r => r?,
+        };
+        if let Some(init) = container.record.init
+            && init.is_alive()?
+            && let Ok(pidfd) = wait::pidfd_open(init.pid)
+            && init.is_alive()?
+        {
+            // With a pid namespace of its own all others go with it.
+            let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
+        }
+        let cgroup = container.cgroup()?;
+        cgroup.kill_all(libc::SIGKILL)?;
+        cgroup.wait_empty(KILL)
+    };
+    killed().unwrap_or_else(|e| {
+        log::warn(e.context(format!("killing container {}", name.id)));
+        false
+    })
+}
+
+/// Runs the preStop command in a container.
+pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
+    // A process of its own enters the container: entering is for good, and the supervisor has threads.
+    let ran = std::process::Command::new("/proc/self/exe")
+        .env_remove(super::keeper::LINK)
+        .arg("oci")
+        .arg("--root")
+        .arg(shared.rt.store.root())
+        .args(["exec", &name.id])
+        .args(command)
+        .stdin(std::process::Stdio::null())
+        .output();
+    let error = match ran {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            Some(format!("{}: {}", output.status, text.trim().lines().last().unwrap_or_default()))
+        }
+        Err(e) => Some(format!("it cannot be run: {e}")),
+    };
+    Done::Hook { key: name.key, error }
+}
+
+/// Removes what is left of a container that has ended, after its last output has been kept.
+pub fn remove(shared: &Shared, name: &Name) -> Done {
+    let (tell, told) = mpsc::channel();
+    shared.pump.finish(name.key.instance, move || {
+        // Who waits has given up after a while.
+        let _ = tell.send(());
+    });
+    let error = match told.recv_timeout(LAST_OUTPUT) {
+        Ok(()) => delete::delete(&shared.rt, &name.id, true).err().map(|e| e.to_string()),
+        Err(_) => Some("its last output cannot be written".to_owned()),
+    };
+    if error.is_none() {
+        (shared.forget)(name);
+    }
+    Done::Removed { key: name.key, error }
+}
+
+/// Which compiled bundle: the workload, the revision and the index of the container.
+pub type Which = (WorkloadId, crate::supervisor::core::desired::Revision, u32);

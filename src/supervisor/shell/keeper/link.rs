@@ -1,0 +1,117 @@
+//! The supervisor's end of the connection to its keeper.
+
+use super::{LINK, MESSAGE, tag};
+use crate::error::{Errno, Error, Result};
+use crate::sys::fd::{self as descriptor, PollFd};
+use crate::sys::{file, socket};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// The connection.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+/// What the keeper said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Something has ended.
+    Ended,
+    /// Nothing more for now.
+    Nothing,
+    /// The keeper is gone.
+    Lost,
+}
+
+impl Link {
+    /// The connection that the environment names; None without a keeper.
+    ///
+    /// # Errors
+    /// The variable names no socket.
+    pub fn from_environment() -> Result<Option<Link>> {
+        let Ok(text) = std::env::var(LINK) else { return Ok(None) };
+        let bad = || Error::sys(format!("the keeper's descriptor {LINK}={text}"), Errno(libc::EBADF));
+        let number: RawFd = text.parse().map_err(|_| bad())?;
+        if file::fstat(number).map_err(|_| bad())?.kind() != libc::S_IFSOCK {
+            return Err(bad());
+        }
+        // No program of ours but the supervisor itself may have it.
+        Ok(Some(Link(descriptor::take_over(number).map_err(|_| bad())?)))
+    }
+
+    fn send(&self, tag: u8, text: &str, fd: Option<RawFd>) {
+        let message = [&[tag], text.as_bytes()].concat();
+        let socket = self.0.as_raw_fd();
+        // A keeper that is gone is noticed elsewhere.
+        while let Err(Errno(libc::EAGAIN)) = socket::send(socket, &message, fd) {
+            let _ = descriptor::poll(&mut [PollFd::new(socket, libc::POLLOUT)], -1);
+        }
+    }
+
+    /// Has a descriptor kept.
+    pub fn put(&self, name: &str, fd: RawFd) {
+        self.send(tag::PUT, name, Some(fd));
+    }
+
+    /// Lets a descriptor go.
+    pub fn drop(&self, name: &str) {
+        self.send(tag::DROP, name, None);
+    }
+
+    /// The supervisor is ready, and should be started again if it dies.
+    pub fn ready(&self) {
+        self.send(tag::READY, "", None);
+    }
+
+    /// Tells the service manager something (sd_notify(3)).
+    pub fn notify(&self, text: &str) {
+        self.send(tag::NOTIFY, text, None);
+    }
+
+    /// All descriptors that are kept, by name. The keeper goes on keeping them.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn list(&self) -> Result<BTreeMap<String, OwnedFd>> {
+        self.send(tag::LIST, "", None);
+        let mut kept = BTreeMap::new();
+        let mut buf = [0; MESSAGE];
+        loop {
+            let (n, fd) = socket::receive(self.0.as_raw_fd(), &mut buf)
+                .map_err(|e| Error::sys("asking the keeper for its descriptors", e))?;
+            match (n, buf[0], fd) {
+                (0, ..) => {
+                    return Err(Error::sys("asking the keeper for its descriptors", Errno(libc::EPIPE)));
+                }
+                (_, tag::ALL, _) => return Ok(kept),
+                (_, tag::KEPT, Some(fd)) => {
+                    kept.insert(String::from_utf8_lossy(&buf[1..n]).into_owned(), fd);
+                }
+                // What has ended is looked for later anyhow.
+                _ => {}
+            }
+        }
+    }
+
+    /// From now on [`Link::hear`] does not wait.
+    pub fn listen(&self) {
+        // It cannot fail: the socket is open.
+        let _ = descriptor::set_nonblocking(self.0.as_raw_fd());
+    }
+
+    /// The next message, after [`Link::listen`].
+    pub fn hear(&self) -> Heard {
+        let mut buf = [0; MESSAGE];
+        match socket::receive(self.0.as_raw_fd(), &mut buf) {
+            Ok((0, _)) => Heard::Lost,
+            Ok(_) => Heard::Ended,
+            Err(Errno(libc::EAGAIN)) => Heard::Nothing,
+            Err(_) => Heard::Lost,
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,414 @@
+//! The world of Linux: decisions become system calls, and what happens becomes events.
+
+use super::jobs::{self, Cached, Done, Made, Name, Shared, Which};
+use super::journal::Journal;
+use super::journal::disk::{Changed, Disk};
+use super::keeper::link::Link;
+use super::keeper::ring::Ring;
+use crate::error::Error;
+use crate::kernel::cgroup::Cgroup;
+use crate::kernel::launch::Parent;
+use crate::log;
+use crate::runtime::embed::Waiting;
+use crate::supervisor::core::action::{Action, Notice};
+use crate::supervisor::core::desired::{Change, Desired};
+use crate::supervisor::core::event::{Event, Record};
+use crate::supervisor::core::model::{Key, Observed, Process, WaitStatus};
+use crate::supervisor::core::time::Time;
+use crate::supervisor::driver::{Persisted, World};
+use crate::sys::{process, wait};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc};
+
+/// Notices that are remembered.
+const NOTICES: usize = 4096;
+
+/// A container that is not removed yet.
+pub struct Live {
+    pub name: Name,
+    pub process: Option<Process>,
+    /// None once it has ended.
+    pub pidfd: Option<OwnedFd>,
+    pub cgroup: Option<Cgroup>,
+    /// Its processes end with the first, before that can be reaped (pid_namespaces(7)).
+    pub own_pid_namespace: bool,
+    /// It is created and not released.
+    pub waiting: Option<Waiting>,
+    /// It was told to run its program, and that is not answered yet.
+    pub releasing: bool,
+    /// How it ended, while that cannot be told yet.
+    pub ended: Option<Ended>,
+    /// It was to be killed while it was being created.
+    pub doomed: bool,
+}
+
+/// What is seen of a container whose first process has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub status: Option<WaitStatus>,
+    pub oom: bool,
+    pub empty: bool,
+}
+
+impl Live {
+    pub fn new(name: Name) -> Live {
+        Live {
+            name,
+            process: None,
+            pidfd: None,
+            cgroup: None,
+            own_pid_namespace: false,
+            waiting: None,
+            releasing: false,
+            ended: None,
+            doomed: false,
+        }
+    }
+}
+
+/// The world.
+pub struct Linux {
+    pub shared: Arc<Shared>,
+    /// None in the foreground, where nobody comes after.
+    pub runtime_journal: Option<Journal>,
+    /// What could not be recorded yet.
+    pub unrecorded: Vec<Record>,
+    pub disk: Option<Disk>,
+    pub keeper: Option<Link>,
+    pub ring: Option<Ring>,
+    /// By number of the instance.
+    pub live: HashMap<u64, Live>,
+    pub templates: HashMap<Which, Arc<Cached>>,
+    /// Of containers that run; the mark is the number of the instance.
+    pub pidfds: Epoll,
+    pub done: mpsc::UnboundedSender<Done>,
+    /// Answers that are known at once.
+    pub answers: Vec<Event>,
+    pub notices: VecDeque<Arc<Notice>>,
+    pub told: broadcast::Sender<Arc<Notice>>,
+}
+
+impl Linux {
+    /// A world in which nothing runs.
+    ///
+    /// # Errors
+    /// epoll(7) is not to be had.
+    pub fn new(shared: Shared, done: mpsc::UnboundedSender<Done>) -> crate::error::Result<Linux> {
+        let pidfds = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|e| Error::sys("making an epoll instance", e))?;
+        Ok(Linux {
+            shared: Arc::new(shared),
+            runtime_journal: None,
+            unrecorded: Vec::new(),
+            disk: None,
+            keeper: None,
+            ring: None,
+            live: HashMap::new(),
+            templates: HashMap::new(),
+            pidfds,
+            done,
+            answers: Vec::new(),
+            notices: VecDeque::new(),
+            told: broadcast::channel(1024).0,
+        })
+    }
+
+    fn job(&self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
+        let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
+        tokio::task::spawn_blocking(move || {
+            // Without a receiver the supervisor is ending.
+            let _ = done.send(job(&shared));
+        });
+    }
+
+    /// Those that have ended since.
+    pub fn ended(&mut self) -> Vec<Event> {
+        let mut marks = [EpollEvent::empty(); 64];
+        let mut events = Vec::new();
+        loop {
+            let n = self.pidfds.wait(&mut marks, EpollTimeout::ZERO).unwrap_or(0);
+            for mark in &marks[..n] {
+                self.end(mark.data(), &mut events);
+            }
+            if n < marks.len() {
+                return events;
+            }
+        }
+    }
+
+    fn end(&mut self, instance: u64, events: &mut Vec<Event>) {
+        let Some(live) = self.live.get_mut(&instance) else { return };
+        let Some(pidfd) = live.pidfd.take() else { return };
+        // Others may have the descriptor too, so that closing alone would not end the watch.
+        let _ = self.pidfds.delete(&pidfd);
+        let status = live.process.and_then(|p| how_it_ended(Some(&pidfd), p, self.ring.as_ref()));
+        let oom = live.cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0));
+        // Asking the kernel may take long: on version 1 whoever changes any cgroup keeps it waiting.
+        let none = |c: &Cgroup| c.pids_recursive().is_ok_and(|p| p.is_empty());
+        let empty = live.own_pid_namespace || live.cgroup.as_ref().is_none_or(none);
+        let ended = Ended { status, oom, empty };
+        if live.releasing {
+            live.ended = Some(ended);
+        } else {
+            tell_end(live.name.key, ended, events);
+        }
+    }
+
+    /// What the end of a job means.
+    pub fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
+        match done {
+            Done::Prepared { key, result: Ok(made) } => self.prepared(key, *made, events),
+            Done::Prepared { key, result: Err(error) } => {
+                self.live.remove(&key.instance);
+                events.push(Event::StartFailed { key, error });
+            }
+            Done::Released { key, result } => self.released(key, result, events),
+            Done::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),
+            Done::Killed { empty: false, .. } => {}
+            Done::Hook { key, error } => events.push(Event::HookDone { key, error }),
+            Done::Removed { key, error } => {
+                if error.is_none() {
+                    self.forget(key);
+                }
+                events.push(Event::Removed { key, error });
+            }
+            // The loop has taken it.
+            Done::Written(_) => {}
+        }
+    }
+
+    fn prepared(&mut self, key: Key, made: Made, events: &mut Vec<Event>) {
+        let Made { waiting, process, pidfd, cgroup, pipes, sink } = made;
+        let Some(live) = self.live.get_mut(&key.instance) else { return };
+        if live.doomed {
+            self.job(move |_| {
+                waiting.destroy();
+                let error = crate::supervisor::core::model::StartError {
+                    message: "stopped while it was being created".to_owned(),
+                    unrecoverable: false,
+                };
+                Done::Prepared { key, result: Err(error) }
+            });
+            return;
+        }
+        let [out, err] = pipes;
+        if let Some(keeper) = &self.keeper {
+            keeper.put(&pipe_name(key, 0), out.as_raw_fd());
+            keeper.put(&pipe_name(key, 1), err.as_raw_fd());
+        }
+        self.shared.pump.add(key.instance, [Some(out), Some(err)], sink);
+        live.process = Some(process);
+        live.own_pid_namespace = waiting.own_pid_namespace();
+        live.cgroup = Some(cgroup);
+        live.waiting = Some(waiting);
+        watch(&self.pidfds, key.instance, &pidfd);
+        live.pidfd = Some(pidfd);
+        events.push(Event::Prepared { key, process });
+    }
+
+    fn released(
+        &mut self,
+        key: Key,
+        result: Result<(), crate::supervisor::core::model::StartError>,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(live) = self.live.get_mut(&key.instance) else { return };
+        live.releasing = false;
+        match result {
+            Ok(()) => {
+                events.push(Event::Started { key });
+                if let Some(ended) = live.ended.take() {
+                    tell_end(key, ended, events);
+                }
+            }
+            Err(error) => {
+                live.ended = None;
+                if let Some(pidfd) = live.pidfd.take() {
+                    let _ = self.pidfds.delete(pidfd.as_fd());
+                }
+                events.push(Event::StartFailed { key, error });
+            }
+        }
+    }
+
+    /// Keeps what people were told, for those who ask later.
+    pub fn remember(&mut self, notice: Arc<Notice>) {
+        self.notices.push_back(notice);
+        if self.notices.len() > NOTICES {
+            self.notices.pop_front();
+        }
+    }
+
+    fn forget(&mut self, key: Key) {
+        self.live.remove(&key.instance);
+        if let Some(keeper) = &self.keeper {
+            keeper.drop(&pipe_name(key, 0));
+            keeper.drop(&pipe_name(key, 1));
+        }
+    }
+
+    fn prepare(&mut self, key: Key, which: Which, desired: &Desired) {
+        let workload = desired.workloads.get(&key.workload);
+        let spec = workload.and_then(|w| w.revisions.get(&which.1)?.containers.get(key.container as usize));
+        let (Some(workload), Some(spec)) = (workload, spec) else { return };
+        let name = Name::new(key, &workload.name, &spec.name);
+        self.live.insert(key.instance, Live::new(name.clone()));
+        self.templates.retain(|(id, revision, _), _| {
+            desired.workloads.get(id).is_some_and(|w| w.revisions.contains_key(revision))
+        });
+        let cached = Arc::clone(self.templates.entry(which).or_default());
+        let launch = spec.launch.clone();
+        // Without a keeper whatever would take its place might know nothing of exit statuses.
+        let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
+        self.job(move |shared| jobs::prepare(shared, &cached, &launch, &name, parent));
+    }
+
+    fn release(&mut self, key: Key) {
+        let Some(live) = self.live.get_mut(&key.instance) else { return };
+        live.releasing = true;
+        let (name, waiting) = (live.name.clone(), live.waiting.take());
+        self.job(move |shared| jobs::release(shared, &name, waiting));
+    }
+
+    fn signal(&mut self, key: Key, signal: i32) {
+        if let Some(live) = self.live.get(&key.instance)
+            && let Some(pidfd) = &live.pidfd
+        {
+            for signal in [signal, libc::SIGCONT] {
+                if let Err(e) = wait::pidfd_send_signal(pidfd.as_raw_fd(), signal)
+                    && e.0 != libc::ESRCH
+                {
+                    log::warn(Error::sys(
+                        format!("sending signal {signal} to container {}", live.name.id),
+                        e,
+                    ));
+                }
+            }
+            if let Some(cgroup) = &live.cgroup
+                && cgroup.is_frozen().unwrap_or(false)
+                && let Err(e) = cgroup.thaw()
+            {
+                log::warn(e);
+            }
+        }
+        self.answers.push(Event::Signalled { key });
+    }
+
+    fn kill(&mut self, key: Key) {
+        let Some(live) = self.live.get_mut(&key.instance) else {
+            self.answers.push(Event::CgroupEmpty { key });
+            return;
+        };
+        live.doomed = live.process.is_none();
+        let name = live.name.clone();
+        self.job(move |shared| jobs::kill(shared, &name));
+    }
+
+    fn hook(&mut self, key: Key, desired: &Desired, observed: &Observed) {
+        let command = || {
+            let replica = observed.replica(key.workload, key.slot, key.replica)?;
+            let template = desired.workloads.get(&key.workload)?.revisions.get(&replica.revision)?;
+            template.containers.get(key.container as usize)?.pre_stop.clone()
+        };
+        match (command(), self.live.get(&key.instance)) {
+            (Some(command), Some(live)) => {
+                let name = live.name.clone();
+                self.job(move |shared| jobs::hook(shared, &name, &command));
+            }
+            _ => self.answers.push(Event::HookDone { key, error: None }),
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        match self.live.get_mut(&key.instance) {
+            Some(live) => {
+                // A created container that was never released goes with what it holds.
+                live.waiting = None;
+                let name = live.name.clone();
+                self.job(move |shared| jobs::remove(shared, &name));
+            }
+            None => self.answers.push(Event::Removed { key, error: None }),
+        }
+    }
+}
+
+/// Watches a container's first process for its end.
+pub fn watch(pidfds: &Epoll, instance: u64, pidfd: &OwnedFd) {
+    if let Err(e) = pidfds.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, instance)) {
+        log::warn(Error::sys("watching a container for its end", e));
+    }
+}
+
+/// By what name the keeper has a container's output.
+pub fn pipe_name(key: Key, n: usize) -> String {
+    format!("output:{key}:{n}")
+}
+
+fn tell_end(key: Key, ended: Ended, events: &mut Vec<Event>) {
+    events.push(Event::Exited { key, status: ended.status, oom: ended.oom });
+    if ended.empty {
+        events.push(Event::CgroupEmpty { key });
+    }
+}
+
+/// How a process ended that is not there any more, or is a zombie. Whoever reaps it may do so at this moment, and notes
+/// the status in `ring` before that.
+pub fn how_it_ended(pidfd: Option<&OwnedFd>, process: Process, ring: Option<&Ring>) -> Option<WaitStatus> {
+    let own = || match wait::wait_pidfd(pidfd?.as_raw_fd(), false) {
+        Ok(Some(exit)) => Some(exit.encode()),
+        _ => None,
+    };
+    let told = || wait::pidfd_exit(pidfd?.as_raw_fd()).ok().flatten().map(wait::Exit::encode);
+    let zombie = || {
+        let stat = process::stat(process.pid).ok().flatten()?;
+        (stat.start_time == process.start_time && stat.has_ended()).then_some(stat.exit_code)
+    };
+    let noted = || ring?.find(process.pid, process.start_time).map(|d| d.status);
+    own().or_else(zombie).or_else(told).or_else(noted).map(WaitStatus)
+}
+
+impl World for Linux {
+    fn record(&mut self, records: &[Record]) {
+        let Some(journal) = &mut self.runtime_journal else { return };
+        self.unrecorded.extend_from_slice(records);
+        match journal.append(&self.unrecorded) {
+            Ok(()) => self.unrecorded.clear(),
+            Err(e) => log::warn(e.context("what happens is not recorded now, but with what happens next")),
+        }
+    }
+
+    fn persist(&mut self, change: &Change, at: Time) -> Persisted {
+        match &self.disk {
+            Some(disk) => {
+                disk.append(Changed { at, change: change.clone() });
+                Persisted::Later
+            }
+            None => Persisted::Yes,
+        }
+    }
+
+    fn act(&mut self, action: &Action, desired: &Desired, observed: &Observed) {
+        match action {
+            Action::Prepare { key, revision, .. } => {
+                self.prepare(*key, (key.workload, *revision, key.container), desired);
+            }
+            Action::Release { key } => self.release(*key),
+            Action::Signal { key, signal, .. } => self.signal(*key, *signal),
+            Action::KillCgroup { key } => self.kill(*key),
+            Action::RunHook { key } => self.hook(*key, desired, observed),
+            Action::Remove { key } => self.remove(*key),
+            // Notes, which are recorded already, and what comes by the other methods.
+            _ => {}
+        }
+    }
+
+    fn emit(&mut self, notice: Notice) {
+        let notice = Arc::new(notice);
+        self.remember(Arc::clone(&notice));
+        // Nobody has to listen.
+        let _ = self.told.send(notice);
+    }
+}

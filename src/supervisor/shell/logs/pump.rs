@@ -1,0 +1,333 @@
+//! The thread that moves what containers write from their pipes to their log files.
+//!
+//! It has the pipes for itself, so that a container that writes a lot delays no decision. A log file that cannot be
+//! written keeps its container waiting, as a full pipe does, and nobody else.
+
+use super::stage::{CHUNK, Stage};
+use super::{Limits, Stream, file, file::LogFile, format};
+use crate::error::{Errno, Error, Result};
+use crate::log;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long after a failure a log file is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// The mark of the descriptor that wakes the thread.
+const WAKE: u64 = u64::MAX;
+
+/// Where output goes.
+pub enum Sink {
+    File(LogFile),
+    /// To a person who looks on. Nothing is kept.
+    Live(Show),
+}
+
+/// Shows what comes.
+pub type Show = Box<dyn FnMut(Stream, &[u8]) + Send>;
+
+enum Command {
+    Add { id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink },
+    Finish { id: u64, done: Box<dyn FnOnce() + Send> },
+    End,
+}
+
+/// The thread, as others see it. It ends, after what is in the pipes at that moment, when this is dropped.
+pub struct Pump {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<EventFd>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Pump {
+    /// Starts the thread. `dir`, on tmpfs, keeps what is on its way; `root` is where all log files are.
+    ///
+    /// # Errors
+    /// What was on its way when the last one was killed cannot be written; no thread can be made.
+    pub fn start(dir: &Path, root: &Path, limits: Limits) -> Result<Pump> {
+        let fail = |e: nix::errno::Errno| Error::sys("starting the thread that writes logs", e);
+        let stage = Stage::open(dir)?;
+        let wake =
+            Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(fail)?);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(fail)?;
+        let (commands, receiver) = mpsc::channel();
+        let mut worker = Worker {
+            epoll,
+            wake: Arc::clone(&wake),
+            commands: receiver,
+            sources: BTreeMap::new(),
+            stage,
+            root: root.to_owned(),
+            limits,
+            retry: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("logs".into())
+            .spawn(move || worker.run())
+            .map_err(|e| Error::sys("starting the thread that writes logs", e))?;
+        Ok(Pump { commands, wake, thread: Some(thread) })
+    }
+
+    fn send(&self, command: Command) {
+        // The thread lives as long as this.
+        let _ = self.commands.send(command);
+        let _ = self.wake.write(1);
+    }
+
+    /// Moves what comes out of `pipes` to `sink` from now on.
+    pub fn add(&self, id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink) {
+        self.send(Command::Add { id, pipes, sink });
+    }
+
+    /// Moves what is in the pipes of `id`, closes them and then calls `done`.
+    pub fn finish(&self, id: u64, done: impl FnOnce() + Send + 'static) {
+        self.send(Command::Finish { id, done: Box::new(done) });
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.send(Command::End);
+        if let Some(thread) = self.thread.take() {
+            // It panics only by ending the whole process.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Source {
+    pipes: [Option<OwnedFd>; 2],
+    sink: Sink,
+    /// What could not be written, and is tried again.
+    stuck: Option<(Stream, Vec<u8>)>,
+}
+
+struct Worker {
+    epoll: Epoll,
+    wake: Arc<EventFd>,
+    commands: mpsc::Receiver<Command>,
+    sources: BTreeMap<u64, Source>,
+    stage: Stage,
+    root: PathBuf,
+    limits: Limits,
+    retry: Option<Instant>,
+}
+
+/// What came of one attempt to move a chunk.
+#[derive(PartialEq, Eq)]
+enum Moved {
+    Some,
+    /// Nothing is there now.
+    None,
+    /// Nobody can write any more.
+    End,
+    /// The log file cannot be written.
+    Stuck,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let wait = self.retry.map_or(EpollTimeout::NONE, |at| {
+                let left = at.saturating_duration_since(Instant::now());
+                EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::ZERO)
+            });
+            let n = self.epoll.wait(&mut events, wait).unwrap_or(0);
+            for event in &events[..n] {
+                match event.data() {
+                    WAKE => drop(self.wake.read()),
+                    mark => self.ready(mark >> 1, (mark & 1) as usize),
+                }
+            }
+            if self.retry.is_some_and(|at| Instant::now() >= at) {
+                self.unstick();
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Add { id, pipes, sink } => self.add(id, pipes, sink),
+                    Command::Finish { id, done } => {
+                        self.finish(id);
+                        done();
+                    }
+                    Command::End => {
+                        while let Some(id) = self.sources.keys().next().copied() {
+                            self.finish(id);
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink) {
+        self.sources.insert(id, Source { pipes, sink, stuck: None });
+        self.watch(id);
+    }
+
+    fn watch(&self, id: u64) {
+        let Some(source) = self.sources.get(&id) else { return };
+        for (n, pipe) in source.pipes.iter().enumerate() {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, id << 1 | n as u64);
+            if let Some(Err(e)) = pipe.as_ref().map(|p| self.epoll.add(p, event)) {
+                log::warn(Error::sys("watching the output of a container", e));
+            }
+        }
+    }
+
+    fn ready(&mut self, id: u64, n: usize) {
+        match self.step(id, n) {
+            Moved::Some | Moved::None => {}
+            Moved::End => self.close(id, n),
+            Moved::Stuck => {
+                self.retry.get_or_insert(Instant::now() + RETRY);
+                let pipes = self.sources.get(&id).into_iter().flat_map(|s| s.pipes.iter().flatten());
+                for pipe in pipes {
+                    // It is watched again once it can be written.
+                    let _ = self.epoll.delete(pipe);
+                }
+            }
+        }
+    }
+
+    /// Moves one chunk.
+    fn step(&mut self, id: u64, n: usize) -> Moved {
+        let Some(source) = self.sources.get_mut(&id) else { return Moved::None };
+        let Some(pipe) = &source.pipes[n] else { return Moved::End };
+        let stream = Stream::ALL[n];
+        let known = match &source.sink {
+            Sink::File(f) => self.stage.belongs_to(f.path(), stream),
+            Sink::Live(_) => self.stage.belongs_to(Path::new(""), stream),
+        };
+        debug_assert!(known, "log paths are short");
+        let len = match self.stage.take(pipe.as_raw_fd()) {
+            Ok(0) => return Moved::End,
+            Ok(len) => len,
+            Err(Errno(libc::EAGAIN)) => return Moved::None,
+            Err(e) => {
+                log::warn(Error::sys("reading the output of a container", e));
+                return Moved::End;
+            }
+        };
+        let done = match &mut source.sink {
+            Sink::File(f) => self.stage.write(len, stream, f, &self.limits),
+            Sink::Live(show) => {
+                let shown = self.stage.bytes(len).map(|bytes| show(stream, bytes));
+                shown.and_then(|()| self.stage.clear()).map(|()| false)
+            }
+        };
+        match done {
+            Ok(rotated) => {
+                if rotated {
+                    self.tidy();
+                }
+                Moved::Some
+            }
+            Err(e) => {
+                log::warn(e);
+                let bytes = self.stage.bytes(len).map(<[u8]>::to_vec).unwrap_or_default();
+                source.stuck = Some((stream, bytes));
+                let _ = self.stage.clear();
+                self.tidy();
+                Moved::Stuck
+            }
+        }
+    }
+
+    fn tidy(&self) {
+        if let Err(e) = file::keep_within(&self.root, self.limits.total) {
+            log::warn(e);
+        }
+    }
+
+    /// Tries again what could not be written.
+    fn unstick(&mut self) {
+        self.retry = None;
+        let stuck: Vec<u64> =
+            self.sources.iter().filter(|(_, s)| s.stuck.is_some()).map(|(id, _)| *id).collect();
+        for id in stuck {
+            if self.write_stuck(id) {
+                self.watch(id);
+            } else {
+                self.retry = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn write_stuck(&mut self, id: u64) -> bool {
+        let Some(source) = self.sources.get_mut(&id) else { return true };
+        let (Some((stream, bytes)), Sink::File(f)) = (&source.stuck, &mut source.sink) else { return true };
+        let mut text = Vec::new();
+        format::encode(&mut text, &format::now(), *stream, bytes);
+        let written = f.make_room(text.len() as u64, &self.limits).and_then(|_| f.append(&text)).is_ok();
+        if written {
+            source.stuck = None;
+        }
+        written
+    }
+
+    fn close(&mut self, id: u64, n: usize) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        if let Some(pipe) = source.pipes[n].take() {
+            // Others may have it too, so that closing alone would not end the watch.
+            let _ = self.epoll.delete(pipe.as_fd());
+        }
+    }
+
+    /// All that was written before is in the pipes by now.
+    fn finish(&mut self, id: u64) {
+        let stuck = !self.write_stuck(id);
+        for n in 0..2 {
+            // Others may still write; more than a full pipe is not waited for.
+            let mut left = (1 << 20) / CHUNK + 16;
+            while !stuck && left > 0 && self.step(id, n) == Moved::Some {
+                left -= 1;
+            }
+            self.close(id, n);
+        }
+        if stuck {
+            log::warn("the last output of a container is lost: its log file cannot be written");
+        }
+        self.sources.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd;
+
+    #[test]
+    fn what_is_written_gets_to_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("logs");
+        let limits = Limits { file: 2000, ..Limits::default() };
+        let pump = Pump::start(dir.path(), &root, limits).unwrap();
+        let (out, w_out) = fd::pipe().unwrap();
+        let (err, w_err) = fd::pipe().unwrap();
+        let sink = Sink::File(LogFile::new_run(&root, &limits).unwrap());
+        pump.add(7, [Some(out), Some(err)], sink);
+        for n in 0..50 {
+            fd::write_all(w_out.as_raw_fd(), format!("line {n}\n").as_bytes()).unwrap();
+        }
+        fd::write_all(w_err.as_raw_fd(), b"no end").unwrap();
+        drop((w_out, w_err));
+        let (tx, rx) = mpsc::channel();
+        pump.finish(7, move || tx.send(()).unwrap());
+        rx.recv().unwrap();
+        let all: Vec<u8> =
+            file::files(&root, 0).unwrap().iter().flat_map(|p| std::fs::read(p).unwrap()).collect();
+        let lines: Vec<_> = all.split(|b| *b == b'\n').filter_map(format::decode).collect();
+        let texts = |s| lines.iter().filter(move |l| l.stream == s).map(|l| String::from_utf8_lossy(l.text));
+        let expected: Vec<_> = (0..50).map(|n| format!("line {n}")).collect();
+        assert_eq!(texts(Stream::Stdout).collect::<Vec<_>>(), expected);
+        assert_eq!(texts(Stream::Stderr).collect::<Vec<_>>(), ["no end"]);
+        assert!(!lines.iter().find(|l| l.stream == Stream::Stderr).unwrap().full);
+    }
+}

@@ -1,0 +1,209 @@
+//! What is on its way from a pipe to a log file, kept where a killed supervisor does not lose it.
+//!
+//! The kernel moves bytes from the pipe to the stage, a file on tmpfs; from there they are written to the log file, and
+//! then the stage is emptied. A shared mapping beside it says whose bytes they are and how far the writing has come, so
+//! that whoever comes after a kill at any instant knows what is left to do: nothing is lost, nothing is written twice.
+
+use super::{Limits, Stream, file::LogFile, format};
+use crate::error::{Errno, Error, Result};
+use crate::sys::map::SharedWords;
+use crate::sys::splice;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Bytes that are moved at once.
+pub const CHUNK: usize = 64 << 10;
+const WORDS: usize = 1024;
+/// The words: length of the text that is being written, 0 when that has not begun; size of the log file before it;
+/// the stream; bytes of the path; the path, eight bytes a word.
+const LENGTH: usize = 0;
+const BEFORE: usize = 1;
+const STREAM: usize = 2;
+const PATH_LEN: usize = 3;
+const PATH: usize = 4;
+
+/// The stage. There is one for each thread that writes logs.
+#[derive(Debug)]
+pub struct Stage {
+    file: File,
+    note: SharedWords,
+    buf: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Stage {
+    /// Opens the stage in `dir`, and finishes what a killed supervisor left on it.
+    ///
+    /// # Errors
+    /// The files cannot be made, or what was left cannot be written.
+    pub fn open(dir: &Path) -> Result<Stage> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            let options =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+            options.open(&path).map_err(|e| Error::sys(format!("opening {path:?}"), e))
+        };
+        let (file, note) = (open("logs.stage")?, open("logs.note")?);
+        let fail = |e: Errno| Error::sys("mapping the note on log files", e);
+        note.set_len((WORDS * 8) as u64).map_err(|e| fail(e.into()))?;
+        let note = SharedWords::map(note.as_raw_fd(), WORDS).map_err(fail)?;
+        let mut stage = Stage { file, note, buf: vec![0; CHUNK], text: Vec::new() };
+        stage.finish_left()?;
+        Ok(stage)
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.note.words()[at].load(SeqCst)
+    }
+
+    fn set(&self, at: usize, value: u64) {
+        self.note.words()[at].store(value, SeqCst);
+    }
+
+    /// Notes whose bytes come next. The stage is empty then.
+    pub fn belongs_to(&self, log: &Path, stream: Stream) -> bool {
+        let bytes = log.as_os_str().as_bytes();
+        if bytes.len() > (WORDS - PATH) * 8 {
+            return false;
+        }
+        self.set(LENGTH, 0);
+        self.set(STREAM, stream as u64);
+        self.set(PATH_LEN, bytes.len() as u64);
+        for (at, eight) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..eight.len()].copy_from_slice(eight);
+            self.set(PATH + at, u64::from_ne_bytes(word));
+        }
+        true
+    }
+
+    fn owner(&self) -> (PathBuf, Stream) {
+        let len = (self.get(PATH_LEN) as usize).min((WORDS - PATH) * 8);
+        let mut bytes: Vec<u8> =
+            (0..len.div_ceil(8)).flat_map(|at| self.get(PATH + at).to_ne_bytes()).collect();
+        bytes.truncate(len);
+        let stream = if self.get(STREAM) == 0 { Stream::Stdout } else { Stream::Stderr };
+        (std::ffi::OsString::from_vec(bytes).into(), stream)
+    }
+
+    /// Moves a chunk from `pipe` to the stage. `Ok(0)`: no writer is left; EAGAIN: nothing is there now.
+    ///
+    /// # Errors
+    /// What splice(2) returns.
+    pub fn take(&mut self, pipe: RawFd) -> Result<usize, Errno> {
+        splice::pipe_to_file(pipe, self.file.as_raw_fd(), 0, CHUNK)
+    }
+
+    /// The first `len` bytes on the stage.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn bytes(&mut self, len: usize) -> Result<&[u8]> {
+        let Stage { file, buf, .. } = self;
+        file.read_exact_at(&mut buf[..len], 0).map_err(|e| Error::sys("reading the stage of the logs", e))?;
+        Ok(&buf[..len])
+    }
+
+    /// Writes the first `len` bytes on the stage to `log`, and empties it. Whether a new file was begun for that.
+    ///
+    /// # Errors
+    /// The log file cannot be written, as when the disk is full. The bytes are then still on the stage.
+    pub fn write(&mut self, len: usize, stream: Stream, log: &mut LogFile, limits: &Limits) -> Result<bool> {
+        self.bytes(len)?;
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        format::encode(&mut text, &format::now(), stream, &self.buf[..len]);
+        let written = self.append(&text, log, limits);
+        self.text = text;
+        let rotated = written?;
+        self.clear()?;
+        Ok(rotated)
+    }
+
+    fn append(&self, text: &[u8], log: &mut LogFile, limits: &Limits) -> Result<bool> {
+        let rotated = log.make_room(text.len() as u64, limits)?;
+        self.set(BEFORE, log.size());
+        self.set(LENGTH, text.len() as u64);
+        log.append(text).inspect_err(|_| self.set(LENGTH, 0))?;
+        Ok(rotated)
+    }
+
+    /// Empties the stage.
+    ///
+    /// # Errors
+    /// ftruncate(2) fails.
+    pub fn clear(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::sys("emptying the stage of the logs", e))?;
+        self.set(LENGTH, 0);
+        Ok(())
+    }
+
+    fn finish_left(&mut self) -> Result<()> {
+        let fail = |e| Error::sys("looking at the stage of the logs", e);
+        let len = self.file.metadata().map_err(fail)?.len() as usize;
+        let (path, stream) = self.owner();
+        // Without a path they were on their way to a terminal that is gone.
+        if len > 0 && len <= CHUNK && !path.as_os_str().is_empty() {
+            let mut log = LogFile::open(path)?;
+            let (before, text) = (self.get(BEFORE), self.get(LENGTH));
+            if text == 0 || log.size() != before + text {
+                if text != 0 && log.size() > before {
+                    // Killed in the middle of the write.
+                    log.cut(before)?;
+                }
+                self.write(len, stream, &mut log, &Limits::default())?;
+            }
+        }
+        self.clear()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fd;
+
+    /// A supervisor that is killed after each step of moving "b\n" to a log that has "a" already.
+    #[test]
+    fn a_kill_at_any_step_neither_loses_nor_doubles() {
+        for step in 0..6 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("0.log");
+            std::fs::write(&path, "T stdout F a\n").unwrap();
+            let (r, w) = fd::pipe().unwrap();
+            fd::write_all(w.as_raw_fd(), b"b\n").unwrap();
+            let mut stage = Stage::open(dir.path()).unwrap();
+            let mut log = LogFile::open(path.clone()).unwrap();
+            // What `write` does, step by step.
+            let steps: [&dyn Fn(&mut Stage, &mut LogFile); 5] = [
+                &|s, _| assert!(s.belongs_to(&path, Stream::Stdout)),
+                &|s, _| assert_eq!(s.take(r.as_raw_fd()), Ok(2)),
+                &|s, l| {
+                    s.set(BEFORE, l.size());
+                    s.set(LENGTH, 13);
+                },
+                &|_, l| l.append(&b"T stdout F b\n"[..if step == 5 { 4 } else { 13 }]).unwrap(),
+                &|s, _| s.clear().unwrap(),
+            ];
+            for s in &steps[..if step == 5 { 4 } else { step }] {
+                s(&mut stage, &mut log);
+            }
+            drop((stage, log));
+            let mut stage = Stage::open(dir.path()).unwrap();
+            let mut log = LogFile::open(path.clone()).unwrap();
+            if step < 2 {
+                assert!(stage.belongs_to(&path, Stream::Stdout));
+                let n = stage.take(r.as_raw_fd()).unwrap();
+                stage.write(n, Stream::Stdout, &mut log, &Limits::default()).unwrap();
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let texts: Vec<_> = text.lines().map(|l| l.rsplit(' ').next().unwrap()).collect();
+            assert_eq!(texts, ["a", "b"], "killed after step {step}");
+            assert_eq!(stage.take(r.as_raw_fd()), Err(Errno(libc::EAGAIN)));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! After a restart of the supervisor: what is there of the containers that the last one had. Nothing is started before
+//! every one of them has been looked at.
+
+use super::jobs::{Name, pidfd_inode};
+use super::linux::{Linux, Live, how_it_ended, pipe_name, watch};
+use super::logs::file::LogFile;
+use super::logs::pump::Sink;
+use super::names;
+use crate::error::Result;
+use crate::log;
+use crate::runtime::container::Container;
+use crate::runtime::delete;
+use crate::supervisor::core::desired::Desired;
+use crate::supervisor::core::event::{Event, Found};
+use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process};
+use crate::sys::{self, path, process, wait};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where the path of the log file of an instance is noted, as a symlink.
+pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
+    run_dir.join("logs").join(key.to_string())
+}
+
+/// Looks at everything that is on record and everything that is there. `kept` are the descriptors that the keeper has.
+///
+/// # Errors
+/// The directory of the containers cannot be read.
+pub fn recover(
+    linux: &mut Linux,
+    desired: &Desired,
+    observed: &Observed,
+    run_dir: &Path,
+    mut kept: BTreeMap<String, OwnedFd>,
+) -> Result<Vec<Event>> {
+    let mut there: HashMap<Key, String> = HashMap::new();
+    for id in linux.shared.rt.store.ids()? {
+        match names::key_of(id.as_str()) {
+            Some(key) if observed.instance(&key).is_some() => drop(there.insert(key, id.as_str().to_owned())),
+            // Of an earlier boot, or one whose removal was the last thing that was done.
+            _ => clear(linux, id.as_str()),
+        }
+    }
+    let mut events = Vec::new();
+    for (key, instance) in observed.instances() {
+        let pipes = [0, 1].map(|n| kept.remove(&pipe_name(key, n)));
+        let name = name_of(key, desired, observed, there.get(&key));
+        let found = one(linux, &name, instance, there.contains_key(&key));
+        adopt(linux, name, instance, &found, pipes, run_dir);
+        events.push(Event::Found { key, found });
+    }
+    if let Some(keeper) = &linux.keeper {
+        for name in kept.keys().filter(|n| n.starts_with("output:")) {
+            keeper.drop(name);
+        }
+    }
+    Ok(events)
+}
+
+fn name_of(key: Key, desired: &Desired, observed: &Observed, id: Option<&String>) -> Name {
+    let workload = desired.workloads.get(&key.workload).map_or("", |w| w.name.as_str());
+    let container = observed.container(&key).map_or("", |c| c.name.as_str());
+    let mut name = Name::new(key, workload, container);
+    if let Some(id) = id {
+        name.id.clone_from(id);
+    }
+    name
+}
+
+fn clear(linux: &Linux, id: &str) {
+    if let Err(e) = delete::delete(&linux.shared.rt, id, true) {
+        log::warn(e.context(format!("removing what is left of container {id}")));
+    }
+}
+
+/// What is there of one instance.
+fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Found {
+    let Some(process) = instance.process.filter(|_| has_record) else {
+        // It was being created, or is removed already. A process of it that is left ended with its maker.
+        if has_record {
+            clear(linux, &name.id);
+        }
+        return match (&instance.exit, instance.phase) {
+            (Some(exit), _) => Found::Ended { status: exit.status, oom: exit.oom, empty: true },
+            (None, Phase::Preparing) => Found::Nothing,
+            (None, _) => Found::Ended { status: None, oom: false, empty: true },
+        };
+    };
+    match alive(process) {
+        Some(_) if instance.phase < Phase::Running => Found::Created { process },
+        Some(_) => Found::Running { process },
+        None => {
+            let cgroup = Container::open(&linux.shared.rt, &name.id).and_then(|c| c.cgroup()).ok();
+            let known = instance.exit.as_ref().and_then(|e| e.status);
+            Found::Ended {
+                status: known.or_else(|| how_it_ended(None, process, linux.ring.as_ref())),
+                oom: cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0)),
+                empty: cgroup.is_none_or(|c| c.pids_recursive().is_ok_and(|p| p.is_empty())),
+            }
+        }
+    }
+}
+
+/// The process, if it still is the one that is meant and has not ended.
+fn alive(process: Process) -> Option<OwnedFd> {
+    let pidfd = wait::pidfd_open(process.pid).ok()?;
+    let stat = process::stat(process.pid).ok().flatten()?;
+    let same = stat.start_time == process.start_time
+        && (process.pidfd_inode == 0 || process.pidfd_inode == pidfd_inode(pidfd.as_raw_fd()));
+    (same && !stat.has_ended()).then_some(pidfd)
+}
+
+/// Takes up the life of an instance where it was left.
+fn adopt(
+    linux: &mut Linux,
+    name: Name,
+    instance: &Instance,
+    found: &Found,
+    pipes: [Option<OwnedFd>; 2],
+    run_dir: &Path,
+) {
+    if matches!(found, Found::Nothing) {
+        return;
+    }
+    let key = name.key;
+    let mut live = Live::new(name);
+    live.process = instance.process;
+    if let Ok(container) = Container::open(&linux.shared.rt, &live.name.id) {
+        live.own_pid_namespace = container.record.own_pid_namespace;
+        live.cgroup = container.cgroup().ok();
+    }
+    if let Found::Created { process } | Found::Running { process } = found {
+        // It may have ended since; then this tells at once.
+        live.pidfd = wait::pidfd_open(process.pid).ok();
+        if let Some(pidfd) = &live.pidfd {
+            watch(&linux.pidfds, key.instance, pidfd);
+        }
+    }
+    let pid = live.pidfd.as_ref().and(instance.process).map(|p| p.pid);
+    let [out, err] = pipes;
+    let pipes = [out.or_else(|| pipe_of(pid?, 1)), err.or_else(|| pipe_of(pid?, 2))];
+    match std::fs::read_link(log_note(run_dir, key)).ok().map(LogFile::open) {
+        Some(Ok(file)) => linux.shared.pump.add(key.instance, pipes, Sink::File(file)),
+        Some(Err(e)) => log::warn(e),
+        None => {}
+    }
+    linux.live.insert(key.instance, live);
+}
+
+/// The pipe that a process has as its output, when no keeper has kept it.
+fn pipe_of(pid: i32, n: i32) -> Option<OwnedFd> {
+    let name = format!("/proc/{pid}/fd/{n}");
+    let is_pipe = std::fs::read_link(&name).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
+    let name = CString::new(name).ok().filter(|_| is_pipe)?;
+    path::openat(sys::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK, 0).ok()
+}

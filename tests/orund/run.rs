@@ -1,0 +1,114 @@
+//! `orund run`: in the foreground.
+
+use crate::daemon::{Daemon, can_run, kill, wait_for};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+struct Run {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+    // Removes the bundle, at last.
+    place: Daemon,
+}
+
+fn run(test: &str, flags: &[&str], script: &str) -> Run {
+    let place = Daemon::prepare(test, &[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+    command.arg("run").args(flags).arg("--run-dir").arg(place.dir.join("run"));
+    command.arg("--cgroup-parent").arg(format!("/{}", place.dir.file_name().unwrap().to_str().unwrap()));
+    command.arg(place.dir.join("bundle")).args(["--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (tx, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| tx.send(l)));
+    Run { child, lines, place }
+}
+
+impl Run {
+    fn line(&self) -> String {
+        self.lines.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn lines(&self, n: usize) -> Vec<String> {
+        let mut lines: Vec<String> = (0..n).map(|_| self.line()).collect();
+        lines.sort();
+        lines
+    }
+
+    fn signal(&self, signal: i32) {
+        kill(self.child.id() as i32, signal);
+    }
+
+    fn end(mut self) -> (ExitStatus, Vec<String>) {
+        let status = wait_for("the end", || self.child.try_wait().unwrap());
+        assert_eq!(self.place.processes(), [0i32; 0]);
+        let left = std::fs::read_dir(self.place.dir.join("run")).map_or(0, |d| d.flatten().count());
+        assert_eq!(left, 0, "records are left");
+        let cgroup = self.place.dir.file_name().unwrap().to_str().unwrap();
+        assert!(!std::path::Path::new("/sys/fs/cgroup").join(cgroup).exists());
+        (status, self.lines.iter().collect())
+    }
+}
+
+#[test]
+fn output_has_names_and_an_interrupt_ends_gracefully() {
+    if !can_run() {
+        return;
+    }
+    let script =
+        "trap 'echo bye; exit 0' TERM; echo hello $ORUN_REPLICA_INDEX; while true; do sleep 0.02; done";
+    let r = run("fg", &["--replicas", "3", "--grace", "10s"], script);
+    let hello: Vec<String> = (0..3).map(|n| format!("bundle-{n} | hello {n}")).collect();
+    assert_eq!(r.lines(3), hello);
+    r.signal(libc::SIGINT);
+    let (status, mut lines) = r.end();
+    lines.sort();
+    assert_eq!(lines, (0..3).map(|n| format!("bundle-{n} | bye")).collect::<Vec<_>>());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_second_interrupt_kills() {
+    if !can_run() {
+        return;
+    }
+    let r = run(
+        "fgtwice",
+        &["--grace", "1000s"],
+        "trap 'echo no' TERM; echo up; while true; do sleep 0.02; done",
+    );
+    assert_eq!(r.line(), "bundle-0 | up");
+    r.signal(libc::SIGINT);
+    assert_eq!(r.line(), "bundle-0 | no");
+    let begun = Instant::now();
+    r.signal(libc::SIGINT);
+    assert_eq!(r.end().0.code(), Some(3));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn replicas_are_started_again_and_the_policy_ends_the_run() {
+    if !can_run() {
+        return;
+    }
+    let r = run("fgagain", &[], "echo run; exit 1");
+    assert_eq!(r.lines(2), ["bundle-0 | run", "bundle-0 | run"]);
+    r.signal(libc::SIGTERM);
+    r.end();
+    let r = run("fgnever", &["--restart", "never", "-n", "2"], "echo run; exit $ORUN_REPLICA_INDEX");
+    let (status, lines) = r.end();
+    assert_eq!((status.code(), lines.len()), (Some(1), 2));
+    let r = run("fgfail", &["--restart", "on-failure", "-n", "2"], "echo run; exit 0");
+    assert_eq!(r.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_bundle_that_is_none_is_told_at_once() {
+    if !can_run() {
+        return;
+    }
+    let out = Command::new(env!("CARGO_BIN_EXE_orund")).args(["run", "/nonexistent"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("opening the bundle directory \"/nonexistent\""));
+}

@@ -1,0 +1,160 @@
+//! Disks that fail and journals that are torn.
+
+use crate::daemon::{Daemon, can_run, pid_of, wait_for};
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+const SLEEPER: &str = "while true; do sleep 1; done";
+
+fn mount(arguments: &[&str]) {
+    assert!(Command::new("mount").args(arguments).status().unwrap().success());
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_torn_journal() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("torn", &[]);
+    d.apply("one", 1, SLEEPER, json!({}));
+    d.apply("two", 1, SLEEPER, json!({}));
+    let pids = ["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r)));
+    d.stop();
+    let journal = d.dir.join("data/journal.0");
+    fs::OpenOptions::new().append(true).open(&journal).unwrap().write_all(b"\x50\0\0\0half a rec").unwrap();
+    let verify = |d: &Daemon| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+        command.args(["journal", "verify", "--dir"]).arg(d.dir.join("data")).status().unwrap().code()
+    };
+    assert_eq!(verify(&d), Some(1));
+    d.start_again();
+    assert_eq!(["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r))), pids);
+    assert_eq!(verify(&d), Some(0));
+    // Without the facts of this boot the wish remains, and what ran without being known is gone.
+    d.stop();
+    fs::remove_dir_all(d.dir.join("run/state")).unwrap();
+    d.start_again();
+    for (name, before) in ["one-0", "two-0"].iter().zip(pids) {
+        assert_ne!(pid_of(&d.wait_running(name)), before);
+    }
+    assert_eq!(d.processes().iter().filter(|p| pids.contains(&Some(**p))).count(), 0);
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::prepare("full", &[]);
+    let data = d.dir.join("data");
+    fs::create_dir(&data).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=64k", "orund-test", data.to_str().unwrap()]);
+    d.start_again();
+    d.apply("web", 1, SLEEPER, json!({}));
+    let first = pid_of(&d.wait_running("web-0")).unwrap();
+    let mut file = fs::File::create(data.join("filler")).unwrap();
+    while file.write(&[0; 4096]).is_ok() {}
+    // The last block of the journal may have room left.
+    let refused = (0..100).map(|n| d.try_apply(&format!("more-{n}"), 0, SLEEPER, json!({})));
+    let (status, answer) = refused.into_iter().find(|(s, _)| *s != 200).unwrap();
+    assert!(status >= 500 && answer.to_string().contains("no space left"), "{status} {answer}");
+    // A restart needs no disk.
+    crate::daemon::kill(first, libc::SIGKILL);
+    d.wait("web-0", "a restart", |r| r["restarts"] == 1 && pid_of(r).is_some());
+    drop(file);
+    fs::remove_file(data.join("filler")).unwrap();
+    d.apply("late", 1, SLEEPER, json!({}));
+    d.wait_running("late-0");
+}
+
+#[test]
+fn a_read_only_disk_keeps_what_there_is() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("readonly", &[]);
+    d.apply("web", 1, SLEEPER, json!({}));
+    let first = pid_of(&d.wait_running("web-0"));
+    d.stop();
+    let data = d.dir.join("data");
+    let data = data.to_str().unwrap();
+    mount(&["--bind", data, data]);
+    mount(&["-o", "remount,bind,ro", data]);
+    d.start_again();
+    assert_eq!(pid_of(&d.wait_running("web-0")), first);
+    let (status, answer) = d.try_apply("more", 1, SLEEPER, json!({}));
+    assert!(status >= 500 && answer.to_string().contains("read-only"), "{status} {answer}");
+}
+
+#[test]
+fn two_supervisors_do_not_share_a_state() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("twice", &["--no-keeper"]);
+    let first = d.main();
+    // Another socket, so that it is the state that tells them apart.
+    let code = {
+        fs::rename(d.dir.join("sock"), d.dir.join("moved")).unwrap();
+        d.spawn();
+        let code = d.exit_code();
+        fs::rename(d.dir.join("moved"), d.dir.join("sock")).unwrap();
+        code
+    };
+    assert_eq!(code, Some(1));
+    assert!(d.output().contains("in use by another supervisor"), "{}", d.output());
+    assert_eq!(d.api("GET", "/healthz", "").0, 200);
+    crate::daemon::kill(first, libc::SIGKILL);
+}
+
+#[test]
+fn logs_are_rotated_without_loss() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("rotate", &["--log-file-size", "20000", "--log-files", "1000"]);
+    let script = "n=0; while [ $n -lt 5000 ]; do echo number $n; n=$((n+1)); done; exec sleep 1000";
+    d.apply("chatty", 2, script, json!({}));
+    let last = |slot| {
+        wait_for("the last line", || d.logged("chatty", slot).last().cloned().filter(|l| l == "number 4999"))
+    };
+    for slot in 0..2 {
+        wait_for("a log", || d.dir.join(format!("logs/chatty/{slot}/main/0.log")).exists().then_some(()));
+        last(slot);
+        let expected: Vec<String> = (0..5000).map(|n| format!("number {n}")).collect();
+        assert_eq!(d.logged("chatty", slot), expected);
+        let files: Vec<_> =
+            fs::read_dir(d.dir.join(format!("logs/chatty/{slot}/main"))).unwrap().flatten().collect();
+        assert!(files.len() > 2);
+        for f in files {
+            assert!(f.metadata().unwrap().len() <= 200_000);
+        }
+    }
+}
+
+#[test]
+fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::prepare("logfull", &[]);
+    let logs = d.dir.join("logs");
+    fs::create_dir(&logs).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=256k", "orund-test", logs.to_str().unwrap()]);
+    d.start_again();
+    let mut file = fs::File::create(logs.join("filler")).unwrap();
+    file.write_all(&vec![0; 180 << 10]).unwrap();
+    let script = "n=0; while [ $n -lt 3000 ]; do echo number $n; n=$((n+1)); done; exec sleep 1000";
+    d.apply("chatty", 1, script, json!({}));
+    d.apply("quiet", 1, SLEEPER, json!({}));
+    d.wait_running("quiet-0");
+    wait_for("the trouble", || d.output().contains("writing to the log file").then_some(()));
+    std::thread::sleep(Duration::from_millis(100));
+    drop(file);
+    fs::remove_file(logs.join("filler")).unwrap();
+    let expected: Vec<String> = (0..3000).map(|n| format!("number {n}")).collect();
+    wait_for("all lines", || (d.logged("chatty", 0) == expected).then_some(()));
+}

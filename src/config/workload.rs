@@ -134,7 +134,7 @@ pub struct Container {
     pub name: String,
     /// Absolute path of the bundle's directory.
     pub bundle: String,
-    /// Replaces all but the first of the bundle's `process.args`.
+    /// Replaces the whole `process.args` of the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
     /// Added to the bundle's `process.env`; the same name replaces.

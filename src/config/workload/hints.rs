@@ -18,7 +18,7 @@ const PLACES: [(&str, &[&str]); 8] = [
 const KUBERNETES: [(&str, &str); 17] = [
     ("image", "a container is made from a bundle: write `bundle: DIRECTORY`"),
     ("imagePullPolicy", "a container is made from a bundle, which is never pulled"),
-    ("command", "the program is process.args[0] of the bundle; `args` replaces its arguments"),
+    ("command", "write `args`: it replaces the whole process.args of the bundle"),
     ("workingDir", "set process.cwd in the bundle's config.json"),
     ("volumes", "set mounts in the bundle's config.json"),
     ("volumeMounts", "set mounts in the bundle's config.json"),

@@ -1,0 +1,240 @@
+//! The verbs of the command line, on a real supervisor.
+
+use crate::daemon::{Daemon, can_run, kill, pid_of, wait_for};
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const ORUND: &str = env!("CARGO_BIN_EXE_orund");
+
+fn command(d: &Daemon, words: &str) -> Command {
+    let mut command = Command::new(ORUND);
+    command.arg("--socket").arg(d.dir.join("sock")).args(words.split_whitespace()).current_dir(&d.dir);
+    command
+}
+
+fn run(d: &Daemon, words: &str) -> Output {
+    command(d, words).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Standard output of a verb that must succeed.
+fn ok(d: &Daemon, words: &str) -> String {
+    let done = run(d, words);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(done.status.success(), "{words}: {}{}\n{}", text(&done.stdout), text(&done.stderr), d.output());
+    text(&done.stdout)
+}
+
+/// Exit code and standard error of a verb that must fail.
+fn fails(d: &Daemon, words: &str) -> (i32, String) {
+    let done = run(d, words);
+    assert!(!done.status.success(), "{words}");
+    (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+}
+
+fn write(d: &Daemon, file: &str, text: &str) {
+    fs::write(d.dir.join(file), text).unwrap();
+}
+
+const WEB: &str = "apiVersion: orun.dev/v1
+kind: Workload
+metadata: {name: web}
+spec:
+  replicas: 2
+  terminationGracePeriodSeconds: 5
+  bundle: ./bundle
+  args: [sh, -c, \"trap 'echo bye; exit 0' TERM; echo hello $ORUN_REPLICA_INDEX; echo oops >&2; while true; do sleep 0.05; done\"]
+";
+
+#[test]
+fn from_apply_to_delete() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("verbs", &[]);
+    write(&d, "web.yaml", WEB);
+    assert_eq!(ok(&d, "apply -f web.yaml --dry-run"), "workload/web created (dry run)\n");
+    assert_eq!(ok(&d, "get -o name"), "");
+    assert_eq!(ok(&d, "apply -f web.yaml --wait --timeout 15"), "workload/web created\n");
+    assert_eq!(ok(&d, "apply -f web.yaml"), "workload/web unchanged\n");
+    let table = ok(&d, "get");
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row, ["web", "2/2", "2", "Ready", "0"]);
+    assert_eq!(ok(&d, "get replicas -o name"), "replica/web-0\nreplica/web-1\n");
+    write(&d, "web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
+    let diff = ok(&d, "apply -f web.yaml --diff --wait --timeout 15");
+    assert!(diff.contains("\n-  replicas: 2\n+  replicas: 3\n"), "{diff}");
+    assert!(diff.ends_with("workload/web configured\n"), "{diff}");
+    ok(&d, "scale web=1 --wait --timeout 15");
+    assert_eq!(ok(&d, "get replicas web -o name"), "replica/web-0\n");
+    // What is printed reads back.
+    write(&d, "back.yaml", &ok(&d, "get workloads web -o yaml").split("status:").next().unwrap().to_owned());
+    assert_eq!(ok(&d, "apply -f back.yaml"), "workload/web unchanged\n");
+    let before = pid_of(&d.replica("web-0"));
+    ok(&d, "restart web-0 --wait --timeout 15");
+    ok(&d, "restart web --wait --timeout 15");
+    assert_ne!(pid_of(&d.replica("web-0")), before);
+    let events = ok(&d, "events web-0");
+    for reason in ["SuccessfulCreate", "Started", "Killing"] {
+        assert!(events.contains(reason), "{events}");
+    }
+    assert!(ok(&d, "top web").contains("web-0"));
+    let begun = Instant::now();
+    assert_eq!(ok(&d, "delete web --wait --timeout 15"), "workload/web deleting\n");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(fails(&d, "get workloads web").0, 1);
+    assert_eq!(ok(&d, "wait web --for=delete"), "workload/web deleted\n");
+    assert_eq!(d.processes(), [0i32; 0]);
+}
+
+#[test]
+fn logs_and_why_it_restarted() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("logs", &[]);
+    write(&d, "web.yaml", WEB);
+    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    let all = wait_for("the logs", || Some(ok(&d, "logs web")).filter(|t| t.lines().count() == 2));
+    let mut lines: Vec<&str> = all.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["web-0 | hello 0", "web-1 | hello 1"]);
+    let errors = String::from_utf8(run(&d, "logs web-1").stderr).unwrap();
+    assert_eq!(errors, "oops\n");
+    // Follow over a restart; a new replica joins.
+    let mut follow = command(&d, "logs web -f --tail 0").stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    kill(pid_of(&d.replica("web-0")).unwrap(), libc::SIGKILL);
+    ok(&d, "scale web=3 --wait --timeout 15");
+    let mut got = String::new();
+    let out = follow.stdout.as_mut().unwrap();
+    let mut buf = [0; 4096];
+    let begun = Instant::now();
+    while !(got.contains("web-0 | hello 0\n") && got.contains("web-2 | hello 2\n")) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{got}");
+        let n = out.read(&mut buf).unwrap();
+        got.push_str(&String::from_utf8_lossy(&buf[..n]));
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    let told = ok(&d, "describe web-0");
+    for part in ["Exits:    killed by SIGKILL after", "| hello 0", "Restarts: 1"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(ok(&d, "logs web-0 --previous"), "hello 0\n");
+    assert_eq!(ok(&d, "logs web-0 --since 1h"), "hello 0\nhello 0\n");
+    assert_eq!(fails(&d, "logs web-7").0, 1);
+    ok(&d, "delete web --now --wait --timeout 15");
+}
+
+#[test]
+fn programs_in_containers() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("exec", &[]);
+    write(&d, "web.yaml", WEB);
+    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    let mut shell = command(&d, "exec -e A=b web-0 -- sh -c");
+    let done = shell.arg("echo out $A; echo err >&2; exit 7").output().unwrap();
+    assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"out b\n"[..], &b"err\n"[..]));
+    assert_eq!(done.status.code(), Some(7));
+    let mut cat =
+        command(&d, "exec -i web -- cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let (mut stdin, copy) = (cat.stdin.take().unwrap(), sent.clone());
+    let writer = std::thread::spawn(move || stdin.write_all(&copy));
+    let mut got = Vec::new();
+    cat.stdout.take().unwrap().read_to_end(&mut got).unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(cat.wait().unwrap().success() && got == sent, "{} bytes of {}", got.len(), sent.len());
+    // Signals go on; their exit code is that of a killed program.
+    let mut sleep = command(&d, "exec web-0 -- sh -c")
+        .arg("echo up; exec sleep 60")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    sleep.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    kill(sleep.id() as i32, libc::SIGTERM);
+    assert_eq!(sleep.wait().unwrap().code(), Some(128 + libc::SIGTERM));
+    // A client that is gone takes its program along.
+    let mut gone = command(&d, "exec web-0 -- sh -c")
+        .arg("echo up; exec sleep 61")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    gone.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    gone.kill().unwrap();
+    gone.wait().unwrap();
+    wait_for("the program to end", || {
+        let runs = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x0061\0");
+        (!d.processes().iter().any(runs)).then_some(())
+    });
+    let (code, said) = fails(&d, "exec web-0 -- /none");
+    assert_eq!(code, 255);
+    assert!(said.contains("/none") && said.contains("no such file"), "{said}");
+    assert_eq!(fails(&d, "exec web-0 -c none -- true").0, 255);
+    ok(&d, "delete web --now --wait --timeout 15");
+}
+
+#[test]
+fn a_terminal_has_a_size_and_ends_with_its_program() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("tty", &[]);
+    write(&d, "web.yaml", WEB);
+    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    let size = nix::pty::Winsize { ws_row: 41, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = nix::pty::openpty(Some(&size), None).unwrap();
+    let copy = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut exec = command(&d, "exec -it web-0 -- /bin/busybox sh -c");
+    exec.arg("test -t 0 && test -t 1 && busybox stty size; read x; echo got $x; exit 5");
+    let mut exec = exec.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+    let mut master = fs::File::from(pty.master.try_clone().unwrap());
+    let mut got = String::new();
+    let mut buf = [0; 4096];
+    while !got.contains("41 123") {
+        let n = master.read(&mut buf).unwrap();
+        got.push_str(&String::from_utf8_lossy(&buf[..n]));
+    }
+    master.write_all(b"typed\r").unwrap();
+    while !got.contains("got typed") {
+        let n = master.read(&mut buf).unwrap();
+        got.push_str(&String::from_utf8_lossy(&buf[..n]));
+    }
+    assert_eq!(exec.wait().unwrap().code(), Some(5), "{got}");
+    ok(&d, "delete web --now --wait --timeout 15");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_way_out() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("wrong", &[]);
+    write(&d, "bad.yaml", &WEB.replace("replicas", "replica").replace("bundle:", "image:"));
+    let (code, said) = fails(&d, "apply -f bad.yaml");
+    assert_eq!(code, 1);
+    for part in [
+        "--> bad.yaml:5:3 (spec.replica)",
+        "did you mean \"replicas\"?",
+        "unknown field \"image\"",
+        "nothing was applied",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let missing = Command::new(ORUND).args(["--socket", "/nonexistent", "get"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("orund serve"));
+    write(&d, "gone.yaml", &WEB.replace("./bundle", "/nowhere"));
+    let (code, said) = fails(&d, "apply -f gone.yaml --wait --timeout 1");
+    assert_eq!(code, 3);
+    assert!(said.contains("is not ready in time: Degraded") && said.contains("/nowhere"), "{said}");
+    let table = ok(&d, "get");
+    assert!(table.contains("StartError: opening the bundle directory \"/nowhere\""), "{table}");
+    ok(&d, "delete web --wait --timeout 15");
+    assert_eq!(fails(&d, "scale web=x").0, 2);
+}

@@ -1,6 +1,6 @@
 //! The engines: what has to be there for them, how they start, which cases they have.
 
-use crate::env::{Cases, Env, IMAGE, Runtime};
+use crate::env::{Cases, Env, IMAGE};
 use crate::{containerd, docker, podman, swarm};
 use runtime_tests::check::{Context, Done, Result};
 use runtime_tests::command::{Cmd, Running};

@@ -101,6 +101,6 @@ fn services(c: &mut Cases) {
     c.case("published ports in host mode", |e| {
         let serve = "sh -c 'mkdir /w; echo page >/w/index.html; exec httpd -f -p 80 -h /w'";
         e.ok(&format!("{CREATE} --publish mode=host,target=80,published=18090 $I {serve}"))?;
-        e.until("busybox wget -T 3 -q -O - http://10.201.0.2:18090/", "page")
+        e.until(&docker::page(18090), "page")
     });
 }

@@ -316,6 +316,7 @@ fn before_entering(input: Input, steps: &mut Steps) {
 fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let spec = input.spec;
     steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
+    steps.push(Op::EndWithCreator, "");
     steps.push(Op::NewSession, "");
     if input.options.wait_for_start {
         steps.push(Op::EndAtSignals, "");

@@ -38,7 +38,7 @@ pub fn cases() -> Cases {
     let mut c = Cases::of("swarm");
     services(&mut c);
     c.case("rolling update, rollback", |e| {
-        let version = format!("for t in $({TASKS}); do docker exec $t printenv V; done | tr '\\n' ' '");
+        let version = format!("for t in $({TASKS}); do docker exec $t sh -c 'echo $V'; done | tr '\\n' ' '");
         create(e, "--replicas 3 --env V=1 --update-parallelism 1")?;
         e.prints(&version, "1 1 1")?;
         e.ok("docker service update -q --no-resolve-image --env-add V=2 $N")?;

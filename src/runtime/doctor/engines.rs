@@ -65,7 +65,7 @@ fn engine(root: &Path, engine: &Engine) -> Option<Finding> {
         files.filter_map(|f| fs::read_to_string(f).ok()).filter_map(|t| (engine.registered)(&t)).next_back();
     Some(match registered {
         None => {
-            let advice = format!("scripts/install --engine {} adds it", engine.name);
+            let advice = format!("scripts/register --engine {} adds it, after it has asked", engine.name);
             Finding::limited(engine.name, "installed; it does not know orun", advice)
         }
         Some(path) if runs(root, &path) => Finding::works(engine.name, format!("knows orun as {path}")),

@@ -1,10 +1,10 @@
 //! The engines: what has to be there for them, how they start, which cases they have.
 
 use crate::env::{Cases, Env, IMAGE};
-use crate::{containerd, docker, podman, swarm};
+use crate::{containerd, docker, pages, podman, swarm};
 use runtime_tests::check::{Context, Done, Result};
 use runtime_tests::command::{Cmd, Running};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An engine with the configuration that its cases need.
@@ -20,6 +20,8 @@ pub enum Engine {
     Containerd,
     /// Podman.
     Podman,
+    /// The pages of `docs/`, with the engines that they are about; for orun only.
+    Pages,
 }
 
 /// Where the image is in the world.
@@ -29,8 +31,14 @@ const IMAGE_SCRIPT: &str = include_str!("image.sh");
 
 impl Engine {
     /// All of them.
-    pub const ALL: [Engine; 5] =
-        [Engine::Docker, Engine::DockerUserns, Engine::Swarm, Engine::Containerd, Engine::Podman];
+    pub const ALL: [Engine; 6] = [
+        Engine::Docker,
+        Engine::DockerUserns,
+        Engine::Swarm,
+        Engine::Containerd,
+        Engine::Podman,
+        Engine::Pages,
+    ];
 
     /// What it is called on the command line and in the names of its cases.
     pub fn name(self) -> &'static str {
@@ -40,6 +48,7 @@ impl Engine {
             Engine::Swarm => "swarm",
             Engine::Containerd => "containerd",
             Engine::Podman => "podman",
+            Engine::Pages => "pages",
         }
     }
 
@@ -51,7 +60,20 @@ impl Engine {
             Engine::Swarm => swarm::cases(),
             Engine::Containerd => containerd::cases(),
             Engine::Podman => podman::cases(),
+            Engine::Pages => pages::cases(),
         }
+    }
+
+    /// What of the repository has to be in the world.
+    pub fn files(self) -> Vec<PathBuf> {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let names = ["scripts", "docs", "Cargo.toml", "LICENSE", "README.md"];
+        if self == Engine::Pages { names.iter().map(|n| top.join(n)).collect() } else { Vec::new() }
+    }
+
+    /// Whether it has something to say about this runtime.
+    pub fn takes(self, runtime: &str) -> bool {
+        self != Engine::Pages || runtime == "orun"
     }
 
     /// The programs that have to be there.
@@ -62,6 +84,7 @@ impl Engine {
             }
             Engine::Containerd => &["containerd", "ctr"],
             Engine::Podman => &["podman", "conmon", "/usr/lib/podman/netavark"],
+            Engine::Pages => &["dockerd", "docker", "containerd", "podman", "jq", "dpkg-deb"],
         }
     }
 
@@ -77,6 +100,7 @@ impl Engine {
             Engine::Swarm => swarm::start(env).map(Some),
             Engine::Containerd => containerd::start(env).map(Some),
             Engine::Podman => podman::start(env).map(|()| None),
+            Engine::Pages => pages::start(env).map(|()| None),
         }
     }
 
@@ -87,6 +111,7 @@ impl Engine {
             Engine::Swarm => swarm::clean(env),
             Engine::Containerd => containerd::clean(env),
             Engine::Podman => podman::clean(env),
+            Engine::Pages => Ok(()),
         }
     }
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # image.sh NAME OUT COMMAND: an image of one layer with busybox, as the kind of archive that every engine reads.
 set -eu
 t=$(mktemp -d)

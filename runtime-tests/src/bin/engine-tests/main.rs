@@ -8,6 +8,7 @@ mod docker;
 mod engine;
 mod env;
 mod many;
+mod pages;
 mod podman;
 mod run;
 mod swarm;

@@ -76,7 +76,7 @@ pub fn world(
 ) -> Result<Vec<Outcome>> {
     let mut cases = engine.cases().list;
     cases.retain(|c| filter.is_empty() || filter.iter().any(|f| c.name.contains(f.as_str())));
-    if cases.is_empty() {
+    if cases.is_empty() || !engine.takes(&runtime.name) {
         return Ok(Vec::new());
     }
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -175,7 +175,9 @@ fn outer(job: &Job, program: &Path, dir: &Path, cgroups: &Cgroups) -> Done {
 }
 
 fn inner(job: &Job, program: &Path, dir: &Path, results: &fs::File) -> Done {
-    world::build(dir, &[program.to_owned()])?;
+    let mut files = job.engine.files();
+    files.push(program.to_owned());
+    world::build(dir, &files)?;
     let env = Env::new(&job.runtime, "engine")?;
     let daemon = job.engine.start(&env)?;
     let done = run_all(job, results);

@@ -17,8 +17,6 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Runtime {
     /// `orun`, `runc`, `crun`.
     pub name: String,
-    /// The first line of `--version`.
-    pub version: String,
     /// Where it is in the world.
     pub path: PathBuf,
 }
@@ -120,16 +118,6 @@ impl fmt::Debug for Case {
 }
 
 impl Case {
-    /// The part of the name before the slash.
-    pub fn engine(&self) -> &str {
-        self.name.split('/').next().unwrap_or("")
-    }
-
-    /// The part after it.
-    pub fn feature(&self) -> &str {
-        self.name.split_once('/').map_or("", |(_, feature)| feature)
-    }
-
     /// Runs it.
     pub fn run(&self, env: &Env) -> Done {
         (self.body)(env)

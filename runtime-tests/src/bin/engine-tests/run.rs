@@ -92,7 +92,6 @@ pub fn world(
     let cgroups = Cgroups::make(&name)?;
     let inside = Runtime {
         name: runtime.name.clone(),
-        version: runtime.version.clone(),
         path: Path::new("/keep").join(runtime.path.file_name().unwrap_or_default()),
     };
     let job = Job { engine, cases, runtime: inside, jobs, results: results.clone() };

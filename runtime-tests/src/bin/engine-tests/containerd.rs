@@ -1,8 +1,9 @@
 //! containerd, by its own client `ctr`.
 
+use crate::cri;
 use crate::docker::IDLE;
 use crate::engine::{self, ARCHIVE};
-use crate::env::{Cases, Env};
+use crate::env::{Cases, Env, IMAGE};
 use crate::many;
 use runtime_tests::check::{Done, Result};
 use runtime_tests::command::Running;
@@ -10,12 +11,32 @@ use runtime_tests::command::Running;
 /// `ctr` with the runtime under test.
 const RUN: &str = "ctr run --runc-binary $R";
 
+/// The image of the container that keeps the namespaces of a pod.
+const PAUSE: &str = "localhost/pause:1";
+
+/// The score against the OOM killer that pods get may only be lowered with CAP_SYS_RESOURCE.
+const CONFIG: &str = r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "localhost/pause:1"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "tested"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
+BinaryName = "PATH"
+"#;
+
 /// Starts containerd and gives it the image.
 pub fn start(e: &Env) -> Result<Running> {
-    let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+    let config = CONFIG.replace("PATH", &e.runtime.path.to_string_lossy());
     std::fs::write("/etc/containerd/config.toml", config)?;
     let daemon = engine::daemon(e, "containerd", &[], "ctr version")?;
-    e.ok(&format!("ctr images import {ARCHIVE}"))?;
+    engine::make_image(e, PAUSE, "/keep/pause.tar", "exec sleep 1000000")?;
+    e.ok(&format!("for n in default k8s.io; do ctr -n $n images import {ARCHIVE}; done"))?;
+    e.ok("ctr -n k8s.io images import /keep/pause.tar")?;
+    cri::await_image(IMAGE)?;
+    cri::await_image(PAUSE)?;
     Ok(daemon)
 }
 
@@ -32,9 +53,12 @@ pub fn clean(e: &Env) -> Done {
 
 /// Demands that no trace of any container is left.
 fn leaves_nothing(e: &Env) -> Done {
-    e.until("ctr containers ls -q; ctr tasks ls -q", "")?;
+    e.until("for n in default k8s.io; do ctr -n $n containers ls -q; ctr -n $n tasks ls -q; done", "")?;
     e.until("pgrep -c containerd-shim || true", "0")?;
-    e.until("find /sys/fs/cgroup -path '*/default/*' -type d | head -n 5", "")?;
+    e.until(
+        "find /sys/fs/cgroup -type d \\( -path '*/default/*' -o -path '*/kubepods/*/*' \\) | head -n 5",
+        "",
+    )?;
     e.until("ls -A /run/containerd/runc/default /run/containerd/io.containerd.runtime.v2.task/default 2>/dev/null | grep -v : || true", "")?;
     e.until("grep -c /run/containerd/io.containerd.runtime.v2.task /proc/mounts || true", "0")
 }
@@ -50,6 +74,7 @@ pub fn cases() -> Cases {
     tasks(&mut c);
     options(&mut c);
     errors(&mut c);
+    cri::cases(&mut c);
     c.case("the runtime is killed in the middle", killed);
     c.alone("50 at once, killed, removed", many::containerd);
     c.alone("nothing is left", leaves_nothing);

@@ -4,9 +4,11 @@
 //! its cases run, several at a time. The host sees none of it.
 
 mod containerd;
+mod cri;
 mod docker;
 mod engine;
 mod env;
+mod grpc;
 mod many;
 mod pages;
 mod podman;

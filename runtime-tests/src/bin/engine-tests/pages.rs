@@ -155,7 +155,7 @@ fn asks(e: &Env) -> Done {
         "no change was shown: {refused}"
     );
     same("after a no", e.ok(SUMS)?, before.clone())?;
-    let nobody = e.command("setsid scripts/register --engine docker").cwd(TOP).output()?.fails()?;
+    let nobody = e.command("setsid --wait scripts/register --engine docker").cwd(TOP).output()?.fails()?;
     runtime_tests::check::has("message", &nobody.stderr, "nobody to ask")?;
     same("without an answer", e.ok(SUMS)?, before.clone())?;
     run(e, &format!("echo y | {question}"))?;

@@ -29,7 +29,7 @@ pub fn await_image(name: &str) -> Done {
     })
 }
 
-/// One pod and its containers; all are removed in the end, whatever has come of the case.
+/// One pod.
 struct Pod {
     id: String,
     config: Message,
@@ -76,6 +76,14 @@ impl Pod {
         call("StopPodSandbox", &request)?;
         call("RemovePodSandbox", &request).map(drop)
     }
+}
+
+/// Runs a case in a new pod. The pod is removed with its containers, whatever has come of the case.
+fn in_pod(e: &Env, security: &Message, case: impl FnOnce(&Pod) -> Done) -> Done {
+    let pod = Pod::run(e, security)?;
+    let result = case(&pod);
+    let ended = pod.end();
+    result.and(ended)
 }
 
 struct Container {
@@ -126,67 +134,75 @@ fn linux(resources: &Message, security: &Message) -> impl FnOnce(Message) -> Mes
 pub fn cases(c: &mut Cases) {
     let none = Message::new;
     c.case("CRI: pod, container, exec, log, stop with grace", move |e| {
-        let pod = Pod::run(e, &none())?;
-        let one = pod.start("one", &IDLE, linux(&none(), &none()))?;
-        one.becomes(RUNNING)?;
-        one.prints("echo inside", "inside")?;
-        same("exit status", one.exec(&["sh", "-c", "exit 9"])?.1, 9)?;
-        e.until("cut -d' ' -f4 $D/one.log", "started")?;
-        call("StopContainer", &one.request().number(2, 30))?;
-        same("exit status", one.becomes(EXITED)?.number(7), 6)?;
-        one.call("RemoveContainer")?;
-        pod.end()
+        in_pod(e, &none(), |pod| {
+            let one = pod.start("one", &IDLE, linux(&none(), &none()))?;
+            one.becomes(RUNNING)?;
+            one.prints("echo inside", "inside")?;
+            same("exit status", one.exec(&["sh", "-c", "exit 9"])?.1, 9)?;
+            e.until("cut -d' ' -f4 $D/one.log", "started")?;
+            call("StopContainer", &one.request().number(2, 30))?;
+            same("exit status", one.becomes(EXITED)?.number(7), 6)?;
+            one.call("RemoveContainer")?;
+            Ok(())
+        })
     });
     c.case("CRI: exit status, a killed container", move |e| {
-        let pod = Pod::run(e, &none())?;
-        let one = pod.start("one", &["sh", "-c", "exit 3"], linux(&none(), &none()))?;
-        same("exit status", one.becomes(EXITED)?.number(7), 3)?;
-        let two = pod.start("two", &["sleep", "1000"], linux(&none(), &none()))?;
-        call("StopContainer", &two.request().number(2, 0))?;
-        same("exit status", two.becomes(EXITED)?.number(7), 137)?;
-        pod.end()
+        in_pod(e, &none(), |pod| {
+            let one = pod.start("one", &["sh", "-c", "exit 3"], linux(&none(), &none()))?;
+            same("exit status", one.becomes(EXITED)?.number(7), 3)?;
+            let two = pod.start("two", &["sleep", "1000"], linux(&none(), &none()))?;
+            call("StopContainer", &two.request().number(2, 0))?;
+            same("exit status", two.becomes(EXITED)?.number(7), 137)?;
+            Ok(())
+        })
     });
     c.case("CRI: limits, their update, statistics", move |e| {
-        let pod = Pod::run(e, &none())?;
-        let one = pod.start("one", &IDLE, linux(&none().number(4, 64 << 20).number(3, 512), &none()))?;
-        one.prints(MEMORY, "67108864")?;
-        call(
-            "UpdateContainerResources",
-            &one.request().message(2, &none().number(4, 128 << 20).number(3, 1024)),
-        )?;
-        one.prints(MEMORY, "134217728")?;
-        one.prints("echo written >/dev/null && echo devices are there", "devices are there")?;
-        let statistics =
-            || one.call("ContainerStats").ok().filter(|s| s.message(1).message(3).message(2).number(1) > 0);
-        poll("statistics of memory", DEADLINE, statistics)?;
-        pod.end()
+        in_pod(e, &none(), |pod| {
+            let one = pod.start("one", &IDLE, linux(&none().number(4, 64 << 20).number(3, 512), &none()))?;
+            one.prints(MEMORY, "67108864")?;
+            call(
+                "UpdateContainerResources",
+                &one.request().message(2, &none().number(4, 128 << 20).number(3, 1024)),
+            )?;
+            one.prints(MEMORY, "134217728")?;
+            one.prints("echo written >/dev/null && echo devices are there", "devices are there")?;
+            let statistics = || {
+                one.call("ContainerStats").ok().filter(|s| s.message(1).message(3).message(2).number(1) > 0)
+            };
+            poll("statistics of memory", DEADLINE, statistics)?;
+            Ok(())
+        })
     });
     c.case("CRI: security contexts", move |e| {
-        let pod = Pod::run(e, &none())?;
-        let security = none().message(5, &none().number(1, 1000)).number(7, 1).number(11, 1);
-        let one = pod.start("one", &IDLE, linux(&none(), &security))?;
-        one.prints(
+        in_pod(e, &none(), |pod| {
+            let security = none().message(5, &none().number(1, 1000)).number(7, 1).number(11, 1);
+            let one = pod.start("one", &IDLE, linux(&none(), &security))?;
+            one.prints(
             "id -u; touch /x 2>/dev/null || echo read-only; grep NoNewPrivs /proc/self/status | tr '\\t' ' '",
             "1000\nread-only\nNoNewPrivs: 1",
         )?;
-        pod.end()
+            Ok(())
+        })
     });
     c.case("CRI: a privileged container", move |e| {
-        let pod = Pod::run(e, &none().number(6, 1))?;
-        let one = pod.start("one", &IDLE, linux(&none(), &none().number(2, 1)))?;
-        one.prints("mount -t tmpfs x /tmp && echo mounted", "mounted")?;
-        pod.end()
+        in_pod(e, &none().number(6, 1), |pod| {
+            let one = pod.start("one", &IDLE, linux(&none(), &none().number(2, 1)))?;
+            one.prints("mount -t tmpfs x /tmp && echo mounted", "mounted")?;
+            Ok(())
+        })
     });
     c.case("CRI: error: a missing program", move |e| {
-        let pod = Pod::run(e, &none())?;
-        let one = pod.create("one", &["/none/such"], linux(&none(), &none()))?;
-        if one.call("StartContainer").is_ok() {
-            return fail("a container without its program has been started");
-        }
-        let log = fs::read_to_string("/tmp/engine/daemon.log").context("containerd's log")?;
-        let line =
-            log.lines().find(|l| l.contains("StartContainer") && l.contains(&one.id) && l.contains("failed"));
-        has("what the kubelet is told", line.unwrap_or(""), "no such file or directory")?;
-        pod.end()
+        in_pod(e, &none(), |pod| {
+            let one = pod.create("one", &["/none/such"], linux(&none(), &none()))?;
+            if one.call("StartContainer").is_ok() {
+                return fail("a container without its program has been started");
+            }
+            let log = fs::read_to_string("/tmp/engine/daemon.log").context("containerd's log")?;
+            let line = log
+                .lines()
+                .find(|l| l.contains("StartContainer") && l.contains(&one.id) && l.contains("failed"));
+            has("what the kubelet is told", line.unwrap_or(""), "no such file or directory")?;
+            Ok(())
+        })
     });
 }

@@ -3,7 +3,7 @@
 use crate::engine::{self, ARCHIVE};
 use crate::env::{Cases, Env};
 use crate::many;
-use runtime_tests::check::{Done, Result, has, same};
+use runtime_tests::check::{Done, Result, has};
 use runtime_tests::command::Running;
 use runtime_tests::ensure;
 
@@ -85,16 +85,20 @@ fn streams(c: &mut Cases) {
     });
     c.case("logs", |e| {
         e.ok("docker run --name $N --network none $I sh -c 'echo bad >&2; for i in 1 2 3; do echo line $i; done'")?;
-        e.prints("docker logs --tail 1 $N 2>/dev/null", "line 3")?;
+        // The order of lines of different streams is anybody's.
+        e.prints("docker logs $N 2>/dev/null | tail -n 1; docker logs --tail 4 $N 2>/dev/null | wc -l", "line 3\n3")?;
         e.prints("docker logs $N 2>&1 >/dev/null", "bad")
     });
     c.case("attach", |e| {
         start_idle(e, "")?;
         let attached = e.command("docker attach --no-stdin $N").spawn()?;
-        e.ok("docker exec $N sh -c 'echo to the log >/proc/1/fd/1'")?;
-        e.until("docker logs $N", "to the log")?;
+        // Once it is attached it shows what comes, and that is some time after it has been started.
+        runtime_tests::command::poll("what the program writes", crate::env::DEADLINE, || {
+            e.ok("docker exec $N sh -c 'echo to the log >/proc/1/fd/1'; sleep 0.2").ok()?;
+            attached.stdout().contains("to the log").then_some(())
+        })?;
         e.ok("docker stop -t 20 $N")?;
-        same("output", attached.wait()?.ok()?.stdout.trim(), "to the log")
+        attached.wait()?.ok().map(drop)
     });
 }
 

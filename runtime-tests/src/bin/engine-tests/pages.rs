@@ -132,7 +132,7 @@ fn undone(e: &Env) -> Done {
     e.shows("orun doctor || true", "knows orun as /usr/local/bin/orun")?;
     run(e, "scripts/install --yes --default && scripts/uninstall --yes")?;
     same("the configurations", e.ok(SUMS)?, before.clone())?;
-    e.prints("ls /usr/local/bin/orun 2>/dev/null || echo gone", "gone")?;
+    e.prints("find /usr/local -name 'orun*'", "")?;
     // What somebody has changed meanwhile stays, without orun.
     run(e, "scripts/install --yes")?;
     e.ok(
@@ -173,5 +173,5 @@ fn package(e: &Env) -> Done {
     e.prints("jq -r .runtimes.orun.path /etc/docker/daemon.json", "/usr/bin/orun")?;
     run(e, "dpkg -r orun")?;
     same("after the removal", e.ok(SUMS)?, before.clone())?;
-    e.prints("ls /usr/bin/orun /usr/share/orun 2>/dev/null || echo gone", "gone")
+    e.prints("find /usr -name 'orun*' -o -name '*.orun'", "")
 }

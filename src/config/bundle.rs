@@ -108,7 +108,8 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut raw = Vec::with_capacity(meta.len() as usize + 1);
-    let mut rest = (&f).take(MAX_CONFIG + 1);
+    // Files of procfs and pipes have no length.
+    let mut rest = (&f).take(if meta.len() > 0 { meta.len() } else { MAX_CONFIG + 1 });
     loop {
         match rest.read_to_end(&mut raw) {
             Ok(_) => break,
@@ -116,7 +117,6 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
             Err(e) => return Err(fail("reading", e)),
         }
     }
-    // The file may have grown since, and files of procfs have no length.
     if raw.len() as u64 > MAX_CONFIG {
         return Err(too_large());
     }

@@ -3,7 +3,7 @@
 use crate::api::server as api;
 use crate::error::{Error, Result};
 use crate::orund::client::connection;
-use crate::supervisor::shell::daemon::{self, Places};
+use crate::supervisor::shell::daemon::{self, Places, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
 use crate::sys::fd;
@@ -53,8 +53,8 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        let listener = listener(socket)?;
-        daemon::run(&places, |handle| api::start(handle, listener), asked_to_end())?;
+        let begin = |handle, kept: Socket| api::start(handle, kept.get(|| listener(socket))?);
+        daemon::run(&places, begin, asked_to_end())?;
         Ok(0)
     }
 

@@ -142,6 +142,11 @@ impl Waiting {
         &self.created.launch.pidfd
     }
 
+    /// Its processes end with the first.
+    pub fn own_pid_namespace(&self) -> bool {
+        self.created.record.own_pid_namespace
+    }
+
     /// Its cgroups.
     ///
     /// # Errors

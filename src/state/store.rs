@@ -52,7 +52,8 @@ impl Store {
             }
             return Err(self.cannot("making the state directory", self.root.join(id.as_str()), e));
         }
-        let mut entry = self.enter(root, id)?.ok_or_else(|| vanished(id))?;
+        // It is this process's own, unlike one that was found.
+        let mut entry = self.open_directory(root, id)?.ok_or_else(|| vanished(id))?;
         // Whoever deletes an empty directory at this moment has the lock; the record cannot be written then.
         entry.lock(Duration::from_secs(10))?;
         Ok(entry)
@@ -96,23 +97,30 @@ impl Store {
         Ok(ids)
     }
 
-    fn enter(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
-        let shown = || self.root.join(id.as_str());
-        let cannot = |e| self.cannot("opening the state directory", shown(), e);
+    fn open_directory(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
+        let shown = self.root.join(id.as_str());
         let dir = match path::openat(root.as_raw_fd(), &name_of(id), DIRECTORY | libc::O_NOFOLLOW, 0) {
             Ok(dir) => dir,
             // ENOTDIR: a file or a symlink of that name is no container.
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
-            Err(e) => return Err(cannot(e)),
+            Err(e) => return Err(self.cannot("opening the state directory", shown, e)),
         };
+        Ok(Some(Entry { root, dir, id: id.clone(), path: shown }))
+    }
+
+    fn enter(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
+        let Some(entry) = self.open_directory(root, id)? else { return Ok(None) };
         // Whoever writes a record tells us which processes to kill and which cgroups to remove.
-        let owner = file::fstat(dir.as_raw_fd()).map_err(cannot)?.uid;
+        let stat = file::fstat(entry.fd());
+        let owner =
+            stat.map_err(|e| self.cannot("looking at the state directory", entry.path.clone(), e))?.uid;
         let me = crate::sys::cred::geteuid();
         if owner != me {
-            let what = format!("the state directory {:?} belongs to user {owner}, not to user {me}", shown());
+            let what =
+                format!("the state directory {:?} belongs to user {owner}, not to user {me}", entry.path);
             return Err(Error::new(Kind::System, what));
         }
-        Ok(Some(Entry { root, dir, id: id.clone(), path: shown() }))
+        Ok(Some(entry))
     }
 
     fn open_or_make_root(&self) -> Result<OwnedFd> {

@@ -16,6 +16,7 @@ pub mod entry;
 pub mod exec;
 pub mod fd;
 pub mod file;
+pub mod heap;
 pub mod map;
 pub mod memfd;
 pub mod mount;

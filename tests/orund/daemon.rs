@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ pub struct Daemon {
     pub dir: PathBuf,
     name: String,
     flags: Vec<String>,
+    /// What `orund` is started by: a program and its arguments.
+    pub wrapper: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub stdin: Option<OwnedFd>,
     /// The keeper, or the supervisor itself when it has none.
     main: Option<Child>,
     /// Cleans up when its standard input is closed: also when this process is killed.
@@ -58,7 +63,16 @@ impl Daemon {
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]}
         });
         fs::write(dir.join("bundle/config.json"), config.to_string()).unwrap();
-        Daemon { cleaner: cleaner(&name, &dir), dir, name, flags: own(flags), main: None }
+        Daemon {
+            cleaner: cleaner(&name, &dir),
+            dir,
+            name,
+            flags: own(flags),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+            stdin: None,
+            main: None,
+        }
     }
 
     /// Starts the supervisor, and waits until it answers.
@@ -71,17 +85,22 @@ impl Daemon {
 
     pub fn spawn(&mut self) {
         let out = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("output")).unwrap();
-        let mut command = Command::new(ORUND);
-        command.arg("serve").arg("--socket").arg(self.socket());
+        let words: Vec<&str> = self.wrapper.iter().map(String::as_str).chain([ORUND]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("serve").arg("--socket").arg(self.socket());
+        command.envs(self.environment.iter().cloned());
         for (flag, dir) in [("--data-dir", "data"), ("--run-dir", "run"), ("--log-dir", "logs")] {
             command.arg(flag).arg(self.dir.join(dir));
         }
         command.args(["--cgroup-parent", &format!("/{}", self.name)]).args(&self.flags);
-        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+        command
+            .stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from))
+            .stdout(out.try_clone().unwrap())
+            .stderr(out);
         self.main = Some(command.spawn().unwrap());
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.join("sock")
     }
 

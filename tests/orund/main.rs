@@ -7,4 +7,5 @@ mod crash;
 mod daemon;
 mod life;
 mod run;
+mod service;
 mod storage;

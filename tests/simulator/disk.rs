@@ -38,6 +38,11 @@ impl Disk {
         self.durable.push(Line::Torn((at, change.clone()), length));
     }
 
+    /// Nothing is written after a torn record before the journal is read again.
+    pub fn torn(&self) -> bool {
+        matches!(self.durable.last(), Some(Line::Torn(..)))
+    }
+
     pub fn write_runtime(&mut self, records: &[Record]) {
         self.runtime.extend_from_slice(records);
     }

@@ -203,10 +203,10 @@ fn shortens(action: &Action, observed: &Observed) -> bool {
 
 fn at_once(step: &mut Step, now: Time) {
     for action in &mut step.actions {
-        if let Action::Settle { restart, .. } = action {
-            if matches!(restart.next, Next::At(_)) {
-                restart.next = Next::At(now);
-            }
+        if let Action::Settle { restart, .. } = action
+            && matches!(restart.next, Next::At(_))
+        {
+            restart.next = Next::At(now);
         }
     }
 }

@@ -266,7 +266,7 @@ impl Sim {
             .collect();
         self.queue.retain(|_, o| !matches!(o, Occurrence::Persisted { .. }));
         for (change, at) in writing {
-            if self.rng.percent(50) {
+            if self.rng.percent(50) && !self.disk.torn() {
                 self.make_durable(&change, at);
             }
         }

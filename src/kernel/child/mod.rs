@@ -65,6 +65,8 @@ struct Made {
     started: Option<OwnedFd>,
     /// The working directory could not be entered yet.
     cwd_pending: bool,
+    /// The working directory is the container's root, which was just entered.
+    in_root: bool,
     /// Which candidate for the program was found.
     program: usize,
 }

@@ -127,7 +127,7 @@ fn bits(mask: u64) -> impl Iterator<Item = u8> {
 /// Enters the working directory and makes sure that it lies inside the root: a descriptor of the host that
 /// leaked into the container would otherwise lead out of it (CVE-2024-21626).
 fn enter(path: &CStr, last: bool, made: &mut Made) -> Done {
-    if last && !made.cwd_pending {
+    if last && !made.cwd_pending || made.in_root && path == c"/" {
         return Ok(());
     }
     match file::chdir(path) {

@@ -29,7 +29,10 @@ pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
         Op::Mask { path } => mask(places(made)?, path)?,
         Op::Readonly { path } => readonly(places(made)?, path)?,
         Op::ReadonlyRoot => mount::mount_setattr(places(made)?.root(), false, &READ_ONLY)?,
-        Op::PivotRoot { shared } => pivot(places(made)?.root(), *shared)?,
+        Op::PivotRoot { shared } => {
+            pivot(places(made)?.root(), *shared)?;
+            made.in_root = true;
+        }
         Op::CoverMount { path } => cover_mount(path)?,
         Op::MoveRoot => {
             file::fchdir(places(made)?.root())?;

@@ -1,7 +1,58 @@
 //! System calls by name.
 
 use super::arch::Arch;
-use super::table::{self, TABLE};
+use super::table::{self, COLUMNS, TABLE};
+
+/// A name, filled up with zeros, as numbers that sort as the names do. An array of them needs no relocations, and is
+/// searched without looking at single bytes.
+type Key = [u64; 4];
+
+/// `None` for names longer than any system call's.
+const fn key(name: &str) -> Option<Key> {
+    let name = name.as_bytes();
+    let mut key = [0u64; 4];
+    if name.len() > 8 * key.len() {
+        return None;
+    }
+    let mut i = 0;
+    while i < name.len() {
+        key[i / 8] |= (name[i] as u64) << (56 - 8 * (i % 8));
+        i += 1;
+    }
+    Some(key)
+}
+
+static KEYS: [Key; TABLE.len()] = {
+    let mut keys = [[0; 4]; TABLE.len()];
+    let mut i = 0;
+    while i < keys.len() {
+        keys[i] = key(TABLE[i].0).expect("a short name");
+        i += 1;
+    }
+    keys
+};
+
+static ROWS: [[u16; COLUMNS]; TABLE.len()] = {
+    let mut rows = [[0; COLUMNS]; TABLE.len()];
+    let mut i = 0;
+    while i < rows.len() {
+        rows[i] = TABLE[i].1;
+        i += 1;
+    }
+    rows
+};
+
+/// Name, multiplexer and number there, as in [`MULTIPLEXED`].
+static MULTIPLEXED_KEYS: [(Key, u16, u32); MULTIPLEXED.len()] = {
+    let mut keys = [([0; 4], 0, 0); MULTIPLEXED.len()];
+    let mut i = 0;
+    while i < keys.len() {
+        let (name, row, number) = MULTIPLEXED[i];
+        keys[i] = (key(name).expect("a short name"), row, number);
+        i += 1;
+    }
+    keys
+};
 
 /// A system call of some architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,12 +61,12 @@ pub(super) struct Syscall(usize);
 impl Syscall {
     /// The system call with that name on any architecture.
     pub(super) fn from_name(name: &str) -> Option<Syscall> {
-        TABLE.binary_search_by_key(&name, |(n, _)| n).ok().map(Syscall)
+        KEYS.binary_search(&key(name)?).ok().map(Syscall)
     }
 
     /// Its number in the table's column for `arch`; see [`Arch::number`].
     pub(super) fn row(self, arch: Arch) -> Option<u16> {
-        let row = TABLE[self.0].1[arch.column()];
+        let row = ROWS[self.0][arch.column()];
         (row != table::X).then_some(row)
     }
 
@@ -24,9 +75,8 @@ impl Syscall {
         if !arch.multiplexes() {
             return None;
         }
-        let name = TABLE[self.0].0;
-        let found = MULTIPLEXED.binary_search_by_key(&name, |(n, ..)| n).ok()?;
-        let (_, row, number) = MULTIPLEXED[found];
+        let found = MULTIPLEXED_KEYS.binary_search_by_key(&KEYS[self.0], |(k, ..)| *k).ok()?;
+        let (_, row, number) = MULTIPLEXED_KEYS[found];
         Some((row, number))
     }
 }
@@ -42,7 +92,7 @@ const SOCKETCALL: u16 = 102;
 const IPC: u16 = 117;
 
 /// Name, multiplexer, and number of the call there (linux/net.h, linux/ipc.h), sorted by name.
-static MULTIPLEXED: [(&str, u16, u32); 32] = [
+const MULTIPLEXED: [(&str, u16, u32); 32] = [
     ("accept", SOCKETCALL, 5),
     ("accept4", SOCKETCALL, 18),
     ("bind", SOCKETCALL, 2),

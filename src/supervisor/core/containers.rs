@@ -87,10 +87,21 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
             let chance = pass.config.seed ^ key.instance;
             let times = (exit.at, instance.started, instance.ready);
             next = restart::after_exit(template, &next, class, times, chance, pass.config.min_start_interval);
-            next.spare_after = if instance.started.is_none() { next.due() } else { next.spare_after };
+            if instance.started.is_none() {
+                // One that was made ahead of its time does not bring the time forward.
+                next.next = later(container.restart.next, next.next);
+                next.spare_after = next.due();
+            }
         }
     }
     pass.push(Action::Settle { key: *key, class, restart: next });
+}
+
+fn later(before: Next, after: Next) -> Next {
+    match (before, after) {
+        (Next::At(b), Next::At(a)) => Next::At(a.max(b)),
+        _ => after,
+    }
 }
 
 /// An instance that is not dead.

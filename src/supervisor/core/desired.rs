@@ -105,6 +105,11 @@ pub enum Change {
         slot: u32,
         failed: bool,
     },
+    /// Asked for by `Persist`: fewer replicas are wanted, and this slot, which had ended for good, is not one of them.
+    Vacated {
+        workload: WorkloadId,
+        slot: u32,
+    },
     /// Asked for by `Persist`: nothing of a deleted workload is left.
     Removed {
         workload: WorkloadId,
@@ -155,6 +160,10 @@ impl Desired {
                 let current = self.get(*workload)?.revision == *revision;
                 if current { Ok(()) } else { Err(Refusal::Pointless) }
             }
+            Change::Vacated { workload, slot } => {
+                let completed = self.get(*workload)?.completed.contains_key(slot);
+                if completed { Ok(()) } else { Err(Refusal::Pointless) }
+            }
             Change::Removed { workload } => {
                 let deleting = self.get(*workload)?.deletion.is_some();
                 if deleting { Ok(()) } else { Err(Refusal::Pointless) }
@@ -193,6 +202,9 @@ impl Desired {
             Change::Delete { workload, grace } => self.get_mut(*workload)?.delete(*grace, at),
             Change::Completed { workload, slot, failed, .. } => {
                 self.get_mut(*workload)?.completed.insert(*slot, *failed);
+            }
+            Change::Vacated { workload, slot } => {
+                self.get_mut(*workload)?.completed.remove(slot);
             }
             Change::Removed { workload } => {
                 self.workloads.remove(workload);

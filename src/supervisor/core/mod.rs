@@ -21,6 +21,9 @@ pub mod restart;
 pub mod spec;
 pub mod time;
 
+#[cfg(test)]
+mod tests;
+
 use time::Millis;
 
 /// Numbers that hold for all workloads.

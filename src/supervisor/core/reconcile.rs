@@ -40,6 +40,8 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
     for (id, workload) in &desired.workloads {
         pass.workload(*id, workload, observed.workloads.get(id).unwrap_or(&none));
     }
+    // What waits for a start does not wait for the clearing away of what is dead.
+    pass.actions.sort_by_key(|a| matches!(a, Action::Remove { .. }));
     Step { actions: pass.actions, wake: pass.wake }
 }
 
@@ -168,7 +170,7 @@ impl Pass<'_> {
             }
             let older = &slot.replicas[..n];
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
-            let place = Place { workload: id, slot: ordinal, replica, template, entry: entry(older) };
+            let place = Place { workload: id, slot: ordinal, replica, template, entry: self.entry(older) };
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
             }
@@ -179,6 +181,12 @@ impl Pass<'_> {
                 self.complete(id, ordinal, replica, workload);
             }
         }
+    }
+
+    fn entry(&self, older: &[Replica]) -> Entry {
+        let stopping = |r: &Replica| r.stop.is_some() || self.stopped.contains(&r.serial);
+        let lives = |r: &Replica| r.containers.iter().any(|c| c.lives().is_some());
+        if older.iter().any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
     }
 
     /// A replica whose containers all ended for good is not run again after a reboot.
@@ -232,13 +240,6 @@ pub enum Entry {
     Free,
     /// The older ones are stopping: get ready, do not run yet.
     Prepare,
-}
-
-fn entry(older: &[Replica]) -> Entry {
-    let stopping_and_alive = |r: &Replica| {
-        r.stop.is_some() && r.containers.iter().any(|c| c.instances.iter().any(|i| i.may_run()))
-    };
-    if older.iter().any(stopping_and_alive) { Entry::Prepare } else { Entry::Free }
 }
 
 /// All replicas with their slots.

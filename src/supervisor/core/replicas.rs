@@ -1,7 +1,7 @@
 //! How many replicas there are, in which slots, of which revision.
 
 use super::action::Action;
-use super::desired::{Workload, WorkloadId};
+use super::desired::{Change, Workload, WorkloadId};
 use super::model::{Container, ExitClass, Next, Phase, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
 use super::time::{Millis, Time};
@@ -47,6 +47,9 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     for slot in surplus {
         taken.remove(&slot);
         stop_slot(pass, id, workload, slots, slot, StopCause::ScaledDown);
+        if workload.completed.contains_key(&slot) {
+            pass.push(Action::Persist { change: Change::Vacated { workload: id, slot } });
+        }
     }
     fill(pass, id, workload, &mut taken);
     replace(pass, id, workload, slots, &taken);

@@ -24,9 +24,11 @@ use crate::supervisor::core::event::Record;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::{sched, signalfd};
+use crate::sys::{heap, sched, signalfd};
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
@@ -69,12 +71,39 @@ pub fn runtime(root: PathBuf) -> Runtime {
 /// # Errors
 /// It cannot be made.
 pub fn tokio() -> Result<tokio::runtime::Runtime> {
+    heap::share();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS)
         .thread_name("worker")
         .build()
         .map_err(|e| Error::sys("setting up the loop", e))
+}
+
+/// A listening socket that outlives the supervisor, so that clients only wait while it is started again.
+pub struct Socket<'a> {
+    kept: Option<OwnedFd>,
+    keeper: Option<&'a Link>,
+}
+
+/// By what name the keeper has it.
+const SOCKET: &str = "api";
+
+impl Socket<'_> {
+    /// The socket that the keeper has, or that `make` makes.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get(self, make: impl FnOnce() -> Result<UnixListener>) -> Result<UnixListener> {
+        if let Some(fd) = self.kept {
+            return Ok(UnixListener::from(fd));
+        }
+        let socket = make()?;
+        if let Some(keeper) = self.keeper {
+            keeper.put(SOCKET, socket.as_raw_fd());
+        }
+        Ok(socket)
+    }
 }
 
 /// Runs the daemon until `end` is done. `begin` is called when the supervisor knows everything that there is and
@@ -84,11 +113,11 @@ pub fn tokio() -> Result<tokio::runtime::Runtime> {
 /// What keeps it from starting.
 pub fn run(
     places: &Places,
-    begin: impl FnOnce(Handle) -> Result<()>,
+    begin: impl FnOnce(Handle, Socket) -> Result<()>,
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals, which the keeper has blocked", e))?;
-    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE as u32).ok();
+    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
     make_directories(places)?;
     let link = Link::from_environment()?;
     let tokio = tokio()?;
@@ -98,7 +127,8 @@ pub fn run(
     let (done, finished) = mpsc::unbounded_channel();
     let shared = shared(places, open_files)?;
     let mut linux = Linux::new(shared, done.clone())?;
-    let kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
+    let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
+    let kept_socket = kept.remove(SOCKET);
     linux.ring = Some(Ring::open(&places.run)?);
     linux.keeper = link;
     linux.runtime_journal = Some(runtime_journal);
@@ -119,7 +149,7 @@ pub fn run(
     let mut supervisor = Supervisor::new(desired, observed, config(), linux);
     supervisor.events(found, super::event_loop::now());
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, places.logs.clone())?;
-    begin(handle)?;
+    begin(handle, Socket { kept: kept_socket, keeper: event_loop.supervisor().world.keeper.as_ref() })?;
     event_loop.tell_manager("READY=1\nSTATUS=Keeping containers alive");
     event_loop.ready();
     let ended = tokio.block_on(async {

@@ -52,7 +52,7 @@ pub enum Outcome {
 /// # Errors
 /// Everything that is wrong with the bundle, before anything is started; what the host cannot do.
 pub fn run(what: &Foreground) -> Result<Outcome> {
-    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE as u32).ok();
+    let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
     let rt = daemon::runtime(what.run.join("containers"));
     for container in &what.template.containers {
         let launch = &container.launch;

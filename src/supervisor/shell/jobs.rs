@@ -4,13 +4,14 @@
 use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::container::Container;
 use crate::runtime::embed::{Instance, Overlay, Template, Waiting};
 use crate::runtime::{Runtime, delete, start};
+use crate::state::lifecycle::Status;
 use crate::supervisor::core::desired::WorkloadId;
 use crate::supervisor::core::model::{Key, Process, StartError};
 use crate::supervisor::core::spec::Launch;
@@ -190,8 +191,8 @@ pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
     let released = match waiting {
         Some(waiting) => waiting.release(),
         None => match start::start(&shared.rt, &name.id) {
-            // Told to start by an earlier supervisor, which did not live to see it.
-            Err(e) if e.kind() == Kind::State && runs(shared, name) => Ok(()),
+            // Told to start by an earlier supervisor, which did not live to see it. It may even have ended since.
+            Err(e) if was_told(shared, name, &e) => Ok(()),
             r => r,
         },
     };
@@ -205,9 +206,14 @@ pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
     Done::Released { key: name.key, result }
 }
 
-fn runs(shared: &Shared, name: &Name) -> bool {
-    use crate::state::lifecycle::Status;
-    Container::open(&shared.rt, &name.id).is_ok_and(|c| matches!(c.status, Status::Running | Status::Paused))
+/// Whether `e`, why a container cannot be started, means that it was told to before.
+fn was_told(shared: &Shared, name: &Name, e: &Error) -> bool {
+    if e.errno() == Some(Errno(libc::ECONNREFUSED)) {
+        // Nobody listens any more, as after execve(2).
+        return true;
+    }
+    let past = |c: Container| matches!(c.status, Status::Running | Status::Stopped);
+    e.kind() == Kind::State && Container::open(&shared.rt, &name.id).is_ok_and(past)
 }
 
 /// Kills all processes of a container.

@@ -33,6 +33,8 @@ pub struct Live {
     /// None once it has ended.
     pub pidfd: Option<OwnedFd>,
     pub cgroup: Option<Cgroup>,
+    /// Its processes end with the first, before that can be reaped (pid_namespaces(7)).
+    pub own_pid_namespace: bool,
     /// It is created and not released.
     pub waiting: Option<Waiting>,
     /// It was told to run its program, and that is not answered yet.
@@ -58,6 +60,7 @@ impl Live {
             process: None,
             pidfd: None,
             cgroup: None,
+            own_pid_namespace: false,
             waiting: None,
             releasing: false,
             ended: None,
@@ -143,7 +146,9 @@ impl Linux {
         let _ = self.pidfds.delete(&pidfd);
         let status = live.process.and_then(|p| how_it_ended(Some(&pidfd), p, self.ring.as_ref()));
         let oom = live.cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0));
-        let empty = live.cgroup.as_ref().is_none_or(|c| c.pids_recursive().is_ok_and(|p| p.is_empty()));
+        // Asking the kernel may take long: on version 1 whoever changes any cgroup keeps it waiting.
+        let none = |c: &Cgroup| c.pids_recursive().is_ok_and(|p| p.is_empty());
+        let empty = live.own_pid_namespace || live.cgroup.as_ref().is_none_or(none);
         let ended = Ended { status, oom, empty };
         if live.releasing {
             live.ended = Some(ended);
@@ -196,6 +201,7 @@ impl Linux {
         }
         self.shared.pump.add(key.instance, [Some(out), Some(err)], sink);
         live.process = Some(process);
+        live.own_pid_namespace = waiting.own_pid_namespace();
         live.cgroup = Some(cgroup);
         live.waiting = Some(waiting);
         watch(&self.pidfds, key.instance, &pidfd);

@@ -127,7 +127,10 @@ fn adopt(
     let key = name.key;
     let mut live = Live::new(name);
     live.process = instance.process;
-    live.cgroup = Container::open(&linux.shared.rt, &live.name.id).and_then(|c| c.cgroup()).ok();
+    if let Ok(container) = Container::open(&linux.shared.rt, &live.name.id) {
+        live.own_pid_namespace = container.record.own_pid_namespace;
+        live.cgroup = container.cgroup().ok();
+    }
     if let Found::Created { process } | Found::Running { process } = found {
         // It may have ended since; then this tells at once.
         live.pidfd = wait::pidfd_open(process.pid).ok();

@@ -39,7 +39,12 @@ pub struct Workshop {
 impl Drop for Workshop {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
+        let _ = fs::remove_dir_all(states());
     }
+}
+
+fn states() -> PathBuf {
+    PathBuf::from(format!("/run/orun-bench-{}", std::process::id()))
 }
 
 impl Workshop {
@@ -75,9 +80,9 @@ impl Workshop {
         self.directory.join("docker")
     }
 
-    /// The state directory of a peer.
+    /// The state directory of a peer: below /run, where runtimes have it by default.
     pub fn state(&self, peer: &str) -> PathBuf {
-        self.directory.join("state").join(peer)
+        states().join(peer)
     }
 
     /// Writes a bundle and returns its directory.

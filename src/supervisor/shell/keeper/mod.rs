@@ -78,7 +78,7 @@ pub fn run(run_dir: &Path, arguments: Vec<OsString>) -> Result<u8> {
     let signals = signalfd::take_all().map_err(|e| Error::sys("taking over signals", e))?;
     // Without these orphans go to init and descriptors may run out; all else works.
     let _ = prctl::set_child_subreaper(true);
-    let _ = sched::raise_limit(libc::RLIMIT_NOFILE as u32);
+    let _ = sched::raise_limit(libc::RLIMIT_NOFILE);
     let mut keeper = Keeper {
         ring: Ring::open(run_dir)?,
         signals,

@@ -24,8 +24,11 @@ const WAKE: u64 = u64::MAX;
 pub enum Sink {
     File(LogFile),
     /// To a person who looks on. Nothing is kept.
-    Live(Box<dyn FnMut(Stream, &[u8]) + Send>),
+    Live(Show),
 }
+
+/// Shows what comes.
+pub type Show = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
 enum Command {
     Add { id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink },
@@ -289,7 +292,7 @@ impl Worker {
             self.close(id, n);
         }
         if stuck {
-            log::warn(format!("the last output of a container is lost: its log file cannot be written"));
+            log::warn("the last output of a container is lost: its log file cannot be written");
         }
         self.sources.remove(&id);
     }

@@ -116,15 +116,19 @@ fn logs_are_rotated_without_loss() {
         return;
     }
     let d = Daemon::start("rotate", &["--log-file-size", "20000", "--log-files", "1000"]);
-    let script = "n=0; while [ $n -lt 5000 ]; do echo number $n; n=$((n+1)); done; exec sleep 1000";
+    // Longer than what is moved at once, so that several files are filled.
+    let pad = "x".repeat(100);
+    let script = &format!("n=0; while [ $n -lt 5000 ]; do echo $n {pad}; n=$((n+1)); done; exec sleep 1000");
     d.apply("chatty", 2, script, json!({}));
     let last = |slot| {
-        wait_for("the last line", || d.logged("chatty", slot).last().cloned().filter(|l| l == "number 4999"))
+        wait_for("the last line", || {
+            d.logged("chatty", slot).last().cloned().filter(|l| l.starts_with("4999 "))
+        })
     };
     for slot in 0..2 {
         wait_for("a log", || d.dir.join(format!("logs/chatty/{slot}/main/0.log")).exists().then_some(()));
         last(slot);
-        let expected: Vec<String> = (0..5000).map(|n| format!("number {n}")).collect();
+        let expected: Vec<String> = (0..5000).map(|n| format!("{n} {pad}")).collect();
         assert_eq!(d.logged("chatty", slot), expected);
         let files: Vec<_> =
             fs::read_dir(d.dir.join(format!("logs/chatty/{slot}/main"))).unwrap().flatten().collect();

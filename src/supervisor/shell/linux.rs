@@ -36,7 +36,7 @@ pub struct Live {
     /// Its processes end with the first, before that can be reaped (pid_namespaces(7)).
     pub own_pid_namespace: bool,
     /// It is created and not released.
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<Box<Waiting>>,
     /// It was told to run its program, and that is not answered yet.
     pub releasing: bool,
     /// How it ended, while that cannot be told yet.
@@ -208,7 +208,7 @@ impl Linux {
         live.process = Some(process);
         live.own_pid_namespace = waiting.own_pid_namespace();
         live.cgroup = Some(cgroup);
-        live.waiting = Some(waiting);
+        live.waiting = Some(Box::new(waiting));
         watch(&self.pidfds, key.instance, &pidfd);
         live.pidfd = Some(pidfd);
         events.push(Event::Prepared { key, process });
@@ -275,7 +275,7 @@ impl Linux {
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         live.releasing = true;
         let (name, waiting) = (live.name.clone(), live.waiting.take());
-        self.job(move |shared| jobs::release(shared, &name, waiting));
+        self.job(move |shared| jobs::release(shared, &name, waiting.map(|w| *w)));
     }
 
     fn signal(&mut self, key: Key, signal: i32) {

@@ -40,6 +40,15 @@ pub fn dirs_with(marker: &str) -> Vec<PathBuf> {
     found
 }
 
+/// These directories and all below them.
+pub fn dirs_below(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = dirs.to_vec();
+    for dir in dirs {
+        walk(dir, "", 0, &mut found);
+    }
+    found
+}
+
 fn walk(dir: &Path, marker: &str, depth: usize, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

@@ -73,7 +73,7 @@ fn private_hierarchies(scratch: &Path, hide_unified: bool) -> Result<()> {
 }
 
 /// A /dev of the case's own: the host's devtmpfs is one file system for everybody.
-fn private_dev() -> Result<()> {
+pub fn private_dev() -> Result<()> {
     let dev = Path::new("/dev");
     mount_fs("tmpfs", dev, "mode=0755")?;
     for (name, major, minor) in [

@@ -406,6 +406,10 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Features {}
 
+/// Look at the host and the engines and say what works, what does not, and what to do
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {}
+
 /// Show what creating a container would do, in order, without doing it
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Plan {
@@ -473,6 +477,7 @@ verbs! {
     "spec" => Spec,
     "features" => Features,
     "plan" => Plan,
+    "doctor" => Doctor,
 }
 
 /// Flags that callers pass and that change nothing here: verb, short form, long form, has a value.

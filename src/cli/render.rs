@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use crate::runtime::doctor::{Finding, Verdict};
 use crate::runtime::state::State;
 
 /// The table of `list`, with runc's columns and widths.
@@ -25,6 +26,24 @@ pub fn table(states: &[State]) -> String {
         }
         out.push_str(&row[columns - 1]);
         out.push('\n');
+    }
+    out
+}
+
+/// What `doctor` has found, a line for each thing, and below it what to do.
+pub fn findings(found: &[Finding]) -> String {
+    let width = found.iter().map(|f| f.subject.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for f in found {
+        let mark = match f.verdict {
+            Verdict::Works => "ok     ",
+            Verdict::Limited => "limited",
+            Verdict::Broken => "BROKEN ",
+        };
+        out.push_str(&format!("{mark}  {:width$}  {}\n", f.subject, f.text));
+        if let Some(advice) = &f.advice {
+            out.push_str(&format!("{:9}{:width$}  -> {advice}\n", "", ""));
+        }
     }
     out
 }

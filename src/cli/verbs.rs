@@ -12,7 +12,7 @@ use crate::config::resources::{Pids, Resources};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::runtime::{
-    Runtime, delete, events, features, kill, list, pause, ps, spec, start, state, update, wait,
+    Runtime, delete, doctor, events, features, kill, list, pause, ps, spec, start, state, update, wait,
 };
 
 /// Runs `verb` and returns the exit code.
@@ -48,6 +48,11 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         },
         Verb::Spec(args) => {
             spec::spec(args.bundle.as_deref().unwrap_or(Path::new(".")), rt.rootless == Some(true))?;
+        }
+        Verb::Doctor(_) => {
+            let found = doctor::doctor();
+            print(&render::findings(&found))?;
+            return Ok(u8::from(found.iter().any(|f| f.verdict == doctor::Verdict::Broken)));
         }
         Verb::Features(_) => print_json(&features::features())?,
         Verb::Checkpoint(_) | Verb::Restore(_) => {

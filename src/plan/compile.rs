@@ -6,7 +6,7 @@ use super::hooks::Moment;
 use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, Namespaces};
 use super::netdev::NetDevice;
-use super::op::{Limit, Op, Point};
+use super::op::{Limit, MountSource, Op, Point};
 use super::process;
 use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
@@ -81,6 +81,21 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// In the hierarchies whose directory for the container is one of `dirs` it stays in orun's own cgroup, because
+    /// no other could be made: a mount of type cgroup shows that one.
+    pub fn stay_in_own(&mut self, dirs: &[String]) {
+        let hierarchies = self.cgroup.hierarchies.iter().filter(|h| dirs.contains(&h.dir));
+        let own: Vec<(&str, &str)> = hierarchies.map(|h| (h.dir.as_str(), h.own.as_str())).collect();
+        for op in &mut self.steps.ops {
+            if let Op::Mount(op) = op
+                && let MountSource::Bind { path, .. } = &mut op.source
+                && let Some((_, own)) = own.iter().find(|(dir, _)| dir.as_bytes() == path.to_bytes())
+            {
+                *path = cstring(*own);
+            }
+        }
+    }
+
     /// Hooks run before the container is created.
     pub fn has_early_hooks(&self) -> bool {
         let in_container = |op: &Op| matches!(op, Op::Hook(h) if h.kind == "createContainer");
@@ -321,6 +336,7 @@ fn before_entering(input: Input, steps: &mut Steps) {
 fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let spec = input.spec;
     steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
+    steps.push(Op::EndWithCreator, "");
     steps.push(Op::NewSession, "");
     if input.options.wait_for_start {
         steps.push(Op::EndAtSignals, "");

@@ -43,6 +43,7 @@ pub fn words(op: &Op) -> String {
         Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
         Op::NotDumpable => "forbidding to be traced".into(),
         Op::EndAtSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
+        Op::EndWithCreator => "preparing to end with the process that creates the container".into(),
         Op::JoinCgroups => "joining the container's cgroups".into(),
         Op::NewSession => "starting a new session".into(),
         Op::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),

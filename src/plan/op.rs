@@ -45,6 +45,9 @@ pub enum Op {
     /// End at the signals that ask for it, until the program runs: the first process of a pid namespace gets none
     /// that it does not handle (pid_namespaces(7)), and a created container should go when it is told to.
     EndAtSignals,
+    /// End when the process that creates the container ends, until it has done its part: who finds that process
+    /// killed unmounts and removes the root file system, and nobody may go on to make things where it was.
+    EndWithCreator,
     /// Write itself into the container's cgroups.
     JoinCgroups,
     /// Become leader of a new session.

@@ -223,7 +223,7 @@ pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan
 pub(super) fn build(
     entry: Entry,
     mut record: Record,
-    plan: Plan,
+    mut plan: Plan,
     console: Option<OwnedFd>,
     wait_for_start: bool,
     wiring: Wiring,
@@ -238,6 +238,7 @@ pub(super) fn build(
     let left_out =
         |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
     record.cgroup.hierarchies.retain(|h| !left_out(h));
+    plan.stay_in_own(&cgroup.left_out);
     if let Some(rdt) = &plan.rdt {
         let mut made = rdt::Groups::default();
         let done = rdt::make(rdt, &mut made);

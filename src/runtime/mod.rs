@@ -3,6 +3,7 @@
 pub mod container;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 pub mod embed;
 pub mod events;
 pub mod exec;

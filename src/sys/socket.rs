@@ -114,6 +114,18 @@ pub fn send(socket: RawFd, data: &[u8], fd: Option<RawFd>) -> SysResult<()> {
     }
 }
 
+/// Whether the peer has closed its end and nothing is left to be received: recv(2) with MSG_PEEK.
+pub fn is_closed(socket: RawFd) -> SysResult<bool> {
+    let mut byte = 0u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: one byte may be written to `byte`.
+    match check(unsafe { libc::recv(socket, (&raw mut byte).cast(), 1, flags) } as _) {
+        Ok(n) => Ok(n == 0),
+        Err(Errno(libc::EAGAIN)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Receives one message and the descriptor that came with it: recvmsg(2). 0 bytes: the peer closed.
 pub fn receive(socket: RawFd, buf: &mut [u8]) -> SysResult<(usize, Option<OwnedFd>)> {
     let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };

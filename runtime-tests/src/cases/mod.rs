@@ -7,6 +7,7 @@ mod cgroup_rules;
 mod cgroups;
 mod cli;
 mod concurrency;
+mod contract;
 mod devices;
 mod exec;
 mod faults;
@@ -56,6 +57,7 @@ pub fn register(m: &mut Matrix) {
         exec::register,
         verbs::register,
         cli::register,
+        contract::register,
         tuning::register,
         security::register,
         bad_config::register,

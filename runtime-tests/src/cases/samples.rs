@@ -65,6 +65,10 @@ fn hooks_and_terminal(mut bundle: Bundle) -> Bundle {
     }
     let filter = json!({"defaultAction": "SCMP_ACT_ALLOW",
                         "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]});
+    // Not every kernel has time namespaces (CONFIG_TIME_NS).
+    if std::path::Path::new("/proc/self/ns/time").exists() {
+        bundle = bundle.ns("time").set("/linux/timeOffsets", json!({"boottime": {"secs": 3600}}));
+    }
     bundle
         .set("/process/terminal", true)
         .set("/process/noNewPrivileges", false)
@@ -72,8 +76,6 @@ fn hooks_and_terminal(mut bundle: Bundle) -> Bundle {
         .set("/root/readonly", true)
         .set("/linux/seccomp", filter)
         .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
-        .ns("time")
-        .set("/linux/timeOffsets", json!({"boottime": {"secs": 3600}}))
 }
 
 /// In the user, network and ipc namespaces of another process, which a first child must enter.

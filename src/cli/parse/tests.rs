@@ -148,6 +148,7 @@ fn cri_o() {
     assert!(k.all);
     assert_eq!(k.signal, 9);
     get!(Checkpoint, "--root /r checkpoint --file-locks --image-path /i --work-path /w c1");
+    assert_eq!(verb("doctor").1, Verb::Doctor(args::Doctor {}));
     assert_eq!(verb("features").1, Verb::Features(args::Features {}));
 }
 

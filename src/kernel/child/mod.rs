@@ -17,7 +17,7 @@ mod root;
 use crate::error::Errno;
 use crate::kernel::cgroup::JoinFds;
 use crate::kernel::protocol::{self, DETAIL, Tag};
-use crate::plan::op::Op;
+use crate::plan::op::{Op, Point};
 use crate::sys::exec::StringArray;
 use crate::sys::{self, SysResult, clone, exec, fd, file, prctl, sched, socket};
 use places::Places;
@@ -130,6 +130,10 @@ impl Child<'_> {
     fn step(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
         match op {
             Op::Sync(point) => {
+                if *point == Point::Ready {
+                    // From here on the container lives by itself, and its program finds no such signal.
+                    prctl::set_parent_death_signal(0)?;
+                }
                 protocol::send(self.socket, Tag::Sync, index as u16, *point as i32, 0, &[], None)?;
                 protocol::wait_go(self.socket)?;
             }
@@ -140,6 +144,7 @@ impl Child<'_> {
             | Op::BecomeRoot
             | Op::NotDumpable
             | Op::EndAtSignals
+            | Op::EndWithCreator
             | Op::JoinCgroups
             | Op::NewSession
             | Op::SessionKeyring { .. }
@@ -205,6 +210,13 @@ impl Child<'_> {
             Op::NotDumpable => prctl::set_dumpable(false)?,
             // execve(2) takes the handlers away.
             Op::EndAtSignals => exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?,
+            Op::EndWithCreator => {
+                prctl::set_parent_death_signal(libc::SIGKILL)?;
+                // A process that was gone before that sends no signal; it closes its files before it does.
+                if socket::is_closed(self.socket)? {
+                    return Err(Errno(libc::EPIPE).into());
+                }
+            }
             Op::JoinCgroups => {
                 for procs in &self.slots.cgroups.procs {
                     fd::write(procs.as_raw_fd(), b"0")?;

@@ -80,6 +80,8 @@ pub struct HierarchyPlan {
     pub mount_point: String,
     /// The directory of the container's cgroup, at or below `mount_point`.
     pub dir: String,
+    /// The directory of orun's own cgroup: where the container stays if it may not have one of its own.
+    pub own: String,
     /// Version 2: the controllers to enable in the ancestors, so far as they can be.
     pub enable: Vec<String>,
     /// What must be there before a process can join.
@@ -249,6 +251,7 @@ fn hierarchies(
             controllers: h.controllers.clone(),
             mount_point: h.mount_point.clone(),
             dir: path::v1_dir(inner, h),
+            own: path::own_dir(&h.mount_point, &h.own_path, &h.mount_root),
             enable: Vec::new(),
             before_join: Vec::new(),
             writes: Vec::new(),
@@ -269,6 +272,7 @@ fn hierarchies(
             controllers: Vec::new(),
             mount_point: h.mount_point.clone(),
             dir: path::v2_dir(inner, h, facts.mode),
+            own: path::own_dir(&h.mount_point, &h.own_path, &h.mount_root),
             enable: Vec::new(),
             before_join: Vec::new(),
             writes,

@@ -81,6 +81,11 @@ pub(super) fn v2_dir(inner: &Inner, h: &V2Hierarchy, mode: CgroupMode) -> String
     join(&h.mount_point, base, &inner.path)
 }
 
+/// The directory of orun's own cgroup.
+pub(super) fn own_dir(mount_point: &str, own_path: &str, mount_root: &str) -> String {
+    format!("{mount_point}{}", below(own_path, mount_root).trim_end_matches('/'))
+}
+
 fn join(mount_point: &str, base: &str, inner: &str) -> String {
     format!("{mount_point}{}/{inner}", base.trim_end_matches('/'))
 }

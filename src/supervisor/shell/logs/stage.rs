@@ -179,7 +179,8 @@ mod tests {
             let mut stage = Stage::open(dir.path()).unwrap();
             let mut log = LogFile::open(path.clone()).unwrap();
             // What `write` does, step by step.
-            let steps: [&dyn Fn(&mut Stage, &mut LogFile); 5] = [
+            type Step<'a> = &'a dyn Fn(&mut Stage, &mut LogFile);
+            let steps: [Step<'_>; 5] = [
                 &|s, _| assert!(s.belongs_to(&path, Stream::Stdout)),
                 &|s, _| assert_eq!(s.take(r.as_raw_fd()), Ok(2)),
                 &|s, l| {

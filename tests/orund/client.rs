@@ -70,7 +70,7 @@ fn from_apply_to_delete() {
     ok(&d, "scale web=1 --wait --timeout 15");
     assert_eq!(ok(&d, "get replicas web -o name"), "replica/web-0\n");
     // What is printed reads back.
-    write(&d, "back.yaml", &ok(&d, "get workloads web -o yaml").split("status:").next().unwrap());
+    write(&d, "back.yaml", ok(&d, "get workloads web -o yaml").split("status:").next().unwrap());
     assert_eq!(ok(&d, "apply -f back.yaml"), "workload/web unchanged\n");
     let before = pid_of(&d.replica("web-0"));
     ok(&d, "restart web-0 --wait --timeout 15");

@@ -264,7 +264,8 @@ impl Sim {
                 _ => None,
             })
             .collect();
-        self.queue.retain(|_, o| !matches!(o, Occurrence::Persisted { .. }));
+        // What was about to be executed is settled above.
+        self.queue.retain(|_, o| !matches!(o, Occurrence::Persisted { .. } | Occurrence::Executed { .. }));
         for (change, at) in writing {
             if self.rng.percent(50) && !self.disk.torn() {
                 self.make_durable(&change, at);

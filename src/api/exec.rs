@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tokio::io::{ReadHalf, WriteHalf, split};
+use tokio::io::{Interest, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 
 use crate::api::frame::{Frame, PROTOCOL};
@@ -230,10 +230,13 @@ async fn terminal(
         }
         () = tokio::time::sleep(TERMINAL) => return Err("the terminal did not come".to_owned()),
     };
-    stream.readable().await.map_err(fail)?;
-    let mut buf = [0; 4096];
-    let (_, master) =
-        socket::receive(stream.as_raw_fd(), &mut buf).map_err(|e| format!("receiving the terminal: {e}"))?;
+    let receive = || {
+        let mut buf = [0; 4096];
+        socket::receive(stream.as_raw_fd(), &mut buf).map_err(|e| io::Error::from_raw_os_error(e.0))
+    };
+    // The descriptor comes with the message, so tokio cannot read it.
+    let received = tokio::time::timeout(TERMINAL, stream.async_io(Interest::READABLE, receive)).await;
+    let (_, master) = received.map_err(|_| "the terminal did not come")?.map_err(fail)?;
     let master = master.ok_or("no terminal came")?;
     if let Some((rows, columns)) = process.size {
         // A terminal without a size keeps the one it has.

@@ -263,16 +263,17 @@ async fn apply_one(api: &Api, w: &Workload, dry_run: bool) -> Result<Applied, Pr
     let name = w.metadata.name.clone();
     let before = object(api, &name).await?;
     let generation = before.as_ref().map_or(0, |b| b.status.generation);
-    let after = match dry_run {
-        false => api.wish(convert::apply(w)).await?.generation,
-        true => generation + u64::from(before.as_ref().is_some_and(|b| b.workload != *w)),
-    };
-    let outcome = match before {
+    let outcome = match &before {
         None => Outcome::Created,
-        Some(_) if after == generation => Outcome::Unchanged,
+        // Also when a scale has made it so: there is nothing to do.
+        Some(b) if b.workload == *w => Outcome::Unchanged,
         Some(_) => Outcome::Configured,
     };
-    Ok(Applied { name, outcome, generation: if dry_run { generation } else { after } })
+    let generation = match dry_run || outcome == Outcome::Unchanged {
+        true => generation,
+        false => api.wish(convert::apply(w)).await?.generation,
+    };
+    Ok(Applied { name, outcome, generation })
 }
 
 /// The workload of that name.

@@ -173,8 +173,10 @@ fn figures_are_in_prometheus_format() {
     let d = Daemon::start("metrics", &[]);
     d.apply("web", 1, SLEEP, json!({"resources": {"limits": {"memory": "32Mi", "pids": 20}}}));
     d.wait_running("web-0");
-    let text =
-        String::from_utf8(raw(&d, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).unwrap();
+    let mut asked = connect(&d);
+    asked.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    asked.read_to_string(&mut text).unwrap();
     for sample in [
         "kube_deployment_spec_replicas{deployment=\"web\"} 1\n",
         "kube_pod_container_status_ready{pod=\"web-0\",container=\"main\"} 1\n",

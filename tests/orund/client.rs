@@ -1,6 +1,7 @@
 //! The verbs of the command line, on a real supervisor.
 
 use crate::daemon::{Daemon, can_run, kill, pid_of, wait_for};
+use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -185,6 +186,13 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
         return;
     }
     let d = Daemon::start("tty", &[]);
+    let file = d.dir.join("bundle/config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
+    let options = ["newinstance", "ptmxmode=0666"];
+    mounts.push(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}));
+    fs::write(&file, config.to_string()).unwrap();
     write(&d, "web.yaml", WEB);
     ok(&d, "apply -f web.yaml --wait --timeout 15");
     let size = nix::pty::Winsize { ws_row: 41, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 };
@@ -192,20 +200,24 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
     let copy = || Stdio::from(pty.slave.try_clone().unwrap());
     let mut exec = command(&d, "exec -it web-0 -- /bin/busybox sh -c");
     exec.arg("test -t 0 && test -t 1 && busybox stty size; read x; echo got $x; exit 5");
-    let mut exec = exec.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+    let mut running = exec.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+    drop(exec);
     let mut master = fs::File::from(pty.master.try_clone().unwrap());
+    // Only the program's own end is left: it ends when that does.
+    drop(pty.slave);
     let mut got = String::new();
-    let mut buf = [0; 4096];
-    while !got.contains("41 123") {
-        let n = master.read(&mut buf).unwrap();
-        got.push_str(&String::from_utf8_lossy(&buf[..n]));
-    }
-    master.write_all(b"typed\r").unwrap();
-    while !got.contains("got typed") {
-        let n = master.read(&mut buf).unwrap();
-        got.push_str(&String::from_utf8_lossy(&buf[..n]));
-    }
-    assert_eq!(exec.wait().unwrap().code(), Some(5), "{got}");
+    let mut until = |wanted: &str| {
+        let mut buf = [0; 4096];
+        while !got.contains(wanted) {
+            let n = master.read(&mut buf).unwrap_or(0);
+            assert!(n > 0, "{wanted:?} is not in {got:?}");
+            got.push_str(&String::from_utf8_lossy(&buf[..n]));
+        }
+    };
+    until("41 123");
+    fs::File::from(pty.master).write_all(b"typed\r").unwrap();
+    until("got typed");
+    assert_eq!(running.wait().unwrap().code(), Some(5));
     ok(&d, "delete web --now --wait --timeout 15");
 }
 

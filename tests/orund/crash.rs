@@ -158,3 +158,27 @@ fn containers_outlive_a_service_that_is_stopped_and_started() {
         assert!(lines.len() > 20, "{}", lines.len());
     }
 }
+
+#[test]
+fn without_a_keeper_the_next_supervisor_takes_over_from_a_killed_one() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("takeover", &["--no-keeper"]);
+    let script = "n=0; while true; do echo $n; n=$((n+1)); sleep 0.01; done";
+    d.apply("web", 1, script, json!({}));
+    let first = pid_of(&d.wait_running("web-0"));
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(150));
+        kill(d.main(), libc::SIGKILL);
+        d.stop();
+        d.start_again();
+        let r = d.wait_running("web-0");
+        assert_eq!((pid_of(&r), &r["restarts"]), (first, &json!(0)));
+    }
+    d.delete("web", Some(0));
+    let lines = d.logged("web", 0);
+    let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
+    assert_eq!(lines, expected);
+    assert!(lines.len() > 30, "{}", lines.len());
+}

@@ -192,3 +192,19 @@ fn a_death_is_answered_in_milliseconds() {
     // No benchmark: only that no timer, time-out or poll is in the way.
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn programs_of_other_users_can_open_their_output_anew() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("user", &[]);
+    let config = d.dir.join("bundle/config.json");
+    let text = std::fs::read_to_string(&config).unwrap().replace(r#""uid":0"#, r#""uid":1000"#);
+    assert!(text.contains("1000"));
+    std::fs::write(&config, text).unwrap();
+    d.apply("web", 1, "echo one; echo two >/proc/self/fd/1", json!({"restartPolicy": "Never"}));
+    let r = d.wait("web-0", "its end", |r| !exits(r).is_empty());
+    assert_eq!(exits(&r)[0]["exitCode"], 0, "{r:#}");
+    assert_eq!(d.logged("web", 0), ["one", "two"]);
+}

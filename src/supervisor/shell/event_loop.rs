@@ -12,7 +12,7 @@ use crate::supervisor::core::desired::Change;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Answer, Supervisor};
-use crate::sys::{readiness, time};
+use crate::sys::{heap, readiness, time};
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,6 +24,9 @@ use tokio::time::Interval;
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
 const LONG: u64 = 4 << 20;
+
+/// Events after which memory is worth giving back.
+const MANY: usize = 300;
 
 /// Who waits for a change to become durable.
 struct Waiter {
@@ -44,6 +47,7 @@ pub struct EventLoop {
     timer: TimerFd,
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
+    events_since_trim: usize,
     /// When to tell the service manager that the loop goes round.
     watchdog: Option<Interval>,
 }
@@ -101,6 +105,7 @@ impl EventLoop {
             done,
             waiters: Vec::new(),
             turns,
+            events_since_trim: 0,
             watchdog: watchdog(),
         };
         Ok((this, handle))
@@ -157,7 +162,16 @@ impl EventLoop {
                 self.finished(done, &mut events);
             }
             only_looked &= events.is_empty();
+            self.events_since_trim += events.len();
             self.supervisor.events(events, now());
+        }
+    }
+
+    /// Jobs leave holes in the heap. Once much has happened and nothing is going on, they are given back.
+    fn trim(&mut self) {
+        if self.events_since_trim > MANY && self.supervisor.world.jobs == 0 {
+            self.events_since_trim = 0;
+            heap::trim();
         }
     }
 
@@ -181,6 +195,7 @@ impl EventLoop {
             None => self.timer.unset().map_err(fail)?,
         }
         self.compact();
+        self.trim();
         Ok(())
     }
 

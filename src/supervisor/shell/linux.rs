@@ -85,6 +85,8 @@ pub struct Linux {
     /// Of containers that run; the mark is the number of the instance.
     pub pidfds: Epoll,
     pub done: mpsc::UnboundedSender<Done>,
+    /// Jobs that have not answered.
+    pub jobs: usize,
     /// Answers that are known at once.
     pub answers: Vec<Event>,
     pub notices: VecDeque<Arc<Notice>>,
@@ -110,13 +112,15 @@ impl Linux {
             templates: HashMap::new(),
             pidfds,
             done,
+            jobs: 0,
             answers: Vec::new(),
             notices: VecDeque::new(),
             told: broadcast::channel(1024).0,
         })
     }
 
-    fn job(&self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
+    fn job(&mut self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
+        self.jobs += 1;
         let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
         tokio::task::spawn_blocking(move || {
             // Without a receiver the supervisor is ending.
@@ -159,6 +163,7 @@ impl Linux {
 
     /// What the end of a job means.
     pub fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
+        self.jobs -= 1;
         match done {
             Done::Prepared { key, result: Ok(made) } => self.prepared(key, *made, events),
             Done::Prepared { key, result: Err(error) } => {
@@ -175,7 +180,7 @@ impl Linux {
                 }
                 events.push(Event::Removed { key, error });
             }
-            // The loop has taken it.
+            // No job, and the loop has taken it.
             Done::Written(_) => {}
         }
     }

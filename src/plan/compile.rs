@@ -121,28 +121,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     let spec = input.spec;
     let (mut violations, mut warnings) = validate::validate(spec, facts);
     let namespaces = Namespaces::compile(spec);
-    let cgroup = compile_cgroup(input, facts, &namespaces).unwrap_or_else(|v| {
-        // Both look at the values of linux.resources; one violation for each property is enough.
-        for v in v {
-            if !violations.iter().any(|told| told.property == v.property) {
-                violations.push(v);
-            }
-        }
-        CgroupPlan::default()
-    });
-    let rdt = spec.linux.intel_rdt.as_ref().map(|rdt| RdtPlan::compile(rdt, input.id, facts)).transpose();
-    let rdt = rdt.unwrap_or_else(|v| {
-        violations.push(v);
-        None
-    });
-    let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
-        Some(Ok(f)) => f,
-        Some(Err(mut v)) => {
-            violations.append(&mut v);
-            None
-        }
-        None => None,
-    };
+    let (cgroup, rdt, filter) = controls(input, facts, &namespaces, &mut violations);
     let Some(process) = &spec.process else {
         violations.push(Violation::new("process", "is required to create a container"));
         return Err(violations);
@@ -190,6 +169,39 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         warnings,
         exec: false,
     })
+}
+
+/// What is not an operation of the container's process: its cgroup, its resctrl group, its filter.
+fn controls(
+    input: Input,
+    facts: &HostFacts,
+    namespaces: &Namespaces,
+    violations: &mut Vec<Violation>,
+) -> (CgroupPlan, Option<RdtPlan>, Option<seccomp::Program>) {
+    let linux = &input.spec.linux;
+    let cgroup = compile_cgroup(input, facts, namespaces).unwrap_or_else(|v| {
+        // Both look at the values of linux.resources; one violation for each property is enough.
+        for v in v {
+            if !violations.iter().any(|told| told.property == v.property) {
+                violations.push(v);
+            }
+        }
+        CgroupPlan::default()
+    });
+    let rdt = linux.intel_rdt.as_ref().map(|rdt| RdtPlan::compile(rdt, input.id, facts)).transpose();
+    let rdt = rdt.unwrap_or_else(|v| {
+        violations.push(v);
+        None
+    });
+    let filter = match linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
+        Some(Ok(f)) => f,
+        Some(Err(mut v)) => {
+            violations.append(&mut v);
+            None
+        }
+        None => None,
+    };
+    (cgroup, rdt, filter)
 }
 
 /// The hooks that orun runs, with their kind and number.

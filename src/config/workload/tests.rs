@@ -127,9 +127,8 @@ fn documents_are_several_workloads() {
     assert!(errors("# nothing\n").contains("there is no workload in the file"));
 }
 
-#[test]
-fn every_error_is_told_at_once_with_its_line() {
-    let text = "apiVersion: orun.dev/v1
+/// Nothing in it is right.
+const WRONG: &str = "apiVersion: orun.dev/v1
 kind: Workload
 metadata:
   name: My_App
@@ -148,8 +147,9 @@ spec:
       limits:
         memory: 400m
 ";
-    let expected =
-        "error: must be 1 to 63 lower-case letters, digits and \"-\", neither beginning nor ending with \"-\"
+
+const TOLD: &str =
+    "error: must be 1 to 63 lower-case letters, digits and \"-\", neither beginning nor ending with \"-\"
  --> f.yaml:4:9 (metadata.name)
 4 |   name: My_App
   |         ^^^^^^
@@ -204,7 +204,10 @@ error: must be a number of bytes such as 67108864, 64Mi or 1.5Gi
    = hint: did you mean 400Mi?
 
 f.yaml: 9 errors";
-    assert_eq!(errors(text), expected);
+
+#[test]
+fn every_error_is_told_at_once_with_its_line() {
+    assert_eq!(errors(WRONG), TOLD);
 }
 
 #[test]
@@ -230,68 +233,67 @@ fn a_syntax_error_does_not_hide_the_errors_before_it() {
     assert!(e.contains("f.yaml:2:"), "{e}");
 }
 
+/// A field beside `bundle: b`, and what is told of it.
+const REFUSED: &[(&str, &str)] = &[
+    ("replicas: -1", "spec.replicas: must be a whole number from 0 to 10000"),
+    ("replicas: 1.5", "spec.replicas: must be a whole number from 0 to 10000"),
+    ("replicas: \"3\"", "spec.replicas: must be a number, not a string [write it without quotes: 3]"),
+    (
+        "stopSignal: SIGFOO",
+        "spec.stopSignal: must be the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3",
+    ),
+    (
+        "terminationGracePeriodSeconds: -1",
+        "spec.terminationGracePeriodSeconds: must be seconds, or a duration such as \"500ms\", \"1.5s\" or \"1m30s\"",
+    ),
+    ("backoff: {initial: 5, max: 1}", "spec.backoff.max: must not be less than initial"),
+    ("backoff: {factor: 0.5}", "spec.backoff.factor: must be a number from 1 to 1000"),
+    (
+        "backoff: {window: 5}",
+        "spec.backoff.window: has no meaning without maxRestarts [write `maxRestarts: N` beside it, or leave it out]",
+    ),
+    ("args: [1]", "spec.args[0]: must be a string, not a number [write it in quotes: \"1\"]"),
+    ("args: run", "spec.args: must be a list, not a string"),
+    ("env: [{name: A=B}]", "spec.env[0].name: the name of a variable must not be empty nor contain \"=\""),
+    ("env: [{name: A}, {name: A}]", "spec.env[1]: the variable \"A\" is there twice"),
+    ("env: [{value: A}]", "spec.env[0]: field \"name\" is missing [write `name: NAME`]"),
+    ("env: [\"A\\0\"]", "spec.env[0]: must be a mapping, not a string"),
+    (
+        "resources: {limits: {cpu: 0}}",
+        "spec.resources.limits.cpu: must be a number of CPUs such as 0.5, 500m or 2",
+    ),
+    (
+        "resources: {limits: {memory: 64MB}}",
+        "spec.resources.limits.memory: must be a number of bytes such as 67108864, 64Mi or 1.5Gi [did you mean 64Mi?]",
+    ),
+    (
+        "resources: {limits: {pids: 0}}",
+        "spec.resources.limits.pids: must be a whole number from 1 to 4194304",
+    ),
+    (
+        "resources: {requests: {}}",
+        "spec.resources.requests: unknown field \"requests\" [only limits are supported yet]",
+    ),
+    (
+        "lifecycle: {preStop: {exec: {command: []}}}",
+        "spec.lifecycle.preStop.exec.command: must begin with a program",
+    ),
+    (
+        "livenessProbe: {}",
+        "spec.livenessProbe: unknown field \"livenessProbe\" [probes are not supported yet]",
+    ),
+    ("initial: 5", "spec.initial: unknown field \"initial\" [did you mean spec.backoff.initial?]"),
+    (
+        "containers: []",
+        "spec.bundle: stands beside containers [bundle is the short form of a list with one container: leave one of both out]",
+    ),
+];
+
 #[test]
 fn what_each_field_refuses() {
     let either = "neither bundle nor containers says what to run";
     assert!(short("  replicas: 1\n")[0].contains(either));
-    let cases: &[(&str, &str)] = &[
-        ("replicas: -1", "spec.replicas: must be a whole number from 0 to 10000"),
-        ("replicas: 1.5", "spec.replicas: must be a whole number from 0 to 10000"),
-        ("replicas: \"3\"", "spec.replicas: must be a number, not a string [write it without quotes: 3]"),
-        (
-            "stopSignal: SIGFOO",
-            "spec.stopSignal: must be the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3",
-        ),
-        (
-            "terminationGracePeriodSeconds: -1",
-            "spec.terminationGracePeriodSeconds: must be seconds, or a duration such as \"500ms\", \"1.5s\" or \"1m30s\"",
-        ),
-        ("backoff: {initial: 5, max: 1}", "spec.backoff.max: must not be less than initial"),
-        ("backoff: {factor: 0.5}", "spec.backoff.factor: must be a number from 1 to 1000"),
-        (
-            "backoff: {window: 5}",
-            "spec.backoff.window: has no meaning without maxRestarts [write `maxRestarts: N` beside it, or leave it out]",
-        ),
-        ("args: [1]", "spec.args[0]: must be a string, not a number [write it in quotes: \"1\"]"),
-        ("args: run", "spec.args: must be a list, not a string"),
-        (
-            "env: [{name: A=B}]",
-            "spec.env[0].name: the name of a variable must not be empty nor contain \"=\"",
-        ),
-        ("env: [{name: A}, {name: A}]", "spec.env[1]: the variable \"A\" is there twice"),
-        ("env: [{value: A}]", "spec.env[0]: field \"name\" is missing [write `name: NAME`]"),
-        ("env: [\"A\\0\"]", "spec.env[0]: must be a mapping, not a string"),
-        (
-            "resources: {limits: {cpu: 0}}",
-            "spec.resources.limits.cpu: must be a number of CPUs such as 0.5, 500m or 2",
-        ),
-        (
-            "resources: {limits: {memory: 64MB}}",
-            "spec.resources.limits.memory: must be a number of bytes such as 67108864, 64Mi or 1.5Gi [did you mean 64Mi?]",
-        ),
-        (
-            "resources: {limits: {pids: 0}}",
-            "spec.resources.limits.pids: must be a whole number from 1 to 4194304",
-        ),
-        (
-            "resources: {requests: {}}",
-            "spec.resources.requests: unknown field \"requests\" [only limits are supported yet]",
-        ),
-        (
-            "lifecycle: {preStop: {exec: {command: []}}}",
-            "spec.lifecycle.preStop.exec.command: must begin with a program",
-        ),
-        (
-            "livenessProbe: {}",
-            "spec.livenessProbe: unknown field \"livenessProbe\" [probes are not supported yet]",
-        ),
-        ("initial: 5", "spec.initial: unknown field \"initial\" [did you mean spec.backoff.initial?]"),
-        (
-            "containers: []",
-            "spec.bundle: stands beside containers [bundle is the short form of a list with one container: leave one of both out]",
-        ),
-    ];
-    for (field, expected) in cases {
+    for (field, expected) in REFUSED {
         assert_eq!(short(&format!("  bundle: b\n  {field}\n")), [*expected], "{field}");
     }
     let cases: &[(&str, &str)] = &[

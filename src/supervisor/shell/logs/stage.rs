@@ -167,8 +167,6 @@ mod tests {
     use super::*;
     use crate::sys::fd;
 
-    type Step<'a> = &'a dyn Fn(&mut Stage, &mut LogFile);
-
     /// A supervisor that is killed after each step of moving "b\n" to a log that has "a" already.
     #[test]
     fn a_kill_at_any_step_neither_loses_nor_doubles() {
@@ -181,7 +179,8 @@ mod tests {
             let mut stage = Stage::open(dir.path()).unwrap();
             let mut log = LogFile::open(path.clone()).unwrap();
             // What `write` does, step by step.
-            let steps: [Step; 5] = [
+            type Step<'a> = &'a dyn Fn(&mut Stage, &mut LogFile);
+            let steps: [Step<'_>; 5] = [
                 &|s, _| assert!(s.belongs_to(&path, Stream::Stdout)),
                 &|s, _| assert_eq!(s.take(r.as_raw_fd()), Ok(2)),
                 &|s, l| {

@@ -111,7 +111,7 @@ fn deaths_while_nobody_looks_are_told_exactly() {
     for n in 0..2 {
         let r = d.wait(&format!("web-{n}"), "its end", |r| r["phase"] == "Error");
         assert_eq!(exits(&r)[0]["exitCode"], 9, "{r:#}");
-        assert_eq!(d.logged("web", n), ["last words"]);
+        wait_for("its output", || (d.logged("web", n) == ["last words"]).then_some(()));
     }
 }
 

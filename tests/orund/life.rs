@@ -34,7 +34,7 @@ fn policies_decide_what_is_started_again() {
     assert_eq!((&r["restarts"], &exits(&r)[0]["exitCode"]), (&json!(0), &json!(0)));
     let r = d.wait("never-0", "its end", |r| r["phase"] == "Error");
     assert_eq!((&r["restarts"], &exits(&r)[0]["exitCode"]), (&json!(0), &json!(7)));
-    assert_eq!(d.logged("never", 0), ["run"]);
+    wait_for("its output", || (d.logged("never", 0) == ["run"]).then_some(()));
     for name in ["always", "bad", "good", "never"] {
         d.delete(name, None);
     }
@@ -206,5 +206,5 @@ fn programs_of_other_users_can_open_their_output_anew() {
     d.apply("web", 1, "echo one; echo two >/proc/self/fd/1", json!({"restartPolicy": "Never"}));
     let r = d.wait("web-0", "its end", |r| !exits(r).is_empty());
     assert_eq!(exits(&r)[0]["exitCode"], 0, "{r:#}");
-    assert_eq!(d.logged("web", 0), ["one", "two"]);
+    wait_for("its output", || (d.logged("web", 0) == ["one", "two"]).then_some(()));
 }

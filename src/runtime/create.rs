@@ -91,9 +91,11 @@ impl Created {
         }
     }
 
-    /// Removes a container whose process has ended.
+    /// Removes a container whose process has ended, as the last thing that a command does: the descriptors of the
+    /// launch are left to exit(2), which closes all of them at once.
     pub(super) fn finish(self) {
         clean_up(self.entry, &self.record, Some(&self.cgroup));
+        std::mem::forget((self.launch, self.cgroup));
     }
 
     /// Undoes the container.

@@ -45,6 +45,8 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
     if !run.keep {
         made.finish();
     }
+    // As for the rest of the launch: the process ends now.
+    std::mem::forget(signals);
     exit.map(|e| e.code() as u8)
 }
 

@@ -6,6 +6,7 @@ use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
+use crate::supervisor::shell::program;
 use crate::sys::fd;
 use clap::Args;
 use std::ffi::OsString;
@@ -49,7 +50,7 @@ impl Serve {
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
             std::fs::create_dir_all(&places.run)
                 .map_err(|e| Error::sys(format!("making the directory {:?}", places.run), e))?;
-            let mut keeper = std::process::Command::new("/proc/self/exe");
+            let mut keeper = std::process::Command::new(program());
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }

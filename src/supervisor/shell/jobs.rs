@@ -249,7 +249,7 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
 /// Runs the preStop command in a container.
 pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
     // A process of its own enters the container: entering is for good, and the supervisor has threads.
-    let ran = std::process::Command::new("/proc/self/exe")
+    let ran = std::process::Command::new(super::program())
         .env_remove(super::keeper::LINK)
         .arg("oci")
         .arg("--root")

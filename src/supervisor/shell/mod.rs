@@ -14,3 +14,10 @@ pub mod names;
 pub mod notify;
 pub mod recover;
 pub mod screen;
+
+/// The file of the program that runs, or what has taken its place since, as an upgrade does.
+pub fn program() -> std::path::PathBuf {
+    let this = std::env::current_exe().unwrap_or_default();
+    let path = this.to_str().and_then(|p| p.strip_suffix(" (deleted)")).map_or(this.clone(), Into::into);
+    if path.is_file() { path } else { "/proc/self/exe".into() }
+}

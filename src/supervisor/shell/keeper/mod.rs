@@ -104,7 +104,7 @@ impl Keeper {
         let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
         fd::set_nonblocking(ours.as_raw_fd()).map_err(fail)?;
         fd::keep_on_exec(theirs.as_raw_fd()).map_err(fail)?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(super::program());
         command.args(&self.arguments).env(LINK, theirs.as_raw_fd().to_string());
         if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == prctl::getpid().to_string()) {
             // The number is not known before there is the process; it trusts the keeper.

@@ -109,7 +109,7 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     let daemon = Daemon::start(&arguments.orund, &directory)?;
     let rows = restart::rows(&place, &daemon, arguments.rounds)?;
     drop(daemon);
-    let columns = ["bare fork and exec", "floor", "orund"].map(String::from);
+    let columns = ["floor", "bare fork and exec", "orund"].map(String::from);
     println!("{}", report::table(&columns, &rows));
 
     println!("| replicas | all run after | all gone after | private dirty | each | PSS | each | idle CPU |");

@@ -113,7 +113,7 @@ impl Drop for Kept {
     }
 }
 
-/// The program that is kept running, as a container's arguments or on the host.
+/// The program without a container.
 fn bare(place: &Place) -> Result<Kept, String> {
     let stamps = Stamps::bind(&place.socket("bare"))?;
     let mut command = Command::new(place.floor);
@@ -154,7 +154,7 @@ fn orund(place: &Place, daemon: &Daemon, network: Network, kept: &Namespace) -> 
     Kept::new(stamps, None)
 }
 
-/// The rows of the table; its columns are a bare supervisor, the floor and orund.
+/// The rows of the table; its columns are the floor, a bare supervisor and orund.
 pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, String> {
     let namespace = Namespace::new(place)?;
     let mut all = vec![bare(place)?];
@@ -176,8 +176,8 @@ pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, S
     }
     let row = |(n, network): (usize, Network)| {
         let bare = if network == Network::Host { all[0].cell() } else { Cell::Nothing("") };
-        let cells = vec![bare, all[2 * n + 1].cell(), all[2 * n + 2].cell()];
-        Row { label: network.label().to_owned(), unit: Unit::Milliseconds, cells, base: Some(1) }
+        let cells = vec![all[2 * n + 1].cell(), bare, all[2 * n + 2].cell()];
+        Row { label: network.label().to_owned(), unit: Unit::Milliseconds, cells, base: Some(0) }
     };
     Ok(Network::ALL.into_iter().enumerate().map(row).collect())
 }

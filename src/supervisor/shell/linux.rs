@@ -87,6 +87,8 @@ pub struct Linux {
     pub done: mpsc::UnboundedSender<Done>,
     /// Jobs that have not answered.
     pub jobs: usize,
+    /// Something has happened or was decided since this was last looked at.
+    pub happened: bool,
     /// Answers that are known at once.
     pub answers: Vec<Event>,
     pub notices: VecDeque<Arc<Notice>>,
@@ -113,6 +115,7 @@ impl Linux {
             pidfds,
             done,
             jobs: 0,
+            happened: false,
             answers: Vec::new(),
             notices: VecDeque::new(),
             told: broadcast::channel(1024).0,
@@ -377,6 +380,7 @@ pub fn how_it_ended(pidfd: Option<&OwnedFd>, process: Process, ring: Option<&Rin
 
 impl World for Linux {
     fn record(&mut self, records: &[Record]) {
+        self.happened |= !records.is_empty();
         let Some(journal) = &mut self.runtime_journal else { return };
         self.unrecorded.extend_from_slice(records);
         match journal.append(&self.unrecorded) {

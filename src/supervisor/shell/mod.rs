@@ -12,5 +12,6 @@ pub mod linux;
 pub mod logs;
 pub mod names;
 pub mod notify;
+pub mod oom;
 pub mod recover;
 pub mod screen;

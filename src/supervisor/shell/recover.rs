@@ -154,6 +154,10 @@ fn adopt(
         None => {}
     }
     linux.live.insert(key.instance, live);
+    if matches!(found, Found::Running { .. }) {
+        linux.forget_memory(key.instance);
+        linux.watch_memory(key.instance);
+    }
 }
 
 /// The pipe that a process has as its output, when no keeper has kept it.

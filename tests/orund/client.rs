@@ -104,7 +104,7 @@ fn logs_and_why_it_restarted() {
     let errors = || String::from_utf8(run(&d, "logs web-1").stderr).unwrap();
     wait_for("the errors", || (errors() == "oops\n").then_some(()));
     // Follow over a restart; a new replica joins.
-    let mut follow = command(&d, "logs web -f --tail 1").stdout(Stdio::piped()).spawn().unwrap();
+    let mut follow = command(&d, "logs web -f --tail 2").stdout(Stdio::piped()).spawn().unwrap();
     let out = BufReader::new(follow.stdout.take().unwrap());
     let (tx, rx) = std::sync::mpsc::channel();
     std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| tx.send(l)));
@@ -116,7 +116,7 @@ fn logs_and_why_it_restarted() {
             got.push(line.unwrap_or_else(|_| panic!("{wanted:?} are not in {got:?}")));
         }
     };
-    // With the last line of each it is there.
+    // With the last lines of each it is there.
     until(&[("web-0 | hello 0", 1), ("web-1 | hello 1", 1)]);
     kill(pid_of(&d.replica("web-0")).unwrap(), libc::SIGKILL);
     ok(&d, "scale web=3 --wait --timeout 60");

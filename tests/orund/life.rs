@@ -138,6 +138,72 @@ fn a_container_that_takes_too_much_memory_is_seen_to() {
 }
 
 #[test]
+fn a_child_that_takes_too_much_memory_is_told_while_the_container_goes_on() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("oomchild", &[]);
+    let script = "while [ ! -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=200M count=1; \
+                  while true; do sleep 1; done";
+    let spec = json!({"resources": {"limits": {"memory": "20Mi"}}});
+    d.apply("big", 1, script, spec);
+    let r = d.wait("big-0", "it to run", |r| pid_of(r).is_some() || !exits(r).is_empty());
+    if r.to_string().contains("StartError") {
+        println!("skipped: needs a memory controller");
+        return;
+    }
+    let first = pid_of(&d.wait_running("big-0"));
+    std::fs::write(d.dir.join("bundle/rootfs/go"), "").unwrap();
+    wait_for("the event", || {
+        d.api("GET", "/v1/events?replica=big-0", "").1.to_string().contains("OOMKilling").then_some(())
+    });
+    assert_eq!(pid_of(&d.replica("big-0")), first);
+    d.delete("big", Some(0));
+}
+
+#[test]
+fn hooks_that_hang_do_not_keep_a_workload_from_going() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("hook", &[]);
+    let file = d.dir.join("bundle/config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let begun = d.dir.join("begun");
+    let hang = format!("echo >{}; exec sleep 1000", begun.display());
+    config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", hang]}]});
+    std::fs::write(&file, config.to_string()).unwrap();
+    d.apply("web", 1, "while true; do sleep 1; done", json!({"terminationGracePeriodSeconds": 1}));
+    wait_for("the hook", || begun.exists().then_some(()));
+    let took = d.delete("web", None);
+    assert!(took < Duration::from_secs(50), "{took:?}");
+    assert_eq!(d.processes(), [0i32; 0]);
+}
+
+#[test]
+fn a_spare_takes_over() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("spare", &[]);
+    let made =
+        |d: &Daemon| d.api("GET", "/v1/events?replica=web-0", "").1.to_string().matches("Created").count();
+    d.apply("web", 1, "while true; do sleep 1; done", json!({"spares": 1}));
+    let first = pid_of(&d.wait_running("web-0")).unwrap();
+    wait_for("the spare", || (made(&d) == 2).then_some(()));
+    // It waits, and is not the one that counts.
+    let programs = || crate::daemon::programs(&d, "web-0");
+    assert_eq!((programs(), pid_of(&d.replica("web-0"))), (1, Some(first)));
+    let waiting: Vec<i32> = d.processes().into_iter().filter(|p| *p != first).collect();
+    crate::daemon::kill(first, libc::SIGKILL);
+    let r = d.wait("web-0", "the spare to run", |r| r["phase"] == "Running" && pid_of(r) != Some(first));
+    assert!(waiting.contains(&pid_of(&r).unwrap()), "{waiting:?} {r:#}");
+    wait_for("another spare", || (made(&d) == 3).then_some(()));
+    d.delete("web", None);
+    assert_eq!(d.processes(), [0i32; 0]);
+}
+
+#[test]
 fn replicas_come_and_go_with_their_number() {
     if !can_run() {
         return;

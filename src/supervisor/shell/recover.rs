@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::log;
 use crate::runtime::container::Container;
 use crate::runtime::delete;
+use crate::state::lifecycle;
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::event::{Event, Found};
 use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process};
@@ -89,7 +90,7 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
         };
     };
     match alive(process) {
-        Some(_) if instance.phase < Phase::Running => Found::Created { process },
+        Some(_) if instance.phase < Phase::Running && !has_started(linux, name) => Found::Created { process },
         Some(_) => Found::Running { process },
         None => {
             let cgroup = Container::open(&linux.shared.rt, &name.id).and_then(|c| c.cgroup()).ok();
@@ -101,6 +102,12 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
             }
         }
     }
+}
+
+/// Whether the program of a container runs that was told to run it: the last supervisor may have heard of it, and not
+/// have lived to note it.
+fn has_started(linux: &Linux, name: &Name) -> bool {
+    Container::open(&linux.shared.rt, &name.id).is_ok_and(|c| c.record.phase == lifecycle::Phase::Running)
 }
 
 /// The process, if it still is the one that is meant and has not ended.
@@ -147,6 +154,10 @@ fn adopt(
         None => {}
     }
     linux.live.insert(key.instance, live);
+    if matches!(found, Found::Running { .. }) {
+        linux.forget_memory(key.instance);
+        linux.watch_memory(key.instance);
+    }
 }
 
 /// The pipe that a process has as its output, when no keeper has kept it.

@@ -100,9 +100,14 @@ impl Created {
 
     /// Undoes the container.
     pub(super) fn destroy(self) {
-        self.launch.kill();
-        clean_up(self.entry, &self.record, Some(&self.cgroup));
+        undo(self.entry, &self.record, &self.launch, &self.cgroup);
     }
+}
+
+/// Undoes a container of which these are the parts.
+pub(super) fn undo(entry: Entry, record: &Record, launch: &Launch, cgroup: &Cgroup) {
+    launch.kill();
+    clean_up(entry, record, Some(cgroup));
 }
 
 /// Compiles the bundle `id` is to be made from.

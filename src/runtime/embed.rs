@@ -13,14 +13,15 @@ use crate::config::bundle::Bundle;
 use crate::config::parse;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::Parent;
+use crate::kernel::launch::{Launch, Parent};
 use crate::kernel::probe;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
 use crate::plan::namespaces::IdMaps;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{Phase, Status};
-use crate::state::model::ProcessId;
+use crate::state::model::{ProcessId, Record};
+use crate::state::store::Entry;
 use serde_json::{Map, Value};
 
 /// In place of `linux.cgroupsPath` until it is known.
@@ -61,10 +62,13 @@ pub struct Instance<'a> {
     pub parent: Parent,
 }
 
-/// A created container, whose process waits to run the program.
+/// A created container, whose process waits to run the program. It has no plan any more: many may wait at a time.
 #[derive(Debug)]
 pub struct Waiting {
-    created: Created,
+    entry: Entry,
+    record: Record,
+    launch: Launch,
+    own_cgroup: Cgroup,
     template: Arc<Template>,
 }
 
@@ -120,9 +124,10 @@ impl Template {
         let (entry, record) = create::enter(rt, &id, &self.bundle, &plan)?;
         let wiring = Wiring { stdio: Some(instance.stdio), parent: instance.parent };
         let created = create::build(entry, record, plan, None, true, wiring)?;
-        let mut created = created.settle(Phase::Created, &CreateOptions::default())?;
-        created.entry.unlock();
-        Ok(Waiting { created, template: Arc::clone(self) })
+        let created = created.settle(Phase::Created, &CreateOptions::default())?;
+        let Created { mut entry, record, launch, cgroup: own_cgroup, .. } = created;
+        entry.unlock();
+        Ok(Waiting { entry, record, launch, own_cgroup, template: Arc::clone(self) })
     }
 }
 
@@ -132,19 +137,19 @@ impl Waiting {
     /// # Errors
     /// It went before it could be looked at.
     pub fn process(&self) -> Result<ProcessId> {
-        self.created.record.init.ok_or_else(|| {
-            Error::new(Kind::State, format!("the process of container {} is gone", self.created.record.id))
+        self.record.init.ok_or_else(|| {
+            Error::new(Kind::State, format!("the process of container {} is gone", self.record.id))
         })
     }
 
     /// A descriptor of it.
     pub fn pidfd(&self) -> &OwnedFd {
-        &self.created.launch.pidfd
+        &self.launch.pidfd
     }
 
     /// Its processes end with the first.
     pub fn own_pid_namespace(&self) -> bool {
-        self.created.record.own_pid_namespace
+        self.record.own_pid_namespace
     }
 
     /// Its cgroups.
@@ -152,7 +157,7 @@ impl Waiting {
     /// # Errors
     /// Never, for a container that was just made.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        container::cgroup_of(&self.created.record)
+        container::cgroup_of(&self.record)
     }
 
     /// Runs the program.
@@ -160,16 +165,16 @@ impl Waiting {
     /// # Errors
     /// It cannot be run, or a hook fails. The process has ended then, or is about to.
     pub fn release(self) -> Result<()> {
-        let Created { mut entry, record, .. } = self.created;
+        let Waiting { mut entry, record, template, .. } = self;
         entry.lock(container::LOCK_WAIT)?;
         let mut c = Container { entry, record, status: Status::Created };
-        start::release(&mut c, &self.template.bundle.spec)?;
+        start::release(&mut c, &template.bundle.spec)?;
         start::poststart(c)
     }
 
     /// Undoes the container.
     pub fn destroy(self) {
-        self.created.destroy();
+        create::undo(self.entry, &self.record, &self.launch, &self.own_cgroup);
     }
 }
 

@@ -284,6 +284,21 @@ impl Cgroup {
         self.dirs.iter().all(|d| d.version == Version::V2)
     }
 
+    /// Without the hierarchies of version 1 that nothing is asked of while the container runs: the rest tells of processes
+    /// and of lack of memory, freezes and kills. For those who keep many.
+    #[must_use]
+    pub fn essential(mut self) -> Cgroup {
+        let asked = |d: &Dir| {
+            d.version == Version::V2 || ["devices", "freezer", "memory"].iter().any(|name| d.has(name))
+        };
+        if self.dirs.iter().any(asked) {
+            self.dirs.retain(asked);
+            self.dirs.shrink_to_fit();
+        }
+        self.left_out = Vec::new();
+        self
+    }
+
     /// The cgroup that is asked about processes.
     fn main(&self) -> Option<&Dir> {
         let names = ["devices", "pids", "freezer", "memory"];

@@ -31,7 +31,7 @@ use time::Millis;
 pub struct Config {
     /// What the jitter of delays is drawn from, together with the instance's identity.
     pub seed: u64,
-    /// Starts per second that are allowed in the long run, and at once.
+    /// Starts per second that are allowed in the long run, and at once. See [`Config::for_cpus`].
     pub start_rate: u32,
     pub start_burst: u32,
     /// What a program gets at least between its stop signal and SIGKILL when its preStop ran.
@@ -46,6 +46,17 @@ pub struct Config {
     pub revision_history: usize,
     /// Replicas of one workload at most.
     pub max_replicas: u32,
+}
+
+impl Config {
+    /// Starts as a host with so many processors can make them: more than it manages in a second, so that the limit slows
+    /// nobody who does not start in a loop, and of those that are due at once as many as keep it busy, so that the
+    /// first run while the last are still being made.
+    #[must_use]
+    pub fn for_cpus(self, cpus: u32) -> Config {
+        let cpus = cpus.clamp(1, 64);
+        Config { start_rate: 500 * cpus, start_burst: 100 * cpus, ..self }
+    }
 }
 
 impl Default for Config {

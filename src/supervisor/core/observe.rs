@@ -178,13 +178,17 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
         containers: containers.iter().map(container).collect(),
     };
     let slots = observed.workloads.entry(*workload).or_default();
-    slots.slots.entry(*slot).or_default().replicas.push(replica);
+    let replicas = &mut slots.slots.entry(*slot).or_default().replicas;
+    // There is seldom a second one, and there are many slots.
+    replicas.reserve_exact(1);
+    replicas.push(replica);
 }
 
 fn prepare(observed: &mut Observed, key: &Key, credit: u64, at: Time) {
     observed.last_instance = observed.last_instance.max(key.instance);
     observed.start_credit = credit;
     let Some(container) = observed.container_mut(key) else { return };
+    container.instances.reserve_exact(1);
     container.instances.push(Instance {
         id: key.instance,
         phase: Phase::Preparing,

@@ -165,8 +165,10 @@ pub fn run(
     ended
 }
 
-fn config() -> Config {
-    Config { seed: std::process::id().into(), ..Config::default() }
+/// The numbers for this process and this host.
+pub fn config() -> Config {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    Config { seed: std::process::id().into(), ..Config::default() }.for_cpus(cpus)
 }
 
 fn make_directories(places: &Places) -> Result<()> {

@@ -28,6 +28,9 @@ const LONG: u64 = 4 << 20;
 /// Events after which memory is worth giving back.
 const MANY: usize = 300;
 
+/// How long nothing happens before the memory of what happened last is given back.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Who waits for a change to become durable.
 struct Waiter {
     change: Change,
@@ -148,6 +151,11 @@ impl EventLoop {
                         self.supervisor.world.keeper = None;
                         events.push(Event::KeeperLost);
                     }
+                }
+                () = quiet(self.events_since_trim) => {
+                    self.events_since_trim = 0;
+                    heap::trim();
+                    only_looked = true;
                 }
                 () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
                 Some(request) = self.requests.recv() => {
@@ -318,6 +326,14 @@ async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> bool {
                 return false;
             }
         }
+    }
+}
+
+/// Ends when nothing has happened for a while since `events` did; never without any.
+async fn quiet(events: usize) {
+    match events {
+        0 => std::future::pending().await,
+        _ => tokio::time::sleep(QUIET).await,
     }
 }
 

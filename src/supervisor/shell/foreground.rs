@@ -11,7 +11,6 @@ use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::runtime::embed::{Overlay, Template};
-use crate::supervisor::core::Config;
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::{Next, Observed};
 use crate::supervisor::core::spec::Template as Spec;
@@ -106,7 +105,7 @@ fn in_loop(
     let signals = signals.map(|kind| signal(kind).map_err(|e| Error::sys("taking over signals", e)));
     let [interrupt, terminate, hangup] = signals;
     let linux = Linux::new(shared, done)?;
-    let config = Config { seed: std::process::id().into(), ..Config::default() };
+    let config = daemon::config();
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), config, linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
     let mut notices = handle.notices();

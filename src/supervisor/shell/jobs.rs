@@ -160,7 +160,7 @@ fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: 
         let process = process_of(&waiting)?;
         let pidfd = fd::dup_above(waiting.pidfd().as_raw_fd(), 3)
             .map_err(|e| Error::sys("copying a process descriptor", e))?;
-        Ok((process, pidfd, waiting.cgroup()?, (shared.sink)(name)?))
+        Ok((process, pidfd, waiting.cgroup()?.essential(), (shared.sink)(name)?))
     };
     match parts() {
         Ok((process, pidfd, cgroup, sink)) => {

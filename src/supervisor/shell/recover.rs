@@ -7,6 +7,7 @@ use super::logs::file::LogFile;
 use super::logs::pump::Sink;
 use super::names;
 use crate::error::Result;
+use crate::kernel::cgroup::Cgroup;
 use crate::log;
 use crate::runtime::container::Container;
 use crate::runtime::delete;
@@ -136,7 +137,7 @@ fn adopt(
     live.process = instance.process;
     if let Ok(container) = Container::open(&linux.shared.rt, &live.name.id) {
         live.own_pid_namespace = container.record.own_pid_namespace;
-        live.cgroup = container.cgroup().ok();
+        live.cgroup = container.cgroup().ok().map(Cgroup::essential);
     }
     if let Found::Created { process } | Found::Running { process } = found {
         // It may have ended since; then this tells at once.

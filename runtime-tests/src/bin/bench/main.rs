@@ -11,6 +11,7 @@ mod measure;
 mod peer;
 mod profile;
 mod report;
+mod supervisor;
 mod sys;
 
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ const ROWS: [(Step, &str); 8] = [
 const OPERATIONS: [Step; 5] = [Step::Run, Step::Cycle, Step::Exec, Step::State, Step::Kill];
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|mode| mode == "supervisor") {
+        return supervisor::main(std::env::args().skip(1));
+    }
     let arguments = Arguments::parse();
     sys::become_subreaper();
     match bench(&arguments) {

@@ -6,7 +6,12 @@
 //!
 //!     floor run  [--hierarchies a:b:c] [--docker DIR] CGROUP ROOTFS PROGRAM [ARG...]
 //!     floor exec [--hierarchies a:b:c] [--docker DIR] CGROUP PID PROGRAM [ARG...]
+//!     floor keep [--hierarchies a:b:c] [--network host|PATH] CGROUP ROOTFS PROGRAM [ARG...]
+//!     floor respawn PROGRAM [ARG...]
+//!     floor stamp SOCKET [exit]
 //!
+//! `keep` starts the container again whenever it has ended, `respawn` a program without a container, and `stamp` is the
+//! program (see `keep.rs`). PATH is the network namespace to join.
 //! CGROUP is a name below the root of each hierarchy. `--hierarchies` lists the cgroup v1 hierarchies below
 //! /sys/fs/cgroup; without it /sys/fs/cgroup is cgroup2. DIR holds what the Docker-like bundle adds: `filter`, a seccomp
 //! program as an array of `struct sock_filter`, and the files to bind, `hosts`, `hostname` and `resolv.conf`.
@@ -15,6 +20,7 @@
 #![no_main]
 
 mod cgroup;
+mod keep;
 mod rootfs;
 mod sys;
 
@@ -29,6 +35,8 @@ pub struct Options {
     /// The directory of the Docker-like bundle's extras.
     pub docker: Option<String>,
     pub cgroup: String,
+    /// `host`, or the network namespace to join; a new one without.
+    pub network: Option<String>,
 }
 
 /// Capabilities of the plain bundle: kill, net_bind_service, audit_write (the default of `runc spec`).
@@ -63,7 +71,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 extern "C" fn main() -> i32 {
     let mut args = std::env::args().skip(1);
     let verb = args.next().unwrap_or_default();
-    let mut options = Options { hierarchies: Vec::new(), docker: None, cgroup: String::new() };
+    let mut options = Options { hierarchies: Vec::new(), docker: None, cgroup: String::new(), network: None };
     let mut rest = Vec::new();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -71,33 +79,57 @@ extern "C" fn main() -> i32 {
                 options.hierarchies = args.next().unwrap_or_default().split(':').map(String::from).collect()
             }
             "--docker" if rest.is_empty() => options.docker = args.next(),
+            "--network" if rest.is_empty() => options.network = args.next(),
             _ => rest.push(arg),
         }
     }
-    if rest.len() < 3 || !matches!(verb.as_str(), "run" | "exec") {
-        eprintln!(
-            "usage: floor run|exec [--hierarchies a:b:c] [--docker DIR] CGROUP ROOTFS|PID PROGRAM [ARG...]"
-        );
-        return 2;
+    match (verb.as_str(), rest.as_slice()) {
+        ("stamp", [socket, more @ ..]) => return keep::stamp(socket, !more.is_empty()),
+        ("respawn", [_, ..]) => return keep::respawn(&c_strings(rest)),
+        ("run" | "exec" | "keep", [_, _, _, ..]) => {}
+        _ => {
+            eprintln!(
+                "usage: floor run|exec|keep [--hierarchies a:b:c] [--docker DIR] [--network host|PATH] CGROUP ROOTFS|PID \
+                 PROGRAM [ARG...] | respawn PROGRAM [ARG...] | stamp SOCKET [exit]"
+            );
+            return 2;
+        }
     }
     options.cgroup = rest.remove(0);
     let place = rest.remove(0);
-    let argv: Vec<CString> =
-        rest.into_iter().map(|a| CString::new(a).expect("an argument has no NUL")).collect();
+    let argv = c_strings(rest);
     // Read before the root changes.
     let filter = options.docker.as_ref().map(|dir| sys::read_file(&format!("{dir}/filter")));
     match verb.as_str() {
         "run" => run(&options, &place, &argv, filter.as_deref()),
+        "keep" => keep::keep(&mut options, &place, &argv),
         _ => exec(&options, &place, &argv, filter.as_deref()),
     }
 }
 
+fn c_strings(words: Vec<String>) -> Vec<CString> {
+    words.into_iter().map(|a| CString::new(a).expect("an argument has no NUL")).collect()
+}
+
 fn run(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]>) -> i32 {
+    let pid = start(options, rootfs, argv, filter);
+    let status = wait(pid);
+    cgroup::remove(options);
+    status
+}
+
+/// Makes the container; its pid.
+fn start(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]>) -> usize {
     let group = cgroup::create(options);
     let mut pipe = [0i32; 2];
     call("pipe2", libc::SYS_pipe2, &[ptr(&mut pipe), libc::O_CLOEXEC as usize]);
-    let pid = clone(NAMESPACES, group);
+    let network = if options.network.is_some() { libc::CLONE_NEWNET } else { 0 };
+    let pid = clone(NAMESPACES & !network, group);
     if pid == 0 {
+        if let Some(path) = options.network.as_deref().filter(|n| *n != "host") {
+            let namespace = sys::open(path, libc::O_RDONLY);
+            call("setns", libc::SYS_setns, &[namespace, libc::CLONE_NEWNET as usize]);
+        }
         rootfs::build(options, rootfs);
         if options.hierarchies.is_empty() {
             rootfs::cgroup2();
@@ -113,9 +145,11 @@ fn run(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]>)
         cgroup::attach(options, pid);
         call("writing the pipe", libc::SYS_write, &[pipe[1] as usize, c"x".as_ptr() as usize, 1]);
     }
-    let status = wait(pid);
-    cgroup::remove(options);
-    status
+    if let Some(group) = group {
+        sys::close(group);
+    }
+    pipe.into_iter().for_each(|end| sys::close(end as usize));
+    pid
 }
 
 fn exec(options: &Options, target: &str, argv: &[CString], filter: Option<&[u8]>) -> i32 {

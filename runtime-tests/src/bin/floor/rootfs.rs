@@ -25,7 +25,9 @@ const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "pro
 
 /// Makes `rootfs` the root file system, with everything in it but /sys/fs/cgroup.
 pub fn build(options: &Options, rootfs: &str) {
-    loopback_up();
+    if options.network.is_none() {
+        loopback_up();
+    }
     let name = c"floor".to_bytes();
     call("sethostname", libc::SYS_sethostname, &[name.as_ptr() as usize, name.len()]);
     mount("", "/", "", MS_SLAVE | MS_REC, "");

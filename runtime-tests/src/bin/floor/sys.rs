@@ -113,3 +113,9 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data:
         std::process::exit(1)
     });
 }
+
+/// `CLOCK_MONOTONIC`: seconds and nanoseconds.
+pub fn monotonic(now: &mut [u64; 2]) {
+    // SAFETY: a struct timespec is two numbers of 64 bits, and the pointer is to as many.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr().cast()) };
+}

@@ -1,0 +1,183 @@
+//! From the death of a program to the first instruction of the one that takes its place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::daemon::Daemon;
+use super::stamps::{Stamp, Stamps, now};
+use super::{Place, text};
+use crate::peer;
+use crate::report::{Cell, Row, Unit, median};
+use crate::sys;
+
+/// What network namespace a container has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    Host,
+    New,
+    Kept,
+}
+
+impl Network {
+    pub const ALL: [Network; 3] = [Network::Host, Network::New, Network::Kept];
+
+    fn name(self) -> &'static str {
+        match self {
+            Network::Host => "host",
+            Network::New => "new",
+            Network::Kept => "kept",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Network::Host => "death to replacement",
+            Network::New => "the same, with a new network namespace",
+            Network::Kept => "the same, joining a kept network namespace",
+        }
+    }
+}
+
+/// A network namespace that stays: that of a process which does nothing.
+pub struct Namespace(Child);
+
+impl Namespace {
+    pub fn new(place: &Place) -> Result<Namespace, String> {
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(place.floor).arg("stamp").arg(place.socket("namespace"));
+        let stamps = Stamps::bind(&place.socket("namespace"))?;
+        let child = command.stdin(Stdio::null()).spawn().map_err(|e| format!("starting unshare: {e}"))?;
+        stamps.wait()?;
+        Ok(Namespace(child))
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.0.id()).into()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One program that somebody keeps running.
+struct Kept {
+    stamps: Stamps,
+    current: Stamp,
+    samples: Vec<Duration>,
+    /// The floor, when it is that which keeps it.
+    floor: Option<(Child, String)>,
+}
+
+impl Kept {
+    fn new(stamps: Stamps, floor: Option<(Child, String)>) -> Result<Kept, String> {
+        let current = stamps.wait()?;
+        Ok(Kept { stamps, current, samples: Vec::new(), floor })
+    }
+
+    fn measure(&mut self, counts: bool) -> Result<(), String> {
+        let begin = now();
+        sys::kill(self.current.pid);
+        self.current = self.stamps.wait()?;
+        if counts {
+            self.samples.push(self.current.at.saturating_sub(begin));
+        }
+        Ok(())
+    }
+
+    fn cell(&self) -> Cell {
+        median(self.samples.clone()).map_or(Cell::Nothing(""), |m| Cell::Figure(m.as_secs_f64() * 1000.0))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Some((child, cgroup)) = &mut self.floor else { return };
+        let _ = child.kill();
+        let _ = child.wait();
+        sys::kill(self.current.pid);
+        std::thread::sleep(Duration::from_millis(100));
+        // It is killed while its container runs, whose cgroup it leaves.
+        for hierarchy in peer::hierarchies().iter().map(String::as_str).chain([""]) {
+            let dirs =
+                fs::read_dir(Path::new("/sys/fs/cgroup").join(hierarchy)).into_iter().flatten().flatten();
+            for dir in dirs.filter(|d| d.file_name().to_string_lossy().starts_with(&format!("{cgroup}-"))) {
+                let _ = fs::remove_dir(dir.path());
+            }
+        }
+    }
+}
+
+/// The program without a container.
+fn bare(place: &Place) -> Result<Kept, String> {
+    let stamps = Stamps::bind(&place.socket("bare"))?;
+    let mut command = Command::new(place.floor);
+    command.args(["respawn", text(place.floor)?, "stamp"]).arg(place.socket("bare"));
+    let child = command.stdin(Stdio::null()).spawn().map_err(|e| format!("starting the floor: {e}"))?;
+    Kept::new(stamps, Some((child, "none".to_owned())))
+}
+
+fn floor(place: &Place, network: Network, kept: &Namespace) -> Result<Kept, String> {
+    let name = format!("floor-{}", network.name());
+    let stamps = Stamps::bind(&place.socket(&name))?;
+    let cgroup = format!("orun-bench-{name}");
+    let mut command = Command::new(place.floor);
+    command.arg("keep");
+    let hierarchies = peer::hierarchies();
+    if !hierarchies.is_empty() {
+        command.args(["--hierarchies", &hierarchies.join(":")]);
+    }
+    match network {
+        Network::Host => drop(command.args(["--network", "host"])),
+        Network::New => {}
+        Network::Kept => drop(command.arg("--network").arg(kept.path())),
+    }
+    command.arg(&cgroup).arg(place.workshop.rootfs()).args([
+        "/bin/floor",
+        "stamp",
+        &format!("/stamps-{name}"),
+    ]);
+    let child = command.stdin(Stdio::null()).spawn().map_err(|e| format!("starting the floor: {e}"))?;
+    Kept::new(stamps, Some((child, cgroup)))
+}
+
+fn orund(place: &Place, daemon: &Daemon, network: Network, kept: &Namespace) -> Result<Kept, String> {
+    let stamps = Stamps::bind(&place.socket(network.name()))?;
+    let path = (network == Network::Kept).then(|| kept.path());
+    let bundle = place.bundle(network.name(), network, path.as_deref(), &[])?;
+    daemon.apply(network.name(), &bundle, 1)?;
+    Kept::new(stamps, None)
+}
+
+/// The rows of the table; its columns are the floor, a bare supervisor and orund.
+pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, String> {
+    let namespace = Namespace::new(place)?;
+    let mut all = vec![bare(place)?];
+    for network in Network::ALL {
+        all.push(floor(place, network, &namespace)?);
+        all.push(orund(place, daemon, network, &namespace)?);
+    }
+    // The first rounds warm caches and do not count.
+    for round in 0..rounds + 3 {
+        for turn in 0..all.len() {
+            // Longer than the shortest time that orund lets pass between two starts of a container, over all of them.
+            std::thread::sleep(Duration::from_millis(25));
+            let at = (turn + round) % all.len();
+            all[at].measure(round >= 3)?;
+        }
+    }
+    for network in Network::ALL {
+        daemon.delete(network.name())?;
+    }
+    let row = |(n, network): (usize, Network)| {
+        let bare = if network == Network::Host { all[0].cell() } else { Cell::Nothing("") };
+        let cells = vec![all[2 * n + 1].cell(), bare, all[2 * n + 2].cell()];
+        Row { label: network.label().to_owned(), unit: Unit::Milliseconds, cells, base: Some(0) }
+    };
+    Ok(Network::ALL.into_iter().enumerate().map(row).collect())
+}

@@ -5,6 +5,11 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 dist=$root/target/dist
+# The shells that orund has completions for, and their files.
+# shellcheck disable=SC2034
+orund_completions="bash /usr/local/share/bash-completion/completions/orund
+zsh /usr/local/share/zsh/site-functions/_orund
+fish /usr/local/share/fish/vendor_completions.d/orund.fish"
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 die() {

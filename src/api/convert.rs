@@ -40,7 +40,7 @@ fn template(spec: &workload::Spec) -> Template {
         },
         restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
         grace: millis(spec.termination_grace_period),
-        spare: false,
+        spare: spec.spares > 0,
     }
 }
 
@@ -103,6 +103,7 @@ spec:
   restartPolicy: OnFailure
   terminationGracePeriodSeconds: 0.0005
   stopSignal: SIGQUIT
+  spares: 1
   backoff: {initial: 0.5, factor: 1.5, max: 9, reset: 8, maxRestarts: 7, window: 6}
   containers:
   - name: app
@@ -144,7 +145,7 @@ spec:
             },
             restart_limit: Some(RestartLimit { count: 7, window: Some(Millis(6000)) }),
             grace: Millis(1),
-            spare: false,
+            spare: true,
         };
         assert_eq!(*template, expected);
     }

@@ -53,6 +53,7 @@ fn spec_of(t: &Template) -> Spec {
     Spec {
         termination_grace_period: core::time::Duration::from_millis(t.grace.0),
         stop_signal: t.containers.first().map(|c| Signal(c.stop_signal)),
+        spares: t.spare.into(),
         containers: t.containers.iter().map(container).collect(),
         ..Spec::default()
     }

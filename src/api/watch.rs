@@ -102,14 +102,18 @@ async fn stream(
     let (parts, body) = mpsc::channel(WAITING);
     let (handle, clock) = (api.handle.clone(), api.clock.clone());
     let select = Arc::new(select);
+    let look = move || {
+        let (select, clock, handle) = (Arc::clone(&select), clock.clone(), handle.clone());
+        async move { handle.look(move |v| select(&clock.steady(v))).await }
+    };
+    let mut turns = api.handle.turns();
+    turns.borrow_and_update();
+    // What is there when the client is answered is told, even if it goes at once: it may wait for just that.
+    let mut seen = look().await;
     tokio::task::spawn_local(async move {
-        let mut turns = handle.turns();
         let mut told = Objects::new();
         loop {
-            // Seen before the look: what changes after it is another turn.
-            turns.borrow_and_update();
-            let (select, clock) = (Arc::clone(&select), clock.clone());
-            let Ok(now) = handle.look(move |v| select(&clock.steady(v))).await else { return };
+            let Ok(now) = seen else { return };
             let text = changes(&told, &now);
             told = now;
             if !text.is_empty() && parts.send(Bytes::from(text)).await.is_err() {
@@ -120,6 +124,9 @@ async fn stream(
                 changed = turns.changed() => if changed.is_err() { return },
                 () = parts.closed() => return,
             }
+            // Before the look: what changes after it is another turn.
+            turns.borrow_and_update();
+            seen = look().await;
         }
     });
     Ok(respond::stream(LINES, body))

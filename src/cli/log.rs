@@ -31,12 +31,14 @@ enum Target {
 
 /// An open log.
 pub struct Log {
+    /// The program's name, which lines for people begin with.
+    program: &'static str,
     format: Format,
     target: Target,
 }
 
 impl Log {
-    /// Opens what `--log` and `--log-format` name; the file is created, and written to at its end.
+    /// Opens what `--log` and `--log-format` of `orun` name; the file is created, and written to at its end.
     ///
     /// # Errors
     /// [`Kind::Usage`] for an unknown format; [`Kind::System`] when the file cannot be opened for writing.
@@ -58,12 +60,12 @@ impl Log {
                 _ => Target::File(open_file(to)?),
             },
         };
-        Ok(Log { format, target })
+        Ok(Log { program: "orun", format, target })
     }
 
-    /// Standard error only, for when the log itself cannot be opened.
-    pub fn stderr() -> Log {
-        Log { format: Format::Text, target: Target::Stderr }
+    /// Standard error only: for `program` without a log, and for when the log itself cannot be opened.
+    pub fn stderr(program: &'static str) -> Log {
+        Log { program, format: Format::Text, target: Target::Stderr }
     }
 
     /// Writes one line. A log that cannot be written to is no reason to fail: the line goes to standard error.
@@ -87,8 +89,8 @@ impl Log {
                 Format::Text if level < Level::Warning => {
                     format_line(Format::Text, level, message, Timestamp::now())
                 }
-                _ if level == Level::Error => format!("orun: {message}\n"),
-                _ => format!("orun: {}: {message}\n", level.name()),
+                _ if level == Level::Error => format!("{}: {message}\n", self.program),
+                _ => format!("{}: {}: {message}\n", self.program, level.name()),
             };
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

@@ -29,7 +29,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Ok(Parsed::Verb(invocation)) => {
             let global = &invocation.global;
             if let Err(e) = open_log(global) {
-                Log::stderr().write(crate::log::Level::Error, &e.to_string());
+                Log::stderr("orun").write(crate::log::Level::Error, &e.to_string());
                 return failure(Some(&invocation.verb));
             }
             match environment::runtime(global).and_then(|rt| verbs::run(&rt, &invocation.verb)) {
@@ -43,7 +43,8 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Ok(Parsed::Help(text)) => printed(&text),
         Ok(Parsed::Version) => printed(&version()),
         Err(e) => {
-            let log = Log::open(log_to.as_deref(), log_format.as_deref()).unwrap_or_else(|_| Log::stderr());
+            let log =
+                Log::open(log_to.as_deref(), log_format.as_deref()).unwrap_or_else(|_| Log::stderr("orun"));
             log.write(crate::log::Level::Error, &e.to_string());
             failure(None)
         }
@@ -73,7 +74,7 @@ fn printed(text: &str) -> u8 {
     match print(text) {
         Ok(()) => 0,
         Err(e) => {
-            Log::stderr().write(crate::log::Level::Error, &e.to_string());
+            Log::stderr("orun").write(crate::log::Level::Error, &e.to_string());
             1
         }
     }

@@ -73,8 +73,15 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
     pub backoff: Backoff,
+    /// How many more of every container are kept created, to run when one has ended: 0 or 1.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spares: u32,
     /// At least one; names are unique.
     pub containers: Vec<Container>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Default for Spec {
@@ -86,6 +93,7 @@ impl Default for Spec {
             termination_grace_period: Duration::from_secs(30),
             stop_signal: None,
             backoff: Backoff::default(),
+            spares: 0,
             containers: Vec::new(),
         }
     }

@@ -14,13 +14,19 @@ use std::process::{Child, Command, Stdio};
 /// Bytes of a hook's output that are kept for its error; the rest is read and dropped, so that it never blocks.
 const KEEP: usize = 4096;
 
-/// Runs hooks in order with the state document on their standard input.
+/// Runs the hooks of a container that is being made, in order, with the state document on their standard input. `init`
+/// is the container's process: when that is killed, the hook that runs is killed, too, because nothing can come of it.
 ///
 /// # Errors
 /// The first that fails; the following ones do not run.
-pub fn run_all(list: &[(&'static str, usize, Hook)], state: &(Vec<u8>, Vec<u8>), pid: i32) -> Result<()> {
+pub fn run_all(
+    list: &[(&'static str, usize, Hook)],
+    state: &(Vec<u8>, Vec<u8>),
+    pid: i32,
+    init: &OwnedFd,
+) -> Result<()> {
     let document = document(state, pid);
-    list.iter().try_for_each(|(kind, index, hook)| run(kind, *index, hook, &document))
+    list.iter().try_for_each(|(kind, index, hook)| run_beside(kind, *index, hook, &document, Some(init)))
 }
 
 /// The state document with the pid put in.
@@ -33,6 +39,10 @@ pub fn document(state: &(Vec<u8>, Vec<u8>), pid: i32) -> Vec<u8> {
 /// # Errors
 /// It cannot be run, ends with another status than 0, or takes too long (it is then killed).
 pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()> {
+    run_beside(kind, index, hook, document, None)
+}
+
+fn run_beside(kind: &str, index: usize, hook: &Hook, document: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     let fail = |e: Errno| explain::hook(kind, index, e, 0, &format!("running {:?}", hook.path));
     let mut command = Command::new(&hook.path);
     if let Some((arg0, rest)) = hook.args.split_first() {
@@ -49,7 +59,7 @@ pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()>
     let mut child = command.spawn().map_err(|e| fail(e.into()))?;
     // The command holds the writing ends of the pipe.
     drop(command);
-    let (exit, output) = follow(&mut child, &out, document, hooks::timeout_ms(hook)).map_err(fail)?;
+    let (exit, output) = follow(&mut child, &out, document, hooks::timeout_ms(hook), init).map_err(fail)?;
     let output = String::from_utf8_lossy(&output);
     match exit {
         Some(Exit::Code(0)) => Ok(()),
@@ -64,12 +74,13 @@ pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()>
     }
 }
 
-/// Feeds and reads the hook until it ends; no exit when its time was up.
+/// Feeds and reads the hook until it ends; no exit when its time was up. When `init` ends, it is killed.
 fn follow(
     child: &mut Child,
     out: &OwnedFd,
     document: &[u8],
     timeout: u32,
+    init: Option<&OwnedFd>,
 ) -> Result<(Option<Exit>, Vec<u8>), Errno> {
     let pidfd = wait::pidfd_open(child.id() as i32)?;
     let mut input = child.stdin.take();
@@ -91,8 +102,13 @@ fn follow(
             PollFd::new(if open { out.as_raw_fd() } else { -1 }, libc::POLLIN),
             PollFd::new(pidfd.as_raw_fd(), libc::POLLIN),
             PollFd::new(input.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLOUT),
+            PollFd::new(init.map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN),
         ];
         fd::poll(&mut fds, left.min(i32::MAX as u64) as i32)?;
+        if fds[3].revents() != 0 {
+            wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL)?;
+            return Ok((wait::wait_pidfd(pidfd.as_raw_fd(), true)?, kept));
+        }
         if fds[2].revents() != 0 {
             feed(&mut input, &mut rest);
         }

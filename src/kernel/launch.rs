@@ -166,7 +166,7 @@ impl Launch {
                         self.go()?;
                     }
                     Some(Point::RuntimeHooks) => {
-                        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, self.pid)?;
+                        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, self.pid, &self.pidfd)?;
                         self.go()?;
                     }
                     Some(Point::Ready) => {

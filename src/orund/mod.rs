@@ -70,7 +70,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
 }
 
 fn log_to_stderr(least: Level) {
-    let log = Log::stderr();
+    let log = Log::stderr("orund");
     crate::log::to(least, move |level, message| log.write(level, message));
 }
 

@@ -7,7 +7,7 @@ use crate::supervisor::shell::daemon::{self, Places, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
 use crate::supervisor::shell::program;
-use crate::sys::fd;
+use crate::sys::{fd, signalfd};
 use clap::Args;
 use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
@@ -47,6 +47,7 @@ impl Serve {
     /// Becomes the keeper, or the daemon itself.
     pub fn run(&self, socket: Option<PathBuf>, words: &[OsString]) -> Result<u8> {
         let places = self.places()?;
+        signalfd::keep_ignored_signals();
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
             std::fs::create_dir_all(&places.run)
                 .map_err(|e| Error::sys(format!("making the directory {:?}", places.run), e))?;

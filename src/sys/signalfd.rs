@@ -44,6 +44,25 @@ pub fn unblock_all() -> SysResult<()> {
     })
 }
 
+/// Keeps signals that whoever started this program has it ignore, as nohup(1) does, from being ignored by the programs
+/// that this one runs: a signal with a handler has its default action after execve(2). This program ignores them still.
+pub fn keep_ignored_signals() {
+    extern "C" fn ignore(_: i32) {}
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: sigaction is plain data, for which all zeros is valid.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure is valid, and nothing is changed.
+        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+        // SIGPIPE is ignored by this program itself.
+        if asked == 0 && action.sa_sigaction == libc::SIG_IGN && signal != libc::SIGPIPE {
+            action.sa_sigaction = ignore as extern "C" fn(i32) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            // SAFETY: the structure is valid, and the handler does nothing (signal-safety(7)).
+            unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        }
+    }
+}
+
 /// The next signal that came, if any.
 pub fn next(fd: RawFd) -> SysResult<Option<i32>> {
     // SAFETY: signalfd_siginfo is plain data, for which all zeros is valid.

@@ -3,7 +3,7 @@
 use crate::daemon::{Daemon, can_run, kill, pid_of, wait_for};
 use serde_json::json;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ kind: Workload
 metadata: {name: web}
 spec:
   replicas: 2
-  terminationGracePeriodSeconds: 5
+  terminationGracePeriodSeconds: 60
   bundle: ./bundle
   args: [sh, -c, \"trap 'echo bye; exit 0' TERM; echo hello $ORUN_REPLICA_INDEX; echo oops >&2; while true; do sleep 0.05; done\"]
 ";
@@ -57,24 +57,24 @@ fn from_apply_to_delete() {
     write(&d, "web.yaml", WEB);
     assert_eq!(ok(&d, "apply -f web.yaml --dry-run"), "workload/web created (dry run)\n");
     assert_eq!(ok(&d, "get -o name"), "");
-    assert_eq!(ok(&d, "apply -f web.yaml --wait --timeout 15"), "workload/web created\n");
+    assert_eq!(ok(&d, "apply -f web.yaml --wait --timeout 60"), "workload/web created\n");
     assert_eq!(ok(&d, "apply -f web.yaml"), "workload/web unchanged\n");
     let table = ok(&d, "get");
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["web", "2/2", "2", "Ready", "0"]);
     assert_eq!(ok(&d, "get replicas -o name"), "replica/web-0\nreplica/web-1\n");
     write(&d, "web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
-    let diff = ok(&d, "apply -f web.yaml --diff --wait --timeout 15");
+    let diff = ok(&d, "apply -f web.yaml --diff --wait --timeout 60");
     assert!(diff.contains("\n-  replicas: 2\n+  replicas: 3\n"), "{diff}");
     assert!(diff.ends_with("workload/web configured\n"), "{diff}");
-    ok(&d, "scale web=1 --wait --timeout 15");
+    ok(&d, "scale web=1 --wait --timeout 60");
     assert_eq!(ok(&d, "get replicas web -o name"), "replica/web-0\n");
     // What is printed reads back.
     write(&d, "back.yaml", ok(&d, "get workloads web -o yaml").split("status:").next().unwrap());
     assert_eq!(ok(&d, "apply -f back.yaml"), "workload/web unchanged\n");
     let before = pid_of(&d.replica("web-0"));
-    ok(&d, "restart web-0 --wait --timeout 15");
-    ok(&d, "restart web --wait --timeout 15");
+    ok(&d, "restart web-0 --wait --timeout 60");
+    ok(&d, "restart web --wait --timeout 60");
     assert_ne!(pid_of(&d.replica("web-0")), before);
     let events = ok(&d, "events web-0");
     for reason in ["SuccessfulCreate", "Started", "Killing"] {
@@ -82,8 +82,8 @@ fn from_apply_to_delete() {
     }
     assert!(ok(&d, "top web").contains("web-0"));
     let begun = Instant::now();
-    assert_eq!(ok(&d, "delete web --wait --timeout 15"), "workload/web deleting\n");
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(ok(&d, "delete web --wait --timeout 60"), "workload/web deleting\n");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
     assert_eq!(fails(&d, "get workloads web").0, 1);
     assert_eq!(ok(&d, "wait web --for=delete"), "workload/web deleted\n");
     assert_eq!(d.processes(), [0i32; 0]);
@@ -96,27 +96,31 @@ fn logs_and_why_it_restarted() {
     }
     let d = Daemon::start("logs", &[]);
     write(&d, "web.yaml", WEB);
-    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
     let all = wait_for("the logs", || Some(ok(&d, "logs web")).filter(|t| t.lines().count() == 2));
     let mut lines: Vec<&str> = all.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["web-0 | hello 0", "web-1 | hello 1"]);
-    let errors = String::from_utf8(run(&d, "logs web-1").stderr).unwrap();
-    assert_eq!(errors, "oops\n");
+    let errors = || String::from_utf8(run(&d, "logs web-1").stderr).unwrap();
+    wait_for("the errors", || (errors() == "oops\n").then_some(()));
     // Follow over a restart; a new replica joins.
-    let mut follow = command(&d, "logs web -f --tail 0").stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let mut follow = command(&d, "logs web -f --tail 2").stdout(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(follow.stdout.take().unwrap());
+    let (tx, rx) = std::sync::mpsc::channel();
+    std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| tx.send(l)));
+    let mut got: Vec<String> = Vec::new();
+    let mut until = |wanted: &[(&str, usize)]| {
+        let enough = |got: &[String]| wanted.iter().all(|(w, n)| got.iter().filter(|l| l == w).count() >= *n);
+        while !enough(&got) {
+            let line = rx.recv_timeout(Duration::from_secs(60));
+            got.push(line.unwrap_or_else(|_| panic!("{wanted:?} are not in {got:?}")));
+        }
+    };
+    // With the last lines of each it is there.
+    until(&[("web-0 | hello 0", 1), ("web-1 | hello 1", 1)]);
     kill(pid_of(&d.replica("web-0")).unwrap(), libc::SIGKILL);
-    ok(&d, "scale web=3 --wait --timeout 15");
-    let mut got = String::new();
-    let out = follow.stdout.as_mut().unwrap();
-    let mut buf = [0; 4096];
-    let begun = Instant::now();
-    while !(got.contains("web-0 | hello 0\n") && got.contains("web-2 | hello 2\n")) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{got}");
-        let n = out.read(&mut buf).unwrap();
-        got.push_str(&String::from_utf8_lossy(&buf[..n]));
-    }
+    ok(&d, "scale web=3 --wait --timeout 60");
+    until(&[("web-0 | hello 0", 2), ("web-2 | hello 2", 1)]);
     follow.kill().unwrap();
     follow.wait().unwrap();
     let told = ok(&d, "describe web-0");
@@ -126,7 +130,7 @@ fn logs_and_why_it_restarted() {
     assert_eq!(ok(&d, "logs web-0 --previous"), "hello 0\n");
     assert_eq!(ok(&d, "logs web-0 --since 1h"), "hello 0\nhello 0\n");
     assert_eq!(fails(&d, "logs web-7").0, 1);
-    ok(&d, "delete web --now --wait --timeout 15");
+    ok(&d, "delete web --now --wait --timeout 60");
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn programs_in_containers() {
     }
     let d = Daemon::start("exec", &[]);
     write(&d, "web.yaml", WEB);
-    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
     let mut shell = command(&d, "exec -e A=b web-0 -- sh -c");
     let done = shell.arg("echo out $A; echo err >&2; exit 7").output().unwrap();
     assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"out b\n"[..], &b"err\n"[..]));
@@ -177,7 +181,7 @@ fn programs_in_containers() {
     assert_eq!(code, 255);
     assert!(said.contains("/none") && said.contains("no such file"), "{said}");
     assert_eq!(fails(&d, "exec web-0 -c none -- true").0, 255);
-    ok(&d, "delete web --now --wait --timeout 15");
+    ok(&d, "delete web --now --wait --timeout 60");
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
     mounts.push(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}));
     fs::write(&file, config.to_string()).unwrap();
     write(&d, "web.yaml", WEB);
-    ok(&d, "apply -f web.yaml --wait --timeout 15");
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
     let size = nix::pty::Winsize { ws_row: 41, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = nix::pty::openpty(Some(&size), None).unwrap();
     let copy = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -218,7 +222,7 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
     fs::File::from(pty.master).write_all(b"typed\r").unwrap();
     until("got typed");
     assert_eq!(running.wait().unwrap().code(), Some(5));
-    ok(&d, "delete web --now --wait --timeout 15");
+    ok(&d, "delete web --now --wait --timeout 60");
 }
 
 #[test]
@@ -242,11 +246,11 @@ fn what_is_wrong_is_told_with_the_way_out() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("orund serve"));
     write(&d, "gone.yaml", &WEB.replace("./bundle", "/nowhere"));
-    let (code, said) = fails(&d, "apply -f gone.yaml --wait --timeout 1");
+    let (code, said) = fails(&d, "apply -f gone.yaml --wait --timeout 3");
     assert_eq!(code, 3);
     assert!(said.contains("is not ready in time: Degraded") && said.contains("/nowhere"), "{said}");
     let table = ok(&d, "get");
     assert!(table.contains("StartError: opening the bundle directory \"/nowhere\""), "{table}");
-    ok(&d, "delete web --wait --timeout 15");
+    ok(&d, "delete web --wait --timeout 60");
     assert_eq!(fails(&d, "scale web=x").0, 2);
 }

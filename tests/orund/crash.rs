@@ -25,7 +25,8 @@ fn a_supervisor_that_is_killed_again_and_again_loses_nothing() {
     assert_eq!(programs(&d, "stay-0"), 1);
     let begun = Instant::now();
     let mut kills = 0;
-    while begun.elapsed() < Duration::from_secs(6) {
+    while begun.elapsed() < Duration::from_secs(6) || kills <= 10 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{kills} kills");
         std::thread::sleep(Duration::from_millis(50));
         if let Some(pid) = d.supervisor() {
             kill(pid, libc::SIGKILL);
@@ -35,7 +36,6 @@ fn a_supervisor_that_is_killed_again_and_again_loses_nothing() {
             assert!(programs(&d, &format!("work-{n}")) <= 1, "replica {n} runs twice");
         }
     }
-    assert!(kills > 10, "{kills} kills");
     for (n, pid) in stay.iter().enumerate() {
         let r = d.wait_running(&format!("stay-{n}"));
         assert_eq!((pid_of(&r), &r["restarts"]), (Some(*pid), &json!(0)), "{r:#}");
@@ -76,17 +76,17 @@ fn a_deadline_is_not_moved_by_a_crash() {
         "web",
         1,
         "trap '' TERM; while true; do sleep 1; done",
-        json!({"terminationGracePeriodSeconds": 2}),
+        json!({"terminationGracePeriodSeconds": 10}),
     );
     d.wait_running("web-0");
     std::thread::sleep(Duration::from_millis(200));
     let begun = Instant::now();
     assert_eq!(d.api("DELETE", "/v1/workloads/web", "").0, 200);
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_millis(8000));
     kill(d.supervisor().unwrap(), libc::SIGKILL);
     wait_for("the workload to go", || (d.api("GET", "/v1/workloads/web", "").0 == 404).then_some(()));
     let took = begun.elapsed();
-    assert!(took > Duration::from_millis(1950) && took < Duration::from_millis(3500), "{took:?}");
+    assert!(took > Duration::from_millis(9950) && took < Duration::from_millis(17_500), "{took:?}");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn deaths_while_nobody_looks_are_told_exactly() {
     d.apply(
         "web",
         2,
-        "read x </dev/null; sleep 0.6; echo last words; exit 9",
+        "while [ ! -e /go ]; do sleep 0.02; done; echo last words; exit 9",
         json!({"restartPolicy": "Never"}),
     );
     d.wait_running("web-0");
@@ -106,6 +106,7 @@ fn deaths_while_nobody_looks_are_told_exactly() {
     // Stopped, it sees nothing; killed, it never will.
     let pid = d.supervisor().unwrap();
     kill(pid, libc::SIGSTOP);
+    std::fs::write(d.dir.join("bundle/rootfs/go"), "").unwrap();
     wait_for("the containers to end", || d.processes().is_empty().then_some(()));
     kill(pid, libc::SIGKILL);
     for n in 0..2 {
@@ -145,17 +146,18 @@ fn containers_outlive_a_service_that_is_stopped_and_started() {
         let script = "n=0; while true; do echo $n; n=$((n+1)); sleep 0.01; done";
         d.apply("web", 1, script, json!({}));
         let first = pid_of(&d.wait_running("web-0"));
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for("output", || (d.logged("web", 0).len() > 10).then_some(()));
         d.stop();
         std::thread::sleep(Duration::from_millis(200));
         d.start_again();
         let r = d.wait_running("web-0");
         assert_eq!((pid_of(&r), &r["restarts"]), (first, &json!(0)));
+        let before = d.logged("web", 0).len();
+        wait_for("more output", || (d.logged("web", 0).len() > before).then_some(()));
         d.delete("web", Some(0));
         let lines = d.logged("web", 0);
         let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
         assert_eq!(lines, expected);
-        assert!(lines.len() > 20, "{}", lines.len());
     }
 }
 
@@ -168,8 +170,8 @@ fn without_a_keeper_the_next_supervisor_takes_over_from_a_killed_one() {
     let script = "n=0; while true; do echo $n; n=$((n+1)); sleep 0.01; done";
     d.apply("web", 1, script, json!({}));
     let first = pid_of(&d.wait_running("web-0"));
-    for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(150));
+    for n in 1..4 {
+        wait_for("output", || (d.logged("web", 0).len() > 10 * n).then_some(()));
         kill(d.main(), libc::SIGKILL);
         d.stop();
         d.start_again();
@@ -180,5 +182,4 @@ fn without_a_keeper_the_next_supervisor_takes_over_from_a_killed_one() {
     let lines = d.logged("web", 0);
     let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
     assert_eq!(lines, expected);
-    assert!(lines.len() > 30, "{}", lines.len());
 }

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const ORUND: &str = env!("CARGO_BIN_EXE_orund");
-/// Nothing in these tests takes so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing in these tests takes so long, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether these tests can run here.
 pub fn can_run() -> bool {
@@ -217,14 +217,16 @@ impl Daemon {
     /// The texts that a replica has written to standard output, all of its runs, as the log files have them.
     pub fn logged(&self, workload: &str, slot: u32) -> Vec<String> {
         let dir = self.dir.join("logs").join(workload).join(slot.to_string()).join("main");
-        let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().flatten().map(|e| e.path()).collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
         // N.log comes after N.log.000001 and so on.
         files.sort_by_key(|p| {
             let name = p.file_name().unwrap().to_string_lossy().into_owned();
             let (run, full) = name.split_once(".log").unwrap();
             (run.parse::<u64>().unwrap(), full.is_empty(), full.to_owned())
         });
-        let text: String = files.iter().map(|f| fs::read_to_string(f).unwrap()).collect();
+        // One that was there may be gone by now, or have another name; who waits for more looks again.
+        let text: String = files.iter().map(|f| fs::read_to_string(f).unwrap_or_default()).collect();
         text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
     }
 

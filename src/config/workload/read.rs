@@ -24,6 +24,7 @@ pub(super) const SPEC: &[&str] = &[
     "terminationGracePeriodSeconds",
     "stopSignal",
     "backoff",
+    "spares",
     "containers",
     "bundle",
     "args",
@@ -166,6 +167,7 @@ fn spec_of(r: &mut Reader, item: &Item<'_>, name: &str, base: Option<&Path>) -> 
         r.scalar(i, Signal::parse, "the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3").map(Some)
     });
     let backoff = optional(&fields, "backoff", default.backoff, |i| backoff(r, i));
+    let spares = optional(&fields, "spares", 0, |i| r.integer(i, 0, 1));
     let containers = containers(r, &fields, name, base);
     Some(Spec {
         replicas: u32::try_from(replicas?).ok()?,
@@ -173,6 +175,7 @@ fn spec_of(r: &mut Reader, item: &Item<'_>, name: &str, base: Option<&Path>) -> 
         termination_grace_period: grace?,
         stop_signal: stop_signal?,
         backoff: backoff?,
+        spares: u32::try_from(spares?).ok()?,
         containers: containers?,
     })
 }

@@ -61,6 +61,33 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// An eventfd(2) that becomes readable when the container runs out of memory; None unless it has a memory limit in
+    /// a cgroup of version 1.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn oom_event(&self) -> Result<Option<OwnedFd>> {
+        /// What the kernel has for "no limit" is a little less than this, in bytes.
+        const UNLIMITED: u64 = 1 << 62;
+        let Some(d) = self.dir("memory").filter(|d| d.version == Version::V1) else { return Ok(None) };
+        let limit = d.number("memory.limit_in_bytes").ok();
+        if limit.is_none_or(|l| l >= UNLIMITED) {
+            return Ok(None);
+        }
+        match watch_v1(d)? {
+            Source::Event { event, .. } => Ok(Some(event.into())),
+            Source::Notify { .. } => Ok(None),
+        }
+    }
+
+    /// The file of version 2 that is modified when a process is killed for lack of memory.
+    pub fn oom_file(&self) -> Option<String> {
+        let d = self.dir("memory").or(self.v2()).filter(|d| d.version == Version::V2)?;
+        d.read("memory.events").is_ok().then(|| d.file("memory.events"))
+    }
+}
+
 fn watch_v1(d: &Dir) -> Result<Source> {
     let control = d
         .open("memory.oom_control", libc::O_RDONLY)

@@ -124,6 +124,8 @@ pub async fn wait_for(
     generation: u64,
     deadline: Instant,
 ) -> Result<()> {
+    // Before it is asked whether it is there: if it goes in between, the stream tells.
+    let mut lines = client.lines(Call::get(path(name)).flag("watch", true)).await?;
     let Some(mut last) = client.find::<WorkloadObject>(Call::get(path(name))).await? else {
         let missing = || {
             Error::new(Kind::NotFound, format!("no such workload: {name:?}")).hint("`orund get` lists them")
@@ -131,7 +133,6 @@ pub async fn wait_for(
         return if goal == Goal::Delete { Ok(()) } else { Err(missing()) };
     };
     let uid = last.status.uid;
-    let mut lines = client.lines(Call::get(path(name)).flag("watch", true)).await?;
     loop {
         let next = match timeout_at(deadline, lines.object::<Change<WorkloadObject>>()).await {
             Ok(next) => next?,

@@ -53,7 +53,7 @@ fn default_stop_signal() -> i32 {
 pub struct Launch {
     /// Absolute path of the OCI bundle.
     pub bundle: String,
-    /// Replaces all but the first of `process.args`.
+    /// Takes the place of the whole of `process.args`.
     #[serde(default)]
     pub args: Option<Vec<String>>,
     /// `NAME=VALUE`, added to `process.env`.

@@ -121,9 +121,9 @@ impl EventLoop {
     pub async fn run(&mut self, mut end: impl FnMut(&Supervisor<Linux>) -> bool) -> Result<()> {
         let mut only_looked = false;
         loop {
-            self.turn()?;
-            // Who looks whenever there is a turn must not cause the next one by it.
-            if !only_looked {
+            let acted = self.turn()?;
+            // Who looks whenever there is a turn must not cause the next one by it; but a time may have come meanwhile.
+            if acted || !only_looked {
                 self.turns.send_modify(|n| *n += 1);
             }
             if end(&self.supervisor) {
@@ -183,8 +183,8 @@ impl EventLoop {
         }
     }
 
-    /// Decides, acts, and sets the timer for the next decision.
-    fn turn(&mut self) -> Result<()> {
+    /// Decides, acts, and sets the timer for the next decision. Whether anything has happened since the last turn.
+    fn turn(&mut self) -> Result<bool> {
         let wake = loop {
             let wake = self.supervisor.turn(now());
             let answers = std::mem::take(&mut self.supervisor.world.answers);
@@ -204,7 +204,7 @@ impl EventLoop {
         }
         self.compact();
         self.trim();
-        Ok(())
+        Ok(std::mem::take(&mut self.supervisor.world.happened))
     }
 
     fn compact(&mut self) {

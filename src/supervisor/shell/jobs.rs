@@ -77,11 +77,30 @@ pub struct Made {
 
 /// What came of a job.
 pub enum Done {
-    Prepared { key: Key, result: Result<Box<Made>, StartError> },
-    Released { key: Key, result: Result<(), StartError> },
-    Killed { key: Key, empty: bool },
-    Hook { key: Key, error: Option<String> },
-    Removed { key: Key, error: Option<String> },
+    Prepared {
+        key: Key,
+        result: Result<Box<Made>, StartError>,
+    },
+    Released {
+        key: Key,
+        result: Result<(), StartError>,
+    },
+    Killed {
+        key: Key,
+        empty: bool,
+    },
+    Hook {
+        key: Key,
+        error: Option<String>,
+    },
+    /// A container was short of memory a moment ago.
+    Memory {
+        key: Key,
+    },
+    Removed {
+        key: Key,
+        error: Option<String>,
+    },
     Written(Box<Written>),
 }
 

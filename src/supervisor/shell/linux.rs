@@ -5,6 +5,7 @@ use super::journal::Journal;
 use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
+use super::oom;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
@@ -43,6 +44,7 @@ pub struct Live {
     pub ended: Option<Ended>,
     /// It was to be killed while it was being created.
     pub doomed: bool,
+    pub memory: oom::Watch,
 }
 
 /// What is seen of a container whose first process has ended.
@@ -65,6 +67,7 @@ impl Live {
             releasing: false,
             ended: None,
             doomed: false,
+            memory: oom::Watch::default(),
         }
     }
 }
@@ -84,9 +87,12 @@ pub struct Linux {
     pub templates: HashMap<Which, Arc<Cached>>,
     /// Of containers that run; the mark is the number of the instance.
     pub pidfds: Epoll,
+    pub memory: oom::Watches,
     pub done: mpsc::UnboundedSender<Done>,
     /// Jobs that have not answered.
     pub jobs: usize,
+    /// Something has happened or was decided since this was last looked at.
+    pub happened: bool,
     /// Answers that are known at once.
     pub answers: Vec<Event>,
     pub notices: VecDeque<Arc<Notice>>,
@@ -111,8 +117,10 @@ impl Linux {
             live: HashMap::new(),
             templates: HashMap::new(),
             pidfds,
+            memory: oom::Watches::default(),
             done,
             jobs: 0,
+            happened: false,
             answers: Vec::new(),
             notices: VecDeque::new(),
             told: broadcast::channel(1024).0,
@@ -135,7 +143,10 @@ impl Linux {
         loop {
             let n = self.pidfds.wait(&mut marks, EpollTimeout::ZERO).unwrap_or(0);
             for mark in &marks[..n] {
-                self.end(mark.data(), &mut events);
+                match mark.data() {
+                    mark if mark & oom::MARK != 0 => self.memory_told(mark),
+                    instance => self.end(instance, &mut events),
+                }
             }
             if n < marks.len() {
                 return events;
@@ -173,6 +184,7 @@ impl Linux {
             Done::Released { key, result } => self.released(key, result, events),
             Done::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),
             Done::Killed { empty: false, .. } => {}
+            Done::Memory { key } => self.look_at_memory(key, events),
             Done::Hook { key, error } => events.push(Event::HookDone { key, error }),
             Done::Removed { key, error } => {
                 if error.is_none() {
@@ -225,8 +237,9 @@ impl Linux {
         match result {
             Ok(()) => {
                 events.push(Event::Started { key });
-                if let Some(ended) = live.ended.take() {
-                    tell_end(key, ended, events);
+                match live.ended.take() {
+                    Some(ended) => tell_end(key, ended, events),
+                    None => self.watch_memory(key.instance),
                 }
             }
             Err(error) => {
@@ -248,6 +261,7 @@ impl Linux {
     }
 
     fn forget(&mut self, key: Key) {
+        self.unwatch_memory(key.instance);
         self.live.remove(&key.instance);
         if let Some(keeper) = &self.keeper {
             keeper.drop(&pipe_name(key, 0));
@@ -377,6 +391,7 @@ pub fn how_it_ended(pidfd: Option<&OwnedFd>, process: Process, ring: Option<&Rin
 
 impl World for Linux {
     fn record(&mut self, records: &[Record]) {
+        self.happened |= !records.is_empty();
         let Some(journal) = &mut self.runtime_journal else { return };
         self.unrecorded.extend_from_slice(records);
         match journal.append(&self.unrecorded) {

@@ -12,6 +12,7 @@ pub mod linux;
 pub mod logs;
 pub mod names;
 pub mod notify;
+pub mod oom;
 pub mod recover;
 pub mod screen;
 

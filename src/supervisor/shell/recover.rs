@@ -11,6 +11,7 @@ use crate::kernel::cgroup::Cgroup;
 use crate::log;
 use crate::runtime::container::Container;
 use crate::runtime::delete;
+use crate::state::lifecycle;
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::event::{Event, Found};
 use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process};
@@ -90,7 +91,7 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
         };
     };
     match alive(process) {
-        Some(_) if instance.phase < Phase::Running => Found::Created { process },
+        Some(_) if instance.phase < Phase::Running && !has_started(linux, name) => Found::Created { process },
         Some(_) => Found::Running { process },
         None => {
             let cgroup = Container::open(&linux.shared.rt, &name.id).and_then(|c| c.cgroup()).ok();
@@ -102,6 +103,12 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
             }
         }
     }
+}
+
+/// Whether the program of a container runs that was told to run it: the last supervisor may have heard of it, and not
+/// have lived to note it.
+fn has_started(linux: &Linux, name: &Name) -> bool {
+    Container::open(&linux.shared.rt, &name.id).is_ok_and(|c| c.record.phase == lifecycle::Phase::Running)
 }
 
 /// The process, if it still is the one that is meant and has not ended.
@@ -148,6 +155,10 @@ fn adopt(
         None => {}
     }
     linux.live.insert(key.instance, live);
+    if matches!(found, Found::Running { .. }) {
+        linux.forget_memory(key.instance);
+        linux.watch_memory(key.instance);
+    }
 }
 
 /// The pipe that a process has as its output, when no keeper has kept it.

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::stamps::{Stamp, Stamps, now};
 use super::{Place, text};
 use crate::peer;
 use crate::report::{Cell, Row, Unit, median};
 use crate::sys;
+use runtime_tests::stamps::{Stamp, Stamps, now};
 
 /// What network namespace a container has.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::Runtime;
 use super::container::{self, Container};
 use super::create::{check_preserved, listen_env, write_pid_file};
 use crate::config::bundle::read_document;
-use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
+use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::SubCgroups;
 use crate::kernel::foreground::{self, Signals};
@@ -55,8 +55,13 @@ pub struct ExecOptions {
 pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let c = Container::open(rt, id)?;
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
-    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
+    if c.record.restored && other_namespace(c.init()?.pid, Namespace::Time)? {
+        spec.linux.namespaces.retain(|n| n.kind != Namespace::Time.name());
+        let kind = Namespace::Time.name().to_owned();
+        spec.linux.namespaces.push(config::linux::Namespace { kind, ..Default::default() });
+    }
     let process = describe(&c, &spec, options)?;
     check_preserved(options.preserve_fds)?;
     check_terminal(&process, options)?;
@@ -103,7 +108,7 @@ fn compile(
         spec,
         process,
         init,
-        other_user: lists_user && other_user_namespace(init)?,
+        other_user: lists_user && other_namespace(init, Namespace::User)?,
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
@@ -114,12 +119,14 @@ fn compile(
     })
 }
 
-fn other_user_namespace(pid: i32) -> Result<bool> {
+/// Whether process `pid` is in another namespace of this kind than orun.
+fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
+    let name = kind.name();
     let inode = |path: &str| {
         let c = CString::new(path).unwrap_or_default();
         file::fstatat(sys::CWD, &c, 0).map(|s| s.ino).map_err(|e| Error::sys(format!("looking at {path}"), e))
     };
-    Ok(inode(&format!("/proc/{pid}/ns/user"))? != inode("/proc/self/ns/user")?)
+    Ok(inode(&format!("/proc/{pid}/ns/{name}"))? != inode(&format!("/proc/self/ns/{name}"))?)
 }
 
 fn begin(

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::defaults::OCI_VERSION;
+use crate::plan::checkpoint;
 use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
 
@@ -30,13 +31,13 @@ pub fn features() -> Value {
             "netDevices": { "enabled": true },
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "io.github.seccomp.libseccomp.version": libseccomp_version(),
             "run.orun.version": env!("CARGO_PKG_VERSION"),
             "run.orun.commit": COMMIT,
         },
-        // No annotation changes what is done with a bundle.
-        "potentiallyUnsafeConfigAnnotations": [],
+        // It names a file of the host with options for CRIU, which runs as root there.
+        "potentiallyUnsafeConfigAnnotations": [checkpoint::CONFIG_ANNOTATION],
     })
 }
 

@@ -4,7 +4,7 @@ use super::{Runtime, delete};
 use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::cgroup::Cgroup;
+use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
 use crate::kernel::{console, foreground, hooks, prepare, probe, rdt};
 use crate::log;
@@ -158,6 +158,9 @@ pub(super) fn compile_bundle(
     adjust: impl FnOnce(&mut HostFacts),
 ) -> Result<Plan> {
     let mut facts = probe::facts(&bundle.spec)?;
+    if rt.cgroup_manager == CgroupManager::Systemd {
+        facts.cgroup.systemd = Some(systemd::probe()?);
+    }
     adjust(&mut facts);
     let compile_options = Options {
         no_pivot: options.no_pivot,
@@ -165,7 +168,7 @@ pub(super) fn compile_bundle(
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: listen_env(rt),
         wait_for_start,
-        cgroup_manager: manager(rt.cgroup_manager)?,
+        cgroup_manager: manager(rt.cgroup_manager),
         rootfs_mountpoint: mountpoint(bundle)?,
         kernel_mountpoints: if options.no_pivot { probe::kernel_mount_points()? } else { Vec::new() },
     };
@@ -179,14 +182,11 @@ pub(super) fn invalid(violations: Vec<Violation>) -> Error {
     Error::new(Kind::Config, format!("invalid config.json: {}", all.join("; ")))
 }
 
-pub(super) fn manager(m: CgroupManager) -> Result<cgroup::Manager> {
+pub(super) fn manager(m: CgroupManager) -> cgroup::Manager {
     match m {
-        CgroupManager::Disabled => Ok(cgroup::Manager::Disabled),
-        CgroupManager::Cgroupfs => Ok(cgroup::Manager::Cgroupfs),
-        CgroupManager::Systemd => {
-            Err(Error::new(Kind::Unsupported, "the systemd cgroup manager is not supported yet")
-                .hint("leave out --systemd-cgroup; orun then manages cgroups itself"))
-        }
+        CgroupManager::Disabled => cgroup::Manager::Disabled,
+        CgroupManager::Cgroupfs => cgroup::Manager::Cgroupfs,
+        CgroupManager::Systemd => cgroup::Manager::Systemd,
     }
 }
 
@@ -313,13 +313,23 @@ fn launch(
     wiring: Wiring,
     launched: &mut Option<Launch>,
 ) -> Result<()> {
-    cgroup.apply(&plan.cgroup)?;
+    let by_systemd = plan.cgroup.unit.is_some();
+    if !by_systemd {
+        cgroup.apply(&plan.cgroup)?;
+    }
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
     let Wiring { stdio, parent } = wiring;
     let means = Means { cgroup: Some(cgroup), start, fault, stdio, parent, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
+    if by_systemd {
+        // The unit is made around the process, which waits.
+        l.until_cgroup(plan)?;
+        cgroup.start_unit(&plan.cgroup, l.pid)?;
+        cgroup.apply(&plan.cgroup)?;
+        l.go()?;
+    }
     if let Some(rdt) = &plan.rdt {
         rdt::join(l.pid, &rdt.class, rdt.monitor.as_deref())?;
     }
@@ -403,7 +413,11 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         creator,
         init: None,
         own_pid_namespace: plan.namespaces.is_new(Namespace::Pid),
-        cgroup: model::Cgroup { manager: rt.cgroup_manager, hierarchies: hierarchies.collect(), unit: None },
+        cgroup: model::Cgroup {
+            manager: rt.cgroup_manager,
+            hierarchies: hierarchies.collect(),
+            unit: plan.cgroup.unit.as_ref().map(|u| u.name.clone()),
+        },
         resources: None,
         intel_rdt: None,
         terminal: plan.terminal,

@@ -7,7 +7,7 @@ use crate::config::bundle::read_document;
 use crate::config::spec::{Capabilities, Process, Spec};
 use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::SubCgroups;
+use crate::kernel::cgroup::{Cgroup, JoinFds, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
 use crate::kernel::{console, inroot, prepare, probe, rdt};
@@ -112,6 +112,7 @@ fn compile(
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
+        moved: moved(c),
     };
     exec::compile(input, &facts).map_err(|violations| {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
@@ -138,13 +139,16 @@ fn begin(
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
     let init = c.init()?.pid;
+    let cgroup = container::cgroup_of(&c.record)?;
     let join = Join {
         container: pidfd,
-        cgroups: container::cgroup_of(&c.record)?.join(&options.cgroups, Some(init))?,
+        cgroups: if moved(c) { JoinFds::default() } else { cgroup.join(&options.cgroups, Some(init))? },
         pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
     };
     let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
-    let done = join_rdt(c, &launch)
+    let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options) } else { Ok(()) };
+    let done = in_cgroup
+        .and_then(|()| join_rdt(c, &launch))
         .and_then(|()| launch.until_ready(plan))
         .and_then(|()| tell(&launch, options, console.as_ref()))
         .and_then(|()| {
@@ -158,6 +162,17 @@ fn begin(
             Err(e)
         }
     }
+}
+
+/// Whether orun moves the process: a user may not take his own out of the cgroup that they are in, but systemd may.
+fn moved(c: &Container) -> bool {
+    c.record.cgroup.unit.is_some() && systemd::is_user()
+}
+
+fn move_in(launch: &mut Launch, plan: &Plan, cgroup: &Cgroup, options: &ExecOptions) -> Result<()> {
+    launch.until_cgroup(plan)?;
+    cgroup.attach_by_any(launch.pid, &options.cgroups)?;
+    launch.go()
 }
 
 fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {

@@ -20,6 +20,7 @@
 //! | [`killat`] | killing a program at the system call of one's choice |
 //! | [`leaks`] | what is there before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
+//! | [`ledger`] | the ledgers in `vendor-specs/` |
 //! | [`cases`] | the cases themselves, one file per area |
 
 pub mod bundle;
@@ -32,6 +33,7 @@ pub mod console;
 pub mod container;
 pub mod killat;
 pub mod leaks;
+pub mod ledger;
 pub mod matrix;
 pub mod notify;
 pub mod proc;

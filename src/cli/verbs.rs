@@ -38,7 +38,7 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         Verb::Resume(args) => pause::resume(rt, &args.id)?,
         Verb::Update(args) => {
             let new = resources(args)?;
-            let schemata: Vec<_> = args.l3_cache_schema.iter().chain(&args.mem_bw_schema).cloned().collect();
+            let schemata = update::schemata(args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
             if !schemata.is_empty() {
                 update::update_schemata(rt, &args.id, &schemata)?;
             }

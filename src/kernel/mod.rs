@@ -17,3 +17,4 @@ pub mod probe;
 pub mod protect;
 pub mod protocol;
 pub mod rdt;
+pub mod sd_notify;

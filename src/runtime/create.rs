@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
-use crate::kernel::{console, foreground, hooks, prepare, probe, rdt};
+use crate::kernel::{console, foreground, hooks, prepare, probe, rdt, sd_notify};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -131,7 +131,11 @@ pub(super) fn compile_for(
     wait_for_start: bool,
     adjust: impl FnOnce(&mut HostFacts),
 ) -> Result<(Bundle, Plan)> {
-    let bundle = load(options)?;
+    let mut bundle = load(options)?;
+    if rt.notify_socket.is_some() {
+        let state = rt.store.root().join(id);
+        sd_notify::prepare(&mut bundle.spec, &state.join(sd_notify::DIRECTORY));
+    }
     let plan = compile_bundle(rt, id, &bundle, options, wait_for_start, adjust)?;
     Ok((bundle, plan))
 }
@@ -233,7 +237,9 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
 pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan) -> Result<(Entry, Record)> {
     let entry = rt.store.create(id)?;
     let record = new_record(rt, &bundle.spec, plan)?;
-    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record));
+    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record)).and_then(|()| {
+        if rt.notify_socket.is_some() { sd_notify::make_directory(entry.fd()) } else { Ok(()) }
+    });
     match written {
         Ok(()) => Ok((entry, record)),
         Err(e) => {

@@ -77,7 +77,7 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let launch = begin(&c, &spec, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = if options.console_socket.is_some() { None } else { launch.terminal.as_ref() };
-    foreground::stay(&launch.pidfd, &signals, terminal).map(|e| e.code() as u8)
+    foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8)
 }
 
 /// A descriptor of the container's first process. It is only good if the process is still the recorded one.

@@ -23,6 +23,8 @@ pub mod state;
 pub mod update;
 pub mod wait;
 
+use std::ffi::OsString;
+
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
 
@@ -36,6 +38,8 @@ pub struct Runtime {
     pub cgroup_manager: CgroupManager,
     /// Descriptors from 3 on that the service manager passed (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// The service manager's socket for new containers (sd_notify(3)).
+    pub notify_socket: Option<OsString>,
     /// Whether to pass over what only root may do; `None`: find out.
     pub rootless: Option<bool>,
 }

@@ -157,7 +157,11 @@ fn resctrl(rdt: &RdtPlan) -> Vec<Step> {
 
 fn source(p: &Prepared) -> Step {
     let mapped = if p.idmap.is_some() { ", id-mapped" } else { "" };
-    step(format!("opening the mount source {:?}{mapped}", p.source), &p.property)
+    let doing = match &p.filesystem {
+        Some(fs) => format!("making a file system of type {}", fs.kind.to_string_lossy()),
+        None => format!("opening the mount source {:?}", p.source),
+    };
+    step(format!("{doing}{mapped}"), &p.property)
 }
 
 fn namespaces(plan: &Plan) -> Vec<Step> {

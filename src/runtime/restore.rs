@@ -106,7 +106,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let Some(signals) = signals else { return Ok(0) };
     // Other commands may act on the container as long as it runs.
     entry.unlock();
-    let exit = foreground::stay(&pidfd, &signals, terminal.as_ref());
+    let exit = foreground::stay(&pidfd, &signals, terminal.as_ref(), None);
     create::clean_up(entry, &record, Some(&cgroup));
     exit.map(|e| e.code() as u8)
 }

@@ -25,6 +25,7 @@ fn fixture() -> Fixture {
         store: Store::new(dir.path().join("orun")),
         cgroup_manager: CgroupManager::Disabled,
         listen_fds: 0,
+        notify_socket: None,
         rootless: None,
         root_given: false,
     };

@@ -24,10 +24,12 @@ mod process;
 mod rootfs;
 mod rootless;
 mod samples;
+mod sd_notify;
 mod seccomp;
 mod security;
 mod terminal;
 mod tuning;
+mod updates;
 mod userns;
 mod verbs;
 
@@ -56,6 +58,8 @@ pub fn register(m: &mut Matrix) {
         lifecycle::register,
         exec::register,
         verbs::register,
+        updates::register,
+        sd_notify::register,
         cli::register,
         contract::register,
         tuning::register,

@@ -69,10 +69,7 @@ impl Criu {
         let null = path::openat(sys::CWD, c"/dev/null", libc::O_RDWR, 0).map_err(fail)?;
         // The child puts them into their places, none of which is above.
         let above = |fd: RawFd| fd::dup_above(fd, ABOVE).map_err(fail);
-        let stdio = match &errors {
-            Some(errors) => Some([&null, errors, errors].map(|fd| above(fd.as_raw_fd()))),
-            None => None,
-        };
+        let stdio = errors.as_ref().map(|errors| [&null, errors, errors].map(|fd| above(fd.as_raw_fd())));
         let stdio = stdio.map(|[a, b, c]| Ok::<_, Error>([a?, b?, c?])).transpose()?;
         let mut passed = vec![above(theirs.as_raw_fd())?];
         for fd in place.inherit {

@@ -150,8 +150,11 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
     if options.idmap.is_none() && uids.is_empty() && gids.is_empty() {
         return;
     }
-    if !options.bind {
-        f.violation(at("options"), "id-mapped mounts are only supported for bind-mounts");
+    if options.tmpcopyup {
+        f.violation(at("options"), "\"tmpcopyup\" does not go with an id-mapped mount");
+    }
+    if options.remount {
+        f.violation(at("options"), "a remount cannot be id-mapped");
     }
     if facts.euid != 0 {
         f.violation(at("options"), "id-mapped mounts are not supported for rootless containers");
@@ -363,10 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn id_mapped_mounts_are_bind_mounts_of_root() {
-        let tmpfs =
-            json!({"destination": "/d", "type": "tmpfs", "uidMappings": range(), "gidMappings": range()});
-        breaks("mounts[7].options: id-mapped mounts are only supported for bind-mounts", with(tmpfs));
+    fn id_mapped_mounts_are_of_root_and_new() {
+        let tmpfs = |options: Value| {
+            json!({"destination": "/d", "type": "tmpfs", "options": options,
+                   "uidMappings": range(), "gidMappings": range()})
+        };
+        passes(with(tmpfs(json!(["idmap"]))));
+        breaks("mounts[7].options: \"tmpcopyup\" does not go", with(tmpfs(json!(["idmap", "tmpcopyup"]))));
+        breaks("mounts[7].options: a remount cannot be", with(tmpfs(json!(["idmap", "remount"]))));
         let user = HostFacts { euid: 1000, ..facts() };
         let all = broken_on(&user, |v| {
             *v = crate::config::defaults::rootless(1000, 1000);

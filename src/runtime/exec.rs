@@ -7,7 +7,7 @@ use crate::config::bundle::read_document;
 use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::SubCgroups;
+use crate::kernel::cgroup::{JoinFds, OWN_SCOPE, SubCgroups};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
 use crate::kernel::{console, inroot, prepare, probe, rdt};
@@ -17,7 +17,7 @@ use crate::plan::exec::{self, Input};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::plan::user;
 use crate::state::lifecycle::Operation;
-use crate::sys::{self, file, path, socket, wait};
+use crate::sys::{self, cred, file, path, socket, wait};
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -130,13 +130,7 @@ fn begin(
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
-    let init = c.init()?.pid;
-    let join = Join {
-        container: pidfd,
-        cgroups: container::cgroup_of(&c.record)?.join(&options.cgroups, Some(init))?,
-        pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
-    };
-    let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
+    let mut launch = join(c, spec, plan, options, &pidfd)?;
     let done = join_rdt(c, &launch)
         .and_then(|()| launch.until_ready(plan))
         .and_then(|()| tell(&launch, options, console.as_ref()))
@@ -151,6 +145,45 @@ fn begin(
             Err(e)
         }
     }
+}
+
+/// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
+/// container's own.
+fn join(c: &Container, spec: &Spec, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
+    let init = c.init()?.pid;
+    let cgroup = container::cgroup_of(&c.record)?;
+    let means = |cgroups: JoinFds| -> Result<Means> {
+        let container = pidfd
+            .try_clone()
+            .map_err(|e| Error::sys("copying a descriptor of the container's process", e))?;
+        let pid_namespace = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name());
+        Ok(Means { join: Some(Join { container, cgroups, pid_namespace }), ..Means::default() })
+    };
+    let mut cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    let version2 = cgroups.into.is_some();
+    let failed = match Launch::begin(plan, means(cgroups)?) {
+        Err(e) if version2 => e,
+        r => return r,
+    };
+    cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    cgroups.into = match failed.errno() {
+        // The container has put its processes into cgroups below its own, as systemd does.
+        Some(Errno(libc::EBUSY)) if options.cgroups.is_empty() => match cgroup.of_process(init) {
+            Ok(dir) => Some(dir),
+            Err(_) => return Err(failed),
+        },
+        // Without privileges a process only moves between cgroups that were both given to its user.
+        Some(Errno(libc::EACCES)) if cred::geteuid() != 0 && options.cgroups.is_empty() => {
+            log::warn(format!(
+                "the process stays in orun's own cgroup, without the container's limits: user {} may not move it \
+                 (hint: start orun in the cgroups of that user, for example with {OWN_SCOPE})",
+                cred::geteuid()
+            ));
+            None
+        }
+        _ => return Err(failed),
+    };
+    Launch::begin(plan, means(cgroups)?)
 }
 
 fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {

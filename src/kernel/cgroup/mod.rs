@@ -32,6 +32,9 @@ pub struct Cgroup {
     pub left_out: Vec<String>,
 }
 
+/// How an ordinary user gets a cgroup of its own from systemd.
+pub const OWN_SCOPE: &str = "\"systemd-run --user --scope -p Delegate=yes orun ...\"";
+
 /// The sub-cgroups that `exec --cgroup` names: controller to path below the container's cgroup. The empty name
 /// stands for every hierarchy.
 pub type SubCgroups = BTreeMap<String, String>;

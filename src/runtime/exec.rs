@@ -7,7 +7,7 @@ use crate::config::bundle::read_document;
 use crate::config::spec::{Capabilities, Process, Spec};
 use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::{Cgroup, JoinFds, SubCgroups, systemd};
+use crate::kernel::cgroup::{Cgroup, JoinFds, OWN_SCOPE, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
 use crate::kernel::{console, inroot, prepare, probe, rdt};
@@ -17,7 +17,7 @@ use crate::plan::exec::{self, Input};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::plan::user;
 use crate::state::lifecycle::Operation;
-use crate::sys::{self, file, path, socket, wait};
+use crate::sys::{self, cred, file, path, socket, wait};
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -138,14 +138,8 @@ fn begin(
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
-    let init = c.init()?.pid;
     let cgroup = container::cgroup_of(&c.record)?;
-    let join = Join {
-        container: pidfd,
-        cgroups: if moved(c) { JoinFds::default() } else { cgroup.join(&options.cgroups, Some(init))? },
-        pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
-    };
-    let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
+    let mut launch = join(c, spec, plan, options, &pidfd)?;
     let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options) } else { Ok(()) };
     let done = in_cgroup
         .and_then(|()| join_rdt(c, &launch))
@@ -173,6 +167,48 @@ fn move_in(launch: &mut Launch, plan: &Plan, cgroup: &Cgroup, options: &ExecOpti
     launch.until_cgroup(plan)?;
     cgroup.attach_by_any(launch.pid, &options.cgroups)?;
     launch.go()
+}
+
+/// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
+/// container's own.
+fn join(c: &Container, spec: &Spec, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
+    let init = c.init()?.pid;
+    let cgroup = container::cgroup_of(&c.record)?;
+    let means = |cgroups: JoinFds| -> Result<Means> {
+        let container = pidfd
+            .try_clone()
+            .map_err(|e| Error::sys("copying a descriptor of the container's process", e))?;
+        let pid_namespace = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name());
+        Ok(Means { join: Some(Join { container, cgroups, pid_namespace }), ..Means::default() })
+    };
+    if moved(c) {
+        return Launch::begin(plan, means(JoinFds::default())?);
+    }
+    let mut cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    let version2 = cgroups.into.is_some();
+    let failed = match Launch::begin(plan, means(cgroups)?) {
+        Err(e) if version2 => e,
+        r => return r,
+    };
+    cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    cgroups.into = match failed.errno() {
+        // The container has put its processes into cgroups below its own, as systemd does.
+        Some(Errno(libc::EBUSY)) if options.cgroups.is_empty() => match cgroup.of_process(init) {
+            Ok(dir) => Some(dir),
+            Err(_) => return Err(failed),
+        },
+        // Without privileges a process only moves between cgroups that were both given to its user.
+        Some(Errno(libc::EACCES)) if cred::geteuid() != 0 && options.cgroups.is_empty() => {
+            log::warn(format!(
+                "the process stays in orun's own cgroup, without the container's limits: user {} may not move it \
+                 (hint: start orun in the cgroups of that user, for example with {OWN_SCOPE})",
+                cred::geteuid()
+            ));
+            None
+        }
+        _ => return Err(failed),
+    };
+    Launch::begin(plan, means(cgroups)?)
 }
 
 fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {

@@ -146,6 +146,23 @@ impl Launch {
         })
     }
 
+    /// Answers the child until it waits to be moved into its cgroup.
+    ///
+    /// # Errors
+    /// The child's failure in words, a deadline. The caller kills the child.
+    pub fn until_cgroup(&mut self, plan: &Plan) -> Result<()> {
+        loop {
+            let m = self.next("the container process to be made")?.ok_or_else(|| self.died())?;
+            match (m.tag, protocol::point(m.number)) {
+                (Tag::Sync, Some(Point::Cgroup)) => return Ok(()),
+                (Tag::Sync, _) => {
+                    return Err(Error::sys("waiting for the container process", Errno(libc::EPROTO)));
+                }
+                _ => self.other(plan, m)?,
+            }
+        }
+    }
+
     /// Answers the child until it is ready to run the program: all is set up, limits are set.
     ///
     /// # Errors
@@ -173,7 +190,7 @@ impl Launch {
                         log::debug(|| format!("child process in init(): {} is ready", self.pid));
                         return self.limits(plan);
                     }
-                    None => {
+                    Some(Point::Cgroup) | None => {
                         return Err(Error::sys(
                             "reading a message of the container process",
                             Errno(libc::EPROTO),

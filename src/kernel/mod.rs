@@ -1,6 +1,7 @@
 //! Does what a plan says and owns no policy.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod child;
 pub mod console;
 pub mod foreground;

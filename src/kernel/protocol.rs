@@ -126,7 +126,9 @@ pub fn wait_fd(socket: RawFd) -> SysResult<OwnedFd> {
 
 /// The point that a `Sync` message names.
 pub fn point(number: i32) -> Option<Point> {
-    [Point::Namespaces, Point::RuntimeHooks, Point::Ready].into_iter().find(|p| *p as i32 == number)
+    [Point::Namespaces, Point::RuntimeHooks, Point::Ready, Point::Cgroup]
+        .into_iter()
+        .find(|p| *p as i32 == number)
 }
 
 /// What kind of operation failed, for `start`, which has no plan: the number of a hook (from 1), or

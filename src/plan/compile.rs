@@ -4,7 +4,7 @@ use super::cgroup::{self, CgroupPlan};
 use super::facts::HostFacts;
 use super::hooks::Moment;
 use super::mounts::{self, Prepared};
-use super::namespaces::{IdMaps, Namespaces};
+use super::namespaces::{IdMaps, IntoCgroup, Namespaces};
 use super::netdev::NetDevice;
 use super::op::{Limit, MountSource, Op, Point};
 use super::process;
@@ -226,6 +226,7 @@ pub(super) fn compile_cgroup(
         in_user_namespace: !facts.initial_userns,
         device_paths: linux.devices.iter().map(|d| d.path.as_str()).collect(),
         owner: cgroup_owner(input.spec, ns),
+        annotations: input.spec.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
     };
     cgroup::compile(input.id, &linux.cgroups_path, linux.resources.as_ref(), &facts.cgroup, &options)
 }
@@ -264,7 +265,12 @@ fn order(
 ) -> (Vec<Prepared>, Vec<Prepared>) {
     let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
     ns.enter(steps);
-    ns.settle(spec, !parts.cgroup.hierarchies.is_empty(), steps);
+    let join = match (&parts.cgroup.unit, parts.cgroup.hierarchies.is_empty()) {
+        (Some(_), _) => IntoCgroup::ByParent,
+        (None, false) => IntoCgroup::Itself,
+        (None, true) => IntoCgroup::Nothing,
+    };
+    ns.settle(spec, join, steps);
     isolate(input, facts, ns, p, steps);
     let mut cx = mounts::Context {
         spec,

@@ -4,7 +4,7 @@ use super::compile::Plan;
 use super::facts::HostFacts;
 use super::mounts::absolute;
 use super::namespaces::Namespaces;
-use super::op::Op;
+use super::op::{Op, Point};
 use super::seccomp;
 use super::step::{Steps, cstring};
 use super::tables::namespaces::Kind;
@@ -27,6 +27,8 @@ pub struct Input<'a> {
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
     pub extra_env: &'a [String],
+    /// orun moves the process into the cgroup, in place of the process itself.
+    pub moved: bool,
 }
 
 /// Compiles the steps of the process. Pid namespaces take in children only: the plan's clone happens after orun
@@ -106,7 +108,7 @@ fn isolate(input: Input, steps: &mut Steps) {
     if let Some(mask) = initial {
         steps.push(Op::Affinity { mask }, "process.execCPUAffinity.initial");
     }
-    steps.push(Op::JoinCgroups, "");
+    steps.push(if input.moved { Op::Sync(Point::Cgroup) } else { Op::JoinCgroups }, "");
     match affinity.and_then(|a| mask(&a.last)) {
         Some(mask) => steps.push(Op::Affinity { mask }, "process.execCPUAffinity.final"),
         None if affinity.is_none() => steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, ""),

@@ -30,6 +30,7 @@ fn capability_names(mask: u64) -> String {
 pub fn words(op: &Op) -> String {
     match op {
         Op::Sync(Point::Namespaces) => "waiting for the id mappings, time offsets and network devices".into(),
+        Op::Sync(Point::Cgroup) => "waiting to be moved into the cgroup".into(),
         Op::Sync(Point::RuntimeHooks) => "waiting for the prestart and createRuntime hooks".into(),
         Op::Sync(Point::Ready) => "waiting for limits to be set and the state to be recorded".into(),
         Op::EnterNamespace { kind, .. } => {

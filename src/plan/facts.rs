@@ -49,6 +49,17 @@ pub struct CgroupFacts {
     pub v1: Vec<V1Hierarchy>,
     /// The mounted version 2 hierarchy.
     pub v2: Option<V2Hierarchy>,
+    /// The service manager that is to make the cgroups; only asked where it is to.
+    pub systemd: Option<SystemdFacts>,
+}
+
+/// A running systemd: that of the host for root, that of the user for others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SystemdFacts {
+    /// 257 is `257.1-2`.
+    pub version: u32,
+    /// The cgroup that the root of its slices is, from the root of the hierarchy.
+    pub control_group: String,
 }
 
 /// A mounted version 1 hierarchy.

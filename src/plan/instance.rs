@@ -75,7 +75,8 @@ mod tests {
             own_path: "/".into(),
             controllers: Vec::new(),
         };
-        let cgroup = CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(v2) };
+        let cgroup =
+            CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(v2), ..CgroupFacts::default() };
         let facts = HostFacts { initial_userns: true, cap_last: 40, cgroup, ..HostFacts::default() };
         let mut options =
             Options { wait_for_start: true, cgroup_manager: Manager::Cgroupfs, ..Options::default() };

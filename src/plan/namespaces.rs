@@ -33,6 +33,17 @@ pub struct Namespaces {
     pub staged: bool,
 }
 
+/// How the process gets into its cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IntoCgroup {
+    /// It stays where it is.
+    Nothing,
+    /// By clone3(2) and by writing itself to files that are open.
+    Itself,
+    /// Its parent has it moved.
+    ByParent,
+}
+
 impl Namespaces {
     /// Reads `linux.namespaces`, which must be valid.
     pub fn compile(spec: &Spec) -> Namespaces {
@@ -87,7 +98,11 @@ impl Namespaces {
     }
 
     /// Steps from the clone to a process that is in all its namespaces and cgroups.
-    pub(super) fn settle(&self, spec: &Spec, join_cgroups: bool, steps: &mut Steps) {
+    pub(super) fn settle(&self, spec: &Spec, join: IntoCgroup, steps: &mut Steps) {
+        if join == IntoCgroup::ByParent {
+            // First of all: systemd moves only processes that are the caller's.
+            steps.push(Op::Sync(Point::Cgroup), "linux.cgroupsPath");
+        }
         let offsets = self.time_offsets(spec).is_some();
         if offsets {
             // Nobody is in it yet: the kernel takes offsets until then (time_namespaces(7)).
@@ -101,7 +116,7 @@ impl Namespaces {
             steps.push(Op::BecomeRoot, "linux.namespaces");
             steps.push(Op::NotDumpable, "");
         }
-        if join_cgroups {
+        if join == IntoCgroup::Itself {
             steps.push(Op::JoinCgroups, "linux.cgroupsPath");
         }
         if self.is_new(Kind::Cgroup) {

@@ -16,6 +16,8 @@ pub enum Point {
     RuntimeHooks = 2,
     /// Everything is done except to run the program: the parent sets limits and records the state.
     Ready = 3,
+    /// Nothing is done yet: the parent has the process moved into its cgroup.
+    Cgroup = 4,
 }
 
 /// What the child does between `clone3` and `execve`, in order.

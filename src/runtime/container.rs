@@ -100,7 +100,7 @@ pub fn cgroup_of(record: &Record) -> Result<Cgroup> {
         }
         paths.extend(h.controllers.iter().map(|c| (c.clone(), dir.clone())));
     }
-    Cgroup::open(&paths)
+    Cgroup::open(&paths, record.cgroup.unit.as_deref())
 }
 
 /// An id for a container that was not given one: the bundle's name, and what makes it unique.

@@ -4,7 +4,7 @@ use super::{Runtime, delete};
 use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::cgroup::Cgroup;
+use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
 use crate::kernel::{console, foreground, hooks, prepare, probe, rdt, sd_notify};
 use crate::log;
@@ -80,7 +80,7 @@ impl Created {
         let told = self
             .entry
             .write_record(&self.record)
-            .and_then(|()| tell_pid(&self.launch, options))
+            .and_then(|()| tell_pid(self.launch.pid, &self.launch.pidfd, options))
             .and_then(|()| self.launch.go());
         match told {
             Ok(()) => Ok(self),
@@ -131,6 +131,17 @@ pub(super) fn compile_for(
     wait_for_start: bool,
     adjust: impl FnOnce(&mut HostFacts),
 ) -> Result<(Bundle, Plan)> {
+    let mut bundle = load(options)?;
+    if rt.notify_socket.is_some() {
+        let state = rt.store.root().join(id);
+        sd_notify::prepare(&mut bundle.spec, &state.join(sd_notify::DIRECTORY));
+    }
+    let plan = compile_bundle(rt, id, &bundle, options, wait_for_start, adjust)?;
+    Ok((bundle, plan))
+}
+
+/// Reads the bundle, with what the command line says in place of it.
+pub(super) fn load(options: &CreateOptions) -> Result<Bundle> {
     let mut bundle = match &options.config {
         Some(file) => Bundle::load_from(&options.bundle, file)?,
         None => Bundle::load(&options.bundle)?,
@@ -138,11 +149,22 @@ pub(super) fn compile_for(
     if let (Some(terminal), Some(p)) = (options.terminal, bundle.spec.process.as_mut()) {
         p.terminal = terminal;
     }
-    if rt.notify_socket.is_some() {
-        let state = rt.store.root().join(id);
-        sd_notify::prepare(&mut bundle.spec, &state.join(sd_notify::DIRECTORY));
-    }
+    Ok(bundle)
+}
+
+/// Compiles a bundle that has been read.
+pub(super) fn compile_bundle(
+    rt: &Runtime,
+    id: &str,
+    bundle: &Bundle,
+    options: &CreateOptions,
+    wait_for_start: bool,
+    adjust: impl FnOnce(&mut HostFacts),
+) -> Result<Plan> {
     let mut facts = probe::facts(&bundle.spec)?;
+    if rt.cgroup_manager == CgroupManager::Systemd {
+        facts.cgroup.systemd = Some(systemd::probe()?);
+    }
     adjust(&mut facts);
     let compile_options = Options {
         no_pivot: options.no_pivot,
@@ -150,13 +172,12 @@ pub(super) fn compile_for(
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: listen_env(rt),
         wait_for_start,
-        cgroup_manager: manager(rt.cgroup_manager)?,
-        rootfs_mountpoint: mountpoint(&bundle)?,
+        cgroup_manager: manager(rt.cgroup_manager),
+        rootfs_mountpoint: mountpoint(bundle)?,
         kernel_mountpoints: if options.no_pivot { probe::kernel_mount_points()? } else { Vec::new() },
     };
     let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
-    let plan = compile::compile(input, &facts).map_err(invalid)?;
-    Ok((bundle, plan))
+    compile::compile(input, &facts).map_err(invalid)
 }
 
 /// One error for all violations of a configuration.
@@ -165,14 +186,11 @@ pub(super) fn invalid(violations: Vec<Violation>) -> Error {
     Error::new(Kind::Config, format!("invalid config.json: {}", all.join("; ")))
 }
 
-pub(super) fn manager(m: CgroupManager) -> Result<cgroup::Manager> {
+pub(super) fn manager(m: CgroupManager) -> cgroup::Manager {
     match m {
-        CgroupManager::Disabled => Ok(cgroup::Manager::Disabled),
-        CgroupManager::Cgroupfs => Ok(cgroup::Manager::Cgroupfs),
-        CgroupManager::Systemd => {
-            Err(Error::new(Kind::Unsupported, "the systemd cgroup manager is not supported yet")
-                .hint("leave out --systemd-cgroup; orun then manages cgroups itself"))
-        }
+        CgroupManager::Disabled => cgroup::Manager::Disabled,
+        CgroupManager::Cgroupfs => cgroup::Manager::Cgroupfs,
+        CgroupManager::Systemd => cgroup::Manager::Systemd,
     }
 }
 
@@ -241,30 +259,7 @@ pub(super) fn build(
     wait_for_start: bool,
     wiring: Wiring,
 ) -> Result<Created> {
-    let cgroup = match Cgroup::create(&plan.cgroup) {
-        Ok(c) => c,
-        Err(e) => {
-            clean_up(entry, &record, None);
-            return Err(e);
-        }
-    };
-    let left_out =
-        |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
-    record.cgroup.hierarchies.retain(|h| !left_out(h));
-    plan.stay_in_own(&cgroup.left_out);
-    if let Some(rdt) = &plan.rdt {
-        let mut made = rdt::Groups::default();
-        let done = rdt::make(rdt, &mut made);
-        record.intel_rdt = Some(model::IntelRdt {
-            class: rdt.class.clone(),
-            monitor: rdt.monitor.clone(),
-            remove: made.monitor.into_iter().chain(made.class).collect(),
-        });
-        if let Err(e) = done.and_then(|()| entry.write_record(&record)) {
-            clean_up(entry, &record, Some(&cgroup));
-            return Err(e);
-        }
-    }
+    let (entry, cgroup) = hold(entry, &mut record, &mut plan)?;
     let mut launched = None;
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
@@ -286,6 +281,35 @@ pub(super) fn build(
     }
 }
 
+/// Makes the control groups of the container, of every kind. Nothing is left behind after an error.
+pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result<(Entry, Cgroup)> {
+    let cgroup = match Cgroup::create(&plan.cgroup) {
+        Ok(c) => c,
+        Err(e) => {
+            clean_up(entry, record, None);
+            return Err(e);
+        }
+    };
+    let left_out =
+        |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
+    record.cgroup.hierarchies.retain(|h| !left_out(h));
+    plan.stay_in_own(&cgroup.left_out);
+    if let Some(rdt) = &plan.rdt {
+        let mut made = rdt::Groups::default();
+        let done = rdt::make(rdt, &mut made);
+        record.intel_rdt = Some(model::IntelRdt {
+            class: rdt.class.clone(),
+            monitor: rdt.monitor.clone(),
+            remove: made.monitor.into_iter().chain(made.class).collect(),
+        });
+        if let Err(e) = done.and_then(|()| entry.write_record(record)) {
+            clean_up(entry, record, Some(&cgroup));
+            return Err(e);
+        }
+    }
+    Ok((entry, cgroup))
+}
+
 fn launch(
     entry: &Entry,
     record: &mut Record,
@@ -295,13 +319,23 @@ fn launch(
     wiring: Wiring,
     launched: &mut Option<Launch>,
 ) -> Result<()> {
-    cgroup.apply(&plan.cgroup)?;
+    let by_systemd = plan.cgroup.unit.is_some();
+    if !by_systemd {
+        cgroup.apply(&plan.cgroup)?;
+    }
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
     let Wiring { stdio, parent } = wiring;
     let means = Means { cgroup: Some(cgroup), start, fault, stdio, parent, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
+    if by_systemd {
+        // The unit is made around the process, which waits.
+        l.until_cgroup(plan)?;
+        cgroup.start_unit(&plan.cgroup, l.pid)?;
+        cgroup.apply(&plan.cgroup)?;
+        l.go()?;
+    }
     if let Some(rdt) = &plan.rdt {
         rdt::join(l.pid, &rdt.class, rdt.monitor.as_deref())?;
     }
@@ -334,7 +368,7 @@ pub(super) fn check_preserved(count: u32) -> Result<()> {
     Ok(())
 }
 
-fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
+pub(super) fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
     let e = match (plan.terminal, &options.console_socket) {
         (true, None) if options.detached => {
             Error::new(Kind::Usage, "cannot allocate tty if orun will detach without setting console socket")
@@ -385,11 +419,16 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         creator,
         init: None,
         own_pid_namespace: plan.namespaces.is_new(Namespace::Pid),
-        cgroup: model::Cgroup { manager: rt.cgroup_manager, hierarchies: hierarchies.collect(), unit: None },
+        cgroup: model::Cgroup {
+            manager: rt.cgroup_manager,
+            hierarchies: hierarchies.collect(),
+            unit: plan.cgroup.unit.as_ref().map(|u| u.name.clone()),
+        },
         resources: None,
         intel_rdt: None,
         terminal: plan.terminal,
         rootless: cred::geteuid() != 0,
+        restored: false,
         annotations: spec.annotations.clone(),
         poststart: spec.hooks.poststart.clone(),
         poststop: spec.hooks.poststop.clone(),
@@ -397,13 +436,13 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
 }
 
 /// Writes the pid file, whole from the moment it has its name, and sends a pidfd.
-fn tell_pid(launch: &Launch, options: &CreateOptions) -> Result<()> {
+pub(super) fn tell_pid(pid: i32, pidfd: &OwnedFd, options: &CreateOptions) -> Result<()> {
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, launch.pid)?;
+        write_pid_file(path, pid)?;
     }
     if let Some(path) = &options.pidfd_socket {
         let to = console::connect(path, "the pidfd socket")?;
-        socket::send(to.as_raw_fd(), launch.pid.to_string().as_bytes(), Some(launch.pidfd.as_raw_fd()))
+        socket::send(to.as_raw_fd(), pid.to_string().as_bytes(), Some(pidfd.as_raw_fd()))
             .map_err(|e| Error::sys("sending the pidfd", e))?;
     }
     Ok(())

@@ -88,7 +88,7 @@ impl Template {
         let facts = probe::facts(&bundle.spec)?;
         let options = Options {
             wait_for_start: true,
-            cgroup_manager: create::manager(rt.cgroup_manager)?,
+            cgroup_manager: create::manager(rt.cgroup_manager),
             rootfs_mountpoint: create::mountpoint(&bundle)?,
             ..Options::default()
         };

@@ -4,10 +4,10 @@ use super::Runtime;
 use super::container::{self, Container};
 use super::create::{check_preserved, listen_env, write_pid_file};
 use crate::config::bundle::read_document;
-use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
+use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::SubCgroups;
+use crate::kernel::cgroup::{Cgroup, JoinFds, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
 use crate::kernel::{console, inroot, prepare, probe, rdt};
@@ -55,8 +55,13 @@ pub struct ExecOptions {
 pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let c = Container::open(rt, id)?;
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
-    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
+    if c.record.restored && other_namespace(c.init()?.pid, Namespace::Time)? {
+        spec.linux.namespaces.retain(|n| n.kind != Namespace::Time.name());
+        let kind = Namespace::Time.name().to_owned();
+        spec.linux.namespaces.push(config::linux::Namespace { kind, ..Default::default() });
+    }
     let process = describe(&c, &spec, options)?;
     check_preserved(options.preserve_fds)?;
     check_terminal(&process, options)?;
@@ -103,10 +108,11 @@ fn compile(
         spec,
         process,
         init,
-        other_user: lists_user && other_user_namespace(init)?,
+        other_user: lists_user && other_namespace(init, Namespace::User)?,
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
+        moved: moved(c),
     };
     exec::compile(input, &facts).map_err(|violations| {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
@@ -114,12 +120,14 @@ fn compile(
     })
 }
 
-fn other_user_namespace(pid: i32) -> Result<bool> {
+/// Whether process `pid` is in another namespace of this kind than orun.
+fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
+    let name = kind.name();
     let inode = |path: &str| {
         let c = CString::new(path).unwrap_or_default();
         file::fstatat(sys::CWD, &c, 0).map(|s| s.ino).map_err(|e| Error::sys(format!("looking at {path}"), e))
     };
-    Ok(inode(&format!("/proc/{pid}/ns/user"))? != inode("/proc/self/ns/user")?)
+    Ok(inode(&format!("/proc/{pid}/ns/{name}"))? != inode(&format!("/proc/self/ns/{name}"))?)
 }
 
 fn begin(
@@ -131,13 +139,16 @@ fn begin(
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
     let init = c.init()?.pid;
+    let cgroup = container::cgroup_of(&c.record)?;
     let join = Join {
         container: pidfd,
-        cgroups: container::cgroup_of(&c.record)?.join(&options.cgroups, Some(init))?,
+        cgroups: if moved(c) { JoinFds::default() } else { cgroup.join(&options.cgroups, Some(init))? },
         pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
     };
     let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
-    let done = join_rdt(c, &launch)
+    let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options) } else { Ok(()) };
+    let done = in_cgroup
+        .and_then(|()| join_rdt(c, &launch))
         .and_then(|()| launch.until_ready(plan))
         .and_then(|()| tell(&launch, options, console.as_ref()))
         .and_then(|()| {
@@ -151,6 +162,17 @@ fn begin(
             Err(e)
         }
     }
+}
+
+/// Whether orun moves the process: a user may not take his own out of the cgroup that they are in, but systemd may.
+fn moved(c: &Container) -> bool {
+    c.record.cgroup.unit.is_some() && systemd::is_user()
+}
+
+fn move_in(launch: &mut Launch, plan: &Plan, cgroup: &Cgroup, options: &ExecOptions) -> Result<()> {
+    launch.until_cgroup(plan)?;
+    cgroup.attach_by_any(launch.pid, &options.cgroups)?;
+    launch.go()
 }
 
 fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {

@@ -3,11 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::config::defaults::OCI_VERSION;
+use crate::plan::cgroup::systemd::annotation;
+use crate::plan::checkpoint;
 use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
 
-/// The annotations of config.json, or what they begin with, that change what is done with a bundle: none.
-const UNSAFE_ANNOTATIONS: [&str; 0] = [];
+/// The annotations of config.json, or what they begin with, that change what is done with a bundle.
+const UNSAFE_ANNOTATIONS: [&str; 2] = [
+    // It names a file of the host with options for CRIU, which runs as root there.
+    checkpoint::CONFIG_ANNOTATION,
+    // What follows is a property of the unit, for instance a program that systemd runs.
+    annotation::PREFIX,
+];
 
 /// The features document.
 pub fn features() -> Value {
@@ -33,7 +40,7 @@ pub fn features() -> Value {
             "netDevices": { "enabled": true },
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "io.github.seccomp.libseccomp.version": libseccomp_version(),
             "run.orun.version": env!("CARGO_PKG_VERSION"),
             "run.orun.commit": COMMIT,

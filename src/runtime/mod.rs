@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod checkpoint;
 pub mod container;
 pub mod create;
 pub mod delete;
@@ -14,6 +15,7 @@ pub mod pause;
 pub mod plan;
 pub mod process;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;

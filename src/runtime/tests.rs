@@ -86,6 +86,7 @@ impl Fixture {
             intel_rdt: None,
             terminal: false,
             rootless: false,
+            restored: false,
             annotations: BTreeMap::new(),
             poststart: vec![],
             poststop: vec![],

@@ -55,7 +55,10 @@ pub fn update(runtime: &Runtime, id: &str, new: &Resources) -> Result<()> {
         Some(resources) => Some(resources),
         None => parse::json::<Spec>(&container.entry.config()?, "config.json")?.linux.resources,
     };
-    let facts = cgroup::probe()?;
+    let mut facts = cgroup::probe()?;
+    if container.record.cgroup.unit.is_some() {
+        facts.systemd = Some(cgroup::systemd::probe()?);
+    }
     let update = compile_update(current.as_ref(), new, &facts).map_err(|violations| {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
         Error::new(Kind::Config, format!("invalid resources: {}", all.join("; ")))

@@ -162,7 +162,7 @@ fn a_process_enters_every_hierarchy_and_the_cgroup_goes_when_it_has() {
 fn a_record_is_enough_to_find_the_cgroups_again() {
     for facts in hosts() {
         let t = Test::new("record", facts, "{}");
-        let again = Cgroup::open(&t.cgroup.paths()).unwrap();
+        let again = Cgroup::open(&t.cgroup.paths(), None).unwrap();
         assert_eq!(again.paths(), t.cgroup.paths());
         let mut child = t.spawn("exec sleep 60");
         eventually("the child appears", || again.pids().unwrap() == [child.id() as i32]);
@@ -173,7 +173,7 @@ fn a_record_is_enough_to_find_the_cgroups_again() {
         assert!(!t.cgroup.exists());
     }
     let bad = BTreeMap::from([("pids".to_owned(), "/sys/fs/cgroup/../../etc".to_owned())]);
-    assert!(Cgroup::open(&bad).is_err());
+    assert!(Cgroup::open(&bad, None).is_err());
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn v2_at(mount_point: &str, own_path: &str, controllers: &[&str]) -> V2Hierarchy
 pub fn unified() -> HostFacts {
     let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
     let v2 = Some(v2_at("/sys/fs/cgroup", "/system.slice/engine.service", &controllers));
-    host(CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2 })
+    host(CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2, ..CgroupFacts::default() })
 }
 
 /// Root on a host with version 1 hierarchies and an empty version 2 one beside them.
@@ -49,7 +49,7 @@ pub fn hybrid() -> HostFacts {
         v1(&["name=systemd"], "systemd"),
     ];
     let v2 = Some(v2_at("/sys/fs/cgroup/unified", "/", &[]));
-    host(CgroupFacts { mode: CgroupMode::Hybrid, v1, v2 })
+    host(CgroupFacts { mode: CgroupMode::Hybrid, v1, v2, ..CgroupFacts::default() })
 }
 
 /// An unprivileged user in a session of a version 2 host.
@@ -60,6 +60,6 @@ pub fn user() -> HostFacts {
         euid: 1000,
         egid: 1000,
         capabilities: 0,
-        ..host(CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2 })
+        ..host(CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2, ..CgroupFacts::default() })
     }
 }

@@ -17,6 +17,9 @@ impl Cgroup {
     /// # Errors
     /// A process cannot be signalled, or the list of processes cannot be read.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
+        if self.is_foreign() {
+            return Ok(());
+        }
         if signal == libc::SIGKILL {
             return self.sigkill();
         }

@@ -7,7 +7,7 @@ use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
 
 /// Directories to remove again unless everything goes well, the last one first.
 #[derive(Default)]
-pub(super) struct Made(Vec<String>);
+pub(super) struct Made(pub(super) Vec<String>);
 
 impl Drop for Made {
     fn drop(&mut self) {
@@ -19,8 +19,12 @@ impl Drop for Made {
 }
 
 pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
+    if let Some(unit) = &plan.unit {
+        return Ok(super::unit::planned(plan, unit));
+    }
     let mut made = Made::default();
-    let mut cgroup = Cgroup { dirs: Vec::with_capacity(plan.hierarchies.len()), left_out: Vec::new() };
+    let mut cgroup =
+        Cgroup { dirs: Vec::with_capacity(plan.hierarchies.len()), left_out: Vec::new(), unit: None };
     for h in &plan.hierarchies {
         let before = made.0.len();
         match one(h, &mut made) {
@@ -68,17 +72,22 @@ fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
     if !d.fresh {
         refuse_occupied(&d)?;
     }
-    match h.version {
-        Version::V1 => {
-            if d.has("cpuset") {
-                v1::cpuset(&d, h)?;
-            } else {
-                write::all(&d, &h.before_join)?;
-            }
-        }
-        Version::V2 => v2::enable(&d, h)?,
-    }
+    ready(&d, h)?;
     Ok(d)
+}
+
+/// Readies a directory for a process.
+pub(super) fn ready(d: &Dir, h: &HierarchyPlan) -> Result<()> {
+    match h.version {
+        Version::V1 if d.has("cpuset") => v1::cpuset(d, h),
+        Version::V1 => write::all(d, &h.before_join),
+        Version::V2 => v2::enable(d, h),
+    }
+}
+
+/// Makes the directory of a hierarchy that systemd has not made; the directories that are new are noted in `made`.
+pub(super) fn beside_systemd(h: &HierarchyPlan, made: &mut Made) -> Result<()> {
+    make(&h.mount_point, &h.dir, made).map(drop)
 }
 
 /// Makes `path` and what is missing above it. Returns whether `path` is new.

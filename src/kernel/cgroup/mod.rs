@@ -9,6 +9,8 @@ mod make;
 mod probe;
 mod remove;
 mod stats;
+pub mod systemd;
+mod unit;
 mod v1;
 mod v2;
 mod write;
@@ -30,6 +32,8 @@ pub struct Cgroup {
     dirs: Vec<Dir>,
     /// Hierarchies that a missing permission keeps the container out of.
     pub left_out: Vec<String>,
+    /// The unit of systemd that the cgroups are of.
+    unit: Option<unit::Handle>,
 }
 
 /// The sub-cgroups that `exec --cgroup` names: controller to path below the container's cgroup. The empty name
@@ -83,7 +87,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// A path that is not absolute or has `..` in it.
-    pub fn open(paths: &BTreeMap<String, String>) -> Result<Cgroup> {
+    pub fn open(paths: &BTreeMap<String, String>, unit: Option<&str>) -> Result<Cgroup> {
         let mut dirs: Vec<Dir> = Vec::new();
         for (controller, path) in paths {
             if !path.starts_with('/') || path.split('/').any(|p| p == "..") {
@@ -98,7 +102,7 @@ impl Cgroup {
                 dirs.push(Dir::new(Version::V1, vec![controller.clone()], path.clone()));
             }
         }
-        Ok(Cgroup { dirs, left_out: Vec::new() })
+        Ok(Cgroup { dirs, left_out: Vec::new(), unit: unit.map(unit::Handle::of_record) })
     }
 
     /// Controller (or `name=...`) to directory; the version 2 hierarchy is the empty name.
@@ -146,6 +150,9 @@ impl Cgroup {
         if let (Some(check), Some(d)) = (&update.memory_check, self.v2()) {
             write::check_memory(d, check)?;
         }
+        if let Some(unit) = &self.unit {
+            unit.set(&update.properties)?;
+        }
         for (controller, writes) in &update.writes {
             match self.dir(controller) {
                 Some(d) => write::all(d, writes)?,
@@ -171,6 +178,10 @@ impl Cgroup {
     /// # Errors
     /// A file cannot be opened.
     pub fn procs_fds(&self) -> Result<JoinFds> {
+        if self.unit.is_some() {
+            // The parent has the process moved.
+            return Ok(JoinFds::default());
+        }
         let v1 = self.dirs.iter().filter(|d| d.version == Version::V1);
         Ok(JoinFds { into: None, procs: v1.map(open_procs).collect::<Result<_>>()? })
     }

@@ -33,7 +33,7 @@ pub fn probe() -> Result<CgroupFacts> {
             own_path: own_path(&own, "").unwrap_or("/").to_owned(),
             controllers: Vec::new(),
         };
-        CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(h) }
+        CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(h), ..CgroupFacts::default() }
     } else {
         let mounts =
             read("/proc/self/mountinfo", read_all).context(|| "looking for mounted cgroups".into())?;

@@ -3,6 +3,7 @@
 use super::Cgroup;
 use super::dir::{Dir, rmdir};
 use super::freeze::wait_event;
+use super::unit::Handle;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::Version;
 use std::time::{Duration, Instant};
@@ -11,7 +12,11 @@ impl Cgroup {
     /// Removes the cgroups when nothing is in them; whether they are gone. This is the usual end of a container, at
     /// one system call a hierarchy.
     pub fn delete_empty(&self) -> bool {
-        self.dirs.iter().all(|d| matches!(rmdir(&d.path), Ok(()) | Err(Errno(libc::ENOENT | libc::ENODEV))))
+        if self.is_foreign() {
+            return true;
+        }
+        let gone = |d: &Dir| matches!(rmdir(&d.path), Ok(()) | Err(Errno(libc::ENOENT | libc::ENODEV)));
+        self.dirs.iter().all(gone) && self.unit.as_ref().is_none_or(|u| u.end().is_ok())
     }
 
     /// Removes the cgroups and those below them. A process that was killed keeps its cgroup busy until it is dead;
@@ -21,6 +26,9 @@ impl Cgroup {
     /// [`Kind::Timeout`] with the processes that are still there; a system call. The other hierarchies are cleaned
     /// up all the same.
     pub fn delete(&self, timeout: Duration) -> Result<()> {
+        if self.is_foreign() {
+            return Ok(());
+        }
         let end = Instant::now() + timeout;
         let mut result = Ok(());
         for d in &self.dirs {
@@ -29,7 +37,7 @@ impl Cgroup {
                 result = r;
             }
         }
-        result
+        result.and_then(|()| self.unit.as_ref().map_or(Ok(()), Handle::end))
     }
 }
 

@@ -4,6 +4,7 @@
 mod check;
 mod convert;
 mod path;
+pub mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -26,6 +27,8 @@ pub enum Manager {
     /// orun, through the cgroup file system.
     #[default]
     Cgroupfs,
+    /// systemd, as a unit; orun fills in what systemd has no property for.
+    Systemd,
     /// Nobody: the container stays in the cgroup of its creator.
     Disabled,
 }
@@ -42,6 +45,8 @@ pub struct Options<'a> {
     pub device_paths: Vec<&'a str>,
     /// The host user that shall own the cgroup (config-linux.md, "Cgroup ownership"); version 2 only.
     pub owner: Option<u32>,
+    /// Keys and values; those of systemd's properties count.
+    pub annotations: Vec<(&'a str, &'a str)>,
 }
 
 /// Version of a hierarchy.
@@ -57,6 +62,8 @@ pub struct CgroupPlan {
     pub manager: Manager,
     /// The path below the mount point, as `cgroupsPath` or the default has it.
     pub path: String,
+    /// What systemd is asked for.
+    pub unit: Option<systemd::Unit>,
     /// Version 1: every mounted hierarchy. Version 2: one. Hybrid: the version 2 one is the last.
     pub hierarchies: Vec<HierarchyPlan>,
     /// The device filter for version 2; version 1 has writes to `devices.allow` and `devices.deny`.
@@ -193,17 +200,29 @@ pub fn compile(
     let none = Resources::default();
     let r = resources.unwrap_or(&none);
     let mut violations = Vec::new();
-    let inner = path::inner(id, cgroups_path).unwrap_or_else(|v| {
+    let by_systemd = facts.systemd.as_ref().filter(|_| opts.manager == Manager::Systemd);
+    let place = by_systemd.map(|s| systemd::place(id, cgroups_path, opts.rootless, s)).transpose();
+    let place = place.unwrap_or_else(|v| {
+        violations.push(v);
+        None
+    });
+    let inner = match &place {
+        Some(p) => Ok(p.inner.clone()),
+        None if opts.manager == Manager::Systemd => Ok(path::Inner::default()),
+        None => path::inner(id, cgroups_path),
+    };
+    let inner = inner.unwrap_or_else(|v| {
         violations.push(v);
         path::Inner::default()
     });
     check::resources(r, &mut violations);
+    let cgroupfs = opts.manager != Manager::Systemd;
     let mut plan = CgroupPlan {
         manager: opts.manager,
         path: inner.path.clone(),
         owner: opts.owner,
-        may_stay: opts.rootless && cgroups_path.is_empty(),
-        notes: path::notes(cgroups_path),
+        may_stay: cgroupfs && opts.rootless && cgroups_path.is_empty(),
+        notes: if cgroupfs { path::notes(cgroups_path) } else { Vec::new() },
         ..CgroupPlan::default()
     };
     check::notes(r, &mut plan.notes);
@@ -211,7 +230,10 @@ pub fn compile(
         nothing_to_write(r, cgroups_path, opts, &mut violations);
     } else {
         hierarchies(&inner, r, facts, &mut plan, &mut violations);
-        devices(r, facts, opts, &mut plan, &mut violations);
+        let rules = devices(r, facts, opts, &mut plan, &mut violations);
+        if let (Some(place), Some(s)) = (&place, by_systemd) {
+            systemd::unit(place, id, &mut plan, &rules, opts, s, &mut violations);
+        }
     }
     if violations.is_empty() { Ok(plan) } else { Err(violations) }
 }
@@ -231,7 +253,7 @@ fn nothing_to_write(r: &Resources, cgroups_path: &str, opts: &Options, out: &mut
     if let Some(w) = asked.first() {
         out.push(Violation::new(w.property.clone(), format!("cannot be applied: {why}")).hint(hint));
     }
-    if opts.manager == Manager::Cgroupfs && !opts.rootless && !opts.in_user_namespace {
+    if opts.manager != Manager::Disabled && !opts.rootless && !opts.in_user_namespace {
         let v = Violation::new("linux.resources.devices", format!("cannot be applied: {why}"));
         out.push(v.hint(hint));
     }
@@ -353,17 +375,20 @@ fn absent_v1(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) {
     }
 }
 
-/// Device rules: writes on version 1, a program on version 2.
+/// Device rules: writes on version 1, a program on version 2. Returns the rules.
 fn devices(
     r: &Resources,
     facts: &CgroupFacts,
     opts: &Options,
     plan: &mut CgroupPlan,
     out: &mut Vec<Violation>,
-) {
+) -> Vec<device_filter::Rule> {
     let rules = match device_filter::rules(&r.devices, &opts.device_paths) {
         Ok(rules) => rules,
-        Err(mut v) => return out.append(&mut v),
+        Err(mut v) => {
+            out.append(&mut v);
+            return Vec::new();
+        }
     };
     if facts.mode == CgroupMode::Unified {
         match device_filter::program(&rules) {
@@ -373,11 +398,11 @@ fn devices(
             }
             Err(v) => out.push(v),
         }
-        return;
+        return rules;
     }
     if opts.in_user_namespace {
         // The kernel lets only the initial user namespace change the rules.
-        return;
+        return rules;
     }
     let is_devices = |h: &&mut HierarchyPlan| h.controllers.iter().any(|c| c == "devices");
     match (plan.hierarchies.iter_mut().find(is_devices), device_filter::v1_writes(&rules)) {
@@ -391,4 +416,5 @@ fn devices(
                 .hint("without it every device of the host is open to the container; mount it at /sys/fs/cgroup/devices"),
         ),
     }
+    rules
 }

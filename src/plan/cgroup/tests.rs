@@ -1,18 +1,18 @@
 use super::*;
 use crate::plan::facts::{V1Hierarchy, V2Hierarchy};
 
-fn resources(json: &str) -> Resources {
+pub(in crate::plan::cgroup) fn resources(json: &str) -> Resources {
     serde_json::from_str(json).unwrap()
 }
 
-fn unified(controllers: &[&str]) -> CgroupFacts {
+pub(in crate::plan::cgroup) fn unified(controllers: &[&str]) -> CgroupFacts {
     let h = V2Hierarchy {
         mount_point: "/sys/fs/cgroup".into(),
         mount_root: "/".into(),
         own_path: "/".into(),
         controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
     };
-    CgroupFacts { mode: CgroupMode::Unified, v1: vec![], v2: Some(h) }
+    CgroupFacts { mode: CgroupMode::Unified, v1: vec![], v2: Some(h), ..CgroupFacts::default() }
 }
 
 fn legacy(hierarchies: &[&str]) -> CgroupFacts {
@@ -22,10 +22,10 @@ fn legacy(hierarchies: &[&str]) -> CgroupFacts {
         mount_root: "/".into(),
         own_path: "/".into(),
     });
-    CgroupFacts { mode: CgroupMode::Legacy, v1: v1.collect(), v2: None }
+    CgroupFacts { mode: CgroupMode::Legacy, v1: v1.collect(), v2: None, ..CgroupFacts::default() }
 }
 
-const V2: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"];
+pub(in crate::plan::cgroup) const V2: &[&str] = &["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"];
 const V1: &[&str] = &[
     "cpu,cpuacct",
     "cpuset",

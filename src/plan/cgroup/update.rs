@@ -1,6 +1,7 @@
 //! New limits for a container that has some already (`update`).
 
-use super::{MemoryCheck, Violation, Write, check, v1, v2};
+use super::systemd::{self, Property};
+use super::{MemoryCheck, Version, Violation, Write, check, v1, v2};
 use crate::config::resources::{Cpu, Memory, Resources, ThrottleDevice, WeightDevice};
 use crate::plan::facts::{CgroupFacts, CgroupMode};
 
@@ -12,11 +13,13 @@ pub struct Update {
     /// Controller to writes; the version 2 hierarchy is the empty name.
     pub writes: Vec<(String, Vec<Write>)>,
     pub memory_check: Option<MemoryCheck>,
+    /// The properties of systemd's unit, where there is one.
+    pub properties: Vec<Property>,
 }
 
 /// Compiles the limits `new` for a container that has `current`. A number of 0 is "not set" for everything but
 /// `pids.limit`, `cpu.idle` and `cpu.burst`, because engines send zeros for what they do not change; device rules
-/// are left alone.
+/// are left alone. Where `facts` has a systemd, the container has a unit of it.
 ///
 /// # Errors
 /// Every property that is wrong or that this host cannot apply.
@@ -35,19 +38,42 @@ pub fn compile_update(
         for c in facts.v1.iter().flat_map(|h| &h.controllers) {
             let mut list = v1::before_join(c, &change);
             list.extend(v1::writes(c, &change));
+            if facts.systemd.is_some() && !list.is_empty() {
+                with_rest(&mut list, v1::writes(c, &merged));
+            }
             writes.push((c.clone(), list));
         }
         super::absent_v1(&change, facts, &mut violations);
     }
     let mut list = super::v2_writes(&change, facts, &mut violations);
     list.retain(|w| v2::controller(&w.file).is_none_or(|c| !super::has_v1(facts, c)));
+    if facts.systemd.is_some() {
+        let touched =
+            |w: &Write| list.iter().any(|have| v2::controller(&have.file) == v2::controller(&w.file));
+        let rest = v2::writes(&merged, &mut Vec::new()).into_iter().filter(touched).collect();
+        with_rest(&mut list, rest);
+    }
     writes.push((String::new(), list));
     writes.retain(|(_, list)| !list.is_empty());
     if !violations.is_empty() {
         return Err(violations);
     }
     let memory_check = v2::memory_check(&change).filter(|_| facts.mode == CgroupMode::Unified);
-    Ok(Update { resources: merged, writes, memory_check })
+    let mut properties = Vec::new();
+    if let Some(facts) = &facts.systemd {
+        for (controller, list) in &mut writes {
+            let version = if controller.is_empty() { Version::V2 } else { Version::V1 };
+            properties.append(&mut systemd::update(version, list, facts));
+        }
+    }
+    Ok(Update { resources: merged, writes, memory_check, properties })
+}
+
+/// systemd writes all files of a controller of which it changes one: those of `rest` that `list` has not got are
+/// written again too, before it.
+fn with_rest(list: &mut Vec<Write>, mut rest: Vec<Write>) {
+    rest.retain(|w| !list.iter().any(|have| have.file == w.file));
+    list.splice(0..0, rest);
 }
 
 /// The properties of `new`, and those of `all` that the kernel or a conversion needs together with them.

@@ -1,6 +1,8 @@
 //! Classes and monitoring groups of resctrl (Documentation/filesystems/resctrl.rst): directories that are made like
 //! those of cgroups.
 
+pub mod stats;
+
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::rdt::{RdtPlan, first_mismatch};
 use std::io::ErrorKind;

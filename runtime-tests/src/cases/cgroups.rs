@@ -346,6 +346,7 @@ fn refusals(m: &mut Matrix) {
         ("hugepages-of-absent-size", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]})),
         ("burst-above-quota", json!({"cpu": {"quota": 10_000, "period": 100_000, "burst": 90_000}})),
         ("swappiness-above-100", json!({"memory": {"swappiness": 300}})),
+        ("accounting-that-is-not-hierarchical", json!({"memory": {"useHierarchy": false}})),
         ("quota-below-1000", json!({"cpu": {"quota": 10}})),
         ("period-out-of-range", json!({"cpu": {"period": 2_000_000}})),
         (

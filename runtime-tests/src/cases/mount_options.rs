@@ -407,6 +407,8 @@ fn new_file_systems(m: &mut Matrix, map: &Value) {
     let copied = with(&["idmap", "tmpcopyup"], map.clone());
     let mut proc = with(&["idmap"], map.clone());
     (proc["type"], proc["destination"]) = (json!("proc"), json!("/mnt"));
+    let mut cgroup = proc.clone();
+    cgroup["type"] = json!("cgroup");
     let overlapping = with(
         &["idmap"],
         json!([{"containerID": 0, "hostID": 300_000, "size": 10}, {"containerID": 5, "hostID": 400_000, "size": 10}]),
@@ -415,6 +417,7 @@ fn new_file_systems(m: &mut Matrix, map: &Value) {
     for (name, mount) in [
         ("idmap-with-tmpcopyup", copied),
         ("idmap-on-proc", proc),
+        ("idmap-on-cgroup", cgroup),
         ("idmap-with-overlapping-mappings", overlapping),
         ("idmap-on-a-tmpfs-with-a-bad-option", option),
     ] {

@@ -288,7 +288,7 @@ fn flags_of_creation(m: &mut Matrix) {
             bundle.save()?;
             let out = t.verb("run").arg("-it").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
             let report = crate::report::Report::parse(&out.stdout)?;
-            ensure!(!report.at("/terminal").is_null(), "no terminal: {}", report.0);
+            ensure!(!report.at("/tty/0").is_null(), "no terminal: {}", report.at("/tty"));
             Ok(())
         },
     );

@@ -141,6 +141,9 @@ fn lexical(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// File systems that show a namespace, which has its own ids.
+const OF_NAMESPACES: [&str; 6] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"];
+
 /// config.md, "Mounts", `idmap`, `uidMappings`: mappings come in pairs, valid ones; an option without mappings takes
 /// those of the container's user namespace, which then has to be there. Empty lists are the same as none.
 fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &HostFacts, f: &mut Findings) {
@@ -155,6 +158,9 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
     }
     if options.remount {
         f.violation(at("options"), "a remount cannot be id-mapped");
+    }
+    if !options.bind && OF_NAMESPACES.contains(&m.kind.as_str()) {
+        f.violation(at("type"), format!("a file system of type {:?} cannot be id-mapped", m.kind));
     }
     if facts.euid != 0 {
         f.violation(at("options"), "id-mapped mounts are not supported for rootless containers");
@@ -373,6 +379,11 @@ mod tests {
         };
         passes(with(tmpfs(json!(["idmap"]))));
         breaks("mounts[7].options: \"tmpcopyup\" does not go", with(tmpfs(json!(["idmap", "tmpcopyup"]))));
+        for kind in super::OF_NAMESPACES {
+            let mut mount = tmpfs(json!(["idmap"]));
+            mount["type"] = json!(kind);
+            breaks("mounts[7].type: a file system of type", with(mount));
+        }
         breaks("mounts[7].options: a remount cannot be", with(tmpfs(json!(["idmap", "remount"]))));
         let user = HostFacts { euid: 1000, ..facts() };
         let all = broken_on(&user, |v| {

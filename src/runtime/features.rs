@@ -27,7 +27,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": namespaces::Kind::ALL.map(namespaces::Kind::name),
             "capabilities": capabilities::names().collect::<Vec<_>>(),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },

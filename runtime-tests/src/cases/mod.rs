@@ -5,6 +5,7 @@ mod basics;
 mod capabilities;
 mod cgroup_rules;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod concurrency;
 mod contract;
@@ -56,6 +57,7 @@ pub fn register(m: &mut Matrix) {
         lifecycle::register,
         exec::register,
         verbs::register,
+        checkpoint::register,
         cli::register,
         contract::register,
         tuning::register,

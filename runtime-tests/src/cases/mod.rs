@@ -5,6 +5,7 @@ mod basics;
 mod capabilities;
 mod cgroup_rules;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod concurrency;
 mod contract;
@@ -60,6 +61,7 @@ pub fn register(m: &mut Matrix) {
         verbs::register,
         updates::register,
         sd_notify::register,
+        checkpoint::register,
         cli::register,
         contract::register,
         tuning::register,

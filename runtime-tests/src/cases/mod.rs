@@ -26,6 +26,7 @@ mod rootless;
 mod samples;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod tuning;
 mod userns;
@@ -52,6 +53,7 @@ pub fn register(m: &mut Matrix) {
         seccomp::register,
         cgroups::register,
         cgroup_rules::register,
+        systemd::register,
         hooks::register,
         lifecycle::register,
         exec::register,

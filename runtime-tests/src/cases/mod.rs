@@ -28,6 +28,7 @@ mod samples;
 mod sd_notify;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod tuning;
 mod updates;
@@ -55,6 +56,7 @@ pub fn register(m: &mut Matrix) {
         seccomp::register,
         cgroups::register,
         cgroup_rules::register,
+        systemd::register,
         hooks::register,
         lifecycle::register,
         exec::register,

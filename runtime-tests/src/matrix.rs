@@ -16,6 +16,8 @@ pub struct Case {
     pub name: String,
     /// Where the expectation comes from: a section of the runtime-spec, or the contract of runc's command line.
     pub source: &'static str,
+    /// It needs the host's process ids and its /run, as services there do: systemd.
+    pub on_host: bool,
     body: Body,
 }
 
@@ -59,9 +61,22 @@ impl Matrix {
         source: &'static str,
         body: impl Fn(&mut T<'_>) -> Done + 'static,
     ) {
-        let name = name.into();
+        self.add(name.into(), source, false, Box::new(body));
+    }
+
+    /// Adds a case that sees the host's processes and its /run.
+    pub fn host_case(
+        &mut self,
+        name: impl Into<String>,
+        source: &'static str,
+        body: impl Fn(&mut T<'_>) -> Done + 'static,
+    ) {
+        self.add(name.into(), source, true, Box::new(body));
+    }
+
+    fn add(&mut self, name: String, source: &'static str, on_host: bool, body: Body) {
         assert!(name.contains('/'), "the name of a case is area/what, not {name:?}");
         assert!(self.cases.iter().all(|c| c.name != name), "two cases are named {name:?}");
-        self.cases.push(Case { name, source, body: Box::new(body) });
+        self.cases.push(Case { name, source, on_host, body });
     }
 }

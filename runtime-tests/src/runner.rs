@@ -163,7 +163,7 @@ fn outer(
         sys::default(signal)?;
     }
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
-    sandbox::unshare_all()?;
+    sandbox::unshare_all(case.on_host)?;
     match sys::fork()? {
         Some(pid) => {
             command::poll("the case", CASE_DEADLINE * 2, || take_status(pid)).map(|status| {
@@ -187,7 +187,7 @@ fn outer(
 }
 
 fn inner(runtime: &Runtime, case: &Case, settings: &Settings, dir: &Path, marker: &str) -> Done {
-    sandbox::build(dir, runtime.is("crun"))?;
+    sandbox::build(dir, runtime.is("crun"), case.on_host)?;
     let programs = [("probe", settings.probe.as_path()), ("busybox", settings.busybox.as_path())];
     let mut t = T::new(runtime, dir, marker, &programs)?;
     let result = case.run(&mut t);

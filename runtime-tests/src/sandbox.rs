@@ -11,13 +11,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::path::Path;
 
-/// Enters new namespaces. The pid namespace takes effect for the next child.
-pub fn unshare_all() -> Result<()> {
+/// Enters new namespaces. The pid namespace takes effect for the next child; with `on_host` there is none.
+pub fn unshare_all(on_host: bool) -> Result<()> {
     let flags = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
+    let flags = if on_host { flags } else { flags | CloneFlags::CLONE_NEWPID };
     unshare(flags).context("unshare")
 }
 
@@ -29,15 +29,17 @@ fn mount_fs(fstype: &str, target: &Path, data: &str) -> Result<()> {
 /// Makes the world of a case, as pid 1 of it: fresh /proc, empty /run, and a tmpfs on `dir`.
 ///
 /// `/` is shared within this world, as it is on a machine that systemd has booted, so that a runtime that lets its
-/// mounts propagate is seen.
-pub fn build(dir: &Path, hide_unified: bool) -> Result<()> {
+/// mounts propagate is seen. With `on_host` /proc and /run stay the host's.
+pub fn build(dir: &Path, hide_unified: bool, on_host: bool) -> Result<()> {
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     let all = |flags: MsFlags| mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>);
     all(MsFlags::MS_PRIVATE).context("making / private")?;
     private_hierarchies(dir, hide_unified)?;
     all(MsFlags::MS_SHARED).context("making / shared")?;
-    mount_fs("proc", Path::new("/proc"), "")?;
-    mount_fs("tmpfs", Path::new("/run"), "mode=0755")?;
+    if !on_host {
+        mount_fs("proc", Path::new("/proc"), "")?;
+        mount_fs("tmpfs", Path::new("/run"), "mode=0755")?;
+    }
     mount_fs("tmpfs", dir, "mode=0755")?;
     private_dev()?;
     nix::unistd::sethostname("sandbox").context("sethostname")?;

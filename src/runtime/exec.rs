@@ -139,8 +139,9 @@ fn begin(
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
     let cgroup = container::cgroup_of(&c.record)?;
+    let init = c.init()?.pid;
     let mut launch = join(c, spec, plan, options, &pidfd)?;
-    let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options) } else { Ok(()) };
+    let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options, init) } else { Ok(()) };
     let done = in_cgroup
         .and_then(|()| join_rdt(c, &launch))
         .and_then(|()| launch.until_ready(plan))
@@ -163,9 +164,15 @@ fn moved(c: &Container) -> bool {
     c.record.cgroup.unit.is_some() && systemd::is_user()
 }
 
-fn move_in(launch: &mut Launch, plan: &Plan, cgroup: &Cgroup, options: &ExecOptions) -> Result<()> {
+fn move_in(
+    launch: &mut Launch,
+    plan: &Plan,
+    cgroup: &Cgroup,
+    options: &ExecOptions,
+    init: i32,
+) -> Result<()> {
     launch.until_cgroup(plan)?;
-    cgroup.attach_by_any(launch.pid, &options.cgroups)?;
+    cgroup.attach_by_any(launch.pid, &options.cgroups, init)?;
     launch.go()
 }
 

@@ -27,7 +27,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": namespaces::Kind::ALL.map(namespaces::Kind::name),
             "capabilities": capabilities::names().collect::<Vec<_>>(),
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": seccomp(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
@@ -181,6 +181,8 @@ mod tests {
         assert!(strings(&f["linux"]["capabilities"]).contains(&"CAP_CHECKPOINT_RESTORE"));
         assert!(strings(&f["linux"]["memoryPolicy"]["modes"]).contains(&"MPOL_BIND"));
         assert_eq!(strings(&f["hooks"]).len(), 6);
+        assert_eq!(f["linux"]["cgroup"]["systemd"], true);
+        assert_eq!(f["potentiallyUnsafeConfigAnnotations"], json!(["org.systemd.property."]));
         let seccomp = &f["linux"]["seccomp"];
         assert!(strings(&seccomp["archs"]).contains(&"SCMP_ARCH_X86_64"));
         assert!(strings(&seccomp["actions"]).contains(&"SCMP_ACT_NOTIFY"));

@@ -3,6 +3,7 @@
 use super::Runtime;
 use super::create::{self, CreateOptions};
 use crate::error::{Kind, Result};
+use crate::plan::cgroup::systemd::Property;
 use crate::plan::compile::Plan;
 use crate::plan::explain;
 use crate::plan::facts::HostFacts;
@@ -102,6 +103,7 @@ fn phases(plan: &Plan) -> Vec<Phase> {
         current.steps.push(Step { op: Some(i), what: explain::words(op), property: property.clone() });
         let (answer, next) = match op {
             Op::Sync(Point::Namespaces) => (namespaces(plan), "setting up"),
+            Op::Sync(Point::Cgroup) => (cgroups(plan), "setting up"),
             Op::Sync(Point::RuntimeHooks) => (runtime_hooks(plan), "setting up"),
             Op::Mount(m) => match m.source {
                 MountSource::Late { slot } => {
@@ -122,15 +124,8 @@ fn phases(plan: &Plan) -> Vec<Phase> {
 
 fn before(plan: &Plan) -> Vec<Step> {
     let mut steps = vec![step("recording the container in the state directory", "")];
-    for h in &plan.cgroup.hierarchies {
-        steps.push(step(format!("making the cgroup {:?}", h.dir), "linux.cgroupsPath"));
-        for w in h.before_join.iter().chain(&h.writes) {
-            steps.push(step(format!("writing {:?} to {}", w.value, w.file), w.property.as_ref()));
-        }
-    }
-    if let Some(program) = plan.cgroup.device_filter.as_ref().and_then(|f| f.program.as_ref()) {
-        let what = format!("attaching a device filter of {} instructions", program.len());
-        steps.push(step(what, "linux.resources.devices"));
+    if plan.cgroup.unit.is_none() {
+        steps.extend(cgroups(plan));
     }
     steps.extend(plan.rdt.iter().flat_map(resctrl));
     for j in &plan.namespaces.joins {
@@ -144,6 +139,27 @@ fn before(plan: &Plan) -> Vec<Step> {
         format!("making the container process with new namespaces: {names}")
     };
     steps.push(step(what, "linux.namespaces"));
+    steps
+}
+
+/// What is done about the cgroups: before there is a process, or around it when systemd is asked.
+fn cgroups(plan: &Plan) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(unit) = &plan.cgroup.unit {
+        steps.push(step(format!("having systemd start {:?} around it", unit.name), "linux.cgroupsPath"));
+        let words = |p: &Property| step(format!("setting {} to {}", p.name, p.value), &p.because);
+        steps.extend(unit.properties.iter().map(words));
+    }
+    for h in &plan.cgroup.hierarchies {
+        steps.push(step(format!("making the cgroup {:?}", h.dir), "linux.cgroupsPath"));
+        for w in h.before_join.iter().chain(&h.writes) {
+            steps.push(step(format!("writing {:?} to {}", w.value, w.file), w.property.as_ref()));
+        }
+    }
+    if let Some(program) = plan.cgroup.device_filter.as_ref().and_then(|f| f.program.as_ref()) {
+        let what = format!("attaching a device filter of {} instructions", program.len());
+        steps.push(step(what, "linux.resources.devices"));
+    }
     steps
 }
 

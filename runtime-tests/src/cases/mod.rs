@@ -5,6 +5,7 @@ mod basics;
 mod capabilities;
 mod cgroup_rules;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod concurrency;
 mod contract;
@@ -27,6 +28,7 @@ mod samples;
 mod sd_notify;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod tuning;
 mod updates;
@@ -54,12 +56,14 @@ pub fn register(m: &mut Matrix) {
         seccomp::register,
         cgroups::register,
         cgroup_rules::register,
+        systemd::register,
         hooks::register,
         lifecycle::register,
         exec::register,
         verbs::register,
         updates::register,
         sd_notify::register,
+        checkpoint::register,
         cli::register,
         contract::register,
         tuning::register,

@@ -16,7 +16,11 @@ impl Cgroup {
             return true;
         }
         let gone = |d: &Dir| matches!(rmdir(&d.path), Ok(()) | Err(Errno(libc::ENOENT | libc::ENODEV)));
-        self.dirs.iter().all(gone) && self.unit.as_ref().is_none_or(|u| u.end().is_ok())
+        let all = self.dirs.iter().all(gone);
+        if all {
+            self.unit.iter().for_each(Handle::end);
+        }
+        all
     }
 
     /// Removes the cgroups and those below them. A process that was killed keeps its cgroup busy until it is dead;
@@ -37,7 +41,10 @@ impl Cgroup {
                 result = r;
             }
         }
-        result.and_then(|()| self.unit.as_ref().map_or(Ok(()), Handle::end))
+        if result.is_ok() {
+            self.unit.iter().for_each(Handle::end);
+        }
+        result
     }
 }
 

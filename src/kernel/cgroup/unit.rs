@@ -5,6 +5,7 @@ use super::dir::Dir;
 use super::make::{self, Made};
 use super::{Cgroup, SubCgroups, probe, systemd};
 use crate::error::{Errno, Error, Kind, Result};
+use crate::log;
 use crate::plan::cgroup::systemd::{Property, Unit};
 use crate::plan::cgroup::{CgroupPlan, Version};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +28,11 @@ impl Handle {
         systemd::set(&self.name, properties)
     }
 
-    pub fn end(&self) -> Result<()> {
-        systemd::end(&self.name)
+    /// Ends the unit, whose cgroups are gone. Should systemd not answer, it ends by itself: no process is in it.
+    pub fn end(&self) {
+        if let Err(e) = systemd::end(&self.name) {
+            log::warn(e);
+        }
     }
 }
 
@@ -104,20 +108,32 @@ impl Cgroup {
     }
 
     /// Moves process `pid` of the caller's into the cgroups, or into the sub-cgroups `sub`: by itself where that is
-    /// allowed, by systemd where it is not.
+    /// allowed, by systemd where it is not. A cgroup that may have no processes of its own, as that of a container that
+    /// runs systemd, is passed over for the one of process `init`.
     ///
     /// # Errors
     /// As [`Cgroup::attach`]; systemd's reason.
-    pub fn attach_by_any(&self, pid: i32, sub: &SubCgroups) -> Result<()> {
+    pub fn attach_by_any(&self, pid: i32, sub: &SubCgroups, init: i32) -> Result<()> {
         let refused = match self.attach(pid, sub) {
-            Err(e) if matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM))) => e,
+            Err(e) if matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM | libc::EBUSY))) => e,
             r => return r,
         };
-        match &self.unit {
-            Some(unit) if self.is_pure_v2() => {
-                systemd::attach(&unit.name, sub.get("").map_or("", String::as_str).trim_matches('/'), pid)
-            }
-            _ => Err(refused),
+        let (Some(unit), true) = (&self.unit, self.is_pure_v2()) else { return Err(refused) };
+        let asked = sub.get("").map_or("", String::as_str).trim_matches('/');
+        let inner = self.below(init).filter(|i| asked.is_empty() && !i.is_empty());
+        match systemd::attach(&unit.name, asked, pid) {
+            Err(e) => match inner {
+                Some(i) => systemd::attach(&unit.name, &i, pid),
+                None => Err(e),
+            },
+            done => done,
         }
+    }
+
+    /// The cgroup of process `pid` below the container's own.
+    fn below(&self, pid: i32) -> Option<String> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let unit = format!("/{}/", self.unit.as_ref()?.name);
+        probe::own_path(&text, "")?.split_once(&unit).map(|(_, rest)| rest.to_owned())
     }
 }

@@ -120,7 +120,8 @@ impl Images {
                     .map_err(fail)?
                     .kind();
                 let fine = match kind {
-                    libc::S_IFREG | libc::S_IFDIR => true,
+                    // A socket is that of a process that serves pages; it cannot be opened.
+                    libc::S_IFREG | libc::S_IFDIR | libc::S_IFSOCK => true,
                     libc::S_IFLNK => name == c"parent",
                     _ => false,
                 };

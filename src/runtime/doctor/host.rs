@@ -23,6 +23,7 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
         Ok(facts) => cgroups(&facts),
         Err(e) => Finding::broken("cgroups", e.to_string(), "mount procfs on /proc"),
     });
+    all.push(systemd());
     all.push(seccomp(read("proc/sys/kernel/seccomp/actions_avail").as_deref()));
     all.push(overlay(&read("proc/filesystems").unwrap_or_default(), read("proc/sys/kernel/osrelease")));
     all.push(lsm(read));
@@ -132,6 +133,22 @@ fn cgroups(facts: &CgroupFacts) -> Finding {
     };
     let text = format!("{text}; no {}, so that its limits are refused", lacking.join(", "));
     Finding::limited("cgroups", text, advice)
+}
+
+/// The cgroup manager that kubelets and Podman prefer; without systemd nobody asks for it.
+fn systemd() -> Finding {
+    let subject = "systemd cgroups";
+    if !cgroup::systemd::booted() {
+        return Finding::works(subject, "no systemd runs here; orun makes cgroups itself");
+    }
+    match cgroup::systemd::running() {
+        Ok(version) => Finding::works(subject, format!("systemd {version}: --systemd-cgroup works")),
+        Err(e) => Finding::limited(
+            subject,
+            e.to_string(),
+            "leave out --systemd-cgroup; orun then makes cgroups itself",
+        ),
+    }
 }
 
 fn seccomp(actions: Option<&str>) -> Finding {

@@ -73,7 +73,7 @@ impl Cgroups {
 
 /// Enters new namespaces. The pid namespace takes effect for the next child.
 pub fn enter_namespaces() -> Done {
-    sandbox::unshare_all()?;
+    sandbox::unshare_all(false)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).context("unshare of the cgroup namespace")
 }
 

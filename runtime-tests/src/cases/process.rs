@@ -1,7 +1,7 @@
 //! The process: arguments, working directory, environment, ids, limits, priorities.
 
 use crate::case::T;
-use crate::check::{Done, same, same_set};
+use crate::check::{Done, Result, same, same_set};
 use crate::ensure;
 use crate::matrix::Matrix;
 use serde_json::json;
@@ -295,6 +295,22 @@ fn rest(m: &mut Matrix) {
             report.is("/no_new_privs", i64::from(value))
         });
     }
+    m.case("process/apparmor-profile", LINUX, |t| {
+        let profile = apparmor_profile(t)?;
+        let bundle = t.bundle()?.file("/denied", "secret", 0o644)?;
+        same("without it", t.attempt(bundle.clone(), &["read", "/denied"])?.as_str(), "ok secret")?;
+        let bundle = bundle.set("/process/apparmorProfile", profile.as_str());
+        same("with it", t.attempt(bundle.clone(), &["read", "/denied"])?.as_str(), "EACCES")?;
+        let c = t.sleeper(bundle)?;
+        let label = c.exec(&["cat", "/proc/self/attr/apparmor/current"])?.ok()?.stdout;
+        same("of another process", label.trim(), format!("{profile} (enforce)").as_str())?;
+        c.end()?;
+        t.host("apparmor_parser").args(["--remove"]).arg(t.dir.join("profile")).ok().map(drop)
+    });
+    m.case("process/apparmor-profile-that-is-not-loaded-is-an-error", LINUX, |t| {
+        apparmor()?;
+        t.refuses(&t.bundle()?.set("/process/apparmorProfile", "not-loaded"), &["apparmor"]).map(drop)
+    });
     m.case("process/apparmor-without-the-module-is-an-error", LINUX, |t| {
         if std::path::Path::new("/sys/module/apparmor").exists() {
             return crate::check::skip("this kernel has AppArmor");
@@ -325,4 +341,25 @@ fn rest(m: &mut Matrix) {
         let out = t.verb("run").args(["--no-new-keyring", "--bundle"]).arg(&bundle.dir).arg(t.id()).ok()?;
         crate::report::Report::parse(&out.stdout)?.is("/keyring/id", mine)
     });
+}
+
+/// Leaves the case where the kernel has no AppArmor.
+fn apparmor() -> Done {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if enabled.is_ok_and(|t| t.trim() == "Y") {
+        Ok(())
+    } else {
+        crate::check::skip("no AppArmor in this kernel")
+    }
+}
+
+/// Loads a profile that allows everything but to read /denied.
+fn apparmor_profile(t: &T<'_>) -> Result<String> {
+    apparmor()?;
+    let name = format!("{}-profile", t.marker());
+    let rules = "file, capability, network, signal, ptrace, unix, mount, umount, pivot_root, deny /denied r,";
+    let file = t.dir.join("profile");
+    std::fs::write(&file, format!("profile {name} flags=(attach_disconnected) {{ {rules} }}\n"))?;
+    t.host("apparmor_parser").args(["--skip-cache", "--add"]).arg(&file).ok()?;
+    Ok(name)
 }

@@ -270,7 +270,8 @@ pub struct Running {
     text: String,
     stdout: PathBuf,
     stderr: PathBuf,
-    deadline: Duration,
+    /// How long [`Running::wait`] waits.
+    pub deadline: Duration,
 }
 
 impl Running {

@@ -61,7 +61,8 @@ impl FdSocket {
     }
 }
 
-fn receive_fds(stream: &UnixStream) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+/// One message of a socket, with the descriptors that came with it.
+pub fn receive_fds(stream: &impl AsRawFd) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0u8; 1 << 16];
     let mut space = nix::cmsg_space!([i32; 8]);
     let mut parts = [IoSliceMut::new(&mut bytes)];

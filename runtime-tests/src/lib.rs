@@ -16,9 +16,11 @@
 //! | [`case`] | the environment of one case: [`case::T`] |
 //! | [`container`] | a container that a case has created |
 //! | [`cgroup`], [`console`], [`notify`] | the host's side of cgroups, terminals and seccomp listeners |
+//! | [`stamps`] | programs that tell when they run |
 //! | [`killat`] | killing a program at the system call of one's choice |
 //! | [`leaks`] | what is there before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
+//! | [`ledger`] | the ledgers in `vendor-specs/` |
 //! | [`cases`] | the cases themselves, one file per area |
 
 pub mod bundle;
@@ -31,6 +33,7 @@ pub mod console;
 pub mod container;
 pub mod killat;
 pub mod leaks;
+pub mod ledger;
 pub mod matrix;
 pub mod notify;
 pub mod proc;
@@ -38,5 +41,6 @@ pub mod report;
 pub mod runner;
 pub mod runtime;
 pub mod sandbox;
+pub mod stamps;
 pub mod sys;
 pub mod table;

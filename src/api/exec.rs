@@ -23,6 +23,7 @@ use crate::api::routes::{self, Api, missing};
 use crate::api::types::ExecRequest;
 use crate::api::view;
 use crate::supervisor::shell::handle::View;
+use crate::supervisor::shell::names;
 use crate::sys::watched::Watched;
 use crate::sys::{fd, socket, tty, wait};
 
@@ -41,11 +42,12 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "BadRequest", message));
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let exec: ExecRequest = routes::parse(&routes::body(request).await?)?;
+    let mut exec: ExecRequest = routes::parse(&routes::body(request).await?)?;
     if exec.command.is_empty() {
         return Err(Problem::bad_request("command must not be empty"));
     }
-    let id = container(api, replica, exec.container.clone()).await?;
+    let (id, environment) = container(api, replica, exec.container.clone()).await?;
+    exec.env.splice(..0, environment);
     let root = api.handle.runtime().store.root().to_owned();
     let process = start(&root, &id, &exec).map_err(|e| Problem::internal(format!("starting exec: {e}")))?;
     tokio::task::spawn_local(async move {
@@ -61,8 +63,8 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
     Ok(answer)
 }
 
-/// The runtime's id of a container that runs.
-async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<String, Problem> {
+/// The runtime's id of a container that runs, and what its replica adds to the environment.
+async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<(String, [String; 2]), Problem> {
     let wanted = replica.to_owned();
     let find = move |v: &View| view::replicas(v).into_iter().rfind(|r| r.name == wanted);
     let found = api.look(find).await?.ok_or_else(|| missing("replica", replica))?;
@@ -76,11 +78,12 @@ async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<Str
         let hint = format!("it has {}", names.join(", "));
         return Err(Problem::hinted(StatusCode::NOT_FOUND, "NotFound", message, &hint));
     };
-    chosen.id.clone().filter(|_| chosen.pid.is_some()).ok_or_else(|| {
+    let id = chosen.id.clone().filter(|_| chosen.pid.is_some()).ok_or_else(|| {
         let message = format!("container {} of {replica} does not run: {}", chosen.name, found.phase);
         let hint = format!("`orund describe {replica}` says why");
         Problem::hinted(StatusCode::CONFLICT, "Conflict", message, &hint)
-    })
+    })?;
+    Ok((id, names::environment(&found.workload, found.slot)))
 }
 
 /// The helper, and its ends of what the process reads and writes.

@@ -309,10 +309,10 @@ pub struct Update {
 /// What CRIU is asked to take care of, at a checkpoint and at a restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct CriuFlags {
-    /// Directory of the image files
+    /// Directory of the image files [default: ./checkpoint]
     #[arg(long, value_name = "DIR")]
     pub image_path: Option<PathBuf>,
-    /// Directory of CRIU's work files and logs
+    /// Directory of CRIU's work files and logs [default: that of the image files]
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
     /// Allow established TCP connections
@@ -333,10 +333,10 @@ pub struct CriuFlags {
     /// Allow links to removed files
     #[arg(long)]
     pub link_remap: bool,
-    /// soft, full, strict or ignore
+    /// How CRIU treats cgroups: soft, full, strict or ignore [default: soft]
     #[arg(long, value_name = "MODE")]
     pub manage_cgroups_mode: Option<String>,
-    /// Make this namespace, but do not restore its content
+    /// Make this namespace, but do not restore its content; always so for "network", the only one there is
     #[arg(long, value_name = "NAMESPACE")]
     pub empty_ns: Vec<String>,
     /// Remove pages from older images as newer ones hold them
@@ -349,7 +349,7 @@ pub struct CriuFlags {
 pub struct Checkpoint {
     #[command(flatten)]
     pub criu: CriuFlags,
-    /// Directory of an earlier pre-dump
+    /// Directory of an earlier pre-dump, relative to that of the image files
     #[arg(long, value_name = "DIR")]
     pub parent_path: Option<PathBuf>,
     /// Let the container go on
@@ -361,7 +361,7 @@ pub struct Checkpoint {
     /// Save memory only, and let the container go on
     #[arg(long)]
     pub pre_dump: bool,
-    /// Open file to write a NUL byte to once the page server is ready
+    /// Open file to write a NUL byte to once pages can be fetched
     #[arg(long, value_name = "FD", allow_negative_numbers = true)]
     pub status_fd: Option<i32>,
     /// ADDRESS:PORT of the page server
@@ -374,8 +374,27 @@ pub struct Checkpoint {
 /// Restore a container from the files of a checkpoint
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Restore {
-    #[command(flatten)]
-    pub flags: CreateFlags,
+    /// Bundle directory [default: the current directory]
+    #[arg(short, long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket that receives the terminal's master end
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// File to write the process id of the container's init to
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the container's init
+    #[arg(long, value_name = "PATH")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Configuration file to use in place of the bundle's config.json
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Accepted as for create; CRIU enters the root in its own way
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Leave processes that lose their parent to the caller's subreaper
+    #[arg(long)]
+    pub no_subreaper: bool,
     #[command(flatten)]
     pub criu: CriuFlags,
     /// Do not wait for the container
@@ -484,7 +503,6 @@ verbs! {
 const IGNORED: &[(&str, Option<char>, &str, bool)] = &[
     // Only a command that stays with its container takes in orphans.
     ("create", None, "no-subreaper", false),
-    ("restore", None, "no-subreaper", false),
     // Standard input is always passed on.
     ("run", Some('i'), "interactive", false),
     ("exec", Some('i'), "interactive", false),

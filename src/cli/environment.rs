@@ -36,6 +36,7 @@ pub fn runtime(global: &Global) -> Result<Runtime> {
         cgroup_manager: manager(global)?,
         rootless: rootless(global)?,
         listen_fds: listen_fds(),
+        notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),
     })
 }
 

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Create, CreateFlags, Exec, Plan, Run};
+use super::args::{Checkpoint, Create, CreateFlags, CriuFlags, Exec, Plan, Restore, Run};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::SubCgroups;
+use crate::plan::checkpoint::{CgroupMode, Flags, PageServer};
+use crate::runtime::checkpoint::{self, CheckpointOptions};
 use crate::runtime::create::{self, CreateOptions};
 use crate::runtime::exec::{self, ExecOptions};
 use crate::runtime::plan;
+use crate::runtime::restore::{self, RestoreOptions};
 use crate::runtime::run::{self, RunOptions};
 use crate::runtime::{Runtime, container};
 
@@ -105,4 +108,76 @@ pub fn plan(rt: &Runtime, args: &Plan) -> Result<u8> {
     }
     super::print(&report.to_string())?;
     Ok(0)
+}
+
+/// Where the images are without --image-path.
+const IMAGES: &str = "checkpoint";
+
+pub fn checkpoint(rt: &Runtime, args: &Checkpoint) -> Result<u8> {
+    let page_server = match &args.page_server {
+        Some(text) => Some(PageServer::parse(text).ok_or_else(|| {
+            Error::new(Kind::Usage, format!("invalid --page-server argument: {text:?}"))
+                .hint("use --page-server ADDRESS:PORT to specify page server")
+        })?),
+        None => None,
+    };
+    let options = CheckpointOptions {
+        images: args.criu.image_path.clone().unwrap_or_else(|| PathBuf::from(IMAGES)),
+        work: args.criu.work_path.clone(),
+        parent: args.parent_path.clone(),
+        flags: criu_flags(&args.criu)?,
+        leave_running: args.leave_running,
+        pre_dump: args.pre_dump,
+        tcp_skip_in_flight: args.tcp_skip_in_flight,
+        page_server,
+        // runc's way to say that there is none.
+        status_fd: args.status_fd.filter(|fd| *fd != -1),
+    };
+    checkpoint::checkpoint(rt, &args.id, &options)?;
+    Ok(0)
+}
+
+pub fn restore(rt: &Runtime, args: &Restore) -> Result<u8> {
+    let flags = CreateFlags {
+        bundle: args.bundle.clone(),
+        console_socket: args.console_socket.clone(),
+        pid_file: args.pid_file.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
+        config: args.config.clone(),
+        ..CreateFlags::default()
+    };
+    let options = RestoreOptions {
+        create: options(&flags),
+        images: args.criu.image_path.clone().unwrap_or_else(|| PathBuf::from(IMAGES)),
+        work: args.criu.work_path.clone(),
+        flags: criu_flags(&args.criu)?,
+        detach: args.detach,
+        no_subreaper: args.no_subreaper,
+        tcp_close: args.tcp_close,
+        lsm_profile: args.lsm_profile.clone(),
+        lsm_mount_context: args.lsm_mount_context.clone(),
+    };
+    restore::restore(rt, &args.id, &options)
+}
+
+fn criu_flags(args: &CriuFlags) -> Result<Flags> {
+    if let Some(ns) = args.empty_ns.iter().find(|ns| *ns != "network") {
+        return Err(Error::new(Kind::Usage, format!("--empty-ns: namespace {ns:?} is not supported"))
+            .hint("only \"network\" is"));
+    }
+    let mode = args.manage_cgroups_mode.as_deref().unwrap_or_default();
+    let cgroups = CgroupMode::from_name(mode).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("invalid manage-cgroups-mode value: {mode:?}"))
+            .hint("one of soft, full, strict, ignore")
+    })?;
+    Ok(Flags {
+        tcp_established: args.tcp_established,
+        ext_unix_sk: args.ext_unix_sk,
+        shell_job: args.shell_job,
+        lazy_pages: args.lazy_pages,
+        file_locks: args.file_locks,
+        link_remap: args.link_remap,
+        auto_dedup: args.auto_dedup,
+        cgroups,
+    })
 }

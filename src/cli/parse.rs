@@ -223,7 +223,11 @@ fn template(name: &str) -> String {
     format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}")
 }
 
-fn command_of(program: &str, name: &str) -> Result<Command> {
+/// The command of the verb `name` with all of its flags, the global ones included, as clap knows it.
+///
+/// # Errors
+/// [`Kind::Usage`]: there is no such verb.
+pub fn command_of(program: &str, name: &str) -> Result<Command> {
     let command = Command::new("orun")
         .bin_name(format!("{program} {name}"))
         .help_template(template(&format!("{program} {name}")))

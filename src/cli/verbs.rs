@@ -25,6 +25,8 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         Verb::Run(args) => return launch::run(rt, args),
         Verb::Exec(args) => return launch::exec(rt, args),
         Verb::Plan(args) => return launch::plan(rt, args),
+        Verb::Checkpoint(args) => return launch::checkpoint(rt, args),
+        Verb::Restore(args) => return launch::restore(rt, args),
         Verb::Start(args) => start::start(rt, &args.id)?,
         Verb::Kill(args) => kill::kill(rt, &args.id, args.signal, args.all)?,
         Verb::Delete(args) => delete::delete(rt, &args.id, args.force)?,
@@ -36,7 +38,7 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         Verb::Resume(args) => pause::resume(rt, &args.id)?,
         Verb::Update(args) => {
             let new = resources(args)?;
-            let schemata: Vec<_> = args.l3_cache_schema.iter().chain(&args.mem_bw_schema).cloned().collect();
+            let schemata = update::schemata(args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref())?;
             if !schemata.is_empty() {
                 update::update_schemata(rt, &args.id, &schemata)?;
             }
@@ -55,9 +57,6 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
             return Ok(u8::from(found.iter().any(|f| f.verdict == doctor::Verdict::Broken)));
         }
         Verb::Features(_) => print_json(&features::features())?,
-        Verb::Checkpoint(_) | Verb::Restore(_) => {
-            return Err(Error::new(Kind::Unsupported, "not supported yet"));
-        }
     }
     Ok(0)
 }

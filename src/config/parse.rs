@@ -26,12 +26,31 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
     let mut de = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(Strict(&mut de)).map_err(|e| {
         let path = e.path().to_string();
-        let inner = e.into_inner();
+        let inner = in_json_words(&e.into_inner().to_string());
         let place = if path == "." || path == "?" { String::new() } else { format!(" in {path}") };
         Error::new(Kind::Config, format!("{file}: {inner}{place}"))
     })?;
     de.end().map_err(|e| Error::new(Kind::Config, format!("{file}: {e}")))?;
     Ok(value)
+}
+
+/// The words of serde for Rust's types, in those of JSON.
+fn in_json_words(message: &str) -> String {
+    let Some((head, tail)) = message.split_once(", expected ") else { return message.to_owned() };
+    let (what, place) = tail.split_once(" at line ").unwrap_or((tail, ""));
+    let what = match what.split(' ').next().unwrap_or_default() {
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "f32" | "f64" => "a number",
+        "struct" | "map" => "an object",
+        _ if what == "a sequence" => "a list",
+        _ => what,
+    };
+    let head = head
+        .replace("invalid type: sequence", "invalid type: list")
+        .replace("invalid type: map", "invalid type: object");
+    let place = if place.is_empty() { String::new() } else { format!(" at line {place}") };
+    format!("{head}, expected {what}{place}")
 }
 
 #[cfg(test)]
@@ -46,7 +65,7 @@ mod tests {
     #[test]
     fn errors_name_line_column_and_property() {
         let e = fail("{\n \"process\": {\"rlimits\": [{\"type\":\"RLIMIT_CORE\",\"soft\":\"1\"}]}}");
-        assert!(e.starts_with("config.json: invalid type: string \"1\", expected u64 at line 2"), "{e}");
+        assert!(e.starts_with("config.json: invalid type: string \"1\", expected a whole number that is not negative at line 2"), "{e}");
         assert!(e.ends_with("in process.rlimits[0].soft"), "{e}");
     }
 
@@ -62,7 +81,7 @@ mod tests {
             "{\"linux\":{\"timeOffsets\":{\"monotonic\":[1,2]}}}",
         ] {
             let e = fail(text);
-            assert!(e.contains("invalid type: sequence, expected struct"), "{text}: {e}");
+            assert!(e.contains("invalid type: list, expected an object"), "{text}: {e}");
         }
     }
 

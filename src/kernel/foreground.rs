@@ -1,6 +1,8 @@
 //! Staying with a process: its terminal is ours, signals go on to it, and its exit status is ours in the end.
 
 use crate::error::{Errno, Error, Result};
+use crate::kernel::sd_notify::Proxy;
+use crate::log;
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
 use crate::sys::{SysResult, signalfd, tty};
@@ -106,20 +108,30 @@ impl Pump {
     }
 }
 
-/// Stays until the process of `pidfd` has ended, and reaps it.
+/// Stays until the process of `pidfd` has ended, and reaps it. When it is ready the service manager is told of us.
 ///
 /// # Errors
 /// A system call fails that cannot.
-pub fn stay(pidfd: &OwnedFd, signals: &Signals, terminal: Option<&OwnedFd>) -> Result<Exit> {
+pub fn stay(
+    pidfd: &OwnedFd,
+    signals: &Signals,
+    terminal: Option<&OwnedFd>,
+    notify: Option<Proxy>,
+) -> Result<Exit> {
     let stdin = std::io::stdin();
     let raw = terminal.and_then(|_| Raw::new(stdin.as_fd()));
-    let exit = relay(pidfd, signals, terminal.map(AsRawFd::as_raw_fd))
+    let exit = relay(pidfd, signals, terminal.map(AsRawFd::as_raw_fd), notify)
         .map_err(|e| Error::sys("waiting for the container's process", e));
     drop(raw);
     exit
 }
 
-fn relay(pidfd: &OwnedFd, signals: &Signals, master: Option<RawFd>) -> SysResult<Exit> {
+fn relay(
+    pidfd: &OwnedFd,
+    signals: &Signals,
+    master: Option<RawFd>,
+    mut notify: Option<Proxy>,
+) -> SysResult<Exit> {
     let (mut input, mut output) = (Pump::default(), Pump::default());
     input.ended = master.is_none();
     output.ended = master.is_none();
@@ -137,6 +149,7 @@ fn relay(pidfd: &OwnedFd, signals: &Signals, master: Option<RawFd>) -> SysResult
             PollFd::new(side(!input.buf.is_empty(), m), libc::POLLOUT),
             PollFd::new(side(output.wants_input(), m), libc::POLLIN),
             PollFd::new(side(!output.buf.is_empty(), 1), libc::POLLOUT),
+            PollFd::new(notify.as_ref().map_or(-1, Proxy::fd), libc::POLLIN),
         ];
         let n = fd::poll(&mut fds, if exit.is_some() { DRAIN } else { -1 })?;
         if n == 0 && exit.is_some() {
@@ -157,6 +170,18 @@ fn relay(pidfd: &OwnedFd, signals: &Signals, master: Option<RawFd>) -> SysResult
         }
         if ready(5) {
             output.drain(1);
+        }
+        if ready(6)
+            && let Some(proxy) = &notify
+        {
+            match proxy.relay(std::process::id() as i32) {
+                Ok(false) => {}
+                Ok(true) => notify = None,
+                Err(e) => {
+                    log::warn(e);
+                    notify = None;
+                }
+            }
         }
         if ready(0) {
             exit = wait::wait_pidfd(pidfd.as_raw_fd(), false)?;

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 /// Bytes of a hook's output that are kept for its error; the rest is read and dropped, so that it never blocks.
-const KEEP: usize = 4096;
+const KEEP: usize = 1024;
 
 /// Runs the hooks of a container that is being made, in order, with the state document on their standard input. `init`
 /// is the container's process: when that is killed, the hook that runs is killed, too, because nothing can come of it.

@@ -1,6 +1,7 @@
 //! Does what a plan says and owns no policy.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod child;
 pub mod console;
 pub mod foreground;
@@ -16,3 +17,4 @@ pub mod probe;
 pub mod protect;
 pub mod protocol;
 pub mod rdt;
+pub mod sd_notify;

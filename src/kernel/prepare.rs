@@ -6,7 +6,7 @@ use crate::kernel::idmap;
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
 use crate::plan::namespaces::{IdMaps, Join};
-use crate::plan::op::Op;
+use crate::plan::op::{Filesystem, Op};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, clone, file, path};
@@ -110,10 +110,35 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
 }
 
 fn prepared(p: &Prepared) -> Result<OwnedFd> {
-    let tree = mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
-        .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?;
+    let tree = match &p.filesystem {
+        Some(fs) => filesystem(fs)?,
+        None => mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
+            .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?,
+    };
     change(&tree, p)?;
     Ok(tree)
+}
+
+/// A detached mount of a new file system.
+fn filesystem(fs: &Filesystem) -> Result<OwnedFd> {
+    let kind = fs.kind.to_string_lossy();
+    let context = mount::fsopen(&fs.kind).map_err(|e| Error::sys(format!("mounting {kind}"), e))?;
+    let fd = context.as_raw_fd();
+    // The kernel's own words about a refusal stand in the context.
+    let fail = |doing: &str, e: Errno| {
+        let mut buf = [0u8; 256];
+        let n = mount::fs_message(fd, &mut buf);
+        let said = String::from_utf8_lossy(&buf[..n]);
+        let said = said.trim_end().strip_prefix("e ").unwrap_or(said.trim_end());
+        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+        Error::sys(format!("mounting {kind}: {doing}{said}"), e)
+    };
+    for (key, value) in &fs.parameters {
+        mount::fsconfig_set(fd, key, value.as_deref())
+            .map_err(|e| fail(&format!("setting the option {key:?}"), e))?;
+    }
+    mount::fsconfig_create(fd).map_err(|e| fail("making it", e))?;
+    mount::fsmount(fd, fs.attributes).map_err(|e| fail("making it", e))
 }
 
 /// EPERM when `change` takes something from the mount `tree` that a user namespace may not take from it:

@@ -112,6 +112,15 @@ fn mount_points(mountinfo: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> 
     mountinfo.lines().filter_map(point).collect()
 }
 
+/// The number and the mount point of each mount of a mountinfo file (proc_pid_mountinfo(5)).
+pub fn mounts(mountinfo: &str) -> Vec<(u64, String)> {
+    let one = |line: &str| {
+        let mut fields = line.split(' ');
+        Some((fields.next()?.parse().ok()?, unescape(fields.nth(3)?)))
+    };
+    mountinfo.lines().filter_map(one).collect()
+}
+
 /// Undoes the octal escapes of proc_pid_mountinfo(5).
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
@@ -130,5 +139,7 @@ mod tests {
                     24 1 8:1 / / rw shared:1 master:2 - ext4 /dev/sda1 rw\n";
         assert_eq!(mount_points(text, |k| k != "ext4"), ["/proc", "/a b"].map(PathBuf::from));
         assert_eq!(mount_points(text, |k| k == "ext4"), [PathBuf::from("/")]);
+        let all = [(22, "/proc"), (23, "/a b"), (24, "/")];
+        assert_eq!(mounts(text), all.map(|(n, p)| (n, p.to_owned())));
     }
 }

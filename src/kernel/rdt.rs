@@ -1,6 +1,8 @@
 //! Classes and monitoring groups of resctrl (Documentation/filesystems/resctrl.rst): directories that are made like
 //! those of cgroups.
 
+pub mod stats;
+
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::rdt::{RdtPlan, first_mismatch};
 use std::io::ErrorKind;
@@ -117,4 +119,103 @@ pub fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory in the place of resctrl, whose files keep what is written: enough for paths and decisions, not for
+    /// what the kernel makes of a schema.
+    fn plan(top: &Path, named: bool, schemata: &[&str]) -> RdtPlan {
+        let lines: Vec<_> = schemata.iter().map(ToString::to_string).collect();
+        RdtPlan {
+            class: top.join("c1"),
+            named,
+            must_exist: named && lines.is_empty(),
+            expected: lines.clone(),
+            schemata: lines,
+            monitor: None,
+        }
+    }
+
+    fn read(class: &Path) -> String {
+        std::fs::read_to_string(class.join("schemata")).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_class_is_made_filled_and_removed() {
+        let top = tempfile::tempdir().unwrap();
+        let p = plan(top.path(), false, &["L3:0=f", "MB:0=20"]);
+        let mut made = Groups::default();
+        make(&p, &mut made).unwrap();
+        assert_eq!(read(&p.class), "L3:0=f\nMB:0=20\n");
+        assert_eq!(made, Groups { class: Some(p.class.clone()), monitor: None });
+        join(7, &p.class, None).unwrap();
+        assert_eq!(std::fs::read_to_string(p.class.join("tasks")).unwrap(), "7");
+        // In resctrl the files go with the directory.
+        for file in ["schemata", "tasks"] {
+            std::fs::remove_file(p.class.join(file)).unwrap();
+        }
+        remove(&made.class.into_iter().collect::<Vec<_>>()).unwrap();
+        assert!(!p.class.exists());
+        remove([&p.class]).unwrap();
+    }
+
+    #[test]
+    fn without_schemata_none_are_written() {
+        let top = tempfile::tempdir().unwrap();
+        let p = plan(top.path(), false, &[]);
+        make(&p, &mut Groups::default()).unwrap();
+        assert!(p.class.is_dir() && !p.class.join("schemata").exists());
+    }
+
+    #[test]
+    fn a_named_class_stays() {
+        let top = tempfile::tempdir().unwrap();
+        let p = plan(top.path(), true, &["L3:0=f"]);
+        let mut made = Groups::default();
+        make(&p, &mut made).unwrap();
+        assert_eq!(made, Groups::default(), "what the administrator names is not the container's to remove");
+        make(&p, &mut made).unwrap();
+        assert_eq!(read(&p.class), "L3:0=f\n");
+    }
+
+    #[test]
+    fn a_named_class_must_be_there_or_match() {
+        let top = tempfile::tempdir().unwrap();
+        let e = make(&plan(top.path(), true, &[]), &mut Groups::default()).unwrap_err().to_string();
+        assert!(e.contains("does not exist") && e.contains("linux.intelRdt.closID"), "{e}");
+        make(&plan(top.path(), true, &["L3:0=f"]), &mut Groups::default()).unwrap();
+        let other = plan(top.path(), true, &["L3:0=3"]);
+        let e = make(&other, &mut Groups::default()).unwrap_err().to_string();
+        assert!(e.contains("its schemata are not \"L3:0=3\""), "{e}");
+        assert_eq!(read(&other.class), "L3:0=f\n", "a class of somebody's is left as it is");
+        make(&plan(top.path(), true, &[]), &mut Groups::default()).unwrap();
+    }
+
+    #[test]
+    fn a_monitoring_group_goes_with_the_container() {
+        let top = tempfile::tempdir().unwrap();
+        let group = top.path().join("c1/mon_groups/c1");
+        let p = RdtPlan { monitor: Some(group.clone()), ..plan(top.path(), true, &["L3:0=f"]) };
+        std::fs::create_dir_all(top.path().join("c1/mon_groups")).unwrap();
+        std::fs::write(top.path().join("c1/schemata"), "L3:0=f\n").unwrap();
+        let mut made = Groups::default();
+        make(&p, &mut made).unwrap();
+        assert_eq!(made, Groups { class: None, monitor: Some(group.clone()) });
+        join(7, &p.class, Some(&group)).unwrap();
+        assert_eq!(std::fs::read_to_string(group.join("tasks")).unwrap(), "7");
+    }
+
+    #[test]
+    fn a_monitoring_group_that_cannot_be_made_is_an_error() {
+        let top = tempfile::tempdir().unwrap();
+        let p =
+            RdtPlan { monitor: Some(top.path().join("c1/mon_groups/c1")), ..plan(top.path(), false, &[]) };
+        let mut made = Groups::default();
+        let e = make(&p, &mut made).unwrap_err().to_string();
+        assert!(e.contains("linux.intelRdt.enableMonitoring"), "{e}");
+        assert_eq!(made.class, Some(p.class), "what was made is known, and can be removed");
+    }
 }

@@ -265,12 +265,7 @@ fn order(
 ) -> (Vec<Prepared>, Vec<Prepared>) {
     let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
     ns.enter(steps);
-    let join = match (&parts.cgroup.unit, parts.cgroup.hierarchies.is_empty()) {
-        (Some(_), _) => IntoCgroup::ByParent,
-        (None, false) => IntoCgroup::Itself,
-        (None, true) => IntoCgroup::Nothing,
-    };
-    ns.settle(spec, join, steps);
+    ns.settle(spec, into_cgroup(parts.cgroup), steps);
     isolate(input, facts, ns, p, steps);
     let mut cx = mounts::Context {
         spec,
@@ -331,6 +326,14 @@ fn order(
     (cx.prepared, cx.late)
 }
 
+fn into_cgroup(plan: &CgroupPlan) -> IntoCgroup {
+    match (&plan.unit, plan.hierarchies.is_empty()) {
+        (Some(_), _) => IntoCgroup::ByParent,
+        (None, false) => IntoCgroup::Itself,
+        (None, true) => IntoCgroup::Nothing,
+    }
+}
+
 /// What needs the mounts made and the root not entered: the hooks before that, and the sysctls, whose files are
 /// read-only later.
 fn before_entering(input: Input, steps: &mut Steps) {
@@ -378,4 +381,46 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
 /// The name of the session keyring of container `id`, as every runtime has it.
 pub(super) fn keyring(id: &str) -> CString {
     cstring(format!("_ses.{id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn owner(change: impl FnOnce(&mut Value)) -> Option<u32> {
+        let mut v = crate::config::defaults::spec();
+        let namespaces = v["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|n| n["type"] != "cgroup");
+        namespaces.extend([json!({"type": "cgroup"}), json!({"type": "user"})]);
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        (v["linux"]["uidMappings"], v["linux"]["gidMappings"]) = (map.clone(), map);
+        v["process"]["user"]["uid"] = json!(7);
+        for m in v["mounts"].as_array_mut().unwrap() {
+            if m["destination"] == "/sys/fs/cgroup" {
+                m["options"] = json!(["rw"]);
+            }
+        }
+        change(&mut v);
+        let spec: Spec = serde_json::from_value(v).unwrap();
+        cgroup_owner(&spec, &Namespaces::compile(&spec))
+    }
+
+    fn namespaces(v: &mut Value, without: &str) {
+        v["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != without);
+    }
+
+    #[test]
+    fn the_cgroup_is_given_to_the_user_only_with_a_namespace_and_a_writable_mount() {
+        assert_eq!(owner(|_| ()), Some(100_007), "the id on the host of the container's user");
+        assert_eq!(owner(|v| namespaces(v, "user")), Some(7));
+        assert_eq!(owner(|v| namespaces(v, "cgroup")), None);
+        let mounts = |v: &mut Value, change: &dyn Fn(&mut Value)| {
+            let all = v["mounts"].as_array_mut().unwrap();
+            all.iter_mut().filter(|m| m["destination"] == "/sys/fs/cgroup").for_each(change);
+        };
+        assert_eq!(owner(|v| mounts(v, &|m| m["options"] = json!(["ro"]))), None);
+        assert_eq!(owner(|v| mounts(v, &|m| m["destination"] = json!("/mnt"))), None);
+        assert_eq!(owner(|v| v["mounts"] = json!([])), None);
+    }
 }

@@ -2,6 +2,7 @@
 //! is pure: no I/O, no clock, no randomness.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod compile;
 pub mod cpu_list;
 pub mod device_filter;

@@ -19,6 +19,8 @@ pub struct Prepared {
     pub source: PathBuf,
     pub recursive: bool,
     pub nofollow: bool,
+    /// A new file system in place of the source.
+    pub filesystem: Option<Filesystem>,
     pub changes: Vec<(MountAttr, bool)>,
     /// The attributes of the source are protected (mount_namespaces(7), "Restrictions"): the kernel does not see to
     /// that, because the mount is made outside of the user namespace.
@@ -106,7 +108,7 @@ impl Context<'_> {
                 o.attr_set &= !attr::RDONLY;
                 changes.push((MountAttr { set: attr::RDONLY, ..MountAttr::default() }, false));
             }
-            MountSource::Filesystem(self.filesystem(m, &o))
+            self.new_filesystem(property, m, &o, &mut changes)
         };
         let procfs_only = o.bind && target.as_c_str() == c"proc";
         steps.push(
@@ -133,6 +135,7 @@ impl Context<'_> {
             source,
             recursive: o.recursive,
             nofollow: o.src_nofollow,
+            filesystem: None,
             changes: std::mem::take(changes),
             locked: self.locked,
             idmap,
@@ -147,6 +150,32 @@ impl Context<'_> {
             prepared.changes.insert(0, (MountAttr { propagation: p, ..MountAttr::default() }, true));
         }
         self.prepared.push(prepared);
+        MountSource::Prepared { slot: self.prepared.len() - 1 }
+    }
+
+    /// A new file system; one to be id-mapped is made by orun, because the kernel maps none of a user namespace.
+    fn new_filesystem(
+        &mut self,
+        property: &str,
+        m: &Mount,
+        o: &MountOptions,
+        changes: &mut Vec<(MountAttr, bool)>,
+    ) -> MountSource {
+        let filesystem = self.filesystem(m, o);
+        let idmap = self.idmap(m, o);
+        if idmap.is_none() {
+            return MountSource::Filesystem(filesystem);
+        }
+        self.prepared.push(Prepared {
+            source: PathBuf::from(if m.source.is_empty() { &m.kind } else { &m.source }),
+            recursive: false,
+            nofollow: false,
+            filesystem: Some(filesystem),
+            changes: std::mem::take(changes),
+            locked: false,
+            idmap,
+            property: property.to_owned(),
+        });
         MountSource::Prepared { slot: self.prepared.len() - 1 }
     }
 

@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
-use crate::kernel::{console, foreground, hooks, prepare, probe, rdt};
+use crate::kernel::{console, foreground, hooks, prepare, probe, rdt, sd_notify};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -80,7 +80,7 @@ impl Created {
         let told = self
             .entry
             .write_record(&self.record)
-            .and_then(|()| tell_pid(&self.launch, options))
+            .and_then(|()| tell_pid(self.launch.pid, &self.launch.pidfd, options))
             .and_then(|()| self.launch.go());
         match told {
             Ok(()) => Ok(self),
@@ -131,6 +131,17 @@ pub(super) fn compile_for(
     wait_for_start: bool,
     adjust: impl FnOnce(&mut HostFacts),
 ) -> Result<(Bundle, Plan)> {
+    let mut bundle = load(options)?;
+    if rt.notify_socket.is_some() {
+        let state = rt.store.root().join(id);
+        sd_notify::prepare(&mut bundle.spec, &state.join(sd_notify::DIRECTORY));
+    }
+    let plan = compile_bundle(rt, id, &bundle, options, wait_for_start, adjust)?;
+    Ok((bundle, plan))
+}
+
+/// Reads the bundle, with what the command line says in place of it.
+pub(super) fn load(options: &CreateOptions) -> Result<Bundle> {
     let mut bundle = match &options.config {
         Some(file) => Bundle::load_from(&options.bundle, file)?,
         None => Bundle::load(&options.bundle)?,
@@ -138,6 +149,18 @@ pub(super) fn compile_for(
     if let (Some(terminal), Some(p)) = (options.terminal, bundle.spec.process.as_mut()) {
         p.terminal = terminal;
     }
+    Ok(bundle)
+}
+
+/// Compiles a bundle that has been read.
+pub(super) fn compile_bundle(
+    rt: &Runtime,
+    id: &str,
+    bundle: &Bundle,
+    options: &CreateOptions,
+    wait_for_start: bool,
+    adjust: impl FnOnce(&mut HostFacts),
+) -> Result<Plan> {
     let mut facts = probe::facts(&bundle.spec)?;
     if rt.cgroup_manager == CgroupManager::Systemd {
         facts.cgroup.systemd = Some(systemd::probe()?);
@@ -150,12 +173,11 @@ pub(super) fn compile_for(
         extra_env: listen_env(rt),
         wait_for_start,
         cgroup_manager: manager(rt.cgroup_manager),
-        rootfs_mountpoint: mountpoint(&bundle)?,
+        rootfs_mountpoint: mountpoint(bundle)?,
         kernel_mountpoints: if options.no_pivot { probe::kernel_mount_points()? } else { Vec::new() },
     };
     let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
-    let plan = compile::compile(input, &facts).map_err(invalid)?;
-    Ok((bundle, plan))
+    compile::compile(input, &facts).map_err(invalid)
 }
 
 /// One error for all violations of a configuration.
@@ -215,7 +237,9 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
 pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan) -> Result<(Entry, Record)> {
     let entry = rt.store.create(id)?;
     let record = new_record(rt, &bundle.spec, plan)?;
-    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record));
+    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record)).and_then(|()| {
+        if rt.notify_socket.is_some() { sd_notify::make_directory(entry.fd()) } else { Ok(()) }
+    });
     match written {
         Ok(()) => Ok((entry, record)),
         Err(e) => {
@@ -235,30 +259,7 @@ pub(super) fn build(
     wait_for_start: bool,
     wiring: Wiring,
 ) -> Result<Created> {
-    let cgroup = match Cgroup::create(&plan.cgroup) {
-        Ok(c) => c,
-        Err(e) => {
-            clean_up(entry, &record, None);
-            return Err(e);
-        }
-    };
-    let left_out =
-        |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
-    record.cgroup.hierarchies.retain(|h| !left_out(h));
-    plan.stay_in_own(&cgroup.left_out);
-    if let Some(rdt) = &plan.rdt {
-        let mut made = rdt::Groups::default();
-        let done = rdt::make(rdt, &mut made);
-        record.intel_rdt = Some(model::IntelRdt {
-            class: rdt.class.clone(),
-            monitor: rdt.monitor.clone(),
-            remove: made.monitor.into_iter().chain(made.class).collect(),
-        });
-        if let Err(e) = done.and_then(|()| entry.write_record(&record)) {
-            clean_up(entry, &record, Some(&cgroup));
-            return Err(e);
-        }
-    }
+    let (entry, cgroup) = hold(entry, &mut record, &mut plan)?;
     let mut launched = None;
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
@@ -278,6 +279,35 @@ pub(super) fn build(
             Err(done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made")))
         }
     }
+}
+
+/// Makes the control groups of the container, of every kind. Nothing is left behind after an error.
+pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result<(Entry, Cgroup)> {
+    let cgroup = match Cgroup::create(&plan.cgroup) {
+        Ok(c) => c,
+        Err(e) => {
+            clean_up(entry, record, None);
+            return Err(e);
+        }
+    };
+    let left_out =
+        |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
+    record.cgroup.hierarchies.retain(|h| !left_out(h));
+    plan.stay_in_own(&cgroup.left_out);
+    if let Some(rdt) = &plan.rdt {
+        let mut made = rdt::Groups::default();
+        let done = rdt::make(rdt, &mut made);
+        record.intel_rdt = Some(model::IntelRdt {
+            class: rdt.class.clone(),
+            monitor: rdt.monitor.clone(),
+            remove: made.monitor.into_iter().chain(made.class).collect(),
+        });
+        if let Err(e) = done.and_then(|()| entry.write_record(record)) {
+            clean_up(entry, record, Some(&cgroup));
+            return Err(e);
+        }
+    }
+    Ok((entry, cgroup))
 }
 
 fn launch(
@@ -338,7 +368,7 @@ pub(super) fn check_preserved(count: u32) -> Result<()> {
     Ok(())
 }
 
-fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
+pub(super) fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()> {
     let e = match (plan.terminal, &options.console_socket) {
         (true, None) if options.detached => {
             Error::new(Kind::Usage, "cannot allocate tty if orun will detach without setting console socket")
@@ -398,6 +428,7 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         intel_rdt: None,
         terminal: plan.terminal,
         rootless: cred::geteuid() != 0,
+        restored: false,
         annotations: spec.annotations.clone(),
         poststart: spec.hooks.poststart.clone(),
         poststop: spec.hooks.poststop.clone(),
@@ -405,13 +436,13 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
 }
 
 /// Writes the pid file, whole from the moment it has its name, and sends a pidfd.
-fn tell_pid(launch: &Launch, options: &CreateOptions) -> Result<()> {
+pub(super) fn tell_pid(pid: i32, pidfd: &OwnedFd, options: &CreateOptions) -> Result<()> {
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, launch.pid)?;
+        write_pid_file(path, pid)?;
     }
     if let Some(path) = &options.pidfd_socket {
         let to = console::connect(path, "the pidfd socket")?;
-        socket::send(to.as_raw_fd(), launch.pid.to_string().as_bytes(), Some(launch.pidfd.as_raw_fd()))
+        socket::send(to.as_raw_fd(), pid.to_string().as_bytes(), Some(pidfd.as_raw_fd()))
             .map_err(|e| Error::sys("sending the pidfd", e))?;
     }
     Ok(())

@@ -9,8 +9,10 @@ use super::container::Container;
 use super::process::Process;
 use crate::error::{Error, Result};
 use crate::kernel::cgroup::{Cgroup, OomEvent, OomWatch, Stats};
+use crate::kernel::rdt;
 use crate::log;
 use crate::state::lifecycle::Operation;
+use crate::state::model::Record;
 use crate::sys::fd::{self, PollFd};
 
 /// Something that happened in a container.
@@ -41,7 +43,7 @@ pub enum Kind {
 pub fn stats<'a>(runtime: &Runtime, id: &'a str) -> Result<Event<'a>> {
     let container = Container::open(runtime, id)?;
     container.check(Operation::Events)?;
-    figures(id, &container.cgroup()?)
+    figures(id, &container.record, &container.cgroup()?)
 }
 
 /// Tells `out` of everything that happens in the container `id`, with figures every `interval`, until the container
@@ -72,7 +74,7 @@ pub fn follow(
             Woken::Ended => return Ok(()),
             Woken::Time => {
                 next = Instant::now() + interval;
-                if !out(&figures(id, &cgroup)?)? {
+                if !out(&figures(id, &container.record, &cgroup)?)? {
                     return Ok(());
                 }
             }
@@ -85,8 +87,12 @@ pub fn follow(
     }
 }
 
-fn figures<'a>(id: &'a str, cgroup: &Cgroup) -> Result<Event<'a>> {
-    Ok(Event { kind: Kind::Stats, id, data: Some(Box::new(cgroup.stats()?)) })
+fn figures<'a>(id: &'a str, record: &Record, cgroup: &Cgroup) -> Result<Event<'a>> {
+    let mut stats = cgroup.stats()?;
+    if let Some(group) = &record.intel_rdt {
+        stats.intel_rdt = rdt::stats::read(&group.class, group.monitor.as_deref());
+    }
+    Ok(Event { kind: Kind::Stats, id, data: Some(Box::new(stats)) })
 }
 
 enum Woken {

@@ -4,10 +4,10 @@ use super::Runtime;
 use super::container::{self, Container};
 use super::create::{check_preserved, listen_env, write_pid_file};
 use crate::config::bundle::read_document;
-use crate::config::parse;
 use crate::config::spec::{Capabilities, Process, Spec};
+use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::{Cgroup, JoinFds, SubCgroups, systemd};
+use crate::kernel::cgroup::{Cgroup, JoinFds, OWN_SCOPE, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
 use crate::kernel::{console, inroot, prepare, probe, rdt};
@@ -17,7 +17,7 @@ use crate::plan::exec::{self, Input};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::plan::user;
 use crate::state::lifecycle::Operation;
-use crate::sys::{self, file, path, socket, wait};
+use crate::sys::{self, cred, file, path, socket, wait};
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -55,8 +55,13 @@ pub struct ExecOptions {
 pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let c = Container::open(rt, id)?;
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
-    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
+    if c.record.restored && other_namespace(c.init()?.pid, Namespace::Time)? {
+        spec.linux.namespaces.retain(|n| n.kind != Namespace::Time.name());
+        let kind = Namespace::Time.name().to_owned();
+        spec.linux.namespaces.push(config::linux::Namespace { kind, ..Default::default() });
+    }
     let process = describe(&c, &spec, options)?;
     check_preserved(options.preserve_fds)?;
     check_terminal(&process, options)?;
@@ -72,7 +77,7 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let launch = begin(&c, &spec, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = if options.console_socket.is_some() { None } else { launch.terminal.as_ref() };
-    foreground::stay(&launch.pidfd, &signals, terminal).map(|e| e.code() as u8)
+    foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8)
 }
 
 /// A descriptor of the container's first process. It is only good if the process is still the recorded one.
@@ -103,7 +108,7 @@ fn compile(
         spec,
         process,
         init,
-        other_user: lists_user && other_user_namespace(init)?,
+        other_user: lists_user && other_namespace(init, Namespace::User)?,
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
@@ -115,12 +120,14 @@ fn compile(
     })
 }
 
-fn other_user_namespace(pid: i32) -> Result<bool> {
+/// Whether process `pid` is in another namespace of this kind than orun.
+fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
+    let name = kind.name();
     let inode = |path: &str| {
         let c = CString::new(path).unwrap_or_default();
         file::fstatat(sys::CWD, &c, 0).map(|s| s.ino).map_err(|e| Error::sys(format!("looking at {path}"), e))
     };
-    Ok(inode(&format!("/proc/{pid}/ns/user"))? != inode("/proc/self/ns/user")?)
+    Ok(inode(&format!("/proc/{pid}/ns/{name}"))? != inode(&format!("/proc/self/ns/{name}"))?)
 }
 
 fn begin(
@@ -131,15 +138,10 @@ fn begin(
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
 ) -> Result<Launch> {
-    let init = c.init()?.pid;
     let cgroup = container::cgroup_of(&c.record)?;
-    let join = Join {
-        container: pidfd,
-        cgroups: if moved(c) { JoinFds::default() } else { cgroup.join(&options.cgroups, Some(init))? },
-        pid_namespace: spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name()),
-    };
-    let mut launch = Launch::begin(plan, Means { join: Some(join), ..Means::default() })?;
-    let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options, init) } else { Ok(()) };
+    let mut launch = join(c, spec, plan, options, &pidfd)?;
+    let in_cgroup =
+        if moved(c) { move_in(&mut launch, plan, &cgroup, options, c.init()?.pid) } else { Ok(()) };
     let done = in_cgroup
         .and_then(|()| join_rdt(c, &launch))
         .and_then(|()| launch.until_ready(plan))
@@ -172,6 +174,48 @@ fn move_in(
     launch.until_cgroup(plan)?;
     cgroup.attach_by_any(launch.pid, &options.cgroups, init)?;
     launch.go()
+}
+
+/// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
+/// container's own.
+fn join(c: &Container, spec: &Spec, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
+    let init = c.init()?.pid;
+    let cgroup = container::cgroup_of(&c.record)?;
+    let means = |cgroups: JoinFds| -> Result<Means> {
+        let container = pidfd
+            .try_clone()
+            .map_err(|e| Error::sys("copying a descriptor of the container's process", e))?;
+        let pid_namespace = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name());
+        Ok(Means { join: Some(Join { container, cgroups, pid_namespace }), ..Means::default() })
+    };
+    if moved(c) {
+        return Launch::begin(plan, means(JoinFds::default())?);
+    }
+    let mut cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    let version2 = cgroups.into.is_some();
+    let failed = match Launch::begin(plan, means(cgroups)?) {
+        Err(e) if version2 => e,
+        r => return r,
+    };
+    cgroups = cgroup.join(&options.cgroups, Some(init))?;
+    cgroups.into = match failed.errno() {
+        // The container has put its processes into cgroups below its own, as systemd does.
+        Some(Errno(libc::EBUSY)) if options.cgroups.is_empty() => match cgroup.of_process(init) {
+            Ok(dir) => Some(dir),
+            Err(_) => return Err(failed),
+        },
+        // Without privileges a process only moves between cgroups that were both given to its user.
+        Some(Errno(libc::EACCES)) if cred::geteuid() != 0 && options.cgroups.is_empty() => {
+            log::warn(format!(
+                "the process stays in orun's own cgroup, without the container's limits: user {} may not move it \
+                 (hint: start orun in the cgroups of that user, for example with {OWN_SCOPE})",
+                cred::geteuid()
+            ));
+            None
+        }
+        _ => return Err(failed),
+    };
+    Launch::begin(plan, means(cgroups)?)
 }
 
 fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {

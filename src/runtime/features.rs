@@ -3,8 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::config::defaults::OCI_VERSION;
+use crate::plan::cgroup::systemd::annotation;
+use crate::plan::checkpoint;
 use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
+
+/// The annotations of config.json, or what they begin with, that change what is done with a bundle.
+const UNSAFE_ANNOTATIONS: [&str; 2] = [
+    // It names a file of the host with options for CRIU, which runs as root there.
+    checkpoint::CONFIG_ANNOTATION,
+    // What follows is a property of the unit, for instance a program that systemd runs.
+    annotation::PREFIX,
+];
 
 /// The features document.
 pub fn features() -> Value {
@@ -30,13 +40,12 @@ pub fn features() -> Value {
             "netDevices": { "enabled": true },
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "io.github.seccomp.libseccomp.version": libseccomp_version(),
             "run.orun.version": env!("CARGO_PKG_VERSION"),
             "run.orun.commit": COMMIT,
         },
-        // Properties of the unit, where systemd manages the cgroups.
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
+        "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
     })
 }
 
@@ -74,6 +83,90 @@ mod tests {
 
     fn strings(v: &Value) -> Vec<&str> {
         v.as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect()
+    }
+
+    /// The names at `pointer`.
+    fn named<'a>(features: &'a Value, pointer: &str) -> Vec<&'a str> {
+        strings(features.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")))
+    }
+
+    #[test]
+    fn everything_that_is_named_is_recognised() {
+        let f = features();
+        let all = |pointer: &str, known: &dyn Fn(&str) -> bool| {
+            let names = named(&f, pointer);
+            assert!(!names.is_empty(), "{pointer} is empty");
+            for name in names {
+                assert!(known(name), "{pointer}: {name:?} is not recognised");
+                assert!(!known(&format!("{name}_")), "{pointer}: anything is recognised");
+            }
+        };
+        all("/linux/namespaces", &|n| namespaces::Kind::from_name(n).is_some());
+        all("/linux/capabilities", &|n| capabilities::number(n).is_some());
+        all("/linux/memoryPolicy/modes", &|n| mempolicy::mode(n).is_some());
+        all("/linux/memoryPolicy/flags", &|n| mempolicy::flag(n).is_some());
+        all("/mountOptions", &|n| mount_options::parse_options(&[n.to_owned()]).data.is_empty());
+        let profile = |change: &dyn Fn(&mut Value)| {
+            let mut profile = json!({
+                "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+                "syscalls": [{"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "args": []}]
+            });
+            change(&mut profile);
+            let profile = serde_json::from_value(profile).unwrap();
+            crate::plan::seccomp::compile(&profile, &crate::plan::facts::SeccompFacts::default()).is_ok()
+        };
+        all("/linux/seccomp/actions", &|n| profile(&|p| p["syscalls"][0]["action"] = json!(n)));
+        all("/linux/seccomp/operators", &|n| {
+            profile(&|p| p["syscalls"][0]["args"] = json!([{"index": 0, "value": 1, "op": n}]))
+        });
+        all("/linux/seccomp/archs", &|n| profile(&|p| p["architectures"] = json!([n])));
+        all("/linux/seccomp/knownFlags", &|n| profile(&|p| p["flags"] = json!([n])));
+        assert_eq!(f["linux"]["seccomp"]["knownFlags"], f["linux"]["seccomp"]["supportedFlags"]);
+        for version in ["ociVersionMin", "ociVersionMax"] {
+            let mut spec: crate::config::spec::Spec =
+                serde_json::from_value(crate::config::defaults::spec()).unwrap();
+            spec.oci_version = f[version].as_str().unwrap().to_owned();
+            let facts = crate::plan::facts::HostFacts::default();
+            let (violations, _) = crate::plan::validate::validate(&spec, &facts);
+            assert!(violations.iter().all(|v| v.property != "ociVersion"), "{violations:?}");
+        }
+    }
+
+    #[test]
+    fn only_properties_of_the_specification() {
+        let f = features();
+        let keys =
+            |v: &Value| v.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
+        let set =
+            |names: &[&str]| names.iter().map(ToString::to_string).collect::<std::collections::BTreeSet<_>>();
+        let top = [
+            "ociVersionMin",
+            "ociVersionMax",
+            "hooks",
+            "mountOptions",
+            "linux",
+            "annotations",
+            "potentiallyUnsafeConfigAnnotations",
+        ];
+        assert_eq!(keys(&f), set(&top));
+        let linux = [
+            "namespaces",
+            "capabilities",
+            "cgroup",
+            "seccomp",
+            "apparmor",
+            "selinux",
+            "intelRdt",
+            "memoryPolicy",
+            "mountExtensions",
+            "netDevices",
+        ];
+        assert_eq!(keys(&f["linux"]), set(&linux));
+        assert_eq!(keys(&f["linux"]["cgroup"]), set(&["v1", "v2", "systemd", "systemdUser", "rdma"]));
+        let seccomp = ["enabled", "actions", "operators", "archs", "knownFlags", "supportedFlags"];
+        assert_eq!(keys(&f["linux"]["seccomp"]), set(&seccomp));
+        assert_eq!(keys(&f["linux"]["intelRdt"]), set(&["enabled", "schemata", "monitoring"]));
+        assert!(f["annotations"].as_object().unwrap().iter().all(|(k, v)| !k.is_empty() && v.is_string()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod checkpoint;
 pub mod container;
 pub mod create;
 pub mod delete;
@@ -14,12 +15,15 @@ pub mod pause;
 pub mod plan;
 pub mod process;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
 pub mod update;
 pub mod wait;
+
+use std::ffi::OsString;
 
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
@@ -34,6 +38,8 @@ pub struct Runtime {
     pub cgroup_manager: CgroupManager,
     /// Descriptors from 3 on that the service manager passed (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// The service manager's socket for new containers (sd_notify(3)).
+    pub notify_socket: Option<OsString>,
     /// Whether to pass over what only root may do; `None`: find out.
     pub rootless: Option<bool>,
 }

@@ -10,6 +10,7 @@ use crate::plan::facts::HostFacts;
 use crate::plan::mounts::Prepared;
 use crate::plan::op::{MountSource, Op, Point};
 use crate::plan::rdt::RdtPlan;
+use crate::state::id::ContainerId;
 use crate::sys::cred;
 use serde::Serialize;
 use std::fmt;
@@ -49,6 +50,7 @@ pub struct Step {
 /// # Errors
 /// Everything that is wrong with the bundle, at once.
 pub fn plan(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<Report> {
+    ContainerId::new(id)?;
     // Everybody may look at what root would do; only a bundle with a user namespace is for others.
     let as_root = |facts: &mut HostFacts| (facts.euid, facts.egid, facts.capabilities) = (0, 0, u64::MAX);
     let (_, plan) = match create::compile(rt, id, options, true) {
@@ -173,7 +175,11 @@ fn resctrl(rdt: &RdtPlan) -> Vec<Step> {
 
 fn source(p: &Prepared) -> Step {
     let mapped = if p.idmap.is_some() { ", id-mapped" } else { "" };
-    step(format!("opening the mount source {:?}{mapped}", p.source), &p.property)
+    let doing = match &p.filesystem {
+        Some(fs) => format!("making a file system of type {}", fs.kind.to_string_lossy()),
+        None => format!("opening the mount source {:?}", p.source),
+    };
+    step(format!("{doing}{mapped}"), &p.property)
 }
 
 fn namespaces(plan: &Plan) -> Vec<Step> {

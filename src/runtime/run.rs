@@ -5,8 +5,11 @@ use super::create::{self, CreateOptions, Created};
 use crate::error::Result;
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::hooks;
+use crate::kernel::sd_notify::Proxy;
+use crate::log;
 use crate::state::lifecycle::Phase;
 use crate::sys::prctl;
+use std::os::fd::AsRawFd;
 
 /// How `run` behaves beyond `create`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +30,16 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
     let options = CreateOptions { detached: run.detach, ..options.clone() };
     let signals = if run.detach { None } else { Some(Signals::take()?) };
     let made = create::make(rt, id, &options, false)?;
+    let notify = match &rt.notify_socket {
+        Some(manager) => match Proxy::bind(made.entry.fd(), manager) {
+            Ok(notify) => notify,
+            Err(e) => {
+                made.destroy();
+                return Err(e);
+            }
+        },
+        None => None,
+    };
     if !run.detach && !run.no_subreaper && !made.record.own_pid_namespace {
         // Without a pid namespace the container's orphans would come to the caller.
         let _ = prctl::set_child_subreaper(true);
@@ -37,11 +50,17 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
         made.destroy();
         return Err(e);
     }
-    let Some(signals) = signals else { return Ok(0) };
+    let Some(signals) = signals else {
+        made.entry.unlock();
+        let ready = notify.map_or(Ok(()), |n| n.until_ready(made.launch.pidfd.as_raw_fd(), made.launch.pid));
+        // The container runs all the same.
+        ready.unwrap_or_else(log::warn);
+        return Ok(0);
+    };
     // Other commands may act on the container as long as it runs.
     made.entry.unlock();
     let terminal = if options.console_socket.is_some() { None } else { made.launch.terminal.as_ref() };
-    let exit = foreground::stay(&made.launch.pidfd, &signals, terminal);
+    let exit = foreground::stay(&made.launch.pidfd, &signals, terminal, notify);
     if !run.keep {
         made.finish();
     }

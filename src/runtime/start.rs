@@ -10,6 +10,7 @@ use crate::error::{Errno, Error, Result};
 use crate::kernel::hooks;
 use crate::kernel::launch;
 use crate::kernel::protocol::{self, Message, Tag};
+use crate::kernel::sd_notify::Proxy;
 use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
 use crate::state::id::ContainerId;
@@ -24,7 +25,7 @@ const TIMEOUT: u64 = 60_000;
 /// How long a process that has closed its files may take to end.
 const ENDING: Duration = Duration::from_millis(200);
 
-/// Starts the container `id`.
+/// Starts the container `id`. With `NOTIFY_SOCKET` this lasts until the container says that it is ready, or has ended.
 ///
 /// # Errors
 /// It is not created; the program or a startContainer hook fails. A failing poststart hook stops the container
@@ -33,8 +34,18 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let mut c = Container::open_locked(rt, id)?;
     c.check(Operation::Start)?;
     let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let notify = match &rt.notify_socket {
+        Some(manager) => Proxy::bind(c.entry.fd(), manager)?,
+        None => None,
+    };
     release(&mut c, &spec)?;
-    poststart(c)
+    let init = c.init()?;
+    poststart(c)?;
+    // Others may act on the container from here on.
+    match (notify, Process::open(init)?) {
+        (Some(notify), Some(process)) => notify.until_ready(process.fd(), process.pid()),
+        _ => Ok(()),
+    }
 }
 
 /// Lets the process of a created container run its program, and records that it does.

@@ -25,6 +25,7 @@ fn fixture() -> Fixture {
         store: Store::new(dir.path().join("orun")),
         cgroup_manager: CgroupManager::Disabled,
         listen_fds: 0,
+        notify_socket: None,
         rootless: None,
         root_given: false,
     };
@@ -85,6 +86,7 @@ impl Fixture {
             intel_rdt: None,
             terminal: false,
             rootless: false,
+            restored: false,
             annotations: BTreeMap::new(),
             poststart: vec![],
             poststop: vec![],

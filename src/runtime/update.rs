@@ -21,10 +21,25 @@ pub fn update_schemata(runtime: &Runtime, id: &str, lines: &[String]) -> Result<
         return Err(Error::new(Kind::Config, "the container was made without linux.intelRdt")
             .hint("only a container with a resctrl class can get other schemata"));
     };
-    if let Some(line) = lines.iter().find(|l| l.contains('\n')) {
-        return Err(Error::new(Kind::Config, format!("the schema {line:?} is not one line")));
-    }
     rdt::write_schemata(&group.class, lines)
+}
+
+/// The lines for the schemata that the flags `--l3-cache-schema` and `--mem-bw-schema` ask for.
+///
+/// # Errors
+/// [`Kind::Usage`]: more than one line, or one about something else.
+pub fn schemata(l3: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<String>> {
+    let flags = [("--l3-cache-schema", "L3", l3), ("--mem-bw-schema", "MB:", bandwidth)];
+    let mut lines = Vec::new();
+    for (flag, prefix, line) in flags {
+        let Some(line) = line.filter(|l| !l.is_empty()) else { continue };
+        if !line.starts_with(prefix) || line.contains('\n') {
+            let what = format!("{flag}: {line:?} is not one line that begins with {prefix:?}");
+            return Err(Error::new(Kind::Usage, what).hint("for example L3:0=ff;1=ff or MB:0=70;1=20"));
+        }
+        lines.push(line.to_owned());
+    }
+    Ok(lines)
 }
 
 /// Sets the limits of the container `id` that `new` has; those that it leaves out, or gives as 0, stay. Device rules
@@ -51,4 +66,26 @@ pub fn update(runtime: &Runtime, id: &str, new: &Resources) -> Result<()> {
     container.cgroup()?.update(&update)?;
     container.record.resources = Some(update.resources);
     container.entry.write_record(&container.record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemata_begin_as_they_must() {
+        assert_eq!(schemata(Some("L3:0=f"), Some("MB:0=20")).unwrap(), ["L3:0=f", "MB:0=20"]);
+        assert_eq!(schemata(Some("L3CODE:0=f"), None).unwrap(), ["L3CODE:0=f"]);
+        assert!(schemata(None, Some("")).unwrap().is_empty());
+        for (l3, bandwidth) in [
+            (Some("MB:0=20"), None),
+            (None, Some("L3:0=f")),
+            (None, Some("MB:0=2\nL3:0=f")),
+            (Some("moon"), None),
+        ] {
+            let e = schemata(l3, bandwidth).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage);
+            assert!(e.to_string().contains("is not one line that begins with"), "{e}");
+        }
+    }
 }

@@ -46,6 +46,9 @@ pub struct Record {
     /// `process.terminal` of config.json, or what the command line put in its place.
     pub terminal: bool,
     pub rootless: bool,
+    /// Restored from a checkpoint: CRIU may have put it into a time namespace that config.json does not list.
+    #[serde(default)]
+    pub restored: bool,
     pub annotations: BTreeMap<String, String>,
     /// `hooks.poststart` and `hooks.poststop` of config.json.
     pub poststart: Vec<Hook>,

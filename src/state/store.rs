@@ -293,7 +293,7 @@ impl Entry {
         let the_rest = || {
             let mut names = names_in(here)?;
             names.sort_by_key(|n| n.as_c_str() == RECORD);
-            names.iter().try_for_each(|n| gone(file::unlinkat(here, n, 0)))
+            names.iter().try_for_each(|n| gone(remove_one(here, n)))
         };
         // There is mostly nothing else in it.
         let result = gone(file::unlinkat(here, CONFIG, 0)).and_then(|()| {
@@ -362,6 +362,19 @@ fn c_path(path: &Path) -> Result<CString> {
 }
 
 /// The names of all files in the directory `fd`.
+/// Removes a file, or a directory of files.
+fn remove_one(dir: RawFd, name: &CStr) -> sys::SysResult<()> {
+    match file::unlinkat(dir, name, 0) {
+        Err(Errno(libc::EISDIR)) => {
+            let below = path::openat(dir, name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+            let below_fd = below.as_raw_fd();
+            names_in(below_fd)?.iter().try_for_each(|n| file::unlinkat(below_fd, n, 0))?;
+            file::unlinkat(dir, name, libc::AT_REMOVEDIR)
+        }
+        r => r,
+    }
+}
+
 fn names_in(fd: RawFd) -> sys::SysResult<Vec<CString>> {
     let mut names = Vec::new();
     let mut buf = [0; 4096];

@@ -145,6 +145,10 @@ fn programs_in_containers() {
     let done = shell.arg("echo out $A; echo err >&2; exit 7").output().unwrap();
     assert_eq!((done.stdout.as_slice(), done.stderr.as_slice()), (&b"out b\n"[..], &b"err\n"[..]));
     assert_eq!(done.status.code(), Some(7));
+    // What the workload adds to the environment of the program, it adds to theirs.
+    let mut shell = command(&d, "exec web-0 -- sh -c");
+    let done = shell.arg("echo $ORUN_WORKLOAD $ORUN_REPLICA_INDEX").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "web 0\n");
     let mut cat =
         command(&d, "exec -i web -- cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();

@@ -5,7 +5,7 @@ use runtime_tests::check::{Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{sys, table};
+use runtime_tests::{ledger, sys, table};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 struct Args {
     /// A runtime: a path, or a name to be found in PATH. May be given several times.
-    #[arg(long, required_unless_present = "list")]
+    #[arg(long, required_unless_present_any = ["list", "write_ledger"])]
     runtime: Vec<String>,
     /// Only cases whose name holds this text. May be given several times.
     #[arg(long)]
@@ -36,6 +36,9 @@ struct Args {
     /// A static busybox.
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
+    /// Write the tables of README.md and docs/ from the ledgers of the project that lies in this directory.
+    #[arg(long, value_name = "DIR")]
+    write_ledger: Option<PathBuf>,
     /// Show only failures and the last line.
     #[arg(long)]
     quiet: bool,
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn examine(args: &Args) -> Result<bool> {
+    if let Some(top) = &args.write_ledger {
+        return ledger::update(top).map(|()| true);
+    }
     let mut cases = Matrix::all().cases;
     let named = |names: &[String], name: &str| names.iter().any(|n| name.contains(n.as_str()));
     cases.retain(|c| {

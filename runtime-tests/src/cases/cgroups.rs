@@ -346,6 +346,22 @@ fn refusals(m: &mut Matrix) {
         ("hugepages-of-absent-size", json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]})),
         ("burst-above-quota", json!({"cpu": {"quota": 10_000, "period": 100_000, "burst": 90_000}})),
         ("swappiness-above-100", json!({"memory": {"swappiness": 300}})),
+        ("accounting-that-is-not-hierarchical", json!({"memory": {"useHierarchy": false}})),
+        ("quota-below-1000", json!({"cpu": {"quota": 10}})),
+        ("period-out-of-range", json!({"cpu": {"period": 2_000_000}})),
+        (
+            "real-time-budget-above-the-period",
+            json!({"cpu": {"realtimeRuntime": 2_000_000, "realtimePeriod": 1_000_000}}),
+        ),
+        ("cpuset-of-absent-nodes", json!({"cpu": {"mems": "900"}})),
+        ("idle-of-2", json!({"cpu": {"idle": 2}})),
+        ("block-io-weight-out-of-range", json!({"blockIO": {"weight": 5}})),
+        ("leaf-weight-without-cfq", json!({"blockIO": {"leafWeight": 300}})),
+        (
+            "throttle-of-a-device-that-is-not-there",
+            json!({"blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 7, "rate": 1000}]}}),
+        ),
+        ("rdma-without-limits", json!({"rdma": {"mlx5_1": {}}})),
     ] {
         m.case(format!("cgroups/{name}-is-an-error"), SPEC, move |t| {
             let mut bundle = t.bundle()?;

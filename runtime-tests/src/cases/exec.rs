@@ -170,6 +170,24 @@ fn cgroups(m: &mut Matrix) {
         ensure!(out.stdout.lines().any(|l| l.ends_with("/sub")), "{:?}", out.stdout);
         c.end()
     });
+    // cgroups(7): a cgroup whose children have controllers takes no process.
+    m.case(
+        "exec/into-a-container-with-cgroups-of-its-own",
+        "runc contract: exec, systemd in a container",
+        |t| {
+            if cgroup::layout() == Layout::V1 {
+                return crate::check::skip("only for v2");
+            }
+            let script = "cd /sys/fs/cgroup && busybox mkdir init && echo 1 >init/cgroup.procs && \
+                      echo +pids >cgroup.subtree_control && echo ready && sleep 100";
+            let bundle = t.bundle()?.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]).ns("cgroup");
+            let c = t.start(&bundle.shell(script))?;
+            c.await_output("ready")?;
+            let out = c.exec(&["cat", "/proc/self/cgroup"])?.ok()?;
+            same("cgroup", out.stdout.trim(), "0::/init")?;
+            c.end()
+        },
+    );
     m.case("exec/sub-cgroup-that-is-missing-is-an-error", CGROUP, |t| {
         let c = t.sleeper(t.bundle()?)?;
         c.exec_cmd(&["--cgroup", option()], &["true"]).output()?.fails()?;

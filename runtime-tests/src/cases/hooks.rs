@@ -318,6 +318,15 @@ fn failures(m: &mut Matrix) {
             },
         );
     }
+    m.case("hooks/poststart-failure-at-start-ends-the-container", LIFE, |t| {
+        let bundle = with_hook(t, t.bundle()?, "poststart", "bad", &["exit=9"]);
+        let bundle = with_hook(t, bundle, "poststop", "after", &[]).sleeps();
+        let c = t.create(&bundle)?;
+        c.verb("start").output()?.fails_with(&["error running poststart hook #0"])?;
+        c.verb("state").output()?.fails_with(&["does not exist"])?;
+        seen_by(&bundle, "after")?;
+        t.nothing_left()
+    });
     m.case("hooks/failure-ends-the-list", LIFE, |t| {
         let bundle = with_hook(t, t.bundle()?, "createRuntime", "bad", &["exit=9"]);
         let bundle = with_hook(t, bundle, "createRuntime", "late", &[]);

@@ -24,11 +24,13 @@ mod process;
 mod rootfs;
 mod rootless;
 mod samples;
+mod sd_notify;
 mod seccomp;
 mod security;
 mod systemd;
 mod terminal;
 mod tuning;
+mod updates;
 mod userns;
 mod verbs;
 
@@ -58,6 +60,8 @@ pub fn register(m: &mut Matrix) {
         lifecycle::register,
         exec::register,
         verbs::register,
+        updates::register,
+        sd_notify::register,
         cli::register,
         contract::register,
         tuning::register,

@@ -6,7 +6,7 @@ use crate::ensure;
 use crate::matrix::Matrix;
 use crate::proc::Mount;
 use nix::mount::{MsFlags, mount};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 
@@ -351,6 +351,7 @@ fn idmapped(m: &mut Matrix) {
         let report = t.report(&bundle.args(&["probe", "report", "--path", "/mnt/file"]))?;
         report.path_is("/mnt/file", "uid", 0)
     });
+    new_file_systems(m, &map);
     m.case("mount-options/idmap-without-any-mapping-is-an-error", IDMAP, |t| {
         let volume = t.volume()?;
         t.refuses(&t.bundle()?.bind(&volume, "/mnt", &["idmap"]), &[]).map(drop)
@@ -360,4 +361,68 @@ fn idmapped(m: &mut Matrix) {
         let mount = json!({"destination": "/mnt", "source": volume, "options": ["bind", "idmap"], "uidMappings": map});
         t.refuses(&t.bundle()?.push("/mounts", mount), &[]).map(drop)
     });
+}
+
+fn new_file_systems(m: &mut Matrix, map: &Value) {
+    const IDMAP: &str = "config.md Mounts: uidMappings, on file systems that are no bind mounts";
+    let with = |options: &'static [&'static str], map: Value| {
+        json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options,
+               "uidMappings": map, "gidMappings": map})
+    };
+    let own = with(&["idmap", "mode=755", "nosuid"], map.clone());
+    m.case("mount-options/idmap-on-a-tmpfs", IDMAP, move |t| {
+        t.kernel(6, 3)?;
+        let bundle = t.bundle()?.push("/mounts", own.clone());
+        let report = t.report(&bundle.args(&["probe", "report", "--path", "/mnt"]))?;
+        report.path_is("/mnt", "uid", 300_000)?;
+        report.path_is("/mnt", "gid", 300_000)?;
+        let mount = report.mount("/mnt")?;
+        ensure!(
+            mount.has("nosuid") && mount.super_has("mode=755"),
+            "{:?} {:?}",
+            mount.options,
+            mount.super_options
+        );
+        Ok(())
+    });
+    m.case("mount-options/idmap-on-a-tmpfs-of-the-container's-user-namespace", IDMAP, |t| {
+        t.kernel(6, 3)?;
+        let mount = json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["idmap"]});
+        let bundle = t.bundle()?.userns(100_000, 65_536).push("/mounts", mount);
+        let report = t.report(&bundle.clone().args(&["probe", "report", "--path", "/mnt"]))?;
+        report.path_is("/mnt", "uid", 0)?;
+        same("write", t.attempt(bundle, &["create", "/mnt/file"])?.as_str(), "ok")
+    });
+    m.case("mount-options/idmap-of-a-joined-user-namespace", IDMAP, |t| {
+        t.kernel(6, 3)?;
+        let first = t.sleeper(t.bundle()?.userns(100_000, 65_536))?;
+        let volume = t.volume()?;
+        fs::write(volume.join("file"), "x")?;
+        let mount = json!({"destination": "/mnt", "source": volume, "options": ["bind", "idmap"]});
+        let bundle =
+            t.bundle()?.join_ns("user", &format!("/proc/{}/ns/user", first.pid()?)).push("/mounts", mount);
+        let report = t.report(&bundle.args(&["probe", "report", "--path", "/mnt/file"]))?;
+        report.path_is("/mnt/file", "uid", 0)
+    });
+    let copied = with(&["idmap", "tmpcopyup"], map.clone());
+    let mut proc = with(&["idmap"], map.clone());
+    (proc["type"], proc["destination"]) = (json!("proc"), json!("/mnt"));
+    let mut cgroup = proc.clone();
+    cgroup["type"] = json!("cgroup");
+    let overlapping = with(
+        &["idmap"],
+        json!([{"containerID": 0, "hostID": 300_000, "size": 10}, {"containerID": 5, "hostID": 400_000, "size": 10}]),
+    );
+    let option = with(&["idmap", "size=moon"], map.clone());
+    for (name, mount) in [
+        ("idmap-with-tmpcopyup", copied),
+        ("idmap-on-proc", proc),
+        ("idmap-on-cgroup", cgroup),
+        ("idmap-with-overlapping-mappings", overlapping),
+        ("idmap-on-a-tmpfs-with-a-bad-option", option),
+    ] {
+        m.case(format!("mount-options/{name}-is-an-error"), IDMAP, move |t| {
+            t.refuses(&t.bundle()?.push("/mounts", mount.clone()), &[]).map(drop)
+        });
+    }
 }

@@ -51,6 +51,36 @@ fn scheduler(m: &mut Matrix) {
         let scheduler = json!({"policy": "SCHED_OTHER", "priority": 10});
         t.refuses(&t.bundle()?.set("/process/scheduler", scheduler), &[]).map(drop)
     });
+    m.case("tuning/scheduler-flag-reset-on-fork", SPEC, |t| {
+        // The probe's report is of the process itself, which keeps the policy; its children do not.
+        let scheduler = json!({"policy": "SCHED_BATCH", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+        let bundle = t.bundle()?.set("/process/scheduler", scheduler);
+        t.report(&bundle)?.is("/scheduler/policy", 3 | 0x4000_0000)
+    });
+    for (name, scheduler) in [
+        ("flag-unknown", json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_MOON"]})),
+        (
+            "deadline-out-of-order",
+            json!({"policy": "SCHED_DEADLINE", "runtime": 20_000, "deadline": 10_000, "period": 30_000}),
+        ),
+        ("nice-of-20", json!({"policy": "SCHED_OTHER", "nice": 20})),
+        ("fifo-without-priority", json!({"policy": "SCHED_FIFO"})),
+        ("deadline-of-others", json!({"policy": "SCHED_OTHER", "deadline": 10_000})),
+    ] {
+        m.case(format!("tuning/scheduler-{name}-is-an-error"), SPEC, move |t| {
+            t.refuses(&t.bundle()?.set("/process/scheduler", scheduler.clone()), &[]).map(drop)
+        });
+    }
+    for (name, affinity) in [
+        ("that-is-no-list", json!({"initial": "moon"})),
+        ("with-a-final-that-is-no-list", json!({"final": "0-"})),
+    ] {
+        m.case(
+            format!("tuning/exec-cpu-affinity-{name}-is-an-error"),
+            "config.md execCPUAffinity",
+            move |t| t.refuses(&t.bundle()?.set("/process/execCPUAffinity", affinity.clone()), &[]).map(drop),
+        );
+    }
     m.case("tuning/affinity-of-the-runtime-is-not-inherited", "runc contract: init may use every CPU", |t| {
         if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
             return skip("one CPU only");
@@ -83,7 +113,11 @@ fn real_time_is_possible(t: &crate::case::T<'_>) -> crate::check::Result<bool> {
 fn io_priority(m: &mut Matrix) {
     const SPEC: &str = "config.md IOPriority";
     // ioprio_get(2): class << 13 | level.
-    for (class, level, number) in [("IOPRIO_CLASS_BE", 5, 2 << 13 | 5), ("IOPRIO_CLASS_IDLE", 0, 3 << 13)] {
+    for (class, level, number) in [
+        ("IOPRIO_CLASS_BE", 5, 2 << 13 | 5),
+        ("IOPRIO_CLASS_IDLE", 0, 3 << 13),
+        ("IOPRIO_CLASS_RT", 3, 1 << 13 | 3),
+    ] {
         m.case(format!("tuning/{}", class.to_lowercase()), SPEC, move |t| {
             let priority = json!({"class": class, "priority": level});
             t.report(&t.bundle()?.set("/process/ioPriority", priority))?.is("/io_priority", number)
@@ -188,6 +222,7 @@ fn network_devices(m: &mut Matrix) {
     for (case, value, inside) in [
         ("moved", json!({"tst0": {}}), "tst0"),
         ("moved-and-renamed", json!({"tst0": {"name": "eth7"}}), "eth7"),
+        ("with-a-numbered-name", json!({"tst0": {"name": "net%d"}}), "net0"),
     ] {
         m.case(format!("tuning/network-device-{case}"), SPEC, move |t| {
             dummy(t, "tst0")?;
@@ -238,6 +273,13 @@ fn network_devices(m: &mut Matrix) {
 }
 
 fn others(m: &mut Matrix) {
+    m.case("tuning/mount-label-without-selinux-is-an-error", "config-linux.md Mount Label", |t| {
+        if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+            return skip("SELinux is there");
+        }
+        let label = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811";
+        t.refuses(&t.bundle()?.set("/linux/mountLabel", label), &[]).map(drop)
+    });
     for (name, value) in [
         ("without-resctrl", json!({"closID": "group"})),
         ("with-a-slash", json!({"closID": "a/b"})),

@@ -83,7 +83,7 @@ fn the_containerd_shim() {
         &format!("{SHIM} restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle /b c1")
     )
     .1;
-    assert_eq!((r.flags.pid_file, r.flags.bundle, r.detach), (path("/p"), path("/b"), true));
+    assert_eq!((r.pid_file, r.bundle, r.detach, r.no_subreaper), (path("/p"), path("/b"), true, true));
     let e = get!(Events, &format!("{SHIM} events --interval=5s c1")).1;
     assert_eq!((e.interval, e.stats), (Duration::from_secs(5), false));
     assert!(get!(Events, &format!("{SHIM} events --stats c1")).1.stats);

@@ -56,6 +56,11 @@ impl Cgroup {
         }
     }
 
+    /// The directory of the cgroup that freezes, for others who stop the processes.
+    pub fn freezer_path(&self) -> Option<&str> {
+        self.freezer().ok().map(|d| d.path.as_str())
+    }
+
     /// The cgroup that freezes: version 1's where it is mounted, because then it has all processes for sure.
     fn freezer(&self) -> Result<&Dir> {
         self.dir("freezer").or(self.v2()).ok_or_else(|| {

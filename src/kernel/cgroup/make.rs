@@ -1,7 +1,7 @@
 //! Makes the directories of a container.
 
 use super::dir::{Dir, mkdir, rmdir};
-use super::{Cgroup, v1, v2, write};
+use super::{Cgroup, OWN_SCOPE, v1, v2, write};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
 
@@ -29,7 +29,8 @@ pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
         let before = made.0.len();
         match one(h, &mut made) {
             Ok(d) => cgroup.dirs.push(d),
-            Err(e) if plan.may_stay && is_permission(&e) => {
+            // A controller that is missing in a cgroup of the user's own is another matter.
+            Err(e) if plan.may_stay && is_permission(&e) && e.kind() != Kind::Unsupported => {
                 stay(h, e)?;
                 drop(Made(made.0.split_off(before)));
                 cgroup.left_out.push(h.dir.clone());
@@ -59,7 +60,7 @@ fn stay(h: &HierarchyPlan, e: Error) -> Result<()> {
     Err(e
         .property(w.property.clone())
         .context(what)
-        .hint("delegate a cgroup to this user, or leave linux.resources out"))
+        .hint(format!("start orun in a cgroup that is delegated to this user, for example with {OWN_SCOPE}, or leave linux.resources out")))
 }
 
 /// Makes one directory and readies it for a process.
@@ -116,7 +117,10 @@ fn make(mount_point: &str, path: &str, made: &mut Made) -> Result<bool> {
 fn failed(path: &str, errno: Errno) -> Error {
     let e = Error::sys(format!("making cgroup {path:?}"), errno).property("linux.cgroupsPath of config.json");
     match errno.0 {
-        libc::EACCES | libc::EPERM => e.hint("the cgroup above it is not delegated to this user"),
+        libc::EACCES | libc::EPERM => e.hint(format!(
+            "the cgroup above it is not delegated to this user; start orun in one that is, for example with {OWN_SCOPE}, \
+             and leave linux.cgroupsPath out"
+        )),
         libc::EROFS => e.hint("the cgroup file system is mounted read-only"),
         libc::EAGAIN => {
             e.hint("a cgroup above it has reached its cgroup.max.depth or cgroup.max.descendants")

@@ -36,6 +36,9 @@ pub struct Cgroup {
     unit: Option<unit::Handle>,
 }
 
+/// How an ordinary user gets a cgroup of its own from systemd.
+pub const OWN_SCOPE: &str = "\"systemd-run --user --scope -p Delegate=yes orun ...\"";
+
 /// The sub-cgroups that `exec --cgroup` names: controller to path below the container's cgroup. The empty name
 /// stands for every hierarchy.
 pub type SubCgroups = BTreeMap<String, String>;

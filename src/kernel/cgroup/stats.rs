@@ -3,6 +3,7 @@
 use super::dir::{Dir, number, pairs};
 use super::{Cgroup, v1};
 use crate::error::{Errno, Result};
+use crate::kernel::rdt;
 use crate::plan::cgroup::Version;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Page size to figures.
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    pub intel_rdt: Empty,
+    /// What resctrl tells, for a container that has a class of it.
+    pub intel_rdt: rdt::stats::Stats,
     pub network_interfaces: Option<Vec<Empty>>,
 }
 

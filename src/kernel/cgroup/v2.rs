@@ -1,5 +1,6 @@
 //! What is particular to version 2.
 
+use super::OWN_SCOPE;
 use super::dir::Dir;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
@@ -50,7 +51,13 @@ fn controllers(d: &Dir) -> Result<Vec<String>> {
 }
 
 fn not_enabled(controller: &str, property: &str, failures: &[(&str, Dir, Errno)]) -> Error {
-    let Some((_, above, errno)) = failures.iter().rfind(|(c, ..)| *c == controller) else {
+    // The first that lacks it for its children is where it ends; writing to those above was no use, and none needed.
+    let lacks = |d: &Dir| {
+        d.value("cgroup.subtree_control").is_ok_and(|have| !have.split(' ').any(|c| c == controller))
+    };
+    let mut own = failures.iter().filter(|(c, ..)| *c == controller);
+    let last = failures.iter().rfind(|(c, ..)| *c == controller);
+    let Some((_, above, errno)) = own.find(|(_, d, _)| lacks(d)).or(last) else {
         let what = format!("controller {controller:?} is not available in the container's cgroup");
         return Error::new(Kind::Unsupported, what).property(property.to_owned());
     };
@@ -67,7 +74,11 @@ fn not_enabled(controller: &str, property: &str, failures: &[(&str, Dir, Errno)]
             above.path
         )),
         libc::EACCES | libc::EPERM | libc::EROFS => {
-            e.hint(format!("the {controller} controller is not delegated to this user"))
+            e.hint(format!(
+                "the {controller} controller is not delegated to this user; systemd does that with \
+                 \"Delegate=cpu cpuset io memory pids\" under [Service] in \
+                 /etc/systemd/system/user@.service.d/delegate.conf"
+            ))
         }
         libc::ENOENT => e.hint(format!("the cgroup above {:?} does not have the controller", above.path)),
         _ => e,
@@ -124,9 +135,10 @@ pub(super) fn after_failed_join(d: &Dir, plan: &CgroupPlan, errno: Errno) -> Res
             d.write("cgroup.type", "threaded").map_err(|e| d.error("writing \"threaded\" to", "cgroup.type", e))
         }
         (libc::EBUSY, _) => Err(failed().hint("its children have controllers, so that it may have no processes of its own")),
-        (libc::EACCES, _) => Err(failed().hint(
-            "moving a process takes write access to cgroup.procs of the cgroup above both the old and the new one",
-        )),
+        (libc::EACCES, _) => Err(failed().hint(format!(
+            "moving a process takes write access to cgroup.procs of the cgroup above both the old and the new one; \
+             start orun in the cgroups of this user, for example with {OWN_SCOPE}"
+        ))),
         (libc::EAGAIN, _) => Err(failed().hint("pids.max of the cgroup or of one above it is reached")),
         _ => Err(failed()),
     }

@@ -99,6 +99,9 @@ fn hint(d: &Dir, w: &Write, errno: Errno) -> Option<String> {
         libc::ENODEV if matches!(controller, "io" | "blkio") => {
             "there is no such block device, or it is a partition".to_owned()
         }
+        libc::EINVAL if w.file == "memory.use_hierarchy" => {
+            "since Linux 5.11 accounting is always hierarchical".to_owned()
+        }
         libc::EINVAL if controller == "cpuset" => "a cpuset must be a part of the one above it".to_owned(),
         libc::EINVAL if w.file.contains("cfs") || w.file.contains("cpu.max") => {
             "the bandwidth must fit into that of the cgroup above, and the burst into the quota".to_owned()

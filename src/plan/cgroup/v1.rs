@@ -74,9 +74,10 @@ fn memory(m: &Memory) -> Vec<Write> {
     if let Some(v) = m.reservation.filter(|v| *v != 0) {
         out.push(Write::new("memory.soft_limit_in_bytes", v, "linux.resources.memory.reservation"));
     }
-    if m.use_hierarchy == Some(true) {
-        // The default since Linux 5.11, where the file takes nothing else; gone with the last kernels of version 1.
-        out.push(Write::new("memory.use_hierarchy", 1, "linux.resources.memory.useHierarchy").optional());
+    if let Some(yes) = m.use_hierarchy {
+        // 1 is the default since Linux 5.11, where the file takes nothing else; gone with the last kernels of version 1.
+        let w = Write::new("memory.use_hierarchy", u8::from(yes), "linux.resources.memory.useHierarchy");
+        out.push(if yes { w.optional() } else { w });
     }
     if m.disable_oom_killer == Some(true) {
         out.push(Write::new("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller"));

@@ -141,6 +141,9 @@ fn lexical(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// File systems that show a namespace, which has its own ids.
+const OF_NAMESPACES: [&str; 6] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"];
+
 /// config.md, "Mounts", `idmap`, `uidMappings`: mappings come in pairs, valid ones; an option without mappings takes
 /// those of the container's user namespace, which then has to be there. Empty lists are the same as none.
 fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &HostFacts, f: &mut Findings) {
@@ -150,8 +153,14 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
     if options.idmap.is_none() && uids.is_empty() && gids.is_empty() {
         return;
     }
-    if !options.bind {
-        f.violation(at("options"), "id-mapped mounts are only supported for bind-mounts");
+    if options.tmpcopyup {
+        f.violation(at("options"), "\"tmpcopyup\" does not go with an id-mapped mount");
+    }
+    if options.remount {
+        f.violation(at("options"), "a remount cannot be id-mapped");
+    }
+    if !options.bind && OF_NAMESPACES.contains(&m.kind.as_str()) {
+        f.violation(at("type"), format!("a file system of type {:?} cannot be id-mapped", m.kind));
     }
     if facts.euid != 0 {
         f.violation(at("options"), "id-mapped mounts are not supported for rootless containers");
@@ -363,10 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn id_mapped_mounts_are_bind_mounts_of_root() {
-        let tmpfs =
-            json!({"destination": "/d", "type": "tmpfs", "uidMappings": range(), "gidMappings": range()});
-        breaks("mounts[7].options: id-mapped mounts are only supported for bind-mounts", with(tmpfs));
+    fn id_mapped_mounts_are_of_root_and_new() {
+        let tmpfs = |options: Value| {
+            json!({"destination": "/d", "type": "tmpfs", "options": options,
+                   "uidMappings": range(), "gidMappings": range()})
+        };
+        passes(with(tmpfs(json!(["idmap"]))));
+        breaks("mounts[7].options: \"tmpcopyup\" does not go", with(tmpfs(json!(["idmap", "tmpcopyup"]))));
+        for kind in super::OF_NAMESPACES {
+            let mut mount = tmpfs(json!(["idmap"]));
+            mount["type"] = json!(kind);
+            breaks("mounts[7].type: a file system of type", with(mount));
+        }
+        breaks("mounts[7].options: a remount cannot be", with(tmpfs(json!(["idmap", "remount"]))));
         let user = HostFacts { euid: 1000, ..facts() };
         let all = broken_on(&user, |v| {
             *v = crate::config::defaults::rootless(1000, 1000);

@@ -35,6 +35,7 @@ fn record(id: &str) -> Record {
         intel_rdt: None,
         terminal: false,
         rootless: false,
+        restored: false,
         annotations: BTreeMap::from([("a".to_owned(), "b\"\n".to_owned())]),
         poststart: vec![],
         poststop: vec![],

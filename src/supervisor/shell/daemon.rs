@@ -62,6 +62,7 @@ pub fn runtime(root: PathBuf) -> Runtime {
         root_given: true,
         cgroup_manager: CgroupManager::Cgroupfs,
         listen_fds: 0,
+        notify_socket: None,
         rootless: None,
     }
 }

@@ -148,10 +148,7 @@ fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: 
     let instance = Instance {
         id: &name.id,
         cgroups_path: &format!("{}/{}", shared.cgroup_parent, name.id),
-        env: vec![
-            format!("ORUN_WORKLOAD={}", name.workload),
-            format!("ORUN_REPLICA_INDEX={}", name.key.slot),
-        ],
+        env: names::environment(&name.workload, name.key.slot).into(),
         stdio: [null, out_end, err_end],
         parent,
     };
@@ -273,7 +270,9 @@ pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
         .arg("oci")
         .arg("--root")
         .arg(shared.rt.store.root())
-        .args(["exec", &name.id])
+        .arg("exec")
+        .args(names::environment(&name.workload, name.key.slot).iter().flat_map(|v| ["--env", v]))
+        .arg(&name.id)
         .args(command)
         .stdin(std::process::Stdio::null())
         .output();

@@ -13,6 +13,11 @@ pub fn replica(workload: &str, slot: u32) -> String {
     format!("{workload}-{slot}")
 }
 
+/// What every process of a replica has in its environment, besides what the bundle and the workload say.
+pub fn environment(workload: &str, slot: u32) -> [String; 2] {
+    [format!("ORUN_WORKLOAD={workload}"), format!("ORUN_REPLICA_INDEX={slot}")]
+}
+
 /// The key in a container's id; None when another made it.
 pub fn key_of(id: &str) -> Option<Key> {
     // The key has four dots of its own; a workload's name may have any number.

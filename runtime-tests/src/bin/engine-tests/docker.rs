@@ -3,6 +3,7 @@
 use crate::engine::{self, ARCHIVE};
 use crate::env::{Cases, Env};
 use crate::many;
+use crate::restarts;
 use runtime_tests::check::{Done, Result, has};
 use runtime_tests::command::Running;
 use runtime_tests::ensure;
@@ -31,6 +32,7 @@ pub fn cases() -> Cases {
     sharing(&mut c);
     errors(&mut c);
     c.alone("50 at once, killed, restarted, removed", many::docker);
+    c.alone("--restart always, measured", |e| restarts::container(e, "docker"));
     c.alone("nothing is left", leaves_nothing);
     c
 }

@@ -12,6 +12,7 @@ mod grpc;
 mod many;
 mod pages;
 mod podman;
+mod restarts;
 mod run;
 mod swarm;
 mod table;

@@ -3,6 +3,7 @@
 use crate::docker::IDLE;
 use crate::engine::ARCHIVE;
 use crate::env::{Cases, Env};
+use crate::restarts;
 use runtime_tests::check::{Done, has};
 
 /// What Podman needs where there is no systemd, and where the host's limits may not be raised.
@@ -55,6 +56,7 @@ pub fn cases() -> Cases {
     pods(&mut c);
     errors(&mut c);
     rootless(&mut c);
+    c.alone("--restart always, measured", |e| restarts::container(e, "podman"));
     c.alone("nothing is left", |e| {
         e.until("podman ps -aq --filter name=^c", "")?;
         e.until("pgrep -c conmon || true", "0")?;

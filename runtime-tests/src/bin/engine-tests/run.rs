@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, end_daemon};
 use crate::env::{Case, Env, Runtime};
+use crate::restarts;
 use crate::world::{self, Cgroups};
 use runtime_tests::check::{Context, Done, Fail, Result, fail};
 use runtime_tests::command::{self, poll, take_status};
@@ -176,6 +177,7 @@ fn outer(job: &Job, program: &Path, dir: &Path, cgroups: &Cgroups) -> Done {
 fn inner(job: &Job, program: &Path, dir: &Path, results: &fs::File) -> Done {
     let mut files = job.engine.files();
     files.push(program.to_owned());
+    files.push(restarts::floor()?);
     world::build(dir, &files)?;
     let env = Env::new(&job.runtime, "engine")?;
     let daemon = job.engine.start(&env)?;

@@ -3,6 +3,7 @@
 
 use crate::docker::{self, IDLE};
 use crate::env::{Cases, Env};
+use crate::restarts;
 use crate::world::ADDRESS;
 use runtime_tests::check::{Done, Result};
 use runtime_tests::command::Running;
@@ -54,6 +55,7 @@ pub fn cases() -> Cases {
         replicas(e, "2/2")?;
         e.shows("docker service ps --no-trunc --format '{{.Error}}' $N", "no such file or directory")
     });
+    c.alone("a killed task is replaced, measured", restarts::service);
     c.alone("nothing is left", |e| {
         e.ok("s=$(docker service ls -q); [ -z \"$s\" ] || docker service rm $s")?;
         e.until("docker ps -aq", "")?;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -37,6 +38,13 @@ pub fn act(verb: &str, words: &[&str]) {
         "children" => leave_children(first),
         "spin" => spin(first),
         "hook" => hook(words),
+        "hold" => hold_memory(first),
+        "notify" => {
+            notify(first);
+            wait_for_signal();
+        }
+        "notify-once" => notify(first),
+        "notify-on-signal" => notify_on_signal(first),
         "flood" => flood(),
         "overwrite-exe" => overwrite_exe(),
         "exchange" => exchange(words),
@@ -161,6 +169,33 @@ fn spin(milliseconds: &str) {
 }
 
 /// `hook FILE NAME [exit=N] [sleep=MS] [stderr=TEXT] [no-stdin] [touch=PATH]`: appends what it got to FILE.
+/// Tells the service manager (sd_notify(3)).
+fn notify(text: &str) {
+    let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_else(|e| die(&format!("NOTIFY_SOCKET: {e}")));
+    let sent = UnixDatagram::unbound().and_then(|s| s.send_to(text.as_bytes(), &socket));
+    sent.unwrap_or_else(|e| die(&format!("{socket}: {e}")));
+}
+
+/// Says `waiting`, and tells the service manager at SIGUSR1.
+fn notify_on_signal(text: &str) {
+    catch(&[libc::SIGUSR1]);
+    say("waiting");
+    while CAUGHT.load(Ordering::Relaxed) != libc::SIGUSR1 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    notify(text);
+    wait_for_signal();
+}
+
+/// Holds that much memory, and says `holding`.
+fn hold_memory(amount: &str) {
+    let megabytes: usize = amount.trim_end_matches('M').parse().unwrap_or_else(|_| die("hold MEGABYTES"));
+    let held = vec![1u8; megabytes << 20];
+    say("holding");
+    wait_for_signal();
+    drop(held);
+}
+
 fn hook(words: &[&str]) {
     let [file, name, options @ ..] = words else { die("hook FILE NAME ...") };
     let option = |key: &str| options.iter().find_map(|o| o.strip_prefix(key)?.strip_prefix('='));

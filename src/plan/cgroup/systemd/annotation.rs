@@ -2,7 +2,7 @@
 
 use super::{Property, Value, Violation, gvariant};
 
-const PREFIX: &str = "org.systemd.property.";
+pub const PREFIX: &str = "org.systemd.property.";
 /// Microseconds in a second.
 const SECOND: u64 = 1_000_000;
 

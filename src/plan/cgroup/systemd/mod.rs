@@ -4,7 +4,7 @@
 //! The properties are made from the same writes that the cgroup file system gets. Those are done all the same, because
 //! systemd knows only some of the files; the properties see to it that systemd does not set the others back.
 
-mod annotation;
+pub mod annotation;
 mod devices;
 mod gvariant;
 mod limits;

@@ -68,9 +68,18 @@ impl Daemon {
 
     /// Has `replicas` of a bundle, which are started again at once whenever they end.
     pub fn apply(&self, name: &str, bundle: &Path, replicas: usize) -> Result<(), String> {
+        self.apply_with(name, bundle, replicas, "")
+    }
+
+    /// The same, each with a container that waits to take over.
+    pub fn apply_with_spares(&self, name: &str, bundle: &Path) -> Result<(), String> {
+        self.apply_with(name, bundle, 1, "  spares: 1\n")
+    }
+
+    fn apply_with(&self, name: &str, bundle: &Path, replicas: usize, more: &str) -> Result<(), String> {
         let text = format!(
             "apiVersion: orun.dev/v1\nkind: Workload\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
-             bundle: {}\n  backoff: {{initial: 0, max: 0}}\n",
+             bundle: {}\n  backoff: {{initial: 0, max: 0}}\n{more}",
             bundle.display()
         );
         let file = self.directory.join(format!("{name}.yaml"));

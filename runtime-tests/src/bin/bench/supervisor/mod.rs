@@ -5,7 +5,6 @@
 
 mod daemon;
 mod restart;
-mod stamps;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +17,7 @@ use crate::bundle::{Kind, Workshop};
 use crate::{machine, peer, report};
 use daemon::{Daemon, Memory};
 use restart::Network;
-use stamps::{Stamps, now};
+use runtime_tests::stamps::{Stamps, now};
 
 /// Measures orund against the bare system calls
 #[derive(Parser)]

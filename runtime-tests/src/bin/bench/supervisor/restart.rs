@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::stamps::{Stamp, Stamps, now};
 use super::{Place, text};
 use crate::peer;
 use crate::report::{Cell, Row, Unit, median};
 use crate::sys;
+use runtime_tests::stamps::{Stamp, Stamps, now};
 
 /// What network namespace a container has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,9 @@ impl Network {
         }
     }
 }
+
+/// The workload with a spare.
+const SPARE: &str = "spare";
 
 /// A network namespace that stays: that of a process which does nothing.
 pub struct Namespace(Child);
@@ -154,6 +157,13 @@ fn orund(place: &Place, daemon: &Daemon, network: Network, kept: &Namespace) -> 
     Kept::new(stamps, None)
 }
 
+/// A container with a new network namespace whose replacement waits, created, all the time.
+fn spare(place: &Place, daemon: &Daemon) -> Result<Kept, String> {
+    let stamps = Stamps::bind(&place.socket(SPARE))?;
+    daemon.apply_with_spares(SPARE, &place.bundle(SPARE, Network::New, None, &[])?)?;
+    Kept::new(stamps, None)
+}
+
 /// The rows of the table; its columns are the floor, a bare supervisor and orund.
 pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, String> {
     let namespace = Namespace::new(place)?;
@@ -162,6 +172,7 @@ pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, S
         all.push(floor(place, network, &namespace)?);
         all.push(orund(place, daemon, network, &namespace)?);
     }
+    all.push(spare(place, daemon)?);
     // The first rounds warm caches and do not count.
     for round in 0..rounds + 3 {
         for turn in 0..all.len() {
@@ -171,13 +182,25 @@ pub fn rows(place: &Place, daemon: &Daemon, rounds: usize) -> Result<Vec<Row>, S
             all[at].measure(round >= 3)?;
         }
     }
-    for network in Network::ALL {
-        daemon.delete(network.name())?;
+    for name in Network::ALL.map(Network::name).into_iter().chain([SPARE]) {
+        daemon.delete(name)?;
     }
-    let row = |(n, network): (usize, Network)| {
-        let bare = if network == Network::Host { all[0].cell() } else { Cell::Nothing("") };
-        let cells = vec![all[2 * n + 1].cell(), bare, all[2 * n + 2].cell()];
-        Row { label: network.label().to_owned(), unit: Unit::Milliseconds, cells, base: Some(0) }
+    let row = |label: &str, cells: Vec<Cell>| Row {
+        label: label.to_owned(),
+        unit: Unit::Milliseconds,
+        cells,
+        base: Some(0),
     };
-    Ok(Network::ALL.into_iter().enumerate().map(row).collect())
+    let of = |(n, network): (usize, Network)| {
+        let bare = if network == Network::Host { all[0].cell() } else { Cell::Nothing("") };
+        row(network.label(), vec![all[2 * n + 1].cell(), bare, all[2 * n + 2].cell()])
+    };
+    let mut rows: Vec<Row> = Network::ALL.into_iter().enumerate().map(of).collect();
+    let new = all[2 * Network::New as usize + 1].cell();
+    let spare = all[all.len() - 1].cell();
+    rows.push(row(
+        "the same, from a spare with a new network namespace",
+        vec![new, Cell::Nothing(""), spare],
+    ));
+    Ok(rows)
 }

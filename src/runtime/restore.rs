@@ -1,0 +1,276 @@
+//! `restore`: a container comes back from the files of a checkpoint, by criu(8).
+
+use super::Runtime;
+use super::checkpoint::{config_file, converse};
+use super::create::{self, CreateOptions, invalid};
+use crate::config::spec::Spec;
+use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::cgroup::{Cgroup, SubCgroups};
+use crate::kernel::checkpoint::images::Images;
+use crate::kernel::checkpoint::root::{self, Root};
+use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside};
+use crate::kernel::foreground::{self, Signals};
+use crate::kernel::{console, hooks, netdev, prepare, rdt};
+use crate::log;
+use crate::plan::checkpoint::rpc::{self, Feature, Notification};
+use crate::plan::checkpoint::{self, External, Flags, Places, Restore};
+use crate::plan::compile::Plan;
+use crate::plan::op::Op;
+use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::state::id::ContainerId;
+use crate::state::lifecycle::Phase;
+use crate::state::model::{ProcessId, Record};
+use crate::state::store::Entry;
+use crate::sys::{self, path, prctl, wait};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// How a container is restored.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    pub create: CreateOptions,
+    pub images: PathBuf,
+    pub work: Option<PathBuf>,
+    pub flags: Flags,
+    pub detach: bool,
+    /// Leave orphans of the container to whoever takes in orphans now.
+    pub no_subreaper: bool,
+    pub tcp_close: bool,
+    pub lsm_profile: Option<String>,
+    pub lsm_mount_context: Option<String>,
+}
+
+/// What a restore works on.
+struct Work<'a> {
+    entry: &'a Entry,
+    record: &'a mut Record,
+    plan: &'a Plan,
+    /// Where its terminal is sent to.
+    console: Option<OwnedFd>,
+    /// The container's first process.
+    init: Option<(i32, OwnedFd)>,
+    /// The master of its terminal, when nobody else gets it.
+    terminal: Option<OwnedFd>,
+}
+
+/// Restores the container `id`; the exit status of its first process, or 0 when detached.
+///
+/// # Errors
+/// The bundle or the images are not right; CRIU is not there or fails. Nothing is left behind.
+pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
+    let id = ContainerId::new(id)?;
+    let create_options = CreateOptions { detached: options.detach, ..options.create.clone() };
+    let (bundle, mut plan) = create::compile(rt, id.as_str(), &create_options, false)?;
+    for w in &plan.warnings {
+        log::warn(w);
+    }
+    create::check_terminal(&plan, &create_options)?;
+    create::check_rootfs(&plan.rootfs)?;
+    let external = checkpoint::external_mounts(&plan).map_err(invalid)?;
+    criu::check_version()?;
+    if options.flags.lazy_pages {
+        criu::check_feature(Feature::LazyPages, "--lazy-pages")?;
+    }
+    let images = Images::find(&options.images, options.work.as_deref())?;
+    let descriptors = images.descriptors()?;
+    let console = match &create_options.console_socket {
+        Some(path) => Some(console::connect(path, "the console socket")?),
+        None => None,
+    };
+    let signals = if options.detach { None } else { Some(Signals::take()?) };
+    if !options.detach && !options.no_subreaper && !plan.namespaces.is_new(Namespace::Pid) {
+        let _ = prctl::set_child_subreaper(true);
+    }
+    let (entry, mut record) = create::enter(rt, &id, &bundle, &plan)?;
+    record.restored = true;
+    let (mut entry, cgroup) = create::hold(entry, &mut record, &mut plan)?;
+    let mut work =
+        Work { entry: &entry, record: &mut record, plan: &plan, console, init: None, terminal: None };
+    let done = work
+        .run(&bundle.spec, options, &cgroup, &images, &external, &descriptors)
+        .and_then(|()| work.settle(&create_options));
+    let (init, terminal) = (work.init, work.terminal);
+    let pidfd = match (done, init) {
+        (Ok(()), Some((_, pidfd))) => pidfd,
+        (done, init) => {
+            if let Some((_, pidfd)) = init {
+                // It may have ended by itself, and then be reaped.
+                let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
+                let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
+            }
+            create::clean_up(entry, &record, Some(&cgroup));
+            return Err(done.err().unwrap_or_else(|| Error::new(Kind::System, "criu restored no process")));
+        }
+    };
+    let Some(signals) = signals else { return Ok(0) };
+    // Other commands may act on the container as long as it runs.
+    entry.unlock();
+    let exit = foreground::stay(&pidfd, &signals, terminal.as_ref(), None);
+    create::clean_up(entry, &record, Some(&cgroup));
+    exit.map(|e| e.code() as u8)
+}
+
+impl Work<'_> {
+    /// Has CRIU restore the processes.
+    fn run(
+        &mut self,
+        spec: &Spec,
+        options: &RestoreOptions,
+        cgroup: &Cgroup,
+        images: &Images,
+        external: &[External],
+        descriptors: &[String],
+    ) -> Result<()> {
+        let plan = self.plan;
+        cgroup.apply(&plan.cgroup)?;
+        let path = prepare::cpath(&plan.rootfs)?;
+        let root = Root { path: &path, private: opens_privately(plan) };
+        root::make_mount_points(&root, &checkpoint::mount_points(plan))?;
+        let (mut inherit, mut passed, mut join) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, n) in descriptors.iter().zip(0..).filter(|(name, _)| checkpoint::is_inheritable(name)) {
+            inherit.push((name.clone(), n));
+        }
+        for n in &plan.namespaces.joins {
+            let name = n.path.to_string_lossy().into_owned();
+            if let Some((_, key)) = checkpoint::external_namespace(n.kind) {
+                inherit.push((key.to_owned(), FIRST_INHERITED + passed.len() as i32));
+                passed.push(open_namespace(&n.path, &n.property)?);
+            } else if let Some(kind) = checkpoint::joinable_namespace(n.kind) {
+                join.push((kind.to_owned(), name));
+            } else {
+                let what = format!("CRIU cannot join a {} namespace", n.kind.name());
+                return Err(Error::new(Kind::Unsupported, what).property(n.property.as_str()));
+            }
+        }
+        let fds: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
+        let directories = images.directories()?;
+        let place = Place { root: Some(root), directories: &directories, inherit: &fds, own_stdio: true };
+        let criu = Criu::start(&place)?;
+        let done = (|| {
+            cgroup.attach(criu.pid, &SubCgroups::new())?;
+            let mut directories = criu.directories.iter().map(AsRawFd::as_raw_fd);
+            let request = Restore {
+                flags: options.flags.clone(),
+                places: Places {
+                    images: directories.next().unwrap_or(-1),
+                    work: directories.next(),
+                    config_file: config_file(spec),
+                    external: inside::sources(external)?,
+                },
+                root: path.to_bytes().to_vec(),
+                cgroup_roots: cgroup_roots(criu.pid)?,
+                inherit,
+                join,
+                tcp_close: options.tcp_close,
+                lsm_profile: options.lsm_profile.clone(),
+                lsm_mount_context: options.lsm_mount_context.clone(),
+            };
+            converse(&criu, rpc::Kind::Restore, &request.request(), images, |n, fd| self.notified(n, fd))
+        })();
+        let ended_well = criu.finish()?;
+        let response = done?;
+        if response.restored.is_none() || !ended_well {
+            return Err(super::checkpoint::failure(rpc::Kind::Restore, &response, images));
+        }
+        Ok(())
+    }
+
+    /// What is done at the points of CRIU's work.
+    fn notified(&mut self, n: &Notification, fd: Option<OwnedFd>) -> Result<()> {
+        match n.script.as_str() {
+            "setup-namespaces" => self.namespaces(n.pid),
+            "post-restore" => self.processes(n.pid),
+            "orphan-pts-master" => self.terminal(fd),
+            _ => Ok(()),
+        }
+    }
+
+    /// The namespaces exist, and nothing is in them yet.
+    fn namespaces(&mut self, pid: i32) -> Result<()> {
+        let plan = self.plan;
+        self.record.init = ProcessId::of(pid)?;
+        if plan.namespaces.is_new(Namespace::Network) {
+            root::set_up_network(pid, &net_sysctls(plan))?;
+            netdev::move_all(&plan.net_devices, pid)?;
+        }
+        if plan.runtime_hooks.is_empty() {
+            return Ok(());
+        }
+        // They may ask for the state.
+        self.entry.write_record(self.record)?;
+        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, pid, &open(pid)?)
+    }
+
+    /// The processes are there, and stand still.
+    fn processes(&mut self, pid: i32) -> Result<()> {
+        let pidfd = open(pid)?;
+        self.record.init = ProcessId::of(pid)?;
+        self.record.phase = Phase::Running;
+        if let Some(rdt) = &self.plan.rdt {
+            rdt::join(pid, &rdt.class, rdt.monitor.as_deref())?;
+        }
+        self.init = Some((pid, pidfd));
+        self.entry.write_record(self.record)
+    }
+
+    fn terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
+        let Some(master) = master else {
+            return Err(Error::sys("taking the container's terminal from criu", Errno(libc::EBADF)));
+        };
+        match &self.console {
+            Some(to) => console::send(to.as_raw_fd(), master.as_raw_fd()),
+            None => {
+                foreground::own(&master)?;
+                self.terminal = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the caller of the container, and runs the hooks that follow its start.
+    fn settle(&self, options: &CreateOptions) -> Result<()> {
+        let Some((pid, pidfd)) = &self.init else {
+            return Err(Error::new(Kind::System, "criu failed: it restored no process"));
+        };
+        create::tell_pid(*pid, pidfd, options)?;
+        if self.record.poststart.is_empty() {
+            return Ok(());
+        }
+        let document = create::hook_document(self.record, "running", *pid);
+        let mut all = self.record.poststart.iter().enumerate();
+        all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &document))
+    }
+}
+
+fn open(pid: i32) -> Result<OwnedFd> {
+    wait::pidfd_open(pid).map_err(|e| Error::sys(format!("opening the restored process {pid}"), e))
+}
+
+fn open_namespace(file: &Path, property: &str) -> Result<OwnedFd> {
+    path::openat(sys::CWD, &prepare::cpath(file)?, libc::O_RDONLY | libc::O_NONBLOCK, 0)
+        .map_err(|e| Error::sys(format!("opening the namespace {file:?}"), e).property(property))
+}
+
+fn opens_privately(plan: &Plan) -> bool {
+    plan.steps.ops.iter().any(|op| matches!(op, Op::OpenRoot { private: true, .. }))
+}
+
+/// The parameters of a new network namespace, which CRIU leaves empty.
+fn net_sysctls(plan: &Plan) -> Vec<(CString, Vec<u8>)> {
+    let net = |op: &Op| match op {
+        Op::Sysctl { path, value } if path.to_bytes().starts_with(b"sys/net/") => {
+            let file = [b"/proc/", path.to_bytes()].concat();
+            Some((CString::new(file).ok()?, value.clone()))
+        }
+        _ => None,
+    };
+    plan.steps.ops.iter().filter_map(net).collect()
+}
+
+/// The cgroups of CRIU, which are the container's: those of the images become these.
+fn cgroup_roots(pid: i32) -> Result<Vec<(String, String)>> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&file).map_err(|e| Error::sys(format!("reading {file}"), e))?;
+    Ok(checkpoint::cgroup_roots(&text))
+}

@@ -265,12 +265,7 @@ fn order(
 ) -> (Vec<Prepared>, Vec<Prepared>) {
     let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
     ns.enter(steps);
-    let join = match (&parts.cgroup.unit, parts.cgroup.hierarchies.is_empty()) {
-        (Some(_), _) => IntoCgroup::ByParent,
-        (None, false) => IntoCgroup::Itself,
-        (None, true) => IntoCgroup::Nothing,
-    };
-    ns.settle(spec, join, steps);
+    ns.settle(spec, into_cgroup(parts.cgroup), steps);
     isolate(input, facts, ns, p, steps);
     let mut cx = mounts::Context {
         spec,
@@ -329,6 +324,14 @@ fn order(
     }
     .compile(steps, warnings);
     (cx.prepared, cx.late)
+}
+
+fn into_cgroup(plan: &CgroupPlan) -> IntoCgroup {
+    match (&plan.unit, plan.hierarchies.is_empty()) {
+        (Some(_), _) => IntoCgroup::ByParent,
+        (None, false) => IntoCgroup::Itself,
+        (None, true) => IntoCgroup::Nothing,
+    }
 }
 
 /// What needs the mounts made and the root not entered: the hooks before that, and the sysctls, whose files are

@@ -20,7 +20,7 @@ mod sysctl;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 use super::Violation;
 use super::facts::HostFacts;

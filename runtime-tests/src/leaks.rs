@@ -21,6 +21,9 @@ pub struct Snapshot {
 /// Where names of network namespaces and of temporary files of runtimes appear.
 const WATCHED: [&str; 4] = ["/run", "/run/netns", "/var/run/netns", "/dev/shm"];
 
+/// What CRIU has found out about the kernel: it keeps that for the next time, whoever calls it.
+const CACHE_OF_CRIU: &str = "/run/criu.kdat";
+
 impl Snapshot {
     /// What is there now.
     pub fn take() -> Snapshot {
@@ -32,7 +35,7 @@ impl Snapshot {
 
 fn list(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    entries.flatten().map(|e| e.path()).collect()
+    entries.flatten().map(|e| e.path()).filter(|p| p != Path::new(CACHE_OF_CRIU)).collect()
 }
 
 /// Whose traces are looked for.

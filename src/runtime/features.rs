@@ -182,7 +182,10 @@ mod tests {
         assert!(strings(&f["linux"]["memoryPolicy"]["modes"]).contains(&"MPOL_BIND"));
         assert_eq!(strings(&f["hooks"]).len(), 6);
         assert_eq!(f["linux"]["cgroup"]["systemd"], true);
-        assert_eq!(f["potentiallyUnsafeConfigAnnotations"], json!(["org.systemd.property."]));
+        assert_eq!(
+            f["potentiallyUnsafeConfigAnnotations"],
+            json!(["org.criu.config", "org.systemd.property."])
+        );
         let seccomp = &f["linux"]["seccomp"];
         assert!(strings(&seccomp["archs"]).contains(&"SCMP_ARCH_X86_64"));
         assert!(strings(&seccomp["actions"]).contains(&"SCMP_ACT_NOTIFY"));

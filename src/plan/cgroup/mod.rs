@@ -10,7 +10,7 @@ mod v1;
 mod v2;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use update::{Update, compile_update};
 

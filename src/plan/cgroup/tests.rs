@@ -5,7 +5,7 @@ pub(in crate::plan::cgroup) fn resources(json: &str) -> Resources {
     serde_json::from_str(json).unwrap()
 }
 
-pub(in crate::plan::cgroup) fn unified(controllers: &[&str]) -> CgroupFacts {
+pub(in crate::plan) fn unified(controllers: &[&str]) -> CgroupFacts {
     let h = V2Hierarchy {
         mount_point: "/sys/fs/cgroup".into(),
         mount_root: "/".into(),

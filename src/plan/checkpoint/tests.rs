@@ -1,5 +1,7 @@
 use super::*;
+use crate::plan::cgroup::tests::unified;
 use crate::plan::compile::{Input, Options, compile};
+use crate::plan::facts::HostFacts;
 use crate::plan::validate::testing::{add_namespace, facts, spec};
 use serde_json::{Value, json};
 
@@ -7,7 +9,8 @@ fn plan(change: impl FnOnce(&mut Value)) -> Plan {
     let spec = spec(change);
     let options = Options::default();
     let input = Input { id: "c1", bundle: Path::new("/srv/bundle"), spec: &spec, options: &options };
-    compile(input, &facts()).unwrap()
+    let facts = HostFacts { cgroup: unified(&["memory", "pids"]), ..facts() };
+    compile(input, &facts).unwrap()
 }
 
 fn mount(v: &mut Value, destination: &str, kind: &str, source: &str, options: &[&str]) {

@@ -100,6 +100,14 @@ impl Test {
         c.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// The same, seen to be in all of the cgroups: one that is in some of them only would still enter the others.
+    fn started(&self, script: &str) -> Child {
+        let mut child = self.spawn(&format!("echo ready; {script}"));
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        child
+    }
+
     /// The output of a shell command in the cgroups.
     fn run(&self, script: &str) -> String {
         let out = self.spawn(script).wait_with_output().unwrap();
@@ -164,8 +172,8 @@ fn a_record_is_enough_to_find_the_cgroups_again() {
         let t = Test::new("record", facts, "{}");
         let again = Cgroup::open(&t.cgroup.paths(), None).unwrap();
         assert_eq!(again.paths(), t.cgroup.paths());
-        let mut child = t.spawn("exec sleep 60");
-        eventually("the child appears", || again.pids().unwrap() == [child.id() as i32]);
+        let mut child = t.started("exec sleep 60");
+        assert_eq!(again.pids().unwrap(), [child.id() as i32]);
         again.kill_all(libc::SIGKILL).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         assert!(again.wait_empty(SECOND).unwrap());
@@ -180,8 +188,8 @@ fn a_record_is_enough_to_find_the_cgroups_again() {
 fn an_occupied_or_frozen_cgroup_is_refused_and_left_alone() {
     for facts in hosts() {
         let t = Test::new("occupied", facts, "{}");
-        let mut child = t.spawn("exec sleep 60");
-        eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+        let mut child = t.started("exec sleep 60");
+        assert!(!t.cgroup.pids().unwrap().is_empty());
         let e = Cgroup::create(&t.plan).unwrap_err().to_string();
         assert!(e.contains("container's cgroup is not empty: 1 process(es) found"), "{e}");
         assert!(t.cgroup.exists());
@@ -200,8 +208,8 @@ fn an_occupied_or_frozen_cgroup_is_refused_and_left_alone() {
 fn frozen_processes_stand_still_and_die_of_sigkill() {
     for facts in hosts() {
         let t = Test::new("freeze", facts, "{}");
-        let mut child = t.spawn("while :; do :; done");
-        eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+        let mut child = t.started("while :; do :; done");
+        assert!(!t.cgroup.pids().unwrap().is_empty());
         assert!(!t.cgroup.is_frozen().unwrap());
         t.cgroup.freeze(SECOND).unwrap();
         assert!(t.cgroup.is_frozen().unwrap());
@@ -232,11 +240,11 @@ fn all_processes_get_a_signal_also_below_and_while_they_fork() {
         }
         let mut child =
             t.spawn("trap 'exit 7' TERM; echo ready; while :; do /bin/true & sleep 0.01 & wait; done");
-        let mut ready = [0; 5];
+        let mut ready = [0; 6];
         child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        let mut other = t.spawn("exec sleep 60");
+        let mut other = t.started("exec sleep 60");
         let below = SubCgroups::from([(String::new(), "below".to_owned())]);
-        eventually("both are there", || t.cgroup.pids().unwrap().len() > 1);
+        assert!(t.cgroup.pids().unwrap().len() > 1);
         // A cpuset below has no CPUs yet, so that the kernel refuses to move a process there.
         for c in ["cpuset.cpus", "cpuset.mems"] {
             if let Some(dir) = t.cgroup.paths().get("cpuset") {
@@ -250,7 +258,7 @@ fn all_processes_get_a_signal_also_below_and_while_they_fork() {
         assert_eq!(child.wait().unwrap().code(), Some(7));
         assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGTERM));
 
-        let mut bomb = t.spawn("while :; do (while :; do /bin/true; done) & sleep 0.02; done");
+        let mut bomb = t.started("while :; do (while :; do /bin/true; done) & sleep 0.02; done");
         std::thread::sleep(Duration::from_millis(100));
         t.cgroup.kill_all(libc::SIGKILL).unwrap();
         bomb.wait().unwrap();
@@ -283,8 +291,10 @@ fn sub_cgroups_are_below_the_container() {
 fn a_busy_cgroup_is_waited_for_and_then_named() {
     for facts in hosts() {
         let t = Test::new("busy", facts, "{}");
-        let mut child = t.spawn("exec sleep 60");
-        eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+        let mut child = t.started("exec sleep 60");
+        assert!(!t.cgroup.pids().unwrap().is_empty());
+        let comm = format!("/proc/{}/comm", child.id());
+        eventually("it is sleep", || std::fs::read_to_string(&comm).unwrap() == "sleep\n");
         let start = Instant::now();
         let e = t.cgroup.delete(Duration::from_millis(50)).unwrap_err().to_string();
         assert!(e.contains("still busy after 50 ms, with 1 process(es)") && e.contains("(sleep)"), "{e}");

@@ -73,8 +73,8 @@ fn statistics_and_the_oom_killer_of_version_1() {
     let t = Test::new("oom", facts, r#"{"memory":{"limit":16777216},"pids":{"limit":50}}"#);
     let mut watch = t.cgroup.oom_watch().unwrap();
     assert_eq!(watch.next_event().unwrap(), None);
-    let mut child = t.spawn("exec sleep 60");
-    eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+    let mut child = t.started("exec sleep 60");
+    assert!(!t.cgroup.pids().unwrap().is_empty());
     let s = t.cgroup.stats().unwrap();
     assert_eq!((s.pids.current, s.pids.limit), (1, 50));
     assert_eq!(s.memory.usage.limit, 16_777_216);

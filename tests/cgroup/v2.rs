@@ -44,8 +44,8 @@ fn version_2_limits_need_their_controllers() {
     assert_eq!(t.read("", "cpu.max"), "50000 40000");
     update(r#"{"cpu":{"idle":1,"shares":5}}"#).unwrap();
     assert_eq!(t.read("", "cpu.idle"), "1");
-    let mut child = t.spawn("exec sleep 60");
-    eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+    let mut child = t.started("exec sleep 60");
+    assert!(!t.cgroup.pids().unwrap().is_empty());
     let e = update(r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap_err().to_string();
     assert!(e.contains("rejecting memory limit 4096 <= usage "), "{e}");
     assert!(t.cgroup.stats().unwrap().memory.usage.usage > 0);
@@ -81,8 +81,8 @@ fn a_parent_with_processes_cannot_give_controllers() {
         c => return println!("skipped: needs memory or hugetlb, has {c:?}"),
     };
     let parent = Test::new("internal", facts.clone(), "{}");
-    let mut child = parent.spawn("exec sleep 60");
-    eventually("the child appears", || !parent.cgroup.pids().unwrap().is_empty());
+    let mut child = parent.started("exec sleep 60");
+    assert!(!parent.cgroup.pids().unwrap().is_empty());
     let path = format!("{}/container", parent.path);
     let e = Cgroup::create(&plan(&facts, &path, json)).unwrap_err().to_string();
     assert!(e.contains(&format!("enabling controller \"{controller}\" in")), "{e}");
@@ -128,8 +128,8 @@ fn a_threaded_parent_makes_a_threaded_container_or_an_error() {
 fn the_oom_killer_of_version_2() {
     let Some(facts) = v2_host(&["memory"]) else { return };
     let t = Test::new("oom2", facts, r#"{"memory":{"limit":16777216,"swap":16777216}}"#);
-    let mut child = t.spawn("exec sleep 60");
-    eventually("the child appears", || !t.cgroup.pids().unwrap().is_empty());
+    let mut child = t.started("exec sleep 60");
+    assert!(!t.cgroup.pids().unwrap().is_empty());
     let mut watch = t.cgroup.oom_watch().unwrap();
     assert!(!t.spawn("tail /dev/zero").wait_with_output().unwrap().status.success());
     eventually("the event arrives", || watch.next_event().unwrap() == Some(OomEvent::Oom));

@@ -2,6 +2,7 @@
 
 mod engines;
 mod host;
+mod user;
 
 use std::path::Path;
 
@@ -46,10 +47,11 @@ impl Finding {
     }
 }
 
-/// Looks at the host first, then at the engines.
+/// Looks at the host first, then at what a user needs, then at the engines.
 pub fn doctor() -> Vec<Finding> {
     let root = Path::new("/");
     let mut found = host::findings(root);
+    found.extend(user::findings(root));
     found.extend(engines::findings(root));
     found
 }

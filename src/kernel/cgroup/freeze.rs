@@ -2,7 +2,7 @@
 
 use super::dir::Dir;
 use super::{Cgroup, v1, v2};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::Version;
 use crate::sys::fd;
 use std::os::fd::AsRawFd;
@@ -26,7 +26,7 @@ impl Cgroup {
         result
     }
 
-    /// Lets the container's processes run on.
+    /// Lets the container's processes run on. A cgroup that is gone has none: systemd removes it with the last one.
     ///
     /// # Errors
     /// The host has no freezer.
@@ -36,7 +36,10 @@ impl Cgroup {
             Version::V1 => ("freezer.state", "THAWED"),
             Version::V2 => ("cgroup.freeze", "0"),
         };
-        d.write(file, value).map_err(|e| d.error(&format!("writing {value:?} to"), file, e))
+        match d.write(file, value) {
+            Err(Errno(libc::ENOENT | libc::ENODEV)) => Ok(()),
+            r => r.map_err(|e| d.error(&format!("writing {value:?} to"), file, e)),
+        }
     }
 
     /// Whether the container has been frozen, and not only a cgroup above it. A cgroup that is gone, and a host

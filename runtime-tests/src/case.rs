@@ -75,7 +75,12 @@ impl<'a> T<'a> {
     pub fn bundle(&self) -> Result<Bundle> {
         let number = self.next();
         let dir = self.dir.join(format!("bundle{number}"));
-        Bundle::make(&dir, &self.dir.join("programs"), &format!("/{}-cg{number}", self.marker))
+        let marker = &self.marker;
+        let cgroup = match self.runtime.systemd_cgroup {
+            false => format!("/{marker}-cg{number}"),
+            true => format!("system.slice:{marker}:cg{number}"),
+        };
+        Bundle::make(&dir, &self.dir.join("programs"), &cgroup)
     }
 
     /// A new empty directory on the host, for volumes.
@@ -105,9 +110,24 @@ impl<'a> T<'a> {
         self.dir.join("programs/probe")
     }
 
+    /// The runtime with no option yet, save for the one that names the cgroup manager.
+    pub fn program(&self) -> Cmd {
+        self.program_at(&self.runtime.path)
+    }
+
+    /// The same of a copy of the runtime.
+    pub fn program_at(&self, path: &Path) -> Cmd {
+        self.host(path).args(self.globals())
+    }
+
+    /// The options that every call of the runtime has, whoever makes it.
+    pub fn globals(&self) -> &'static [&'static str] {
+        if self.runtime.systemd_cgroup { &["--systemd-cgroup"] } else { &[] }
+    }
+
     /// The runtime with `--root`, and no verb yet.
     pub fn runtime(&self) -> Cmd {
-        self.host(&self.runtime.path).arg("--root").arg(&self.root)
+        self.program().arg("--root").arg(&self.root)
     }
 
     /// A verb of the runtime.
@@ -214,6 +234,11 @@ impl<'a> T<'a> {
     /// Leaves the case unless the runtime is this one.
     pub fn only(&self, name: &str) -> Done {
         if self.runtime.is(name) { Ok(()) } else { skip(format!("only for {name}")) }
+    }
+
+    /// Leaves the case when systemd makes the cgroups, for this reason.
+    pub fn without_systemd(&self, why: &str) -> Done {
+        if self.runtime.systemd_cgroup { skip(why) } else { Ok(()) }
     }
 
     /// Leaves the case unless the kernel is at least this new.

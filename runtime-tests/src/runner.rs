@@ -163,7 +163,7 @@ fn outer(
         sys::default(signal)?;
     }
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
-    sandbox::unshare_all(case.on_host)?;
+    sandbox::unshare_all(on_host(runtime, case))?;
     match sys::fork()? {
         Some(pid) => {
             command::poll("the case", CASE_DEADLINE * 2, || take_status(pid)).map(|status| {
@@ -186,8 +186,13 @@ fn outer(
     }
 }
 
+/// systemd knows processes by the pids of the host, and is reached through the host's /run.
+fn on_host(runtime: &Runtime, case: &Case) -> bool {
+    case.on_host || runtime.systemd_cgroup
+}
+
 fn inner(runtime: &Runtime, case: &Case, settings: &Settings, dir: &Path, marker: &str) -> Done {
-    sandbox::build(dir, runtime.is("crun"), case.on_host)?;
+    sandbox::build(dir, runtime.is("crun"), on_host(runtime, case))?;
     let programs = [("probe", settings.probe.as_path()), ("busybox", settings.busybox.as_path())];
     let mut t = T::new(runtime, dir, marker, &programs)?;
     let result = case.run(&mut t);

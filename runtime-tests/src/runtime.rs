@@ -13,6 +13,8 @@ pub struct Runtime {
     pub name: String,
     /// The whole first line of `--version`.
     pub version: String,
+    /// Every call has `--systemd-cgroup`, and containers are in scopes.
+    pub systemd_cgroup: bool,
 }
 
 impl Runtime {
@@ -25,7 +27,7 @@ impl Runtime {
         let version = text.lines().next().unwrap_or("").trim().to_owned();
         let word = version.split([' ', ':']).next().unwrap_or("").to_owned();
         let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Runtime { path, name: if word.is_empty() { file } else { word }, version })
+        Ok(Runtime { path, name: if word.is_empty() { file } else { word }, version, systemd_cgroup: false })
     }
 
     /// Whether `--version` names this runtime.

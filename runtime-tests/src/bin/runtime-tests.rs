@@ -33,6 +33,9 @@ struct Args {
     /// The static probe; the one beside this program otherwise.
     #[arg(long)]
     probe: Option<PathBuf>,
+    /// Every container through the runtime's systemd cgroup manager: `--systemd-cgroup` with every call.
+    #[arg(long)]
+    systemd_cgroup: bool,
     /// A static busybox.
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
@@ -76,7 +79,11 @@ fn examine(args: &Args) -> Result<bool> {
     let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
     must_be_static(&settings.probe)?;
     must_be_static(&settings.busybox)?;
-    let runtimes: Vec<Runtime> = args.runtime.iter().map(|r| Runtime::find(r)).collect::<Result<_>>()?;
+    let found = |name: &String| {
+        let runtime = Runtime::find(name)?;
+        Ok(Runtime { systemd_cgroup: args.systemd_cgroup, ..runtime })
+    };
+    let runtimes: Vec<Runtime> = args.runtime.iter().map(found).collect::<Result<_>>()?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     runner::sweep_stale();
     let outcomes = runner::run(&runtimes, &cases, &settings, |outcome, elapsed| {

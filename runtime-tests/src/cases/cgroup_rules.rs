@@ -24,12 +24,15 @@ pub fn register(m: &mut Matrix) {
     emptied(m);
 }
 
+const NO_PATH: &str = "with systemd cgroupsPath is a slice, a prefix and a name";
+
 fn anywhere() -> &'static str {
     if cgroup::layout() == Layout::V2 { "" } else { "pids" }
 }
 
 fn paths(m: &mut Matrix) {
     m.case("cgroup-rules/absolute-path", PATHS, |t| {
+        t.without_systemd(NO_PATH)?;
         let path = format!("/{}-abs", t.marker());
         let c = t.sleeper(t.bundle()?.set("/linux/cgroupsPath", path.clone()))?;
         let dir = cgroup::dir_of(c.pid()?, anywhere())?;
@@ -37,6 +40,7 @@ fn paths(m: &mut Matrix) {
         c.end()
     });
     m.case("cgroup-rules/nested-path", PATHS, |t| {
+        t.without_systemd(NO_PATH)?;
         let path = format!("/{}-outer/inner", t.marker());
         let c = t.sleeper(t.bundle()?.set("/linux/cgroupsPath", path))?;
         let dir = cgroup::dir_of(c.pid()?, anywhere())?;
@@ -49,6 +53,7 @@ fn paths(m: &mut Matrix) {
         t.nothing_left()
     });
     m.case("cgroup-rules/relative-path", PATHS, |t| {
+        t.without_systemd(NO_PATH)?;
         let path = format!("{}-rel", t.marker());
         let c = t.sleeper(t.bundle()?.set("/linux/cgroupsPath", path))?;
         let dir = cgroup::dir_of(c.pid()?, anywhere())?;
@@ -62,6 +67,7 @@ fn paths(m: &mut Matrix) {
         c.end()
     });
     m.case("cgroup-rules/dot-dot-does-not-climb", PATHS, |t| {
+        t.without_systemd(NO_PATH)?;
         // Either an error, or the same as without the dots.
         let path = format!("/../../{}-climb", t.marker());
         let bundle = t.bundle()?.set("/linux/cgroupsPath", path).args(&["cat", "/proc/self/cgroup"]);
@@ -96,6 +102,7 @@ fn paths(m: &mut Matrix) {
     });
     m.case("cgroup-rules/no-resources-touch-nothing", "config-linux.md: resources absent", |t| {
         t.controller("pids")?;
+        t.without_systemd(super::cgroups::DEFAULT_TASKS)?;
         let c = t.sleeper(t.bundle()?.unset("/linux/resources"))?;
         same("pids.max", cgroup::read(&super::cgroups::dir(c.pid()?, "pids")?, "pids.max")?.as_str(), "max")?;
         c.end()
@@ -305,6 +312,7 @@ fn make_everywhere(name: &str) -> Result<Vec<PathBuf>> {
 
 fn refused(m: &mut Matrix) {
     m.case("cgroup-rules/empty-cgroup-is-taken", CHECKS, |t| {
+        t.without_systemd(NO_PATH)?;
         let name = format!("{}-there", t.marker());
         let dirs = make_everywhere(&name)?;
         let result = t.report(&t.bundle()?.set("/linux/cgroupsPath", format!("/{name}")));
@@ -312,6 +320,7 @@ fn refused(m: &mut Matrix) {
         result.map(drop)
     });
     m.case("cgroup-rules/non-empty-cgroup-is-refused", CHECKS, |t| {
+        t.without_systemd(NO_PATH)?;
         let name = format!("{}-used", t.marker());
         let dirs = make_everywhere(&name)?;
         let holder = t.host("sleep").arg("1000").spawn()?;
@@ -329,6 +338,7 @@ fn refused(m: &mut Matrix) {
         out?.fails_with(&["cgroup is not empty"]).map(drop)
     });
     m.case("cgroup-rules/frozen-cgroup-is-refused", CHECKS, |t| -> Done {
+        t.without_systemd(NO_PATH)?;
         t.controller("freezer").or_else(|e| if cgroup::layout() == Layout::V2 { Ok(()) } else { Err(e) })?;
         let name = format!("{}-frozen", t.marker());
         let dirs = make_everywhere(&name)?;

@@ -181,6 +181,9 @@ fn shows(t: &T<'_>, bundle: Bundle, controller: &str, file: &str, want: &str) ->
     c.end()
 }
 
+/// Why a container under systemd has a limit that its bundle does not name.
+pub const DEFAULT_TASKS: &str = "systemd limits the tasks of every unit (DefaultTasksMax=)";
+
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
     for resource in RESOURCES {
@@ -192,6 +195,9 @@ pub fn register(m: &mut Matrix) {
             let Some((controller, file, want)) = expected else {
                 return skip("no counterpart in this layout");
             };
+            if resource.name == "pids-without-limit-is-untouched" {
+                t.without_systemd(DEFAULT_TASKS)?;
+            }
             let mut bundle = t.bundle()?;
             if let (Some(all), Value::Object(part)) =
                 (bundle.spec["linux"]["resources"].as_object_mut(), (resource.config)())

@@ -218,14 +218,7 @@ fn flags(m: &mut Matrix) {
         let root = t.path("deep").join("er");
         let bundle = t.bundle()?.args(&["true"]);
         bundle.save()?;
-        t.host(&t.runtime.path)
-            .arg("--root")
-            .arg(&root)
-            .arg("run")
-            .arg("--bundle")
-            .arg(&bundle.dir)
-            .arg(t.id())
-            .ok()?;
+        t.program().arg("--root").arg(&root).arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
         let left = fs::read_dir(&root).map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>());
         let left: Vec<_> = left?.into_iter().filter(|n| n.to_string_lossy().contains(t.marker())).collect();
         ensure!(left.is_empty(), "left in the state directory: {left:?}");
@@ -234,7 +227,7 @@ fn flags(m: &mut Matrix) {
     m.case("cli/two-roots-are-two-worlds", FLAGS, |t| {
         let c = t.sleeper(t.bundle()?)?;
         let other = t.path("other-root");
-        let cmd = t.host(&t.runtime.path).arg("--root").arg(&other).arg("state").arg(&c.id);
+        let cmd = t.program().arg("--root").arg(&other).arg("state").arg(&c.id);
         cmd.output()?.fails()?;
         c.is("running")
     });
@@ -243,8 +236,7 @@ fn flags(m: &mut Matrix) {
         fs::write(&file, "")?;
         let bundle = t.bundle()?;
         bundle.save()?;
-        let cmd =
-            t.host(&t.runtime.path).arg("--root").arg(&file).arg("run").arg("--bundle").arg(&bundle.dir);
+        let cmd = t.program().arg("--root").arg(&file).arg("run").arg("--bundle").arg(&bundle.dir);
         cmd.arg(t.id()).output()?.fails()?;
         t.nothing_left()
     });
@@ -256,8 +248,7 @@ fn flags(m: &mut Matrix) {
         fs::write(root.join("filler"), [0u8; 4096])?;
         let bundle = t.bundle()?;
         bundle.save()?;
-        let cmd =
-            t.host(&t.runtime.path).arg("--root").arg(&root).arg("run").arg("--bundle").arg(&bundle.dir);
+        let cmd = t.program().arg("--root").arg(&root).arg("run").arg("--bundle").arg(&bundle.dir);
         cmd.arg(t.id()).output()?.fails_with(&["no space left"])?;
         let left: Vec<_> = fs::read_dir(&root)?.flatten().map(|e| e.file_name()).collect();
         ensure!(left.len() == 1, "left in the state directory: {left:?}");
@@ -270,8 +261,7 @@ fn flags(m: &mut Matrix) {
         t.settle();
         let bundle = t.bundle()?;
         bundle.save()?;
-        let cmd =
-            t.host(&t.runtime.path).arg("--root").arg(&root).arg("run").arg("--bundle").arg(&bundle.dir);
+        let cmd = t.program().arg("--root").arg(&root).arg("run").arg("--bundle").arg(&bundle.dir);
         cmd.arg(t.id()).output()?.fails_with(&["read-only file system"])?;
         t.nothing_left()
     });
@@ -314,10 +304,7 @@ fn engines(m: &mut Matrix) {
         let (pid, id) = (t.path("pidfile"), t.id());
         let call = || {
             let root = format!("--root={}", t.root.display());
-            t.host(&t.runtime.path)
-                .args(["--log-format=json", "--log"])
-                .arg(bundle.dir.join("oci-log"))
-                .arg(root)
+            t.program().args(["--log-format=json", "--log"]).arg(bundle.dir.join("oci-log")).arg(root)
         };
         let cmd = call().args(["create", "--bundle"]).arg(&bundle.dir).arg("--pid-file").arg(&pid);
         cmd.args(["--no-new-keyring", &id]).ok()?;

@@ -46,7 +46,7 @@ impl<'t> Caller<'t> {
             _ => word.replace("%R", &root).replace("%B", &bundle),
         };
         let words = self.global.split_whitespace().chain(line.split_whitespace()).map(fill);
-        self.t.host(&self.t.runtime.path).args(words)
+        self.t.program().args(words)
     }
 
     fn ok(&self, line: &str) -> Result<Output> {
@@ -97,7 +97,8 @@ fn shim(m: &mut Matrix) {
         let create = shim("create --bundle %B --pid-file %B/init.pid --no-new-keyring ID");
         create.fd(read, 3).fd(write, 4).ok()?;
         let init = c.pid("init.pid")?;
-        same("the parent of the first process", crate::proc::process(init).map(|p| p.parent), Some(1))?;
+        let reaper = std::process::id() as i32;
+        same("the parent of the first process", crate::proc::process(init).map(|p| p.parent), Some(reaper))?;
         shim("start ID").ok()?;
         let fds: Vec<_> =
             fs::read_dir(format!("/proc/{init}/fd"))?.flatten().map(|f| f.file_name()).collect();
@@ -158,15 +159,15 @@ fn shim(m: &mut Matrix) {
     m.case("contract/shim-death-signal", SHIM, |t| {
         // The shim lets its children die with it; a container has to outlive the command that made it.
         let c = Caller::new(t, SHIM_GLOBAL, t.bundle()?.args(&["probe", "report"]))?;
-        let runtime = t.runtime.path.display().to_string();
-        let line = format!("--pdeathsig KILL {runtime} {SHIM_GLOBAL} run --bundle %B ID");
+        let line = format!("{SHIM_GLOBAL} run --bundle %B ID");
         let words = line.split(' ').map(|w| match w {
             "ID" => c.id.clone(),
             _ => w
                 .replace("%R", &t.root().display().to_string())
                 .replace("%B", &c.bundle.dir.display().to_string()),
         });
-        let out = t.host("/usr/bin/setpriv").args(words).ok()?;
+        let setpriv = t.host("/usr/bin/setpriv").args(["--pdeathsig", "KILL"]).arg(&t.runtime.path);
+        let out = setpriv.args(t.globals()).args(words).ok()?;
         let report = crate::report::Report::parse(&out.stdout)?;
         same("the program's signal", report.at("/parent_death_signal"), &json!(0))
     });

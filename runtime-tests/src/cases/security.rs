@@ -286,7 +286,7 @@ fn executable(m: &mut Matrix) {
             .capabilities(&["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
         bundle.save()?;
         let c = crate::container::Container::new(t, t.id(), &bundle);
-        let runtime = || t.host(&copy).arg("--root").arg(&t.root);
+        let runtime = || t.program_at(&copy).arg("--root").arg(&t.root);
         let cmd = runtime().arg("run").arg("--detach").arg("--bundle").arg(&bundle.dir);
         cmd.streams(&c.stdout, &c.stderr).arg(&c.id).ok()?;
         c.await_output("ready")?;
@@ -303,7 +303,7 @@ fn executable(m: &mut Matrix) {
         fs::copy(&t.runtime.path, &copy)?;
         let before = fs::read(&copy)?;
         bundle.clone().args(&["/bin/evil"]).save()?;
-        t.host(&copy)
+        t.program_at(&copy)
             .arg("--root")
             .arg(&t.root)
             .arg("run")

@@ -88,7 +88,7 @@ fn scheduler(m: &mut Matrix) {
         let bundle = t.bundle()?;
         bundle.save()?;
         let taskset = t.host("taskset").arg("0x1").arg(&t.runtime.path).arg("--root").arg(&t.root);
-        let out = taskset.arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
+        let out = taskset.args(t.globals()).arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
         let report = crate::report::Report::parse(&out.stdout)?;
         ensure!(report.at("/affinity").as_array().is_some_and(|a| a.len() > 1), "{}", report.at("/affinity"));
         Ok(())

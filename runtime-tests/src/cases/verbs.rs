@@ -300,10 +300,10 @@ fn pause(m: &mut Matrix) {
 fn spec_and_features(m: &mut Matrix) {
     m.case("verbs/spec-can-be-run", "runc contract: spec", |t| {
         let mut bundle = t.bundle()?;
+        let cgroup = bundle.spec["linux"]["cgroupsPath"].clone();
         t.verb("spec").cwd(&bundle.dir).ok()?;
         let text = std::fs::read_to_string(bundle.dir.join("config.json"))?;
         bundle.spec = serde_json::from_str(&text)?;
-        let cgroup = format!("/{}-spec", t.marker());
         let bundle = bundle.set("/process/terminal", false).set("/linux/cgroupsPath", cgroup).reports();
         let report = t.report(&bundle)?;
         ensure!(report.list("/caps/inheritable").is_empty(), "spec puts capabilities into inheritable");

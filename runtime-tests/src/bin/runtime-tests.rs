@@ -1,11 +1,11 @@
 //! Examines OCI runtimes: `runtime-tests --runtime PATH [--runtime PATH ...]`.
 
 use clap::Parser;
-use runtime_tests::check::{Fail, Result, fail};
+use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{ledger, sys, table};
+use runtime_tests::{command, ledger, sys, table};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +36,9 @@ struct Args {
     /// A static busybox.
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
+    /// A directory that runtimes find commands in before the usual ones: a CRIU that knows this kernel.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
     /// Write the tables of README.md and docs/ from the ledgers of the project that lies in this directory.
     #[arg(long, value_name = "DIR")]
     write_ledger: Option<PathBuf>,
@@ -76,6 +79,9 @@ fn examine(args: &Args) -> Result<bool> {
     let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
     must_be_static(&settings.probe)?;
     must_be_static(&settings.busybox)?;
+    if let Some(dir) = &args.path {
+        command::search_first(&dir.canonicalize().context(&format!("--path {}", dir.display()))?);
+    }
     let runtimes: Vec<Runtime> = args.runtime.iter().map(|r| Runtime::find(r)).collect::<Result<_>>()?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     runner::sweep_stale();

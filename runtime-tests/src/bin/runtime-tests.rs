@@ -39,6 +39,9 @@ struct Args {
     /// A directory that runtimes find commands in before the usual ones: a CRIU that knows this kernel.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
+    /// Everything may take this many times longer: for emulated machines.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1)]
+    slow: u32,
     /// Write the tables of README.md and docs/ from the ledgers of the project that lies in this directory.
     #[arg(long, value_name = "DIR")]
     write_ledger: Option<PathBuf>,
@@ -79,6 +82,7 @@ fn examine(args: &Args) -> Result<bool> {
     let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
     must_be_static(&settings.probe)?;
     must_be_static(&settings.busybox)?;
+    command::slow_by(args.slow);
     if let Some(dir) = &args.path {
         command::search_first(&dir.canonicalize().context(&format!("--path {}", dir.display()))?);
     }

@@ -25,3 +25,8 @@ fi
 need_root() {
 	[ "$(id -u)" = 0 ] || die "run it as root: containers with limits and devices need it"
 }
+
+# The mirror of this machine, and Debian's own otherwise.
+debian_mirror() {
+	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
+}

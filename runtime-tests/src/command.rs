@@ -12,12 +12,23 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a verb of a runtime may take at most. No verb needs a second of its own; the rest is for a loaded machine.
 pub const VERB_DEADLINE: Duration = Duration::from_secs(40);
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How many times longer everything may take on this machine.
+static SLOWNESS: AtomicU32 = AtomicU32::new(1);
+/// What is found before that.
+static SEARCHED_FIRST: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has programs find commands in `dir` before the usual directories. Counts once, before any case has been started.
+pub fn search_first(dir: &Path) {
+    let _ = SEARCHED_FIRST.set(dir.to_owned());
+}
 
 /// The wait statuses of reaped children, ours and those that were reparented to us.
 static REAPED: Mutex<BTreeMap<i32, i32>> = Mutex::new(BTreeMap::new());
@@ -43,8 +54,19 @@ pub fn take_status(pid: i32) -> Option<Status> {
     REAPED.lock().unwrap_or_else(|e| e.into_inner()).remove(&pid).map(Status)
 }
 
+/// The machine is an emulated one: every deadline is this many times longer. None is shorter for it, and nothing else changes.
+pub fn slow_by(factor: u32) {
+    SLOWNESS.store(factor.max(1), Ordering::Relaxed);
+}
+
+/// A deadline as it is on this machine.
+pub fn patience(deadline: Duration) -> Duration {
+    deadline * SLOWNESS.load(Ordering::Relaxed)
+}
+
 /// Polls `ready` until it gives a value or the deadline is over.
 pub fn poll<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    let deadline = patience(deadline);
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_micros(300);
     loop {
@@ -101,10 +123,11 @@ pub struct Cmd {
 impl Cmd {
     /// A program whose captured output goes below `dir`.
     pub fn new(program: impl Into<PathBuf>, dir: &Path) -> Cmd {
+        let first = SEARCHED_FIRST.get().map(|dir| format!("{}:", dir.display())).unwrap_or_default();
         Cmd {
             program: program.into(),
             args: Vec::new(),
-            env: vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into())],
+            env: vec![("PATH".into(), first + PATH)],
             cwd: None,
             stdin: None,
             terminal: None,

@@ -106,7 +106,7 @@ pub fn run(
                 outcomes.push(outcome);
                 continue;
             }
-            if job.started.elapsed() > CASE_DEADLINE && !job.killed {
+            if job.started.elapsed() > command::patience(CASE_DEADLINE) && !job.killed {
                 job.killed = true;
                 let _ = sys::pidfd_kill(&job.pidfd, libc::SIGKILL);
             }
@@ -215,7 +215,7 @@ fn collect(mut job: Job, status: command::Status, cases: &[Case]) -> Outcome {
     let (kind, why) = text.split_at_checked(1).unwrap_or(("", ""));
     let why = why.replace('\n', " | ");
     let verdict = match kind {
-        _ if job.killed => Verdict::Failed(format!("killed after {} s", CASE_DEADLINE.as_secs())),
+        _ if job.killed => Verdict::Failed(format!("killed after {} s", command::patience(CASE_DEADLINE).as_secs())),
         "P" => Verdict::Passed,
         "F" => Verdict::Failed(why),
         "S" => Verdict::Skipped(why),

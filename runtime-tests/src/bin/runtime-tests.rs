@@ -1,11 +1,11 @@
 //! Examines OCI runtimes: `runtime-tests --runtime PATH [--runtime PATH ...]`.
 
 use clap::Parser;
-use runtime_tests::check::{Fail, Result, fail};
+use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{ledger, sys, table};
+use runtime_tests::{command, ledger, sys, table};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,6 +39,12 @@ struct Args {
     /// A static busybox.
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
+    /// A directory that runtimes find commands in before the usual ones: a CRIU that knows this kernel.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// Everything may take this many times longer: for emulated machines.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1)]
+    slow: u32,
     /// Write the tables of README.md and docs/ from the ledgers of the project that lies in this directory.
     #[arg(long, value_name = "DIR")]
     write_ledger: Option<PathBuf>,
@@ -79,6 +85,10 @@ fn examine(args: &Args) -> Result<bool> {
     let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
     must_be_static(&settings.probe)?;
     must_be_static(&settings.busybox)?;
+    command::slow_by(args.slow);
+    if let Some(dir) = &args.path {
+        command::search_first(&dir.canonicalize().context(&format!("--path {}", dir.display()))?);
+    }
     let found = |name: &String| {
         let runtime = Runtime::find(name)?;
         Ok(Runtime { systemd_cgroup: args.systemd_cgroup, ..runtime })

@@ -5,6 +5,7 @@ use crate::engine::ARCHIVE;
 use crate::env::{Cases, Env};
 use crate::restarts;
 use runtime_tests::check::{Done, has};
+use runtime_tests::ensure;
 
 /// What Podman needs where there is no systemd, and where the host's limits may not be raised.
 const CONFIG: &str = r#"[containers]
@@ -15,6 +16,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "NAME"
 runtime_supports_json = ["NAME"]
+runtime_supports_nocgroup = ["NAME"]
 [engine.runtimes]
 NAME = ["PATH"]
 "#;
@@ -137,6 +139,15 @@ fn options(c: &mut Cases) {
         e.shows(&format!("{run} --cap-drop all $I grep CapEff /proc/self/status"), "0000000000000000")?;
         e.shows(&format!("{run} $I grep Seccomp: /proc/self/status"), "\t2")?;
         e.ok(&format!("{run} --init $I ps")).map(drop)
+    });
+    c.case("--cgroups=disabled", |e| {
+        let out = e.sh("podman run --rm --network none --cgroups=disabled $I cat /proc/self/cgroup")?;
+        if e.runtime.name == "runc" {
+            return out.fails().map(drop);
+        }
+        let out = out.ok()?;
+        ensure!(out.stdout.contains('/') && !out.stdout.contains("libpod-"), "{}", out.describe());
+        Ok(())
     });
     c.case("a user namespace", |e| {
         let run = "podman run --rm --network none --uidmap 0:100000:65536 --gidmap 0:100000:65536";

@@ -86,6 +86,21 @@ fn parents(m: &mut Matrix) {
 }
 
 fn resources(m: &mut Matrix) {
+    m.case("checkpoint/a-stream-that-a-shell-has-set-aside", "runc contract: checkpoint and restore", |t| {
+        needs_criu(t)?;
+        // As long as the loop runs the container's standard output is descriptor 10 or so, and not 1.
+        let script = "i=0; while ! test -e /tmp/end; do i=$((i+1)); echo $i > /tmp/count; sleep 0.05; done > /tmp/aside; \
+             echo back; sleep 1000";
+        let s = Saved::of(t, t.start(&t.bundle()?.shell(script))?);
+        counts_on(&s.c.bundle, 2)?;
+        s.checkpoint(&[])?;
+        let at = count(&s.c.bundle);
+        s.restore()?;
+        counts_on(&s.c.bundle, at)?;
+        fs::write(s.c.bundle.rootfs().join("tmp/end"), "")?;
+        s.c.await_output("back")?;
+        s.c.end()
+    });
     m.case("checkpoint/file-locks", "runc contract: --file-locks", |t| {
         needs_criu(t)?;
         let s =

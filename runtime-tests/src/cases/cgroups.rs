@@ -7,7 +7,6 @@ use crate::check::{Done, Result, same, skip};
 use crate::ensure;
 use crate::matrix::Matrix;
 use serde_json::{Value, json};
-use std::fs;
 use std::path::PathBuf;
 
 const SPEC: &str = "config-linux.md Control groups";
@@ -278,16 +277,6 @@ fn devices_of_block_io(m: &mut Matrix) {
         t.controller("rdma")?;
         let bundle = t.bundle()?.set("/linux/resources/rdma", json!({"none0": {"hcaHandles": 3}}));
         t.run(&bundle.args(&["true"]))?.fails().map(drop)
-    });
-    m.case("cgroups/rdma-of-a-device", SPEC, |t| {
-        t.controller("rdma")?;
-        let all = fs::read_dir("/sys/class/infiniband").into_iter().flatten().flatten();
-        let Some(device) = all.map(|e| e.file_name().to_string_lossy().into_owned()).next() else {
-            return skip("no RDMA device");
-        };
-        let one = json!({device.as_str(): {"hcaHandles": 3}});
-        let bundle = t.bundle()?.set("/linux/resources/rdma", one);
-        shows(t, bundle, "rdma", "rdma.max", &format!("{device} hca_handle=3 hca_object=max"))
     });
 }
 

@@ -3,6 +3,7 @@
 use crate::check::{Context, Result, fail};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Which hierarchies the host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,19 @@ pub fn remove(mut dirs: Vec<PathBuf>) {
         }
         let _ = fs::remove_dir(dir);
     }
+}
+
+static OPTIONS_AT_START: OnceLock<Vec<String>> = OnceLock::new();
+
+/// The options of the version 2 hierarchy, `nsdelegate` and so on; none where there is no such hierarchy.
+pub fn options() -> Vec<String> {
+    let found = crate::proc::mounts("self").into_iter().find(|m| m.fstype == "cgroup2");
+    found.map(|m| m.super_options).unwrap_or_default()
+}
+
+/// Those that it had when this was called first, which the harness does before any case.
+pub fn options_at_start() -> &'static [String] {
+    OPTIONS_AT_START.get_or_init(options)
 }
 
 /// The directory of a process in the hierarchy of a v1 controller, or in the v2 hierarchy for `""`.

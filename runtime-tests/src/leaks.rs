@@ -29,7 +29,10 @@ impl Snapshot {
     pub fn take() -> Snapshot {
         let files = WATCHED.iter().flat_map(|dir| list(Path::new(dir))).collect();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Snapshot { mounts: proc::mounts("self"), files, hostname }
+        let mut mounts = proc::mounts("self");
+        // CRIU, called by another case, takes the options of this one off for a moment. A case of its own looks at them.
+        mounts.iter_mut().filter(|m| m.fstype == "cgroup2").for_each(|m| m.super_options.clear());
+        Snapshot { mounts, files, hostname }
     }
 }
 

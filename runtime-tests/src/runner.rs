@@ -76,6 +76,7 @@ pub fn run(
     let mut todo: Vec<(usize, usize)> =
         (0..cases.len()).flat_map(|case| (0..runtimes.len()).map(move |runtime| (runtime, case))).collect();
     todo.reverse();
+    cgroup::options_at_start();
     let mut running: Vec<Job> = Vec::new();
     let mut outcomes = Vec::new();
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -215,7 +216,9 @@ fn collect(mut job: Job, status: command::Status, cases: &[Case]) -> Outcome {
     let (kind, why) = text.split_at_checked(1).unwrap_or(("", ""));
     let why = why.replace('\n', " | ");
     let verdict = match kind {
-        _ if job.killed => Verdict::Failed(format!("killed after {} s", command::patience(CASE_DEADLINE).as_secs())),
+        _ if job.killed => {
+            Verdict::Failed(format!("killed after {} s", command::patience(CASE_DEADLINE).as_secs()))
+        }
         "P" => Verdict::Passed,
         "F" => Verdict::Failed(why),
         "S" => Verdict::Skipped(why),

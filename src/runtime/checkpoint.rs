@@ -3,7 +3,7 @@
 use super::Runtime;
 use super::container::Container;
 use super::create::{self, CreateOptions, invalid};
-use super::delete;
+use super::{delete, pause};
 use crate::config::bundle::Bundle;
 use crate::config::parse;
 use crate::config::spec::Spec;
@@ -107,7 +107,7 @@ fn prepare(rt: &Runtime, c: &Container, images: &Images, options: &CheckpointOpt
     }
     if !options.pre_dump {
         external.extend(foreign_mounts(rt, &c.record, &bundle, pid)?);
-        let (names, files) = inside::descriptors(pid)?;
+        let (names, files) = standing_still(&c.cgroup()?, || inside::descriptors(pid))?;
         images.write_descriptors(&names)?;
         external.extend(files);
     }
@@ -123,6 +123,17 @@ fn prepare(rt: &Runtime, c: &Container, images: &Images, options: &CheckpointOpt
         tcp_skip_in_flight: options.tcp_skip_in_flight,
         freezer: freezer(&c.cgroup()?),
     })
+}
+
+/// Does `work` while the processes stand still, where they can be stopped.
+fn standing_still<T>(cgroup: &Cgroup, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if cgroup.freezer_path().is_none() || cgroup.is_frozen()? {
+        return work();
+    }
+    cgroup.freeze(pause::TIMEOUT)?;
+    let done = work();
+    cgroup.thaw()?;
+    done
 }
 
 fn freezer(cgroup: &Cgroup) -> Option<String> {

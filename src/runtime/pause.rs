@@ -7,7 +7,7 @@ use crate::state::lifecycle::Operation;
 use std::time::Duration;
 
 /// How long the processes may take to stand still.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Freezes all processes of the container `id`.
 ///

@@ -188,3 +188,22 @@ pub fn flock(fd: RawFd, operation: i32) -> SysResult<()> {
     // SAFETY: no memory is passed.
     unit(unsafe { libc::flock(fd, operation) }.into())
 }
+
+/// The extended attribute of an open file: fgetxattr(2). Its length.
+pub fn getxattr(fd: RawFd, name: &CStr, buf: &mut [u8]) -> SysResult<usize> {
+    // SAFETY: name is a C string, buf is valid for its length.
+    let n = unsafe { libc::fgetxattr(fd, name.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    check(n as i64).map(|n| n as usize)
+}
+
+/// Sets an extended attribute of an open file: fsetxattr(2).
+pub fn setxattr(fd: RawFd, name: &CStr, value: &[u8]) -> SysResult<()> {
+    // SAFETY: name is a C string, value is valid for its length.
+    unit(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into())
+}
+
+/// Removes an extended attribute of an open file: fremovexattr(2).
+pub fn removexattr(fd: RawFd, name: &CStr) -> SysResult<()> {
+    // SAFETY: name is a C string.
+    unit(unsafe { libc::fremovexattr(fd, name.as_ptr()) }.into())
+}

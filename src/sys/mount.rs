@@ -72,6 +72,20 @@ pub fn fsconfig_create(fs: RawFd) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, libc::FSCONFIG_CMD_CREATE, none, none, 0) })
 }
 
+/// The configuration of the file system that `dir`, the top of a mount, lies on: fspick(2), Linux 5.2.
+pub fn fspick(dir: RawFd) -> SysResult<OwnedFd> {
+    let flags = libc::FSPICK_CLOEXEC | libc::FSPICK_EMPTY_PATH;
+    // SAFETY: the path is a C string.
+    owned(unsafe { libc::syscall(libc::SYS_fspick, dir, c"".as_ptr(), flags) })
+}
+
+/// Changes the file system to what has been set: fsconfig(2), FSCONFIG_CMD_RECONFIGURE.
+pub fn fsconfig_reconfigure(fs: RawFd) -> SysResult<()> {
+    let none = null::<libc::c_char>();
+    // SAFETY: this command takes no pointers.
+    unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, libc::FSCONFIG_CMD_RECONFIGURE, none, none, 0) })
+}
+
 /// A detached mount of the configured file system with `attributes` (`MOUNT_ATTR_*`): fsmount(2), Linux 5.2.
 pub fn fsmount(fs: RawFd, attributes: u32) -> SysResult<OwnedFd> {
     // SAFETY: no memory is passed.

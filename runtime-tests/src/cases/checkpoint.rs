@@ -14,7 +14,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SPEC: &str = "runc contract: checkpoint and restore";
+pub(super) const SPEC: &str = "runc contract: checkpoint and restore";
 const SECURITY: &str = "security: images of a checkpoint are hostile input";
 
 /// Counts in a variable, and shows the count in a file.
@@ -29,57 +29,57 @@ pub fn register(m: &mut Matrix) {
 }
 
 /// Leaves the case where CRIU is missing or does not work on this kernel.
-fn needs_criu(t: &T<'_>) -> Done {
+pub(super) fn needs_criu(t: &T<'_>) -> Done {
     let Ok(out) = t.host("/bin/busybox").args(["sh", "-c", "exec criu check"]).output() else {
         return skip("no criu");
     };
     if out.status.success() { Ok(()) } else { skip("`criu check` fails on this host") }
 }
 
-fn count(bundle: &Bundle) -> i64 {
+pub(super) fn count(bundle: &Bundle) -> i64 {
     let text = fs::read_to_string(bundle.rootfs().join("tmp/count")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
 }
 
 /// Waits until the program has counted further than `from`; how far it has come.
-fn counts_on(bundle: &Bundle, from: i64) -> Result<i64> {
+pub(super) fn counts_on(bundle: &Bundle, from: i64) -> Result<i64> {
     poll(&format!("a count above {from}"), VERB_DEADLINE, || Some(count(bundle)).filter(|n| *n > from))
 }
 
 /// A container and where it is saved.
-struct Saved<'t> {
+pub(super) struct Saved<'t> {
     t: &'t T<'t>,
-    c: Container<'t>,
-    images: PathBuf,
+    pub(super) c: Container<'t>,
+    pub(super) images: PathBuf,
     work: PathBuf,
 }
 
 impl<'t> Saved<'t> {
-    fn of(t: &'t T<'t>, c: Container<'t>) -> Saved<'t> {
+    pub(super) fn of(t: &'t T<'t>, c: Container<'t>) -> Saved<'t> {
         Saved { t, c, images: t.path("images"), work: t.path("work") }
     }
 
-    fn counter(t: &'t T<'t>, bundle: Bundle) -> Result<Saved<'t>> {
+    pub(super) fn counter(t: &'t T<'t>, bundle: Bundle) -> Result<Saved<'t>> {
         needs_criu(t)?;
         let c = t.start(&bundle.shell(COUNTER))?;
         counts_on(&c.bundle, 2)?;
         Ok(Saved::of(t, c))
     }
 
-    fn paths(&self, cmd: Cmd) -> Cmd {
+    pub(super) fn paths(&self, cmd: Cmd) -> Cmd {
         cmd.arg("--image-path").arg(&self.images).arg("--work-path").arg(&self.work)
     }
 
-    fn checkpoint(&self, options: &[&str]) -> Done {
+    pub(super) fn checkpoint(&self, options: &[&str]) -> Done {
         self.paths(self.t.verb("checkpoint")).args(options).arg(&self.c.id).ok().map(drop)
     }
 
-    fn restore_cmd(&self) -> Cmd {
+    pub(super) fn restore_cmd(&self) -> Cmd {
         let cmd = self.paths(self.t.verb("restore")).arg("--bundle").arg(&self.c.bundle.dir);
         cmd.streams(&self.c.stdout, &self.c.stderr)
     }
 
-    fn restore(&self) -> Done {
+    pub(super) fn restore(&self) -> Done {
         self.restore_cmd().arg("--detach").arg(&self.c.id).ok().map(drop)
     }
 

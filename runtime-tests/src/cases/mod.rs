@@ -22,6 +22,7 @@ mod mounts;
 mod namespaces;
 mod orun_only;
 mod process;
+mod restores;
 mod rootfs;
 mod rootless;
 mod samples;
@@ -64,6 +65,7 @@ pub fn register(m: &mut Matrix) {
         updates::register,
         sd_notify::register,
         checkpoint::register,
+        restores::register,
         cli::register,
         contract::register,
         tuning::register,

@@ -132,6 +132,31 @@ fn limits(m: &mut Matrix) {
         file(&c, "cpu.max.burst", "10000")?;
         end(t, c, &unit)
     });
+    m.host_case("systemd/cpus-and-memory-nodes", SPEC, |t| {
+        let (b, unit) = bundle(t)?;
+        needs_v2()?;
+        t.controller("cpuset")?;
+        let c = sleeper(t, b.set("/linux/resources/cpu", json!({"cpus": "0", "mems": "0"})))?;
+        shows(t, &unit, &[("AllowedCPUs", "0"), ("AllowedMemoryNodes", "0")])?;
+        file(&c, "cpuset.cpus", "0")?;
+        file(&c, "cpuset.mems", "0")?;
+        same("cpus of the program", c.exec_report(&[])?.at("/affinity"), &json!([0]))?;
+        if std::thread::available_parallelism()?.get() > 1 {
+            c.verb_with("update", &["--cpuset-cpus", "1"]).ok()?;
+            shows(t, &unit, &[("AllowedCPUs", "1"), ("AllowedMemoryNodes", "0")])?;
+            file(&c, "cpuset.cpus", "1")?;
+        }
+        end(t, c, &unit)
+    });
+    m.host_case("systemd/huge-pages-are-in-the-files", SPEC, |t| {
+        let (b, unit) = bundle(t)?;
+        needs_v2()?;
+        t.controller("hugetlb")?;
+        let limit = json!([{"pageSize": "2MB", "limit": 4_194_304}]);
+        let c = sleeper(t, b.set("/linux/resources/hugepageLimits", limit))?;
+        file(&c, "hugetlb.2MB.rsvd.max", "4194304")?;
+        end(t, c, &unit)
+    });
     m.host_case("systemd/unified-keys-are-properties", "runc contract: unified with systemd", |t| {
         let (b, unit) = bundle(t)?;
         needs_v2()?;

@@ -185,7 +185,7 @@ fn others(m: &mut Matrix) {
 }
 
 /// Demands that the socket gets a pidfd of this process.
-fn is_pidfd_of(socket: &FdSocket, pid: i32) -> Done {
+pub(super) fn is_pidfd_of(socket: &FdSocket, pid: i32) -> Done {
     let message = socket.receive()?;
     same("descriptors", message.fds.len(), 1)?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", message.fds[0].as_raw_fd()))?;

@@ -6,7 +6,7 @@ use crate::kernel::probe;
 use crate::plan::checkpoint::{self, External};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::{self, file, path};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -125,40 +125,51 @@ pub fn namespace(pid: i32, kind: Namespace) -> Result<Option<String>> {
 }
 
 /// What the first three descriptors of process `pid` are, as `descriptors.json` has it: a path of the container, a pipe,
-/// or a file of the host, which is named to CRIU as external.
+/// or a file of the host, which is named to CRIU as external. The process must stand still: a shell sets one of them
+/// aside, above, while it redirects a command, and that file is the host's all the same.
 ///
 /// # Errors
 /// /proc cannot be read.
 pub fn descriptors(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     let mounts = Mounts::of(pid)?;
-    let (mut names, mut external) = (Vec::new(), Vec::new());
-    for n in 0..3 {
-        let link = PathBuf::from(format!("/proc/{pid}/fd/{n}"));
-        let Ok(target) = std::fs::read_link(&link) else {
-            // It is closed.
-            names.push(String::new());
-            continue;
-        };
-        let mut name = target.to_string_lossy().into_owned();
-        let id = mount_id(&format!("/proc/{pid}/fdinfo/{n}"))?;
-        let foreign = name.starts_with('/') && !mounts.all.iter().any(|(m, _)| Some(*m) == id);
-        if let (true, Some(id)) = (foreign, id) {
-            let c = CString::new(link.as_os_str().as_encoded_bytes()).unwrap_or_default();
-            let st = file::fstatat(sys::CWD, &c, 0)
-                .map_err(|e| Error::sys(format!("looking at descriptor {n} of the container"), e))?;
-            let terminal = st.kind() == libc::S_IFCHR && TERMINALS.contains(&libc::major(st.rdev));
-            name = if terminal {
-                format!("tty[{:x}:{:x}]", st.rdev, st.dev)
-            } else {
-                format!("file[{id:x}:{:x}]", st.ino)
-            };
-            if !external.contains(&name) {
-                external.push(name.clone());
-            }
+    let mut all = BTreeMap::new();
+    let dir = format!("/proc/{pid}/fd");
+    let fail = |e: std::io::Error| Error::sys(format!("reading {dir}"), e);
+    for entry in std::fs::read_dir(&dir).map_err(fail)? {
+        if let Ok(n) = entry.map_err(fail)?.file_name().to_string_lossy().parse::<u32>() {
+            all.extend(descriptor(pid, n, &mounts)?.map(|d| (n, d)));
         }
-        names.push(name);
     }
-    Ok((names, external))
+    let external: BTreeSet<String> =
+        all.values().filter(|(_, foreign)| *foreign).map(|(n, _)| n.clone()).collect();
+    // Where one is missing from the first three, the one that was set aside is it. What is closed has no name.
+    let mut names: Vec<String> =
+        (0..3).map(|n| all.get(&n).map(|(name, _)| name.clone()).unwrap_or_default()).collect();
+    let aside = all.range(3..).filter(|(_, (name, foreign))| *foreign && !names.contains(name));
+    let aside: Vec<String> = aside.map(|(_, (name, _))| name.clone()).collect();
+    let free = names.iter_mut().filter(|name| !checkpoint::is_inheritable(name));
+    free.zip(aside).for_each(|(name, set_aside)| *name = set_aside);
+    Ok((names, external.into_iter().collect()))
+}
+
+/// What descriptor `n` is, and whether that is a file of the host; `None` when it has just been closed.
+fn descriptor(pid: i32, n: u32, mounts: &Mounts) -> Result<Option<(String, bool)>> {
+    let link = PathBuf::from(format!("/proc/{pid}/fd/{n}"));
+    let Ok(target) = std::fs::read_link(&link) else { return Ok(None) };
+    let name = target.to_string_lossy().into_owned();
+    let id = mount_id(&format!("/proc/{pid}/fdinfo/{n}"))?;
+    let foreign = name.starts_with('/') && !mounts.all.iter().any(|(m, _)| Some(*m) == id);
+    let (true, Some(id)) = (foreign, id) else { return Ok(Some((name, false))) };
+    let c = CString::new(link.as_os_str().as_encoded_bytes()).unwrap_or_default();
+    let st = file::fstatat(sys::CWD, &c, 0)
+        .map_err(|e| Error::sys(format!("looking at descriptor {n} of the container"), e))?;
+    let terminal = st.kind() == libc::S_IFCHR && TERMINALS.contains(&libc::major(st.rdev));
+    let name = if terminal {
+        format!("tty[{:x}:{:x}]", st.rdev, st.dev)
+    } else {
+        format!("file[{id:x}:{:x}]", st.ino)
+    };
+    Ok(Some((name, true)))
 }
 
 /// The number of the mount that an open file lies on (proc_pid_fdinfo(5)).

@@ -1,5 +1,6 @@
 //! CRIU as a process that is talked to (criu(8), `criu swrk`), and what it needs to know and to find.
 
+mod hierarchy;
 pub mod images;
 pub mod inside;
 pub mod root;
@@ -39,6 +40,8 @@ pub struct Criu {
     errors: Option<OwnedFd>,
     /// The directories of [`Place::directories`] as CRIU's mount namespace has them.
     pub directories: Vec<OwnedFd>,
+    /// What is put back when it has ended.
+    _options: Option<hierarchy::Options>,
 }
 
 /// Where CRIU runs.
@@ -76,6 +79,7 @@ impl Criu {
             passed.push(above(*fd)?);
         }
         let tell = above(status_end.as_raw_fd())?;
+        let options = hierarchy::Options::note();
         let argv = StringArray::new(vec![c"criu".into(), c"swrk".into(), c"3".into()]);
         let env = environment();
         match clone::clone3(0, None).map_err(fail)? {
@@ -88,7 +92,8 @@ impl Criu {
             }
             Clone::Parent { pid, pidfd } => {
                 drop((theirs, status_end, tell, passed));
-                let criu = Criu { pid, pidfd, socket: ours, errors, directories: Vec::new() };
+                let criu =
+                    Criu { pid, pidfd, socket: ours, errors, directories: Vec::new(), _options: options };
                 criu.until_it_runs(&status, &program)
             }
         }

@@ -48,6 +48,8 @@ pub fn act(verb: &str, words: &[&str]) {
         "flood" => flood(),
         "overwrite-exe" => overwrite_exe(),
         "exchange" => exchange(words),
+        "count-locked" => count_locked(words),
+        "count-over-tcp" => count_over_tcp(first),
         other => die(&format!("what is {other:?}?")),
     }
 }
@@ -194,6 +196,39 @@ fn hold_memory(amount: &str) {
     say("holding");
     wait_for_signal();
     drop(held);
+}
+
+/// Counts into a file, every 50 ms.
+fn count_into(file: &str, mut next: impl FnMut(u32) -> std::io::Result<u32>) -> ! {
+    for i in 1.. {
+        let counted = next(i).and_then(|i| fs::write(file, i.to_string()));
+        counted.unwrap_or_else(|e| die(&format!("counting: {e}")));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    die("counted to the end")
+}
+
+/// `count-locked LOCK FILE`: counts, and holds a lock.
+fn count_locked(words: &[&str]) {
+    let [lock, file] = words else { die("count-locked LOCK FILE") };
+    let lock = fs::File::create(lock).unwrap_or_else(|e| die(&format!("{lock}: {e}")));
+    let held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    let _held = held.unwrap_or_else(|(_, e)| die(&format!("the lock: {e}")));
+    count_into(file, Ok)
+}
+
+/// Counts what comes through a connection to itself.
+fn count_over_tcp(file: &str) {
+    let fail = |e: std::io::Error| -> ! { die(&format!("the connection: {e}")) };
+    let listener = std::net::TcpListener::bind("127.0.0.1:99").unwrap_or_else(|e| fail(e));
+    let mut one = std::net::TcpStream::connect("127.0.0.1:99").unwrap_or_else(|e| fail(e));
+    let (mut other, _) = listener.accept().unwrap_or_else(|e| fail(e));
+    count_into(file, |i| {
+        one.write_all(&i.to_ne_bytes())?;
+        let mut bytes = [0; 4];
+        other.read_exact(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    })
 }
 
 fn hook(words: &[&str]) {

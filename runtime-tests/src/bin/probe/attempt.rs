@@ -31,6 +31,11 @@ fn run(words: &[&str]) -> io::Result<String> {
         ["write", path, text] => write(path, text).map(done),
         ["open-read", path] => OpenOptions::new().read(true).open(path).map(|_| String::new()),
         ["open-write", path] => OpenOptions::new().write(true).open(path).map(|_| String::new()),
+        ["lock", path] => {
+            let file = fs::File::open(path)?;
+            let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+            held.map(|_| String::new()).map_err(|(_, e)| e.into())
+        }
         ["create", path] => OpenOptions::new().write(true).create_new(true).open(path).map(|_| String::new()),
         ["symlink", target, path] => symlink(target, path).map(done),
         ["chmod", path, mode] => {

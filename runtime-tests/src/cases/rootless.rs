@@ -59,6 +59,15 @@ fn one_id(m: &mut Matrix) {
         as_user(t)?.args(["delete", "--force", &id]).ok()?;
         t.nothing_left()
     });
+    m.case("rootless/exec-in-a-created-container", "runc contract: exec works before start", |t| {
+        let bundle = bundle(t)?.sleeps();
+        bundle.save()?;
+        let (id, out) = (t.id(), t.path("out"));
+        as_user(t)?.arg("create").arg("--bundle").arg(&bundle.dir).streams(&out, &out).arg(&id).ok()?;
+        as_user(t)?.args(["exec", &id, "true"]).ok()?;
+        as_user(t)?.args(["delete", "--force", &id]).ok()?;
+        t.nothing_left()
+    });
     m.case("rootless/without-a-user-namespace-is-an-error", SPEC, |t| {
         let bundle = bundle(t)?.without_ns("user").unset("/linux/uidMappings").unset("/linux/gidMappings");
         run(t, &bundle.reports())?.fails()?;

@@ -40,6 +40,8 @@ pub struct Slots {
     pub container: Option<OwnedFd>,
     /// What become the standard descriptors; else they are those of the parent.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// The user, who is not root, may look into the process while it waits for `start`, which `exec` does.
+    pub waits_seen: bool,
 }
 
 /// All that the child needs.
@@ -277,7 +279,15 @@ impl Child<'_> {
 
     fn wait_for_start(&self) -> SysResult<OwnedFd> {
         let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
-        let connection = socket::accept(listener.as_raw_fd())?;
+        if self.slots.waits_seen {
+            // All that it still has of the host is sockets, and it has become what a process of the container is.
+            prctl::set_dumpable(true)?;
+        }
+        let connection = socket::accept(listener.as_raw_fd());
+        if self.slots.waits_seen {
+            prctl::set_dumpable(false)?;
+        }
+        let connection = connection?;
         // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.
         Ok(connection)
     }

@@ -96,7 +96,7 @@ impl Launch {
         slots.stdio = means.stdio;
         // In a pid namespace of its own nobody else of that user sees it.
         let own = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;
-        slots.waits_seen = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
+        slots.seen = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
             if join.pid_namespace && plan.namespaces.container == 0 {

@@ -7,8 +7,8 @@ use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
 use crate::plan::compile::Plan;
-use crate::plan::explain;
 use crate::plan::op::{Op, Point};
+use crate::plan::{cpu_list, explain};
 use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
@@ -94,6 +94,9 @@ impl Launch {
         let mut slots = prepare::slots(plan)?;
         slots.start = means.start;
         slots.stdio = means.stdio;
+        // In a pid namespace of its own nobody else of that user sees it.
+        let own = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;
+        slots.seen = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
             if join.pid_namespace && plan.namespaces.container == 0 {
@@ -385,15 +388,30 @@ fn tell_setup(plan: &Plan) {
         let names = explain::namespace_names(plan.namespaces.clone);
         format!("nsexec container setup: {} operations, new namespaces: {names}", plan.steps.ops.len())
     });
-    for op in &plan.steps.ops {
-        if let Op::Seccomp { flags, .. } = op {
-            log::debug(|| format!("seccomp filter flags: {flags}"));
+    for (op, property) in plan.steps.ops.iter().zip(&plan.steps.properties) {
+        match op {
+            Op::Seccomp { flags, .. } => log::debug(|| format!("seccomp filter flags: {flags}")),
+            Op::Affinity { mask } => {
+                log::debug(|| format!("nsexec, {property}: affinity: {}", cpu_list::hex(mask)));
+            }
+            _ => {}
         }
     }
 }
 
-fn cloning(plan: &Plan) -> impl Fn(Errno) -> Error + '_ {
-    |e| {
+fn cloning(plan: &Plan, into: Option<i32>) -> impl Fn(Errno) -> Error + '_ {
+    move |e| {
+        // These are said of the cgroup alone; the words are those that callers of runc look for.
+        if into.is_some() && matches!(e.0, libc::EBUSY | libc::EACCES | libc::ENODEV | libc::EOPNOTSUPP) {
+            let e = Error::sys("adding pid of the new process to cgroups", e);
+            return match e.errno() {
+                Some(Errno(libc::EBUSY)) => e.hint(
+                    "the cgroup gives controllers to its children (cgroup.subtree_control), so that it may have no \
+                     processes of its own; choose one of its children with --cgroup",
+                ),
+                _ => e,
+            };
+        }
         let names = explain::namespace_names(plan.namespaces.clone);
         let e = Error::sys(format!("making the container process with new namespaces ({names})"), e)
             .property("linux.namespaces");
@@ -427,7 +445,7 @@ fn direct(
                 c.after_failed_join(&plan.cgroup, e)?;
                 first = false;
             }
-            (Err(e), ..) => return Err(cloning(plan)(e)),
+            (Err(e), ..) => return Err(cloning(plan, into)(e)),
         }
     }
 }
@@ -442,7 +460,7 @@ fn staged(
     into: Option<i32>,
     parent: Parent,
 ) -> Result<(i32, OwnedFd, VecDeque<Message>)> {
-    let pidfd = match clone::clone3(parent.flag(), None).map_err(cloning(plan))? {
+    let pidfd = match clone::clone3(parent.flag(), None).map_err(cloning(plan, None))? {
         Clone::Child => first_child(plan, child, into),
         Clone::Parent { pidfd, .. } => pidfd,
     };
@@ -467,15 +485,15 @@ fn staged(
                 .map_err(|e| Error::sys(format!("opening a descriptor of process {number}"), e))?;
             Ok((number, pidfd, early))
         }
-        Some(Message { op, number, .. }) => Err(not_made(plan, op.into(), Errno(number))),
+        Some(Message { op, number, .. }) => Err(not_made(plan, op.into(), Errno(number), into)),
         None => Err(Error::new(Kind::System, "the first container process ended without a word")),
     }
 }
 
 /// Why the first child made no second one.
-fn not_made(plan: &Plan, index: usize, errno: Errno) -> Error {
+fn not_made(plan: &Plan, index: usize, errno: Errno, into: Option<i32>) -> Error {
     match index {
-        CLONE => cloning(plan)(errno),
+        CLONE => cloning(plan, into)(errno),
         CONTAINER => {
             let names = explain::namespace_names(plan.namespaces.container as u64);
             Error::sys(format!("entering the container's namespaces ({names})"), errno)

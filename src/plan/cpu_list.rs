@@ -54,6 +54,16 @@ impl Mask {
     }
 }
 
+/// A mask of CPUs as one number; its lowest bit is CPU 0.
+pub fn hex(words: &[u64]) -> String {
+    let used = words.iter().rposition(|w| *w != 0).unwrap_or(0);
+    let mut text = format!("{:#x}", words.get(used).unwrap_or(&0));
+    for word in words[..used].iter().rev() {
+        text.push_str(&format!("{word:016x}"));
+    }
+    text
+}
+
 /// Reads a list. Blanks around a range and empty ranges are skipped; an empty text is the empty set.
 ///
 /// # Errors
@@ -102,6 +112,14 @@ mod tests {
         assert_eq!(numbers("63,64"), [63, 64]);
         assert!(numbers("").is_empty());
         assert_eq!(numbers("65535"), [65535]);
+    }
+
+    #[test]
+    fn masks_as_one_number() {
+        assert_eq!(hex(parse("0-1").unwrap().words()), "0x3");
+        assert_eq!(hex(parse("4,64").unwrap().words()), "0x10000000000000010");
+        assert_eq!(hex(&[2, 0]), "0x2");
+        assert_eq!(hex(&[]), "0x0");
     }
 
     #[test]

@@ -269,7 +269,8 @@ impl Context<'_> {
         gid.is_some_and(|g| super::namespaces::IdMaps::host(maps, g).is_some())
     }
 
-    /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1.
+    /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1. Without a cgroup
+    /// namespace v2 is there as a whole, so that the path in /proc/PID/cgroup leads somewhere.
     fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
         let target = self.target(m);
         let attr = MountAttr { set: o.attr_set, ..MountAttr::default() };
@@ -277,9 +278,10 @@ impl Context<'_> {
         if let [only] = self.cgroup.hierarchies.as_slice()
             && only.version == Version::V2
         {
+            let own = self.namespaces.is_new(Kind::Cgroup) || self.namespaces.joins(Kind::Cgroup);
+            let dir = if own { &only.dir } else { &only.mount_point };
             let changes = vec![(attr, true)];
-            let op =
-                MountOp { source: bind(&only.dir), target, changes, procfs_only: false, directory: true };
+            let op = MountOp { source: bind(dir), target, changes, procfs_only: false, directory: true };
             steps.push(Op::Mount(Box::new(op)), property);
             return;
         }

@@ -7,6 +7,7 @@ use crate::config::resources::Resources;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{cgroup, rdt};
+use crate::log;
 use crate::plan::cgroup::compile_update;
 use crate::state::lifecycle::Operation;
 
@@ -63,6 +64,7 @@ pub fn update(runtime: &Runtime, id: &str, new: &Resources) -> Result<()> {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
         Error::new(Kind::Config, format!("invalid resources: {}", all.join("; ")))
     })?;
+    update.warnings.iter().for_each(log::warn);
     container.cgroup()?.update(&update)?;
     container.record.resources = Some(update.resources);
     container.entry.write_record(&container.record)

@@ -131,6 +131,13 @@ fn errors(m: &mut Matrix) {
         }
         Ok(())
     });
+    m.case("orun/debug-log-has-the-cpus-of-exec", ORUN, |t| {
+        t.only("orun")?;
+        let affinity = json!({"initial": "0", "final": "0"});
+        let c = t.sleeper(t.bundle()?.set("/process/execCPUAffinity", affinity))?;
+        let out = t.verb("exec").args(["--debug", &c.id, "true"]).ok()?;
+        has("debug log", &out.stderr, "process.execCPUAffinity.initial: affinity: 0x1\"")
+    });
     for (pointer, value, property) in [
         ("/hostname", json!("n".repeat(65)), "hostname"),
         ("/linux/namespaces/0/type", json!("moon"), "linux.namespaces[0]"),

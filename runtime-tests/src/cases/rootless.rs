@@ -6,13 +6,15 @@ use crate::case::T;
 use crate::cgroup::{self, Layout};
 use crate::check::{Context, Done, Result, fail, has, has_not, same, skip};
 use crate::command::{Cmd, Output};
+use crate::console::FdSocket;
 use crate::ensure;
 use crate::matrix::Matrix;
+use crate::notify;
 use crate::report::Report;
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 const SPEC: &str = "runc contract: rootless";
@@ -58,6 +60,31 @@ fn one_id(m: &mut Matrix) {
         as_user(t)?.args(["kill", &id, "KILL"]).ok()?;
         as_user(t)?.args(["delete", "--force", &id]).ok()?;
         t.nothing_left()
+    });
+    m.case("rootless/exec-in-a-created-container", "runc contract: exec works before start", |t| {
+        let bundle = bundle(t)?.sleeps();
+        bundle.save()?;
+        let (id, out) = (t.id(), t.path("out"));
+        as_user(t)?.arg("create").arg("--bundle").arg(&bundle.dir).streams(&out, &out).arg(&id).ok()?;
+        as_user(t)?.args(["exec", &id, "true"]).ok()?;
+        as_user(t)?.args(["delete", "--force", &id]).ok()?;
+        t.nothing_left()
+    });
+    m.case("rootless/seccomp-listener", "config-linux.md The Container Process State", |t| {
+        let socket = FdSocket::listen(&t.path("notify"))?;
+        fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o777))?;
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket.path,
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        let bundle = bundle(t)?.set("/linux/seccomp", profile);
+        let bundle = bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]);
+        bundle.save()?;
+        let run = as_user(t)?.args(["run", "--bundle"]).arg(&bundle.dir).arg(t.id()).spawn()?;
+        let mut message = socket.receive()?;
+        notify::answer_one(&message.fds.remove(0), |_| Ok(6))?;
+        has("output", &run.wait()?.ok()?.stdout, "ok 6")
     });
     m.case("rootless/without-a-user-namespace-is-an-error", SPEC, |t| {
         let bundle = bundle(t)?.without_ns("user").unset("/linux/uidMappings").unset("/linux/gidMappings");

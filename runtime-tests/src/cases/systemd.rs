@@ -316,6 +316,18 @@ fn life(m: &mut Matrix) {
         shows(t, &unit, &[("ActiveState", "active")])?;
         end(t, c, &unit)
     });
+    m.host_case("systemd/frozen-cgroup-is-refused", "runc contract: create", |t| {
+        let (b, unit) = bundle(t)?;
+        needs_v2()?;
+        let dir = Path::new("/sys/fs/cgroup/system.slice").join(&unit);
+        fs::create_dir(&dir)?;
+        fs::write(dir.join("cgroup.freeze"), "1")?;
+        let out = run(t, &b.args(&["true"]));
+        fs::remove_dir(&dir)?;
+        out?.fails_with(&["container's cgroup unexpectedly frozen"])?;
+        same("LoadState", property(t, &unit, "LoadState")?.as_str(), "not-found")?;
+        t.nothing_left()
+    });
     m.host_case("systemd/unit-of-a-dead-container-can-be-had-again", SPEC, |t| {
         let (b, unit) = bundle(t)?;
         let c = sleeper(t, b.clone())?;

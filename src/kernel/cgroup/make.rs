@@ -5,6 +5,9 @@ use super::{Cgroup, OWN_SCOPE, v1, v2, write};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
 
+/// The property that names the cgroup.
+const PATH: &str = "linux.cgroupsPath of config.json";
+
 /// Directories to remove again unless everything goes well, the last one first.
 #[derive(Default)]
 pub(super) struct Made(pub(super) Vec<String>);
@@ -115,7 +118,7 @@ fn make(mount_point: &str, path: &str, made: &mut Made) -> Result<bool> {
 }
 
 fn failed(path: &str, errno: Errno) -> Error {
-    let e = Error::sys(format!("making cgroup {path:?}"), errno).property("linux.cgroupsPath of config.json");
+    let e = Error::sys(format!("making cgroup {path:?}"), errno).property(PATH);
     match errno.0 {
         libc::EACCES | libc::EPERM => e.hint(format!(
             "the cgroup above it is not delegated to this user; start orun in one that is, for example with {OWN_SCOPE}, \
@@ -133,20 +136,27 @@ fn failed(path: &str, errno: Errno) -> Error {
 /// A cgroup that was there before must have no processes and must not be frozen.
 fn refuse_occupied(d: &Dir) -> Result<()> {
     let pids = d.pids_recursive().map_err(|e| d.error("reading", "cgroup.procs", e))?;
-    let refuse = |what: String, hint: String| {
-        Err(Error::new(Kind::State, what).property("linux.cgroupsPath of config.json").hint(hint))
-    };
     if !pids.is_empty() {
         let what = format!("container's cgroup is not empty: {} process(es) found", pids.len());
-        return refuse(what, format!("{:?} belongs to another container or was left by one", d.path));
+        let hint = format!("{:?} belongs to another container or was left by one", d.path);
+        return Err(Error::new(Kind::State, what).property(PATH).hint(hint));
     }
+    refuse_frozen(d)
+}
+
+/// A cgroup that is frozen stops who joins it. One that is not there is not frozen.
+pub(super) fn refuse_frozen(d: &Dir) -> Result<()> {
     let frozen = match d.version {
-        Version::V1 => d.has("freezer") && v1::is_frozen(d)?,
-        Version::V2 => v2::is_frozen(d)?,
+        Version::V1 if !d.has("freezer") => Ok(false),
+        Version::V1 => v1::is_frozen(d),
+        Version::V2 => v2::is_frozen(d),
     };
-    if frozen {
-        let hint = format!("thaw {:?}, or choose another cgroupsPath", d.path);
-        return refuse("container's cgroup unexpectedly frozen".to_owned(), hint);
+    match frozen {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::new(Kind::State, "container's cgroup unexpectedly frozen")
+            .property(PATH)
+            .hint(format!("thaw {:?}, or choose another cgroupsPath", d.path))),
+        Err(e) if matches!(e.errno(), Some(Errno(libc::ENOENT | libc::ENODEV))) => Ok(()),
+        Err(e) => Err(e),
     }
-    Ok(())
 }

@@ -60,6 +60,8 @@ impl Cgroup {
     /// enabled.
     pub fn start_unit(&self, plan: &CgroupPlan, pid: i32) -> Result<()> {
         let (Some(handle), Some(unit)) = (&self.unit, &plan.unit) else { return Ok(()) };
+        // The process would stop on its way in, and be waited for until the deadline.
+        self.dirs.iter().try_for_each(make::refuse_frozen)?;
         systemd::start(unit, pid, || self.holders())?;
         handle.ours.store(true, Ordering::Relaxed);
         let mut made = Made::default();

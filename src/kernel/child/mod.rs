@@ -40,6 +40,9 @@ pub struct Slots {
     pub container: Option<OwnedFd>,
     /// What become the standard descriptors; else they are those of the parent.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// The user, who is not root, may look into the process once it is as good as the program: `exec` does before
+    /// `start`, and who hands a seccomp listener over.
+    pub seen: bool,
 }
 
 /// All that the child needs.
@@ -67,6 +70,8 @@ struct Made {
     cwd_pending: bool,
     /// The working directory is the container's root, which was just entered.
     in_root: bool,
+    /// See [`Child::be_seen`].
+    seen: bool,
     /// Which candidate for the program was found.
     program: usize,
 }
@@ -179,7 +184,7 @@ impl Child<'_> {
                 let root = made.places.as_ref().filter(|_| h.at_root).map(Places::root);
                 hook::run(h, self.env, root)?;
             }
-            Op::WaitForStart => made.started = Some(self.wait_for_start()?),
+            Op::WaitForStart => made.started = Some(self.wait_for_start(made)?),
             _ => self.become_program(index, op, made)?,
         }
         match made.places.as_mut() {
@@ -275,7 +280,17 @@ impl Child<'_> {
         if n == value.len() { Ok(()) } else { Err(Errno(libc::EIO).into()) }
     }
 
-    fn wait_for_start(&self) -> SysResult<OwnedFd> {
+    /// All that the process still has of the host is sockets, and nobody but `exec` comes into its pid namespace.
+    fn be_seen(&self, made: &mut Made) -> SysResult<()> {
+        if self.slots.seen && !made.seen {
+            prctl::set_dumpable(true)?;
+            made.seen = true;
+        }
+        Ok(())
+    }
+
+    fn wait_for_start(&self, made: &mut Made) -> SysResult<OwnedFd> {
+        self.be_seen(made)?;
         let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
         let connection = socket::accept(listener.as_raw_fd())?;
         // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.

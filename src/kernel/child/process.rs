@@ -20,6 +20,8 @@ impl Child<'_> {
             Op::MemoryPolicy { mode, nodes } => sched::set_mempolicy(*mode, nodes)?,
             Op::Personality(domain) => prctl::personality(*domain)?,
             Op::Seccomp { filter, flags, notify } => {
+                // The filter may forbid it later.
+                self.be_seen(made)?;
                 if *notify {
                     self.announce_listener(index)?;
                 }

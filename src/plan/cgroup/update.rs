@@ -15,6 +15,8 @@ pub struct Update {
     pub memory_check: Option<MemoryCheck>,
     /// The properties of systemd's unit, where there is one.
     pub properties: Vec<Property>,
+    /// What of the new limits has no effect.
+    pub warnings: Vec<String>,
 }
 
 /// Compiles the limits `new` for a container that has `current`. A number of 0 is "not set" for everything but
@@ -29,6 +31,11 @@ pub fn compile_update(
     facts: &CgroupFacts,
 ) -> Result<Update, Vec<Violation>> {
     let mut merged = current.cloned().unwrap_or_default();
+    let mut new = new.clone();
+    if facts.systemd.is_some() {
+        end_idling(&mut merged, &mut new);
+    }
+    let new = &new;
     merge(&mut merged, new);
     let mut violations = Vec::new();
     check::resources(&merged, &mut violations);
@@ -66,7 +73,32 @@ pub fn compile_update(
             properties.append(&mut systemd::update(version, list, facts));
         }
     }
-    Ok(Update { resources: merged, writes, memory_check, properties })
+    let warnings = if idles(new) && has_weight(new) {
+        vec![
+            "unable to apply both cpu.idle and a weight: an idle cgroup has none until idling ends"
+                .to_owned(),
+        ]
+    } else {
+        Vec::new()
+    };
+    Ok(Update { resources: merged, writes, memory_check, properties, warnings })
+}
+
+fn idles(r: &Resources) -> bool {
+    r.cpu.idle == Some(1) || r.unified.get("cpu.idle").is_some_and(|v| v.trim() == "1")
+}
+
+fn has_weight(r: &Resources) -> bool {
+    r.cpu.shares.is_some_and(|s| s != 0) || r.unified.contains_key("cpu.weight")
+}
+
+/// A new weight ends idling: systemd has one property for both.
+fn end_idling(current: &mut Resources, new: &mut Resources) {
+    let silent = new.cpu.idle.is_none() && !new.unified.contains_key("cpu.idle");
+    if silent && has_weight(new) && idles(current) {
+        current.unified.remove("cpu.idle");
+        new.cpu.idle = Some(0);
+    }
 }
 
 /// systemd writes all files of a controller of which it changes one: those of `rest` that `list` has not got are

@@ -110,6 +110,13 @@ fn rounded(quota: u64, period: u64) -> u64 {
     u64::try_from(n).unwrap_or(quota)
 }
 
+/// Both are one property of systemd's, and the kernel refuses a weight for an idle cgroup.
+pub(super) fn drop_weight_of_idle(writes: &mut Vec<Write>) {
+    if writes.iter().any(|w| w.file == "cpu.idle" && w.value.trim() == "1") {
+        writes.retain(|w| w.file != "cpu.weight");
+    }
+}
+
 /// Makes the quotas in `writes` those that systemd can hold.
 pub(super) fn round_quotas(version: Version, writes: &mut [Write]) {
     let period_v1 = period_v1(writes);

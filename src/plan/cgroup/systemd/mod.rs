@@ -173,6 +173,7 @@ pub(super) fn unit(
         add(Property::new(name, Value::Bool(true), ""));
     }
     for h in &mut plan.hierarchies {
+        limits::drop_weight_of_idle(&mut h.writes);
         round_quotas(h);
         limits::properties(h.version, &h.writes, facts.version).into_iter().for_each(&mut add);
     }
@@ -190,7 +191,8 @@ pub(super) fn unit(
 }
 
 /// The properties of an update.
-pub(super) fn update(version: Version, writes: &mut [Write], facts: &SystemdFacts) -> Vec<Property> {
+pub(super) fn update(version: Version, writes: &mut Vec<Write>, facts: &SystemdFacts) -> Vec<Property> {
+    limits::drop_weight_of_idle(writes);
     limits::round_quotas(version, writes);
     limits::properties(version, writes, facts.version)
 }

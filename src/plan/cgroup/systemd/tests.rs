@@ -268,3 +268,28 @@ fn an_update_writes_what_systemd_sets_back() {
     let without = compile_update(Some(&now), &resources(r#"{"cpu":{"shares":1024}}"#), &unified(V2)).unwrap();
     assert!(without.properties.is_empty() && without.writes[0].1.len() == 1);
 }
+
+#[test]
+fn idling_and_a_weight_exclude_each_other() {
+    let update = |now: &str, new: &str| {
+        let u = compile_update(Some(&resources(now)), &resources(new), &facts()).unwrap();
+        let files: Vec<_> = u.writes[0].1.iter().map(|w| format!("{}={}", w.file, w.value)).collect();
+        (files.join(" "), texts(&u.properties).join(" "), u.warnings.len())
+    };
+    let is = |files: &str, properties: &str, warnings| (files.to_owned(), properties.to_owned(), warnings);
+    assert_eq!(update("{}", r#"{"cpu":{"shares":200,"idle":1}}"#), is("cpu.idle=1", "CPUWeight=0", 1));
+    let both = r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#;
+    assert_eq!(update("{}", both), is("cpu.idle=1", "CPUWeight=0", 1));
+    assert_eq!(limits(both), ["CPUWeight=0"]);
+    // A weight alone ends idling; another limit does not.
+    let ended = is("cpu.idle=0 cpu.weight=8", "CPUWeight=8", 0);
+    assert_eq!(update(r#"{"cpu":{"idle":1}}"#, r#"{"unified":{"cpu.weight":"8"}}"#), ended);
+    assert_eq!(update(both, r#"{"unified":{"cpu.weight":"8"}}"#), ended);
+    let quota = update(both, r#"{"cpu":{"quota":10000,"period":100000}}"#);
+    assert_eq!(quota.0, "cpu.idle=1 cpu.max=10000 100000");
+    assert!(quota.1.contains("CPUWeight=0"), "{}", quota.1);
+    // Without systemd the weight waits until idling ends.
+    let idle = resources(r#"{"cpu":{"idle":1}}"#);
+    let later = compile_update(Some(&idle), &resources(r#"{"cpu":{"shares":1024}}"#), &unified(V2)).unwrap();
+    assert!(later.writes.is_empty() && later.resources.cpu.idle == Some(1));
+}

@@ -141,11 +141,6 @@ fn filesystem(fs: &Filesystem) -> Result<OwnedFd> {
     mount::fsmount(fd, fs.attributes).map_err(|e| fail("making it", e))
 }
 
-/// Why a mount is refused, and the sentence that runc has for it: people search for it, and programs match it.
-const KEPT: &str = "a container with a user namespace keeps what the host's mount forbids; with runc this is \
-    \"runc run failed: unable to start container process: error during container init: error mounting ...: \
-    operation not permitted\"";
-
 /// EPERM when `change` takes something from the mount `tree` that a user namespace may not take from it:
 /// ro, nosuid, nodev, noexec, and any change of the access time mode.
 fn refuse_unlocking(tree: &OwnedFd, change: &MountAttr) -> Result<(), Errno> {
@@ -171,8 +166,10 @@ pub(super) fn change(tree: &OwnedFd, p: &Prepared) -> Result<()> {
     let what = |doing: &str| format!("{doing} {:?}", p.source);
     for (attr, recursive) in &p.changes {
         if p.locked && attr.clear != 0 {
-            refuse_unlocking(tree, attr)
-                .map_err(|e| Error::sys(what("clearing options of the mount of"), e).hint(KEPT))?;
+            refuse_unlocking(tree, attr).map_err(|e| {
+                Error::sys(what("clearing options of the mount of"), e)
+                    .hint("a container with a user namespace keeps what the host's mount forbids")
+            })?;
         }
         mount::mount_setattr(tree.as_raw_fd(), *recursive, attr)
             .map_err(|e| Error::sys(what("setting the attributes of the mount of"), e))?;

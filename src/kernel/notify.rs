@@ -52,8 +52,16 @@ pub fn hand_over(
 }
 
 fn take(pidfd: RawFd, number: i32, socket: RawFd) -> Result<Option<OwnedFd>> {
-    let fail =
-        |e: Errno| Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp");
+    let fail = |e: Errno| {
+        let error = Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp");
+        match e.0 {
+            // A process that enters a container shows itself to nobody, its own user included.
+            libc::EPERM => {
+                error.hint("of a process that \"exec\" adds only root can take it: leave out SCMP_ACT_NOTIFY")
+            }
+            _ => error,
+        }
+    };
     let end = time::monotonic_ms() + LOAD_TIMEOUT;
     loop {
         match wait::pidfd_getfd(pidfd, number) {

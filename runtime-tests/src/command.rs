@@ -30,6 +30,11 @@ pub fn search_first(dir: &Path) {
     let _ = SEARCHED_FIRST.set(dir.to_owned());
 }
 
+/// `usual`, a list of directories for PATH, with what is searched before it.
+pub fn search_path(usual: &str) -> String {
+    SEARCHED_FIRST.get().map(|dir| format!("{}:", dir.display())).unwrap_or_default() + usual
+}
+
 /// The wait statuses of reaped children, ours and those that were reparented to us.
 static REAPED: Mutex<BTreeMap<i32, i32>> = Mutex::new(BTreeMap::new());
 static COUNTER: AtomicUsize = AtomicUsize::new(0);
@@ -123,11 +128,10 @@ pub struct Cmd {
 impl Cmd {
     /// A program whose captured output goes below `dir`.
     pub fn new(program: impl Into<PathBuf>, dir: &Path) -> Cmd {
-        let first = SEARCHED_FIRST.get().map(|dir| format!("{}:", dir.display())).unwrap_or_default();
         Cmd {
             program: program.into(),
             args: Vec::new(),
-            env: vec![("PATH".into(), first + PATH)],
+            env: vec![("PATH".into(), search_path(PATH))],
             cwd: None,
             stdin: None,
             terminal: None,

@@ -1,5 +1,6 @@
 //! Docker: single containers.
 
+use crate::checkpoints;
 use crate::engine::{self, ARCHIVE};
 use crate::env::{Cases, Env};
 use crate::many;
@@ -32,6 +33,11 @@ pub fn cases() -> Cases {
     sharing(&mut c);
     errors(&mut c);
     c.alone("50 at once, killed, restarted, removed", many::docker);
+    c.alone("checkpoint create, start --checkpoint", |e| {
+        let keep = "docker checkpoint create --leave-running $N two; docker checkpoint ls $N | grep two";
+        let restore = "docker start --checkpoint one $N";
+        checkpoints::container(e, "docker", "docker checkpoint create $N one", restore, keep)
+    });
     c.alone("--restart always, measured", |e| restarts::container(e, "docker"));
     c.alone("nothing is left", leaves_nothing);
     c

@@ -1,7 +1,7 @@
 //! What a case of an engine is written with: shell commands in the engine's world, and what they have to show.
 
 use runtime_tests::check::{Context, Done, Result, fail, has};
-use runtime_tests::command::{Cmd, Output, poll};
+use runtime_tests::command::{Cmd, Output, poll, search_path};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Env {
     pub fn command(&self, script: &str) -> Cmd {
         Cmd::new("/bin/bash", &self.dir.join("log"))
             .args(["-eu", "-o", "pipefail", "-c", script])
-            .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
+            .env("PATH", search_path("/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"))
             .env("HOME", "/root")
             .env("N", self.name.as_str())
             .env("D", self.dir.to_string_lossy())

@@ -3,6 +3,7 @@
 //! Every pair of an engine and a runtime gets a world of its own (see [`world`]), in which the engine is started and
 //! its cases run, several at a time. The host sees none of it.
 
+mod checkpoints;
 mod containerd;
 mod cri;
 mod docker;
@@ -20,8 +21,8 @@ mod world;
 
 use clap::Parser;
 use engine::Engine;
-use runtime_tests::check::{Fail, Result, fail};
-use runtime_tests::{cgroup, sys};
+use runtime_tests::check::{Context, Fail, Result, fail};
+use runtime_tests::{cgroup, command, sys};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +47,9 @@ struct Args {
     /// How many cases run at a time.
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// A directory whose programs are found before others of their name: that of a CRIU.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
     /// Write the result as a Markdown table to this file.
     #[arg(long)]
     table: Option<PathBuf>,
@@ -78,6 +82,9 @@ fn examine(args: &Args) -> Result<bool> {
     }
     if !nix::unistd::geteuid().is_root() {
         return fail("must be run as root");
+    }
+    if let Some(dir) = &args.path {
+        command::search_first(&dir.canonicalize().context(&format!("--path {}", dir.display()))?);
     }
     let mut runtimes = Vec::new();
     for name in &args.runtime {

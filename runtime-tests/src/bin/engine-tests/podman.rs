@@ -1,5 +1,6 @@
 //! Podman: as root, and as an ordinary user.
 
+use crate::checkpoints;
 use crate::docker::IDLE;
 use crate::engine::ARCHIVE;
 use crate::env::{Cases, Env};
@@ -58,6 +59,11 @@ pub fn cases() -> Cases {
     pods(&mut c);
     errors(&mut c);
     rootless(&mut c);
+    c.alone("container checkpoint, container restore", |e| {
+        let restore = "podman container restore $N";
+        let keep = "podman container checkpoint --leave-running $N";
+        checkpoints::container(e, "podman", "podman container checkpoint $N", restore, keep)
+    });
     c.alone("--restart always, measured", |e| restarts::container(e, "podman"));
     c.alone("nothing is left", |e| {
         e.until("podman ps -aq --filter name=^c", "")?;

@@ -116,6 +116,7 @@ fn process_words(op: &Op) -> String {
         Op::DropBounding { mask } => {
             format!("dropping {} capabilities from the bounding set", mask.count_ones())
         }
+        Op::OwnStreams { uid } => format!("giving the standard streams to user {uid}"),
         Op::Ids { uid, gid, groups, .. } => {
             let more = groups.as_ref().filter(|g| !g.is_empty()).map(|g| format!(" and groups {g:?}"));
             format!("becoming user {uid}, group {gid}{}", more.unwrap_or_default())

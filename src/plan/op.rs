@@ -174,6 +174,10 @@ pub enum Op {
     DropBounding {
         mask: u64,
     },
+    /// Give the user the pipes, sockets and writable files among the standard streams.
+    OwnStreams {
+        uid: u32,
+    },
     /// Set groups (unless absent), group id and user id.
     Ids {
         uid: u32,

@@ -77,6 +77,11 @@ impl Context<'_> {
                 steps.push(Op::Limit(limit), property);
             }
         }
+        if p.user.uid != 0 && !p.terminal {
+            // So that the program can open /dev/stdout, which is another name for what only root might. A filter may
+            // forbid the call.
+            steps.push(Op::OwnStreams { uid: p.user.uid }, "process.user.uid");
+        }
         let cwd = cstring(if p.cwd.is_empty() { "/" } else { &p.cwd });
         steps.push(Op::WorkingDirectory { path: cwd.clone(), last: false }, "process.cwd");
         // Without no_new_privs only a privileged process may load a filter. One with a listener must be reported

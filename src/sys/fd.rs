@@ -60,6 +60,13 @@ pub fn set_nonblocking(fd: RawFd) -> SysResult<()> {
     unit(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }.into())
 }
 
+/// Whether `fd` was opened for writing: fcntl(2), F_GETFL.
+pub fn is_writable(fd: RawFd) -> bool {
+    // SAFETY: no memory is passed.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
 /// The descriptor's flags; EBADF when it is not open: fcntl(2), F_GETFD.
 pub fn flags(fd: RawFd) -> SysResult<i32> {
     // SAFETY: no memory is passed.

@@ -1,11 +1,14 @@
 //! Open files: what the container gets, and what it must not get.
 
 use crate::check::{Done, Result, same, same_set};
+use crate::command::Cmd;
 use crate::ensure;
 use crate::matrix::Matrix;
 use crate::report::Report;
-use std::fs::File;
+use serde_json::json;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 const SPEC: &str = "runc contract: only 0 to 2, LISTEN_FDS and --preserve-fds";
 
@@ -52,6 +55,7 @@ pub fn register(m: &mut Matrix) {
         }
         same_set("descriptors of pid 1", &open, &["0", "1", "2"])
     });
+    by_name(m);
     preserved(m);
     activated(m);
     m.case("fds/exec-does-not-leak", SPEC, |t| {
@@ -76,6 +80,50 @@ pub fn register(m: &mut Matrix) {
             let mut bytes = [0u8; 512];
             (nix::unistd::read(&reader, &mut bytes) == Ok(0)).then_some(())
         })
+    });
+}
+
+/// `/dev/stdout` is another name of the pipe, and opening it takes the rights of its owner.
+fn by_name(m: &mut Matrix) {
+    const NAMES: &str = "runc contract: standard streams belong to the program's user";
+    const WRITES: &str = "echo out >/dev/stdout; echo err >/dev/stderr";
+    /// Runs the command with pipes and demands that both lines come through them.
+    fn both(cmd: Cmd) -> Done {
+        let (out, write_out) = std::io::pipe()?;
+        let (err, write_err) = std::io::pipe()?;
+        cmd.pipes(write_out.into(), write_err.into()).ok()?;
+        same("standard output", std::io::read_to_string(out)?.as_str(), "out\n")?;
+        same("standard error", std::io::read_to_string(err)?.as_str(), "err\n")
+    }
+    let user = json!({"uid": 1000, "gid": 1000});
+    for (name, early) in [("a-user", false), ("a-user-under-a-filter", true)] {
+        let user = user.clone();
+        m.case(format!("fds/{name}-opens-its-output-by-name"), NAMES, move |t| {
+            let filter = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["fchown"], "action": "SCMP_ACT_KILL_PROCESS"}],
+            });
+            let bundle = t.bundle()?.set("/process/user", user.clone()).shell(WRITES);
+            let bundle = if early { bundle.set("/linux/seccomp", filter) } else { bundle };
+            both(t.run_cmd(&bundle.set("/process/noNewPrivileges", !early))?)
+        });
+    }
+    m.case("fds/a-user-of-exec-opens-its-output-by-name", NAMES, |t| {
+        let c = t.sleeper(t.bundle()?)?;
+        both(c.exec_cmd(&["--user", "1000:1000"], &["sh", "-c", WRITES]))
+    });
+    m.case("fds/a-file-that-is-read-stays-whose-it-is", "no change of the host's files", move |t| {
+        t.only("orun")?;
+        let (input, output) = (t.path("input"), t.path("output"));
+        fs::write(&input, "text\n")?;
+        let bundle = t.bundle()?.set("/process/user", user.clone()).shell("cat; echo out >>/dev/stdout");
+        bundle.save()?;
+        let shell = t.host("/bin/sh").args(["-c", "exec \"$@\" <\"$IN\" >\"$OUT\"", "sh"]);
+        let shell = shell.env("IN", input.to_string_lossy()).env("OUT", output.to_string_lossy());
+        let run = shell.arg(&t.runtime.path).args(t.globals()).arg("--root").arg(t.root());
+        run.arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
+        same("output", fs::read_to_string(&output)?.as_str(), "text\nout\n")?;
+        same("owner of the input", fs::metadata(&input)?.uid(), 0)
     });
 }
 

@@ -32,6 +32,7 @@ impl Child<'_> {
                     prctl::drop_bounding(cap)?;
                 }
             }
+            Op::OwnStreams { uid } => (0..3).for_each(|fd| own_stream(fd, *uid)),
             Op::Ids { uid, gid, groups, keep_capabilities } => {
                 if *keep_capabilities {
                     prctl::set_keepcaps(true)?;
@@ -170,6 +171,20 @@ fn executable(path: &CStr) -> SysResult<()> {
         // A filter may know no faccessat; then execve(2) decides.
         Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(()),
         r => r,
+    }
+}
+
+/// A terminal or /dev/null stays whose it is, and so does a file that is only read: it may be any of the host's. What
+/// cannot be given away, as a pipe of another user namespace, can still be written to.
+fn own_stream(stream: i32, uid: u32) {
+    let Ok(st) = file::fstat(stream) else { return };
+    let given = match st.kind() {
+        libc::S_IFIFO | libc::S_IFSOCK => true,
+        libc::S_IFREG => fd::is_writable(stream),
+        _ => false,
+    };
+    if given && st.uid != uid {
+        let _ = file::fchown(stream, uid, u32::MAX);
     }
 }
 

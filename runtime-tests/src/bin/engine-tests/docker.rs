@@ -84,6 +84,12 @@ fn streams(c: &mut Cases) {
         e.prints("docker run --rm --network none $I sh -c 'echo lost >&2; echo out' 2>/dev/null", "out")?;
         e.prints("head -c 300000 /dev/zero | docker run -i --rm --network none $I wc -c", "300000")
     });
+    c.case("a user writes to /dev/stdout", |e| {
+        let program = "sh -c 'echo out >/dev/stdout; echo err >/dev/stderr'";
+        e.prints(&format!("docker run --rm -u 1000 --network none $I {program} 2>&1 | sort"), "err\nout")?;
+        e.ok("docker run -d --name $N --network none $I sleep 1000")?;
+        e.prints(&format!("docker exec -u 1000 $N {program} 2>&1 | sort"), "err\nout")
+    });
     c.case("tty", |e| {
         e.prints("docker run --rm -t --network none $I tty", "/dev/pts/0")?;
         e.shows(

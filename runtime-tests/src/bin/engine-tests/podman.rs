@@ -146,6 +146,13 @@ fn options(c: &mut Cases) {
         e.shows(&format!("{run} $I grep Seccomp: /proc/self/status"), "\t2")?;
         e.ok(&format!("{run} --init $I ps")).map(drop)
     });
+    c.case("a user writes to /dev/stdout", |e| {
+        let run = "podman run --rm -u 1000 --network none $I";
+        e.prints(
+            &format!("{run} sh -c 'echo out >/dev/stdout; echo err >/dev/stderr' 2>&1 | sort"),
+            "err\nout",
+        )
+    });
     c.case("--cgroups=disabled", |e| {
         let out = e.sh("podman run --rm --network none --cgroups=disabled $I cat /proc/self/cgroup")?;
         if e.runtime.name == "runc" {

@@ -198,13 +198,6 @@ fn locked_options(m: &mut Matrix) {
             t.refuses(&bundle, &["not permitted"]).map(drop)
         });
     }
-    m.case("userns/refusal-of-a-bind-has-the-words-that-programs-match", "runc contract: run", |t| {
-        t.only("orun")?;
-        let volume = guarded_volume(t, MsFlags::MS_RDONLY)?;
-        let bundle = bundle(t)?.bind(&volume, "/mnt", &["rw"]);
-        t.refuses(&bundle, &["error during container init: error mounting", "operation not permitted"])
-            .map(drop)
-    });
     m.case("userns/bind-keeps-what-the-host-forbids", LOCKED, |t| {
         let volume = guarded_volume(t, MsFlags::MS_RDONLY)?;
         let bundle = bundle(t)?.bind(&volume, "/mnt", &["nosuid"]);

@@ -31,7 +31,7 @@ impl Bundle {
     pub fn load(dir: &Path) -> Result<Bundle> {
         let path = real_path(dir)?;
         let file = path.join("config.json");
-        Bundle::read(path, &file)
+        Bundle::read(path, &file, "config.json")
     }
 
     /// Reads `file` in place of `dir`/config.json.
@@ -39,11 +39,11 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::load`].
     pub fn load_from(dir: &Path, file: &Path) -> Result<Bundle> {
-        Bundle::read(real_path(dir)?, file)
+        Bundle::read(real_path(dir)?, file, "the configuration (--config)")
     }
 
-    fn read(path: PathBuf, file: &Path) -> Result<Bundle> {
-        let raw = read_limited(file, "config.json")?;
+    fn read(path: PathBuf, file: &Path, what: &str) -> Result<Bundle> {
+        let raw = read_limited(file, what)?;
         let spec = parse::json(&raw, "config.json").map_err(|e| e.context(format!("bundle {path:?}")))?;
         Ok(Bundle { path, raw, spec })
     }

@@ -114,3 +114,15 @@ fn a_document_may_come_from_a_pipe_in_pieces() {
     assert_eq!(read_document(&path, "the process file").unwrap(), b"{\"a\":1}");
     late.join().unwrap();
 }
+
+#[test]
+fn another_configuration_that_is_missing_is_no_matter_of_the_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let e = Bundle::load_from(dir.path(), Path::new("/none/such.json")).unwrap_err().to_string();
+    assert!(
+        e.contains("the configuration (--config) at \"/none/such.json\"") && !e.contains("orun spec"),
+        "{e}"
+    );
+    let e = Bundle::load(dir.path()).unwrap_err().to_string();
+    assert!(e.contains("orun spec"), "{e}");
+}

@@ -26,7 +26,8 @@ fn ids(root: &Path, uid: u32, dirs: &[PathBuf]) -> Finding {
     let subject = "ids of users";
     let lacks = |program: &&&str| !dirs.iter().any(|dir| dir.join(program).is_file());
     if let Some(program) = ["newuidmap", "newgidmap"].iter().find(lacks) {
-        let text = format!("there is no {program}, so that a container has one id, that of its user");
+        let text =
+            format!("there is no {program} in $PATH, so that a container has one id, that of its user");
         return Finding::limited(subject, text, "install the package \"uidmap\"");
     }
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();

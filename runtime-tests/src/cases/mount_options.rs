@@ -165,6 +165,17 @@ fn on_binds(m: &mut Matrix) {
         }
         Ok(())
     });
+    const DATA: &str = "config.md Mounts: an option that mount(8) knows does what it does there";
+    m.case("mount-options/bind-with-parameters-of-a-file-system", DATA, |t| {
+        let volume = t.volume()?;
+        let bundle = t.bundle()?.bind(&volume, "/mnt", &["ro", "mode=700", "size=1k"]);
+        ensure!(t.report(&bundle)?.mount("/mnt")?.has("ro"), "the bind mount is writable");
+        Ok(())
+    });
+    m.case("mount-options/bind-with-an-unknown-word-is-an-error", DATA, |t| {
+        let volume = t.volume()?;
+        t.refuses(&t.bundle()?.bind(&volume, "/mnt", &["readonly"]), &["readonly"]).map(drop)
+    });
     m.case("mount-options/bind-ro-refuses-writes", SPEC, |t| {
         let volume = t.volume()?;
         let bundle = t.bundle()?.bind(&volume, "/mnt", &["ro"]);

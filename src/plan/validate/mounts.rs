@@ -69,20 +69,38 @@ fn kind(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) {
     }
 }
 
+/// The file system of a bind mount is there already, and the kernel passes over what else is said about it: so does
+/// mount(8) with parameters like `size=1m`, whose behaviour config.md asks for. A word alone is refused, as it may be
+/// a flag with a slip in it, `readonly` say, without which the mount would be another one.
+fn data_of_bind(i: usize, options: &MountOptions, f: &mut Findings) {
+    let (parameters, words): (Vec<&str>, Vec<&str>) =
+        options.data.iter().map(String::as_str).partition(|o| o.contains('='));
+    if !words.is_empty() {
+        f.hinted(
+            format!("mounts[{i}].options"),
+            format!(
+                "bind mounts cannot have any filesystem-specific options applied, got {:?}",
+                words.join(",")
+            ),
+            "the options that bind mounts can have are in the mountOptions of `orun features`",
+        );
+    }
+    if !parameters.is_empty() {
+        f.warning(format!(
+            "mounts[{i}].options: {:?} has no effect on a bind mount, whose file system is there already",
+            parameters.join(",")
+        ));
+    }
+}
+
 /// Options that have no effect on this mount are refused rather than dropped.
 fn options_apply(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) {
     let at = || format!("mounts[{i}].options");
     for why in &options.invalid {
         f.violation(at(), format!("invalid option {why}"));
     }
-    if options.bind && !options.data.is_empty() {
-        f.violation(
-            at(),
-            format!(
-                "bind mounts cannot have any filesystem-specific options applied, got {:?}",
-                options.data_string()
-            ),
-        );
+    if options.bind {
+        data_of_bind(i, options, f);
     }
     if options.tmpcopyup && (options.bind || m.kind != "tmpfs") {
         f.violation(at(), "\"tmpcopyup\" is for mounts of type tmpfs");
@@ -260,9 +278,12 @@ mod tests {
     #[test]
     fn options_have_to_apply() {
         breaks(
-            "mounts[7].options: bind mounts cannot have any filesystem-specific options applied, got \"size=1,x\"",
-            with(bind(json!(["rbind", "size=1", "x"]))),
+            "mounts[7].options: bind mounts cannot have any filesystem-specific options applied, got \"x,readonly\"",
+            with(bind(json!(["rbind", "size=1", "x", "readonly"]))),
         );
+        let sized = || with(bind(json!(["bind", "size=1", "mode=755"])));
+        assert!(broken(sized()).is_empty());
+        assert!(warned(sized())[0].starts_with("mounts[7].options: \"size=1,mode=755\" has no effect"));
         breaks(
             "mounts[7].options: \"tmpcopyup\" is for mounts of type tmpfs",
             with(bind(json!(["bind", "tmpcopyup"]))),

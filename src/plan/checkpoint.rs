@@ -10,6 +10,7 @@ pub mod rpc;
 use super::Violation;
 use super::compile::Plan;
 use super::mounts::Prepared;
+use super::namespaces::{Join, Namespaces};
 use super::op::{MountSource, Op};
 use super::tables::namespaces::Kind as Namespace;
 use rpc::{Kind, Message, field};
@@ -252,10 +253,10 @@ pub struct External {
 /// The mounts of the container that come from the host.
 ///
 /// # Errors
-/// Those that CRIU cannot make again as they were.
+/// The mounts and namespaces that CRIU cannot make again as they were.
 pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
     let mut found: Vec<External> = Vec::new();
-    let mut violations = Vec::new();
+    let mut violations = unjoinable(&plan.namespaces);
     for (op, property) in plan.steps.ops.iter().zip(&plan.steps.properties) {
         let (target, source, recursive) = match op {
             Op::Mount(m) => {
@@ -289,6 +290,17 @@ pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
         found.push(External { target: target.clone(), name, source, recursive, mask: false });
     }
     if violations.is_empty() { Ok(found) } else { Err(violations) }
+}
+
+/// The namespaces that CRIU can neither leave out nor enter.
+fn unjoinable(namespaces: &Namespaces) -> Vec<Violation> {
+    let is_fine = |kind| external_namespace(kind).is_some() || joinable_namespace(kind).is_some();
+    let joins = namespaces.joins.iter().filter(|n| !is_fine(n.kind));
+    let violation = |n: &Join| {
+        let what = format!("CRIU cannot restore a container that joins a {} namespace", n.kind.name());
+        Violation::new(n.property.as_str(), what)
+    };
+    joins.map(violation).collect()
 }
 
 fn of_prepared(p: &Prepared) -> (PathBuf, bool, bool) {
@@ -342,12 +354,11 @@ pub fn external_namespace(kind: Namespace) -> Option<(&'static str, &'static str
     }
 }
 
-/// How CRIU calls a namespace that it can enter at a restore.
+/// How CRIU calls a namespace that it can enter at a restore. It fails with user namespaces, which it enters too early.
 pub fn joinable_namespace(kind: Namespace) -> Option<&'static str> {
     match kind {
         Namespace::Ipc => Some("ipc"),
         Namespace::Uts => Some("uts"),
-        Namespace::User => Some("user"),
         Namespace::Time => Some("time"),
         _ => None,
     }

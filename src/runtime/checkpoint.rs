@@ -144,6 +144,9 @@ fn foreign_mounts(rt: &Runtime, record: &Record, bundle: &Bundle, pid: i32) -> R
     let rt = Runtime { cgroup_manager: record.cgroup.manager, ..rt.clone() };
     let plan = create::compile_bundle(&rt, &record.id, bundle, &CreateOptions::default(), false, |_| ())?;
     let list = checkpoint::external_mounts(&plan).map_err(invalid)?;
+    if plan.namespaces.other_user() {
+        inside::check_other_user(&list)?;
+    }
     if plan.namespaces.is_new(Namespace::Mount) || plan.namespaces.joins(Namespace::Mount) {
         inside::mounts(pid, &list, &own_places(&plan))
     } else {

@@ -8,7 +8,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, SubCgroups};
 use crate::kernel::checkpoint::images::Images;
 use crate::kernel::checkpoint::root::{self, Root};
-use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside};
+use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside, streams};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::{console, hooks, netdev, prepare, rdt};
 use crate::log;
@@ -68,11 +68,14 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     create::check_terminal(&plan, &create_options)?;
     create::check_rootfs(&plan.rootfs)?;
     let external = checkpoint::external_mounts(&plan).map_err(invalid)?;
+    if plan.namespaces.other_user() {
+        inside::check_other_user(&external)?;
+    }
     criu::check_version()?;
     if options.flags.lazy_pages {
         criu::check_feature(Feature::LazyPages, "--lazy-pages")?;
     }
-    let images = Images::find(&options.images, options.work.as_deref())?;
+    let images = Images::find(&options.images, options.work.as_deref(), plan.namespaces.other_user())?;
     let descriptors = images.descriptors()?;
     let console = match &create_options.console_socket {
         Some(path) => Some(console::connect(path, "the console socket")?),
@@ -129,7 +132,13 @@ impl Work<'_> {
         root::make_mount_points(&root, &checkpoint::mount_points(plan))?;
         let (mut inherit, mut passed, mut join) = (Vec::new(), Vec::new(), Vec::new());
         for (name, n) in descriptors.iter().zip(0..).filter(|(name, _)| checkpoint::is_inheritable(name)) {
-            inherit.push((name.clone(), n));
+            match &plan.id_maps {
+                Some(maps) if let Some(file) = streams::of_container_root(n, maps)? => {
+                    inherit.push((name.clone(), FIRST_INHERITED + passed.len() as i32));
+                    passed.push(file);
+                }
+                _ => inherit.push((name.clone(), n)),
+            }
         }
         for n in &plan.namespaces.joins {
             let name = n.path.to_string_lossy().into_owned();
@@ -138,18 +147,15 @@ impl Work<'_> {
                 passed.push(open_namespace(&n.path, &n.property)?);
             } else if let Some(kind) = checkpoint::joinable_namespace(n.kind) {
                 join.push((kind.to_owned(), name));
-            } else {
-                let what = format!("CRIU cannot join a {} namespace", n.kind.name());
-                return Err(Error::new(Kind::Unsupported, what).property(n.property.as_str()));
             }
         }
         let fds: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
-        let directories = images.directories()?;
+        let directories = images.directories(plan.namespaces.other_user())?;
         let place = Place { root: Some(root), directories: &directories, inherit: &fds, own_stdio: true };
         let criu = Criu::start(&place)?;
         let done = (|| {
             cgroup.attach(criu.pid, &SubCgroups::new())?;
-            let mut directories = criu.directories.iter().map(AsRawFd::as_raw_fd);
+            let mut directories = criu.directories.iter().rev().map(AsRawFd::as_raw_fd);
             let request = Restore {
                 flags: options.flags.clone(),
                 places: Places {

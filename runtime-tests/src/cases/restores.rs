@@ -1,16 +1,18 @@
 //! The flags of `checkpoint` and `restore`: each with a container that needs it.
 
+use crate::bundle::Bundle;
 use crate::case::T;
 use crate::cases::checkpoint::{Saved, count, counts_on, needs_criu};
 use crate::cases::updates::is_pidfd_of;
 use crate::cgroup;
 use crate::check::{Context, Done, Result, same, skip};
 use crate::command::{VERB_DEADLINE, poll};
-use crate::console::FdSocket;
+use crate::console::{FdSocket, Master};
 use crate::ensure;
 use crate::matrix::Matrix;
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 /// Adds the cases of this file.
@@ -20,6 +22,7 @@ pub fn register(m: &mut Matrix) {
     resources(m);
     pages(m);
     host(m);
+    other_users(m);
 }
 
 fn of_restore(m: &mut Matrix) {
@@ -191,5 +194,111 @@ fn host(m: &mut Matrix) {
         s.restore()?;
         back().context("after the restore")?;
         s.c.end()
+    });
+}
+
+/// A container with a user namespace that counts, and says so on standard output when asked.
+fn of_other_user<'t>(t: &'t T<'t>, bundle: Bundle) -> Result<Saved<'t>> {
+    const SCRIPT: &str = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; \
+         if test -e /tmp/say; then busybox rm /tmp/say; echo said; fi; sleep 0.05; done";
+    t.only("orun")?;
+    needs_criu(t)?;
+    let bundle = bundle.shell(SCRIPT).userns(100_000, 65_536);
+    for dir in ["", "tmp", "mnt"] {
+        chown(bundle.rootfs().join(dir), Some(100_000), Some(100_000))?;
+    }
+    let c = t.start(&bundle)?;
+    counts_on(&c.bundle, 2)?;
+    Ok(Saved::of(t, c))
+}
+
+/// Containers with a user namespace, whose root is another user on the host.
+fn other_users(m: &mut Matrix) {
+    const SPEC: &str = "checkpoint and restore of a container with a user namespace";
+    m.case("checkpoint/with-a-user-namespace", SPEC, |t| {
+        let s = of_other_user(t, t.bundle()?)?;
+        s.checkpoint(&[])?;
+        let at = count(&s.c.bundle);
+        s.restore()?;
+        counts_on(&s.c.bundle, at)?;
+        fs::write(s.c.bundle.rootfs().join("tmp/say"), "")?;
+        chown(s.c.bundle.rootfs().join("tmp/say"), Some(100_000), Some(100_000))?;
+        s.c.await_output("said")?;
+        same("owner of the file of its output", fs::metadata(&s.c.stdout)?.uid(), 0)?;
+        same("mode of the image directory", fs::metadata(&s.images)?.mode() & 0o777, 0o700)?;
+        let maps = s.c.exec(&["cat", "/proc/self/uid_map"])?.ok()?.stdout;
+        same("uid_map", maps.split_whitespace().collect::<Vec<_>>(), vec!["0", "100000", "65536"])?;
+        s.c.end()
+    });
+    m.case("checkpoint/with-a-user-namespace-again-and-again", SPEC, |t| {
+        let s = of_other_user(t, t.bundle()?)?;
+        for round in 0..3 {
+            let at = counts_on(&s.c.bundle, count(&s.c.bundle))?;
+            s.checkpoint(&[]).context(&format!("checkpoint {round}"))?;
+            s.restore().context(&format!("restore {round}"))?;
+            counts_on(&s.c.bundle, at)?;
+        }
+        s.c.end()
+    });
+    m.case("checkpoint/with-a-user-namespace-and-volumes", SPEC, |t| {
+        let volume = t.volume()?;
+        fs::write(volume.join("file"), "on the host")?;
+        let bundle = t.bundle()?.bind(&volume, "/mnt/volume", &["ro"]);
+        let s = of_other_user(t, bundle.mount("/mnt/tmp", "tmpfs", "tmpfs", &["noexec", "size=1m"]))?;
+        s.c.exec(&["sh", "-c", "echo kept > /mnt/tmp/file"])?.ok()?;
+        s.checkpoint(&[])?;
+        s.restore()?;
+        same("the volume", s.c.exec(&["cat", "/mnt/volume/file"])?.ok()?.stdout, "on the host")?;
+        same("the tmpfs", s.c.exec(&["cat", "/mnt/tmp/file"])?.ok()?.stdout.trim(), "kept")?;
+        s.c.exec(&["sh", "-c", "echo x > /mnt/volume/new"])?.fails()?;
+        s.c.end()
+    });
+    m.case("checkpoint/user-namespace-with-images-of-the-owner-alone", SPEC, |t| {
+        let s = of_other_user(t, t.bundle()?)?;
+        s.checkpoint(&[])?;
+        let core = s.images.join("core-1.img");
+        fs::set_permissions(&core, fs::Permissions::from_mode(0o600))?;
+        s.restore_cmd().arg("--detach").arg(&s.c.id).output()?.fails_with(&["core-1.img", "0644"])?;
+        t.nothing_left()?;
+        fs::set_permissions(&core, fs::Permissions::from_mode(0o644))?;
+        s.restore()?;
+        s.c.end()
+    });
+    m.case("checkpoint/user-namespace-with-mounts-below-a-volume-is-an-error", SPEC, |t| {
+        // Its /sys is the host's.
+        let s = of_other_user(t, t.bundle()?.without_ns("network"))?;
+        let out = s.paths(t.verb("checkpoint")).arg(&s.c.id).output()?;
+        out.fails_with(&["\"/sys\" in a user namespace", "network namespace of its own"])?;
+        counts_on(&s.c.bundle, count(&s.c.bundle))?;
+        s.c.end()
+    });
+    m.case("checkpoint/with-a-user-namespace-and-a-terminal", SPEC, |t| {
+        t.only("orun")?;
+        needs_criu(t)?;
+        let bundle = t.bundle()?.userns(100_000, 65_536).set("/process/terminal", true);
+        let bundle = bundle.shell("echo hello; exec cat");
+        let socket = FdSocket::listen(&t.path("console"))?;
+        let c = t.create_with(&bundle, |cmd| cmd.arg("--console-socket").arg(&socket.path))?;
+        let mut master = Master::from(socket.receive()?)?;
+        c.start()?;
+        master.await_text("hello")?;
+        let s = Saved::of(t, c);
+        s.checkpoint(&[])?;
+        drop(master);
+        s.restore_cmd().arg("--console-socket").arg(&socket.path).arg("--detach").arg(&s.c.id).ok()?;
+        let mut master = Master::from(socket.receive()?)?;
+        master.write("typed\n")?;
+        master.await_text("typed\r\ntyped")?;
+        s.c.end()
+    });
+    m.case("checkpoint/joined-user-namespace-is-an-error", SPEC, |t| {
+        let holder = of_other_user(t, t.bundle()?)?;
+        let path = format!("/proc/{}/ns/user", holder.c.pid()?);
+        let s = Saved::of(t, t.sleeper(t.bundle()?.join_ns("user", &path))?);
+        let out = s.paths(t.verb("checkpoint")).arg(&s.c.id).output()?;
+        out.fails_with(&["linux.namespaces[", "joins a user namespace"])?;
+        s.c.is("running")?;
+        s.c.delete_force()?;
+        holder.c.end()
     });
 }

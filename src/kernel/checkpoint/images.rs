@@ -1,13 +1,15 @@
 //! The directories that CRIU works in. Whoever made a checkpoint also made these files: nothing in them is followed or
 //! trusted.
 
+use super::Directory;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::prepare::cpath;
 use crate::plan::checkpoint::{self, DESCRIPTORS};
 use crate::sys::{self, copy, fd, file, path};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
@@ -40,13 +42,14 @@ impl Images {
         Ok(found)
     }
 
-    /// Opens the directories for a restore.
+    /// Opens the directories for a restore; with a user namespace (`other_user`) the images must be readable for all,
+    /// whoever may come near them.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is no checkpoint; [`Kind::Config`] when it has files that cannot be those of one.
-    pub fn find(images: &Path, work: Option<&Path>) -> Result<Images> {
+    pub fn find(images: &Path, work: Option<&Path>, other_user: bool) -> Result<Images> {
         let found = Images::open(images, work, checkpoint::RESTORE_LOG)?;
-        found.check()?;
+        found.check(other_user)?;
         found.clear()?;
         Ok(found)
     }
@@ -75,18 +78,20 @@ impl Images {
         (self.dir.as_raw_fd(), self.work.as_ref().map(AsRawFd::as_raw_fd))
     }
 
-    /// The directories with their paths: that of the images, and CRIU's work directory.
+    /// The directories for a restore: CRIU's work directory, when it is another one, and last that of the images. The
+    /// root of another user namespace is let into those of the images, and not into where CRIU works.
     ///
     /// # Errors
     /// /proc is not there.
-    pub fn directories(&self) -> Result<Vec<(CString, RawFd)>> {
-        let all = std::iter::once(&self.dir).chain(&self.work).map(AsRawFd::as_raw_fd);
-        all.map(|fd| {
-            let path = std::fs::read_link(format!("/proc/self/fd/{fd}"))
+    pub fn directories(&self, other_user: bool) -> Result<Vec<Directory>> {
+        let one = |fd: &OwnedFd, for_all| {
+            let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
                 .map_err(|e| Error::sys("looking for the image directory", e))?;
-            Ok((cpath(&path)?, fd))
-        })
-        .collect()
+            Ok(Directory { path: cpath(&path)?, fd: fd.as_raw_fd(), for_all })
+        };
+        let work = self.work.as_ref().or(other_user.then_some(&self.dir));
+        let work = work.map(|fd| one(fd, false)).into_iter();
+        work.chain([one(&self.dir, other_user)]).collect()
     }
 
     /// Whether the directory `parent`, relative to the images, is there.
@@ -107,7 +112,7 @@ impl Images {
 
     /// Everything that CRIU reads must be a regular file: a FIFO would stop it for ever, a symlink lead it elsewhere. Only
     /// an earlier memory image is linked to (`parent`).
-    fn check(&self) -> Result<()> {
+    fn check(&self, other_user: bool) -> Result<()> {
         let fail = |e: Errno| Error::sys(format!("reading the image directory {:?}", self.path), e);
         let mut buf = [0; 4096];
         loop {
@@ -116,10 +121,9 @@ impl Images {
                 return Ok(());
             }
             for name in copy::names(&buf[..n]) {
-                let kind = file::fstatat(self.dir.as_raw_fd(), name, libc::AT_SYMLINK_NOFOLLOW)
-                    .map_err(fail)?
-                    .kind();
-                let fine = match kind {
+                let st =
+                    file::fstatat(self.dir.as_raw_fd(), name, libc::AT_SYMLINK_NOFOLLOW).map_err(fail)?;
+                let fine = match st.kind() {
                     // A socket is that of a process that serves pages; it cannot be opened.
                     libc::S_IFREG | libc::S_IFDIR | libc::S_IFSOCK => true,
                     libc::S_IFLNK => name == c"parent",
@@ -128,6 +132,13 @@ impl Images {
                 if !fine {
                     let what = format!("{name:?} in the image directory {:?} is no regular file", self.path);
                     return Err(Error::new(Kind::Config, what).hint("a checkpoint holds plain files only"));
+                }
+                if other_user && st.kind() == libc::S_IFREG && st.mode & 0o004 == 0 && is_image(name) {
+                    let what = format!("{:?} can be read by its owner only", self.path.join(os_str(name)));
+                    return Err(Error::new(Kind::Config, what).hint(
+                        "CRIU reads images as the root of the container's user namespace, who is another user on the host: \
+                         give them mode 0644; their directory can stay closed",
+                    ));
                 }
             }
         }
@@ -213,6 +224,14 @@ impl Images {
         let n = f.read_at(&mut end, size - length).unwrap_or(0);
         checkpoint::log_errors(&String::from_utf8_lossy(&end[..n]), ERRORS)
     }
+}
+
+fn is_image(name: &CStr) -> bool {
+    name.to_bytes().ends_with(b".img")
+}
+
+fn os_str(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
 }
 
 fn make_directory(dir: &Path, what: &str) -> Result<()> {

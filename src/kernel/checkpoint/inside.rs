@@ -1,6 +1,6 @@
 //! What a running container has from its host, as CRIU is going to see it.
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::inroot;
 use crate::kernel::probe;
 use crate::plan::checkpoint::{self, External};
@@ -9,7 +9,7 @@ use crate::sys::{self, file, path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The device number of /dev/null.
 const NULL_DEVICE: u64 = libc::makedev(1, 3);
@@ -110,6 +110,31 @@ pub fn sources(list: &[External]) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// Whether these mounts can be made again in another user namespace. There a copy of a mount without the ones below it is
+/// refused (mount_namespaces(7), "Restrictions on mount namespaces"), and CRIU makes each mount by itself.
+///
+/// # Errors
+/// [`Kind::Unsupported`], naming the first that cannot; /proc cannot be read.
+pub fn check_other_user(list: &[External]) -> Result<()> {
+    let host = probe::mounts(&read("/proc/self/mountinfo")?);
+    for e in list {
+        let source = std::fs::canonicalize(&e.source).unwrap_or_else(|_| e.source.clone());
+        let below = host.iter().map(|(_, p)| Path::new(p)).find(|p| *p != source && p.starts_with(&source));
+        if let (true, Some(below)) = (e.recursive, below) {
+            let what = format!(
+                "CRIU cannot restore the mount {:?} in a user namespace: on the host, {below:?} is mounted below its source {source:?}",
+                e.name
+            );
+            let e = Error::new(Kind::Unsupported, what);
+            return Err(match source == Path::new("/sys") {
+                true => e.hint("with a network namespace of its own the container has a sysfs of its own"),
+                false => e,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What CRIU calls a namespace of process `pid` that was joined; `None` for one that it can save.

@@ -4,6 +4,7 @@ mod hierarchy;
 pub mod images;
 pub mod inside;
 pub mod root;
+pub mod streams;
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::launch;
@@ -49,13 +50,22 @@ pub struct Criu {
 pub struct Place<'a> {
     /// In a mount namespace of its own, with this root file system as a mount.
     pub root: Option<Root<'a>>,
-    /// Directories that are opened anew in that namespace, by their paths: CRIU mounts things below them, which it can
-    /// only do in its own.
-    pub directories: &'a [(CString, RawFd)],
+    /// Directories that are opened anew in that namespace.
+    pub directories: &'a [Directory],
     /// Descriptors that are passed on, from [`FIRST_INHERITED`] on.
     pub inherit: &'a [RawFd],
     /// Standard input and outputs are orun's, because the container gets them.
     pub own_stdio: bool,
+}
+
+/// A directory that is opened anew in CRIU's mount namespace: CRIU mounts things below it, which it can only do there.
+#[derive(Debug)]
+pub struct Directory {
+    pub path: CString,
+    /// The one that is meant.
+    pub fd: RawFd,
+    /// Every user may look for files in it, as far as it is reached through this descriptor.
+    pub for_all: bool,
 }
 
 impl Criu {
@@ -210,11 +220,16 @@ fn become_criu(
 }
 
 /// Opens a directory by its path and hands it over, if it is the one that is meant.
-fn reopen((path, known): &(CString, RawFd), tell: RawFd) -> SysResult<()> {
-    let fd = path::openat(sys::CWD, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-    let (here, meant) = (file::fstat(fd.as_raw_fd())?, file::fstat(*known)?);
+fn reopen(directory: &Directory, tell: RawFd) -> SysResult<()> {
+    let open = || path::openat(sys::CWD, &directory.path, libc::O_RDONLY | libc::O_DIRECTORY, 0);
+    let mut fd = open()?;
+    let (here, meant) = (file::fstat(fd.as_raw_fd())?, file::fstat(directory.fd)?);
     if (here.dev, here.ino) != (meant.dev, meant.ino) {
         return Err(Errno(libc::ESTALE));
+    }
+    if directory.for_all {
+        root::cover_for_all(fd.as_raw_fd(), &directory.path)?;
+        fd = open()?;
     }
     protocol::send(tell, Tag::Source, 0, 0, 0, &[], Some(fd.as_raw_fd()))
 }

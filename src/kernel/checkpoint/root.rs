@@ -10,6 +10,7 @@ use crate::sys::clone::{self, Clone};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, exec, file, netif, path, socket, wait};
 use std::ffi::{CStr, CString};
+use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// What [`Root::enter`] and its like do, by number.
@@ -47,6 +48,27 @@ impl Root<'_> {
         }
         mount::move_mount(tree.as_raw_fd(), sys::CWD, self.path)
     }
+}
+
+/// Covers the directory `path`, open as `dir`, with itself as a directory that every user may look for files in: an
+/// overlay of it and of an empty directory with that mode. The container's root, who opens images at a restore, is
+/// nobody to a directory that is its owner's alone, and outside of this mount namespace it stays that. Must not allocate.
+pub(super) fn cover_for_all(dir: RawFd, path: &CStr) -> SysResult<()> {
+    let cover = |kind, key, value| {
+        let fs = mount::fsopen(kind)?;
+        mount::fsconfig_set(fs.as_raw_fd(), key, Some(value))?;
+        mount::fsconfig_create(fs.as_raw_fd())?;
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+        let tree = mount::fsmount(fs.as_raw_fd(), attributes as u32)?;
+        mount::move_mount(tree.as_raw_fd(), sys::CWD, path)
+    };
+    cover(c"tmpfs", c"mode", c"0711")?;
+    let top = path::openat(sys::CWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let mut layers = [0u8; 64];
+    // The buffer is longer than both names with the largest numbers, and ends with zeros.
+    let _ = write!(&mut layers[..], "/proc/self/fd/{}:/proc/self/fd/{dir}", top.as_raw_fd());
+    let layers = CStr::from_bytes_until_nul(&layers).map_err(|_| Errno(libc::ENAMETOOLONG))?;
+    cover(c"overlay", c"lowerdir", layers)
 }
 
 /// Makes the mount points that are missing, on the root and on what is bound there, as when the container was created.

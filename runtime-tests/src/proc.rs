@@ -141,6 +141,13 @@ pub fn namespace(pid: i32, kind: &str) -> Option<String> {
     Some(link.to_string_lossy().into_owned())
 }
 
+/// Whether the harness has the effective capability of this number (capabilities(7)).
+pub fn has_capability(number: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & 1 << number != 0)
+}
+
 /// The kernel's version as (major, minor).
 pub fn kernel_version() -> (u32, u32) {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

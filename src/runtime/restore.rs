@@ -23,7 +23,7 @@ use crate::state::model::{ProcessId, Record};
 use crate::state::store::Entry;
 use crate::sys::{self, path, prctl, wait};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// How a container is restored.
@@ -114,6 +114,23 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     exit.map(|e| e.code() as u8)
 }
 
+/// Descriptors for CRIU's process, in their order there.
+#[derive(Default)]
+struct Passed {
+    fds: Vec<RawFd>,
+    /// Those that are open for this only.
+    _opened: Vec<OwnedFd>,
+}
+
+impl Passed {
+    /// Adds `fd`, or what was opened for it; its number in CRIU's process.
+    fn add(&mut self, fd: RawFd, opened: Option<OwnedFd>) -> i32 {
+        self.fds.push(opened.as_ref().map_or(fd, AsRawFd::as_raw_fd));
+        self._opened.extend(opened);
+        FIRST_INHERITED + self.fds.len() as i32 - 1
+    }
+}
+
 impl Work<'_> {
     /// Has CRIU restore the processes.
     fn run(
@@ -130,28 +147,27 @@ impl Work<'_> {
         let path = prepare::cpath(&plan.rootfs)?;
         let root = Root { path: &path, private: opens_privately(plan) };
         root::make_mount_points(&root, &checkpoint::mount_points(plan))?;
-        let (mut inherit, mut passed, mut join) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut inherit, mut passed, mut join) = (Vec::new(), Passed::default(), Vec::new());
+        // Not as 0, 1 and 2: CRIU closes what it has taken over, and with --shell-job it looks at its own ones.
         for (name, n) in descriptors.iter().zip(0..).filter(|(name, _)| checkpoint::is_inheritable(name)) {
-            match &plan.id_maps {
-                Some(maps) if let Some(file) = streams::of_container_root(n, maps)? => {
-                    inherit.push((name.clone(), FIRST_INHERITED + passed.len() as i32));
-                    passed.push(file);
-                }
-                _ => inherit.push((name.clone(), n)),
-            }
+            let mapped = match &plan.id_maps {
+                Some(maps) => streams::of_container_root(n, maps)?,
+                None => None,
+            };
+            inherit.push((name.clone(), passed.add(n, mapped)));
         }
         for n in &plan.namespaces.joins {
             let name = n.path.to_string_lossy().into_owned();
             if let Some((_, key)) = checkpoint::external_namespace(n.kind) {
-                inherit.push((key.to_owned(), FIRST_INHERITED + passed.len() as i32));
-                passed.push(open_namespace(&n.path, &n.property)?);
+                let ns = open_namespace(&n.path, &n.property)?;
+                inherit.push((key.to_owned(), passed.add(ns.as_raw_fd(), Some(ns))));
             } else if let Some(kind) = checkpoint::joinable_namespace(n.kind) {
                 join.push((kind.to_owned(), name));
             }
         }
-        let fds: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
         let directories = images.directories(plan.namespaces.other_user())?;
-        let place = Place { root: Some(root), directories: &directories, inherit: &fds, own_stdio: true };
+        let place =
+            Place { root: Some(root), directories: &directories, inherit: &passed.fds, own_stdio: true };
         let criu = Criu::start(&place)?;
         let done = (|| {
             cgroup.attach(criu.pid, &SubCgroups::new())?;

@@ -296,7 +296,7 @@ fn rest(m: &mut Matrix) {
         });
     }
     m.case("process/apparmor-profile", LINUX, |t| {
-        let profile = apparmor_profile(t)?;
+        let profile = apparmor_profile(t, "profile")?;
         let bundle = t.bundle()?.file("/denied", "secret", 0o644)?;
         same("without it", t.attempt(bundle.clone(), &["read", "/denied"])?.as_str(), "ok secret")?;
         let bundle = bundle.set("/process/apparmorProfile", profile.as_str());
@@ -353,12 +353,12 @@ fn apparmor() -> Done {
     }
 }
 
-/// Loads a profile that allows everything but to read /denied.
-fn apparmor_profile(t: &T<'_>) -> Result<String> {
+/// Loads a profile that allows everything but to read /denied, from a file of the name `file`.
+pub(super) fn apparmor_profile(t: &T<'_>, file: &str) -> Result<String> {
     apparmor()?;
-    let name = format!("{}-profile", t.marker());
+    let name = format!("{}-{file}", t.marker());
     let rules = "file, capability, network, signal, ptrace, unix, mount, umount, pivot_root, deny /denied r,";
-    let file = t.dir.join("profile");
+    let file = t.dir.join(file);
     std::fs::write(&file, format!("profile {name} flags=(attach_disconnected) {{ {rules} }}\n"))?;
     t.host("apparmor_parser").args(["--skip-cache", "--add"]).arg(&file).ok()?;
     Ok(name)

@@ -3,16 +3,21 @@
 use crate::bundle::Bundle;
 use crate::case::T;
 use crate::cases::checkpoint::{Saved, count, counts_on, needs_criu};
+use crate::cases::process::apparmor_profile;
 use crate::cases::updates::is_pidfd_of;
 use crate::cgroup;
-use crate::check::{Context, Done, Result, same, skip};
+use crate::check::{Context, Done, Result, fail, has, same, skip};
 use crate::command::{VERB_DEADLINE, poll};
 use crate::console::{FdSocket, Master};
+use crate::container::Container;
 use crate::ensure;
 use crate::matrix::Matrix;
+use crate::proc;
 use serde_json::json;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 /// Adds the cases of this file.
@@ -21,6 +26,7 @@ pub fn register(m: &mut Matrix) {
     parents(m);
     resources(m);
     pages(m);
+    without_effect(m);
     host(m);
     other_users(m);
 }
@@ -63,6 +69,31 @@ fn of_restore(m: &mut Matrix) {
         s.c.exec(&["ls", &t.dir.to_string_lossy()])?.fails()?;
         s.c.end()
     });
+}
+
+/// Flags that this container does not need: with them it is saved and restored all the same.
+fn without_effect(m: &mut Matrix) {
+    for (name, at_checkpoint, at_restore) in [
+        ("ext-unix-sk", &["--ext-unix-sk"][..], &["--ext-unix-sk"][..]),
+        ("shell-job", &["--shell-job"], &["--shell-job"]),
+        ("tcp-flags", &["--tcp-established", "--tcp-skip-in-flight"], &["--tcp-close"]),
+        ("auto-dedup", &["--auto-dedup"], &["--auto-dedup"]),
+        ("empty-ns", &["--empty-ns", "network"], &["--empty-ns", "network"]),
+        ("manage-cgroups-mode", &["--manage-cgroups-mode", "full"], &["--manage-cgroups-mode", "full"]),
+    ] {
+        m.case(
+            format!("checkpoint/with-{name}"),
+            "runc contract: flags of checkpoint and restore",
+            move |t| {
+                let s = Saved::counter(t, t.bundle()?)?;
+                s.checkpoint(at_checkpoint)?;
+                let at = count(&s.c.bundle);
+                s.restore_cmd().arg("--detach").args(at_restore.iter().copied()).arg(&s.c.id).ok()?;
+                counts_on(&s.c.bundle, at)?;
+                s.c.end()
+            },
+        );
+    }
 }
 
 /// Who becomes the parent of an orphan in a restored container without a pid namespace of its own.
@@ -117,6 +148,80 @@ fn resources(m: &mut Matrix) {
         let lock = s.c.exec(&["probe", "try", "lock", "/tmp/lock"])?.ok()?;
         same("the lock", lock.stdout.trim(), "EAGAIN")?;
         s.c.end()
+    });
+    m.case("checkpoint/link-remap", "runc contract: --link-remap", |t| {
+        needs_criu(t)?;
+        // The file keeps its other name.
+        let script = "echo first > /tmp/kept; busybox ln /tmp/kept /tmp/gone; exec 3>> /tmp/gone; busybox rm /tmp/gone; \
+             i=0; while :; do i=$((i+1)); echo $i > /tmp/count; echo $i >&3; sleep 0.05; done";
+        let s = Saved::of(t, t.start(&t.bundle()?.shell(script))?);
+        counts_on(&s.c.bundle, 2)?;
+        let out = s.paths(t.verb("checkpoint")).arg(&s.c.id).output()?;
+        out.fails_with(&["criu failed: type DUMP"]).context("without the flag")?;
+        s.checkpoint(&["--link-remap"])?;
+        let kept = s.c.bundle.rootfs().join("tmp/kept");
+        let before = fs::metadata(&kept)?.len();
+        s.restore_cmd().args(["--detach", "--link-remap"]).arg(&s.c.id).ok()?;
+        counts_on(&s.c.bundle, count(&s.c.bundle))?;
+        ensure!(fs::metadata(&kept)?.len() > before, "nothing is written to the file any more");
+        s.c.end()
+    });
+    m.case("checkpoint/socket-of-the-host", "runc contract: --ext-unix-sk", |t| {
+        needs_criu(t)?;
+        let volume = t.volume()?;
+        let socket = UnixDatagram::bind(volume.join("socket"))?;
+        socket.set_nonblocking(true)?;
+        let number = || {
+            let mut bytes = [0; 4];
+            let mut last = None;
+            while socket.recv(&mut bytes).is_ok() {
+                last = Some(i64::from(u32::from_ne_bytes(bytes)));
+            }
+            last
+        };
+        // CRIU sees the sockets of the container's network namespace, and connects to the name that the host's has.
+        let (path, socket_path) = (volume.to_string_lossy(), volume.join("socket"));
+        let bundle = t.bundle()?.without_ns("network").bind(&volume, &path, &[]);
+        let s = Saved::of(
+            t,
+            t.start(&bundle.args(&[
+                "probe",
+                "count-to-socket",
+                &socket_path.to_string_lossy(),
+                "/tmp/count",
+            ]))?,
+        );
+        counts_on(&s.c.bundle, 2)?;
+        let out = s.paths(t.verb("checkpoint")).arg(&s.c.id).output()?;
+        out.fails_with(&["criu failed: type DUMP"]).context("without the flag")?;
+        number();
+        s.checkpoint(&["--ext-unix-sk"])?;
+        let at = number().unwrap_or_else(|| count(&s.c.bundle));
+        s.restore_cmd().args(["--detach", "--ext-unix-sk"]).arg(&s.c.id).ok()?;
+        poll("a later number", VERB_DEADLINE, || number().filter(|n| *n > at))?;
+        s.c.end()
+    });
+    m.case("checkpoint/apparmor-profile", "runc contract: --lsm-profile", |t| {
+        needs_criu(t)?;
+        let (first, second) = (apparmor_profile(t, "first")?, apparmor_profile(t, "second")?);
+        let s = Saved::counter(t, t.bundle()?.set("/process/apparmorProfile", first.as_str()))?;
+        let wears = |profile: &str| {
+            let label = fs::read_to_string(format!("/proc/{}/attr/apparmor/current", s.c.pid()?))?;
+            has("the profile of its process", &label, profile)
+        };
+        s.checkpoint(&[])?;
+        s.restore()?;
+        wears(&first)?;
+        s.checkpoint(&[])?;
+        s.restore_cmd()
+            .args(["--detach", "--lsm-profile", &format!("apparmor:{second}")])
+            .arg(&s.c.id)
+            .ok()?;
+        wears(&second)?;
+        s.c.end()?;
+        ["first", "second"].iter().try_for_each(|file| {
+            t.host("apparmor_parser").args(["--remove"]).arg(t.dir.join(file)).ok().map(drop)
+        })
     });
     m.case("checkpoint/tcp-connections", "runc contract: --tcp-established", |t| {
         needs_criu(t)?;
@@ -176,6 +281,56 @@ fn pages(m: &mut Matrix) {
         counts_on(&s.c.bundle, at)?;
         s.c.end()
     });
+    m.case("checkpoint/lazy-pages", "runc contract: --lazy-pages, --status-fd", |t| lazy_pages(t));
+}
+
+/// Pages that a second container fetches from the first one, which stands still until they are all there.
+fn lazy_pages(t: &T<'_>) -> Done {
+    const PORT: u16 = 7002;
+    // The second one is in another cgroup, that of its name.
+    let s = Saved::counter(t, t.bundle()?.set("/linux/cgroupsPath", json!(null)))?;
+    let feature = t.host("/bin/busybox").args(["sh", "-c", "exec criu check --feature uffd-noncoop"]);
+    if !feature.output()?.status.success() {
+        return skip("this kernel fills in no pages later");
+    }
+    if !proc::has_capability(24) {
+        return skip("without CAP_SYS_RESOURCE, which raises limits, CRIU fails to pass pages on");
+    }
+    let (ready, tell) = nix::unistd::pipe()?;
+    let address = format!("127.0.0.1:{PORT}");
+    let checkpoint = s.paths(t.verb("checkpoint")).fd(tell, 5);
+    let checkpoint = checkpoint.args(["--lazy-pages", "--status-fd", "5", "--page-server", &address]);
+    let checkpoint = checkpoint.args(["--manage-cgroups-mode", "ignore"]).arg(&s.c.id).spawn()?;
+    nix::fcntl::fcntl(&ready, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    let (mut ready, mut byte) = (fs::File::from(ready), [1]);
+    let seen = || ready.read(&mut byte).ok();
+    if poll("a byte of --status-fd, or its end", VERB_DEADLINE, seen)? == 0 {
+        checkpoint.wait()?.ok()?;
+        return fail("nothing was written to --status-fd");
+    }
+    same("the byte that says that pages can be fetched", byte, [0])?;
+    let at = count(&s.c.bundle);
+    let work = t.volume()?;
+    let line = format!(
+        "exec criu lazy-pages --page-server --address 127.0.0.1 --port {PORT} --images-dir {} --work-dir {}",
+        s.images.display(),
+        work.display()
+    );
+    let fetcher = t.host("/bin/busybox").args(["sh", "-c", &line]).spawn()?;
+    t.own_process(fetcher.pid);
+    let socket = work.join("lazy-pages.socket");
+    poll("the socket of lazy pages", VERB_DEADLINE, || socket.exists().then_some(()))?;
+    let second = Container::new(t, t.id(), &s.c.bundle);
+    let restore = t.verb("restore").args(["--detach", "--lazy-pages", "--manage-cgroups-mode", "ignore"]);
+    let restore = restore.arg("--image-path").arg(&s.images).arg("--work-path").arg(&work);
+    let restore = restore.arg("--bundle").arg(&s.c.bundle.dir).streams(&s.c.stdout, &s.c.stderr);
+    restore.arg(&second.id).ok()?;
+    fetcher.wait()?.ok()?;
+    checkpoint.wait()?.ok()?;
+    counts_on(&s.c.bundle, at)?;
+    second.is("running")?;
+    s.c.verb("state").output()?.fails_with(&["does not exist"])?;
+    second.end()
 }
 
 fn host(m: &mut Matrix) {

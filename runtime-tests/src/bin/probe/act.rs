@@ -50,6 +50,7 @@ pub fn act(verb: &str, words: &[&str]) {
         "exchange" => exchange(words),
         "count-locked" => count_locked(words),
         "count-over-tcp" => count_over_tcp(first),
+        "count-to-socket" => count_to_socket(words),
         other => die(&format!("what is {other:?}?")),
     }
 }
@@ -229,6 +230,15 @@ fn count_over_tcp(file: &str) {
         other.read_exact(&mut bytes)?;
         Ok(u32::from_ne_bytes(bytes))
     })
+}
+
+/// `count-to-socket SOCKET FILE`: counts, and tells each number to whoever reads the datagram socket.
+fn count_to_socket(words: &[&str]) {
+    let [socket, file] = words else { die("count-to-socket SOCKET FILE") };
+    let fail = |e: std::io::Error| -> ! { die(&format!("the socket: {e}")) };
+    let one = std::os::unix::net::UnixDatagram::unbound().unwrap_or_else(|e| fail(e));
+    one.connect(socket).unwrap_or_else(|e| fail(e));
+    count_into(file, |i| one.send(&i.to_ne_bytes()).map(|_| i))
 }
 
 fn hook(words: &[&str]) {

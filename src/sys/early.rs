@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[macro_export]
 macro_rules! early_entry {
     () => {
-        #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
         std::arch::global_asm!(
             ".globl orun_entry",
             "orun_entry:",

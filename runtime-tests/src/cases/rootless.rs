@@ -76,10 +76,10 @@ fn one_id(m: &mut Matrix) {
         let profile = json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "listenerPath": socket.path,
-            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+            "syscalls": [{"names": ["mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
         });
         let bundle = bundle(t)?.set("/linux/seccomp", profile);
-        let bundle = bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]);
+        let bundle = bundle.args(&["probe", "try", "syscall", "mkdirat", "0", "0"]);
         bundle.save()?;
         let run = as_user(t)?.args(["run", "--bundle"]).arg(&bundle.dir).arg(t.id()).spawn()?;
         let mut message = socket.receive()?;

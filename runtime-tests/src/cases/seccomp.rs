@@ -236,9 +236,9 @@ fn flags(m: &mut Matrix) {
     m.case("seccomp/flag-wait_killable_recv", SPEC, |t| {
         t.kernel(5, 19)?;
         let socket = FdSocket::listen(&t.path("notify"))?;
-        let bundle = with_listener(t, &socket, &["mkdir"])?;
+        let bundle = with_listener(t, &socket, &["mkdirat"])?;
         let bundle = bundle.set("/linux/seccomp/flags", json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]));
-        let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]))?;
+        let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdirat", "0", "0"]))?;
         let start = c.verb("start").spawn()?;
         let mut message = socket.receive()?;
         start.wait()?.ok()?;
@@ -325,9 +325,9 @@ fn listener(m: &mut Matrix) {
     for value in [true, false] {
         m.case(format!("seccomp/notify-with-no-new-privileges-{value}"), NOTIFY, move |t| {
             let socket = FdSocket::listen(&t.path("notify"))?;
-            let bundle = with_listener(t, &socket, &["mkdir"])?.set("/process/noNewPrivileges", value);
-            // mkdir(NULL) would fail with EFAULT; the listener lets it "succeed" with 77.
-            let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]))?;
+            let bundle = with_listener(t, &socket, &["mkdirat"])?.set("/process/noNewPrivileges", value);
+            // mkdirat(0, NULL) would fail with EFAULT; the listener lets it "succeed" with 77.
+            let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdirat", "0", "0"]))?;
             // Whether the filter is loaded at create or at start is the runtime's business.
             let start = c.verb("start").spawn()?;
             let mut message = socket.receive()?;
@@ -343,14 +343,14 @@ fn listener(m: &mut Matrix) {
             same("descriptors", message.fds.len(), 1)?;
             start.wait()?.ok()?;
             let seen = notify::answer_one(&message.fds.remove(0), |_| Ok(77))?;
-            same("system call", i64::from(seen.number), libc::SYS_mkdir)?;
+            same("system call", i64::from(seen.number), libc::SYS_mkdirat)?;
             c.await_output("ok 77")
         });
     }
     m.case("seccomp/notify-of-calls-the-runtime-makes", "the listener's fd is fetched by the parent", |t| {
         let socket = FdSocket::listen(&t.path("notify"))?;
-        let bundle = with_listener(t, &socket, &["sendmsg", "connect", "setsid", "mkdir"])?;
-        let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdir", "0", "0"]))?;
+        let bundle = with_listener(t, &socket, &["sendmsg", "connect", "setsid", "mkdirat"])?;
+        let c = t.create(&bundle.args(&["probe", "try", "syscall", "mkdirat", "0", "0"]))?;
         let start = c.verb("start").spawn()?;
         let mut message = socket.receive()?;
         start.wait()?.ok()?;
@@ -359,12 +359,12 @@ fn listener(m: &mut Matrix) {
     });
     m.case("seccomp/notify-in-exec", NOTIFY, |t| {
         let socket = FdSocket::listen(&t.path("notify"))?;
-        let c = t.create(&with_listener(t, &socket, &["mkdir"])?.sleeps())?;
+        let c = t.create(&with_listener(t, &socket, &["mkdirat"])?.sleeps())?;
         let start = c.verb("start").spawn()?;
         let _first = socket.receive()?;
         start.wait()?.ok()?;
         c.await_output("ready")?;
-        let running = c.exec_cmd(&[], &["probe", "try", "syscall", "mkdir", "0", "0"]).spawn()?;
+        let running = c.exec_cmd(&[], &["probe", "try", "syscall", "mkdirat", "0", "0"]).spawn()?;
         let mut message = socket.receive()?;
         let state: Value = serde_json::from_slice(&message.data)?;
         same("state.status", &state["state"]["status"], &json!("running"))?;

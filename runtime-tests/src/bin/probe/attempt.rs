@@ -103,7 +103,7 @@ fn call(name: &str, args: &[&str]) -> io::Result<String> {
         ("getppid", libc::SYS_getppid),
         ("getuid", libc::SYS_getuid),
         ("getcwd", libc::SYS_getcwd),
-        ("mkdir", libc::SYS_mkdir),
+        ("mkdirat", libc::SYS_mkdirat),
         ("sync", libc::SYS_sync),
         ("personality", libc::SYS_personality),
         ("socket", libc::SYS_socket),

@@ -293,6 +293,12 @@ pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result
     let left_out =
         |h: &model::Hierarchy| cgroup.left_out.iter().any(|dir| h.dir == std::path::Path::new(dir));
     record.cgroup.hierarchies.retain(|h| !left_out(h));
+    if !cgroup.left_out.is_empty() && record.cgroup.hierarchies.is_empty() && !record.own_pid_namespace {
+        log::warn(
+            "the container has no cgroup and no pid namespace of its own, so its processes outlive the first one, and \
+             nothing finds them all. Such configuration is strongly discouraged",
+        );
+    }
     plan.stay_in_own(&cgroup.left_out);
     if let Some(rdt) = &plan.rdt {
         let mut made = rdt::Groups::default();

@@ -31,6 +31,7 @@ pub fn register(m: &mut Matrix) {
     ids_refused(m);
     without_cgroup(m);
     delegated(m);
+    given(m);
     not_delegated(m);
 }
 
@@ -194,7 +195,13 @@ fn without_cgroup(m: &mut Matrix) {
         if t.runtime.is("orun") {
             has("error", &out.stderr, "linux.cgroupsPath")?;
             has("error", &out.stderr, "delegate")?;
+            has("error", &out.stderr, "unable to apply cgroup configuration")?;
         }
+        t.nothing_left()
+    });
+    m.case("rootless/neither-cgroup-nor-pid-namespace-is-warned-about", SPEC, |t| {
+        let out = run(t, &beside_the_host(t)?)?.ok()?;
+        has("warning", &out.stderr, "strongly discouraged")?;
         t.nothing_left()
     });
 }
@@ -215,6 +222,14 @@ fn delegated(m: &mut Matrix) {
         in_cgroup(t, &given)?.args(["exec", &id, "true"]).ok()?;
         in_cgroup(t, &given)?.args(["delete", "--force", &id]).ok()?;
         ensure!(!dir.exists(), "{} is left", dir.display());
+        leave(&given)
+    });
+    m.case("rootless/a-cgroup-without-a-pid-namespace-is-not-warned-about", SPEC, |t| {
+        let given = delegate(t, &["pids"])?;
+        let bundle = beside_the_host(t)?;
+        bundle.save()?;
+        let out = in_cgroup(t, &given)?.args(["run", "--bundle"]).arg(&bundle.dir).arg(t.id()).ok()?;
+        has_not("warning", &out.stderr, "discouraged")?;
         leave(&given)
     });
     m.case("rootless/pause-and-kill-in-a-delegated-cgroup", CGROUPS, |t| {
@@ -273,6 +288,40 @@ fn delegated(m: &mut Matrix) {
     });
 }
 
+fn given(m: &mut Matrix) {
+    m.case("rootless/a-path-in-given-cgroups-of-version-1", CGROUPS, |t| {
+        if cgroup::layout() == Layout::V2 {
+            return skip("no version 1");
+        }
+        // The directories of version 1 only: nobody needs that of version 2 beside them.
+        let mut dirs = Vec::new();
+        for entry in fs::read_dir("/sys/fs/cgroup")? {
+            let hierarchy = entry?.path();
+            if hierarchy.join("tasks").exists() {
+                let dir = hierarchy.join(format!("{}-given", t.marker()));
+                fs::create_dir_all(&dir)?;
+                for file in ["", "cgroup.procs", "tasks", "cpuset.cpus", "cpuset.mems"] {
+                    let file = dir.join(file);
+                    if file.exists() {
+                        chown(&file, Some(USER), Some(USER))?;
+                    }
+                }
+                dirs.push(dir);
+            }
+        }
+        let path = format!("/{}-given/inner", t.marker());
+        let bundle = bundle(t)?.set("/linux/cgroupsPath", path).set("/linux/resources/pids/limit", 33);
+        let id = start(t, &bundle, None)?;
+        let given = dirs.iter().find(|d| d.starts_with("/sys/fs/cgroup/pids"));
+        if let Some(dir) = given {
+            same("pids.max", cgroup::read(&dir.join("inner"), "pids.max")?, "33")?;
+        }
+        as_user(t)?.args(["exec", &id, "true"]).ok()?;
+        as_user(t)?.args(["delete", "--force", &id]).ok()?;
+        dirs.iter().try_for_each(|dir| Ok(fs::remove_dir(dir)?))
+    });
+}
+
 fn not_delegated(m: &mut Matrix) {
     m.case("rootless/a-controller-that-is-not-delegated-is-an-error", CGROUPS, |t| {
         let given = delegate(t, &["pids"])?;
@@ -302,6 +351,15 @@ fn bundle(t: &T<'_>) -> Result<Bundle> {
     fs::create_dir_all(&t.root)?;
     chown(&t.root, Some(USER), Some(USER))?;
     Ok(bundle)
+}
+
+/// A container that ends at once and sees the processes of the host: without a pid namespace of its own the user may not
+/// mount a proc.
+fn beside_the_host(t: &T<'_>) -> Result<Bundle> {
+    let bundle = bundle(t)?.without_ns("pid").without_mount("/proc");
+    Ok(bundle
+        .mount("/proc", "bind", "/proc", &["rbind", "nosuid", "nodev", "noexec"])
+        .args(&["probe", "exit", "0"]))
 }
 
 /// The same with the user's id and all ids that are granted to it.

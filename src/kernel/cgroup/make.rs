@@ -33,11 +33,13 @@ pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
         match one(h, &mut made) {
             Ok(d) => cgroup.dirs.push(d),
             // A controller that is missing in a cgroup of the user's own is another matter.
-            Err(e) if plan.may_stay && is_permission(&e) && e.kind() != Kind::Unsupported => {
+            Err(e) if h.may_stay && is_permission(&e) && e.kind() != Kind::Unsupported => {
                 stay(h, e)?;
                 drop(Made(made.0.split_off(before)));
                 cgroup.left_out.push(h.dir.clone());
             }
+            // In the words that callers of runc look for.
+            Err(e) if is_permission(&e) => return Err(e.context("unable to apply cgroup configuration")),
             Err(e) => return Err(e),
         }
     }

@@ -72,8 +72,6 @@ pub struct CgroupPlan {
     pub memory_check: Option<MemoryCheck>,
     /// The user that shall own the version 2 cgroup.
     pub owner: Option<u32>,
-    /// Whether a missing permission to make a cgroup is no error as long as nothing is to be written there.
-    pub may_stay: bool,
     /// Properties that have no effect, with the reason.
     pub notes: Vec<Violation>,
 }
@@ -91,6 +89,8 @@ pub struct HierarchyPlan {
     pub own: String,
     /// Version 2: the controllers to enable in the ancestors, so far as they can be.
     pub enable: Vec<String>,
+    /// Whether a missing permission to make a cgroup is no error as long as nothing is to be written there.
+    pub may_stay: bool,
     /// What must be there before a process can join.
     pub before_join: Vec<Write>,
     /// The limits, in order.
@@ -221,7 +221,6 @@ pub fn compile(
         manager: opts.manager,
         path: inner.path.clone(),
         owner: opts.owner,
-        may_stay: cgroupfs && opts.rootless && cgroups_path.is_empty(),
         notes: if cgroupfs { path::notes(cgroups_path) } else { Vec::new() },
         ..CgroupPlan::default()
     };
@@ -230,6 +229,11 @@ pub fn compile(
         nothing_to_write(r, cgroups_path, opts, &mut violations);
     } else {
         hierarchies(&inner, r, facts, &mut plan, &mut violations);
+        for h in &mut plan.hierarchies {
+            // Version 1 beside it has the controllers: whoever gives a user cgroups there leaves this one out.
+            let spare = h.version == Version::V2 && facts.mode != CgroupMode::Unified;
+            h.may_stay = cgroupfs && opts.rootless && (cgroups_path.is_empty() || spare);
+        }
         let rules = devices(r, facts, opts, &mut plan, &mut violations);
         if let (Some(place), Some(s)) = (&place, by_systemd) {
             systemd::unit(place, id, &mut plan, &rules, opts, s, &mut violations);
@@ -275,6 +279,7 @@ fn hierarchies(
             dir: path::v1_dir(inner, h),
             own: path::own_dir(&h.mount_point, &h.own_path, &h.mount_root),
             enable: Vec::new(),
+            may_stay: false,
             before_join: Vec::new(),
             writes: Vec::new(),
         };
@@ -296,6 +301,7 @@ fn hierarchies(
             dir: path::v2_dir(inner, h, facts.mode),
             own: path::own_dir(&h.mount_point, &h.own_path, &h.mount_root),
             enable: Vec::new(),
+            may_stay: false,
             before_join: Vec::new(),
             writes,
         };

@@ -250,6 +250,21 @@ fn a_hybrid_host_gets_the_rest_in_version_2() {
 }
 
 #[test]
+fn a_user_with_a_path_can_do_without_version_2_beside_version_1() {
+    let mut hybrid = legacy(&["pids"]);
+    hybrid.mode = CgroupMode::Hybrid;
+    hybrid.v2 = unified(&[]).v2;
+    let stays = |path: &str, rootless: bool, facts: &CgroupFacts| -> Vec<bool> {
+        let opts = Options { rootless, in_user_namespace: true, ..Options::default() };
+        compile("c1", path, None, facts, &opts).unwrap().hierarchies.iter().map(|h| h.may_stay).collect()
+    };
+    assert_eq!(stays("/given/c1", true, &hybrid), [false, true]);
+    assert_eq!(stays("", true, &hybrid), [true, true]);
+    assert_eq!(stays("/given/c1", false, &hybrid), [false, false]);
+    assert_eq!(stays("/given/c1", true, &unified(V2)), [false]);
+}
+
+#[test]
 fn what_version_2_cannot_do_is_an_error() {
     for bad in [
         r#"{"memory":{"swappiness":60}}"#,
@@ -284,7 +299,7 @@ fn device_rules_need_the_devices_controller_or_the_right_to_load_them() {
     let p = compile("c1", "", None, &legacy(V1), &inside).unwrap();
     assert!(p.hierarchies.iter().all(|h| h.writes.is_empty()));
     let p = compile("c1", "", None, &unified(V2), &inside).unwrap();
-    assert!(p.device_filter.unwrap().best_effort && p.may_stay);
+    assert!(p.device_filter.unwrap().best_effort && p.hierarchies[0].may_stay);
 }
 
 fn update(current: &str, new: &str, facts: &CgroupFacts) -> Result<(Vec<String>, Update), String> {

@@ -57,7 +57,7 @@ fn places() {
     let facts = CgroupFacts { systemd: Some(user), ..facts() };
     let p = plan_of("", "{}", &facts, &Options { rootless: true, ..options() });
     assert_eq!(p.hierarchies[0].dir, "/sys/fs/cgroup/user.slice/user@1.service/user.slice/orun-c1.scope");
-    assert!(!p.may_stay);
+    assert!(!p.hierarchies.iter().any(|h| h.may_stay));
     assert!(!p.unit.unwrap().properties.iter().any(|p| p.name.starts_with("Device")));
 }
 

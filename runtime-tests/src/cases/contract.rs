@@ -88,8 +88,12 @@ pub fn register(m: &mut Matrix) {
 
 /// The program has its standard streams and nothing else. As it starts it may have a file of its own open for a moment.
 fn has_three_descriptors(pid: i32) -> Done {
-    let count = || fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    poll("a program with three descriptors", VERB_DEADLINE, || (count() == 3).then_some(()))
+    let names = || -> Vec<_> {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        all.map(|f| f.file_name()).collect()
+    };
+    let seen = poll("three descriptors", VERB_DEADLINE, || (names().len() == 3).then_some(()));
+    seen.context(&format!("the program has the descriptors {:?}", names()))
 }
 
 const SHIM_GLOBAL: &str = "--root %R --log %B/log.json --log-format json";

@@ -70,6 +70,10 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let external = checkpoint::external_mounts(&plan).map_err(invalid)?;
     if plan.namespaces.other_user() {
         inside::check_other_user(&external)?;
+        if options.flags.auto_dedup {
+            let what = "--auto-dedup: CRIU opens the images as the root of the container's user namespace, who may not write to them";
+            return Err(Error::new(Kind::Unsupported, what).hint("restore this container without the flag"));
+        }
     }
     criu::check_version()?;
     if options.flags.lazy_pages {
@@ -119,15 +123,20 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
 struct Passed {
     fds: Vec<RawFd>,
     /// Those that are open for this only.
-    _opened: Vec<OwnedFd>,
+    opened: Vec<OwnedFd>,
 }
 
 impl Passed {
-    /// Adds `fd`, or what was opened for it; its number in CRIU's process.
-    fn add(&mut self, fd: RawFd, opened: Option<OwnedFd>) -> i32 {
-        self.fds.push(opened.as_ref().map_or(fd, AsRawFd::as_raw_fd));
-        self._opened.extend(opened);
+    /// Its number in CRIU's process.
+    fn add(&mut self, fd: RawFd) -> i32 {
+        self.fds.push(fd);
         FIRST_INHERITED + self.fds.len() as i32 - 1
+    }
+
+    fn add_opened(&mut self, fd: OwnedFd) -> i32 {
+        let number = self.add(fd.as_raw_fd());
+        self.opened.push(fd);
+        number
     }
 }
 
@@ -154,13 +163,16 @@ impl Work<'_> {
                 Some(maps) => streams::of_container_root(n, maps)?,
                 None => None,
             };
-            inherit.push((name.clone(), passed.add(n, mapped)));
+            let number = match mapped {
+                Some(file) => passed.add_opened(file),
+                None => passed.add(n),
+            };
+            inherit.push((name.clone(), number));
         }
         for n in &plan.namespaces.joins {
             let name = n.path.to_string_lossy().into_owned();
             if let Some((_, key)) = checkpoint::external_namespace(n.kind) {
-                let ns = open_namespace(&n.path, &n.property)?;
-                inherit.push((key.to_owned(), passed.add(ns.as_raw_fd(), Some(ns))));
+                inherit.push((key.to_owned(), passed.add_opened(open_namespace(&n.path, &n.property)?)));
             } else if let Some(kind) = checkpoint::joinable_namespace(n.kind) {
                 join.push((kind.to_owned(), name));
             }

@@ -89,6 +89,35 @@ impl<'t> Saved<'t> {
     }
 }
 
+pub(super) fn again_and_again(s: Saved<'_>) -> Done {
+    for round in 0..3 {
+        let at = counts_on(&s.c.bundle, count(&s.c.bundle))?;
+        s.checkpoint(&[]).context(&format!("checkpoint {round}"))?;
+        s.restore().context(&format!("restore {round}"))?;
+        counts_on(&s.c.bundle, at)?;
+    }
+    s.c.end()
+}
+
+/// Saves a program on a terminal; its restored self reads and writes another one.
+pub(super) fn with_a_terminal(t: &T<'_>, bundle: Bundle) -> Done {
+    needs_criu(t)?;
+    let bundle = bundle.set("/process/terminal", true).shell("echo hello; exec cat");
+    let socket = FdSocket::listen(&t.path("console"))?;
+    let c = t.create_with(&bundle, |cmd| cmd.arg("--console-socket").arg(&socket.path))?;
+    let mut master = Master::from(socket.receive()?)?;
+    c.start()?;
+    master.await_text("hello")?;
+    let s = Saved::of(t, c);
+    s.checkpoint(&[])?;
+    drop(master);
+    s.restore_cmd().arg("--console-socket").arg(&socket.path).arg("--detach").arg(&s.c.id).ok()?;
+    let mut master = Master::from(socket.receive()?)?;
+    master.write("typed\n")?;
+    master.await_text("typed\r\ntyped")?;
+    s.c.end()
+}
+
 fn round_trips(m: &mut Matrix) {
     m.case("checkpoint/the-program-goes-on-where-it-was", SPEC, |t| {
         let s = Saved::counter(t, t.bundle()?)?;
@@ -122,16 +151,7 @@ fn round_trips(m: &mut Matrix) {
         s.c.delete()?;
         t.nothing_left()
     });
-    m.case("checkpoint/again-and-again", SPEC, |t| {
-        let s = Saved::counter(t, t.bundle()?)?;
-        for round in 0..3 {
-            let at = counts_on(&s.c.bundle, count(&s.c.bundle))?;
-            s.checkpoint(&[]).context(&format!("checkpoint {round}"))?;
-            s.restore().context(&format!("restore {round}"))?;
-            counts_on(&s.c.bundle, at)?;
-        }
-        s.c.end()
-    });
+    m.case("checkpoint/again-and-again", SPEC, |t| again_and_again(Saved::counter(t, t.bundle()?)?));
     m.case("checkpoint/leave-running", SPEC, |t| {
         let s = Saved::counter(t, t.bundle()?)?;
         let pid = s.c.pid()?;
@@ -273,24 +293,7 @@ fn what_is_kept(m: &mut Matrix) {
         wait_for("line 20\n")?;
         s.c.end()
     });
-    m.case("checkpoint/terminal", SPEC, |t| {
-        needs_criu(t)?;
-        let bundle = t.bundle()?.set("/process/terminal", true).shell("echo hello; exec cat");
-        let socket = FdSocket::listen(&t.path("console"))?;
-        let c = t.create_with(&bundle, |cmd| cmd.arg("--console-socket").arg(&socket.path))?;
-        let mut master = Master::from(socket.receive()?)?;
-        c.start()?;
-        master.await_text("hello")?;
-        let s = Saved::of(t, c);
-        s.checkpoint(&[])?;
-        drop(master);
-        let cmd = s.restore_cmd().arg("--console-socket").arg(&socket.path).arg("--detach");
-        cmd.arg(&s.c.id).ok()?;
-        let mut master = Master::from(socket.receive()?)?;
-        master.write("typed\n")?;
-        master.await_text("typed\r\ntyped")?;
-        s.c.end()
-    });
+    m.case("checkpoint/terminal", SPEC, |t| with_a_terminal(t, t.bundle()?));
 }
 
 fn ways(m: &mut Matrix) {

@@ -2,13 +2,13 @@
 
 use crate::bundle::Bundle;
 use crate::case::T;
-use crate::cases::checkpoint::{Saved, count, counts_on, needs_criu};
+use crate::cases::checkpoint::{Saved, again_and_again, count, counts_on, needs_criu, with_a_terminal};
 use crate::cases::process::apparmor_profile;
 use crate::cases::updates::is_pidfd_of;
 use crate::cgroup;
 use crate::check::{Context, Done, Result, fail, has, same, skip};
 use crate::command::{VERB_DEADLINE, poll};
-use crate::console::{FdSocket, Master};
+use crate::console::FdSocket;
 use crate::container::Container;
 use crate::ensure;
 use crate::matrix::Matrix;
@@ -386,14 +386,7 @@ fn other_users(m: &mut Matrix) {
         s.c.end()
     });
     m.case("checkpoint/with-a-user-namespace-again-and-again", SPEC, |t| {
-        let s = of_other_user(t, t.bundle()?)?;
-        for round in 0..3 {
-            let at = counts_on(&s.c.bundle, count(&s.c.bundle))?;
-            s.checkpoint(&[]).context(&format!("checkpoint {round}"))?;
-            s.restore().context(&format!("restore {round}"))?;
-            counts_on(&s.c.bundle, at)?;
-        }
-        s.c.end()
+        again_and_again(of_other_user(t, t.bundle()?)?)
     });
     m.case("checkpoint/with-a-user-namespace-and-volumes", SPEC, |t| {
         let volume = t.volume()?;
@@ -419,6 +412,15 @@ fn other_users(m: &mut Matrix) {
         s.restore()?;
         s.c.end()
     });
+    m.case("checkpoint/user-namespace-with-auto-dedup-is-an-error", SPEC, |t| {
+        let s = of_other_user(t, t.bundle()?)?;
+        s.checkpoint(&["--auto-dedup"])?;
+        let restore = s.restore_cmd().args(["--detach", "--auto-dedup"]).arg(&s.c.id);
+        restore.output()?.fails_with(&["--auto-dedup", "user namespace"])?;
+        t.nothing_left()?;
+        s.restore()?;
+        s.c.end()
+    });
     m.case("checkpoint/user-namespace-with-mounts-below-a-volume-is-an-error", SPEC, |t| {
         // Its /sys is the host's.
         let s = of_other_user(t, t.bundle()?.without_ns("network"))?;
@@ -429,22 +431,7 @@ fn other_users(m: &mut Matrix) {
     });
     m.case("checkpoint/with-a-user-namespace-and-a-terminal", SPEC, |t| {
         t.only("orun")?;
-        needs_criu(t)?;
-        let bundle = t.bundle()?.userns(100_000, 65_536).set("/process/terminal", true);
-        let bundle = bundle.shell("echo hello; exec cat");
-        let socket = FdSocket::listen(&t.path("console"))?;
-        let c = t.create_with(&bundle, |cmd| cmd.arg("--console-socket").arg(&socket.path))?;
-        let mut master = Master::from(socket.receive()?)?;
-        c.start()?;
-        master.await_text("hello")?;
-        let s = Saved::of(t, c);
-        s.checkpoint(&[])?;
-        drop(master);
-        s.restore_cmd().arg("--console-socket").arg(&socket.path).arg("--detach").arg(&s.c.id).ok()?;
-        let mut master = Master::from(socket.receive()?)?;
-        master.write("typed\n")?;
-        master.await_text("typed\r\ntyped")?;
-        s.c.end()
+        with_a_terminal(t, t.bundle()?.userns(100_000, 65_536))
     });
     m.case("checkpoint/joined-user-namespace-is-an-error", SPEC, |t| {
         let holder = of_other_user(t, t.bundle()?)?;

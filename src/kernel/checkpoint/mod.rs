@@ -220,18 +220,21 @@ fn become_criu(
 }
 
 /// Opens a directory by its path and hands it over, if it is the one that is meant.
-fn reopen(directory: &Directory, tell: RawFd) -> SysResult<()> {
+/// On failure: the step and why.
+fn reopen(directory: &Directory, tell: RawFd) -> std::result::Result<(), (u16, Errno)> {
     let open = || path::openat(sys::CWD, &directory.path, libc::O_RDONLY | libc::O_DIRECTORY, 0);
-    let mut fd = open()?;
-    let (here, meant) = (file::fstat(fd.as_raw_fd())?, file::fstat(directory.fd)?);
-    if (here.dev, here.ino) != (meant.dev, meant.ino) {
-        return Err(Errno(libc::ESTALE));
-    }
+    let the_same = || -> SysResult<OwnedFd> {
+        let fd = open()?;
+        let (here, meant) = (file::fstat(fd.as_raw_fd())?, file::fstat(directory.fd)?);
+        if (here.dev, here.ino) == (meant.dev, meant.ino) { Ok(fd) } else { Err(Errno(libc::ESTALE)) }
+    };
+    let mut fd = the_same().map_err(|e| (root::OPEN_DIRECTORY, e))?;
     if directory.for_all {
-        root::cover_for_all(fd.as_raw_fd(), &directory.path)?;
-        fd = open()?;
+        let covered = root::cover_for_all(fd.as_raw_fd(), &directory.path).and_then(|()| open());
+        fd = covered.map_err(|e| (root::COVER_DIRECTORY, e))?;
     }
-    protocol::send(tell, Tag::Source, 0, 0, 0, &[], Some(fd.as_raw_fd()))
+    let sent = protocol::send(tell, Tag::Source, 0, 0, 0, &[], Some(fd.as_raw_fd()));
+    sent.map_err(|e| (root::OPEN_DIRECTORY, e))
 }
 
 fn environment() -> StringArray {

@@ -14,12 +14,16 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// What [`Root::enter`] and its like do, by number.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     "making a mount namespace for the restore",
     "making its mounts slaves of the host's",
     "binding the root onto itself",
     "opening the image directory in it",
+    "covering the image directory with an overlay that container root may search",
 ];
+/// The numbers of the last two.
+pub(super) const OPEN_DIRECTORY: u16 = 3;
+pub(super) const COVER_DIRECTORY: u16 = 4;
 
 /// A root file system that is to be a mount.
 #[derive(Debug, Clone, Copy)]
@@ -33,10 +37,10 @@ impl Root<'_> {
     /// Moves into a mount namespace in which the root is a mount of its own. The mounts of the host stay those that the
     /// container's are slaves of, as when it was created. Before the root covers anything, `with` is called. On failure:
     /// the step and why.
-    pub(super) fn enter(&self, with: impl FnOnce() -> SysResult<()>) -> Result<(), (u16, Errno)> {
+    pub(super) fn enter(&self, with: impl FnOnce() -> Result<(), (u16, Errno)>) -> Result<(), (u16, Errno)> {
         clone::unshare(libc::CLONE_NEWNS).map_err(|e| (0, e))?;
         mount::set_propagation(c"/", libc::MS_SLAVE | libc::MS_REC).map_err(|e| (1, e))?;
-        with().map_err(|e| (3, e))?;
+        with()?;
         self.bind().map_err(|e| (2, e))
     }
 

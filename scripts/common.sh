@@ -13,7 +13,7 @@ fish /usr/local/share/fish/vendor_completions.d/orund.fish"
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 die() {
-	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2
 	exit 1
 }
 

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(Fail::Failed(why) | Fail::Skipped(why)) => {
-            eprintln!("runtime-tests: {why}");
+            eprintln!("runtime-tests: error: {why}");
             ExitCode::from(2)
         }
     }

@@ -65,7 +65,60 @@ fn codes(m: &mut Matrix) {
     m.case("cli/unknown-flag", CODES, |t| t.verb("state").arg("--moon").arg("x").output()?.fails().map(drop));
 }
 
+/// The words of a command line that fails.
+const FAILING: [&[&str]; 12] = [
+    &["state", "none"],
+    &["start", "none"],
+    &["kill", "none", "9"],
+    &["delete", "none"],
+    &["exec", "none", "true"],
+    &["exec"],
+    &["ps", "none"],
+    &["pause", "none"],
+    &["update", "--memory", "1", "none"],
+    &["create", "--bundle", "/none/such", "x"],
+    &["moonwalk"],
+    &["state", "--moon", "x"],
+];
+
 fn logs(m: &mut Matrix) {
+    m.case("cli/a-failure-says-error", "callers and test suites look for the word", |t| {
+        for words in FAILING {
+            let out = t.runtime().args(words.iter().copied()).output()?.fails()?;
+            let text = format!("{}{}", out.stderr, out.stdout).to_lowercase();
+            has(&out.describe(), &text, "error")?;
+        }
+        let out = t.run(&t.bundle()?.args(&["none-such"]))?.fails()?;
+        has(&out.describe(), &out.stderr.to_lowercase(), "error")
+    });
+    m.case("cli/a-failure-is-one-line-with-the-word-error", "with every kind of log", |t| {
+        t.only("orun")?;
+        let log = t.path("log").display().to_string();
+        let kinds: [&[&str]; 5] = [
+            &[],
+            &["--log", &log],
+            &["--log", "/dev/null"],
+            &["--log-format", "json"],
+            &["--debug", "--log", &log, "--log-format", "json"],
+        ];
+        for (words, kind) in FAILING.iter().flat_map(|w| kinds.iter().map(move |k| (*w, *k))) {
+            let out = t.runtime().args(kind.iter().chain(words).copied()).output()?.fails()?;
+            same(&out.describe(), out.stderr.trim_end().lines().count(), 1)?;
+            let start = if kind.contains(&"json") && kind.len() == 2 {
+                "{\"level\":\"error\",\"msg\":\""
+            } else {
+                "orun: error: "
+            };
+            ensure!(out.stderr.starts_with(start), "{}", out.describe());
+        }
+        Ok(())
+    });
+    m.case("cli/a-warning-says-warning", "callers and test suites look for the word", |t| {
+        let bundle = t.bundle()?.push("/process/capabilities/bounding", "CAP_MOONWALK").args(&["true"]);
+        let out = t.run(&bundle)?.ok()?;
+        let line = out.stderr.lines().find(|l| l.contains("CAP_MOONWALK")).unwrap_or_default();
+        has(&out.describe(), &line.to_lowercase(), "warning")
+    });
     for verb in ["state", "start", "delete", "exec", "kill"] {
         m.case(format!("cli/log-json-of-a-failing-{verb}"), LOGS, move |t| {
             let log = t.path("log");

@@ -82,7 +82,8 @@ impl Screen {
         self.hide();
         let who = notice.slot.map_or(self.name.clone(), |s| super::names::replica(&self.name, s));
         let (dim, plain) = if self.live { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        let _ = writeln!(std::io::stderr(), "{dim}{who}: {}{plain}", notice.message);
+        let level = if notice.severity == Severity::Warning { "warning: " } else { "" };
+        let _ = writeln!(std::io::stderr(), "{dim}{who}: {level}{}{plain}", notice.message);
         self.show();
     }
 

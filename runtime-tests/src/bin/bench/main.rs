@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     match bench(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            eprintln!("bench: error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(Fail::Failed(why) | Fail::Skipped(why)) => {
-            eprintln!("engine-tests: {why}");
+            eprintln!("engine-tests: error: {why}");
             ExitCode::from(2)
         }
     }

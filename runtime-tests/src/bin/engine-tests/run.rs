@@ -126,7 +126,7 @@ fn supervise(job: &Job, program: &Path, dir: &Path, cgroups: &Cgroups) -> Done {
     let Some(pid) = sys::fork()? else {
         let result = outer(job, program, dir, cgroups);
         if let Err(Fail::Failed(why) | Fail::Skipped(why)) = &result {
-            eprintln!("engine-tests: {}: {why}", job.engine.name());
+            eprintln!("engine-tests: error: {}: {why}", job.engine.name());
         }
         sys::exit_now(i32::from(result.is_err()))
     };
@@ -167,7 +167,7 @@ fn outer(job: &Job, program: &Path, dir: &Path, cgroups: &Cgroups) -> Done {
             sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
             let result = inner(job, program, dir, &results);
             if let Err(Fail::Failed(why) | Fail::Skipped(why)) = &result {
-                eprintln!("engine-tests: {}: {why}", job.engine.name());
+                eprintln!("engine-tests: error: {}: {why}", job.engine.name());
             }
             sys::exit_now(i32::from(result.is_err()))
         }

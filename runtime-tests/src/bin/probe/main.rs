@@ -61,6 +61,6 @@ fn emit(target: Option<&str>, document: &Value) {
 }
 
 fn die(why: &str) -> ! {
-    eprintln!("probe: {why}");
+    eprintln!("probe: error: {why}");
     std::process::exit(98)
 }

@@ -91,7 +91,7 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
     match bench(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            eprintln!("bench: error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -30,3 +30,26 @@ need_root() {
 debian_mirror() {
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }
+
+# step WORDS... -- COMMAND...: runs one command under a heading and prints how long it took.
+step() {
+	local words=() begin=$SECONDS
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	say "${words[*]}"
+	"$@" || die "failed: ${words[*]} ($*)"
+	printf '%s: passed in %d s\n' "${words[*]}" $((SECONDS - begin)) >&2
+}
+
+# with_skips LOG COMMAND...: runs the command and copies its output to the file LOG.
+with_skips() {
+	local log=$1
+	shift
+	"$@" 2>&1 | tee "$log"
+}
+
+# skips LOG: how many tests printed SKIP.
+skips() { grep -c '^SKIP ' "$1" || true; }

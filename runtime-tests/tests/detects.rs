@@ -1,7 +1,11 @@
 //! The harness must see what a broken runtime does: runtimes of a few lines of shell, each with one fault.
 //!
-//! Needs root, as the harness does; without it there is nothing to be learnt and the tests say so.
+//! Needs root, as the harness does; without it the tests print SKIP.
 
+#[path = "../../tests/common/skip.rs"]
+mod skip;
+
+use skip::is_root;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -37,17 +41,9 @@ impl Fake {
     }
 }
 
-fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("not root: skipped");
-    }
-    root
-}
-
 #[track_caller]
 fn finds(run: &str, words: &str) {
-    if !root() {
+    if !is_root() {
         return;
     }
     let out = Fake::new(run).examine("basics/run-true");
@@ -60,7 +56,7 @@ fn finds(run: &str, words: &str) {
 
 #[test]
 fn a_clean_runtime_passes() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let out = Fake::new("exit 0").examine("basics/run-true");
@@ -122,7 +118,7 @@ fn a_hostname_changed() {
 
 #[test]
 fn a_hang() {
-    if !root() {
+    if !is_root() {
         return;
     }
     // The verb's own deadline is shorter than the case's, and the case's shorter than anybody's patience.
@@ -131,7 +127,7 @@ fn a_hang() {
 
 #[test]
 fn a_runner_that_is_told_to_end_cleans_up() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let fake = Fake::new(

@@ -266,6 +266,29 @@ fn functions_are_short() {
     report(&problems);
 }
 
+/// Lines of tests that return early without [`skip`] having reported it: such a test passes and has tested nothing.
+fn silent_skips(source: &Source) -> Vec<usize> {
+    let reports =
+        |line: &String| ["can_run()", "is_root()", "skip(", "_host("].iter().any(|w| line.contains(w));
+    let early = |n: usize| {
+        source.lines[n].trim() == "return;" && !source.lines[n.saturating_sub(2)..n].iter().any(reports)
+    };
+    let printed =
+        |n: usize| ["\"skipped", "\"SKIP"].iter().any(|w| source.lines[n].contains(&format!("println!({w}")));
+    (0..source.lines.len()).filter(|n| early(*n) || printed(*n)).map(|n| n + 1).collect()
+}
+
+#[test]
+fn a_test_that_does_not_run_reports_it() {
+    let mut problems = Vec::new();
+    // The tests that need root, or something of the host.
+    let detects = sources("runtime-tests/tests").into_iter().filter(|s| s.path.ends_with("/detects.rs"));
+    for source in sources("tests/orund").into_iter().chain(sources("tests/cgroup")).chain(detects) {
+        problems.extend(silent_skips(&source).iter().map(|n| format!("{}:{n}: use skip()", source.path)));
+    }
+    report(&problems);
+}
+
 /// The rules themselves must be able to fail.
 #[test]
 fn the_rules_find_what_they_look_for() {
@@ -285,6 +308,9 @@ fn the_rules_find_what_they_look_for() {
     let tests =
         Source { path: "src/plan/a.rs".into(), lines: lines("#[cfg(test)]\nmod tests {\nuse crate::cli;") };
     assert_eq!(import_problems(&tests).len(), 0);
+    let quiet = "    if !ready {\n        return;\n    }\n    if !can_run() {\n        return;\n    }";
+    let quiet = Source { path: "tests/a.rs".into(), lines: lines(quiet) };
+    assert_eq!(silent_skips(&quiet), [2]);
     let long = format!("impl A {{\n    pub fn long() {{\n{}    }}\n}}", "        x();\n".repeat(80));
     let long = Source { path: "src/plan/a.rs".into(), lines: lines(&long) };
     assert_eq!(functions(&long), [("long".to_owned(), 2, 82)]);

@@ -1,6 +1,8 @@
 //! Control groups on the real kernel, as root: version 1 and hybrid where the host has them, version 2 with the
 //! controllers that it has. Every test has cgroups of its own and removes them.
 
+#[path = "../common/skip.rs"]
+mod skip;
 mod v1;
 mod v2;
 
@@ -8,6 +10,7 @@ use orun::config::resources::Resources;
 use orun::kernel::cgroup::{Cgroup, OomEvent, SubCgroups, probe};
 use orun::plan::cgroup::{CgroupPlan, Options, Version, compile, compile_update};
 use orun::plan::facts::{CgroupFacts, CgroupMode};
+use skip::{is_root, skip};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,8 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The host as it is, the version 1 part of it, and the version 2 part of it alone.
 fn hosts() -> Vec<CgroupFacts> {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
+    if !is_root() {
         return Vec::new();
     }
     let facts = probe().unwrap();
@@ -37,7 +39,7 @@ fn hosts() -> Vec<CgroupFacts> {
 fn v1_host() -> Option<CgroupFacts> {
     let found = hosts().into_iter().find(|f| !f.v1.is_empty());
     if found.is_none() {
-        println!("skipped: needs cgroup v1");
+        skip("needs cgroup v1");
     }
     found
 }
@@ -49,7 +51,7 @@ fn v2_host(controllers: &[&str]) -> Option<CgroupFacts> {
     };
     let found = hosts().into_iter().find(all);
     if found.is_none() {
-        println!("skipped: needs cgroup v2 with {controllers:?}");
+        skip(&format!("needs cgroup v2 with {controllers:?}"));
     }
     found
 }

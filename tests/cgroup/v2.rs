@@ -59,7 +59,7 @@ fn huge_pages_are_limited_where_version_2_counts_them() {
     for facts in hosts() {
         let has = facts.v2.as_ref().is_some_and(|h| h.controllers.iter().any(|c| c == "hugetlb"));
         if !has || !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
-            println!("skipped: needs hugetlb in cgroup v2");
+            skip("needs hugetlb in cgroup v2");
             continue;
         }
         // On a hybrid host too: version 1 does not have the controller.
@@ -78,7 +78,7 @@ fn a_parent_with_processes_cannot_give_controllers() {
         c if c.iter().any(|c| c == "hugetlb") => {
             ("hugetlb", r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#)
         }
-        c => return println!("skipped: needs memory or hugetlb, has {c:?}"),
+        c => return skip(&format!("needs memory or hugetlb, has {c:?}")),
     };
     let parent = Test::new("internal", facts.clone(), "{}");
     let mut child = parent.started("exec sleep 60");

@@ -1,5 +1,6 @@
 //! A supervisor with directories and cgroups of its own, and what tests ask it.
 
+use crate::skip::{is_root, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -16,11 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether these tests can run here.
 pub fn can_run() -> bool {
-    let can = nix::unistd::geteuid().is_root() && Path::new("/bin/busybox").exists();
-    if !can {
-        println!("skipped: needs root and /bin/busybox");
+    if !is_root() {
+        return false;
     }
-    can
+    let busybox = Path::new("/bin/busybox").exists();
+    if !busybox {
+        skip("needs /bin/busybox");
+    }
+    busybox
 }
 
 /// A supervisor, and everything that a test leaves.

@@ -1,6 +1,7 @@
 //! The life of replicas.
 
 use crate::daemon::{Daemon, can_run, exits, pid_of, wait_for};
+use crate::skip::skip;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ fn a_container_that_takes_too_much_memory_is_seen_to() {
     assert_eq!(status, 200, "{answer}");
     let r = d.wait("big-0", "its end", |r| !exits(r).is_empty());
     if exits(&r)[0]["reason"] == "StartError" && r.to_string().contains("memory") {
-        println!("skipped: needs a memory controller");
+        skip("needs a memory controller");
         return;
     }
     assert_eq!((&exits(&r)[0]["reason"], &exits(&r)[0]["signal"]), (&json!("OOMKilled"), &json!("SIGKILL")));
@@ -149,7 +150,7 @@ fn a_child_that_takes_too_much_memory_is_told_while_the_container_goes_on() {
     d.apply("big", 1, script, spec);
     let r = d.wait("big-0", "it to run", |r| pid_of(r).is_some() || !exits(r).is_empty());
     if r.to_string().contains("StartError") {
-        println!("skipped: needs a memory controller");
+        skip("needs a memory controller");
         return;
     }
     let first = pid_of(&d.wait_running("big-0"));

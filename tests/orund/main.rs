@@ -8,4 +8,6 @@ mod daemon;
 mod life;
 mod run;
 mod service;
+#[path = "../common/skip.rs"]
+mod skip;
 mod storage;

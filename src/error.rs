@@ -14,7 +14,7 @@ pub enum Kind {
     Config,
     /// The container, or something a verb needs, is not there.
     NotFound,
-    /// Something with that name is there already.
+    /// Something with that name exists already.
     Exists,
     /// The container's status does not allow the operation.
     State,

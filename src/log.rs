@@ -1,4 +1,4 @@
-//! Log lines. The binary says once where they go. Code below it warns and tells what it does; errors it returns,
+//! Log lines. The binary says once where they go. Code below it logs warnings and debug lines; errors it returns,
 //! and only the top writes the one that nobody handled.
 
 use std::fmt::Display;
@@ -39,12 +39,12 @@ pub fn error(message: impl Display) {
     write(Level::Error, || message.to_string());
 }
 
-/// Something is not as asked for, and the work goes on without it.
+/// Something is not as requested, and the command continues without it.
 pub fn warn(message: impl Display) {
     write(Level::Warning, || message.to_string());
 }
 
-/// What is being done, for who looks for a fault; `message` is only made when somebody looks.
+/// Progress, for debugging; `message` is only made when debug lines are written.
 pub fn debug(message: impl FnOnce() -> String) {
     write(Level::Debug, message);
 }

@@ -29,7 +29,7 @@ use crate::sys::{fd, socket, tty, wait};
 
 /// How long the process may take to hand over its terminal.
 const TERMINAL: Duration = Duration::from_secs(30);
-/// How long output is waited for once the process has ended: others may hold it open for ever.
+/// How long to wait for output once the process has exited: others may hold it open for ever.
 const DRAIN: Duration = Duration::from_millis(200);
 /// Bytes of output in a frame.
 const CHUNK: usize = 32 << 10;
@@ -139,7 +139,7 @@ fn start(root: &std::path::Path, id: &str, exec: &ExecRequest) -> io::Result<Pro
 }
 
 impl Process {
-    /// Nobody is interested any more: the process loses its input and is told so.
+    /// The client has left: the process loses its input and gets SIGHUP.
     async fn abandon(mut self) {
         drop(self.child.stdin.take());
         let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGHUP);
@@ -148,7 +148,7 @@ impl Process {
         self.reap().await;
     }
 
-    /// The exit code, once it has ended.
+    /// The exit code, once it has exited.
     async fn reap(&mut self) -> u8 {
         if let Ok(pidfd) = self.pidfd.try_clone().and_then(Watched::new) {
             let _ = pidfd.readable().await;
@@ -165,7 +165,7 @@ impl Process {
 
 type Writer = WriteHalf<TokioIo<Upgraded>>;
 
-/// Carries everything between the client and the process until the process has ended.
+/// Carries everything between the client and the process until the process has exited.
 async fn serve(mut process: Process, connection: Upgraded) {
     let (from, mut to) = split(TokioIo::new(connection));
     let (frames, output) = mpsc::channel(4);
@@ -181,7 +181,7 @@ async fn serve(mut process: Process, connection: Upgraded) {
     let sent = send(&mut process, output, &mut to, &mut client).await;
     if sent.is_err() {
         client.abort();
-        // What is written to a pipe without reader ends the process; a terminal hangs up.
+        // A write to a pipe without reader kills the process; a terminal hangs up.
         process.abandon().await;
         return;
     }
@@ -231,7 +231,7 @@ async fn terminal(
             process.reap().await;
             return Err(said.trim_end().to_owned());
         }
-        () = tokio::time::sleep(TERMINAL) => return Err("the terminal did not come".to_owned()),
+        () = tokio::time::sleep(TERMINAL) => return Err("timed out waiting for the terminal".to_owned()),
     };
     let receive = || {
         let mut buf = [0; 4096];
@@ -239,7 +239,7 @@ async fn terminal(
     };
     // The descriptor comes with the message, so tokio cannot read it.
     let received = tokio::time::timeout(TERMINAL, stream.async_io(Interest::READABLE, receive)).await;
-    let (_, master) = received.map_err(|_| "the terminal did not come")?.map_err(fail)?;
+    let (_, master) = received.map_err(|_| "timed out waiting for the terminal")?.map_err(fail)?;
     let master = master.ok_or("no terminal came")?;
     if let Some((rows, columns)) = process.size {
         // A terminal without a size keeps the one it has.

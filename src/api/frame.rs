@@ -10,7 +10,7 @@ pub const PROTOCOL: &str = "orun-exec/1";
 /// A payload is not longer.
 const LONGEST: usize = 1 << 20;
 
-/// What is said on an exec connection.
+/// The messages of an exec connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Client to server: bytes for standard input; none of them end it.
@@ -71,7 +71,7 @@ impl Frame {
     /// Reads a frame; `None` at the end of the connection.
     ///
     /// # Errors
-    /// The connection's; something that is no frame.
+    /// That of the connection, or an invalid frame.
     pub async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
         let mut head = [0; 5];
         match from.read_exact(&mut head).await {

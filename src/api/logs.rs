@@ -49,7 +49,7 @@ impl Source {
     }
 }
 
-/// Which logs are wanted.
+/// The requested logs.
 #[derive(Debug, Clone)]
 struct Selection {
     workload: Option<String>,
@@ -124,7 +124,7 @@ async fn find(api: &Api, s: Selection) -> Result<Vec<Source>, Problem> {
     }
 }
 
-/// The sources, and whether the workload or replica is there at all.
+/// The sources, and whether the workload or replica exists at all.
 fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
     let (mut found, mut exists) = (BTreeSet::new(), false);
     for (id, w) in &v.desired.workloads {
@@ -152,7 +152,7 @@ fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
     (found.into_iter().collect(), exists)
 }
 
-/// Sends what is there, in the order of time, and then what comes.
+/// Sends the existing lines in the order of time, then new ones as they come.
 async fn send(
     handle: Handle,
     selection: Selection,
@@ -187,7 +187,7 @@ async fn send(
     }
 }
 
-/// Has a thread read `reader` for as long as the client is there.
+/// Has a thread read `reader` for as long as the client is connected.
 fn followed(source: Source, mut reader: Reader, parts: mpsc::Sender<Bytes>) {
     let run = move || {
         while !parts.is_closed() {

@@ -55,8 +55,8 @@ type OfWorkload = fn(&WorkloadObject) -> u64;
 
 fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
     let families: [(&str, &str, OfWorkload); 6] = [
-        ("kube_deployment_spec_replicas", "Replicas that are wanted.", |w| w.workload.spec.replicas.into()),
-        ("kube_deployment_status_replicas", "Replicas that are there.", |w| w.status.replicas.into()),
+        ("kube_deployment_spec_replicas", "Number of desired replicas.", |w| w.workload.spec.replicas.into()),
+        ("kube_deployment_status_replicas", "Number of replicas that exist.", |w| w.status.replicas.into()),
         ("kube_deployment_status_replicas_ready", "Replicas that serve.", |w| w.status.ready.into()),
         ("kube_deployment_status_replicas_updated", "Replicas of the current revision.", |w| {
             w.status.updated.into()
@@ -64,7 +64,7 @@ fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
         ("kube_deployment_status_replicas_unavailable", "Replicas that are missing or do not serve.", |w| {
             u64::from(w.workload.spec.replicas.saturating_sub(w.status.ready))
         }),
-        ("kube_deployment_metadata_generation", "Changes of what is wanted.", |w| w.status.generation),
+        ("kube_deployment_metadata_generation", "Generation of the desired state.", |w| w.status.generation),
     ];
     for (name, help, value) in families {
         doc.family(name, "gauge", help);
@@ -118,7 +118,7 @@ fn of_containers(doc: &mut Document, replicas: &[ReplicaObject]) {
         }
     }
     let name = "kube_pod_container_status_last_terminated_reason";
-    doc.family(name, "gauge", "How the container last ended.");
+    doc.family(name, "gauge", "Why the container last terminated.");
     for ([pod, container], c) in all() {
         if let Some(exit) = c.exits.first() {
             doc.sample(name, &[pod, container, ("reason", &exit.reason)], 1);

@@ -40,16 +40,16 @@ pub struct Api {
     pub clock: Clock,
 }
 
-/// The wall clock of answers. It is read anew at each look, and would differ by a millisecond each time; an object that
+/// The wall clock of answers. It is read again for each answer, and would differ by a millisecond each time; an object that
 /// does not change shall not seem to.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Arc<AtomicI64>);
 
 impl Clock {
-    /// Differences up to this are none, milliseconds.
+    /// Smaller differences are ignored, milliseconds.
     const JITTER: u64 = 100;
 
-    /// The view, with the time as it was told before.
+    /// The view, with the time of the previous answer.
     pub fn steady<'v>(&self, v: &View<'v>) -> View<'v> {
         let before = self.0.load(Ordering::Relaxed);
         let epoch_ms = if before.abs_diff(v.epoch_ms) <= Self::JITTER { before } else { v.epoch_ms };
@@ -196,7 +196,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart"]
         | ["v1", "replicas", _, "exec"] => {
-            let message = format!("{path} does not take {}", request.method());
+            let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
         }
         _ => Err(Problem::not_found(format!("there is nothing at {path:?}; see docs/api.md"))),

@@ -1,4 +1,4 @@
-//! The listening end: who may connect, how many at once, and how long anybody may keep a connection waiting.
+//! The listening end: the clients that may connect, how many at once, and how long a connection may idle.
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -44,7 +44,7 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
     let fail = |what: &str, e: io::Error| Error::sys(format!("{what} {path:?}"), e);
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
-            let e = Error::new(Kind::Exists, format!("{path:?} is there and no socket"));
+            let e = Error::new(Kind::Exists, format!("{path:?} exists and is not a socket"));
             return Err(e.hint("give another path with --socket"));
         }
         if UnixStream::connect(path).is_ok() {
@@ -94,7 +94,7 @@ async fn accept(handle: Handle, listener: UnixListener) -> io::Result<()> {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(_) => {
-                // As when descriptors run out: those that are open go on, and this one is asked for again.
+                // As when descriptors run out: open connections continue, and this one is accepted later.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

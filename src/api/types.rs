@@ -47,7 +47,7 @@ pub struct WorkloadStatus {
     /// The revision that replicas shall have.
     pub revision: u32,
     pub phase: WorkloadPhase,
-    /// Replicas that are there and not being stopped.
+    /// Replicas that exist and are not being stopped.
     pub replicas: u32,
     /// Those of them that serve.
     pub ready: u32,
@@ -55,7 +55,7 @@ pub struct WorkloadStatus {
     pub updated: u32,
     /// Replicas that are being stopped.
     pub terminating: u32,
-    /// Replicas that ended for good: well, and not.
+    /// Replicas that terminated for good: successfully, and not.
     pub succeeded: u32,
     pub failed: u32,
     /// Restarts of all containers of all replicas.
@@ -71,16 +71,16 @@ pub struct WorkloadStatus {
 /// A workload in one word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkloadPhase {
-    /// As wanted.
+    /// As specified.
     Ready,
     /// On its way, and nothing has failed.
     #[default]
     Progressing,
     /// Something fails.
     Degraded,
-    /// Nothing is wanted and nothing is there.
+    /// Zero replicas are desired and none exists.
     Stopped,
-    /// Every replica ended well, and shall not run again.
+    /// Every replica exited successfully and will not run again.
     Complete,
     /// Being deleted.
     Terminating,
@@ -94,7 +94,7 @@ pub struct ReplicaObject {
     pub name: String,
     pub workload: String,
     pub slot: u32,
-    /// Tells overlapping replicas of a slot apart.
+    /// Distinguishes overlapping replicas of a slot.
     pub serial: u64,
     pub revision: u32,
     /// In one word, as Kubernetes has it: `Running`, `Pending`, `CrashLoopBackOff`, `Terminating`, `Completed` ...

@@ -111,7 +111,7 @@ fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
     }
 }
 
-/// What is wrong with a replica, in a line.
+/// The problem of a replica, in a line.
 fn trouble(r: &ReplicaObject) -> Option<String> {
     let of_container = |c: &ContainerObject| match &c.state {
         ContainerState::Waiting { reason, message, .. } if reason != CREATING => {
@@ -206,7 +206,7 @@ fn replica_phase(stopping: bool, containers: &[ContainerObject]) -> String {
     containers.iter().map(word).min().map_or_else(|| "Pending".to_owned(), |(_, word)| word)
 }
 
-/// The reason of waiting that is no trouble.
+/// The reason of a wait that is normal.
 const CREATING: &str = "ContainerCreating";
 
 fn container(
@@ -269,7 +269,7 @@ pub fn told(e: &ExitObject) -> String {
     let how = match (e.exit_code, &e.signal) {
         (_, Some(signal)) => format!("killed by {signal}"),
         (Some(code), None) => format!("exit code {code}"),
-        (None, None) => e.message.clone().unwrap_or_else(|| "nobody saw how it ended".to_owned()),
+        (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
     };
     match e.reason.as_str() {
         "Completed" | "Error" | "Unknown" | "StartError" => how,

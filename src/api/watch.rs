@@ -18,7 +18,7 @@ use crate::supervisor::shell::handle::{Handle, View};
 
 /// The media type of streams.
 const LINES: &str = "application/x-ndjson";
-/// A stream tells of changes at most once in this time.
+/// A stream reports changes at most once in this time.
 const PACE: Duration = Duration::from_millis(50);
 /// Waiting parts of a stream: the client's socket holds the rest.
 pub const WAITING: usize = 4;
@@ -108,7 +108,7 @@ async fn stream(
     };
     let mut turns = api.handle.turns();
     turns.borrow_and_update();
-    // What is there when the client is answered is told, even if it goes at once: it may wait for just that.
+    // Objects that exist when the stream begins are reported, even if they vanish at once: a client may wait for just that.
     let mut seen = look().await;
     tokio::task::spawn_local(async move {
         let mut told = Objects::new();

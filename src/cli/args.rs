@@ -6,34 +6,35 @@
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::path::PathBuf;
 
+use super::examples;
 use super::values::{parse_bytes, parse_duration, parse_signal};
 
 /// Flags of every verb.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Directory of the containers' states [default: /run/orun, or $XDG_RUNTIME_DIR/orun for a user]
+    /// Directory for the state of containers [default: /run/orun, or $XDG_RUNTIME_DIR/orun for a user]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Where log lines go: a file, journald:ID or syslog:ID [default: standard error]
+    /// Destination of log lines: a file, journald:ID or syslog:ID [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub log: Option<String>,
-    /// Form of log lines: text or json
+    /// Format of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: String,
-    /// Least important log lines to write: debug, info, warning or error [default: warning]
+    /// Minimum level of log lines: debug, info, warning or error [default: warning]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Write debug lines to the log
+    /// Log debug messages
     #[arg(long)]
     pub debug: bool,
-    /// Let systemd manage the cgroup; linux.cgroupsPath is then slice:prefix:name
+    /// Manage cgroups through systemd; linux.cgroupsPath is then slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
-    /// How cgroups are managed: cgroupfs, systemd or disabled
+    /// Cgroup manager: cgroupfs, systemd or disabled
     #[arg(long, value_name = "MANAGER")]
     pub cgroup_manager: Option<String>,
-    /// Ignore what only root may do to cgroups: true, false or auto
+    /// Ignore cgroup permission errors: true, false or auto
     #[arg(long, value_name = "BOOL")]
     pub rootless: Option<String>,
 }
@@ -44,34 +45,35 @@ pub struct CreateFlags {
     /// Bundle directory [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
-    /// Unix socket that receives the terminal's master end
+    /// Unix socket that receives the terminal's master as a descriptor
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
-    /// File to write the process id of the container's init to
+    /// File to write the PID of the container's init process to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that receives a pidfd of the container's init
+    /// Unix socket that receives a pidfd of the container's init process
     #[arg(long, value_name = "PATH")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Move the root over / instead of pivot_root(2), for a root on a ramdisk
+    /// Move the root file system over / instead of using pivot_root(2), for a ramdisk
     #[arg(long)]
     pub no_pivot: bool,
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// Pass this many more open files, beyond the first three and $LISTEN_FDS
+    /// Number of additional file descriptors to pass, after the first three and $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
-    /// Configuration file to use in place of the bundle's config.json
+    /// Configuration file to use instead of the bundle's config.json
     #[arg(short = 'f', long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Make a container from a bundle and stop before its program starts
+/// Create a container without starting its program
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Create {
     #[command(flatten)]
     pub flags: CreateFlags,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
@@ -79,6 +81,7 @@ pub struct Create {
 /// Start the program of a created container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Start {
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
@@ -88,54 +91,54 @@ pub struct Start {
 pub struct Run {
     #[command(flatten)]
     pub flags: CreateFlags,
-    /// Do not wait for the container
+    /// Run in the background: exit once the container has started
     #[arg(short, long)]
     pub detach: bool,
-    /// Keep the container's state after it has exited
+    /// Keep the container's state after the container has exited
     #[arg(long)]
     pub keep: bool,
-    /// Leave processes that lose their parent to the caller's subreaper
+    /// Do not become the subreaper of the container's orphaned processes
     #[arg(long)]
     pub no_subreaper: bool,
-    /// Give the container a terminal, whatever process.terminal of config.json says
+    /// Allocate a terminal, regardless of process.terminal in config.json
     #[arg(short, long)]
     pub tty: bool,
-    /// Id of the container; or, without --bundle, a bundle directory (the id is then made up)
+    /// ID of the container; or, without --bundle, a bundle directory (the ID is then generated)
     #[arg(value_name = "container-id | BUNDLE")]
     pub target: String,
 }
 
-/// Run another process in a running container
+/// Run a process in a running container
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Exec {
-    /// Description of the process: the `process` object of the specification as a JSON file
+    /// JSON file with the `process` object of the runtime specification
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
-    /// Do not wait for the process
+    /// Run in the background: exit once the process has started
     #[arg(short, long)]
     pub detach: bool,
-    /// File to write the process id to
+    /// File to write the PID of the process to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that receives the terminal's master end
+    /// Unix socket that receives the terminal's master as a descriptor
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
     /// Unix socket that receives a pidfd of the process
     #[arg(long, value_name = "PATH")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Give the process a terminal
+    /// Allocate a terminal
     #[arg(short, long)]
     pub tty: bool,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
-    /// Environment variable NAME=VALUE; may be repeated
+    /// Environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// UID or UID:GID
+    /// User ID and, optionally, group ID to run as
     #[arg(short, long, value_name = "UID[:GID]")]
     pub user: Option<String>,
-    /// Additional group id; may be repeated
+    /// Supplementary group ID; may be repeated
     #[arg(short = 'g', long, value_name = "GID")]
     pub additional_gids: Vec<u32>,
     /// Capability to add; may be repeated
@@ -150,41 +153,44 @@ pub struct Exec {
     /// Set no_new_privs on the process
     #[arg(long)]
     pub no_new_privs: bool,
-    /// Pass this many more open files, beyond the first three and $LISTEN_FDS
+    /// Number of additional file descriptors to pass, after the first three and $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
-    /// Sub-cgroup of the container's to run in: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
+    /// Cgroup to run in, below that of the container: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
     #[arg(long, value_name = "CGROUP")]
     pub cgroup: Vec<String>,
-    /// Do not refuse a paused container
+    /// Allow exec in a paused container; the process is frozen until the container is resumed
     #[arg(long)]
     pub ignore_paused: bool,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// Program and its arguments, without --process
+    /// Program and its arguments; not with --process
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
 }
 
-/// Send a signal to a container's init
+/// Send a signal to the init process of a container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Kill {
-    /// Signal every process of the container
+    /// Send the signal to all processes of the container
     #[arg(short, long, hide = true)]
     pub all: bool,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// Name or number
+    /// Signal name or number: TERM, SIGTERM, 15
     #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = parse_signal)]
     pub signal: i32,
 }
 
-/// Delete what a container holds
+/// Delete a container and everything it holds on the host
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Delete {
-    /// Kill the container if it still runs; a container that does not exist is no error
+    /// Kill the container if it is running, and ignore a container that does not exist
     #[arg(short, long)]
     pub force: bool,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
@@ -192,17 +198,18 @@ pub struct Delete {
 /// Print the state of a container as JSON
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct State {
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// List the containers of the state directory
+/// List containers
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct List {
-    /// table or json
+    /// Output format: table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
-    /// Print ids only
+    /// Print only container IDs
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -210,90 +217,94 @@ pub struct List {
 /// List the processes of a container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Ps {
-    /// table or json
+    /// Output format: table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
-    /// Options of ps(1) for the table [default: -ef]
+    /// Options for ps(1), which prints the table [default: -ef]
     #[arg(value_name = "PS-OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub options: Vec<String>,
 }
 
-/// Print statistics and out-of-memory events of a container as lines of JSON
+/// Print statistics and out-of-memory events of a container, one JSON object per line
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Events {
-    /// Time between statistics: 5s, 500ms, 1m30s
+    /// Interval between statistics, such as 5s, 500ms or 1m30s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub interval: std::time::Duration,
-    /// Print the statistics once and exit
+    /// Print statistics once and exit
     #[arg(long)]
     pub stats: bool,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// Freeze all processes of a container
+/// Pause all processes of a container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Pause {
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// Let the processes of a paused container go on
+/// Resume a paused container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Resume {
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// Change the limits of a container
+/// Change the resource limits of a container
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Update {
-    /// The `linux.resources` object of the specification as a JSON file, or - for standard input; other flags
+    /// JSON file with the `linux.resources` object of the runtime specification, or - for standard input; other flags
     /// are then ignored
     #[arg(short, long, value_name = "FILE", allow_hyphen_values = true)]
     pub resources: Option<PathBuf>,
-    /// Weight of block I/O, 10 to 1000
+    /// Block I/O weight, 10 to 1000
     #[arg(long, value_name = "N")]
     pub blkio_weight: Option<u16>,
-    /// Microseconds
+    /// CPU period in microseconds
     #[arg(long, value_name = "US")]
     pub cpu_period: Option<u64>,
-    /// CPU time in a period, microseconds; negative for no limit
+    /// CPU time per period in microseconds; negative for no limit
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     pub cpu_quota: Option<i64>,
-    /// CPU time beyond the quota that may be saved up, microseconds
+    /// CPU time beyond the quota that may accumulate, in microseconds
     #[arg(long, value_name = "US")]
     pub cpu_burst: Option<u64>,
-    /// Relative weight of the container (1024 is usual)
+    /// CPU shares: relative weight; 1024 is the default of the kernel
     #[arg(long, visible_alias = "cpu-shares", value_name = "N")]
     pub cpu_share: Option<u64>,
-    /// Microseconds
+    /// Period of real-time scheduling in microseconds (cgroup v1)
     #[arg(long, value_name = "US")]
     pub cpu_rt_period: Option<u64>,
-    /// Microseconds
+    /// Real-time CPU time per period in microseconds (cgroup v1)
     #[arg(long, value_name = "US", allow_negative_numbers = true)]
     pub cpu_rt_runtime: Option<i64>,
-    /// CPUs to use: 0-2,7
+    /// CPUs to use, such as 0-2,7
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
-    /// Memory nodes to use
+    /// Memory nodes to use, such as 0-1
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// 1 for SCHED_IDLE, 0 for the usual policy
+    /// 1 for SCHED_IDLE, 0 for the normal scheduling policy
     #[arg(long, value_name = "0|1")]
     pub cpu_idle: Option<i64>,
-    /// Bytes, or with a unit: 512m; -1 for no limit
+    /// Memory limit: bytes, or with a unit such as 512m; -1 for no limit
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
     pub memory: Option<i64>,
-    /// Bytes, or with a unit
+    /// Memory reservation (soft limit): bytes, or with a unit
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
     pub memory_reservation: Option<i64>,
-    /// Memory plus swap: bytes, or with a unit; -1 for no limit
+    /// Limit of memory plus swap: bytes, or with a unit; -1 for no limit
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = parse_bytes)]
     pub memory_swap: Option<i64>,
-    /// Largest number of processes and threads; negative for no limit
+    /// Maximum number of processes and threads; negative for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
     /// Intel RDT L3 cache schema
@@ -302,17 +313,18 @@ pub struct Update {
     /// Intel RDT memory bandwidth schema
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// What CRIU is asked to take care of, at a checkpoint and at a restore.
+/// Options of CRIU for checkpoint and restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct CriuFlags {
-    /// Directory of the image files [default: ./checkpoint]
+    /// Directory for the image files [default: ./checkpoint]
     #[arg(long, value_name = "DIR")]
     pub image_path: Option<PathBuf>,
-    /// Directory of CRIU's work files and logs [default: that of the image files]
+    /// Directory for CRIU's work files and logs [default: that of the image files]
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
     /// Allow established TCP connections
@@ -333,109 +345,111 @@ pub struct CriuFlags {
     /// Allow links to removed files
     #[arg(long)]
     pub link_remap: bool,
-    /// How CRIU treats cgroups: soft, full, strict or ignore [default: soft]
+    /// Cgroup mode of CRIU: soft, full, strict or ignore [default: soft]
     #[arg(long, value_name = "MODE")]
     pub manage_cgroups_mode: Option<String>,
-    /// Make this namespace, but do not restore its content; always so for "network", the only one there is
+    /// Create this namespace without restoring its content; "network" is the only value and always applies
     #[arg(long, value_name = "NAMESPACE")]
     pub empty_ns: Vec<String>,
-    /// Remove pages from older images as newer ones hold them
+    /// Remove pages from parent images once newer images contain them
     #[arg(long)]
     pub auto_dedup: bool,
 }
 
-/// Save a running container to files
+/// Save a running container to files (checkpoint)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Checkpoint {
     #[command(flatten)]
     pub criu: CriuFlags,
-    /// Directory of an earlier pre-dump, relative to that of the image files
+    /// Directory of an earlier pre-dump, relative to the image directory
     #[arg(long, value_name = "DIR")]
     pub parent_path: Option<PathBuf>,
-    /// Let the container go on
+    /// Leave the container running after the checkpoint
     #[arg(long)]
     pub leave_running: bool,
-    /// Leave out TCP connections that are being established
+    /// Skip TCP connections that are being established
     #[arg(long)]
     pub tcp_skip_in_flight: bool,
-    /// Save memory only, and let the container go on
+    /// Save only memory and leave the container running
     #[arg(long)]
     pub pre_dump: bool,
-    /// Open file to write a NUL byte to once pages can be fetched
+    /// File descriptor to write a NUL byte to once pages can be fetched
     #[arg(long, value_name = "FD", allow_negative_numbers = true)]
     pub status_fd: Option<i32>,
-    /// ADDRESS:PORT of the page server
+    /// Address of the page server
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub page_server: Option<String>,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// Restore a container from the files of a checkpoint
+/// Restore a container from a checkpoint
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Restore {
     /// Bundle directory [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
-    /// Unix socket that receives the terminal's master end
+    /// Unix socket that receives the terminal's master as a descriptor
     #[arg(long, value_name = "PATH")]
     pub console_socket: Option<PathBuf>,
-    /// File to write the process id of the container's init to
+    /// File to write the PID of the container's init process to
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that receives a pidfd of the container's init
+    /// Unix socket that receives a pidfd of the container's init process
     #[arg(long, value_name = "PATH")]
     pub pidfd_socket: Option<PathBuf>,
-    /// Configuration file to use in place of the bundle's config.json
+    /// Configuration file to use instead of the bundle's config.json
     #[arg(short = 'f', long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Accepted as for create; CRIU enters the root in its own way
+    /// Accepted for compatibility with create; CRIU enters the root in its own way
     #[arg(long)]
     pub no_pivot: bool,
-    /// Leave processes that lose their parent to the caller's subreaper
+    /// Do not become the subreaper of the container's orphaned processes
     #[arg(long)]
     pub no_subreaper: bool,
     #[command(flatten)]
     pub criu: CriuFlags,
-    /// Do not wait for the container
+    /// Run in the background: exit once the container has started
     #[arg(short, long)]
     pub detach: bool,
-    /// Close TCP connections
+    /// Close TCP connections instead of restoring them
     #[arg(long)]
     pub tcp_close: bool,
-    /// LSM profile: TYPE:NAME
+    /// LSM profile of the restored processes
     #[arg(long, value_name = "TYPE:NAME")]
     pub lsm_profile: Option<String>,
-    /// SELinux context of the mounts
+    /// SELinux context of the restored mounts
     #[arg(long, value_name = "CONTEXT")]
     pub lsm_mount_context: Option<String>,
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
 
-/// Write a default config.json; with --rootless, one that a user without privileges can run
+/// Generate a default config.json; with --rootless, one for an unprivileged user
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Spec {
-    /// Directory to write it to [default: the current directory]
+    /// Bundle directory to write it to [default: the current directory]
     #[arg(short, long, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
 }
 
-/// Print what this runtime supports, as JSON
+/// Print the features of this runtime as JSON
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Features {}
 
-/// Look at the host and the engines and say what works, what does not, and what to do
+/// Check the host and the container engines: what works, what does not, and how to fix it
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Doctor {}
 
-/// Show what creating a container would do, in order, without doing it
+/// Show what creating a container would do, step by step, without doing it
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Plan {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Id of the container that is not created
+    /// Container ID to use in the plan
     #[arg(long, value_name = "container-id", default_value = "plan")]
     pub id: String,
     /// Bundle directory
@@ -443,9 +457,10 @@ pub struct Plan {
     pub bundle: PathBuf,
 }
 
-/// Wait until a container's init has exited and print its exit status
+/// Wait for a container to exit and print its exit status
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Wait {
+    /// ID of the container
     #[arg(value_name = "container-id")]
     pub id: String,
 }
@@ -499,7 +514,7 @@ verbs! {
     "doctor" => Doctor,
 }
 
-/// Flags that callers pass and that change nothing here: verb, short form, long form, has a value.
+/// Flags that are accepted and ignored: verb, short form, long form, has a value.
 const IGNORED: &[(&str, Option<char>, &str, bool)] = &[
     // Only a command that stays with its container takes in orphans.
     ("create", None, "no-subreaper", false),
@@ -527,5 +542,5 @@ pub(super) fn augment(name: &str, command: Command) -> Option<Command> {
         let action = if *value { ArgAction::Set } else { ArgAction::SetTrue };
         command = command.arg(Arg::new(*long).short(*short).long(*long).hide(true).action(action));
     }
-    Some(command)
+    Some(command.after_help(examples::of(name)))
 }

@@ -12,7 +12,7 @@ use crate::state::store::Store;
 /// The runtime that the flags ask for.
 ///
 /// # Errors
-/// [`Kind::Usage`] for values that are none.
+/// [`Kind::Usage`] for invalid values.
 pub fn runtime(global: &Global) -> Result<Runtime> {
     let root = match &global.root {
         Some(root) => std::path::absolute(root).map_err(|e| {

@@ -23,7 +23,7 @@ pub fn run(rt: &Runtime, args: &Run) -> Result<u8> {
     let mut options = options(&args.flags);
     let target = Path::new(&args.target);
     let mut id = args.target.clone();
-    // No id has a slash in it: that is a bundle, even if nothing is there.
+    // IDs have no slash: that is a bundle, even if it does not exist.
     if args.flags.bundle.is_none() && (args.target.contains('/') || target.join("config.json").exists()) {
         options.bundle = target.to_owned();
         id = container::made_up_id(target);

@@ -68,7 +68,7 @@ impl Log {
         Log { program, format: Format::Text, target: Target::Stderr }
     }
 
-    /// Writes one line. A log that cannot be written to is no reason to fail: the line goes to standard error.
+    /// Writes one line. A log that cannot be written must not fail the command: the line goes to standard error.
     pub fn write(&self, level: Level, message: &str) {
         let sent = match &self.target {
             Target::Stderr => false,
@@ -85,7 +85,7 @@ impl Log {
             let alone = matches!(self.target, Target::Stderr);
             let line = match self.format {
                 Format::Json if alone => format_line(Format::Json, level, message, Timestamp::now()),
-                // Who asks for these looks at when what happened.
+                // Readers of debug lines look at the time.
                 Format::Text if level < Level::Warning => {
                     format_line(Format::Text, level, message, Timestamp::now())
                 }
@@ -147,7 +147,7 @@ fn format_line(format: Format, level: Level, message: &str, now: Timestamp) -> S
     }
 }
 
-/// `text` in double quotes, with what cannot stand there escaped.
+/// `text` in double quotes, with special characters escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod environment;
+mod examples;
 mod launch;
 pub mod log;
 pub mod parse;
@@ -80,7 +81,7 @@ fn printed(text: &str) -> u8 {
     }
 }
 
-/// Writes `text` to standard output. A reader that has gone away, as in `orun list | head -1`, is no failure.
+/// Writes `text` to standard output. A closed reader, as in `orun list | head -1`, is not a failure.
 ///
 /// # Errors
 /// When the output cannot be written, as to a full disk.

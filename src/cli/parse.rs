@@ -1,5 +1,5 @@
 //! From the words of a command line to a verb, as lenient as the callers of runc need: flags may be repeated
-//! (the last one counts), global flags may stand after the verb, `-flag` is `--flag`, and a switch may carry a
+//! (the last one counts), global flags may follow the verb, `-flag` is `--flag`, and a switch may carry a
 //! value (`--detach=true`).
 //!
 //! Only the flags of the verb that is called are built: building those of all verbs costs some 600,000
@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::args::{self, Global, Verb};
+use super::examples;
 use crate::error::{Error, Kind, Result};
 
 /// What a command line asks for.
@@ -154,7 +155,7 @@ fn split_value(flag: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// Rewrites what Go's flag parsers accept and clap does not: `-flag` becomes `--flag`, a value may look like a
-/// flag, and a switch with a value stands alone or is left out. Nothing is rewritten after the first word that is
+/// flag, and a switch with a value becomes the switch alone, or is dropped. Nothing is rewritten after the first word that is
 /// not a flag: what follows it may be the words of a program.
 fn normalize(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(words.len());
@@ -220,7 +221,7 @@ fn short_takes_next(command: &Command, cluster: &[u8]) -> bool {
 
 /// The form of all helps, which begin as those of runc do.
 fn template(name: &str) -> String {
-    format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}")
+    format!("NAME:\n   {name} - {{about}}\n\n{{usage-heading}} {{usage}}\n\n{{all-args}}{{after-help}}")
 }
 
 /// The command of the verb `name` with all of its flags, the global ones included, as clap knows it.
@@ -249,7 +250,7 @@ fn overview(program: &str) -> String {
         command =
             command.subcommand(Command::new(*name).about(verb.get_about().cloned().unwrap_or_default()));
     }
-    args::globals(command).render_help().to_string()
+    args::globals(command).after_help(examples::OVERVIEW).render_help().to_string()
 }
 
 /// The first paragraph of clap's message on one line.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::quantity;
 use crate::plan::tables::signals;
 
 /// A signal's number or name, as [`signals::number`] reads it.
@@ -9,28 +10,12 @@ pub(super) fn parse_signal(text: &str) -> Result<i32, String> {
     signals::number(text).ok_or_else(|| "unknown signal".to_owned())
 }
 
-/// A duration as Go prints it: `1m30s`, `500ms`, `1.5h`.
+/// A duration that is greater than 0: `5s`, `1m30s`, `500ms`, `1.5h`; a bare number is seconds.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    const UNITS: &[(&str, f64)] =
-        &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let bad = || "not a duration such as 5s, 500ms or 1m30s".to_owned();
-    let mut seconds = 0.0;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = UNITS.iter().find(|(name, _)| *name == &rest[..letters]).ok_or_else(bad)?.1;
-        rest = &rest[letters..];
-        seconds += number * unit;
-    }
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(d) if !d.is_zero() => Ok(d),
-        _ => Err("must be more than 0".to_owned()),
+    match quantity::duration(text) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        Some(_) => Err("must be greater than 0".to_owned()),
+        None => Err("expected a duration such as 5s, 500ms or 1m30s".to_owned()),
     }
 }
 
@@ -39,7 +24,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }
-    let bad = || "not a number of bytes such as 1048576, 512m or 1.5g".to_owned();
+    let bad = || "expected a number of bytes such as 1048576, 512m or 1.5g".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let unit = text[digits..].trim_start().to_ascii_lowercase();
     let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
@@ -65,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_go() {
+    fn durations_have_units() {
         for (text, millis) in
-            [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500), ("1h", 3_600_000)]
+            [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500), ("1h", 3_600_000), ("5", 5000)]
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "s", "0s", "-1s", "5x", "1..5s", "5 s", "1e400s"] {
+        for text in ["", "s", "0s", "-1s", "5x", "1..5s", "5 s", "1e400s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

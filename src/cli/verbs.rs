@@ -102,7 +102,7 @@ fn resources(args: &Update) -> Result<Resources> {
     if path != Path::new("-") {
         return parse::json(&read_document(path, "resources")?, "resources");
     }
-    /// More is no document about the resources of one container.
+    /// A larger document is not about the resources of one container.
     const LIMIT: u64 = 1 << 20;
     let mut bytes = Vec::new();
     let mut input = std::io::stdin().lock().take(LIMIT + 1);
@@ -110,7 +110,7 @@ fn resources(args: &Update) -> Result<Resources> {
     if bytes.len() as u64 > LIMIT {
         return Err(Error::new(
             Kind::Config,
-            format!("resources on standard input are over {} MiB", LIMIT >> 20),
+            format!("the resources on standard input exceed {} MiB", LIMIT >> 20),
         ));
     }
     parse::json(&bytes, "resources")

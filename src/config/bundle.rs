@@ -49,7 +49,7 @@ impl Bundle {
     }
 }
 
-/// The directory's absolute path without symlinks, as the kernel tells it.
+/// The directory's absolute path without symlinks, as the kernel reports it.
 fn real_path(dir: &Path) -> Result<PathBuf> {
     let fail = |e: std::io::Error| {
         Error::sys(format!("opening the bundle directory {dir:?}"), e)

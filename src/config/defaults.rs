@@ -8,7 +8,7 @@ pub const OCI_VERSION: &str = "1.3.0";
 /// Capabilities of the default process: enough to log, to signal and to listen on a low port.
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-/// Files of procfs and sysfs that tell about the host or let a process reach it.
+/// Files of procfs and sysfs that reveal the host or give access to it.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",

@@ -1,5 +1,5 @@
-//! YAML and JSON as trees whose every node knows where it stands, for files that people write: all of their errors
-//! can then be told at once, each with its line.
+//! YAML and JSON as trees whose every node has its position, for files that people write: all of their errors
+//! can then be reported together, each with its line.
 
 pub mod diagnostic;
 pub mod reader;
@@ -61,7 +61,7 @@ impl Data {
     }
 }
 
-/// Reads all documents of `text`; empty ones are left out. What is wrong is added to `problems`, and the documents
+/// Reads all documents of `text`; empty ones are left out. Problems are added to `problems`, and the documents
 /// before a syntax error are still returned.
 pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
     if text.len() > LONGEST {
@@ -116,7 +116,7 @@ impl<'a> Builder<'a, '_> {
         let place = Place::new(e.marker().line(), e.marker().col() + 1, 1);
         let mut problem = Diagnostic::new(place, "", format!("not valid YAML: {}", e.info()));
         if e.info().contains("tab") {
-            // The parser tells where the value before the tab ends.
+            // The parser reports where the value before the tab ends.
             let mut lines = self.text.lines().zip(1..).skip(e.marker().line() - 1);
             if let Some((_, line)) = lines.find(|(text, _)| text.starts_with('\t')) {
                 problem.place = Place::new(line, 1, 1);
@@ -162,9 +162,9 @@ impl<'a> Builder<'a, '_> {
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<Node, Stop> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(self.stop(place, "an alias stands inside of what it names"));
+            return Err(self.stop(place, "recursive alias"));
         };
-        // The place stays that of the definition: what is wrong is wrong there.
+        // The position stays that of the definition: problems are there.
         self.nodes += count(&node);
         Ok(node)
     }
@@ -193,7 +193,8 @@ impl<'a> Builder<'a, '_> {
                 Some("<<") => merged.push(value),
                 Some(text) => {
                     if let Some((first, _)) = entries.iter().find(|(k, _)| k.data.text() == Some(text)) {
-                        let message = format!("{text:?} is there twice; first in line {}", first.place.line);
+                        let message =
+                            format!("duplicate key {text:?}, first defined on line {}", first.place.line);
                         self.problems.push(Diagnostic::new(key.place, "", message));
                     } else {
                         key.data = Data::String(text.to_owned());
@@ -248,7 +249,7 @@ impl<'a> Builder<'a, '_> {
 
     fn no_tag(&mut self, tag: Option<Cow<'_, Tag>>, place: Place) {
         if let Some(tag) = tag.filter(|t| !t.is_yaml_core_schema()) {
-            let message = format!("the tag {}{} has no meaning here", tag.handle, tag.suffix);
+            let message = format!("the tag {}{} is not supported", tag.handle, tag.suffix);
             self.problems.push(Diagnostic::new(place, "", message));
         }
     }
@@ -382,9 +383,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_a_place() {
-        assert_eq!(bad("a: 1\nb: 2\na: 3\n"), (3, 1, "\"a\" is there twice; first in line 1".into()));
+        assert_eq!(bad("a: 1\nb: 2\na: 3\n"), (3, 1, "duplicate key \"a\", first defined on line 1".into()));
         assert_eq!(bad("a: 1\n? [x]\n: 2\n").2, "a key must be a string, not a list");
-        assert_eq!(bad("a: !mine 1\n").2, "the tag !mine has no meaning here");
+        assert_eq!(bad("a: !mine 1\n").2, "the tag !mine is not supported");
         assert!(bad("a: \"x\n").2.contains("quoted scalar"));
         let (line, _, message) = bad("a:\n  b: 1\n c: 2\n");
         assert!(line == 3 && message.starts_with("not valid YAML: "), "{line} {message}");

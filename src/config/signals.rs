@@ -46,7 +46,7 @@ const RTMAX: i32 = 64;
 
 /// The number of a signal given as `TERM`, `SIGTERM` (any case), `RTMIN+n`, `RTMAX-n` or a number.
 ///
-/// 0 is taken: kill(2) with it only asks whether the process is there.
+/// 0 is taken: kill(2) with it only checks whether the process exists.
 pub fn number(text: &str) -> Option<i32> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().filter(|n| (0..=RTMAX).contains(n));

@@ -50,7 +50,7 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// When a container that has ended is started again.
+/// When an exited container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum RestartPolicy {
     #[default]
@@ -73,7 +73,7 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
     pub backoff: Backoff,
-    /// How many more of every container are kept created, to run when one has ended: 0 or 1.
+    /// How many more of every container are kept created, to run when one exits: 0 or 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spares: u32,
     /// At least one; names are unique.
@@ -109,7 +109,7 @@ pub struct Backoff {
     pub factor: Factor,
     #[serde(with = "seconds")]
     pub max: Duration,
-    /// A container that has run for this long begins anew with an immediate restart.
+    /// A container that has run for this long starts over with an immediate restart.
     #[serde(with = "seconds")]
     pub reset: Duration,
     /// More restarts than this within `window` and the replica is given up. `None`: never.
@@ -121,7 +121,7 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// 0, 1, 2, 4 ... 60 seconds; begins anew after 5 minutes; never gives up.
+    /// 0, 1, 2, 4 ... 60 seconds; starts over after 5 minutes; never gives up.
     fn default() -> Backoff {
         Backoff {
             initial: Duration::from_secs(1),

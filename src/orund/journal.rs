@@ -38,7 +38,7 @@ impl Arguments {
                         code = 1;
                     }
                     format!(
-                        "{}: {} records, {torn} bytes that are no whole record\n",
+                        "{}: {} records, {torn} bytes of an incomplete record\n",
                         path.display(),
                         records.len()
                     )
@@ -68,7 +68,7 @@ impl Arguments {
         let entries = std::fs::read_dir(&self.dir).map_err(fail)?;
         let of_journal = |p: &PathBuf| name(p) == "snapshot" || name(p).starts_with("journal.");
         let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(of_journal).collect();
-        // The snapshot comes before the journal that goes on from it.
+        // The snapshot comes before the journal that continues it.
         files.sort_by_key(|p| (name(p) != "snapshot", p.clone()));
         Ok(files)
     }

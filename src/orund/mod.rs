@@ -1,6 +1,7 @@
 //! The command line of `orund`: the supervisor itself, and its clients.
 
 pub mod client;
+mod examples;
 mod journal;
 mod run;
 mod serve;
@@ -13,15 +14,12 @@ use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// orund keeps replicas of OCI bundles alive.
+/// Supervisor for OCI containers: keeps replicas of bundles running on one host
 #[derive(Debug, Parser)]
 #[command(name = "orund", version, about, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 not in time (--timeout); of exec, the \
-                        program's own, or 255."
-)]
+#[command(after_help = examples::ORUND)]
 pub struct Arguments {
-    /// Tell what is being done
+    /// Log debug messages
     #[arg(long, global = true)]
     pub debug: bool,
     /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
@@ -34,10 +32,12 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the daemon
+    #[command(after_help = examples::SERVE)]
     Serve(serve::Serve),
     /// Run replicas of a bundle in the foreground, without a daemon
+    #[command(after_help = examples::RUN)]
     Run(run::Run),
-    /// Look at the journal of a daemon
+    /// Inspect the journals of a daemon
     Journal(journal::Arguments),
     #[command(flatten)]
     Client(client::args::Verb),

@@ -1,7 +1,7 @@
 //! `orund run`.
 
 use crate::config::bundle::Bundle;
-use crate::config::signals;
+use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
 use crate::supervisor::core::spec::{Backoff, ContainerSpec, Launch, RestartPolicy, Template};
 use crate::supervisor::core::time::Millis;
@@ -9,39 +9,36 @@ use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
-/// Exit codes: 0: every replica ended well, or when it was asked to; 1: one failed for good; 3: some had to be killed.
+/// Run replicas of a bundle in the foreground, without a daemon
 #[derive(Debug, Args)]
-#[command(after_help = "Ctrl-C asks the replicas to end, a second one kills them.\n\
-    Exit codes: 0 all ended well or when asked to, 1 one failed for good or could not be started, \
-    2 wrong arguments, 3 some had to be killed.")]
 pub struct Run {
-    /// How many replicas
+    /// Number of replicas
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub replicas: u32,
-    /// From the request to end until SIGKILL: "10s", "500ms", "2m"
+    /// Grace period between the stop signal and SIGKILL, such as 10s, 500ms or 1m30s
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub grace: Millis,
-    /// When a replica that has ended is started again
+    /// Restart policy
     #[arg(long, value_enum, default_value_t = Restart::Always)]
     pub restart: Restart,
-    /// The signal that asks for the end
+    /// Signal sent to stop a replica
     #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = signal)]
     pub stop_signal: i32,
-    /// A variable for the replicas; may be given several times
+    /// Environment variable for the replicas; may be repeated
     #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
-    /// The name of the replicas; that of the bundle's directory unless given
+    /// Name of the replicas [default: the name of the bundle directory]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where the records of the containers are kept meanwhile; should be on tmpfs
+    /// Directory for runtime state (should be a tmpfs)
     #[arg(long, value_name = "DIR", default_value = "/run/orund")]
     pub run_dir: PathBuf,
-    /// The cgroup that the replicas have theirs in
+    /// Parent cgroup of the replicas
     #[arg(long, value_name = "PATH", default_value = "/orund")]
     pub cgroup_parent: String,
-    /// The directory of the bundle
+    /// Bundle directory
     pub bundle: PathBuf,
-    /// A command in place of the bundle's
+    /// Command to run instead of process.args of the bundle
     #[arg(trailing_var_arg = true)]
     pub command: Vec<String>,
 }
@@ -56,7 +53,7 @@ pub enum Restart {
 impl Run {
     /// Runs the replicas.
     pub fn run(&self) -> Result<u8> {
-        // The words for a bundle that is none, before there is anything.
+        // Report an invalid bundle before anything is created.
         let bundle = Bundle::load(&self.bundle)?;
         let name = self.name(&bundle)?;
         let run = std::path::absolute(&self.run_dir)
@@ -116,29 +113,22 @@ impl Run {
     }
 }
 
-/// A time such as `10s`, `500ms`, `2m`; a bare number is seconds.
+/// A duration as everywhere in `orund`; a bare number is seconds.
 fn duration(text: &str) -> std::result::Result<Millis, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let scale = match unit {
-        "ms" => 1.0,
-        "s" | "" => 1000.0,
-        "m" => 60_000.0,
-        "h" => 3_600_000.0,
-        _ => return Err("the units are ms, s, m and h".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "it is a number and a unit, such as 10s".to_owned())?;
-    Ok(Millis((number * scale).min(1e12) as u64))
+    match quantity::duration(text) {
+        Some(duration) => Ok(Millis(duration.as_millis() as u64)),
+        None => Err("expected a duration such as 10s or 1m30s".to_owned()),
+    }
 }
 
 fn signal(text: &str) -> std::result::Result<i32, String> {
-    signals::number(text).ok_or_else(|| "there is no such signal".to_owned())
+    signals::number(text).ok_or_else(|| "unknown signal".to_owned())
 }
 
 fn variable(text: &str) -> std::result::Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => Err("it has the form NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
@@ -148,10 +138,12 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, expected) in [("10s", 10_000), ("500ms", 500), ("1.5m", 90_000), ("2", 2000), ("0", 0)] {
+        for (text, expected) in
+            [("10s", 10_000), ("500ms", 500), ("1.5m", 90_000), ("1m30s", 90_000), ("2", 2000), ("0", 0)]
+        {
             assert_eq!(duration(text), Ok(Millis(expected)), "{text}");
         }
-        for bad in ["", "s", "5d", "1..2s", "-1s"] {
+        for bad in ["", "s", "5w", "1..2s", "-1s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

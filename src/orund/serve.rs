@@ -17,28 +17,28 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where what is wanted is kept
+    /// Directory for the desired state (must be durable)
     #[arg(long, value_name = "DIR", default_value = "/var/lib/orund")]
     pub data_dir: PathBuf,
-    /// Where what runs is kept; should be on tmpfs
+    /// Directory for runtime state (should be a tmpfs)
     #[arg(long, value_name = "DIR", default_value = "/run/orund")]
     pub run_dir: PathBuf,
-    /// Where the output of containers is kept
+    /// Directory for the logs of containers
     #[arg(long, value_name = "DIR", default_value = "/var/log/orund")]
     pub log_dir: PathBuf,
-    /// The cgroup that containers have theirs in
+    /// Parent cgroup of all containers
     #[arg(long, value_name = "PATH", default_value = "/orund")]
     pub cgroup_parent: String,
-    /// Size of a log file at which the next one is begun, in bytes
+    /// Maximum size of a log file before it is rotated, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().file)]
     pub log_file_size: u64,
-    /// Log files of one run of a container
+    /// Maximum number of log files per run of a container
     #[arg(long, value_name = "N", default_value_t = Limits::default().files)]
     pub log_files: usize,
-    /// Size of all log files, in bytes
+    /// Maximum total size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
-    /// Be the parent of the containers: a daemon that dies is not started again, and their exit statuses may be lost
+    /// Run without the keeper process: a crashed daemon is not restarted, and exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
 }
@@ -92,7 +92,7 @@ fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
     api::listen(&connection::socket(path))
 }
 
-/// Ends when a signal asks for the end of the daemon. The containers go on.
+/// Returns when a signal asks the daemon to exit. The containers keep running.
 async fn asked_to_end() {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

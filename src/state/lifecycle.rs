@@ -17,7 +17,7 @@ pub enum Status {
     Running,
     /// Its processes are frozen.
     Paused,
-    /// Its first process has ended.
+    /// Its first process has exited.
     Stopped,
 }
 
@@ -52,7 +52,7 @@ pub enum Phase {
 /// What is known of the processes of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
-    /// The first process exists and has not ended; `None` when the record names none.
+    /// The first process exists and has not exited; `None` when the record names none.
     pub init_alive: Option<bool>,
     /// The runtime process that makes the container still runs.
     pub creator_alive: bool,
@@ -63,7 +63,7 @@ pub struct Observed {
 /// The status that follows from the record and from what is seen.
 pub fn status(phase: Phase, seen: Observed) -> Status {
     match (phase, seen.init_alive, seen.creator_alive, seen.frozen) {
-        // A creator that was killed leaves nothing that could go on.
+        // A creator that was killed leaves nothing that could continue.
         (Phase::Creating, _, true, _) | (Phase::Creating, Some(true), false, _) => Status::Creating,
         (Phase::Creating, _, false, _) => Status::Stopped,
         (_, None | Some(false), ..) => Status::Stopped,

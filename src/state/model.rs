@@ -75,7 +75,7 @@ impl ProcessId {
         Ok(stat.map(|s| ProcessId { pid, start_time: s.start_time }))
     }
 
-    /// Whether the process is there and has not ended.
+    /// Whether the process exists and has not exited.
     ///
     /// # Errors
     /// When /proc cannot be read.

@@ -101,7 +101,7 @@ impl Store {
         let shown = self.root.join(id.as_str());
         let dir = match path::openat(root.as_raw_fd(), &name_of(id), DIRECTORY | libc::O_NOFOLLOW, 0) {
             Ok(dir) => dir,
-            // ENOTDIR: a file or a symlink of that name is no container.
+            // ENOTDIR: a file or a symlink of that name is not a container.
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
             Err(e) => return Err(self.cannot("opening the state directory", shown, e)),
         };
@@ -110,7 +110,7 @@ impl Store {
 
     fn enter(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
         let Some(entry) = self.open_directory(root, id)? else { return Ok(None) };
-        // Whoever writes a record tells us which processes to kill and which cgroups to remove.
+        // The author of a record decides which processes we kill and which cgroups we remove.
         let stat = file::fstat(entry.fd());
         let owner =
             stat.map_err(|e| self.cannot("looking at the state directory", entry.path.clone(), e))?.uid;
@@ -175,7 +175,7 @@ impl Entry {
         &self.path
     }
 
-    /// Excludes other commands that change this container, as long as this entry is there. Read the record again
+    /// Excludes other commands that change this container, as long as this entry lives. Read the record again
     /// afterwards: another command may have changed it in the meantime.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Entry {
         }
     }
 
-    /// Lets other commands go on, even if a child process still has a copy of the descriptor.
+    /// Lets other commands continue, even if a child process still has a copy of the descriptor.
     pub fn unlock(&mut self) {
         // It cannot fail: the descriptor is open, and there is nothing to wait for.
         let _ = file::flock(self.fd(), libc::LOCK_UN);

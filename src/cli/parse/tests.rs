@@ -256,7 +256,7 @@ fn bad_usage_is_one_line() {
         ("list -f xml", "list: invalid value 'xml' for '--format <FORMAT>' [possible values: table, json]"),
         (
             "events --interval 0s a",
-            "events: invalid value '0s' for '--interval <DURATION>': must be more than 0",
+            "events: invalid value '0s' for '--interval <DURATION>': must be greater than 0",
         ),
         ("frob a", "unknown command \"frob\""),
     ] {

@@ -1,9 +1,9 @@
-//! What is wrong with a file, where, and what to do about it.
+//! A problem of a file: what, where, and what to do about it.
 
 use serde::Serialize;
 use std::fmt;
 
-/// Where something stands: line and column from 1, in characters, and how many characters of the line it takes.
+/// A position: line and column from 1, in characters, and how many characters of the line it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub line: u32,

@@ -92,7 +92,7 @@ impl Reader {
         Some(fields)
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub fn required<'n>(&mut self, fields: &Fields<'n>, name: &str, example: &str) -> Option<Item<'n>> {
         let found = fields.get(name);
         if found.is_none() {

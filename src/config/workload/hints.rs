@@ -14,7 +14,7 @@ const PLACES: [(&str, &[&str]); 8] = [
     ("spec.containers[].lifecycle", &["preStop"]),
 ];
 
-/// Fields of Kubernetes that change what happens, and what there is instead.
+/// Fields of Kubernetes that change what happens, and the replacement, if any.
 const KUBERNETES: [(&str, &str); 17] = [
     ("image", "a container is made from a bundle: write `bundle: DIRECTORY`"),
     ("imagePullPolicy", "a container is made from a bundle, which is never pulled"),

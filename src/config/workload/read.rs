@@ -51,7 +51,7 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Result<Vec<Workload>
         let Some(workload) = workload(&mut reader, node, base) else { continue };
         let name = &workload.metadata.name;
         if let Some((_, first)) = workloads.iter().find(|(w, _)| w.metadata.name == *name) {
-            let message = format!("workload {name:?} is there twice; first in line {}", first.place.line);
+            let message = format!("duplicate workload {name:?}, first defined on line {}", first.place.line);
             reader.push(node.place, "metadata.name", message, None);
         }
         workloads.push((workload, node));
@@ -126,7 +126,8 @@ fn map_of_strings(r: &mut Reader, item: &Item<'_>, labels: bool) -> Option<BTree
         let prefixed = !name.contains('/') || (prefix.len() <= 253 && prefix.split('.').all(is_label));
         let good_key = prefixed && !last.is_empty() && is_label_text(last);
         if !good_key {
-            let message = format!("{name:?} is no name of a label: [DNS-NAME/]LETTERS-DIGITS-_-.");
+            let message =
+                format!("{name:?} is not a valid label key: expected [DNS-NAME/]LETTERS-DIGITS-_-.");
             r.push(key.place, &item.path, message, None);
         }
         let text = r.string(&value);
@@ -246,7 +247,7 @@ fn containers(r: &mut Reader, spec: &Fields<'_>, name: &str, base: Option<&Path>
         (None, Some(_)) => Some(vec![container(r, spec, Some(name.to_owned()), base)?]),
         (Some(_), Some(bundle)) => {
             let hint = "bundle is the short form of a list with one container: leave one of both out";
-            r.wrong(&bundle, "stands beside containers", Some(hint.to_owned()));
+            r.wrong(&bundle, "cannot be combined with spec.containers", Some(hint.to_owned()));
             None
         }
         (None, None) => {
@@ -338,7 +339,7 @@ fn env(r: &mut Reader, item: &Item<'_>) -> Option<Vec<EnvVar>> {
         let twice = |var: &EnvVar, vars: &[EnvVar]| vars.iter().any(|other| other.name == var.name);
         match (var, &mut vars) {
             (Some(var), Some(vars)) if twice(&var, vars) => {
-                r.wrong(&entry, format!("the variable {:?} is there twice", var.name), None);
+                r.wrong(&entry, format!("duplicate variable {:?}", var.name), None);
                 return None;
             }
             (Some(var), Some(vars)) => vars.push(var),

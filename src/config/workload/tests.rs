@@ -123,7 +123,7 @@ fn documents_are_several_workloads() {
     let names: Vec<_> = read("f", &text, Some(Path::new("/"))).unwrap();
     assert_eq!(names.iter().map(|w| w.metadata.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let e = errors(&(one("a") + &one("a")));
-    assert!(e.contains("workload \"a\" is there twice; first in line 2"), "{e}");
+    assert!(e.contains("duplicate workload \"a\", first defined on line 2"), "{e}");
     assert!(errors("# nothing\n").contains("there is no workload in the file"));
 }
 
@@ -233,7 +233,7 @@ fn a_syntax_error_does_not_hide_the_errors_before_it() {
     assert!(e.contains("f.yaml:2:"), "{e}");
 }
 
-/// A field beside `bundle: b`, and what is told of it.
+/// A field next to `bundle: b`, and the error about it.
 const REFUSED: &[(&str, &str)] = &[
     ("replicas: -1", "spec.replicas: must be a whole number from 0 to 10000"),
     ("replicas: 1.5", "spec.replicas: must be a whole number from 0 to 10000"),
@@ -255,7 +255,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("args: [1]", "spec.args[0]: must be a string, not a number [write it in quotes: \"1\"]"),
     ("args: run", "spec.args: must be a list, not a string"),
     ("env: [{name: A=B}]", "spec.env[0].name: the name of a variable must not be empty nor contain \"=\""),
-    ("env: [{name: A}, {name: A}]", "spec.env[1]: the variable \"A\" is there twice"),
+    ("env: [{name: A}, {name: A}]", "spec.env[1]: duplicate variable \"A\""),
     ("env: [{value: A}]", "spec.env[0]: field \"name\" is missing [write `name: NAME`]"),
     ("env: [\"A\\0\"]", "spec.env[0]: must be a mapping, not a string"),
     (
@@ -285,7 +285,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("initial: 5", "spec.initial: unknown field \"initial\" [did you mean spec.backoff.initial?]"),
     (
         "containers: []",
-        "spec.bundle: stands beside containers [bundle is the short form of a list with one container: leave one of both out]",
+        "spec.bundle: cannot be combined with spec.containers [bundle is the short form of a list with one container: leave one of both out]",
     ),
 ];
 

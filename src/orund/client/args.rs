@@ -5,44 +5,64 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity;
+use crate::orund::examples;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Make workloads be as files say
+    /// Create or update workloads from files
+    #[command(after_help = examples::APPLY)]
     Apply(Apply),
-    /// Check files without a supervisor
+    /// Check workload files without a daemon
+    #[command(after_help = examples::VALIDATE)]
     Validate(Files),
     /// List workloads, replicas or events
+    #[command(after_help = examples::GET)]
     Get(Get),
-    /// Tell everything about a workload or replica, and why it restarted
+    /// Show details of a workload or replica, including why it restarted
+    #[command(after_help = examples::DESCRIBE)]
     Describe(Describe),
-    /// Change how many replicas workloads have
+    /// Set the number of replicas of workloads
+    #[command(after_help = examples::SCALE)]
     Scale(Scale),
-    /// Print what containers write
+    /// Print the logs of a workload or replica
+    #[command(after_help = examples::LOGS)]
     Logs(Logs),
-    /// Run a program in a container
+    /// Run a command in a container
+    #[command(after_help = examples::EXEC)]
     Exec(Exec),
-    /// Print what happened
+    /// List events
+    #[command(after_help = examples::EVENTS)]
     Events(Events),
-    /// Show what containers use
+    /// Show the resource usage of containers
+    #[command(after_help = examples::TOP)]
     Top(Top),
-    /// Wait until workloads are in some state
+    /// Wait for a condition of workloads
+    #[command(after_help = examples::WAIT)]
     Wait(Wait),
-    /// Replace replicas by new ones, one after the other
+    /// Replace the replicas of a workload, one after the other
+    #[command(after_help = examples::RESTART)]
     Restart(Restart),
-    /// Stop workloads and forget them
+    /// Delete workloads, stopping their replicas
+    #[command(after_help = examples::DELETE)]
     Delete(Delete),
-    /// Print the script that completes commands for a shell
-    Completion { shell: clap_complete::Shell },
-    /// Write the manual pages to a directory
+    /// Print the completion script for a shell
+    #[command(after_help = examples::COMPLETION)]
+    Completion {
+        /// Shell to print the script for
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages to a directory
     #[command(hide = true)]
-    Man { dir: PathBuf },
+    Man {
+        /// Directory to write to; it is created
+        dir: PathBuf,
+    },
 }
 
 /// Which files.
 #[derive(Debug, Clone, Args)]
 pub struct Files {
-    /// File, directory of .yaml, .yml and .json files, or - for standard input; may be repeated
+    /// File, directory (all .yaml, .yml and .json files in it), or - for standard input; may be repeated
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 }
@@ -50,10 +70,10 @@ pub struct Files {
 /// How long to wait for the result of a change.
 #[derive(Debug, Clone, Args)]
 pub struct Waiting {
-    /// Wait until it is done
+    /// Wait until the change is complete
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait at most
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -62,17 +82,17 @@ pub struct Waiting {
 pub struct Apply {
     #[command(flatten)]
     pub files: Files,
-    /// Change nothing, and say what would be changed
+    /// Print what would change without changing it
     #[arg(long)]
     pub dry_run: bool,
-    /// Show the lines that change
+    /// Print the changed lines
     #[arg(long)]
     pub diff: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }
 
-/// The form of the output.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Json,
@@ -93,28 +113,28 @@ pub enum What {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// What to list
+    /// Kind of objects to list
     #[arg(value_name = "KIND", default_value = "workloads")]
     pub what: What,
-    /// Only this one; of replicas and events also: those of this workload
+    /// Only the object with this name; for replicas and events also those of the workload with this name
     pub name: Option<String>,
-    /// Form of the output
-    #[arg(short, long, value_name = "FORM")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
-    /// Go on with what changes
+    /// Watch for changes
     #[arg(short, long)]
     pub watch: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// Workload or replica
+    /// Name of a workload or replica
     pub name: String,
 }
 
 #[derive(Debug, Args)]
 pub struct Scale {
-    /// Workload and number: web=5
+    /// Workload and number of replicas, such as web=5
     #[arg(value_name = "NAME=N", required = true, value_parser = name_and_number)]
     pub targets: Vec<(String, u32)>,
     #[command(flatten)]
@@ -123,108 +143,108 @@ pub struct Scale {
 
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// Workload or replica
+    /// Name of a workload or replica
     pub name: String,
-    /// Go on with what is written
+    /// Follow the log output
     #[arg(short, long)]
     pub follow: bool,
-    /// What the run before this one wrote
+    /// Show the logs of the previous run
     #[arg(short, long)]
     pub previous: bool,
-    /// Only what is not older: 10m, or 2026-01-31T12:00:00Z
+    /// Show lines newer than a duration (10m) or an RFC 3339 time (2026-01-31T12:00:00Z)
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Only so many lines of each container
+    /// Show the last N lines of each container
     #[arg(long, value_name = "N")]
     pub tail: Option<usize>,
-    /// Only this container
+    /// Show only this container
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,
-    /// Print the time of each line
+    /// Print a timestamp on each line
     #[arg(short, long)]
     pub timestamps: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// Pass standard input on
+    /// Pass standard input to the command
     #[arg(short = 'i', long = "stdin")]
     pub stdin: bool,
-    /// Give the program a terminal
+    /// Allocate a terminal
     #[arg(short, long)]
     pub tty: bool,
     /// Container of the replica [default: the first one]
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,
-    /// Environment variable NAME=VALUE; may be repeated
+    /// Environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
     /// Working directory in the container
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub workdir: Option<String>,
-    /// UID[:GID], or names of the container's
+    /// User to run as: UID[:GID], or names from the container's /etc/passwd and /etc/group
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
-    /// Replica; or a workload, for one of its replicas
+    /// Replica, or a workload to choose one of its replicas
     pub name: String,
-    /// Program and its arguments
+    /// Command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     pub command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Events {
-    /// Only those of this workload or replica
+    /// Show only events of this workload or replica
     pub name: Option<String>,
-    /// Go on with what happens
+    /// Watch for new events
     #[arg(short, long)]
     pub watch: bool,
-    /// Form of the output
-    #[arg(short, long, value_name = "FORM")]
+    /// Output format
+    #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
 
 #[derive(Debug, Args)]
 pub struct Top {
-    /// Only this workload
+    /// Show only this workload
     pub name: Option<String>,
-    /// Print once and exit, as without a terminal
+    /// Print once and exit, as if standard output were not a terminal
     #[arg(long)]
     pub once: bool,
-    /// Time between two looks
+    /// Refresh interval
     #[arg(short = 'd', long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub interval: Duration,
 }
 
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// Workloads
+    /// Names of workloads
     #[arg(required = true)]
     pub names: Vec<String>,
-    /// ready, complete, stopped, delete, or replicas=N
+    /// Condition: ready, complete, stopped, delete or replicas=N
     #[arg(long = "for", value_name = "STATE", default_value = "ready", value_parser = goal)]
     pub goal: Goal,
-    /// How long to wait at most
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub timeout: Duration,
 }
 
-/// What is waited for.
+/// The condition of `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// All replicas serve, none is on its way; or all have ended well.
+    /// All replicas are ready and none is changing; or all have exited successfully.
     Ready,
     Complete,
     Stopped,
-    /// It is gone.
+    /// It is deleted.
     Delete,
-    /// So many replicas serve.
+    /// This number of replicas is ready.
     Replicas(u32),
 }
 
 #[derive(Debug, Args)]
 pub struct Restart {
-    /// Workload, or one replica of it
+    /// Name of a workload, or of one of its replicas
     pub name: String,
     #[command(flatten)]
     pub waiting: Waiting,
@@ -232,13 +252,13 @@ pub struct Restart {
 
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// Workloads
+    /// Names of workloads
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
-    /// Time to end in place of the workload's own; 0 kills at once
+    /// Grace period instead of the workload's own; 0 kills immediately
     #[arg(long, value_name = "DURATION", value_parser = any_duration, conflicts_with = "now")]
     pub grace_period: Option<Duration>,
-    /// Kill at once
+    /// Kill immediately, as with --grace-period 0
     #[arg(long)]
     pub now: bool,
     #[command(flatten)]
@@ -246,15 +266,16 @@ pub struct Delete {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    any_duration(text).and_then(|d| if d.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(d) })
+    any_duration(text)
+        .and_then(|d| if d.is_zero() { Err("must be greater than 0".to_owned()) } else { Ok(d) })
 }
 
 fn any_duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| "not a duration such as 30, 500ms or 1m30s".to_owned())
+    quantity::duration(text).ok_or_else(|| "expected a duration such as 30, 500ms or 1m30s".to_owned())
 }
 
 fn name_and_number(text: &str) -> Result<(String, u32), String> {
-    let (name, number) = text.split_once('=').ok_or("write NAME=N, as web=5")?;
+    let (name, number) = text.split_once('=').ok_or("expected NAME=N, such as web=5")?;
     let number = number.parse().map_err(|_| format!("{number:?} is not a number of replicas"))?;
     Ok((name.to_owned(), number))
 }

@@ -124,7 +124,7 @@ pub async fn wait_for(
     generation: u64,
     deadline: Instant,
 ) -> Result<()> {
-    // Before it is asked whether it is there: if it goes in between, the stream tells.
+    // Before checking whether it exists: if it vanishes in between, the stream reports it.
     let mut lines = client.lines(Call::get(path(name)).flag("watch", true)).await?;
     let Some(mut last) = client.find::<WorkloadObject>(Call::get(path(name))).await? else {
         let missing = || {
@@ -139,7 +139,7 @@ pub async fn wait_for(
             Err(_) => return Err(late(name, goal, &last)),
         };
         let Some(change) = next else {
-            return Err(Error::new(Kind::System, "the supervisor has ended meanwhile"));
+            return Err(Error::new(Kind::System, "the supervisor exited meanwhile"));
         };
         let gone = change.kind == "DELETED" || change.object.status.uid != uid;
         if goal == Goal::Delete && gone {
@@ -167,7 +167,7 @@ fn is_reached(w: &WorkloadObject, goal: Goal) -> bool {
         Goal::Complete => status.phase == WorkloadPhase::Complete,
         Goal::Stopped => status.phase == WorkloadPhase::Stopped,
         Goal::Replicas(n) => status.ready == n && status.replicas == n,
-        // Told by its going.
+        // Its deletion is the report.
         Goal::Delete => false,
     }
 }
@@ -179,7 +179,7 @@ fn late(name: &str, goal: Goal, last: &WorkloadObject) -> Error {
         None => format!("{} of {} replicas are ready", status.ready, last.workload.spec.replicas),
     };
     let message = format!("workload {name:?} is not {} in time: {:?}, {why}", words(goal), status.phase);
-    Error::new(Kind::Timeout, message).hint(format!("`orund describe {name}` tells more"))
+    Error::new(Kind::Timeout, message).hint(format!("`orund describe {name}` shows the details"))
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
         let mut w = object(WorkloadPhase::Degraded, 2);
         w.status.message = Some("web-1: CrashLoopBackOff: exit code 1".to_owned());
         let text = late("web", Goal::Ready, &w).to_string();
-        let expected = "workload \"web\" is not ready in time: Degraded, web-1: CrashLoopBackOff: exit code 1; hint: `orund describe web` tells more";
+        let expected = "workload \"web\" is not ready in time: Degraded, web-1: CrashLoopBackOff: exit code 1; hint: `orund describe web` shows the details";
         assert_eq!(text, expected);
     }
 

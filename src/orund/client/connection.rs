@@ -99,7 +99,7 @@ impl Client {
         Client { socket: self::socket(socket) }
     }
 
-    /// Sends a request and gives the answer as soon as its head is there.
+    /// Sends a request and gives the answer as soon as its head has arrived.
     ///
     /// # Errors
     /// Nobody listens; the supervisor refuses.
@@ -164,19 +164,19 @@ impl Client {
     }
 
     fn unreachable(&self, e: &std::io::Error) -> Error {
-        let message = format!("no supervisor serves on {:?}", self.socket);
+        let message = format!("cannot connect to orund at {:?}", self.socket);
         let errno = Errno(e.raw_os_error().unwrap_or(libc::EIO));
         match e.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::new(Kind::System, message)
-                .hint("start it with `orund serve` or `systemctl start orund`, or say where it is with --socket or ORUND_SOCKET"),
+                .hint("start it with `orund serve` or `systemctl start orund`, or set its socket with --socket or ORUND_SOCKET"),
             ErrorKind::PermissionDenied => Error::sys(format!("connecting to {:?}", self.socket), errno)
-                .hint("the socket is for root and for its group: use sudo, or become a member of the group"),
+                .hint("only root and members of the socket's group have access: use sudo, or join the group"),
             _ => Error::sys(format!("connecting to {:?}", self.socket), errno),
         }
     }
 }
 
-/// The socket that is meant: the one that was named, that of the environment, or the usual one.
+/// The socket: the named one, that of the environment, or the default.
 pub fn socket(named: Option<PathBuf>) -> PathBuf {
     let named = named.or_else(|| std::env::var_os("ORUND_SOCKET").map(PathBuf::from));
     named.unwrap_or_else(default_socket)
@@ -278,7 +278,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let e = runtime.block_on(client.send(Call::get("/version"))).unwrap_err().to_string();
         assert!(
-            e.starts_with("no supervisor serves on \"/nonexistent/orund.sock\"; hint: start it with"),
+            e.starts_with("cannot connect to orund at \"/nonexistent/orund.sock\"; hint: start it with"),
             "{e}"
         );
     }

@@ -20,7 +20,7 @@ use crate::sys::tty;
 /// `exec`; the program's exit code.
 pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
     if a.tty && !std::io::stdin().is_terminal() && a.stdin {
-        let e = Error::new(Kind::Usage, "standard input is no terminal");
+        let e = Error::new(Kind::Usage, "standard input is not a terminal");
         return Err(e.hint("leave --tty out"));
     }
     let replica = target(client, &a.name).await?;
@@ -87,7 +87,7 @@ impl Drop for Raw {
     }
 }
 
-/// Prints what the program writes, until it has ended.
+/// Prints what the program writes, until it has exited.
 async fn receive(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<u8> {
     let fail = |e| Error::sys("writing what the program printed", e);
     loop {

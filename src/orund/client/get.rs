@@ -168,7 +168,7 @@ fn of_workload(w: &WorkloadObject) -> String {
     field(
         "Replicas",
         format!(
-            "{} wanted, {} there, {} ready, {} up to date, {} terminating",
+            "{} desired, {} total, {} ready, {} updated, {} terminating",
             spec.replicas, status.replicas, status.ready, status.updated, status.terminating
         ),
     );

@@ -14,7 +14,7 @@ pub struct Entry<'a> {
     pub container: &'a str,
     pub time: &'a str,
     pub stderr: bool,
-    /// The text ended with a line feed.
+    /// The text was terminated by a line feed.
     pub full: bool,
     pub text: &'a [u8],
 }
@@ -103,7 +103,7 @@ impl Printer {
     }
 
     fn head(&self, e: &Entry<'_>) -> String {
-        // Replicas of one workload have one container most often; its name tells nothing then.
+        // Replicas of one workload have one container most often; its name adds nothing then.
         let name = match e.replica.rsplit_once('-') {
             Some((workload, _)) if workload == e.container => e.replica.to_owned(),
             _ => format!("{}/{}", e.replica, e.container),

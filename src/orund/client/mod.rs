@@ -27,7 +27,7 @@ const NO_EXEC: u8 = 255;
 /// Runs a verb. `socket`: where the supervisor is, when it was named.
 ///
 /// # Errors
-/// Told by the caller; where another exit code than that of errors is due, the error is told here.
+/// Printed by the caller; with another exit code than that of errors, the error is printed here.
 pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     let own = matches!(verb, Verb::Exec(_)).then_some(NO_EXEC);
     match done(socket, verb) {

@@ -189,7 +189,7 @@ pub fn exit(e: &crate::api::types::ExitObject) -> String {
     let how = match (e.exit_code, &e.signal) {
         (_, Some(signal)) => format!("killed by {signal}"),
         (Some(code), None) => format!("exit code {code}"),
-        (None, None) => e.message.clone().unwrap_or_else(|| "nobody saw how it ended".to_owned()),
+        (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
     };
     match e.reason.as_str() {
         "Completed" | "Error" | "Unknown" | "StartError" => how,

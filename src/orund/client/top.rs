@@ -57,7 +57,7 @@ fn table(before: &[StatsObject], now: &[StatsObject]) -> String {
     render::table(&rows)
 }
 
-/// Of one CPU. None when it is another run of the container, whose counter began anew.
+/// Of one CPU. None for another run of the container, whose counter started over.
 fn percent(old: &StatsObject, now: &StatsObject) -> Option<String> {
     let time = now.at.checked_sub(old.at).filter(|t| *t > 0)?;
     let used = now.cpu.checked_sub(old.cpu)?;

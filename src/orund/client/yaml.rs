@@ -23,7 +23,7 @@ fn block(out: &mut String, value: &Value, indent: usize) {
     match value {
         Value::Object(map) => {
             for (n, (key, value)) in map.iter().enumerate() {
-                // The first entry of a list's mapping stands behind its dash.
+                // The first entry of a list's mapping follows its dash.
                 if n > 0 || !out.ends_with("- ") {
                     out.push_str(&pad);
                 }
@@ -50,7 +50,7 @@ fn block(out: &mut String, value: &Value, indent: usize) {
     }
 }
 
-/// What stands behind a key: lists at the key's own depth, as kubectl writes them.
+/// The value of a key: lists at the key's own depth, as kubectl writes them.
 fn entry(out: &mut String, value: &Value, map_indent: usize, list_indent: usize) {
     if is_block(value) {
         out.push('\n');

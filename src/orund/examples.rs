@@ -1,0 +1,163 @@
+//! The ends of the help texts: examples, and what a manual page has besides the options.
+
+pub const ORUND: &str = "\
+Examples:
+  orund run --replicas 3 ./web                Three replicas of a bundle in the foreground
+  orund serve &                               Start the daemon
+  orund apply -f web.yaml --wait              Create the workloads of a file and wait until they are ready
+  orund get; orund logs web -f; orund describe web
+
+Environment:
+  ORUND_SOCKET                                Socket of the daemon
+
+Files:
+  /run/orund/orund.sock                       Socket of the daemon
+  /var/lib/orund                              Desired state
+  /run/orund                                  Runtime state
+  /var/log/orund                              Logs of containers
+
+Exit status:
+  0 success, 1 failure, 2 invalid arguments, 3 timeout (--timeout); for exec, that of the program, or 255 if it could not be run.";
+
+pub const SERVE: &str = "\
+Examples:
+  orund serve
+  orund serve --data-dir /srv/orund --socket /run/orund/orund.sock
+  systemctl enable --now orund.socket orund   With the units of scripts/systemd
+
+SIGTERM stops the daemon; the containers keep running, and the next daemon adopts them.
+
+Environment:
+  LISTEN_FDS, LISTEN_PID                      Socket passed by systemd
+  NOTIFY_SOCKET                               Where systemd is notified that the daemon is ready";
+
+pub const RUN: &str = "\
+Examples:
+  orund run ./web
+  orund run --replicas 3 --grace 10s ./web
+  orund run --restart on-failure -e DEBUG=1 ./web sh -c 'exit 3'
+
+Ctrl-C stops the replicas gracefully; a second Ctrl-C kills them.
+
+Exit status:
+  0 all replicas exited successfully or were stopped, 1 a replica failed or could not be started,
+  2 invalid arguments, 3 a replica had to be killed.";
+
+pub const APPLY: &str = "\
+Examples:
+  orund apply -f web.yaml
+  orund apply -f manifests/ --wait --timeout 1m
+  orund apply -f web.yaml --diff --dry-run
+  cat web.yaml | orund apply -f -
+
+The format of the file: orund-workload(5), docs/orund.md.";
+
+pub const VALIDATE: &str = "\
+Examples:
+  orund validate -f web.yaml";
+
+pub const GET: &str = "\
+Examples:
+  orund get
+  orund get replicas web -o wide
+  orund get workloads web -o yaml
+  orund get -o name
+  orund get replicas -w";
+
+pub const DESCRIBE: &str = "\
+Examples:
+  orund describe web
+  orund describe web-0";
+
+pub const SCALE: &str = "\
+Examples:
+  orund scale web=5 --wait
+  orund scale web=0 api=2";
+
+pub const LOGS: &str = "\
+Examples:
+  orund logs web -f
+  orund logs web-0 --tail 20 -t
+  orund logs web-0 --previous
+  orund logs web --since 10m";
+
+pub const EXEC: &str = "\
+Examples:
+  orund exec -it web-0 -- sh
+  orund exec --user 1000 --workdir /srv web -- ls -l
+
+Exit status:
+  That of the program, 128 + N if signal N killed it, 255 if it could not be run.";
+
+pub const EVENTS: &str = "\
+Examples:
+  orund events
+  orund events web -w";
+
+pub const TOP: &str = "\
+Examples:
+  orund top
+  orund top web --once";
+
+pub const WAIT: &str = "\
+Examples:
+  orund wait web
+  orund wait web api --for complete --timeout 1h
+  orund wait web --for replicas=3
+
+Exit status:
+  0 the condition is met, 3 timeout.";
+
+pub const RESTART: &str = "\
+Examples:
+  orund restart web --wait
+  orund restart web-2";
+
+pub const DELETE: &str = "\
+Examples:
+  orund delete web --wait
+  orund delete web --grace-period 3s
+  orund delete web api --now";
+
+pub const COMPLETION: &str = "\
+Examples:
+  orund completion bash > /usr/share/bash-completion/completions/orund
+  orund completion zsh > /usr/local/share/zsh/site-functions/_orund
+  orund completion fish > /usr/share/fish/vendor_completions.d/orund.fish";
+
+#[cfg(test)]
+mod tests {
+    use crate::orund::Arguments;
+    use clap::{CommandFactory, Parser};
+
+    fn verbs() -> Vec<clap::Command> {
+        let command = Arguments::command();
+        command.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect()
+    }
+
+    #[test]
+    fn every_verb_has_examples_that_parse() {
+        for verb in verbs().into_iter().filter(|v| v.get_name() != "journal") {
+            let text = verb.get_after_help().map(|t| t.to_string()).unwrap_or_default();
+            let of_verb = format!("orund {} ", verb.get_name());
+            let lines: Vec<&str> = text.lines().filter_map(|l| l.find("orund ").map(|at| &l[at..])).collect();
+            let lines: Vec<&str> =
+                lines.into_iter().filter(|l| format!("{l} ").starts_with(&of_verb)).collect();
+            assert!(!lines.is_empty(), "{}", verb.get_name());
+            for line in lines {
+                let line = line.split("  ").next().unwrap_or(line).split(" > ").next().unwrap_or(line);
+                let words = line.split(' ').map(|w| w.trim_matches('\''));
+                assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_argument_is_described() {
+        for verb in verbs() {
+            for arg in verb.get_arguments() {
+                assert!(arg.get_help().is_some(), "{}: {}", verb.get_name(), arg.get_id());
+            }
+        }
+    }
+}

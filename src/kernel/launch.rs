@@ -8,6 +8,7 @@ use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::op::{Op, Point};
+use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::plan::{cpu_list, explain};
 use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
@@ -31,8 +32,11 @@ pub struct Launch {
     pub pid: i32,
     pub pidfd: OwnedFd,
     socket: OwnedFd,
-    /// Messages that came before it was known who sends them.
+    /// Messages to be read next: they came while another one was waited for.
     early: VecDeque<Message>,
+    /// The operation with which another process takes the place of this one, as long as it has not: what is said of
+    /// later operations is the other's, who may be heard before it is named.
+    succession: Option<u16>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,
     pub warnings: Vec<String>,
@@ -81,8 +85,6 @@ pub struct Join {
     /// A pidfd of its first process.
     pub container: OwnedFd,
     pub cgroups: JoinFds,
-    /// It has a pid namespace of its own.
-    pub pid_namespace: bool,
 }
 
 impl Launch {
@@ -99,11 +101,6 @@ impl Launch {
         slots.seen = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
-            if join.pid_namespace && plan.namespaces.container == 0 {
-                // It counts for the children of orun, not for orun itself.
-                clone::setns(join.container.as_raw_fd(), libc::CLONE_NEWPID)
-                    .map_err(|e| Error::sys("entering the container's pid namespace", e))?;
-            }
             slots.cgroups = join.cgroups;
             slots.container = Some(join.container);
             into = slots.cgroups.into.as_ref().map(AsRawFd::as_raw_fd);
@@ -130,12 +127,13 @@ impl Launch {
             // privileges this waits until the child has its user namespace, whose mapping would else be refused.
             prctl::set_dumpable(false).map_err(|e| Error::sys("forbidding to be traced", e))?;
         }
-        let (pid, pidfd, early) = if plan.namespaces.staged {
+        let (pid, pidfd, early) = if plan.namespaces.staged && !slots.pid_entered {
             staged(plan, child, ours.as_raw_fd(), theirs, into, means.parent)?
         } else {
             let (pid, pidfd) = direct(plan, child, into, means.cgroup, means.parent)?;
             (pid, pidfd, VecDeque::new())
         };
+        let succession = plan.steps.ops.iter().position(|op| *op == Op::ContinueInside).map(|i| i as u16);
         let hooks: u64 =
             plan.steps.ops.iter().map(|op| if let Op::Hook(h) = op { h.timeout.into() } else { 0 }).sum();
         Ok(Launch {
@@ -143,6 +141,7 @@ impl Launch {
             pidfd,
             socket: ours,
             early,
+            succession,
             terminal: None,
             warnings: Vec::new(),
             timeout: SETUP_TIMEOUT + hooks,
@@ -243,7 +242,8 @@ impl Launch {
                 self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());
                 Ok(())
             }
-            Tag::Sync | Tag::Process | Tag::Go | Tag::NotMade => {
+            Tag::NotMade => Err(not_made(plan, m.op.into(), Errno(m.number), None)),
+            Tag::Sync | Tag::Process | Tag::Go => {
                 Err(Error::sys("reading a message of the container process", Errno(libc::EPROTO)))
             }
         }
@@ -309,14 +309,36 @@ impl Launch {
     }
 
     fn next(&mut self, what: &str) -> Result<Option<Message>> {
-        if let Some(m) = self.early.pop_front() {
-            return Ok(Some(m));
+        let mut later = VecDeque::new();
+        loop {
+            let m = match self.early.pop_front() {
+                Some(m) => m,
+                None => match receive(self.socket.as_raw_fd(), self.timeout, what) {
+                    Ok(Some(m)) => m,
+                    // It ended without having read the last answer.
+                    Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => return Ok(None),
+                    r => return r,
+                },
+            };
+            match self.succession {
+                Some(at) if m.op == at && m.tag == Tag::Process => {
+                    self.succeed(m)?;
+                    later.append(&mut self.early);
+                    self.early = std::mem::take(&mut later);
+                }
+                Some(at) if m.op > at && m.tag != Tag::NotMade => later.push_back(m),
+                _ => return Ok(Some(m)),
+            }
         }
-        match receive(self.socket.as_raw_fd(), self.timeout, what) {
-            // It ended without having read the last answer.
-            Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => Ok(None),
-            r => r,
-        }
+    }
+
+    /// From here on the process of `m` is the child.
+    fn succeed(&mut self, m: Message) -> Result<()> {
+        let successor = m.fd.ok_or_else(|| Error::sys("taking over the process", Errno(libc::EBADF)))?;
+        // The predecessor has said all it had to say; it ends by itself. A keeper reaps what is its own.
+        let _ = wait::wait_pidfd(self.pidfd.as_raw_fd(), true);
+        (self.pid, self.pidfd, self.succession) = (m.number, successor, None);
+        Ok(())
     }
 
     /// The child went without a word.
@@ -436,8 +458,12 @@ fn direct(
     parent: Parent,
 ) -> Result<(i32, OwnedFd)> {
     let mut first = true;
+    // In a pid namespace that is entered already a second child would be seen.
+    let alone = child.slots.pid_entered;
+    let namespaces = if alone { 0 } else { plan.namespaces.clone };
     loop {
-        match (clone::clone3(plan.namespaces.clone | parent.flag(), into), into, cgroup) {
+        match (clone::clone3(namespaces | parent.flag(), into), into, cgroup) {
+            (Ok(Clone::Child), ..) if alone => only_child(plan, child),
             (Ok(Clone::Child), ..) => child.run(),
             (Ok(Clone::Parent { pid, pidfd }), ..) => return Ok((pid, pidfd)),
             // The cgroup may have to become threaded first, or is not to be joined at all.
@@ -469,7 +495,10 @@ fn staged(
     let mut early = VecDeque::new();
     let m = loop {
         match receive(ours, SETUP_TIMEOUT, "the container's namespaces to be entered") {
-            Ok(Some(m)) if !matches!(m.tag, Tag::Process | Tag::NotMade) => early.push_back(m),
+            Ok(Some(m)) if m.tag == Tag::NotMade || (m.tag == Tag::Process && m.op == FIRST) => {
+                break Ok(Some(m));
+            }
+            Ok(Some(m)) => early.push_back(m),
             r => break r,
         }
     };
@@ -494,10 +523,6 @@ fn staged(
 fn not_made(plan: &Plan, index: usize, errno: Errno, into: Option<i32>) -> Error {
     match index {
         CLONE => cloning(plan, into)(errno),
-        CONTAINER => {
-            let names = explain::namespace_names(plan.namespaces.container as u64);
-            Error::sys(format!("entering the container's namespaces ({names})"), errno)
-        }
         _ => {
             let join = &plan.namespaces.joins[index];
             let what = format!("entering the {} namespace {:?}", join.kind.name(), join.path);
@@ -519,7 +544,7 @@ fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
     match clone::clone3(plan.namespaces.clone | libc::CLONE_PARENT as u64, into) {
         Ok(Clone::Child) => child.run(),
         Ok(Clone::Parent { pid, .. }) => {
-            tell(Tag::Process, 0, pid);
+            tell(Tag::Process, FIRST.into(), pid);
             exec::exit(0)
         }
         Err(e) => {
@@ -529,20 +554,32 @@ fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
     }
 }
 
-/// In place of the index of a namespace: those of the container.
-const CONTAINER: usize = 0xffff;
+/// One child does it all: it enters the namespaces and makes the new ones for itself.
+fn only_child(plan: &Plan, child: Child) -> ! {
+    let entered = enter(plan, child.slots)
+        .and_then(|()| clone::unshare(plan.namespaces.clone as i32).map_err(|e| (CLONE, e)));
+    match entered {
+        Ok(()) => child.run(),
+        Err((index, e)) => {
+            // The parent may be gone; there is nobody else to tell.
+            let _ = protocol::send(child.socket, Tag::NotMade, index as u16, e.0, 0, &[], None);
+            exec::exit(1)
+        }
+    }
+}
+
+/// In place of the index of an operation: what the first child of two says.
+const FIRST: u16 = 0xffff;
 /// In place of the index of a namespace: making the second child.
 const CLONE: usize = 0xfffe;
 
-/// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it.
+/// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it. A pid
+/// namespace comes last (see [`Op::ContinueInside`]), if that is not too late.
 fn enter(plan: &Plan, slots: &Slots) -> Result<(), (usize, Errno)> {
-    if let (Some(container), kinds @ 1..) = (&slots.container, plan.namespaces.container) {
-        clone::setns(container.as_raw_fd(), kinds).map_err(|e| (CONTAINER, e))?;
-    }
     let mut entered = [false; 8];
     for round in 0..2 {
         for (i, join) in plan.namespaces.joins.iter().enumerate() {
-            if entered[i] {
+            if entered[i] || (join.kind == Namespace::Pid && !slots.pid_entered) {
                 continue;
             }
             match clone::setns(slots.namespaces[i].as_raw_fd(), join.kind.clone_flag() as i32) {

@@ -14,6 +14,7 @@ pub mod netdev;
 pub mod notify;
 pub mod prepare;
 pub mod probe;
+pub mod procfs;
 pub mod protect;
 pub mod protocol;
 pub mod rdt;

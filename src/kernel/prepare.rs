@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::child::Slots;
-use crate::kernel::idmap;
+use crate::kernel::{idmap, procfs};
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
 use crate::plan::namespaces::{IdMaps, Join};
@@ -29,9 +29,34 @@ pub fn slots(plan: &Plan) -> Result<Slots> {
     }
     check_joined(plan, &slots)?;
     for p in &plan.prepared {
-        slots.mounts.push(prepared(p).map_err(|e| e.property(p.property.as_str()))?);
+        slots.mounts.push(prepared(p, plan, &slots).map_err(|e| e.property(p.property.as_str()))?);
     }
+    slots.pid_entered = pid_before_user(plan, &slots)?;
     Ok(slots)
+}
+
+/// Whether the pid namespace to join must be entered before the user namespace, from where it is out of reach: it does
+/// not belong to that one.
+fn pid_before_user(plan: &Plan, slots: &Slots) -> Result<bool> {
+    let joined = |kind| plan.namespaces.joins.iter().position(|j| j.kind == kind);
+    let Some(pid) = joined(Namespace::Pid).filter(|_| plan.namespaces.other_user()) else { return Ok(false) };
+    if let Some(user) = joined(Namespace::User) {
+        let inode = |fd: &OwnedFd| file::fstat(fd.as_raw_fd()).map(|st| st.ino).ok();
+        // EPERM: the owner is a user namespace that orun itself does not see.
+        let owner = clone::owning_user_namespace(slots.namespaces[pid].as_raw_fd());
+        if owner.is_ok_and(|owner| inode(&owner) == inode(&slots.namespaces[user])) {
+            return Ok(false);
+        }
+    }
+    let hook = |op: &Op| matches!(op, Op::Hook(h) if h.kind == "createContainer");
+    if plan.steps.ops.iter().any(hook) {
+        // It would run in there with the host's root directory.
+        let what = "cannot run in a pid namespace that does not belong to the container's user namespace";
+        return Err(Error::new(Kind::Config, what)
+            .property("hooks.createContainer")
+            .hint("in linux.namespaces, give the path of the user namespace that owns the pid namespace"));
+    }
+    Ok(true)
 }
 
 /// What is only known once the namespaces are open.
@@ -109,9 +134,12 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
     }
 }
 
-fn prepared(p: &Prepared) -> Result<OwnedFd> {
+fn prepared(p: &Prepared, plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
     let tree = match &p.filesystem {
-        Some(fs) => filesystem(fs)?,
+        Some(fs) => match p.pid_namespace {
+            Some(slot) => procfs::mount(fs, &plan.namespaces.joins, &slots.namespaces, slot)?,
+            None => filesystem(fs)?,
+        },
         None => mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
             .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?,
     };

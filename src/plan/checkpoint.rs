@@ -266,6 +266,11 @@ pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
                     MountSource::Late { slot } => of_prepared(&plan.late[*slot]),
                     MountSource::Filesystem(_) => continue,
                 };
+                if let MountSource::Prepared { slot } = m.source
+                    && plan.prepared[slot].pid_namespace.is_some()
+                {
+                    continue;
+                }
                 if mapped {
                     let what = "an id-mapped mount cannot be restored by CRIU";
                     violations.push(Violation::new(property.as_str(), what));
@@ -331,7 +336,7 @@ pub fn mount_points(plan: &Plan) -> Vec<(MountPoint, String)> {
             MountSource::Bind { path, recursive, nofollow } => (Some(path.clone()), *recursive, *nofollow),
             MountSource::Prepared { slot } => {
                 let p = &plan.prepared[*slot];
-                (Some(path(&p.source)), p.recursive, p.nofollow)
+                (p.pid_namespace.is_none().then(|| path(&p.source)), p.recursive, p.nofollow)
             }
             MountSource::Late { slot } => {
                 let p = &plan.late[*slot];

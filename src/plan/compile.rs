@@ -285,14 +285,7 @@ fn order(
         rootfs::open(spec, parts.rootfs, &input.options.rootfs_mountpoint, steps);
         cx.compile(steps);
         rootfs::devices(&cx, steps);
-        let cwd = in_root(&p.cwd);
-        if !cwd.is_empty() {
-            steps.push(Op::Directory { path: cwd }, "process.cwd");
-        }
-        if p.terminal {
-            let size = p.console_size.map(|s| (s.height, s.width));
-            steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
-        }
+        for_the_program(ns, p, steps);
     }
     before_entering(input, steps);
     if own_mounts {
@@ -319,11 +312,43 @@ fn order(
         keep: input.options.preserve_fds,
         extra_env: input.options.extra_env.clone(),
         wait_for_start: input.options.wait_for_start,
-        enter: Steps::default(),
+        enter: ns.enter_pid(),
+        inside: inside(ns, p),
         start_hooks,
     }
     .compile(steps, warnings);
     (cx.prepared, cx.late)
+}
+
+/// What the program finds in the root besides mounts and devices: its working directory and its terminal.
+fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
+    let cwd = in_root(&p.cwd);
+    if !cwd.is_empty() {
+        steps.push(Op::Directory { path: cwd }, "process.cwd");
+    }
+    if p.terminal {
+        let size = p.console_size.map(|s| (s.height, s.width));
+        steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
+        if !ns.joins(Kind::Pid) {
+            steps.push(Op::ControllingTerminal, "process.terminal");
+        }
+    }
+}
+
+/// What follows when nothing of the host is open any more: in a pid namespace that others are in they see the process
+/// from here on. What a child does not inherit is done again.
+fn inside(ns: &Namespaces, p: &Process) -> Steps {
+    let mut steps = Steps::default();
+    if !ns.joins(Kind::Pid) {
+        return steps;
+    }
+    steps.push(Op::ContinueInside, "linux.namespaces");
+    steps.push(Op::EndWithCreator, "");
+    steps.push(Op::NewSession, "");
+    if p.terminal {
+        steps.push(Op::ControllingTerminal, "process.terminal");
+    }
+    steps
 }
 
 fn into_cgroup(plan: &CgroupPlan) -> IntoCgroup {
@@ -358,7 +383,9 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
     let spec = input.spec;
     steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
     steps.push(Op::EndWithCreator, "");
-    steps.push(Op::NewSession, "");
+    if !ns.joins(Kind::Pid) {
+        steps.push(Op::NewSession, "");
+    }
     if input.options.wait_for_start {
         steps.push(Op::EndAtSignals, "");
     }

@@ -31,8 +31,8 @@ pub struct Input<'a> {
     pub moved: bool,
 }
 
-/// Compiles the steps of the process. Pid namespaces take in children only: the plan's clone happens after orun
-/// has entered that of the container for its children.
+/// Compiles the steps of the process. The processes of the container see it only when it holds nothing of the host any
+/// more: its pid namespace comes last (CVE-2016-9962).
 ///
 /// # Errors
 /// Every rule that the process breaks.
@@ -51,9 +51,6 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         return Err(violations);
     }
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
-    let unprivileged = facts.euid != 0 && input.other_user;
-    let both = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
-    let first = if unprivileged { entered(spec, true) as i32 & both } else { 0 };
     let mut steps = Steps::default();
     isolate(input, &mut steps);
     process::Context {
@@ -68,7 +65,8 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         extra_env: input.extra_env.to_vec(),
         wait_for_start: false,
         start_hooks: Vec::new(),
-        enter: enter(input, first),
+        enter: enter(input),
+        inside: inside(input),
     }
     .compile(&mut steps, &mut warnings);
     let (argv, env, _) = process::strings(p, input.extra_env);
@@ -77,7 +75,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         id: input.id.to_owned(),
         bundle: input.bundle.to_owned(),
         rootfs: absolute(input.bundle, root_path),
-        namespaces: Namespaces { container: first, staged: first != 0, ..Namespaces::default() },
+        namespaces: Namespaces::default(),
         id_maps: None,
         joined_maps: None,
         net_devices: Vec::new(),
@@ -114,7 +112,6 @@ fn isolate(input: Input, steps: &mut Steps) {
         None if affinity.is_none() => steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, ""),
         None => {}
     }
-    steps.push(Op::NewSession, "");
     if !input.no_new_keyring {
         let name = cstring(format!("_ses.{}", input.id));
         let label = p.selinux_label.clone().into_bytes();
@@ -127,10 +124,10 @@ fn mask(list: &str) -> Option<Vec<u64>> {
 }
 
 /// Into the container.
-fn enter(input: Input, first: i32) -> Steps {
+fn enter(input: Input) -> Steps {
     let mut steps = Steps::default();
-    let kinds = entered(input.spec, input.other_user) & !(first as u64);
-    if kinds & !(libc::CLONE_NEWPID as u64) != 0 {
+    let kinds = entered(input.spec, input.other_user);
+    if kinds != 0 {
         steps.push(Op::EnterContainer { kinds: kinds as i32 }, "linux.namespaces");
     }
     if input.other_user {
@@ -141,10 +138,21 @@ fn enter(input: Input, first: i32) -> Steps {
         let path = cstring(format!("/proc/{}/root", input.init));
         steps.push(Op::Chroot { path }, "root.path");
     }
+    steps
+}
+
+/// From where the processes of the container see it.
+fn inside(input: Input) -> Steps {
+    let mut steps = Steps::default();
+    if entered(input.spec, input.other_user) & libc::CLONE_NEWPID as u64 != 0 {
+        steps.push(Op::ContinueInside, "linux.namespaces");
+    }
+    steps.push(Op::NewSession, "");
     let p = input.process;
     if p.terminal {
         let size = p.console_size.map(|s| (s.height, s.width));
         steps.push(Op::Terminal { uid: p.user.uid, size }, "process.terminal");
+        steps.push(Op::ControllingTerminal, "process.terminal");
     }
     steps
 }

@@ -47,6 +47,7 @@ pub fn words(op: &Op) -> String {
         Op::EndWithCreator => "preparing to end with the process that creates the container".into(),
         Op::JoinCgroups => "joining the container's cgroups".into(),
         Op::NewSession => "starting a new session".into(),
+        Op::ContinueInside => "continuing as a new process inside the pid namespace".into(),
         Op::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),
         Op::LoopbackUp => "bringing up the loopback interface".into(),
         Op::Hostname(n) => format!("setting the hostname to {:?}", String::from_utf8_lossy(n)),
@@ -81,6 +82,7 @@ fn root_words(op: &Op) -> Option<String> {
         },
         Op::Console { .. } => "making the terminal and /dev/console".into(),
         Op::Terminal { .. } => "making the terminal".into(),
+        Op::ControllingTerminal => "taking the terminal as the controlling one".into(),
         Op::Sysctl { path, value } => {
             format!("writing {:?} to /proc/{}", String::from_utf8_lossy(value), path.to_string_lossy())
         }
@@ -247,18 +249,15 @@ fn part(op: &Op, extra: i32, detail: &str) -> String {
 
 fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
     match (op, errno.0) {
-        (Op::Mount(m), libc::ELOOP) if extra == 5 => match &m.source {
-            MountSource::Filesystem(f) if f.plain_destination => {
-                Some("procfs and sysfs must be mounted on ordinary directory, not through a symlink")
-            }
-            _ => None,
-        },
-        (Op::Mount(m), libc::ENOTDIR) if extra == 5 => match &m.source {
-            MountSource::Filesystem(f) if f.plain_destination => {
-                Some("procfs and sysfs must be mounted on ordinary directory")
-            }
-            _ => Some("a directory can only be mounted on a directory and a file on a file"),
-        },
+        (Op::Mount(m), libc::ELOOP) if extra == 5 && m.plain_destination => {
+            Some("procfs and sysfs must be mounted on ordinary directory, not through a symlink")
+        }
+        (Op::Mount(m), libc::ENOTDIR) if extra == 5 && m.plain_destination => {
+            Some("procfs and sysfs must be mounted on ordinary directory")
+        }
+        (Op::Mount(_), libc::ENOTDIR) if extra == 5 => {
+            Some("a directory can only be mounted on a directory and a file on a file")
+        }
         (Op::Mount(_), libc::ENOTDIR | libc::EISDIR) if extra == 6 => {
             Some("a directory can only be mounted on a directory and a file on a file")
         }

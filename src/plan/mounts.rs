@@ -21,6 +21,8 @@ pub struct Prepared {
     pub nofollow: bool,
     /// A new file system in place of the source.
     pub filesystem: Option<Filesystem>,
+    /// It is the procfs of the pid namespace of this slot, which the maker of the mounts is not in yet.
+    pub pid_namespace: Option<usize>,
     pub changes: Vec<(MountAttr, bool)>,
     /// The attributes of the source are protected (mount_namespaces(7), "Restrictions"): the kernel does not see to
     /// that, because the mount is made outside of the user namespace.
@@ -111,10 +113,9 @@ impl Context<'_> {
             self.new_filesystem(property, m, &o, &mut changes)
         };
         let procfs_only = o.bind && target.as_c_str() == c"proc";
-        steps.push(
-            Op::Mount(Box::new(MountOp { source, target, changes, procfs_only, directory: false })),
-            property,
-        );
+        let plain_destination = !o.bind && matches!(m.kind.as_str(), "proc" | "sysfs");
+        let op = MountOp { source, target, changes, procfs_only, plain_destination, directory: false };
+        steps.push(Op::Mount(Box::new(op)), property);
     }
 
     fn bind(
@@ -136,6 +137,7 @@ impl Context<'_> {
             recursive: o.recursive,
             nofollow: o.src_nofollow,
             filesystem: None,
+            pid_namespace: None,
             changes: std::mem::take(changes),
             locked: self.locked,
             idmap,
@@ -153,7 +155,8 @@ impl Context<'_> {
         MountSource::Prepared { slot: self.prepared.len() - 1 }
     }
 
-    /// A new file system; one to be id-mapped is made by orun, because the kernel maps none of a user namespace.
+    /// A new file system; one to be id-mapped is made by orun, because the kernel maps none of a user namespace, and so
+    /// is the procfs of a pid namespace that the container's process enters when its root is made.
     fn new_filesystem(
         &mut self,
         property: &str,
@@ -163,7 +166,9 @@ impl Context<'_> {
     ) -> MountSource {
         let filesystem = self.filesystem(m, o);
         let idmap = self.idmap(m, o);
-        if idmap.is_none() {
+        let joined = self.namespaces.joins.iter().position(|j| j.kind == Kind::Pid);
+        let pid_namespace = joined.filter(|_| m.kind == "proc");
+        if idmap.is_none() && pid_namespace.is_none() {
             return MountSource::Filesystem(filesystem);
         }
         self.prepared.push(Prepared {
@@ -171,6 +176,7 @@ impl Context<'_> {
             recursive: false,
             nofollow: false,
             filesystem: Some(filesystem),
+            pid_namespace,
             changes: std::mem::take(changes),
             locked: false,
             idmap,
@@ -255,7 +261,6 @@ impl Context<'_> {
             attributes: o.attr_set as u32,
             inherit_mode: m.kind == "tmpfs" && !has_mode,
             copy_up: m.kind == "tmpfs" && o.tmpcopyup,
-            plain_destination: matches!(m.kind.as_str(), "proc" | "sysfs"),
         }
     }
 
@@ -281,7 +286,7 @@ impl Context<'_> {
             let own = self.namespaces.is_new(Kind::Cgroup) || self.namespaces.joins(Kind::Cgroup);
             let dir = if own { &only.dir } else { &only.mount_point };
             let changes = vec![(attr, true)];
-            let op = MountOp { source: bind(dir), target, changes, procfs_only: false, directory: true };
+            let op = cgroup_view(bind(dir), target, changes);
             steps.push(Op::Mount(Box::new(op)), property);
             return;
         }
@@ -299,20 +304,12 @@ impl Context<'_> {
             ..Filesystem::default()
         };
         let source = MountSource::Filesystem(tmpfs);
-        let op = MountOp {
-            source,
-            target: target.clone(),
-            changes: Vec::new(),
-            procfs_only: false,
-            directory: true,
-        };
+        let op = cgroup_view(source, target.clone(), Vec::new());
         steps.push(Op::Mount(Box::new(op)), property);
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();
             let place = cstring(format!("{base}/{name}"));
-            let source = bind(&h.dir);
-            let op =
-                MountOp { source, target: place, changes: Vec::new(), procfs_only: false, directory: true };
+            let op = cgroup_view(bind(&h.dir), place, Vec::new());
             steps.push(Op::Mount(Box::new(op)), property);
             // Controllers that share a hierarchy are each found under their own name too.
             for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {
@@ -323,6 +320,11 @@ impl Context<'_> {
         // One call for all of them, once everything is in place.
         steps.push(Op::Remount { target, changes: vec![(attr, true)] }, property);
     }
+}
+
+/// A mount of a directory below `/sys/fs/cgroup`.
+fn cgroup_view(source: MountSource, target: CString, changes: Vec<(MountAttr, bool)>) -> MountOp {
+    MountOp { source, target, changes, procfs_only: false, plain_destination: false, directory: true }
 }
 
 /// The changes that the options ask for, in order: of this mount (`own`), of all below it, propagation.

@@ -25,11 +25,8 @@ pub struct Namespaces {
     /// Kinds that are new, however they are made.
     pub new: Vec<Kind>,
     pub joins: Vec<Join>,
-    /// Namespaces (`CLONE_NEW*`) of an existing container that the first child enters: without privileges the user
-    /// namespace comes first, and only inside it the pid namespace may be entered.
-    pub container: i32,
     /// A first child enters the namespaces and makes the second, which becomes the container: what is new must
-    /// belong to the user namespace that is entered, and a pid namespace takes in children only.
+    /// belong to the user namespace that is entered.
     pub staged: bool,
 }
 
@@ -67,8 +64,7 @@ impl Namespaces {
                 ns.clone |= kind.clone_flag();
             }
         }
-        ns.staged =
-            ns.joins(Kind::User) || ns.joins(Kind::Pid) || (ns.is_new(Kind::User) && !ns.joins.is_empty());
+        ns.staged = ns.other_user() && !ns.joins.is_empty();
         ns
     }
 
@@ -92,9 +88,19 @@ impl Namespaces {
         if self.staged {
             return;
         }
-        for (slot, join) in self.joins.iter().enumerate() {
+        for (slot, join) in self.joins.iter().enumerate().filter(|(_, join)| join.kind != Kind::Pid) {
             steps.push(Op::EnterNamespace { slot, kind: join.kind.clone_flag() as i32 }, &join.property);
         }
+    }
+
+    /// Enters the pid namespace that is named by path, for children.
+    pub(super) fn enter_pid(&self) -> Steps {
+        let mut steps = Steps::default();
+        if let Some(slot) = self.joins.iter().position(|j| j.kind == Kind::Pid) {
+            let kind = libc::CLONE_NEWPID;
+            steps.push(Op::EnterNamespace { slot, kind }, &self.joins[slot].property);
+        }
+        steps
     }
 
     /// Steps from the clone to a process that is in all its namespaces and cgroups.

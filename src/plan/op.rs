@@ -30,10 +30,14 @@ pub enum Op {
         slot: usize,
         kind: i32,
     },
-    /// Enter all these namespaces (`CLONE_NEW*`) of the container's first process.
+    /// Enter all these namespaces (`CLONE_NEW*`) of the container's first process. Of a pid namespace it is for
+    /// children: see [`Op::ContinueInside`].
     EnterContainer {
         kinds: i32,
     },
+    /// Continue as a new process in the pid namespace that was entered: setns(2) takes only children into one. The
+    /// processes in there see this one from now on, so that it must hold nothing of the host.
+    ContinueInside,
     /// Move into new namespaces.
     Unshare {
         kinds: i32,
@@ -105,15 +109,19 @@ pub enum Op {
     /// Make a device node.
     Device(Box<DeviceOp>),
     /// Make a pseudo-terminal in the container, send its master away, and put it on 0, 1, 2 and /dev/console.
+    /// [`Op::ControllingTerminal`] follows.
     Console {
         uid: u32,
         size: Option<(u16, u16)>,
     },
-    /// Take the terminal that exec made.
+    /// Make a pseudo-terminal in the container that is entered already (exec), and put it on 0, 1 and 2.
+    /// [`Op::ControllingTerminal`] follows.
     Terminal {
         uid: u32,
         size: Option<(u16, u16)>,
     },
+    /// Make the terminal on descriptor 0 the controlling one of the session.
+    ControllingTerminal,
     Sysctl {
         path: CString,
         value: Vec<u8>,
@@ -245,8 +253,6 @@ pub struct Filesystem {
     pub inherit_mode: bool,
     /// Copy what the directory holds into it first.
     pub copy_up: bool,
-    /// The destination must be a directory that no symlink leads to.
-    pub plain_destination: bool,
 }
 
 /// A mount.
@@ -259,6 +265,8 @@ pub struct MountOp {
     pub changes: Vec<(MountAttr, bool)>,
     /// Only a procfs may come here.
     pub procfs_only: bool,
+    /// The destination must be a directory that no symlink leads to.
+    pub plain_destination: bool,
     /// The source is known to be a directory.
     pub directory: bool,
 }

@@ -33,6 +33,8 @@ pub(super) struct Context<'a> {
     pub wait_for_start: bool,
     /// How the process gets into the container, when it is not there already (exec).
     pub enter: Steps,
+    /// What follows when nothing of the host is open any more.
+    pub inside: Steps,
     pub start_hooks: Vec<HookOp>,
 }
 
@@ -64,8 +66,9 @@ impl Context<'_> {
     pub(super) fn compile(mut self, steps: &mut Steps, warnings: &mut Vec<String>) {
         let p = self.process;
         self.labels(steps);
-        steps.push(Op::CloseDescriptors { keep: self.keep }, "");
         steps.append(std::mem::take(&mut self.enter));
+        steps.push(Op::CloseDescriptors { keep: self.keep }, "");
+        steps.append(std::mem::take(&mut self.inside));
         if p.no_new_privileges {
             steps.push(Op::NoNewPrivileges, "process.noNewPrivileges");
         }

@@ -350,7 +350,13 @@ fn launch(
         // with orun.
         entry.write_record(record)?;
     }
-    l.until_ready(plan)
+    let pid = l.pid;
+    l.until_ready(plan)?;
+    if l.pid != pid {
+        // In a pid namespace that others are in already it is another process that goes on.
+        record.init = ProcessId::of(l.pid)?;
+    }
+    Ok(())
 }
 
 /// The socket on which the container's process waits. Only this directory's owner reaches it.

@@ -74,7 +74,7 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
         None => None,
     };
     let signals = if options.detach { None } else { Some(Signals::take()?) };
-    let launch = begin(&c, &spec, &plan, options, pidfd, console)?;
+    let launch = begin(&c, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = if options.console_socket.is_some() { None } else { launch.terminal.as_ref() };
     foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8)
@@ -132,7 +132,6 @@ fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
 
 fn begin(
     c: &Container,
-    spec: &Spec,
     plan: &Plan,
     options: &ExecOptions,
     pidfd: OwnedFd,
@@ -140,7 +139,7 @@ fn begin(
 ) -> Result<Launch> {
     let cgroup = container::cgroup_of(&c.record)?;
     let init = c.init()?.pid;
-    let mut launch = join(c, spec, plan, options, &pidfd)?;
+    let mut launch = join(c, plan, options, &pidfd)?;
     let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options, init) } else { Ok(()) };
     let done = in_cgroup
         .and_then(|()| join_rdt(c, &launch))
@@ -178,15 +177,14 @@ fn move_in(
 
 /// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
 /// container's own.
-fn join(c: &Container, spec: &Spec, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
+fn join(c: &Container, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
     let init = c.init()?.pid;
     let cgroup = container::cgroup_of(&c.record)?;
     let means = |cgroups: JoinFds| -> Result<Means> {
         let container = pidfd
             .try_clone()
             .map_err(|e| Error::sys("copying a descriptor of the container's process", e))?;
-        let pid_namespace = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::Pid.name());
-        Ok(Means { join: Some(Join { container, cgroups, pid_namespace }), ..Means::default() })
+        Ok(Means { join: Some(Join { container, cgroups }), ..Means::default() })
     };
     if moved(c) {
         return Launch::begin(plan, means(JoinFds::default())?);

@@ -1,6 +1,6 @@
 //! Making processes and namespaces: clone3(2), setns(2), unshare(2).
 
-use super::{SysResult, check, unit};
+use super::{SysResult, check, owned, unit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// `CLONE_INTO_CGROUP` does not fit the type that libc gives it.
@@ -61,4 +61,11 @@ pub fn namespace_kind(fd: RawFd) -> SysResult<i32> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
     // SAFETY: this request takes no argument.
     check(unsafe { libc::ioctl(fd, NS_GET_NSTYPE as _) }.into()).map(|k| k as i32)
+}
+
+/// The user namespace that owns the namespace file `fd`: ioctl_ns(2), NS_GET_USERNS, Linux 4.9.
+pub fn owning_user_namespace(fd: RawFd) -> SysResult<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: this request takes no argument.
+    owned(unsafe { libc::ioctl(fd, NS_GET_USERNS as _) }.into())
 }

@@ -58,6 +58,27 @@ pub fn start_again(program: RawFd) -> Errno {
     Errno::last()
 }
 
+/// Overwrites the environment that the process was started with, which /proc/PID/environ shows as long as this program
+/// runs. Only for a child that never asks for a variable again.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        /// environ(7).
+        static mut environ: *mut *mut c_char;
+    }
+    // SAFETY: the calling process has one thread.
+    let mut entry = unsafe { environ };
+    if entry.is_null() {
+        return;
+    }
+    // SAFETY: the array ends with null, and each entry is a writable C string of this process.
+    unsafe {
+        while !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+    }
+}
+
 fn open_missing() -> SysResult<()> {
     let mut fds = [0, 1, 2].map(|n| libc::pollfd { fd: n, events: 0, revents: 0 });
     // SAFETY: fds is valid for its length. With no events and no time-out this only asks which are open.

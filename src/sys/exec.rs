@@ -89,15 +89,12 @@ pub fn exit_on(signals: &[i32]) -> SysResult<()> {
     Ok(())
 }
 
-/// Gives every signal that has a handler its default action, and unblocks all: sigaction(2), sigprocmask(2).
+/// Unblocks all signals and gives SIGPIPE its default action: sigprocmask(2), sigaction(2). A handler goes by itself with
+/// execve(2).
 ///
-/// A signal that is ignored stays so, as over execve(2), save SIGPIPE, which Rust's start-up code ignores.
+/// A signal that is ignored stays so, as over execve(2), save SIGPIPE, which [`super::entry::prepare`] ignores. The order
+/// matters: one that came while it was blocked is still pending, and is dropped only as long as it is ignored.
 pub fn reset_signals() -> SysResult<()> {
-    // SAFETY: sigaction is plain data, for which all zeros is SIG_DFL without flags.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the structures are valid; nothing old is asked for.
-    let r = unsafe { libc::sigaction(libc::SIGPIPE, &raw const default, std::ptr::null_mut()) };
-    check(r.into())?;
     let none = 0u64;
     // SAFETY: the kernel's signal set is 8 bytes.
     check(unsafe {
@@ -108,6 +105,10 @@ pub fn reset_signals() -> SysResult<()> {
             std::ptr::null_mut::<u64>(),
             8,
         )
-    })
-    .map(drop)
+    })?;
+    // SAFETY: sigaction is plain data, for which all zeros is SIG_DFL without flags.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the structures are valid; nothing old is asked for.
+    let r = unsafe { libc::sigaction(libc::SIGPIPE, &raw const default, std::ptr::null_mut()) };
+    check(r.into()).map(drop)
 }

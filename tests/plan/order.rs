@@ -3,7 +3,8 @@
 use crate::{bundles, hosts, plan};
 use orun::plan::compile::{Options, Plan};
 use orun::plan::facts::HostFacts;
-use orun::plan::op::{Op, Point};
+use orun::plan::op::{MountSource, Op, Point};
+use orun::plan::tables::namespaces::Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::mem::discriminant;
@@ -52,6 +53,7 @@ fn check(plan: &Plan, config: &Value, options: &Options) {
     assert_eq!(ops.len(), plan.steps.properties.len());
     root(plan);
     copies(plan, options);
+    inside(plan);
     privileges(plan, config["process"]["noNewPrivileges"].as_bool().unwrap_or(false));
     synchronization(plan, options);
     before(
@@ -68,7 +70,7 @@ fn check(plan: &Plan, config: &Value, options: &Options) {
 /// Nothing that the container does to the host's mounts reaches the host.
 fn copies(plan: &Plan, options: &Options) {
     if plan.namespaces.other_user() {
-        for p in &plan.prepared {
+        for p in plan.prepared.iter().filter(|p| p.filesystem.is_none()) {
             let apart = (libc::MS_SLAVE | libc::MS_PRIVATE) & p.changes[0].0.propagation != 0;
             assert!(apart && p.changes[0].1, "{p:?} shares with the host");
         }
@@ -76,6 +78,19 @@ fn copies(plan: &Plan, options: &Options) {
     let moved = plan.steps.ops.contains(&Op::MoveRoot);
     let covered = at(plan, |op| matches!(op, Op::CoverMount { .. }));
     assert_eq!(covered.len(), if moved { options.kernel_mountpoints.len() } else { 0 });
+}
+
+/// The processes of a pid namespace that is joined see a process that holds nothing of the host.
+fn inside(plan: &Plan) {
+    let inside = |op: &Op| *op == Op::ContinueInside;
+    let joins = plan.namespaces.joins(Kind::Pid);
+    assert_eq!(at(plan, inside).len(), usize::from(joins));
+    let host = |op: &Op| mounting(op) || sealing(op) || entering(op) || hook("createContainer")(op);
+    before(plan, "the host is left behind", host, inside);
+    before(plan, "descriptors are closed", |op| matches!(op, Op::CloseDescriptors { .. }), inside);
+    before(plan, "its own session", inside, |op| *op == Op::NewSession);
+    let mounts = |op: &Op| matches!(op, Op::Mount(m) if matches!(&m.source, MountSource::Filesystem(f) if f.kind.as_c_str() == c"proc"));
+    assert!(!joins || at(plan, mounts).is_empty(), "procfs shows the pid namespace of its maker");
 }
 
 fn root(plan: &Plan) {

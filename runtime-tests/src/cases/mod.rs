@@ -35,6 +35,7 @@ mod tuning;
 mod updates;
 mod userns;
 mod verbs;
+mod visibility;
 
 use crate::matrix::Matrix;
 
@@ -70,6 +71,7 @@ pub fn register(m: &mut Matrix) {
         contract::register,
         tuning::register,
         security::register,
+        visibility::register,
         bad_config::register,
         concurrency::register,
         orun_only::register,

@@ -64,7 +64,6 @@ fn hand_over(socket: RawFd, index: usize, master: &OwnedFd, slave: &OwnedFd) -> 
     for stdio in 0..3 {
         fd::dup2(slave.as_raw_fd(), stdio)?;
     }
-    tty::set_controlling(0)?;
     Ok(())
 }
 

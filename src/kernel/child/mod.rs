@@ -18,8 +18,9 @@ use crate::error::Errno;
 use crate::kernel::cgroup::JoinFds;
 use crate::kernel::protocol::{self, DETAIL, Tag};
 use crate::plan::op::{Op, Point};
+use crate::sys::clone::Clone;
 use crate::sys::exec::StringArray;
-use crate::sys::{self, SysResult, clone, exec, fd, file, prctl, sched, socket};
+use crate::sys::{self, SysResult, clone, entry, exec, fd, file, prctl, sched, socket, tty};
 use places::Places;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -40,6 +41,8 @@ pub struct Slots {
     pub container: Option<OwnedFd>,
     /// What become the standard descriptors; else they are those of the parent.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// The pid namespace to enter is entered already, while that was still allowed.
+    pub pid_entered: bool,
     /// The user, who is not root, may look into the process once it is as good as the program: `exec` does before
     /// `start`, and who hands a seccomp listener over.
     pub seen: bool,
@@ -142,6 +145,7 @@ impl Child<'_> {
                 protocol::send(self.socket, Tag::Sync, index as u16, *point as i32, 0, &[], None)?;
                 protocol::wait_go(self.socket)?;
             }
+            Op::ContinueInside => self.continue_inside(index)?,
             Op::EnterNamespace { .. }
             | Op::EnterContainer { .. }
             | Op::Unshare { .. }
@@ -179,6 +183,7 @@ impl Child<'_> {
             Op::Remount { target, changes } => mounts::remount(target, changes, made)?,
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
             Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,
+            Op::ControllingTerminal => tty::set_controlling(0)?,
             Op::Sysctl { path, value } => self.write_proc(path, value)?,
             Op::Hook(h) => {
                 let root = made.places.as_ref().filter(|_| h.at_root).map(Places::root);
@@ -196,6 +201,7 @@ impl Child<'_> {
     /// Operations that take the process out of the host.
     fn isolate(&self, op: &Op) -> Done {
         match op {
+            Op::EnterNamespace { kind: libc::CLONE_NEWPID, .. } if self.slots.pid_entered => {}
             Op::EnterNamespace { slot, kind } => {
                 clone::setns(self.slots.namespaces[*slot].as_raw_fd(), *kind)?
             }
@@ -238,6 +244,27 @@ impl Child<'_> {
             _ => return Err(Errno(libc::ENOSYS).into()),
         }
         Ok(())
+    }
+
+    /// Ends this process, which the container does not see, after making its successor, which it does see.
+    fn continue_inside(&self, index: usize) -> SysResult<()> {
+        entry::forget_environment();
+        match clone::clone3(libc::CLONE_PARENT as u64, None)? {
+            Clone::Child => Ok(()),
+            Clone::Parent { pid, pidfd } => {
+                // The parent may be gone; then the new process ends by itself.
+                let _ = protocol::send(
+                    self.socket,
+                    Tag::Process,
+                    index as u16,
+                    pid,
+                    0,
+                    &[],
+                    Some(pidfd.as_raw_fd()),
+                );
+                exec::exit(0)
+            }
+        }
     }
 
     /// The first descriptor that is the child's own: all that the parent opened are below.

@@ -37,7 +37,7 @@ pub(super) fn mount(
     let places = places(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
-            let target = filesystem_target(places, m, fs).map_err(at(Part::Target))?;
+            let target = directory_target(places, m).map_err(at(Part::Target))?;
             if m.changes.is_empty() && mount_at_once(fs, &target) {
                 places.covered(&m.target);
                 return Ok(());
@@ -67,8 +67,8 @@ pub(super) fn mount(
 }
 
 fn bind_target<'a>(places: &mut Places, m: &'a MountOp, tree: RawFd) -> Result<Target<'a>, Failure> {
-    if m.directory {
-        return places.target(&m.target, Make::Directory).map_err(at(Part::Target));
+    if m.directory || m.plain_destination {
+        return directory_target(places, m).map_err(at(Part::Target));
     }
     let st = file::fstat(tree).map_err(at(Part::Source))?;
     if m.procfs_only && !is_procfs_root(tree, st).map_err(at(Part::Source))? {
@@ -97,8 +97,8 @@ fn mismatch(e: Errno, from: RawFd, to: &Target) -> Errno {
 }
 
 /// procfs and sysfs only go where they are asked for: a symlink there is an attack (CVE-2019-19921).
-fn filesystem_target<'a>(places: &mut Places, m: &'a MountOp, fs: &Filesystem) -> SysResult<Target<'a>> {
-    if fs.plain_destination {
+fn directory_target<'a>(places: &mut Places, m: &'a MountOp) -> SysResult<Target<'a>> {
+    if m.plain_destination {
         match places.plain_directory(&m.target) {
             Err(Errno(libc::ENOENT)) => {}
             r => return r.map(|fd| places.opened(fd)),

@@ -115,9 +115,9 @@ impl Child<'_> {
 
     fn close_descriptors(&self, keep: u32, made: &Made) -> Done {
         let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
-        let (start, container) = (raw(self.slots.start.as_ref()), raw(self.slots.container.as_ref()));
+        let start = raw(self.slots.start.as_ref());
         // All of these are close-on-exec.
-        fd::close_all_but(3 + keep as i32, [self.socket, start, container, raw(made.started.as_ref())])?;
+        fd::close_all_but(3 + keep as i32, [self.socket, start, raw(made.started.as_ref())])?;
         Ok(())
     }
 }

@@ -48,6 +48,7 @@ pub fn act(verb: &str, words: &[&str]) {
         "flood" => flood(),
         "overwrite-exe" => overwrite_exe(),
         "exchange" => exchange(words),
+        "peek" => crate::peek::peek(first),
         "count-locked" => count_locked(words),
         "count-over-tcp" => count_over_tcp(first),
         "count-to-socket" => count_to_socket(words),

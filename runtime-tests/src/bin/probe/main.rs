@@ -2,6 +2,7 @@
 
 mod act;
 mod attempt;
+mod peek;
 mod report;
 
 use serde_json::Value;

@@ -1,0 +1,58 @@
+//! Looks into every process that shows in this container's /proc, again and again, as an attacker would.
+
+use crate::die;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What a process of the runtime has in its environment in these cases.
+pub const SECRET: &str = "secret-of-the-caller";
+
+/// `peek FILE`: FILE is the path of a file of the host. Says `met` at the first process that is not this one, not pid 1
+/// and no kernel thread, `saw WHAT` when the host shows in one, each once. Does not end.
+pub fn peek(canary: &str) {
+    let own = std::process::id().to_string();
+    let mut said = BTreeSet::new();
+    let mut say = |what: String| {
+        if said.insert(what.clone()) {
+            println!("{what}");
+            let _ = std::io::stdout().flush();
+        }
+    };
+    say("ready".to_owned());
+    loop {
+        let entries = fs::read_dir("/proc").unwrap_or_else(|e| die(&format!("/proc: {e}")));
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == own || name == "1" || !name.starts_with(|c: char| c.is_ascii_digit()) {
+                continue;
+            }
+            say("met".to_owned());
+            look(&entry.path(), canary, &mut say);
+        }
+    }
+}
+
+fn look(process: &Path, canary: &str, say: &mut impl FnMut(String)) {
+    let below = |dir: PathBuf| {
+        let climbing = format!("../../../../../../../..{canary}");
+        [canary.trim_start_matches('/'), &climbing].iter().any(|path| fs::metadata(dir.join(path)).is_ok())
+    };
+    for link in ["root", "cwd"] {
+        if below(process.join(link)) {
+            say(format!("saw the host through {link}"));
+        }
+    }
+    for fd in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        let Ok(target) = fs::read_link(fd.path()) else { continue };
+        if below(fd.path()) || target.starts_with("/sys/fs/cgroup") {
+            say(format!("saw the host through descriptor {}", target.display()));
+        }
+    }
+    if fs::read(process.join("environ"))
+        .is_ok_and(|env| env.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()))
+    {
+        say("saw the environment of the runtime".to_owned());
+    }
+}

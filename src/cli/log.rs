@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
+use crate::kernel::output;
 use crate::log::Level;
 use crate::sys::timestamp::Timestamp;
 
@@ -98,9 +99,7 @@ impl Log {
 }
 
 fn open_file(path: &str) -> Result<File> {
-    let mut options = File::options();
-    options.append(true).create(true).mode(0o644).custom_flags(libc::O_NOCTTY);
-    options.open(path).map_err(|e| Error::sys(format!("opening the log file {path:?}"), e))
+    output::append(Path::new(path), 0o644, &format!("opening the log file {path:?}")).map(File::from)
 }
 
 fn send(socket: &str, datagram: &[u8]) -> bool {

@@ -1,8 +1,9 @@
 //! The caller's end of a container's terminal: `--console-socket`.
 
 use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::output;
 use crate::kernel::prepare::cpath;
-use crate::sys::{self, path, socket, time};
+use crate::sys::{socket, time};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -25,27 +26,18 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
         }
     };
     let s = socket::unix_socket(socket::Kind::Stream, true).map_err(fail)?;
-    let mut address = cpath(path)?;
-    // A path may be longer than an address: then by the directory's descriptor.
-    let mut dir = None;
-    if address.count_bytes() > 107
-        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-    {
-        let fd =
-            path::openat(sys::CWD, &cpath(parent)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
-        address = cpath(&Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())).join(name))?;
-        dir = Some(fd);
-    }
+    // By descriptor: a path may be longer than an address, and lead through links.
+    let doing = format!("connecting to {peer} at {path:?}");
+    let found = output::open(path, libc::O_PATH, 0, &doing)
+        .map_err(|e| if e.errno() == Some(Errno(libc::ENOENT)) { fail(Errno(libc::ENOENT)) } else { e })?;
+    let address = cpath(Path::new(&format!("/proc/self/fd/{}", found.as_raw_fd())))?;
     let end = time::monotonic_ms() + CONNECT_TIMEOUT;
     loop {
         match socket::connect(s.as_raw_fd(), &address) {
             Err(Errno(libc::EAGAIN)) if time::monotonic_ms() < end => {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            r => {
-                drop(dir);
-                return r.map_err(fail).map(|()| s);
-            }
+            r => return r.map_err(fail).map(|()| s),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Result};
 use crate::plan::facts::{HostFacts, SeccompFacts};
 use crate::plan::seccomp::names;
-use crate::sys::{self, cred, file, prctl};
+use crate::sys::{self, SysResult, cred, file, prctl};
 use std::path::{Path, PathBuf};
 
 /// Inode of the initial user namespace (PROC_USER_INIT_INO of the kernel).
@@ -18,15 +18,16 @@ const CAP_CHECKPOINT_RESTORE: u8 = 40;
 /// /proc cannot be read.
 pub fn facts(spec: &Spec) -> Result<HostFacts> {
     let caps = cred::capget().map_err(|e| Error::sys("reading orun's capabilities", e))?;
-    let userns = file::fstatat(sys::CWD, c"/proc/self/ns/user", 0)
-        .map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
+    let userns = userns().map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
     let process = spec.process.as_ref();
     let asks = |f: fn(&crate::config::spec::Process) -> bool| process.is_some_and(f);
     Ok(HostFacts {
         euid: cred::geteuid(),
         egid: cred::getegid(),
-        initial_userns: userns.ino == INITIAL_USER_NAMESPACE,
+        initial_userns: userns == INITIAL_USER_NAMESPACE,
         capabilities: caps.permitted,
+        // A filter may forbid to ask.
+        securebits: prctl::securebits().unwrap_or(0),
         cap_last: cap_last(),
         apparmor: asks(|p| !p.apparmor_profile.is_empty()) && apparmor(),
         selinux: (asks(|p| !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty()) && selinux(),
@@ -34,6 +35,16 @@ pub fn facts(spec: &Spec) -> Result<HostFacts> {
         cgroup: super::cgroup::probe()?,
         seccomp: seccomp(spec),
     })
+}
+
+/// The inode of orun's user namespace.
+fn userns() -> SysResult<u64> {
+    file::fstatat(sys::CWD, c"/proc/self/ns/user", 0).map(|st| st.ino)
+}
+
+/// Whether orun runs in the initial user namespace, or that cannot be found out.
+pub fn in_initial_userns() -> bool {
+    userns().map_or(true, |inode| inode == INITIAL_USER_NAMESPACE)
 }
 
 /// The highest capability that the kernel knows.

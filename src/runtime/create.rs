@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
-use crate::kernel::{console, foreground, hooks, prepare, probe, rdt, sd_notify};
+use crate::kernel::{console, foreground, hooks, output, prepare, probe, rdt, sd_notify};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -462,13 +462,7 @@ pub(super) fn tell_pid(pid: i32, pidfd: &OwnedFd, options: &CreateOptions) -> Re
 
 /// Readers poll for the file and read a bare number: no newline, and never half a file.
 pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let fail = |e| Error::sys(format!("writing the pid file {path:?}"), e);
-    let name = path.file_name().ok_or_else(|| fail(std::io::Error::from_raw_os_error(libc::EISDIR)))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    let temporary = path.with_file_name(hidden);
-    std::fs::write(&temporary, pid.to_string()).map_err(fail)?;
-    std::fs::rename(&temporary, path).map_err(fail)
+    output::replace(path, pid.to_string().as_bytes(), 0o644, &format!("writing the pid file {path:?}"))
 }
 
 /// Removes what a container holds besides its processes, and runs its poststop hooks. What cannot be removed is told

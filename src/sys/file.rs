@@ -15,6 +15,8 @@ pub struct Stat {
     pub rdev: u64,
     pub dev: u64,
     pub ino: u64,
+    /// Names that the file has.
+    pub links: u64,
     /// Bytes.
     pub size: u64,
 }
@@ -39,6 +41,7 @@ fn convert(st: &libc::stat) -> Stat {
         rdev: st.st_rdev,
         dev: st.st_dev,
         ino: st.st_ino,
+        links: st.st_nlink as _,
         size: st.st_size as u64,
     }
 }

@@ -19,9 +19,16 @@ pub const NO_XDEV: u64 = libc::RESOLVE_NO_XDEV;
 ///
 /// The kernel answers EAGAIN when a rename elsewhere raced with `..`; the call is then repeated.
 pub fn openat2(dir: RawFd, path: &CStr, flags: i32, resolve: u64) -> SysResult<OwnedFd> {
+    create(dir, path, flags, 0, resolve)
+}
+
+/// As [`openat2`]; `mode` is for `O_CREAT`.
+pub fn create(dir: RawFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> SysResult<OwnedFd> {
     // SAFETY: open_how is plain data, for which all zeros is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
+    // Without O_CREAT the kernel refuses any mode.
+    how.mode = if flags & libc::O_CREAT == 0 { 0 } else { mode.into() };
     how.resolve = resolve;
     for _ in 0..128 {
         // SAFETY: path is a C string and how is valid for its size.

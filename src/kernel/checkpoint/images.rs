@@ -3,9 +3,10 @@
 
 use super::Directory;
 use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::output;
 use crate::kernel::prepare::cpath;
 use crate::plan::checkpoint::{self, DESCRIPTORS};
-use crate::sys::{self, copy, fd, file, path};
+use crate::sys::{copy, fd, file, path};
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -38,6 +39,7 @@ impl Images {
     pub fn make(images: &Path, work: Option<&Path>) -> Result<Images> {
         make_directory(images, "the image directory (--image-path)")?;
         let found = Images::open(images, work, checkpoint::DUMP_LOG)?;
+        output::only_ours(found.dir.as_raw_fd(), images)?;
         found.clear()?;
         Ok(found)
     }
@@ -56,9 +58,9 @@ impl Images {
 
     fn open(images: &Path, work: Option<&Path>, log: &'static str) -> Result<Images> {
         let open = |dir: &Path, what: &str| {
-            path::openat(sys::CWD, &cpath(dir)?, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(|e| {
-                let error = Error::sys(format!("opening {what} {dir:?}"), e);
-                if e.0 == libc::ENOENT { error.kind_is(Kind::NotFound) } else { error }
+            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+            output::open(dir, flags, 0, &format!("opening {what} {dir:?}")).map_err(|e| {
+                if e.errno() == Some(Errno(libc::ENOENT)) { e.kind_is(Kind::NotFound) } else { e }
             })
         };
         let dir = open(images, "the image directory (--image-path)")?;
@@ -144,9 +146,11 @@ impl Images {
         }
     }
 
-    /// Removes what CRIU is going to write over, whatever it is: CRIU would follow a symlink.
+    /// Removes what CRIU is going to write over, whatever it is: CRIU would follow a symlink, so that nobody else may put
+    /// one there.
     fn clear(&self) -> Result<()> {
         let dir = self.work.as_ref().unwrap_or(&self.dir).as_raw_fd();
+        output::only_ours(dir, &self.work_path)?;
         let log = CString::new(self.log).unwrap_or_default();
         let names: [&CStr; 3] = [&log, c"stats-dump", c"stats-restore"];
         names.iter().try_for_each(|name| match file::unlinkat(dir, name, 0) {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::print;
 use crate::error::{Error, Result};
+use crate::kernel::output;
 use crate::orund::Arguments;
 
 /// `completion`.
@@ -20,13 +21,39 @@ pub fn completion(shell: Shell) -> Result<u8> {
 pub fn man(dir: &Path) -> Result<u8> {
     let fail = |e| Error::sys(format!("writing the manual pages to {dir:?}"), e);
     std::fs::create_dir_all(dir).map_err(fail)?;
-    clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), dir).map_err(fail)?;
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    pages(command, dir)?;
     Ok(0)
+}
+
+/// The page of `command`, and those of its subcommands.
+fn pages(command: clap::Command, dir: &Path) -> Result<()> {
+    for sub in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        pages(sub.clone(), dir)?;
+    }
+    let page = clap_mangen::Man::new(command);
+    let path = dir.join(page.get_filename());
+    let doing = format!("writing the manual page {path:?}");
+    let mut text = Vec::new();
+    page.render(&mut text).map_err(|e| Error::sys(&doing, e))?;
+    output::replace(&path, &text, 0o644, &doing)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_replaces_a_link_and_does_not_follow_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join("orund.1")).unwrap();
+        man(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!dir.path().join("orund.1").is_symlink());
+    }
 
     #[test]
     fn every_verb_has_a_page_and_is_completed() {

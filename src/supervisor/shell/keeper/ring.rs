@@ -43,8 +43,14 @@ impl Ring {
         let path = run_dir.join("keeper.ring");
         let fail = |e: Errno| Error::sys(format!("opening {path:?}"), e);
         let words = HEADER + RECORDS * SIZE;
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .clone();
         let file = options.open(&path).map_err(|e| fail(e.into()))?;
         file.set_len((words * 8) as u64).map_err(|e| fail(e.into()))?;
         let ring = Ring(SharedWords::map(file.as_raw_fd(), words).map_err(fail)?);

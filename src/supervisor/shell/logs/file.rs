@@ -41,8 +41,14 @@ impl LogFile {
     /// It cannot be opened.
     pub fn open(path: PathBuf) -> Result<LogFile> {
         let fail = |e| Error::sys(format!("opening the log file {path:?}"), e);
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).clone();
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o640)
+            .custom_flags(libc::O_NOFOLLOW)
+            .clone();
         let file = options.open(&path).map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();
         Ok(LogFile { path, file, size })

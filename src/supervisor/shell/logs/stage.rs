@@ -43,8 +43,14 @@ impl Stage {
     pub fn open(dir: &Path) -> Result<Stage> {
         let open = |name: &str| {
             let path = dir.join(name);
-            let options =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+            let options = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .clone();
             options.open(&path).map_err(|e| Error::sys(format!("opening {path:?}"), e))
         };
         let (file, note) = (open("logs.stage")?, open("logs.note")?);

@@ -163,6 +163,11 @@ impl Error {
         self
     }
 
+    /// The way out, where it is known.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -4,6 +4,7 @@
 //! a pipe would only end when the container does.
 
 use crate::check::{Context, Result, fail};
+use crate::odd::Odd;
 use crate::sys::{self, ChildSetup};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -113,6 +114,7 @@ impl Status {
 pub struct Cmd {
     program: PathBuf,
     args: Vec<OsString>,
+    arg0: Option<OsString>,
     env: Vec<(String, String)>,
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
@@ -131,6 +133,7 @@ impl Cmd {
         Cmd {
             program: program.into(),
             args: Vec::new(),
+            arg0: None,
             env: vec![("PATH".into(), search_path(PATH))],
             cwd: None,
             stdin: None,
@@ -227,6 +230,18 @@ impl Cmd {
         self
     }
 
+    /// The program's caller is odd in this way, too.
+    pub fn odd(mut self, odd: &[Odd]) -> Cmd {
+        self.setup.odd.extend_from_slice(odd);
+        self
+    }
+
+    /// The program's name, as it is told to it.
+    pub fn arg0(mut self, name: &str) -> Cmd {
+        self.arg0 = Some(name.into());
+        self
+    }
+
     /// The program stops before its first instruction, for its tracer to go on from there.
     pub fn traced(mut self) -> Cmd {
         self.setup.traced = true;
@@ -246,6 +261,9 @@ impl Cmd {
         let (stdout, stderr) = self.streams.clone().unwrap_or_else(|| (file("stdout"), file("stderr")));
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(n, v)| (n, v)));
+        if let Some(name) = &self.arg0 {
+            command.arg0(name);
+        }
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }

@@ -18,6 +18,7 @@
 //! | [`cgroup`], [`console`], [`notify`] | the host's side of cgroups, terminals and seccomp listeners |
 //! | [`stamps`] | programs that tell when they run |
 //! | [`killat`] | killing a program at the system call of one's choice |
+//! | [`odd`] | what a caller may have set before it becomes the runtime |
 //! | [`leaks`] | what is there before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
 //! | [`ledger`] | the ledgers in `vendor-specs/` |
@@ -36,6 +37,7 @@ pub mod leaks;
 pub mod ledger;
 pub mod matrix;
 pub mod notify;
+pub mod odd;
 pub mod proc;
 pub mod report;
 pub mod runner;

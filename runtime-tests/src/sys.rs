@@ -183,6 +183,8 @@ pub struct ChildSetup {
     pub traced: bool,
     /// The program loses these capabilities (numbers) from its bounding set.
     pub drop_capabilities: Vec<u64>,
+    /// What else is odd about the caller, in this order.
+    pub odd: Vec<crate::odd::Odd>,
 }
 
 /// Makes a command do what `setup` says before it executes its program.
@@ -215,6 +217,9 @@ pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
         }
         for cap in &setup.drop_capabilities {
             prctl(libc::PR_CAPBSET_DROP, *cap)?;
+        }
+        for odd in &setup.odd {
+            odd.apply()?;
         }
         if setup.traced {
             nix::sys::ptrace::traceme()?;

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use crate::error::{Error, Result};
-use crate::kernel::protect;
+use crate::kernel::{protect, surroundings};
 use crate::runtime::features;
 use args::Verb;
 use log::Log;
@@ -25,8 +25,10 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let (log_to, log_format) = parse::log_flags(&words);
     // Before anything else is done: it may all be done again.
     let enters = |w: &OsString| ["create", "run", "exec", "restore"].iter().any(|verb| w == verb);
-    let protected = if words.iter().any(enters) { protect::executable() } else { Ok(()) };
-    match protected.and_then(|()| parse::parse(&program(), words)) {
+    let enters_container = words.iter().any(enters);
+    let protected = if enters_container { protect::executable() } else { Ok(()) };
+    let able = surroundings::check_limits(enters_container);
+    match able.and(protected).map_err(surroundings::explain).and_then(|()| parse::parse(&program(), words)) {
         Ok(Parsed::Verb(invocation)) => {
             let global = &invocation.global;
             if let Err(e) = open_log(global) {
@@ -36,7 +38,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
             match environment::runtime(global).and_then(|rt| verbs::run(&rt, &invocation.verb)) {
                 Ok(code) => code,
                 Err(e) => {
-                    crate::log::error(e);
+                    crate::log::error(surroundings::explain(e));
                     failure(Some(&invocation.verb))
                 }
             }

@@ -193,10 +193,12 @@ fn relay(
 /// Passes a signal on. The size of the window is not a matter of the process but of its terminal.
 fn forward(pidfd: &OwnedFd, signals: &Signals, master: Option<RawFd>) -> SysResult<()> {
     while let Some(signal) = signalfd::next(signals.0.as_raw_fd())? {
-        match (signal, master) {
+        match (signal.number, master) {
             (libc::SIGCHLD | libc::SIGPIPE, _) => {}
+            // The terminal's are not for who was started with them ignored: under nohup(1), or with & in a script.
+            (number, _) if signal.by_kernel && signalfd::is_ignored(number) => {}
             (libc::SIGWINCH, Some(m)) => resize(m),
-            _ => match wait::pidfd_send_signal(pidfd.as_raw_fd(), signal) {
+            (number, _) => match wait::pidfd_send_signal(pidfd.as_raw_fd(), number) {
                 Ok(()) | Err(Errno(libc::ESRCH)) => {}
                 Err(e) => return Err(e),
             },

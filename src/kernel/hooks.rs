@@ -2,13 +2,15 @@
 
 use crate::config::spec::Hook;
 use crate::error::{Errno, Error, Result};
+use crate::plan::compile::Plan;
 use crate::plan::{explain, hooks};
 use crate::sys::fd::{self, PollFd};
-use crate::sys::time;
 use crate::sys::wait::{self, Exit};
+use crate::sys::{exec, time};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Bytes of a hook's output that are kept for its error; the rest is read and dropped, so that it never blocks.
@@ -19,14 +21,11 @@ const KEEP: usize = 1024;
 ///
 /// # Errors
 /// The first that fails; the following ones do not run.
-pub fn run_all(
-    list: &[(&'static str, usize, Hook)],
-    state: &(Vec<u8>, Vec<u8>),
-    pid: i32,
-    init: &OwnedFd,
-) -> Result<()> {
-    let document = document(state, pid);
-    list.iter().try_for_each(|(kind, index, hook)| run_beside(kind, *index, hook, &document, Some(init)))
+pub fn run_all(plan: &Plan, pid: i32, init: &OwnedFd) -> Result<()> {
+    let document = document(&plan.hook_state, pid);
+    plan.runtime_hooks.iter().try_for_each(|(kind, index, hook)| {
+        run_beside(kind, *index, hook, &plan.bundle, &document, Some(init))
+    })
 }
 
 /// The state document with the pid put in.
@@ -34,29 +33,37 @@ pub fn document(state: &(Vec<u8>, Vec<u8>), pid: i32) -> Vec<u8> {
     [&state.0[..], pid.to_string().as_bytes(), &state.1[..]].concat()
 }
 
-/// Runs one hook.
+/// Runs one hook of a container of `bundle`, where it starts.
 ///
 /// # Errors
 /// It cannot be run, ends with another status than 0, or takes too long (it is then killed).
-pub fn run(kind: &str, index: usize, hook: &Hook, document: &[u8]) -> Result<()> {
-    run_beside(kind, index, hook, document, None)
+pub fn run(kind: &str, index: usize, hook: &Hook, bundle: &Path, document: &[u8]) -> Result<()> {
+    run_beside(kind, index, hook, bundle, document, None)
 }
 
-fn run_beside(kind: &str, index: usize, hook: &Hook, document: &[u8], init: Option<&OwnedFd>) -> Result<()> {
+fn run_beside(
+    kind: &str,
+    index: usize,
+    hook: &Hook,
+    bundle: &Path,
+    document: &[u8],
+    init: Option<&OwnedFd>,
+) -> Result<()> {
     let fail = |e: Errno| explain::hook(kind, index, e, 0, &format!("running {:?}", hook.path));
     let mut command = Command::new(&hook.path);
     if let Some((arg0, rest)) = hook.args.split_first() {
         command.arg0(arg0).args(rest);
     }
-    command.env_clear();
-    for var in hook.env.iter().flatten() {
-        let (name, value) = var.split_once('=').unwrap_or((var, ""));
-        command.env(name, value);
+    // A hook without `env` has orun's environment, one with an empty list has none.
+    if let Some(env) = &hook.env {
+        command.env_clear().envs(env.iter().map(|var| var.split_once('=').unwrap_or((var, ""))));
     }
+    // Who deletes a container may have removed its bundle before.
+    command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     let (out, out_end) = fd::pipe().map_err(fail)?;
     let err_end = out_end.try_clone().map_err(|e| fail(e.into()))?;
     command.stdin(Stdio::piped()).stdout(out_end).stderr(err_end);
-    let mut child = command.spawn().map_err(|e| fail(e.into()))?;
+    let mut child = exec::clean(&mut command).spawn().map_err(|e| fail(e.into()))?;
     // The command holds the writing ends of the pipe.
     drop(command);
     let (exit, output) = follow(&mut child, &out, document, hooks::timeout_ms(hook), init).map_err(fail)?;

@@ -69,7 +69,7 @@ fn helper(program: &str, file: &str, pid: i32, map: &[IdMapping], property: &str
     for m in map {
         c.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
     }
-    let out = c.output().map_err(|e| {
+    let out = exec::clean(&mut c).output().map_err(|e| {
         Error::sys(format!("running {program}"), e).kind_is(Kind::Unsupported).property(property).hint(
             "more than one's own id is mapped by newuidmap and newgidmap; install the package \"uidmap\"",
         )

@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
-use crate::kernel::child::{Child, Slots};
+use crate::kernel::child::{Caller, Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
@@ -121,6 +121,7 @@ impl Launch {
             argv: &argv,
             env: &mut env,
             fault: means.fault,
+            caller: Caller { ignored: exec::ignored_signals(), own_limits: own_limits(plan) },
         };
         if cred::geteuid() == 0 {
             // Nobody in the container may look into the child before it is the program (CVE-2016-9962). Without
@@ -185,7 +186,7 @@ impl Launch {
                         self.go()?;
                     }
                     Some(Point::RuntimeHooks) => {
-                        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, self.pid, &self.pidfd)?;
+                        hooks::run_all(plan, self.pid, &self.pidfd)?;
                         self.go()?;
                     }
                     Some(Point::Ready) => {
@@ -381,6 +382,12 @@ impl Launch {
     }
 }
 
+/// The resource limits that the configuration sets, a bit each.
+fn own_limits(plan: &Plan) -> u32 {
+    let inside = plan.steps.ops.iter().filter_map(|op| if let Op::Limit(l) = op { Some(l) } else { None });
+    inside.chain(&plan.limits).fold(0, |all, l| all | 1 << l.resource)
+}
+
 /// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
 ///
 /// # Errors
@@ -438,9 +445,13 @@ fn cloning(plan: &Plan, into: Option<i32>) -> impl Fn(Errno) -> Error + '_ {
         let e = Error::sys(format!("making the container process with new namespaces ({names})"), e)
             .property("linux.namespaces");
         match e.errno() {
-            Some(Errno(libc::EPERM)) => {
+            Some(Errno(libc::EPERM)) if cred::geteuid() != 0 => {
                 e.hint("new namespaces need root or a user namespace; see \"orun spec --rootless\"")
             }
+            Some(Errno(libc::EAGAIN)) => e.hint(
+                "no more processes: the user's limit (RLIMIT_NPROC, \"ulimit -u\") or that of a cgroup (pids.max) is \
+                 reached",
+            ),
             Some(Errno(libc::ENOSPC | libc::EUSERS)) => {
                 e.hint("a limit in /proc/sys/user/max_*_namespaces is reached")
             }

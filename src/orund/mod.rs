@@ -8,8 +8,9 @@ mod serve;
 
 use crate::cli::log::Log;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::protect;
+use crate::kernel::{protect, surroundings};
 use crate::log::Level;
+use crate::sys::fd;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,11 +63,20 @@ pub fn main(words: Vec<OsString>) -> u8 {
     };
     log_to_stderr(if arguments.debug { Level::Debug } else { Level::Warning });
     finish(match arguments.verb {
-        Verb::Serve(serve) => protect::executable().and_then(|()| serve.run(arguments.socket, &words)),
-        Verb::Run(run) => protect::executable().and_then(|()| run.run()),
+        Verb::Serve(serve) => alone().and_then(|()| serve.run(arguments.socket, &words)),
+        Verb::Run(run) => alone().and_then(|()| run.run()),
         Verb::Journal(journal) => journal.run(),
         Verb::Client(verb) => client::run(arguments.socket, verb),
     })
+}
+
+/// Takes what runs for long out of the hands of who started it: its executable, and the files that its caller has open.
+fn alone() -> Result<()> {
+    surroundings::check_limits(true)?;
+    protect::executable()?;
+    let passed = serve::passed_sockets();
+    fd::cloexec_from(passed.saturating_add(3))
+        .map_err(|e| surroundings::explain(Error::sys("closing the files of the caller", e)))
 }
 
 fn log_to_stderr(least: Level) {

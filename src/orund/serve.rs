@@ -79,12 +79,17 @@ impl Serve {
     }
 }
 
-/// The socket that the service manager has passed (sd_listen_fds(3)), or one of our own at `path`.
-fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
+/// How many sockets the service manager has passed (sd_listen_fds(3)).
+pub(super) fn passed_sockets() -> u32 {
     let variable = |name: &str| std::env::var(name).ok();
     let own = std::process::id().to_string();
     let ours = variable("LISTEN_PID").is_some_and(|pid| pid == own || pid == "keeper");
-    if ours && variable("LISTEN_FDS").is_some_and(|n| n != "0") {
+    if ours { variable("LISTEN_FDS").and_then(|n| n.parse().ok()).unwrap_or(0) } else { 0 }
+}
+
+/// The socket that the service manager has passed, or one of our own at `path`.
+fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
+    if passed_sockets() > 0 {
         let fd =
             fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
         return Ok(UnixListener::from(fd));

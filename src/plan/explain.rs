@@ -115,6 +115,7 @@ fn process_words(op: &Op) -> String {
             let agent = if *notify { ", with a listener" } else { "" };
             format!("loading the seccomp filter ({} instructions{agent})", filter.len())
         }
+        Op::DefaultSecurebits => "resetting the securebits of the caller".into(),
         Op::DropBounding { mask } => {
             format!("dropping {} capabilities from the bounding set", mask.count_ones())
         }
@@ -281,12 +282,26 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
             Some("process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)")
         }
         (Op::Limit(_), libc::EPERM) => Some(RAISE_HINT),
+        (Op::DropBounding { .. }, libc::EPERM) => Some(
+            "without CAP_SETPCAP the program would keep capabilities that the configuration does not give",
+        ),
+        (Op::DefaultSecurebits, libc::EPERM) => Some(
+            "the caller has locked them, or orun lacks CAP_SETPCAP; with them the program would have other capabilities \
+             than the configuration says",
+        ),
+        (Op::Capabilities { .. }, libc::EPERM) => {
+            Some("what is inheritable must be in the bounding set, too (capabilities(7))")
+        }
         (Op::PivotRoot { .. }, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
         (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was ended"),
         _ => None,
     }
 }
+
+/// Why a system call may be missing.
+pub const HIDDEN: &str = "this kernel lacks a system call (orun needs Linux 5.12), or a seccomp filter around orun hides it, \
+                          as that of an outer container may";
 
 /// Why a limit may be refused.
 pub const RAISE_HINT: &str = "orun may not raise a hard limit above its own without CAP_SYS_RESOURCE";
@@ -346,6 +361,7 @@ pub fn hook(kind: &str, index: usize, errno: Errno, status: i32, output: &str) -
         _ => errno.to_string(),
     };
     let output = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
-    Error::new(Class::Hook, format!("error running {kind} hook #{index}: {why}{output}"))
-        .property(format!("hooks.{kind}[{index}]"))
+    let e = Error::new(Class::Hook, format!("error running {kind} hook #{index}: {why}{output}"))
+        .property(format!("hooks.{kind}[{index}]"));
+    if errno.0 == libc::ENOSYS { e.hint(HIDDEN) } else { e }
 }

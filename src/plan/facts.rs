@@ -13,6 +13,8 @@ pub struct HostFacts {
     pub initial_userns: bool,
     /// Capabilities that orun may grant: its permitted set, bit N is capability N.
     pub capabilities: u64,
+    /// How orun's capabilities follow its user id: `SECBIT_*` (capabilities(7)), 0 where nobody has changed it.
+    pub securebits: u32,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub cap_last: u8,
     /// AppArmor is enabled.

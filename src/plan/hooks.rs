@@ -41,23 +41,22 @@ pub fn state_document(
 pub(super) enum Moment {
     /// `createContainer`.
     BeforeRoot,
-    /// `startContainer`; a hook without an environment has that of the program.
+    /// `startContainer`.
     BeforeProgram,
 }
 
-/// Hooks of one kind that run in the container.
+/// Hooks of one kind that run in the container. One without an environment has that of the program.
 pub(super) fn in_container(moment: Moment, hooks: &[Hook], state: &(Vec<u8>, Vec<u8>)) -> Vec<HookOp> {
     let early = moment == Moment::BeforeRoot;
     let one = |(index, h): (usize, &Hook)| {
         let args = if h.args.is_empty() { vec![h.path.clone()] } else { h.args.clone() };
-        let env = h.env.clone().or_else(|| early.then(Vec::new));
         let array = |v: Vec<String>| StringArray::new(v.into_iter().map(cstring).collect());
         HookOp {
             kind: if early { "createContainer" } else { "startContainer" },
             index,
             path: cstring(h.path.as_str()),
             args: array(args),
-            env: env.map(array),
+            env: h.env.clone().map(array),
             at_root: early,
             timeout: timeout_ms(h),
             state: state.clone(),

@@ -178,6 +178,8 @@ pub enum Op {
         flags: u32,
         notify: bool,
     },
+    /// Have capabilities follow the user id as they do by default, whatever the caller has set (`SECBIT_*`).
+    DefaultSecurebits,
     /// Take these capabilities (bits) out of the bounding set.
     DropBounding {
         mask: u64,

@@ -14,6 +14,9 @@ use crate::sys::sched::SchedAttr;
 /// Where execvp(3) searches when there is no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// CAP_SETPCAP as a bit: to take capabilities out of the bounding set.
+const SETPCAP: u64 = 1 << 8;
+
 /// What the program's steps need besides `process`.
 pub(super) struct Context<'a> {
     pub process: &'a Process,
@@ -191,10 +194,22 @@ impl Context<'_> {
             warnings.push(format!("can't raise ambient capability {name}: it is not {set}"));
         }
         let ambient = raised;
-        steps.push(Op::DropBounding { mask: known & !bounding }, "process.capabilities.bounding");
+        if self.facts.securebits != 0 && !self.other_user {
+            steps.push(Op::DefaultSecurebits, "process.capabilities");
+        }
+        let mut dropped = known & !bounding;
+        if !self.other_user && self.facts.euid == 0 && self.facts.capabilities & SETPCAP == 0 {
+            // Nothing may be dropped, and what orun lacks is not in its bounding set either: execve(2) gave root all of
+            // that.
+            dropped &= self.facts.capabilities;
+        }
+        if dropped != 0 {
+            steps.push(Op::DropBounding { mask: dropped }, "process.capabilities.bounding");
+        }
         let u = &p.user;
         let groups = (!self.no_setgroups || !u.additional_gids.is_empty()).then(|| u.additional_gids.clone());
-        let keep_capabilities = u.uid != 0 && permitted != 0;
+        // The change of user would clear the permitted set, out of which capset(2) also takes what is inheritable.
+        let keep_capabilities = u.uid != 0 && permitted | inheritable != 0;
         steps.push(Op::Ids { uid: u.uid, gid: u.gid, groups, keep_capabilities }, "process.user");
         steps.push(Op::Capabilities { effective, permitted, inheritable, ambient }, "process.capabilities");
     }

@@ -85,7 +85,7 @@ pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
     let document = create::hook_document(record, "stopped", 0);
     for (i, hook) in record.poststop.iter().enumerate() {
         // A failing one is a warning, and the others run all the same.
-        if let Err(e) = hooks::run("poststop", i, hook, &document) {
+        if let Err(e) = hooks::run("poststop", i, hook, &record.bundle, &document) {
             log::warn(e);
         }
     }

@@ -14,7 +14,7 @@ use crate::config::parse;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::{Launch, Parent};
-use crate::kernel::probe;
+use crate::kernel::{probe, surroundings};
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
 use crate::plan::namespaces::IdMaps;
@@ -123,7 +123,8 @@ impl Template {
         create::check_rootfs(&plan.rootfs)?;
         let (entry, record) = create::enter(rt, &id, &self.bundle, &plan)?;
         let wiring = Wiring { stdio: Some(instance.stdio), parent: instance.parent };
-        let created = create::build(entry, record, plan, None, true, wiring)?;
+        let created =
+            create::build(entry, record, plan, None, true, wiring).map_err(surroundings::explain)?;
         let created = created.settle(Phase::Created, &CreateOptions::default())?;
         let Created { mut entry, record, launch, cgroup: own_cgroup, .. } = created;
         entry.unlock();

@@ -5,6 +5,7 @@ use std::process::Command;
 use super::Runtime;
 use super::container::Container;
 use crate::error::{Error, Kind, Result};
+use crate::sys::exec;
 
 /// The pids of the container `id`, as its runtime's pid namespace counts, sorted; none when it is stopped.
 ///
@@ -34,8 +35,7 @@ pub fn table(runtime: &Runtime, id: &str, options: &[String]) -> Result<String> 
     let pids = pids(runtime, id)?;
     let default = ["-ef".to_owned()];
     let options = if options.is_empty() { &default } else { options };
-    let output = Command::new("ps")
-        .args(options)
+    let output = exec::clean(Command::new("ps").args(options))
         .output()
         .map_err(|e| Error::sys("running ps(1)", e).hint("\"ps --format json\" does without it"))?;
     if !output.status.success() {

@@ -233,7 +233,7 @@ impl Work<'_> {
         }
         // They may ask for the state.
         self.entry.write_record(self.record)?;
-        hooks::run_all(&plan.runtime_hooks, &plan.hook_state, pid, &open(pid)?)
+        hooks::run_all(plan, pid, &open(pid)?)
     }
 
     /// The processes are there, and stand still.
@@ -273,7 +273,7 @@ impl Work<'_> {
         }
         let document = create::hook_document(self.record, "running", *pid);
         let mut all = self.record.poststart.iter().enumerate();
-        all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &document))
+        all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &self.record.bundle, &document))
     }
 }
 

@@ -74,5 +74,6 @@ fn poststart(made: &Created) -> Result<()> {
         return Ok(());
     }
     let document = create::hook_document(&made.record, "running", made.launch.pid);
-    made.record.poststart.iter().enumerate().try_for_each(|(i, h)| hooks::run("poststart", i, h, &document))
+    let mut all = made.record.poststart.iter().enumerate();
+    all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &made.record.bundle, &document))
 }

@@ -135,7 +135,7 @@ pub(super) fn poststart(c: Container) -> Result<()> {
     let pid = c.init()?.pid;
     let document = create::hook_document(&c.record, "running", pid);
     for (i, hook) in c.record.poststart.iter().enumerate() {
-        if let Err(e) = hooks::run("poststart", i, hook, &document) {
+        if let Err(e) = hooks::run("poststart", i, hook, &c.record.bundle, &document) {
             if let Ok(pidfd) = wait::pidfd_open(pid) {
                 // It may have ended by itself.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);

@@ -1,7 +1,7 @@
 //! The start of a program without the preparations of Rust's own, which cost more system calls than a short command
 //! makes itself: it reads /proc/self/maps for the bounds of the stack and sets up a handler for its overflow.
 
-use super::{CWD, SysResult, fd, path, unit};
+use super::{CWD, SysResult, fd, limits, path, unit};
 use crate::error::Errno;
 use std::ffi::c_char;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -30,6 +30,10 @@ pub fn prepare(argv: *const *const c_char) {
     // A reader that goes away is an error of write(2), and not the end of the program.
     // SAFETY: SIG_IGN is no handler that could do harm, and no other thread exists yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // Who has it ignored, as the caller may have, finds no exit status of a child (wait(2)).
+    // SAFETY: as above, of SIG_DFL.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    limits::widen();
 }
 
 /// argv as the kernel laid it out; it lives as long as the process.

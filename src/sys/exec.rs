@@ -1,8 +1,11 @@
 //! Becoming another program, ending, and making a plain child: execve(2), _exit(2), fork.
 
-use super::{SysResult, check};
+use super::{CWD, SysResult, check, fd, limits, path, signalfd};
 use crate::error::Errno;
 use std::ffi::{CStr, CString, c_char};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// A null-terminated array of C strings, as execve(2) takes argv and envp. It owns its strings, and is built
 /// before the clone, so that the child need not allocate. There is room for one string more.
@@ -74,7 +77,8 @@ pub fn exit(status: i32) -> ! {
     unreachable!()
 }
 
-/// Ends the process with status 128 + N at each signal N of `signals`: sigaction(2).
+/// Ends the process with status 128 + N at each signal N of `signals`, also when the caller has them blocked or ignored:
+/// sigaction(2), sigprocmask(2).
 pub fn exit_on(signals: &[i32]) -> SysResult<()> {
     extern "C" fn end(signal: i32) {
         exit(128 + signal)
@@ -86,29 +90,84 @@ pub fn exit_on(signals: &[i32]) -> SysResult<()> {
         // SAFETY: the structure is valid, and the handler makes one system call only (signal-safety(7)).
         check(unsafe { libc::sigaction(*signal, &raw const action, std::ptr::null_mut()) }.into())?;
     }
+    signalfd::unblock(signals)
+}
+
+/// Unblocks all signals and gives those of the set `ignored` (bit N-1 is signal N) their default action:
+/// rt_sigprocmask(2), rt_sigaction(2). A handler goes by itself with execve(2), which keeps what is ignored and what is
+/// blocked. The order matters: one that came while it was blocked is still pending, and is dropped only as long as it is
+/// ignored.
+pub fn reset_signals(ignored: u64) -> SysResult<()> {
+    signalfd::unblock_all()?;
+    // handler, flags, restorer and set of the kernel's own structure: SIG_DFL is 0.
+    let default = [0u64; 4];
+    for signal in (1..=64).filter(|n| ignored >> (n - 1) & 1 == 1) {
+        // SAFETY: the structure is valid; nothing old is asked for. By system call, because the C library keeps two
+        // signals to itself. SIGKILL and SIGSTOP are refused, and need nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
+    }
     Ok(())
 }
 
-/// Unblocks all signals and gives SIGPIPE its default action: sigprocmask(2), sigaction(2). A handler goes by itself with
-/// execve(2).
-///
-/// A signal that is ignored stays so, as over execve(2), save SIGPIPE, which [`super::entry::prepare`] ignores. The order
-/// matters: one that came while it was blocked is still pending, and is dropped only as long as it is ignored.
-pub fn reset_signals() -> SysResult<()> {
-    let none = 0u64;
-    // SAFETY: the kernel's signal set is 8 bytes.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const none,
-            std::ptr::null_mut::<u64>(),
-            8,
-        )
-    })?;
-    // SAFETY: sigaction is plain data, for which all zeros is SIG_DFL without flags.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: the structures are valid; nothing old is asked for.
-    let r = unsafe { libc::sigaction(libc::SIGPIPE, &raw const default, std::ptr::null_mut()) };
-    check(r.into()).map(drop)
+/// Every signal, for [`reset_signals`] where it is not worth asking which are ignored.
+pub const ALL_SIGNALS: u64 = u64::MAX;
+
+/// The signals that this process ignores, as a set; all of them when the kernel does not tell: proc_pid_status(5). One
+/// file, in place of a system call for each signal.
+pub fn ignored_signals() -> u64 {
+    let mut buf = [0; 4096];
+    let read = path::openat(CWD, c"/proc/self/status", libc::O_RDONLY, 0)
+        .and_then(|f| fd::read(f.as_raw_fd(), &mut buf));
+    read.ok().and_then(|n| parse_ignored(&buf[..n])).unwrap_or(ALL_SIGNALS)
+}
+
+fn parse_ignored(status: &[u8]) -> Option<u64> {
+    let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"SigIgn:"))?;
+    u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
+}
+
+/// Has the program of `command` start as if nobody had run orun: without descriptors above the third, with default actions
+/// of all signals and with the caller's limits.
+pub fn clean(command: &mut Command) -> &mut Command {
+    let prepare = || {
+        let done =
+            fd::cloexec_from(3).and_then(|()| limits::restore(0)).and_then(|()| reset_signals(ALL_SIGNALS));
+        done.map_err(|e| std::io::Error::from_raw_os_error(e.0))
+    };
+    // SAFETY: these are system calls only.
+    unsafe { command.pre_exec(prepare) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_of_ignored_signals() {
+        assert_eq!(parse_ignored(b"Name:\tx\nSigIgn:\t0000000180001000\nSigCgt:\t1\n"), Some(0x1_8000_1000));
+        assert_eq!(parse_ignored(b"Name:\tx\n"), None);
+        assert_eq!(parse_ignored(b"SigIgn:\tx\n"), None);
+        assert_ne!(ignored_signals(), ALL_SIGNALS);
+    }
+
+    #[test]
+    fn a_clean_program_has_only_three_descriptors() {
+        let kept = std::fs::File::open("/dev/null").unwrap();
+        fd::keep_on_exec(kept.as_raw_fd()).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ls /proc/self/fd; grep -E '^Sig(Ign|Blk)' /proc/self/status"]);
+        let out = clean(&mut command).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        // ls has the directory open.
+        let zeros = "0000000000000000";
+        assert_eq!(text, format!("0\n1\n2\n3\nSigBlk:\t{zeros}\nSigIgn:\t{zeros}\n"));
+    }
 }

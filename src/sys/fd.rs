@@ -46,11 +46,16 @@ pub fn keep_on_exec(fd: RawFd) -> SysResult<()> {
     unit(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())
 }
 
+/// Has `fd` closed by execve(2): fcntl(2), F_SETFD.
+pub fn close_on_exec(fd: RawFd) -> SysResult<()> {
+    // SAFETY: no memory is passed.
+    unit(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())
+}
+
 /// Takes over the descriptor `fd`, which whoever started this program left open for it, and makes it close-on-exec:
 /// fcntl(2), F_SETFD. EBADF when it is not open.
 pub fn take_over(fd: RawFd) -> SysResult<OwnedFd> {
-    // SAFETY: no memory is passed.
-    unit(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    close_on_exec(fd)?;
     owned(fd.into())
 }
 

@@ -81,6 +81,21 @@ pub fn seccomp_knows(flag: u32) -> bool {
     check(r).is_err_and(|e| e.0 == libc::EFAULT)
 }
 
+/// PR_GET_SECCOMP: whether this process runs under a filter; also true when that filter forbids to ask.
+pub fn has_seccomp_filter() -> bool {
+    prctl(libc::PR_GET_SECCOMP, 0, 0, 0) != Ok(0)
+}
+
+/// PR_GET_SECUREBITS (capabilities(7)); `SECBIT_*`.
+pub fn securebits() -> SysResult<u32> {
+    prctl(libc::PR_GET_SECUREBITS, 0, 0, 0).map(|bits| bits as u32)
+}
+
+/// PR_SET_SECUREBITS.
+pub fn set_securebits(bits: u32) -> SysResult<()> {
+    prctl(libc::PR_SET_SECUREBITS, bits.into(), 0, 0).map(drop)
+}
+
 /// sethostname(2).
 pub fn sethostname(name: &[u8]) -> SysResult<()> {
     // SAFETY: name is valid for its length.

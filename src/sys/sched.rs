@@ -48,14 +48,20 @@ pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> SysResult<()> {
     unit(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) })
 }
 
-/// Raises the caller's soft limit of `resource` to the hard one; what both were before: getrlimit(2), setrlimit(2).
-pub fn raise_limit(resource: u32) -> SysResult<(u64, u64)> {
+/// The caller's soft and hard limit of `resource`: getrlimit(2).
+pub fn limit(resource: u32) -> SysResult<(u64, u64)> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let none = std::ptr::null::<libc::rlimit64>();
     // SAFETY: limit is valid for writing.
     unit(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut limit) })?;
-    prlimit(0, resource, limit.rlim_max, limit.rlim_max)?;
     Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Raises the caller's soft limit of `resource` to the hard one; what both were before: getrlimit(2), setrlimit(2).
+pub fn raise_limit(resource: u32) -> SysResult<(u64, u64)> {
+    let (soft, hard) = limit(resource)?;
+    prlimit(0, resource, hard, hard)?;
+    Ok((soft, hard))
 }
 
 /// Sets a resource limit of process `pid` (0 is the caller): prlimit(2).

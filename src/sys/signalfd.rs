@@ -44,17 +44,39 @@ pub fn unblock_all() -> SysResult<()> {
     })
 }
 
+/// Unblocks these signals: sigprocmask(2).
+pub fn unblock(signals: &[i32]) -> SysResult<()> {
+    let set = signals.iter().fold(0u64, |set, s| set | 1 << (s - 1));
+    // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
+    unit(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_UNBLOCK,
+            &raw const set,
+            std::ptr::null_mut::<u64>(),
+            8,
+        )
+    })
+}
+
+/// Whether this process ignores `signal`: sigaction(2).
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which all zeros is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid, and nothing is changed.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Keeps signals that whoever started this program has it ignore, as nohup(1) does, from being ignored by the programs
 /// that this one runs: a signal with a handler has its default action after execve(2). This program ignores them still.
 pub fn keep_ignored_signals() {
     extern "C" fn ignore(_: i32) {}
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: sigaction is plain data, for which all zeros is valid.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: the structure is valid, and nothing is changed.
-        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
         // SIGPIPE is ignored by this program itself.
-        if asked == 0 && action.sa_sigaction == libc::SIG_IGN && signal != libc::SIGPIPE {
+        if is_ignored(signal) && signal != libc::SIGPIPE {
+            // SAFETY: sigaction is plain data, for which all zeros is valid.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
             action.sa_sigaction = ignore as extern "C" fn(i32) as usize;
             action.sa_flags = libc::SA_RESTART;
             // SAFETY: the structure is valid, and the handler does nothing (signal-safety(7)).
@@ -63,14 +85,22 @@ pub fn keep_ignored_signals() {
     }
 }
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub number: i32,
+    /// The kernel sent it, as a terminal does at ^C and when it goes away, and no process.
+    pub by_kernel: bool,
+}
+
 /// The next signal that came, if any.
-pub fn next(fd: RawFd) -> SysResult<Option<i32>> {
+pub fn next(fd: RawFd) -> SysResult<Option<Taken>> {
     // SAFETY: signalfd_siginfo is plain data, for which all zeros is valid.
     let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
     let size = size_of_val(&info);
     // SAFETY: info is valid for its size.
     match check(unsafe { libc::read(fd, (&raw mut info).cast(), size) } as _) {
-        Ok(_) => Ok(Some(info.ssi_signo as i32)),
+        Ok(_) => Ok(Some(Taken { number: info.ssi_signo as i32, by_kernel: info.ssi_code > 0 })),
         Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => Ok(None),
         Err(e) => Err(e),
     }

@@ -11,6 +11,7 @@ const SETS: [&str; 5] = ["bounding", "effective", "permitted", "inheritable", "a
 
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
+    combinations(m);
     m.case("capabilities/each-set-is-its-own", SPEC, |t| {
         let caps = json!({
             "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_NET_RAW"],
@@ -118,4 +119,80 @@ fn unusual(m: &mut Matrix) {
         );
         Ok(())
     });
+}
+
+/// The sets that a program has after execve(2), by the rules of capabilities(7): `given` are those before it, in the order
+/// of [`SETS`]. Root's program counts as one whose file has every capability; without new privileges it keeps what it has.
+fn after_exec(root: bool, no_new_privs: bool, given: [u64; 5]) -> [u64; 5] {
+    let [bounding, _, permitted, inheritable, ambient] = given;
+    let ambient = ambient & permitted & inheritable;
+    let permitted = match (root, no_new_privs) {
+        (true, true) => permitted & (bounding | inheritable),
+        (true, false) => bounding | inheritable,
+        (false, _) => ambient,
+    };
+    [bounding, permitted, permitted, inheritable, ambient]
+}
+
+/// Every choice of two capabilities for four of the sets: what the program has follows from capabilities(7) alone.
+fn combinations(m: &mut Matrix) {
+    const NAMES: [&str; 2] = ["CAP_CHOWN", "CAP_KILL"];
+    const BITS: [u64; 2] = [1 << 0, 1 << 5];
+    let names = |mask: u64| -> Vec<&str> {
+        NAMES.iter().zip(BITS).filter(|(_, bit)| mask & bit != 0).map(|(name, _)| *name).collect()
+    };
+    let masks = [0, BITS[0], BITS[0] | BITS[1]];
+    for uid in [0, 1000] {
+        for (kind, own_users, no_new_privs) in
+            [("plain", false, false), ("no-new-privs", false, true), ("user-namespace", true, false)]
+        {
+            let bundle = move |t: &crate::case::T<'_>| -> crate::check::Result<crate::bundle::Bundle> {
+                let bundle = t.bundle()?.set("/process/user", json!({"uid": uid, "gid": uid}));
+                let bundle = bundle.set("/process/noNewPrivileges", no_new_privs);
+                Ok(if own_users { bundle.userns(100_000, 65_536) } else { bundle })
+            };
+            m.case(format!("capabilities/combinations-{kind}-uid-{uid}"), SPEC, move |t| {
+                let shared = t.sleeper(bundle(t)?)?;
+                for permitted in masks {
+                    for inheritable in masks {
+                        for ambient in masks {
+                            let given = [BITS[0] | BITS[1], permitted, permitted, inheritable, ambient];
+                            let sets: serde_json::Map<_, _> = SETS
+                                .iter()
+                                .zip(given)
+                                .map(|(s, mask)| ((*s).to_owned(), json!(names(mask))))
+                                .collect();
+                            let process = json!({
+                                "args": ["probe", "report"], "cwd": "/", "env": ["PATH=/bin"],
+                                "user": {"uid": uid, "gid": uid}, "capabilities": sets,
+                                "noNewPrivileges": no_new_privs,
+                            });
+                            let file = t.path("process.json");
+                            std::fs::write(&file, process.to_string())?;
+                            let out = t.verb("exec").arg("--process").arg(&file).arg(&shared.id).ok()?;
+                            let report = crate::report::Report::parse(&out.stdout)?;
+                            for (set, want) in SETS.iter().zip(after_exec(uid == 0, no_new_privs, given)) {
+                                let found = report.list(&format!("/caps/{set}"));
+                                same_set(&format!("{set} of {process}"), &found, &names(want))?;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            });
+        }
+        m.case(
+            format!("capabilities/inheritable-alone-uid-{uid}"),
+            "capset(2): what a runtime of old Docker is given",
+            move |t| {
+                let caps = json!({"bounding": ["CAP_CHOWN"], "inheritable": ["CAP_CHOWN"]});
+                let bundle = t.bundle()?.set("/process/capabilities", caps);
+                let report = t.report(&bundle.set("/process/user", json!({"uid": uid, "gid": uid})))?;
+                same_set("inheritable", &report.list("/caps/inheritable"), &["CAP_CHOWN"])?;
+                let root: &[&str] = if uid == 0 { &["CAP_CHOWN"] } else { &[] };
+                same_set("permitted", &report.list("/caps/permitted"), root)?;
+                same_set("ambient", &report.list("/caps/ambient"), &NONE)
+            },
+        );
+    }
 }

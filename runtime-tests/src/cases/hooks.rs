@@ -219,6 +219,7 @@ fn details(m: &mut Matrix) {
         t.run_cmd(&bundle)?.env("LEAKED", "yes").ok()?;
         same("environment", &seen_by(&bundle, "it")?.0["env"], &json!({"ONE": "1", "TWO": "2"}))
     });
+    absent_or_empty(m);
     m.case("hooks/createcontainer-sees-mounts-before-the-pivot", LIFE, |t| {
         let bundle = t.bundle()?.mount("/mnt", "tmpfs", "tmpfs", &[]);
         let target = bundle.rootfs().join("mnt/made-by-hook");
@@ -380,4 +381,48 @@ fn refusals(m: &mut Matrix) {
             },
         );
     }
+}
+
+/// What a hook has that asks for no environment, for an empty one, and where it starts.
+fn absent_or_empty(m: &mut Matrix) {
+    const ENV: &str =
+        "config.md Hooks: env is OPTIONAL; runc contract: without it the runtime's is passed on";
+    const DIRECTORY: &str = "runc contract: hooks on the host start in the bundle";
+    for (kind, outside, _) in KINDS {
+        let name = kind.to_lowercase();
+        m.case(format!("hooks/{name}-without-env"), ENV, move |t| {
+            let bundle = t.bundle()?.push("/process/env", "OF=the-program");
+            let bundle = with_hook(t, bundle, kind, "it", &[]).args(&["true"]);
+            t.run_cmd(&bundle)?.env("OF", "the-runtime").ok()?;
+            let want = if outside { "the-runtime" } else { "the-program" };
+            same("OF", &seen_by(&bundle, "it")?.0["env"]["OF"], &json!(want))
+        });
+        m.case(format!("hooks/{name}-with-empty-env"), ENV, move |t| {
+            let bundle = t.bundle()?.push("/process/env", "OF=the-program");
+            let mut it = hook(t, &bundle, kind, "it", &[]);
+            it["env"] = json!([]);
+            let bundle = bundle.push(&format!("/hooks/{kind}"), it).args(&["true"]);
+            t.run_cmd(&bundle)?.env("OF", "the-runtime").ok()?;
+            same("environment", &seen_by(&bundle, "it")?.0["env"], &json!({}))
+        });
+        if !outside {
+            continue;
+        }
+        m.case(format!("hooks/{name}-starts-in-the-bundle"), DIRECTORY, move |t| {
+            let bundle = with_hook(t, t.bundle()?, kind, "it", &[]).args(&["true"]);
+            t.run_cmd(&bundle)?.cwd("/").ok()?;
+            same("directory", &seen_by(&bundle, "it")?.0["cwd"], &json!(bundle.dir))
+        });
+    }
+    m.case("hooks/poststop-of-a-bundle-that-is-gone", DIRECTORY, |t| {
+        t.only("orun")?;
+        let (bundle, out) = (t.bundle()?.sleeps(), t.path("where"));
+        let args = ["sh", "-c", "pwd >$0", out.to_str().unwrap_or("")];
+        let bundle = bundle.push("/hooks/poststop", json!({"path": "/bin/sh", "args": args}));
+        let c = t.start(&bundle)?;
+        c.stop()?;
+        fs::rename(&bundle.dir, t.path("elsewhere"))?;
+        c.delete()?;
+        same("directory", fs::read_to_string(&out)?.as_str(), "/\n")
+    });
 }

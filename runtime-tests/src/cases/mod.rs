@@ -2,6 +2,8 @@
 
 mod bad_config;
 mod basics;
+mod caller_paths;
+mod callers;
 mod capabilities;
 mod cgroup_rules;
 mod cgroups;
@@ -55,6 +57,8 @@ pub fn register(m: &mut Matrix) {
         capabilities::register,
         terminal::register,
         fds::register,
+        callers::register,
+        caller_paths::register,
         seccomp::register,
         cgroups::register,
         cgroup_rules::register,

@@ -14,7 +14,7 @@ use crate::plan::checkpoint::{OLDEST_CRIU, version_text};
 use crate::sys::clone::{self, Clone};
 use crate::sys::exec::{self, StringArray};
 use crate::sys::fd::{self, PollFd};
-use crate::sys::{self, SysResult, file, memfd, path, socket, wait};
+use crate::sys::{self, SysResult, file, limits, memfd, path, socket, wait};
 use root::Root;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -204,7 +204,8 @@ fn become_criu(
         return failed;
     }
     let arrange = || -> SysResult<()> {
-        exec::reset_signals()?;
+        exec::reset_signals(exec::ALL_SIGNALS)?;
+        limits::restore(0)?;
         for (fd, to) in stdio.into_iter().flatten().zip(0..) {
             fd::dup2(fd.as_raw_fd(), to)?;
         }

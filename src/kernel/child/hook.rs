@@ -1,25 +1,34 @@
 //! Hooks that run in the container, as children of its first process.
 
-use super::{Done, Failure};
+use super::{Caller, Done, Failure};
 use crate::error::Errno;
 use crate::kernel::protocol::DETAIL;
 use crate::plan::op::HookOp;
 use crate::sys::clone::{self, Clone};
 use crate::sys::exec::StringArray;
 use crate::sys::fd::{self, PollFd};
-use crate::sys::{SysResult, exec, file, prctl, time, wait};
+use crate::sys::{SysResult, exec, file, limits, prctl, time, wait};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// Runs one hook: the state on its standard input, its output kept (the last part that fits) for the error.
-/// Without an environment of its own it gets `env`; it starts in the directory `dir`, if there is one.
-/// `extra` of a failure is the exit status, or 128 + N for signal N; ETIME is the time-out.
-pub(super) fn run(h: &HookOp, env: &StringArray, dir: Option<RawFd>) -> Done {
+/// What a hook has from the process that runs it.
+pub(super) struct With<'a> {
+    /// The environment of a hook without one of its own.
+    pub env: &'a StringArray,
+    /// The directory in which it starts, if it is another one.
+    pub dir: Option<RawFd>,
+    /// How many descriptors from 3 on are open for the program alone; `None` when any may be.
+    pub kept: Option<u32>,
+    pub caller: Caller,
+}
+
+/// Runs one hook: the state on its standard input, its output kept (the last part that fits) for the error. `extra` of a failure is the exit status, or 128 + N for signal N; ETIME is the time-out.
+pub(super) fn run(h: &HookOp, with: &With) -> Done {
     let (state_in, state_out) = fd::pipe()?;
     let (out_in, out_out) = fd::pipe()?;
     let (failed_in, failed_out) = fd::pipe()?;
     match clone::clone3(0, None)? {
         Clone::Child => {
-            let e = become_hook(h, env, dir, &state_in, &out_out);
+            let e = become_hook(h, with, &state_in, &out_out);
             let _ = fd::write(failed_out.as_raw_fd(), &e.0.to_ne_bytes());
             exec::exit(127);
         }
@@ -49,7 +58,8 @@ pub(super) fn run(h: &HookOp, env: &StringArray, dir: Option<RawFd>) -> Done {
     }
 }
 
-fn become_hook(h: &HookOp, env: &StringArray, dir: Option<RawFd>, state: &OwnedFd, out: &OwnedFd) -> Errno {
+fn become_hook(h: &HookOp, with: &With, state: &OwnedFd, out: &OwnedFd) -> Errno {
+    let With { env, dir, kept, caller } = *with;
     let prepare = || -> SysResult<()> {
         fd::dup2(state.as_raw_fd(), 0)?;
         fd::dup2(out.as_raw_fd(), 1)?;
@@ -59,7 +69,14 @@ fn become_hook(h: &HookOp, env: &StringArray, dir: Option<RawFd>, state: &OwnedF
         if let Some(dir) = dir {
             file::fchdir(dir)?;
         }
-        exec::reset_signals()
+        match kept {
+            // Before the container is entered whatever the caller had open may be there.
+            None => fd::cloexec_from(3)?,
+            // Behind it only what the program gets is: a filter may forbid the other call.
+            Some(kept) => (3..3 + kept as RawFd).try_for_each(fd::close_on_exec)?,
+        }
+        limits::restore(caller.own_limits)?;
+        exec::reset_signals(caller.ignored)
     };
     match prepare() {
         Ok(()) => exec::execve(&h.path, &h.args, h.env.as_ref().unwrap_or(env)),

@@ -60,6 +60,16 @@ pub struct Child<'a> {
     pub env: &'a mut StringArray,
     /// Fault injection for tests: fail at this operation.
     pub fault: Option<usize>,
+    pub caller: Caller,
+}
+
+/// What the caller of orun has left to it, and the program is not to find or is to find again.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The signals that are ignored.
+    pub ignored: u64,
+    /// Resource limits (a bit is the number of one) that the configuration sets: those of the caller are not put back.
+    pub own_limits: u32,
 }
 
 /// What operations leave for later ones.
@@ -187,7 +197,11 @@ impl Child<'_> {
             Op::Sysctl { path, value } => self.write_proc(path, value)?,
             Op::Hook(h) => {
                 let root = made.places.as_ref().filter(|_| h.at_root).map(Places::root);
-                hook::run(h, self.env, root)?;
+                // Behind the limits of the configuration nothing of the caller's is put back over them.
+                let (kept, own_limits) =
+                    if h.at_root { (None, 0) } else { (Some(self.kept()), self.caller.own_limits) };
+                let caller = Caller { own_limits, ..self.caller };
+                hook::run(h, &hook::With { env: self.env, dir: root, kept, caller })?;
             }
             Op::WaitForStart => made.started = Some(self.wait_for_start(made)?),
             _ => self.become_program(index, op, made)?,
@@ -265,6 +279,12 @@ impl Child<'_> {
                 exec::exit(0)
             }
         }
+    }
+
+    /// How many descriptors from 3 on the program gets.
+    fn kept(&self) -> u32 {
+        let kept = |op: &Op| if let Op::CloseDescriptors { keep } = op { Some(*keep) } else { None };
+        self.ops.iter().find_map(kept).unwrap_or(0)
     }
 
     /// The first descriptor that is the child's own: all that the parent opened are below.

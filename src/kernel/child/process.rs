@@ -5,7 +5,7 @@ use crate::error::Errno;
 use crate::kernel::protocol::{self, Tag};
 use crate::plan::op::Op;
 use crate::sys::cred::{self, CapSets};
-use crate::sys::{self, SysResult, exec, fd, file, path, prctl, sched};
+use crate::sys::{self, SysResult, exec, fd, file, limits, path, prctl, sched};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -27,6 +27,7 @@ impl Child<'_> {
                 }
                 prctl::seccomp_load(filter, *flags)?;
             }
+            Op::DefaultSecurebits => prctl::set_securebits(0)?,
             Op::DropBounding { mask } => {
                 for cap in bits(*mask) {
                     prctl::drop_bounding(cap)?;
@@ -62,7 +63,8 @@ impl Child<'_> {
             Op::CloseDescriptors { keep } => self.close_descriptors(*keep, made)?,
             Op::Execute => {
                 let path = self.program(made)?;
-                exec::reset_signals()?;
+                limits::restore(self.caller.own_limits)?;
+                exec::reset_signals(self.caller.ignored)?;
                 return Err(exec::execve(path, self.argv, self.env).into());
             }
             _ => return Err(Errno(libc::ENOSYS).into()),

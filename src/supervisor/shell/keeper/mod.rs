@@ -133,7 +133,7 @@ impl Keeper {
         }
         if fds[0].revents() != 0 {
             while let Ok(Some(signal)) = signalfd::next(self.signals.as_raw_fd()) {
-                self.signal(signal);
+                self.signal(signal.number);
             }
             if let Some(code) = self.reap() {
                 return Ok(Some(code));

@@ -1,12 +1,26 @@
 //! `orund journal`.
 
-use crate::error::{Error, Result};
-use crate::supervisor::shell::journal::frame;
+use crate::error::{Error, Kind, Result};
+use crate::supervisor::shell::daemon;
+use crate::supervisor::shell::journal::frame::{self, Rest};
+use crate::supervisor::shell::journal::repair;
+use crate::supervisor::shell::journal::store::Content;
 use clap::{Args, Subcommand};
+use std::fmt::Write as _;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "orund keeps workloads in a snapshot and a journal of the changes since. What an interrupted write left at \
+    the end of the journal was never acknowledged and is cut off at the next start. Damage anywhere else, or a record of a \
+    newer version, keeps orund from starting, and no file is changed.\n\n\
+    Exit codes: 0 done, 1 damaged, of a newer version or in use, 2 wrong arguments.\n\n\
+    Examples:\n  \
+    orund journal verify\n  \
+    orund journal dump | jq .payload.change\n  \
+    systemctl stop orund && orund journal repair && systemctl start orund"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -17,63 +31,98 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Check that every record is whole
+    /// Check that every record is whole; changes nothing
     Verify,
-    /// Write every record as a line of JSON
+    /// Print every record as a line of JSON; changes nothing
     Dump,
+    /// Make a damaged journal readable: copy it to backup.N beside it, restore what can be restored, and report what is lost,
+    /// by workload. The daemon must not run
+    Repair,
 }
 
 impl Arguments {
     /// Reads the files; the code is 1 when one is damaged.
     pub fn run(&self) -> Result<u8> {
-        let mut out = std::io::stdout().lock();
-        let mut code = 0;
-        for path in self.files()? {
-            let bytes = std::fs::read(&path).map_err(|e| Error::sys(format!("reading {path:?}"), e))?;
-            let (records, end) = frame::decode(&bytes);
-            let text = match self.verb {
-                Verb::Verify => {
-                    let torn = bytes.len() - end;
-                    if torn > 0 {
-                        code = 1;
-                    }
-                    format!(
-                        "{}: {} records, {torn} bytes of an incomplete record\n",
-                        path.display(),
-                        records.len()
-                    )
-                }
-                Verb::Dump => {
-                    let name = name(&path);
-                    let line = |(kind, payload): &(frame::Kind, &[u8])| {
-                        let kind = format!("{kind:?}").to_lowercase();
-                        format!(
-                            "{{\"file\":{name:?},\"kind\":{kind:?},\"payload\":{}}}\n",
-                            String::from_utf8_lossy(payload)
-                        )
-                    };
-                    records.iter().map(line).collect()
-                }
-            };
-            // A reader that has gone away, as in "| head -1", has seen enough.
-            if out.write_all(text.as_bytes()).is_err() {
-                break;
+        let content = Content::read(&self.dir)?;
+        if content.files().next().is_none() {
+            let what = format!("there is no journal in {:?}", self.dir);
+            return Err(Error::new(Kind::NotFound, what).hint("name its directory with --dir"));
+        }
+        match self.verb {
+            Verb::Verify => Ok(verify(&content)),
+            Verb::Dump => Ok(dump(&content)),
+            Verb::Repair => {
+                let report = repair::repair(&self.dir, &daemon::config())?;
+                print(&format!("{}\n", report.lines.join("\n")));
+                Ok(0)
             }
         }
-        Ok(code)
-    }
-
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let fail = |e| Error::sys(format!("reading the directory {:?}", self.dir), e);
-        let entries = std::fs::read_dir(&self.dir).map_err(fail)?;
-        let of_journal = |p: &PathBuf| name(p) == "snapshot" || name(p).starts_with("journal.");
-        let mut files: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(of_journal).collect();
-        // The snapshot comes before the journal that continues it.
-        files.sort_by_key(|p| (name(p) != "snapshot", p.clone()));
-        Ok(files)
     }
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+/// A reader that has gone away, as in "| head -1", has seen enough.
+fn print(text: &str) -> bool {
+    std::io::stdout().lock().write_all(text.as_bytes()).is_ok()
+}
+
+fn verify(content: &Content) -> u8 {
+    let mut code = 0;
+    for (name, bytes) in content.files() {
+        let scan = frame::scan(bytes, 0);
+        let version = scan.records.iter().map(|r| r.version).max();
+        let version = version.map_or(String::new(), |v| format!(", format {v}"));
+        let mut text = format!("{name}: {} records{version}, {} bytes", scan.records.len(), bytes.len());
+        // It cannot fail.
+        let _ = match scan.rest {
+            Rest::Nothing => Ok(()),
+            Rest::Torn => write!(text, "; an incomplete record at byte {}: an interrupted write", scan.end),
+            Rest::Damaged { next: None } => {
+                write!(text, "; damaged at byte {}: no whole record follows", scan.end)
+            }
+            Rest::Damaged { next: Some(next) } => {
+                let more = frame::scan(bytes, next).records.len();
+                write!(
+                    text,
+                    "; damaged at byte {}: {more} whole records follow from byte {next} on",
+                    scan.end
+                )
+            }
+            Rest::Newer { version } => write!(
+                text,
+                "; a record of format {version} at byte {}: this orund reads formats up to {}",
+                scan.end,
+                frame::VERSION
+            ),
+        };
+        if scan.rest != Rest::Nothing {
+            code = 1;
+        }
+        text.push('\n');
+        if !print(&text) {
+            break;
+        }
+    }
+    code
+}
+
+fn dump(content: &Content) -> u8 {
+    let mut code = 0;
+    for (name, bytes) in content.files() {
+        let scan = frame::scan(bytes, 0);
+        for record in &scan.records {
+            let kind = format!("{:?}", record.kind).to_lowercase();
+            let payload = String::from_utf8_lossy(record.payload);
+            let line = format!(
+                "{{\"file\":{name:?},\"at\":{},\"kind\":{kind:?},\"version\":{},\"payload\":{payload}}}\n",
+                record.at, record.version
+            );
+            if !print(&line) {
+                return code;
+            }
+        }
+        if scan.rest != Rest::Nothing {
+            code = 1;
+        }
+    }
+    code
 }

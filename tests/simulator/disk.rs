@@ -1,5 +1,6 @@
-//! The model of what survives: a durable journal, and a runtime journal that a reboot empties. Records are text, as a
-//! file would hold them; a torn one does not parse and ends the replay.
+//! The model of what survives: a durable journal, and a runtime journal that a reboot empties. When they are read they are
+//! the bytes that files would hold, torn records included; and with each bit of those flipped that chance names, reading
+//! must refuse them: a change that was acknowledged is never left out in silence.
 
 use orun::supervisor::core::Config;
 use orun::supervisor::core::desired::{Change, Desired};
@@ -7,6 +8,7 @@ use orun::supervisor::core::event::Record;
 use orun::supervisor::core::model::Observed;
 use orun::supervisor::core::observe::on_event;
 use orun::supervisor::core::time::Time;
+use orun::supervisor::shell::journal::frame::{self, Kind, Rest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,33 +55,38 @@ impl Disk {
     }
 
     /// Replays the durable journal and cuts off its torn tail.
-    pub fn desired(&mut self, config: &Config) -> Desired {
-        let mut desired: Desired = parse(&text(&self.desired)).expect("a snapshot parses");
-        for n in 0..self.durable.len() {
-            let text = match &self.durable[n] {
-                Line::Whole(value) => text(value),
+    pub fn desired(&mut self, config: &Config, flip: u64) -> Desired {
+        let mut desired: Desired = parse(&text(&self.desired));
+        let mut bytes = Vec::new();
+        let mut whole = self.durable.len();
+        for (n, line) in self.durable.iter().enumerate() {
+            match line {
+                Line::Whole(value) => encode(&mut bytes, value),
                 Line::Torn(value, length) => {
-                    let mut text = text(value);
-                    text.truncate(length % text.len());
-                    text
+                    assert_eq!(n + 1, self.durable.len(), "only the last record may be torn");
+                    let mut record = Vec::new();
+                    encode(&mut record, value);
+                    bytes.extend_from_slice(&record[..length % record.len()]);
+                    whole = n;
                 }
-            };
-            let Some((at, change)) = parse::<(Time, Change)>(&text) else {
-                assert_eq!(n + 1, self.durable.len(), "only the last record may be torn");
-                self.durable.truncate(n);
-                break;
-            };
+            }
+        }
+        for (at, change) in read::<(Time, Change)>(&mut bytes, whole, flip) {
             // A refusal does nothing, as it did when it was written.
             let _ = desired.apply(&change, at, config);
         }
+        self.durable.truncate(whole);
         desired
     }
 
-    pub fn observed(&self) -> Observed {
-        let mut observed: Observed = parse(&text(&self.observed)).expect("a snapshot parses");
-        let mut unheard = Vec::new();
+    pub fn observed(&self, flip: u64) -> Observed {
+        let mut observed: Observed = parse(&text(&self.observed));
+        let mut bytes = Vec::new();
         for record in &self.runtime {
-            let record: Record = parse(&text(record)).expect("a record parses");
+            encode(&mut bytes, record);
+        }
+        let mut unheard = Vec::new();
+        for record in read::<Record>(&mut bytes, self.runtime.len(), flip) {
             on_event(&mut observed, &record.event, record.at, &mut unheard);
         }
         observed
@@ -98,10 +105,31 @@ impl Disk {
     }
 }
 
+/// The records in `bytes`, of which `count` are whole. Before that, whatever bit is flipped, none of them is left out
+/// without a complaint.
+fn read<T: DeserializeOwned>(bytes: &mut [u8], count: usize, flip: u64) -> Vec<T> {
+    if !bytes.is_empty() {
+        let bit = (flip % (bytes.len() as u64 * 8)) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let found = frame::scan(bytes, 0);
+        let refused = matches!(found.rest, Rest::Damaged { .. } | Rest::Newer { .. });
+        assert!(refused || found.records.len() == count, "bit {bit} of {}: {:?}", bytes.len(), found.rest);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    let found = frame::scan(bytes, 0);
+    assert!(matches!(found.rest, Rest::Nothing | Rest::Torn), "{:?}", found.rest);
+    assert_eq!(found.records.len(), count);
+    found.records.iter().map(|r| parse(std::str::from_utf8(r.payload).expect("JSON is text"))).collect()
+}
+
+fn encode<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    frame::encode(bytes, Kind::Record, text(value).as_bytes());
+}
+
 fn text<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("it serializes")
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
+fn parse<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).expect("it parses")
 }

@@ -1,5 +1,5 @@
 //! The supervisor's core in a simulated world: thousands of runs, each from one seed, with requests, programs that
-//! misbehave, crashes of the supervisor between any two of its calls, reboots, a dead keeper and a full disk.
+//! misbehave, crashes of the supervisor between any two of its calls, reboots, a dead keeper, a full disk and flipped bits.
 //!
 //! What is checked (`oracle.rs`, `chain.rs`, `run.rs`):
 //!

@@ -3,6 +3,7 @@
 use crate::mutants::Mutant;
 use crate::plan::{Entry, NAMES, Plan, What};
 use crate::process::State;
+use crate::rng::Rng;
 use crate::world::{Handle, Sim, Told};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::desired::{Change, WorkloadId};
@@ -164,8 +165,9 @@ impl Run {
         let mut sim = self.sim.borrow_mut();
         sim.crashed = false;
         sim.note(|| "the supervisor is up".to_owned());
-        let desired = sim.disk.desired(&self.config);
-        let mut observed = sim.disk.observed();
+        let flip = flip(&sim);
+        let desired = sim.disk.desired(&self.config, flip);
+        let mut observed = sim.disk.observed(flip);
         let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         if let Some(mutant) = self.mutant {
             mutant.recovered(&mut observed, &desired, Time(now));
@@ -294,10 +296,11 @@ impl Run {
     fn replays(&self) -> Result<(), String> {
         let Some(s) = &self.supervisor else { return Ok(()) };
         let mut sim = self.sim.borrow_mut();
-        if sim.disk.observed() != s.observed {
+        let flip = flip(&sim);
+        if sim.disk.observed(flip) != s.observed {
             return Err("P11: the runtime journal and the state differ".to_owned());
         }
-        if sim.disk.desired(&self.config) != s.desired {
+        if sim.disk.desired(&self.config, flip) != s.desired {
             return Err("P11: the durable journal and the state differ".to_owned());
         }
         Ok(())
@@ -327,6 +330,11 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// The bit that is flipped at this moment. Not drawn from the world's chance: that goes its way without it.
+fn flip(sim: &Sim) -> u64 {
+    Rng::of(sim.seed ^ sim.now, 7).next()
 }
 
 fn live_containers(replica: &Replica) -> usize {

@@ -4,7 +4,8 @@ use super::event_loop::EventLoop;
 use super::handle::Handle;
 use super::jobs::{Done, Name, Shared};
 use super::journal::disk::{Changed, Disk};
-use super::journal::{Durability, Journal, Replay};
+use super::journal::store::Content;
+use super::journal::{Durability, Journal, Replay, repair};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::linux::Linux;
@@ -12,7 +13,7 @@ use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
 use super::logs::{self, Limits};
 use super::recover;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::runtime::Runtime;
 use crate::state::model::CgroupManager;
@@ -124,7 +125,7 @@ pub fn run(
     let tokio = tokio()?;
     let _entered = tokio.enter();
     let (desired_journal, desired) = wanted(&places.data)?;
-    let (runtime_journal, observed, told) = seen(&places.run)?;
+    let Seen { journal: runtime_journal, observed, told } = seen(&places.run)?;
     let (done, finished) = mpsc::unbounded_channel();
     let shared = shared(places, open_files)?;
     let mut linux = Linux::new(shared, done.clone())?;
@@ -184,33 +185,60 @@ fn make_directories(places: &Places) -> Result<()> {
 
 /// What was wanted when the last supervisor ended.
 fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
-    let (journal, replay): (_, Replay<Desired, Changed>) = Journal::open(dir, "desired", Durability::Host)?;
-    if replay.torn > 0 {
-        log::warn(format!(
-            "the journal in {dir:?} ended in the middle of a record, which was never acknowledged"
-        ));
-    }
+    let (mut journal, replay): (_, Replay<Desired, Changed>) =
+        Journal::open(dir, repair::DESIRED, Durability::Host)?;
     let mut desired = replay.snapshot.unwrap_or_default();
     for Changed { at, change } in &replay.records {
         // What was refused is refused again.
         let _ = desired.apply(change, *at, &config());
     }
+    if replay.old {
+        upgrade(&mut journal, &desired);
+    }
     Ok((journal, desired))
 }
 
+/// Writes what an older program wrote anew. It can be read without that, but only older programs would cut it.
+fn upgrade<S: serde::Serialize>(journal: &mut Journal, state: &S) {
+    if let Err(e) = journal.compact(state) {
+        log::warn(e.context("the journal cannot be written in the format of this version"));
+    }
+}
+
 /// What was known of this boot's containers when the last supervisor ended.
-fn seen(run_dir: &Path) -> Result<(Journal, Observed, Vec<Notice>)> {
+struct Seen {
+    journal: Journal,
+    observed: Observed,
+    told: Vec<Notice>,
+}
+
+fn seen(run_dir: &Path) -> Result<Seen> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let boot = fs::read_to_string(BOOT_ID).map_err(|e| Error::sys(format!("reading {BOOT_ID}"), e))?;
     let dir = run_dir.join("state");
-    let (journal, replay): (_, Replay<Observed, Record>) =
-        Journal::open(&dir, boot.trim(), Durability::Process)?;
+    let open = || Journal::open(&dir, boot.trim(), Durability::Process);
+    let opened: Result<(Journal, Replay<Observed, Record>)> = open();
+    let (mut journal, replay) = match opened {
+        // The containers are there to be looked at: nothing is stopped for it.
+        Err(e) if e.kind() == Kind::Config && !Content::read(&dir)?.is_newer() => {
+            let aside = repair::set_aside(&dir)?;
+            log::warn(format!(
+                "the record of this boot's containers in {dir:?} is damaged and was moved to {aside:?}; \
+                 the containers themselves are looked for"
+            ));
+            open()?
+        }
+        r => r?,
+    };
     let mut observed = replay.snapshot.unwrap_or_default();
     let mut told = Vec::new();
     for Record { at, event } in &replay.records {
         on_event(&mut observed, event, *at, &mut told);
     }
-    Ok((journal, observed, told))
+    if replay.old {
+        upgrade(&mut journal, &observed);
+    }
+    Ok(Seen { journal, observed, told })
 }
 
 fn shared(places: &Places, open_files: Option<(u64, u64)>) -> Result<Shared> {

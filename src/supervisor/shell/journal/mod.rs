@@ -2,9 +2,14 @@
 //!
 //! A directory holds `snapshot` and `journal.N`. The snapshot names the journal that goes on from it, so that a
 //! supervisor that dies while it makes a new one neither loses a change nor applies one twice.
+//!
+//! Only what an interrupted append left at the end is ever cut off. A journal that is damaged anywhere else, or that a newer
+//! program wrote, is not opened and not changed.
 
 pub mod disk;
 pub mod frame;
+pub mod repair;
+pub mod store;
 
 use crate::error::{Errno, Error, Kind as Class, Result};
 use crate::sys::file;
@@ -16,6 +21,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::{Content, Found};
 
 /// How often a lock is tried, 20 ms apart.
 const LOCK_TRIES: u32 = 100;
@@ -46,24 +52,35 @@ pub struct Journal {
 pub struct Replay<S, R> {
     pub snapshot: Option<S>,
     pub records: Vec<R>,
-    /// Bytes at the end that were no whole record, and are cut off.
-    pub torn: u64,
+    /// An older program wrote it: to be written anew by [`Journal::compact`], so that no older program changes it.
+    pub old: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Head {
-    tag: String,
+/// Whose records follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub tag: String,
     /// The number of the journal that goes on from a snapshot.
-    next: u64,
+    pub next: u64,
+    /// The program that wrote this; empty before version 2.
+    #[serde(default)]
+    pub writer: String,
+}
+
+impl Head {
+    fn new(tag: &str, next: u64) -> Head {
+        Head { tag: tag.to_owned(), next, writer: concat!("orund ", env!("CARGO_PKG_VERSION")).to_owned() }
+    }
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, or begins it. What belongs to another `tag`, such as an earlier boot, is dropped.
+    /// Opens the journal in `dir`, or begins it. What belongs to another `tag`, such as an earlier boot, is dropped, if it is
+    /// of a journal that does not outlive the boot.
     ///
     /// # Errors
-    /// [`Class::State`] when another process has it open; the directory cannot be made or read; a record that is whole
-    /// cannot be understood.
-    pub fn open<S: DeserializeOwned, R: DeserializeOwned>(
+    /// [`Class::State`] when another process has it open; [`Class::Config`] when it is damaged or of a newer program: it is
+    /// as it was then; the directory cannot be made or read.
+    pub fn open<S: Serialize + DeserializeOwned + Default, R: DeserializeOwned>(
         dir: &Path,
         tag: &str,
         durability: Durability,
@@ -74,30 +91,41 @@ impl Journal {
             .create(dir)
             .map_err(|e| Error::sys(format!("making the state directory {dir:?}"), e))?;
         let lock = lock(dir)?;
-        let (head, snapshot) = read_snapshot::<S>(dir)?;
-        let head = head.filter(|h| h.tag == tag);
-        let snapshot = snapshot.filter(|_| head.is_some());
-        let number = head.map_or(0, |h| h.next);
-        let mut journal = Journal {
-            dir: dir.to_owned(),
-            file: None,
-            number,
-            size: 0,
-            tag: tag.to_owned(),
-            durability,
-            _lock: lock,
-        };
-        let (records, torn) = journal.read_records()?;
-        match journal.open_to_append() {
+        let content = Content::read(dir)?;
+        let found = content.check(dir, tag, durability)?;
+        let mut journal = Journal::bare(dir, tag, durability, found.number, lock);
+        journal.size = found.end;
+        let replay = found.replay(dir)?;
+        match journal.begin::<S>(&found) {
             Ok(()) => journal.remove_others(),
             Err(e) if read_only(&e) => crate::log::warn(e.context("the state can only be read")),
             Err(e) => return Err(e),
         }
-        Ok((journal, Replay { snapshot, records, torn }))
+        Ok((journal, replay))
+    }
+
+    /// Opens what was found, without its torn end; what is new gets a snapshot of nothing, which names it.
+    fn begin<S: Serialize + Default>(&mut self, found: &Found) -> Result<()> {
+        let (end, torn) = (found.end, found.torn);
+        self.open_to_append()?;
+        if torn > 0 {
+            crate::log::warn(format!(
+                "the last {torn} bytes of {:?} (from byte {end} on) were an incomplete record and are cut off: the write was \
+                 interrupted, and the change was never acknowledged",
+                self.path()
+            ));
+        }
+        if found.is_new { self.write_snapshot(&S::default(), self.number) } else { Ok(()) }
+    }
+
+    /// A journal to be begun anew by [`Journal::compact`], behind the one of that number.
+    fn bare(dir: &Path, tag: &str, durability: Durability, number: u64, lock: Option<File>) -> Journal {
+        let (dir, tag) = (dir.to_owned(), tag.to_owned());
+        Journal { dir, file: None, number, size: 0, tag, durability, _lock: lock }
     }
 
     fn path(&self) -> PathBuf {
-        self.dir.join(format!("journal.{}", self.number))
+        store::path(&self.dir, self.number)
     }
 
     /// Whether changes can be recorded.
@@ -108,25 +136,6 @@ impl Journal {
     /// Bytes since the last snapshot.
     pub fn size(&self) -> u64 {
         self.size
-    }
-
-    fn read_records<R: DeserializeOwned>(&mut self) -> Result<(Vec<R>, u64)> {
-        let path = self.path();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-            Err(e) => return Err(Error::sys(format!("reading {path:?}"), e)),
-        };
-        let (frames, end) = frame::decode(&bytes);
-        let mine = |(kind, payload): &(Kind, &[u8])| {
-            *kind == Kind::Tag && serde_json::from_slice::<Head>(payload).is_ok_and(|h| h.tag == self.tag)
-        };
-        if !frames.first().is_some_and(mine) {
-            return Ok((Vec::new(), 0));
-        }
-        let records = frames[1..].iter().map(|(_, payload)| parse(payload, &path)).collect::<Result<_>>()?;
-        self.size = end as u64;
-        Ok((records, (bytes.len() - end) as u64))
     }
 
     /// Opens the file and cuts off what is no whole record.
@@ -140,7 +149,7 @@ impl Journal {
         self.file = Some(file);
         if self.size == 0 {
             let mut head = Vec::new();
-            frame::encode(&mut head, Kind::Tag, &json(&Head { tag: self.tag.clone(), next: self.number })?);
+            frame::encode(&mut head, Kind::Tag, &json(&Head::new(&self.tag, self.number))?);
             self.write(&head)?;
             self.sync_dir()?;
         }
@@ -197,31 +206,31 @@ impl Journal {
     /// Begins anew with a snapshot of the state that all records so far have led to.
     ///
     /// # Errors
-    /// As for [`Journal::append`]; the old journal then goes on.
+    /// As for [`Journal::append`]; the old journal then continues.
     pub fn compact<S: Serialize>(&mut self, state: &S) -> Result<()> {
-        let mut next = Journal {
-            dir: self.dir.clone(),
-            file: None,
-            number: self.number + 1,
-            size: 0,
-            tag: self.tag.clone(),
-            durability: self.durability,
-            _lock: None,
-        };
+        let mut next = Journal::bare(&self.dir, &self.tag, self.durability, self.number + 1, None);
         next.open_to_append()?;
-        let mut bytes = Vec::new();
-        frame::encode(&mut bytes, Kind::Tag, &json(&Head { tag: self.tag.clone(), next: next.number })?);
-        frame::encode(&mut bytes, Kind::Snapshot, &json(state)?);
-        let (new, path) = (self.dir.join("snapshot.new"), self.dir.join("snapshot"));
-        let fail = |e| Error::sys(format!("writing the snapshot {new:?}"), e);
-        fs::write(&new, &bytes).map_err(fail)?;
-        if self.durability == Durability::Host {
-            File::open(&new).and_then(|f| f.sync_all()).map_err(fail)?;
-        }
-        fs::rename(&new, &path).map_err(fail)?;
+        self.write_snapshot(state, next.number)?;
         // From here on the new journal counts.
         (self.file, self.number, self.size) = (next.file, next.number, next.size);
         self.remove_others();
+        Ok(())
+    }
+
+    /// Puts a snapshot in the place of the last one. It counts, and is on disk, when this returns.
+    fn write_snapshot<S: Serialize>(&self, state: &S, next: u64) -> Result<()> {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, Kind::Tag, &json(&Head::new(&self.tag, next))?);
+        frame::encode(&mut bytes, Kind::Snapshot, &json(state)?);
+        let (new, path) = (self.dir.join("snapshot.new"), self.dir.join("snapshot"));
+        let fail = |e| Error::sys(format!("writing the snapshot {new:?}"), e);
+        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let file = options.open(&new).map_err(fail)?;
+        file.write_all_at(&bytes, 0).map_err(fail)?;
+        if self.durability == Durability::Host {
+            file.sync_all().map_err(fail)?;
+        }
+        fs::rename(&new, &path).map_err(fail)?;
         self.sync_dir()
     }
 
@@ -266,75 +275,5 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::new(Class::System, format!("writing the state: {e}")))
 }
 
-fn parse<T: DeserializeOwned>(payload: &[u8], path: &Path) -> Result<T> {
-    serde_json::from_slice(payload).map_err(|e| {
-        let what = format!("a record in {path:?} cannot be understood: {e}");
-        Error::new(Class::System, what).hint("was it written by a newer orund?")
-    })
-}
-
-fn read_snapshot<S: DeserializeOwned>(dir: &Path) -> Result<(Option<Head>, Option<S>)> {
-    let path = dir.join("snapshot");
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((None, None)),
-        Err(e) => return Err(Error::sys(format!("reading {path:?}"), e)),
-    };
-    match frame::decode(&bytes).0.as_slice() {
-        [(Kind::Tag, head), (Kind::Snapshot, state)] => {
-            Ok((Some(parse(head, &path)?), Some(parse(state, &path)?)))
-        }
-        // It was renamed only when it was whole.
-        _ => Err(Error::new(Class::System, format!("the snapshot {path:?} is damaged"))
-            .hint("\"orund journal verify\" tells more; the journal beside it is not enough without it")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(dir: &Path, tag: &str) -> (Journal, Replay<String, u32>) {
-        Journal::open(dir, tag, Durability::Host).unwrap()
-    }
-
-    #[test]
-    fn what_was_appended_is_there_and_what_was_torn_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut j, replay) = open(dir.path(), "t");
-        assert!(replay.snapshot.is_none() && replay.records.is_empty());
-        j.append(&[1, 2]).unwrap();
-        j.append(&[3]).unwrap();
-        let e = Journal::open::<String, u32>(dir.path(), "t", Durability::Host).unwrap_err();
-        assert_eq!(e.kind(), Class::State);
-        drop(j);
-        let path = dir.path().join("journal.0");
-        let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        let (mut j, replay) = open(dir.path(), "t");
-        assert_eq!(replay.records, [1, 2]);
-        assert!(replay.torn > 0);
-        j.append(&[4]).unwrap();
-        drop(j);
-        assert_eq!(open(dir.path(), "t").1.records, [1, 2, 4]);
-        assert_eq!(open(dir.path(), "another boot").1.records, [0u32; 0]);
-    }
-
-    #[test]
-    fn a_snapshot_takes_the_place_of_records() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut j, _) = open(dir.path(), "t");
-        j.append(&[1]).unwrap();
-        j.compact(&"one").unwrap();
-        j.append(&[2]).unwrap();
-        drop(j);
-        let (j, replay) = open(dir.path(), "t");
-        assert_eq!((replay.snapshot.as_deref(), replay.records), (Some("one"), vec![2]));
-        drop(j);
-        // A new journal that was begun before a crash, without its snapshot.
-        fs::write(dir.path().join("journal.2"), b"x").unwrap();
-        let (_, replay) = open(dir.path(), "t");
-        assert_eq!((replay.snapshot.as_deref(), replay.records), (Some("one"), vec![2]));
-        assert!(!dir.path().join("journal.2").exists());
-    }
-}
+mod tests;

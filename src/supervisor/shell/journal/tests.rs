@@ -143,8 +143,8 @@ fn every_truncation_is_torn_or_refused() {
         drop(j);
         assert_eq!(open(dir.path(), "t").1.records.last(), Some(&9));
     }
-    for missing in 0..2 {
-        write(dir.path(), &[right[missing].clone()]);
+    for left in &right {
+        write(dir.path(), std::slice::from_ref(left));
         assert!(refused(dir.path()).contains("is missing or empty"));
     }
 }

@@ -1,6 +1,7 @@
 //! Properties of the calling process: prctl(2), seccomp(2), sethostname(2), personality(2).
 
 use super::{SysResult, check, unit};
+use std::ffi::CStr;
 
 fn prctl(option: i32, a: u64, b: u64, c: u64) -> SysResult<i64> {
     // SAFETY: every option used here takes numbers only.
@@ -40,6 +41,11 @@ pub fn raise_ambient(cap: u8) -> SysResult<()> {
 /// PR_SET_PDEATHSIG: the signal that this process gets when its parent ends; 0 for none.
 pub fn set_parent_death_signal(signal: i32) -> SysResult<()> {
     prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0, 0).map(drop)
+}
+
+/// Names the calling thread, and with the first one the process, for ps(1) and top(1): at most 15 bytes.
+pub fn set_name(name: &CStr) -> SysResult<()> {
+    prctl(libc::PR_SET_NAME, name.as_ptr() as u64, 0, 0).map(drop)
 }
 
 /// PR_SET_CHILD_SUBREAPER: whether orphans below this process become its children.

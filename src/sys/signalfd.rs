@@ -13,7 +13,15 @@ fn all_but_faults() -> u64 {
 
 /// Blocks all signals but those of faults, and makes a descriptor that tells of them.
 pub fn take_all() -> SysResult<OwnedFd> {
-    let set = all_but_faults();
+    take(all_but_faults())
+}
+
+/// As [`take_all`], SIGABRT too: a service manager sends it to what it takes for hung. abort(3) still ends the process.
+pub fn take_all_and_abort() -> SysResult<OwnedFd> {
+    take(all_but_faults() | 1 << (libc::SIGABRT - 1))
+}
+
+fn take(set: u64) -> SysResult<OwnedFd> {
     // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
     unit(unsafe {
         libc::syscall(

@@ -77,6 +77,23 @@ pub struct Notice {
     pub message: String,
 }
 
+impl Notice {
+    /// A warning that is about no workload.
+    pub fn of_the_daemon(at: Time, reason: Reason, message: String) -> Notice {
+        Notice {
+            at,
+            workload: WorkloadId(0),
+            workload_name: String::new(),
+            slot: None,
+            container: None,
+            instance: None,
+            severity: Severity::Warning,
+            reason,
+            message,
+        }
+    }
+}
+
 /// Kubernetes' types of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Severity {
@@ -102,6 +119,7 @@ pub enum Reason {
     Exited,
     RestartLimit,
     KeeperLost,
+    KeeperSilent,
     Recovered,
 }
 

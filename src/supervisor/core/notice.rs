@@ -26,17 +26,10 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             Reason::OOMKilling,
             "a process of it was killed: the memory limit is reached".to_owned(),
         ),
-        Event::KeeperLost => Some(Notice {
-            at,
-            workload: WorkloadId(0),
-            workload_name: String::new(),
-            slot: None,
-            container: None,
-            instance: None,
-            severity: Severity::Warning,
-            reason: Reason::KeeperLost,
-            message: "the keeper died; exit statuses may be lost until the service is restarted".to_owned(),
-        }),
+        Event::KeeperLost => {
+            let message = "the keeper died; exit statuses may be lost until the service is restarted";
+            Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
+        }
         _ => None,
     }
 }

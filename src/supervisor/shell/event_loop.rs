@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Interval;
+use tokio::time::{Instant, Interval};
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
 const LONG: u64 = 4 << 20;
@@ -30,6 +30,9 @@ const MANY: usize = 300;
 
 /// How long nothing happens before the memory of what happened last is given back.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a keeper may be silent that has sent pings.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Who waits for a change to become durable.
 struct Waiter {
@@ -47,6 +50,8 @@ pub struct EventLoop {
     pidfds: AsyncFd<OwnedFd>,
     timer_ready: AsyncFd<OwnedFd>,
     keeper: Option<AsyncFd<OwnedFd>>,
+    /// When it is taken for hung. None before its first ping: an earlier version sends none.
+    keeper_late: Option<Instant>,
     timer: TimerFd,
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
@@ -102,6 +107,7 @@ impl EventLoop {
             pidfds,
             timer_ready,
             keeper,
+            keeper_late: None,
             timer,
             supervisor,
             requests,
@@ -145,12 +151,21 @@ impl EventLoop {
                     let _ = self.timer.wait();
                     ready.clear_ready();
                 }
-                lost = heard(&mut self.keeper, &self.supervisor.world) => {
-                    if lost {
-                        self.keeper = None;
+                heard = heard(&mut self.keeper, &self.supervisor.world) => match heard {
+                    Heard::Lost => {
+                        (self.keeper, self.keeper_late) = (None, None);
                         self.supervisor.world.keeper = None;
                         events.push(Event::KeeperLost);
                     }
+                    Heard::Ping => {
+                        self.keeper_late = Some(Instant::now() + SILENT);
+                        only_looked = true;
+                    }
+                    Heard::Ended | Heard::Nothing => {}
+                },
+                () = late(self.keeper_late) => {
+                    self.keeper_late = Some(Instant::now() + SILENT);
+                    self.supervisor.world.keeper_is_silent(now());
                 }
                 () = quiet(self.events_since_trim) => {
                     self.events_since_trim = 0;
@@ -313,19 +328,33 @@ fn copy(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     readiness::readable(fd.try_clone_to_owned()?)
 }
 
-/// Whether the keeper is lost, once it has said something.
-async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> bool {
+/// What the keeper has said; the last of it, once it has said something. Pings are answered.
+async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> Heard {
     let (Some(fd), Some(link)) = (keeper, &world.keeper) else { return std::future::pending().await };
-    let Ok(mut ready) = fd.readable().await else { return true };
+    let Ok(mut ready) = fd.readable().await else { return Heard::Lost };
+    let mut said = Heard::Nothing;
     loop {
         match link.hear() {
-            Heard::Ended => {}
-            Heard::Lost => return true,
+            Heard::Lost => return Heard::Lost,
             Heard::Nothing => {
                 ready.clear_ready();
-                return false;
+                return said;
             }
+            Heard::Ping => {
+                link.pong();
+                said = Heard::Ping;
+            }
+            Heard::Ended if said == Heard::Ping => {}
+            Heard::Ended => said = Heard::Ended,
         }
+    }
+}
+
+/// Ends at that time; never without one.
+async fn late(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::supervisor::core::model::{Next, Observed};
 use crate::supervisor::core::spec::Template as Spec;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::sched;
+use crate::sys::{prctl, sched};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +51,7 @@ pub enum Outcome {
 /// # Errors
 /// Everything that is wrong with the bundle, before anything is started; what the host cannot do.
 pub fn run(what: &Foreground) -> Result<Outcome> {
+    let _ = prctl::set_name(c"orund");
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
     let rt = daemon::runtime(what.run.join("containers"));
     for container in &what.template.containers {

@@ -11,7 +11,7 @@ use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::embed::Waiting;
-use crate::supervisor::core::action::{Action, Notice};
+use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired};
 use crate::supervisor::core::event::{Event, Record};
 use crate::supervisor::core::model::{Key, Observed, Process, WaitStatus};
@@ -258,6 +258,15 @@ impl Linux {
         if self.notices.len() > NOTICES {
             self.notices.pop_front();
         }
+    }
+
+    /// The keeper sends no pings: somebody may have stopped it.
+    pub fn keeper_is_silent(&mut self, at: Time) {
+        let Some(link) = &self.keeper else { return };
+        link.wake();
+        let message = "the keeper does not answer: it was told to continue (SIGCONT)".to_owned();
+        log::warn(message.clone());
+        self.emit(Notice::of_the_daemon(at, Reason::KeeperSilent, message));
     }
 
     fn forget(&mut self, key: Key) {

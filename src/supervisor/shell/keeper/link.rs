@@ -2,6 +2,7 @@
 
 use super::{LINK, MESSAGE, tag};
 use crate::error::{Errno, Error, Result};
+use crate::log;
 use crate::sys::fd::{self as descriptor, PollFd};
 use crate::sys::{file, socket};
 use std::collections::BTreeMap;
@@ -11,11 +12,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
+/// What a supervisor says when it is ready that answers pings.
+pub const ANSWERS: &str = "answers";
+/// How long a keeper may leave a full socket alone before it is continued, in milliseconds, and how often.
+const FULL: (i32, u32) = (1000, 5);
+
 /// What the keeper said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// Something has ended.
     Ended,
+    /// It wants an answer.
+    Ping,
     /// Nothing more for now.
     Nothing,
     /// The keeper is gone.
@@ -41,10 +49,30 @@ impl Link {
     fn send(&self, tag: u8, text: &str, fd: Option<RawFd>) {
         let message = [&[tag], text.as_bytes()].concat();
         let socket = self.0.as_raw_fd();
+        let mut patience = FULL.1;
         // A keeper that is gone is noticed elsewhere.
         while let Err(Errno(libc::EAGAIN)) = socket::send(socket, &message, fd) {
-            let _ = descriptor::poll(&mut [PollFd::new(socket, libc::POLLOUT)], -1);
+            if descriptor::poll(&mut [PollFd::new(socket, libc::POLLOUT)], FULL.0) != Ok(0) {
+                continue;
+            }
+            if patience == 0 {
+                return log::warn("the keeper does not take what it is to keep");
+            }
+            patience -= 1;
+            self.wake();
         }
+    }
+
+    /// Continues a keeper that somebody has stopped.
+    pub fn wake(&self) {
+        let keeper = nix::unistd::getppid();
+        // Without the keeper the parent is another, which may take the signal as well: it does nothing to what runs.
+        let _ = nix::sys::signal::kill(keeper, nix::sys::signal::SIGCONT);
+    }
+
+    /// Answers a ping.
+    pub fn pong(&self) {
+        self.send(tag::PONG, "", None);
     }
 
     /// Has a descriptor kept.
@@ -59,7 +87,7 @@ impl Link {
 
     /// The supervisor is ready, and should be started again if it dies.
     pub fn ready(&self) {
-        self.send(tag::READY, "", None);
+        self.send(tag::READY, ANSWERS, None);
     }
 
     /// Tells the service manager something (sd_notify(3)).
@@ -103,6 +131,7 @@ impl Link {
         let mut buf = [0; MESSAGE];
         match socket::receive(self.0.as_raw_fd(), &mut buf) {
             Ok((0, _)) => Heard::Lost,
+            Ok(_) if buf[0] == tag::PING => Heard::Ping,
             Ok(_) => Heard::Ended,
             Err(Errno(libc::EAGAIN)) => Heard::Nothing,
             Err(_) => Heard::Lost,

@@ -2,10 +2,12 @@
 //!
 //! It does nothing that could fail: it reaps whatever ends and keeps how that was, it keeps descriptors by name, and it
 //! starts the supervisor again when that has died. So the supervisor may be killed at any instant, and no exit status,
-//! no output and no listening socket is lost.
+//! no output and no listening socket is lost. A supervisor that does not answer its pings, stopped or deadlocked, is killed
+//! for that; the service manager's watchdog watches the keeper.
 
 pub mod link;
 pub mod ring;
+mod watch;
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
@@ -17,6 +19,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
+use watch::{Due, Watch};
 
 /// The environment variable with the number of the descriptor that leads to the keeper.
 pub const LINK: &str = "ORUND_KEEPER";
@@ -44,6 +47,9 @@ pub mod tag {
     pub const NOTIFY: u8 = b'N';
     /// Something has ended: look at the ring.
     pub const ENDED: u8 = b'E';
+    /// Answer with [`PONG`], to be taken for alive.
+    pub const PING: u8 = b'?';
+    pub const PONG: u8 = b'!';
 }
 
 struct Keeper {
@@ -59,6 +65,7 @@ struct Keeper {
     delay: u64,
     /// When to start the supervisor, on the monotonic clock.
     start_at: Option<u64>,
+    manager: watch::Manager,
 }
 
 struct Child {
@@ -67,6 +74,7 @@ struct Child {
     /// Names of descriptors that are still to be sent back.
     listing: VecDeque<String>,
     lists: bool,
+    watch: Watch,
 }
 
 /// Keeps a supervisor running that is started with `arguments`, until it ends by itself or a signal asks for the end.
@@ -75,7 +83,9 @@ struct Child {
 /// # Errors
 /// The ring in `run_dir` cannot be made; signals cannot be taken over.
 pub fn run(run_dir: &Path, arguments: Vec<OsString>) -> Result<u8> {
-    let signals = signalfd::take_all().map_err(|e| Error::sys("taking over signals", e))?;
+    // Without a name of its own it would have that of the file that it was started from; all else works.
+    let _ = prctl::set_name(c"orund-keeper");
+    let signals = signalfd::take_all_and_abort().map_err(|e| Error::sys("taking over signals", e))?;
     // Without these orphans go to init and descriptors may run out; all else works.
     let _ = prctl::set_child_subreaper(true);
     let _ = sched::raise_limit(libc::RLIMIT_NOFILE);
@@ -89,6 +99,7 @@ pub fn run(run_dir: &Path, arguments: Vec<OsString>) -> Result<u8> {
         ending: false,
         delay: BACK_OFF.0,
         start_at: None,
+        manager: watch::Manager::from_environment(),
     };
     keeper.start()?;
     loop {
@@ -106,20 +117,30 @@ impl Keeper {
         fd::keep_on_exec(theirs.as_raw_fd()).map_err(fail)?;
         let mut command = Command::new(super::program());
         command.args(&self.arguments).env(LINK, theirs.as_raw_fd().to_string());
+        // The keeper answers to the service manager, and the supervisor to the keeper.
+        command.env_remove("WATCHDOG_USEC");
         if std::env::var("LISTEN_PID").is_ok_and(|pid| pid == prctl::getpid().to_string()) {
             // The number is not known before there is the process; it trusts the keeper.
             command.env("LISTEN_PID", "keeper");
         }
         let child = command.spawn().map_err(|e| fail(e.into()))?;
         let pid = child.id() as i32;
-        self.supervisor = Some(Child { pid, link: ours, listing: VecDeque::new(), lists: false });
+        self.supervisor = Some(Child {
+            pid,
+            link: ours,
+            listing: VecDeque::new(),
+            lists: false,
+            watch: Watch::new(time::monotonic_ms()),
+        });
         self.start_at = None;
         Ok(())
     }
 
     /// Waits for something and does it. The exit code, at the end.
     fn turn(&mut self) -> Result<Option<u8>> {
-        let wait = self.start_at.map_or(-1, |at| at.saturating_sub(time::monotonic_ms()) as i32);
+        let due = [self.start_at, self.manager.due(), self.supervisor.as_ref().and_then(|c| c.watch.due())];
+        let due = due.into_iter().flatten().min();
+        let wait = due.map_or(-1, |at| at.saturating_sub(time::monotonic_ms()) as i32);
         let link = self.supervisor.as_ref().map_or(-1, |c| c.link.as_raw_fd());
         let lists = self.supervisor.as_ref().is_some_and(|c| c.lists);
         let events = libc::POLLIN | if lists { libc::POLLOUT } else { 0 };
@@ -145,6 +166,8 @@ impl Keeper {
             log::warn(e);
             self.start_later();
         }
+        self.manager.tell(time::monotonic_ms());
+        self.watch();
         Ok(None)
     }
 
@@ -153,7 +176,39 @@ impl Keeper {
         self.delay = (self.delay * 2).min(BACK_OFF.1);
     }
 
+    /// Pings the supervisor, and kills one that has not answered for too long.
+    fn watch(&mut self) {
+        let Some(child) = &mut self.supervisor else { return };
+        match child.watch.check(time::monotonic_ms()) {
+            Due::Nothing => {}
+            // With a full socket it has enough to answer already.
+            Due::Ping => drop(socket::send(child.link.as_raw_fd(), &[tag::PING], None)),
+            Due::Kill { silent } => {
+                let pid = child.pid;
+                log::warn(format!(
+                    "the supervisor (process {pid}) has not answered for {} s: it is killed and started again",
+                    silent / 1000
+                ));
+                self.kill_supervisor();
+            }
+        }
+    }
+
+    fn kill_supervisor(&mut self) {
+        if let Some(child) = &mut self.supervisor {
+            child.watch.stop();
+            // It is not reaped yet, so the number is its own.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.pid), nix::sys::signal::SIGKILL);
+        }
+    }
+
     fn signal(&mut self, signal: i32) {
+        if signal == libc::SIGABRT {
+            log::warn(
+                "the service manager's watchdog asks for an end: the supervisor is killed and started again",
+            );
+            self.kill_supervisor();
+        }
         if matches!(signal, libc::SIGTERM | libc::SIGINT) {
             self.ending = true;
         }
@@ -208,8 +263,10 @@ impl Keeper {
                     child.lists = true;
                     self.list();
                 }
+                (tag::PONG, _) => child.watch.answered(),
                 (tag::READY, _) => {
                     self.was_ready = true;
+                    child.watch.ready(text == link::ANSWERS);
                     self.delay = BACK_OFF.0;
                 }
                 (tag::NOTIFY, _) => super::notify::send(&text),

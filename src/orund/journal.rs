@@ -1,6 +1,7 @@
 //! `orund journal`.
 
 use crate::error::{Error, Kind, Result};
+use crate::orund::examples;
 use crate::supervisor::shell::daemon;
 use crate::supervisor::shell::journal::frame::{self, Rest};
 use crate::supervisor::shell::journal::repair;
@@ -11,16 +12,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "orund keeps workloads in a snapshot and a journal of the changes since. What an interrupted write left at \
-    the end of the journal was never acknowledged and is cut off at the next start. Damage anywhere else, or a record of a \
-    newer version, keeps orund from starting, and no file is changed.\n\n\
-    Exit codes: 0 done, 1 damaged, of a newer version or in use, 2 wrong arguments.\n\n\
-    Examples:\n  \
-    orund journal verify\n  \
-    orund journal dump | jq .payload.change\n  \
-    systemctl stop orund && orund journal repair && systemctl start orund"
-)]
+#[command(after_help = examples::JOURNAL)]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,

@@ -183,3 +183,55 @@ fn without_a_keeper_the_next_supervisor_takes_over_from_a_killed_one() {
     let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
     assert_eq!(lines, expected);
 }
+
+/// The supervisor that comes after `old`.
+fn next_supervisor(d: &Daemon, old: i32) -> i32 {
+    wait_for("the next supervisor", || d.supervisor().filter(|pid| *pid != old))
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_is_killed_and_replaced() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("stopped", &[]);
+    d.apply("web", 1, "while true; do sleep 1; done", json!({}));
+    let first = pid_of(&d.wait_running("web-0"));
+    let comm = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!((comm(d.main()), comm(d.supervisor().unwrap())), ("orund-keeper\n".into(), "orund\n".into()));
+    let old = d.supervisor().unwrap();
+    kill(old, libc::SIGSTOP);
+    next_supervisor(&d, old);
+    assert!(d.output().contains("has not answered for"), "{}", d.output());
+    let r = d.wait_running("web-0");
+    assert_eq!((pid_of(&r), &r["restarts"]), (first, &json!(0)));
+    d.delete("web", Some(0));
+}
+
+#[test]
+fn the_keeper_outlives_the_service_managers_watchdog_and_a_stop() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("abort", &[]);
+    d.apply("web", 1, "while true; do sleep 1; done", json!({}));
+    let first = pid_of(&d.wait_running("web-0"));
+    let old = d.supervisor().unwrap();
+    kill(d.main(), libc::SIGABRT);
+    next_supervisor(&d, old);
+    assert_eq!(pid_of(&d.wait_running("web-0")), first);
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", d.main())).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next()
+    };
+    // It has pinged once, so that the supervisor knows what to wait for.
+    std::thread::sleep(Duration::from_secs(4));
+    kill(d.main(), libc::SIGSTOP);
+    wait_for("the keeper to stop", || (state() == Some('T')).then_some(()));
+    wait_for("the keeper to continue", || (state() != Some('T')).then_some(()));
+    wait_for("the event", || {
+        d.api("GET", "/v1/events", "").1.to_string().contains("KeeperSilent").then_some(())
+    });
+    assert_eq!(pid_of(&d.wait_running("web-0")), first);
+    d.delete("web", Some(0));
+}

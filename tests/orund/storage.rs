@@ -43,6 +43,52 @@ fn what_was_acknowledged_survives_a_torn_journal() {
     assert_eq!(d.processes().iter().filter(|p| pids.contains(&Some(**p))).count(), 0);
 }
 
+/// Flips a bit in the middle of the file.
+fn flip(path: &std::path::Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_flipped_bit_refuses_the_start_and_its_repair_loses_nothing() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("flipped", &[]);
+    for name in ["one", "two", "three"] {
+        d.apply(name, 1, SLEEPER, json!({}));
+    }
+    let replicas = ["one-0", "two-0", "three-0"];
+    let pids = replicas.map(|r| pid_of(&d.wait_running(r)));
+    d.stop();
+    let path = d.dir.join("data/journal.0");
+    let flipped = flip(&path);
+    d.spawn();
+    assert_eq!(d.exit_code(), Some(1));
+    for part in ["error", "journal.0", "is damaged at byte", "orund journal verify", "orund journal repair"] {
+        assert!(d.output().contains(part), "{part}: {}", d.output());
+    }
+    assert_eq!(fs::read(&path).unwrap(), flipped);
+    for pid in pids.iter().flatten() {
+        assert!(d.processes().contains(pid), "containers continue without orund");
+    }
+    let journal = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+        let output = command.args(["journal", verb, "--dir"]).arg(d.dir.join("data")).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(journal("verify").0, Some(1));
+    let (code, text) = journal("repair");
+    assert!(code == Some(0) && text.contains("nothing is lost"), "{code:?} {text}");
+    assert_eq!(fs::read(d.dir.join("data/backup.1/journal.0")).unwrap(), flipped);
+    assert_eq!(journal("verify").0, Some(0));
+    d.start_again();
+    assert_eq!(replicas.map(|r| pid_of(&d.wait_running(r))), pids);
+}
+
 #[test]
 fn a_full_disk_refuses_changes_and_nothing_else() {
     if !can_run() {

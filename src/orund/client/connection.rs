@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::api::types::Failure;
@@ -22,7 +23,12 @@ pub const SOCKET: &str = "/run/orund/orund.sock";
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// How long an answer may take to begin, and a whole one to arrive.
+    patience: Duration,
 }
+
+/// Longer than a keeper takes to replace a supervisor that does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -96,14 +102,32 @@ pub fn encoded(text: &str) -> String {
 impl Client {
     /// The supervisor at `socket`; without one, at the usual place.
     pub fn new(socket: Option<PathBuf>) -> Client {
-        Client { socket: self::socket(socket) }
+        Client { socket: self::socket(socket), patience: PATIENCE }
     }
 
     /// Sends a request and gives the answer as soon as its head has arrived.
     ///
     /// # Errors
-    /// Nobody listens; the supervisor refuses.
+    /// Nobody listens; the supervisor refuses, or does not answer ([`Kind::Timeout`]).
     pub async fn send(&self, call: Call) -> Result<Response<Incoming>> {
+        self.in_time(self.ask(call)).await
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(self.patience, answer).await.unwrap_or_else(|_| {
+            let what = format!(
+                "the supervisor on {:?} has not answered for {} s",
+                self.socket,
+                self.patience.as_secs_f32()
+            );
+            Err(Error::new(Kind::Timeout, what).hint(
+                "is it stopped, or the host overloaded? its keeper replaces a supervisor that does not answer; \
+                 `systemctl status orund` may say more",
+            ))
+        })
+    }
+
+    async fn ask(&self, call: Call) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let fail = |e: hyper::Error| {
             Error::new(Kind::System, format!("talking to the supervisor on {:?}: {e}", self.socket))
@@ -135,7 +159,8 @@ impl Client {
     /// # Errors
     /// As [`Client::send`]; an answer that is not as expected.
     pub async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
-        let body = self.send(call).await?.into_body().collect().await;
+        let answer = self.send(call).await?;
+        let body = self.in_time(async { Ok(answer.into_body().collect().await) }).await?;
         let body = body.map_err(|e| Error::new(Kind::System, format!("reading the answer: {e}")))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|e| {
             Error::new(Kind::System, format!("the supervisor's answer is not as expected: {e}"))
@@ -270,6 +295,18 @@ mod tests {
         let e = refused(StatusCode::NOT_FOUND, body);
         assert_eq!((e.kind(), e.to_string().as_str()), (Kind::NotFound, "no such workload; hint: look"));
         assert!(refused(StatusCode::BAD_GATEWAY, b"<html>").to_string().contains("502"));
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_answer_is_not_waited_for_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let client = Client { patience: Duration::from_millis(50), ..Client::new(Some(path)) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let e = runtime.block_on(client.send(Call::get("/version"))).unwrap_err();
+        assert_eq!(e.kind(), Kind::Timeout);
+        assert!(e.to_string().contains("has not answered for 0.05 s"), "{e}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The ledgers in `vendor-specs/`: for every property, rule, flag and line of the contract, where it is implemented and
-//! which test proves it; and the tables of README.md and docs/ that are made from them.
+//! which test proves it; and the tables of docs/ that are made from them.
 
 use crate::check::{Context, Result, fail};
 use serde_json::Value;
@@ -15,8 +15,10 @@ pub const LEDGERS: [(&str, &str); 4] = [
     ("contract", "What callers of runc depend on"),
 ];
 
-/// Where the long tables stand, below the top of the project.
+/// The path of the long tables, below the top of the project.
 pub const PAGE: &str = "docs/conformance-ledger.md";
+/// The page with the summary.
+pub const SUMMARY: &str = "docs/conformance.md";
 const BEGIN: &str = "<!-- ledger: written by runtime-tests --write-ledger -->\n";
 const END: &str = "<!-- end of ledger -->\n";
 
@@ -31,9 +33,9 @@ pub struct Row {
     pub code: Vec<String>,
     /// What proves it: a case of the harness (`area/what`), or `file.rs::function`.
     pub tests: Vec<String>,
-    /// What proves that bad input is told; for properties.
+    /// What proves that bad input is reported; for properties.
     pub bad: Vec<String>,
-    /// The feature is not there yet: a file and the words in it that refuse. The row is good as long as they stand there.
+    /// The feature is missing: a file and the words in it that refuse. The row is valid as long as they exist.
     pub refused: Option<(String, String)>,
 }
 
@@ -74,7 +76,7 @@ impl Row {
 /// The rows of one ledger.
 ///
 /// # Errors
-/// The file is not there, or a line of it is no row.
+/// The file does not exist, or a line of it is invalid.
 pub fn read(top: &Path, name: &str) -> Result<Vec<Row>> {
     let path = top.join("vendor-specs").join(format!("{name}.jsonl"));
     let text = fs::read_to_string(&path).context(&path.display().to_string())?;
@@ -110,12 +112,12 @@ fn short(path: &str) -> &str {
     path.strip_prefix("src/").unwrap_or(path)
 }
 
-/// The summary for README.md.
+/// The summary for [`SUMMARY`].
 ///
 /// # Errors
 /// As for [`read`].
 pub fn summary(top: &Path) -> Result<String> {
-    let mut out = format!("{BEGIN}| ledger | rows | proved | not there yet |\n|---|---:|---:|---|\n");
+    let mut out = format!("{BEGIN}| ledger | rows | proved | missing |\n|---|---:|---:|---|\n");
     for (name, heading) in LEDGERS {
         let rows = read(top, name)?;
         let missing: Vec<_> = rows.iter().filter(|r| r.refused.is_some()).collect();
@@ -123,7 +125,7 @@ pub fn summary(top: &Path) -> Result<String> {
         groups.dedup();
         let _ = writeln!(
             out,
-            "| [{heading}](vendor-specs/{name}.jsonl) | {} | {} | {} |",
+            "| [{heading}](../vendor-specs/{name}.jsonl) | {} | {} | {} |",
             rows.len(),
             rows.len() - missing.len(),
             groups.join(", ")
@@ -139,16 +141,16 @@ fn group(id: &str) -> String {
     format!("`{}`", verb.unwrap_or(id))
 }
 
-/// README.md with the summary of today in it.
+/// The page with the current summary in it.
 ///
 /// # Errors
 /// It has no place for it.
-pub fn with_summary(readme: &str, summary: &str) -> Result<String> {
-    let begin = readme.find(BEGIN);
-    let end = readme.find(END).map(|at| at + END.len());
+pub fn with_summary(page: &str, summary: &str) -> Result<String> {
+    let begin = page.find(BEGIN);
+    let end = page.find(END).map(|at| at + END.len());
     match begin.zip(end) {
-        Some((begin, end)) if begin < end => Ok([&readme[..begin], summary, &readme[end..]].concat()),
-        _ => fail(format!("README.md lacks {BEGIN:?} or {END:?}")),
+        Some((begin, end)) if begin < end => Ok([&page[..begin], summary, &page[end..]].concat()),
+        _ => fail(format!("{SUMMARY} lacks {BEGIN:?} or {END:?}")),
     }
 }
 
@@ -157,9 +159,9 @@ pub fn with_summary(readme: &str, summary: &str) -> Result<String> {
 /// # Errors
 /// As for [`read`] and [`with_summary`].
 pub fn update(top: &Path) -> Result<()> {
-    let readme = top.join("README.md");
-    let text = fs::read_to_string(&readme).context("README.md")?;
+    let summarized = top.join(SUMMARY);
+    let text = fs::read_to_string(&summarized).context(SUMMARY)?;
     fs::write(top.join(PAGE), page(top)?)?;
-    fs::write(readme, with_summary(&text, &summary(top)?)?)?;
+    fs::write(summarized, with_summary(&text, &summary(top)?)?)?;
     Ok(())
 }

@@ -46,7 +46,7 @@ struct Args {
     /// Everything may take this many times longer: for emulated machines.
     #[arg(long, value_name = "FACTOR", default_value_t = 1)]
     slow: u32,
-    /// Write the tables of README.md and docs/ from the ledgers of the project that lies in this directory.
+    /// Write the tables of docs/ from the ledgers of the project in this directory.
     #[arg(long, value_name = "DIR")]
     write_ledger: Option<PathBuf>,
     /// Show only failures and the last line.
@@ -76,7 +76,7 @@ fn examine(args: &Args) -> Result<bool> {
     });
     if args.list {
         let mut out = std::io::stdout().lock();
-        // Whoever reads it may have seen enough.
+        // The reader may have closed the pipe.
         let _ = cases.iter().try_for_each(|case| writeln!(out, "{:<50} {}", case.name, case.source));
         return Ok(true);
     }

@@ -1,4 +1,4 @@
-//! The ledgers in `vendor-specs/` are complete and true: every property and every flag that the code has stands there,
+//! The ledgers in `vendor-specs/` are complete and true: every property and every flag of the code has a row,
 //! and every row names code and tests that exist.
 
 mod outline;
@@ -49,7 +49,7 @@ fn every_row_names_code_and_tests_that_exist() {
         for row in rows(name) {
             let mut complain = |what: String| complaints.push(format!("{name}: {}: {what}", row.id));
             if !seen.insert(row.id.clone()) {
-                complain("stands there twice".into());
+                complain("duplicate row".into());
             }
             if row.code.is_empty() {
                 complain("no code".into());
@@ -266,13 +266,14 @@ fn every_property_may_be_null() {
 #[test]
 fn the_tables_are_those_of_the_ledgers() {
     let top = top();
-    let readme = fs::read_to_string(top.join("README.md")).unwrap_or_default();
+    let summarized = fs::read_to_string(top.join(ledger::SUMMARY)).unwrap_or_default();
     let page = fs::read_to_string(top.join(ledger::PAGE)).unwrap_or_default();
     let summary = ledger::summary(&top).unwrap_or_else(|e| panic!("{e:?}"));
     let told = "run \"runtime-tests --write-ledger .\"";
     assert!(
-        ledger::with_summary(&readme, &summary).is_ok_and(|new| new == readme),
-        "README.md is not current: {told}"
+        ledger::with_summary(&summarized, &summary).is_ok_and(|new| new == summarized),
+        "{} is not current: {told}",
+        ledger::SUMMARY
     );
     assert!(ledger::page(&top).is_ok_and(|new| new == page), "{} is not current: {told}", ledger::PAGE);
 }

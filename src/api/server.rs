@@ -5,6 +5,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -57,7 +58,16 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
         std::fs::create_dir_all(dir).map_err(|e| fail("making the directory of", e))?;
     }
     let listener = UnixListener::bind(path).map_err(|e| fail("listening on", e))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+    // By descriptor: by now the path may be another user's symlink to any file.
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_CLOEXEC;
+    let own = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
+        .map_err(|e| fail("opening", e.into()))?;
+    let name = format!("/proc/self/fd/{}", own.as_raw_fd());
+    let meta = std::fs::metadata(&name).map_err(|e| fail("looking at", e))?;
+    if !meta.file_type().is_socket() {
+        return Err(Error::new(Kind::Exists, format!("{path:?} was replaced by something else")));
+    }
+    std::fs::set_permissions(&name, std::fs::Permissions::from_mode(0o660))
         .map_err(|e| fail("setting the mode of", e))?;
     Ok(listener)
 }

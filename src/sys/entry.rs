@@ -1,7 +1,7 @@
 //! The start of a program without the preparations of Rust's own, which cost more system calls than a short command
 //! makes itself: it reads /proc/self/maps for the bounds of the stack and sets up a handler for its overflow.
 
-use super::{CWD, SysResult, fd, limits, path, unit};
+use super::{CWD, SysResult, cred, fd, file, limits, path, unit};
 use crate::error::Errno;
 use std::ffi::c_char;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -34,6 +34,7 @@ pub fn prepare(argv: *const *const c_char) {
     // SAFETY: as above, of SIG_DFL.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     limits::widen();
+    keep_access();
 }
 
 /// argv as the kernel laid it out; it lives as long as the process.
@@ -80,6 +81,15 @@ pub fn forget_environment() {
             std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
             entry = entry.add(1);
         }
+    }
+}
+
+/// A user must be able to open what orun makes, whatever the caller's umask takes from its owner. Root can anyway.
+fn keep_access() {
+    if cred::geteuid() != 0 {
+        const OWNER: u32 = 0o700;
+        let given = file::umask(!OWNER & 0o777);
+        file::umask(given & !OWNER);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Odd callers: whatever a process has set before it becomes the runtime, a container is the same as one of an ordinary
 //! caller, or there is one clear error and nothing is left.
 
+use super::caller_table::{self, Caller, Expect};
+use super::checkpoint::Saved;
+use super::rootless;
 use crate::bundle::Bundle;
 use crate::case::T;
 use crate::check::{Context, Done, Result, fail, same, same_set};
@@ -10,232 +13,28 @@ use crate::matrix::Matrix;
 use crate::odd::Odd;
 use crate::report::Report;
 use serde_json::{Map, Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 const SPEC: &str = "execve(2) and prctl(2): what a program inherits";
 
-/// What must come of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
-    /// Nothing may differ.
-    Same,
-    /// As `Same`, save for what is printed.
-    SilentlySame,
-    /// As `Same`, or an error.
-    SameOrError,
-    /// An error with one of these words.
-    Error(&'static [&'static str]),
-}
-
-/// One row of the table.
-#[derive(Debug, Clone)]
-struct Caller {
-    name: String,
-    odd: Vec<Odd>,
-    how: fn(Cmd) -> Result<Cmd>,
-    expect: Expect,
-}
-
-impl Caller {
-    /// `cmd`, called by this caller.
-    fn call(&self, cmd: Cmd) -> Result<Cmd> {
-        Ok((self.how)(cmd)?.odd(&self.odd))
-    }
-
-    fn limits(&self) -> bool {
-        self.odd.iter().any(|o| matches!(o, Odd::Limit(..)))
-    }
-}
-
-fn plain(cmd: Cmd) -> Result<Cmd> {
-    Ok(cmd)
-}
-
-fn row(name: impl Into<String>, expect: Expect, odd: Vec<Odd>) -> Caller {
-    Caller { name: name.into(), odd, how: plain, expect }
-}
-
-fn shaped(name: &str, expect: Expect, how: fn(Cmd) -> Result<Cmd>) -> Caller {
-    Caller { name: name.into(), odd: Vec::new(), how, expect }
-}
-
-/// Every caller there is a case for.
-fn table() -> Vec<Caller> {
-    let mut all = signals();
-    all.extend(streams());
-    all.extend(limits());
-    all.extend(privileges());
-    all.extend(filters());
-    all.extend(attributes());
-    all
-}
-
-fn signals() -> Vec<Caller> {
-    vec![
-        row("that-ignores-sigchld", Expect::Same, vec![Odd::Ignores(vec![libc::SIGCHLD])]),
-        row("under-nohup", Expect::Same, vec![Odd::Ignores(vec![libc::SIGHUP, libc::SIGINT, libc::SIGQUIT])]),
-        row("that-ignores-real-time-signals", Expect::Same, vec![Odd::Ignores((32..=64).collect())]),
-        row("that-ignores-every-signal", Expect::Same, vec![Odd::ignores_all()]),
-        row("that-blocks-every-signal", Expect::Same, vec![Odd::BlocksAll]),
-        row("that-ignores-and-blocks", Expect::Same, vec![Odd::ignores_all(), Odd::BlocksAll]),
-    ]
-}
-
-fn streams() -> Vec<Caller> {
-    fn open(mut cmd: Cmd) -> Result<Cmd> {
-        for number in (3..20).chain([64, 255, 390]) {
-            cmd = cmd.fd(File::open("/etc/passwd")?.into(), number);
-        }
-        Ok(cmd)
-    }
-    fn full(cmd: Cmd) -> Result<Cmd> {
-        let full = || File::options().write(true).open("/dev/full");
-        Ok(cmd.pipes(full()?.into(), full()?.into()))
-    }
-    fn gone(cmd: Cmd) -> Result<Cmd> {
-        // Its reading end is closed at once.
-        let (_, writer) = std::io::pipe()?;
-        Ok(cmd.pipes(writer.try_clone()?.into(), writer.into()))
-    }
-    let mut all = vec![
-        shaped("with-open-files", Expect::Same, open),
-        shaped("whose-output-is-full", Expect::SilentlySame, full),
-        shaped("whose-output-has-no-reader", Expect::SilentlySame, gone),
-    ];
-    for mask in 1..8 {
-        let closed: Vec<i32> = (0..3).filter(|n| mask >> n & 1 == 1).collect();
-        let names: Vec<_> = closed.iter().map(i32::to_string).collect();
-        let name = format!("without-descriptor-{}", names.join("-"));
-        all.push(row(name, Expect::SilentlySame, vec![Odd::Closes(closed)]));
-    }
-    all
-}
-
-fn limits() -> Vec<Caller> {
-    const KIB: u64 = 1 << 10;
-    let mut all = Vec::new();
-    for (name, resource, tiny) in [
-        ("nofile", libc::RLIMIT_NOFILE, 5),
-        ("stack", libc::RLIMIT_STACK, 64 * KIB),
-        ("as", libc::RLIMIT_AS, 16 * KIB * KIB),
-        // With less than these two the kernel or the C library ends the program before its first line.
-        ("data", libc::RLIMIT_DATA, 4 * KIB * KIB),
-        ("core", libc::RLIMIT_CORE, 0),
-        ("memlock", libc::RLIMIT_MEMLOCK, 0),
-        ("nproc", libc::RLIMIT_NPROC, 1),
-        ("sigpending", libc::RLIMIT_SIGPENDING, 0),
-        ("msgqueue", libc::RLIMIT_MSGQUEUE, 0),
-    ] {
-        all.push(row(
-            format!("with-a-soft-limit-{name}"),
-            Expect::Same,
-            vec![Odd::Limit(resource, tiny, None)],
-        ));
-        let hard = vec![Odd::Limit(resource, tiny, Some(tiny))];
-        all.push(row(format!("with-a-hard-limit-{name}"), Expect::SameOrError, hard));
-    }
-    all
-}
-
-/// The numbers of capabilities(7).
-const CAPABILITIES: [(&str, u64); 15] = [
-    ("CAP_CHOWN", 0),
-    ("CAP_DAC_OVERRIDE", 1),
-    ("CAP_FOWNER", 3),
-    ("CAP_FSETID", 4),
-    ("CAP_KILL", 5),
-    ("CAP_SETGID", 6),
-    ("CAP_SETUID", 7),
-    ("CAP_SETPCAP", 8),
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_CHROOT", 18),
-    ("CAP_SYS_PTRACE", 19),
-    ("CAP_SYS_ADMIN", 21),
-    ("CAP_SYS_RESOURCE", 24),
-    ("CAP_MKNOD", 27),
-    ("CAP_SETFCAP", 31),
-];
-
-fn privileges() -> Vec<Caller> {
-    let mut all: Vec<Caller> = CAPABILITIES
-        .iter()
-        .map(|(name, number)| {
-            let expect = match *name {
-                "CAP_SETPCAP" => Expect::Error(&["cap_setpcap"]),
-                "CAP_SYS_ADMIN" => Expect::Error(&["cap_sys_admin"]),
-                _ => Expect::SameOrError,
-            };
-            let short = name.trim_start_matches("CAP_").to_lowercase().replace('_', "-");
-            row(format!("without-{short}"), expect, vec![Odd::Without(*number)])
-        })
-        .collect();
-    // SECBIT_*: root has no capabilities after execve(2) with the first.
-    for (name, bits, expect) in [
-        ("noroot", 0x1, Expect::SameOrError),
-        ("no-setuid-fixup", 0x4, Expect::Same),
-        ("keep-caps", 0x10, Expect::Same),
-        ("no-cap-ambient-raise", 0x40, Expect::Same),
-        ("no-setuid-fixup-locked", 0xc, Expect::SameOrError),
-    ] {
-        let odd = vec![Odd::Prctl(libc::PR_SET_SECUREBITS, bits)];
-        all.push(row(format!("with-securebits-{name}"), expect, odd));
-    }
-    all
-}
-
-fn filters() -> Vec<Caller> {
-    const HINT: &[&str] = &["seccomp filter"];
-    let mut all = Vec::new();
-    for (name, number, expect) in [
-        ("openat2", libc::SYS_openat2, Expect::Error(HINT)),
-        ("close_range", libc::SYS_close_range, Expect::Error(HINT)),
-        ("clone3", libc::SYS_clone3, Expect::Error(HINT)),
-        ("open_tree", libc::SYS_open_tree, Expect::Error(HINT)),
-        ("move_mount", libc::SYS_move_mount, Expect::Error(HINT)),
-        ("mount_setattr", libc::SYS_mount_setattr, Expect::Error(HINT)),
-        ("fsopen", libc::SYS_fsopen, Expect::SameOrError),
-        ("pidfd_open", libc::SYS_pidfd_open, Expect::SameOrError),
-        ("pidfd_send_signal", libc::SYS_pidfd_send_signal, Expect::SameOrError),
-        ("faccessat2", libc::SYS_faccessat2, Expect::SameOrError),
-        ("keyctl", libc::SYS_keyctl, Expect::SameOrError),
-        ("prlimit64", libc::SYS_prlimit64, Expect::SameOrError),
-    ] {
-        let filtered = |errno| vec![Odd::Filtered(vec![number], errno)];
-        all.push(row(format!("whose-kernel-lacks-{name}"), expect, filtered(libc::ENOSYS)));
-        all.push(row(format!("who-may-not-{name}"), Expect::SameOrError, filtered(libc::EPERM)));
-    }
-    all
-}
-
-fn attributes() -> Vec<Caller> {
-    vec![
-        row("with-umask-0777", Expect::Same, vec![Odd::Umask(0o777)]),
-        row("with-umask-0", Expect::Same, vec![Odd::Umask(0)]),
-        row("with-no-new-privs", Expect::Same, vec![Odd::Prctl(libc::PR_SET_NO_NEW_PRIVS, 1)]),
-        row("that-is-not-dumpable", Expect::Same, vec![Odd::Prctl(libc::PR_SET_DUMPABLE, 0)]),
-        row("that-takes-in-orphans", Expect::Same, vec![Odd::Prctl(libc::PR_SET_CHILD_SUBREAPER, 1)]),
-        row(
-            "with-a-death-signal",
-            Expect::Same,
-            vec![Odd::Prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as u64)],
-        ),
-        row("with-timer-slack", Expect::Same, vec![Odd::Prctl(libc::PR_SET_TIMERSLACK, 1)]),
-        row("with-an-empty-dev", Expect::SameOrError, vec![Odd::EmptyDev]),
-        row("in-a-deleted-directory", Expect::Same, vec![Odd::DeletedDirectory("/run/gone".into())]),
-        shaped("without-environment", Expect::Same, |cmd| Ok(cmd.no_env())),
-        shaped("without-a-name", Expect::Same, |cmd| Ok(cmd.arg0(""))),
-    ]
-}
-
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
-    for caller in table() {
+    for caller in caller_table::table() {
         let (a, b, c) = (caller.clone(), caller.clone(), caller.clone());
         m.case(format!("callers/run-{}", caller.name), SPEC, move |t| run(t, &a));
         m.case(format!("callers/life-{}", caller.name), SPEC, move |t| life(t, &b));
         m.case(format!("callers/hooks-{}", caller.name), SPEC, move |t| hooks(t, &c));
     }
+    for caller in ordinary_users() {
+        let name = format!("callers/rootless-{}", caller.name);
+        m.case(name, SPEC, move |t| of_a_user(t, &caller));
+    }
+    for caller in restoring() {
+        let name = format!("callers/restore-{}", caller.name);
+        m.case(name, SPEC, move |t| restore(t, &caller));
+    }
+    no_more_processes(m);
     files_may_not_grow(m);
     limits_are_the_callers(m);
     terminals(m);
@@ -466,6 +265,75 @@ fn hooks(t: &mut T<'_>, caller: &Caller) -> Done {
 fn reported_again(t: &T<'_>, bundle: &Bundle) -> Result<Report> {
     t.run(bundle)?.exits(7)?;
     reported(bundle)
+}
+
+/// Those that a user without privileges can be, too.
+fn ordinary_users() -> Vec<Caller> {
+    let all = [
+        caller_table::signals(),
+        caller_table::streams(),
+        caller_table::limits(),
+        caller_table::attributes(),
+    ];
+    // With a hard limit on processes the user's own command would not start.
+    let plain = |c: &Caller| !c.name.contains("nproc") && c.name != "with-an-empty-dev";
+    all.into_iter().flatten().filter(plain).collect()
+}
+
+fn of_a_user(t: &mut T<'_>, caller: &Caller) -> Done {
+    let args = ["probe", "report", "--to", "/tmp/report", "--then", "exit", "7"];
+    let bundle = rootless::bundle(t)?.args(&args).unset("/process/rlimits");
+    bundle.save()?;
+    let words = |cmd: Cmd| cmd.arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id());
+    words(rootless::as_user(t)?).output()?.exits(7)?;
+    let usual = reported(&bundle)?;
+    let out = caller.call(words(rootless::as_user(t)?))?.output()?;
+    if !refused(caller, &out)? {
+        ensure!(out.status.code() == 7, "{}, instead of status 7", out.describe());
+        compare(caller, "what the program finds", &usual, &reported(&bundle)?)?;
+    }
+    t.nothing_left()
+}
+
+fn no_more_processes(m: &mut Matrix) {
+    m.case("callers/a-user-who-may-have-no-more-processes", "getrlimit(2): RLIMIT_NPROC", |t| {
+        t.only("orun")?;
+        let bundle = rootless::bundle(t)?.args(&["true"]);
+        bundle.save()?;
+        let script = "ulimit -u 1; exec \"$@\"";
+        let cmd = rootless::as_user_by(t, &["/bin/busybox", "sh", "-c", script, "sh"])?;
+        let out = cmd.arg("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).output()?;
+        out.fails_with(&["rlimit_nproc"])?;
+        t.nothing_left()
+    });
+}
+
+/// CRIU takes only streams of the kind that the container had: here files.
+fn restoring() -> Vec<Caller> {
+    let mut all = caller_table::signals();
+    all.extend(caller_table::streams().into_iter().filter(|c| c.name == "with-open-files"));
+    all.extend(caller_table::attributes().into_iter().filter(|c| {
+        ["with-umask-0777", "with-umask-0", "with-a-death-signal", "in-a-deleted-directory"]
+            .contains(&&*c.name)
+    }));
+    all
+}
+
+fn restore(t: &mut T<'_>, caller: &Caller) -> Done {
+    let saved = Saved::counter(t, t.bundle()?)?;
+    saved.checkpoint(&[])?;
+    let at = super::checkpoint::count(&saved.c.bundle);
+    let cmd = saved.restore_cmd().arg("--detach").arg(&saved.c.id);
+    caller.call(cmd)?.ok()?;
+    super::checkpoint::counts_on(&saved.c.bundle, at)?;
+    let pid = saved.c.pid()?;
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let open: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    same_set("descriptors of the restored program", &open, &["0", "1", "2"])?;
+    let out = caller.call(saved.c.exec_cmd(&[], &["sh", "-c", "exit 9"]))?.output()?;
+    ensure!(out.status.code() == 9, "{}, instead of status 9", out.describe());
+    saved.c.delete_force()?;
+    t.nothing_left()
 }
 
 /// Files may not grow: the program's own neither, so that it writes none, and nor do the outputs go to files.

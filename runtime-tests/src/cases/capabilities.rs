@@ -186,7 +186,8 @@ fn combinations(m: &mut Matrix) {
             "capset(2): what a runtime of old Docker is given",
             move |t| {
                 let caps = json!({"bounding": ["CAP_CHOWN"], "inheritable": ["CAP_CHOWN"]});
-                let bundle = t.bundle()?.set("/process/capabilities", caps);
+                let bundle =
+                    t.bundle()?.set("/process/capabilities", caps).set("/process/noNewPrivileges", false);
                 let report = t.report(&bundle.set("/process/user", json!({"uid": uid, "gid": uid})))?;
                 same_set("inheritable", &report.list("/caps/inheritable"), &["CAP_CHOWN"])?;
                 let root: &[&str] = if uid == 0 { &["CAP_CHOWN"] } else { &[] };

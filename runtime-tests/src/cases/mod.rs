@@ -3,6 +3,7 @@
 mod bad_config;
 mod basics;
 mod caller_paths;
+mod caller_table;
 mod callers;
 mod capabilities;
 mod cgroup_rules;

@@ -341,7 +341,7 @@ fn not_delegated(m: &mut Matrix) {
 }
 
 /// A bundle that belongs to the user, with what an ordinary user may have.
-fn bundle(t: &T<'_>) -> Result<Bundle> {
+pub(super) fn bundle(t: &T<'_>) -> Result<Bundle> {
     if fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").is_ok_and(|t| t.trim() == "0") {
         return skip("this kernel gives user namespaces to root only");
     }
@@ -396,9 +396,14 @@ fn own(path: &Path) -> Done {
 }
 
 /// The runtime as the user would start it.
-fn as_user(t: &T<'_>) -> Result<Cmd> {
+pub(super) fn as_user(t: &T<'_>) -> Result<Cmd> {
+    as_user_by(t, &[])
+}
+
+/// The same, started by these words.
+pub(super) fn as_user_by(t: &T<'_>, words: &[&str]) -> Result<Cmd> {
     let setpriv = ["/usr/bin/setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
-    user_command(t, t.host(setpriv[0]).args(&setpriv[1..]))
+    user_command(t, t.host(setpriv[0]).args(&setpriv[1..]).args(words.iter().copied()))
 }
 
 /// The same, started in the cgroup `manager` below `given`.

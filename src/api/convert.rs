@@ -3,22 +3,46 @@
 use core::time::Duration;
 use serde_json::{Map, Value, json};
 
-use crate::config::quantity::{MilliCpu, Signal};
+use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::config::workload::{self, Container, Handler, Limits, Workload};
 use crate::supervisor::core::spec::{
-    Backoff, ContainerSpec, Launch, RestartLimit, RestartPolicy, Strategy, Template,
+    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, RestartLimit,
+    RestartPolicy, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
-use crate::supervisor::shell::handle::Wish;
+use crate::supervisor::shell::handle::{Apply, Wish};
 
-/// The wish that `w` be as it says.
-pub fn apply(w: &Workload) -> Wish {
-    Wish::Apply {
+/// The wish that `w`, of the file `file`, be as it says.
+pub fn apply(w: &Workload, file: &str) -> Wish {
+    Wish::Apply(Box::new(Apply {
         name: w.metadata.name.clone(),
         replicas: w.spec.replicas,
-        strategy: Strategy::default(),
-        template: Box::new(template(&w.spec)),
+        strategy: strategy(&w.spec),
+        paused: w.spec.paused,
+        template: template(&w.spec),
         source: serde_json::to_value(w).unwrap_or(Value::Null),
+        cause: format!("apply {file}"),
+    }))
+}
+
+fn strategy(spec: &workload::Spec) -> Strategy {
+    let rolling = &spec.strategy.rolling_update;
+    let number = |n: quantity::IntOrPercent| match n {
+        quantity::IntOrPercent::Int(n) => IntOrPercent::Int(n),
+        quantity::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
+    };
+    Strategy {
+        recreate: spec.strategy.r#type == workload::StrategyType::Recreate,
+        max_surge: number(rolling.max_surge),
+        max_unavailable: number(rolling.max_unavailable),
+        min_ready: spec.min_ready.map(millis),
+        progress_deadline: Some(spec.progress_deadline.map_or(PROGRESS_DEADLINE, millis)),
+        on_failure: match spec.failure_action {
+            workload::FailureAction::None => FailureAction::None,
+            workload::FailureAction::Pause => FailureAction::Pause,
+            workload::FailureAction::Rollback => FailureAction::Rollback,
+        },
+        history_limit: spec.revision_history_limit,
     }
 }
 
@@ -105,6 +129,12 @@ spec:
   stopSignal: SIGQUIT
   spares: 1
   backoff: {initial: 0.5, factor: 1.5, max: 9, reset: 8, maxRestarts: 7, window: 6}
+  strategy: {rollingUpdate: {maxSurge: 50%, maxUnavailable: 2}}
+  minReadySeconds: 3
+  progressDeadlineSeconds: 1m
+  failureAction: rollback
+  paused: true
+  revisionHistoryLimit: 4
   containers:
   - name: app
     bundle: /b
@@ -114,9 +144,20 @@ spec:
     lifecycle: {preStop: {exec: {command: [/stop]}}}
 ";
         let w = read::read("f", text, Some(Path::new("/"))).unwrap().remove(0);
-        let Wish::Apply { name, replicas, template, source, .. } = apply(&w) else { panic!() };
-        assert_eq!((name.as_str(), replicas), ("web", 2));
-        assert_eq!(serde_json::from_value::<Workload>(source).unwrap(), w);
+        let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
+        assert_eq!((applied.name.as_str(), applied.replicas), ("web", 2));
+        assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);
+        assert_eq!((applied.cause.as_str(), applied.paused), ("apply f", Some(true)));
+        let strategy = Strategy {
+            recreate: false,
+            max_surge: IntOrPercent::Percent(50),
+            max_unavailable: IntOrPercent::Int(2),
+            min_ready: Some(Millis(3000)),
+            progress_deadline: Some(Millis(60_000)),
+            on_failure: FailureAction::Rollback,
+            history_limit: Some(4),
+        };
+        assert_eq!(applied.strategy, strategy);
         let launch = Launch {
             bundle: "/b".into(),
             args: Some(vec!["x".into()]),
@@ -147,7 +188,7 @@ spec:
             grace: Millis(1),
             spare: true,
         };
-        assert_eq!(*template, expected);
+        assert_eq!(applied.template, expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::routes::Api;
 use crate::api::stats;
-use crate::api::types::{ContainerState, ReplicaObject, StatsObject, WorkloadObject};
+use crate::api::types::{ContainerState, ReplicaObject, ReplicaPhase, StatsObject, WorkloadObject};
 use crate::api::view;
 use crate::supervisor::shell::handle::View;
 
@@ -54,15 +54,18 @@ fn text(workloads: &[WorkloadObject], replicas: &[ReplicaObject], stats: &[Stats
 type OfWorkload = fn(&WorkloadObject) -> u64;
 
 fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
-    let families: [(&str, &str, OfWorkload); 6] = [
+    let families: [(&str, &str, OfWorkload); 7] = [
         ("kube_deployment_spec_replicas", "Number of desired replicas.", |w| w.workload.spec.replicas.into()),
         ("kube_deployment_status_replicas", "Number of replicas that exist.", |w| w.status.replicas.into()),
         ("kube_deployment_status_replicas_ready", "Replicas that serve.", |w| w.status.ready.into()),
+        ("kube_deployment_status_replicas_available", "Replicas that are available.", |w| {
+            w.status.available.into()
+        }),
         ("kube_deployment_status_replicas_updated", "Replicas of the current revision.", |w| {
             w.status.updated.into()
         }),
-        ("kube_deployment_status_replicas_unavailable", "Replicas that are missing or do not serve.", |w| {
-            u64::from(w.workload.spec.replicas.saturating_sub(w.status.ready))
+        ("kube_deployment_status_replicas_unavailable", "Replicas that are missing or not available.", |w| {
+            u64::from(w.workload.spec.replicas.saturating_sub(w.status.available))
         }),
         ("kube_deployment_metadata_generation", "Generation of the desired state.", |w| w.status.generation),
     ];
@@ -78,11 +81,19 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
     let name = "kube_pod_status_phase";
     doc.family(name, "gauge", "The phase of a replica.");
     for r in replicas {
-        let phase = match r.phase.as_str() {
-            "Completed" => "Succeeded",
-            "Error" | "OOMKilled" | "RestartLimit" => "Failed",
-            "Running" | "Terminating" | "CrashLoopBackOff" => "Running",
-            _ => "Pending",
+        let phase = match r.phase {
+            ReplicaPhase::Completed => "Succeeded",
+            ReplicaPhase::Error
+            | ReplicaPhase::OomKilled
+            | ReplicaPhase::RestartLimit
+            | ReplicaPhase::Unhealthy
+            | ReplicaPhase::Stopped => "Failed",
+            ReplicaPhase::Running
+            | ReplicaPhase::Terminating
+            | ReplicaPhase::Restarting
+            | ReplicaPhase::CrashLoopBackOff => "Running",
+            ReplicaPhase::Unknown => "Unknown",
+            ReplicaPhase::ContainerCreating | ReplicaPhase::StartError | ReplicaPhase::Pending => "Pending",
         };
         doc.sample(name, &[("pod", &r.name), ("phase", phase)], 1);
     }
@@ -114,14 +125,14 @@ fn of_containers(doc: &mut Document, replicas: &[ReplicaObject]) {
     doc.family(name, "gauge", "Why the container waits.");
     for ([pod, container], c) in all() {
         if let ContainerState::Waiting { reason, .. } = &c.state {
-            doc.sample(name, &[pod, container, ("reason", reason)], 1);
+            doc.sample(name, &[pod, container, ("reason", &reason.to_string())], 1);
         }
     }
     let name = "kube_pod_container_status_last_terminated_reason";
     doc.family(name, "gauge", "Why the container last terminated.");
     for ([pod, container], c) in all() {
         if let Some(exit) = c.exits.first() {
-            doc.sample(name, &[pod, container, ("reason", &exit.reason)], 1);
+            doc.sample(name, &[pod, container, ("reason", &exit.reason.to_string())], 1);
         }
     }
     let name = "kube_pod_container_status_last_terminated_exitcode";

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::types::{
-    Applied, Changed, List, Outcome, RestartRequest, ScalePatch, Version, WorkloadObject,
+    Applied, Changed, List, Outcome, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
 };
 use crate::api::{convert, exec, logs, metrics, stats, view, watch};
 use crate::config::quantity;
@@ -79,7 +79,8 @@ impl Api {
     async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
         self.pace().await;
         let accepted = self.handle.wish(wish).await?;
-        Ok(Changed { uid: accepted.workload.0, generation: accepted.generation })
+        let revision = accepted.revision;
+        Ok(Changed { uid: accepted.workload.0, generation: accepted.generation, revision })
     }
 
     async fn pace(&self) {
@@ -182,6 +183,10 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["v1", "workloads", name] if request.method() == Method::DELETE => {
             delete(api, name, &query(&["gracePeriodSeconds"])?).await
         }
+        ["v1", "workloads", name, "revisions"] if get => revisions(api, name).await,
+        ["v1", "workloads", name, verb @ ("pause" | "resume" | "stop" | "start" | "undo")] if post => {
+            change(api, name, verb, &body(request).await?).await
+        }
         ["v1", "workloads", name, "restart"] if post => restart(api, name, &body(request).await?).await,
         ["v1", "replicas"] if get => watch::replicas(api, None, &query(&["watch", "workload"])?).await,
         ["v1", "replicas", name] if get => {
@@ -194,7 +199,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["healthz" | "version" | "metrics"]
         | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats"]
         | ["v1", "workloads" | "replicas", _]
-        | ["v1", "workloads", _, "restart"]
+        | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
         | ["v1", "replicas", _, "exec"] => {
             let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
@@ -250,30 +255,30 @@ async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Problem>
     let dry_run = query.flag("dryRun")?;
     // All or nothing, as far as it can be known beforehand.
     for w in &workloads {
-        api.handle.check(convert::apply(w)).await?;
+        api.handle.check(convert::apply(w, file)).await?;
     }
     let mut items = Vec::new();
     for w in &workloads {
-        items.push(apply_one(api, w, dry_run).await?);
+        items.push(apply_one(api, w, file, dry_run).await?);
     }
     respond::json(&List { items })
 }
 
-async fn apply_one(api: &Api, w: &Workload, dry_run: bool) -> Result<Applied, Problem> {
+async fn apply_one(api: &Api, w: &Workload, file: &str, dry_run: bool) -> Result<Applied, Problem> {
     let name = w.metadata.name.clone();
     let before = object(api, &name).await?;
-    let generation = before.as_ref().map_or(0, |b| b.status.generation);
+    let (generation, revision) = before.as_ref().map_or((0, 0), |b| (b.status.generation, b.status.revision));
     let outcome = match &before {
         None => Outcome::Created,
         // Also when a scale has made it so: there is nothing to do.
-        Some(b) if b.workload == *w => Outcome::Unchanged,
+        Some(b) if b.as_applied(w) && !b.status.stopped => Outcome::Unchanged,
         Some(_) => Outcome::Configured,
     };
-    let generation = match dry_run || outcome == Outcome::Unchanged {
-        true => generation,
-        false => api.wish(convert::apply(w)).await?.generation,
-    };
-    Ok(Applied { name, outcome, generation })
+    if dry_run || outcome == Outcome::Unchanged {
+        return Ok(Applied { name, outcome, generation, revision });
+    }
+    let Changed { generation, revision, .. } = api.wish(convert::apply(w, file)).await?;
+    Ok(Applied { name, outcome, generation, revision })
 }
 
 /// The workload of that name.
@@ -287,6 +292,24 @@ async fn scale(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     let patch: ScalePatch = parse(body)?;
     let wish = Wish::Scale { name: name.to_owned(), replicas: patch.spec.replicas };
     respond::json(&api.wish(wish).await?)
+}
+
+/// The verbs without a body, and `undo`.
+async fn change(api: &Api, name: &str, verb: &str, body: &[u8]) -> Result<Answer, Problem> {
+    let name = name.to_owned();
+    let wish = match verb {
+        "pause" | "resume" => Wish::Pause { name, paused: verb == "pause" },
+        "stop" | "start" => Wish::Stop { name, stopped: verb == "stop" },
+        _ => Wish::Undo { name, to: parse::<UndoRequest>(body)?.to_revision },
+    };
+    respond::json(&api.wish(wish).await?)
+}
+
+async fn revisions(api: &Api, name: &str) -> Result<Answer, Problem> {
+    let wanted = name.to_owned();
+    let look = move |v: &View| v.desired.by_name(&wanted).map(|(id, w)| view::revisions(v, id, w));
+    let items = api.look(look).await?.ok_or_else(|| missing("workload", name))?;
+    respond::json(&List { items })
 }
 
 async fn restart(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {

@@ -1,9 +1,11 @@
 //! The objects of the interface, in both directions. Times are RFC 3339 in UTC.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
 use crate::config::workload::Workload;
+pub use crate::supervisor::core::status::{Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 
 /// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
 pub const PREFIX: &str = "/v1";
@@ -36,6 +38,18 @@ pub struct WorkloadObject {
     pub status: WorkloadStatus,
 }
 
+impl WorkloadObject {
+    /// Whether applying `w` would change nothing.
+    #[must_use]
+    pub fn as_applied(&self, w: &Workload) -> bool {
+        let mut own = self.workload.clone();
+        if w.spec.paused.is_none() {
+            own.spec.paused = None;
+        }
+        own == *w
+    }
+}
+
 /// How a workload is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,10 +61,13 @@ pub struct WorkloadStatus {
     /// The revision that replicas shall have.
     pub revision: u32,
     pub phase: WorkloadPhase,
+    pub rollout: RolloutStatus,
     /// Replicas that exist and are not being stopped.
     pub replicas: u32,
-    /// Those of them that serve.
+    /// Those of them that are ready.
     pub ready: u32,
+    /// Those of them that have been ready for long enough.
+    pub available: u32,
     /// Those of them that have the current revision.
     pub updated: u32,
     /// Replicas that are being stopped.
@@ -60,7 +77,10 @@ pub struct WorkloadStatus {
     pub failed: u32,
     /// Restarts of all containers of all replicas.
     pub restarts: u64,
-    /// Why not all replicas serve.
+    /// `stop` was asked for: nothing runs, whatever `spec.replicas` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
+    /// What is wrong with a replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When everything is killed at the latest, once it is being deleted.
@@ -68,22 +88,49 @@ pub struct WorkloadStatus {
     pub deletion_deadline: Option<String>,
 }
 
-/// A workload in one word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WorkloadPhase {
-    /// As specified.
-    Ready,
-    /// On its way, and nothing has failed.
-    #[default]
-    Progressing,
-    /// Something fails.
-    Degraded,
-    /// Zero replicas are desired and none exists.
-    Stopped,
-    /// Every replica exited successfully and will not run again.
-    Complete,
-    /// Being deleted.
-    Terminating,
+/// How far the rollout of a revision is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    pub state: RolloutState,
+    /// Why it is not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The replica and the container that are worst off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The last revision whose rollout failed and that was given up for the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedRevision>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRevision {
+    pub revision: u32,
+    pub message: String,
+}
+
+/// One revision of a workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionObject {
+    pub revision: u32,
+    /// It is the one that replicas shall have.
+    pub current: bool,
+    /// All replicas were available at one time.
+    pub healthy: bool,
+    /// Replicas of it that exist and are not being stopped.
+    pub replicas: u32,
+    /// When it last became the wanted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    pub cause: String,
+    /// Why its rollout failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// One replica.
@@ -98,8 +145,15 @@ pub struct ReplicaObject {
     pub serial: u64,
     pub revision: u32,
     /// In one word, as Kubernetes has it: `Running`, `Pending`, `CrashLoopBackOff`, `Terminating`, `Completed` ...
-    pub phase: String,
+    pub phase: ReplicaPhase,
+    /// Each container is ready, or ended well.
     pub ready: bool,
+    /// It has been ready for long enough.
+    #[serde(default)]
+    pub available: bool,
+    /// Those of the workload.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub restarts: u64,
     pub created: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,8 +193,7 @@ pub struct ContainerObject {
 pub enum ContainerState {
     #[serde(rename_all = "camelCase")]
     Waiting {
-        /// `ContainerCreating`, `CrashLoopBackOff`, `StartError` ...
-        reason: String,
+        reason: Reason,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +204,7 @@ pub enum ContainerState {
     #[serde(rename_all = "camelCase")]
     Terminating { stopping: Stopping },
     #[serde(rename_all = "camelCase")]
-    Terminated { reason: String },
+    Terminated { reason: Reason },
 }
 
 /// One end of a container.
@@ -161,8 +214,7 @@ pub struct ExitObject {
     pub time: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `Stopped`, `Unhealthy`, `Unknown`.
-    pub reason: String,
+    pub reason: Reason,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The signal that killed it, as `SIGKILL`.
@@ -198,6 +250,8 @@ pub struct Applied {
     pub outcome: Outcome,
     /// Of the workload after the change; 0 for one that a dry run would create.
     pub generation: u64,
+    #[serde(default)]
+    pub revision: u32,
 }
 
 /// What an apply did.
@@ -228,6 +282,9 @@ pub struct ScaleSpec {
 pub struct Changed {
     pub uid: u64,
     pub generation: u64,
+    /// The number of the revision that was applied last.
+    #[serde(default)]
+    pub revision: u32,
 }
 
 /// What a container uses at a moment.
@@ -280,6 +337,15 @@ pub struct RestartRequest {
     /// The slot; absent: all replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
+}
+
+/// Body of an undo.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct UndoRequest {
+    /// The number of the revision; absent: the one before the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<u32>,
 }
 
 /// The answer of `/version`.

@@ -1,17 +1,18 @@
-//! The supervisor's state as objects of the interface.
+//! The supervisor's state as objects of the interface. What states mean is decided by `core::status`.
 
 use crate::api::types::{
-    ContainerObject, ContainerState, EventObject, ExitObject, ReplicaObject, Stopping, WorkloadObject,
-    WorkloadPhase, WorkloadStatus,
+    ContainerObject, ContainerState, EventObject, ExitObject, FailedRevision, ReplicaObject, RevisionObject,
+    RolloutStatus, Stopping, WorkloadObject, WorkloadStatus,
 };
-use crate::config::quantity::Signal;
+use crate::config::quantity::{IntOrPercent, Signal};
 use crate::config::workload::{self, Metadata, Spec};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
 use crate::supervisor::core::model::{
-    Container, ExitClass, ExitRecord, History, Instance, Key, Next, Phase, Replica, Slot, StopCause,
+    Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, StopCause,
 };
-use crate::supervisor::core::spec::Template;
+use crate::supervisor::core::spec::{self, Template};
+use crate::supervisor::core::status::{self, Reason};
 use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
@@ -26,8 +27,7 @@ pub fn workloads(view: &View) -> Vec<WorkloadObject> {
 
 /// One workload.
 pub fn workload(view: &View, id: WorkloadId, w: &Workload) -> WorkloadObject {
-    let replicas = replicas_of(view, id, w);
-    WorkloadObject { workload: source(w), status: status(view, id, w, &replicas) }
+    WorkloadObject { workload: source(w), status: status(view, id, w) }
 }
 
 /// What was applied, with what was changed since.
@@ -39,12 +39,27 @@ fn source(w: &Workload) -> workload::Workload {
         spec: w.revisions.get(&w.revision).map(spec_of).unwrap_or_default(),
     });
     object.spec.replicas = w.replicas;
+    // A rollback brings an old text back, but not how rollouts are made.
+    let number = |n: spec::IntOrPercent| match n {
+        spec::IntOrPercent::Int(n) => IntOrPercent::Int(n),
+        spec::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
+    };
+    let rolling = &mut object.spec.strategy.rolling_update;
+    rolling.max_surge = number(w.strategy.max_surge);
+    rolling.max_unavailable = number(w.strategy.max_unavailable);
+    object.spec.strategy.r#type = match w.strategy.recreate {
+        true => workload::StrategyType::Recreate,
+        false => workload::StrategyType::RollingUpdate,
+    };
+    if w.paused || object.spec.paused.is_some() {
+        object.spec.paused = Some(w.paused);
+    }
     object
 }
 
 /// The main fields, for a workload that was not made from a file.
 fn spec_of(t: &Template) -> Spec {
-    let container = |c: &crate::supervisor::core::spec::ContainerSpec| workload::Container {
+    let container = |c: &spec::ContainerSpec| workload::Container {
         name: c.name.clone(),
         bundle: c.launch.bundle.clone(),
         args: c.launch.args.clone(),
@@ -59,71 +74,94 @@ fn spec_of(t: &Template) -> Spec {
     }
 }
 
-fn status(view: &View, id: WorkloadId, w: &Workload, replicas: &[ReplicaObject]) -> WorkloadStatus {
-    let count = |wanted: &dyn Fn(&ReplicaObject) -> bool| {
-        u32::try_from(replicas.iter().filter(|r| wanted(r)).count()).unwrap_or(u32::MAX)
-    };
-    let stays = |r: &ReplicaObject| r.stopping.is_none();
+fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
     let slots = view.observed.workloads.get(&id);
-    let restarts = slots.map_or(0, |s| s.slots.values().map(slot_restarts).sum());
-    let mut status = WorkloadStatus {
+    let s = status::workload(w, slots, view.now);
+    let trouble = s.trouble.as_ref();
+    let replica = trouble.map(|t| names::replica(&w.name, t.slot));
+    WorkloadStatus {
         uid: id.0,
         generation: w.generation,
-        revision: w.revision.0,
-        phase: WorkloadPhase::Progressing,
-        replicas: count(&stays),
-        ready: count(&|r| stays(r) && r.ready),
-        updated: count(&|r| stays(r) && r.revision == w.revision.0),
-        terminating: count(&|r| !stays(r)),
-        succeeded: count(&|r| stays(r) && r.phase == "Completed"),
-        failed: count(&|r| stays(r) && FAILED.contains(&r.phase.as_str())),
-        restarts,
-        message: replicas.iter().filter(|r| stays(r) && !r.ready).find_map(trouble),
+        revision: w.number(w.revision),
+        phase: s.phase,
+        rollout: RolloutStatus {
+            state: s.rollout,
+            message: rollout_message(
+                w,
+                &s,
+                slots.and_then(|s| s.rollout.as_ref()).map(|r| r.reason.as_str()),
+            ),
+            replica: replica.clone(),
+            container: trouble.map(|t| t.container.clone()),
+            failed: failed(w),
+        },
+        replicas: s.replicas,
+        ready: s.ready,
+        available: s.available,
+        updated: s.updated,
+        terminating: s.terminating,
+        succeeded: s.succeeded,
+        failed: s.failed,
+        restarts: s.restarts,
+        stopped: w.stopped,
+        message: trouble.zip(replica).map(|(t, replica)| format!("{replica}: {t}")),
         deletion_deadline: w.deletion.map(|d| {
             let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
             time(view, d.deadline(own))
         }),
-    };
-    status.phase = phase(w, &status);
-    status
-}
-
-/// Phases of replicas that will not come back by themselves.
-const FAILED: [&str; 3] = ["Error", "OOMKilled", "RestartLimit"];
-
-fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
-    if w.deletion.is_some() {
-        WorkloadPhase::Terminating
-    } else if w.replicas == 0 && s.replicas + s.terminating == 0 {
-        WorkloadPhase::Stopped
-    } else if s.replicas == w.replicas && s.succeeded == w.replicas && s.replicas > 0 {
-        WorkloadPhase::Complete
-    } else if s.failed > 0 || s.message.is_some() {
-        WorkloadPhase::Degraded
-    } else if s.replicas == w.replicas
-        && s.ready + s.succeeded == w.replicas
-        && s.updated == w.replicas
-        && s.terminating == 0
-    {
-        WorkloadPhase::Ready
-    } else {
-        WorkloadPhase::Progressing
     }
 }
 
-/// The problem of a replica, in a line.
-fn trouble(r: &ReplicaObject) -> Option<String> {
-    let of_container = |c: &ContainerObject| match &c.state {
-        ContainerState::Waiting { reason, message, .. } if reason != CREATING => {
-            let why = message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
-            Some(format!("{}: {reason}{why}", r.name))
-        }
-        ContainerState::Terminated { reason } if reason != "Completed" => {
-            Some(format!("{}: {reason}", r.name))
-        }
-        _ => None,
+/// Why a rollout is not complete.
+fn rollout_message(w: &Workload, s: &status::WorkloadStatus, reason: Option<&str>) -> Option<String> {
+    use status::RolloutState::{Complete, DeadlineExceeded, Failed, Paused, Progressing};
+    let old = s.replicas - s.updated;
+    match s.rollout {
+        Complete => None,
+        Paused => Some("paused".to_owned()),
+        Failed | DeadlineExceeded => reason.map(str::to_owned),
+        Progressing => Some(match (&s.trouble, old) {
+            (Some(t), _) if t.new.0 > 0 => format!("{} of {} new replicas: {t}", t.new.0, w.wanted()),
+            (_, 0) => format!("{} of {} replicas are available", s.available, w.wanted()),
+            (_, old) => format!("{} of {} replicas updated, {old} old ones left", s.updated, w.wanted()),
+        }),
+    }
+}
+
+/// The revision that was given up for the current one, or that is current and has failed.
+fn failed(w: &Workload) -> Option<FailedRevision> {
+    let failed = w.history.iter().filter_map(|(r, k)| Some((w.number(*r), k.failed.as_ref()?)));
+    let (revision, message) = failed.max_by_key(|(n, _)| *n)?;
+    // Nobody asks for it any more once the owner has changed something.
+    let last = w.number(w.revision) <= revision + 1;
+    last.then(|| FailedRevision { revision, message: message.clone() })
+}
+
+/// The revisions that are kept, the oldest first.
+pub fn revisions(view: &View, id: WorkloadId, w: &Workload) -> Vec<RevisionObject> {
+    let slots = view.observed.workloads.get(&id);
+    let standing = |r| {
+        let replicas = slots.into_iter().flat_map(|s| s.slots.values()).flat_map(|s| &s.replicas);
+        replicas.filter(|x| x.revision == r && x.stop.is_none()).count()
     };
-    r.containers.iter().find_map(of_container)
+    let mut list: Vec<RevisionObject> = w
+        .revisions
+        .keys()
+        .map(|r| {
+            let kept = w.kept(*r);
+            RevisionObject {
+                revision: w.number(*r),
+                current: *r == w.revision,
+                healthy: kept.healthy,
+                replicas: u32::try_from(standing(*r)).unwrap_or(u32::MAX),
+                time: (kept.stamp.at > 0).then(|| at_epoch(kept.stamp.at, Time(0))),
+                cause: kept.stamp.cause,
+                failed: kept.failed,
+            }
+        })
+        .collect();
+    list.sort_by_key(|r| r.revision);
+    list
 }
 
 /// All replicas, by workload and slot.
@@ -151,6 +189,7 @@ fn replica(
 ) -> ReplicaObject {
     let none = History::default();
     let template = w.revisions.get(&r.revision);
+    let state = |c: &Container| status::container(c, slot.history.get(&c.name).unwrap_or(&none), view.now);
     let containers: Vec<ContainerObject> = r
         .containers
         .iter()
@@ -172,42 +211,30 @@ fn replica(
         .collect();
     let stopping =
         r.stop.map(|s| Stopping { cause: cause(s.cause).to_owned(), deadline: time(view, s.deadline) });
+    let available_at = r.available_at(template, w.strategy.min_ready());
     ReplicaObject {
         name: names::replica(&w.name, number),
         workload: w.name.clone(),
         slot: number,
         serial: r.serial,
-        revision: r.revision.0,
-        phase: replica_phase(stopping.is_some(), &containers),
-        ready: stopping.is_none() && !containers.is_empty() && containers.iter().all(|c| c.ready),
-        restarts: slot_restarts(slot),
+        revision: w.number(r.revision),
+        phase: status::replica(r, r.containers.iter().map(state)),
+        ready: r.is_ready(),
+        available: available_at.is_some_and(|at| view.now >= at),
+        labels: labels(w),
+        restarts: r.containers.iter().map(|c| u64::from(c.restarts())).sum(),
         created: time(view, r.created),
         stopping,
         containers,
     }
 }
 
-fn slot_restarts(slot: &Slot) -> u64 {
-    slot.history.values().map(|h| h.restarts).sum()
+/// `metadata.labels`.
+fn labels(w: &Workload) -> std::collections::BTreeMap<String, String> {
+    let pairs = w.source["metadata"]["labels"].as_object();
+    let text = |(k, v): (&String, &serde_json::Value)| Some((k.clone(), v.as_str()?.to_owned()));
+    pairs.into_iter().flatten().filter_map(text).collect()
 }
-
-/// The state of the container that is worst off, in a word.
-fn replica_phase(stopping: bool, containers: &[ContainerObject]) -> String {
-    if stopping {
-        return "Terminating".to_owned();
-    }
-    let word = |c: &ContainerObject| match &c.state {
-        ContainerState::Waiting { reason, .. } => (0, reason.clone()),
-        ContainerState::Terminated { reason } if reason != "Completed" => (1, reason.clone()),
-        ContainerState::Terminating { .. } => (2, "Terminating".to_owned()),
-        ContainerState::Running { .. } => (3, "Running".to_owned()),
-        ContainerState::Terminated { .. } => (4, "Completed".to_owned()),
-    };
-    containers.iter().map(word).min().map_or_else(|| "Pending".to_owned(), |(_, word)| word)
-}
-
-/// The reason of a wait that is normal.
-const CREATING: &str = "ContainerCreating";
 
 fn container(
     view: &View,
@@ -216,63 +243,45 @@ fn container(
     id: impl Fn(&Instance) -> String,
 ) -> ContainerObject {
     let live = c.instances.iter().find(|i| i.phase != Phase::Dead);
-    let running = live.filter(|i| matches!(i.phase, Phase::Starting | Phase::Running));
     ContainerObject {
         name: c.name.clone(),
         bundle: String::new(),
         id: live.map(&id),
         pid: live.and_then(|i| i.process).map(|p| p.pid),
-        ready: running.is_some_and(|i| i.phase == Phase::Running && i.ready.is_some() && i.stop.is_none()),
-        restarts: history.restarts,
-        state: container_state(view, c, live, history),
+        ready: c.ready_since().is_some(),
+        restarts: u64::from(c.restarts()),
+        state: container_state(view, c, history),
         exits: history.exits.iter().rev().map(|e| exit(view, e)).collect(),
     }
 }
 
-fn container_state(view: &View, c: &Container, live: Option<&Instance>, history: &History) -> ContainerState {
-    if let Some(i) = live {
-        if let Some(stop) = &i.stop {
-            let stopping =
-                Stopping { cause: cause(stop.cause).to_owned(), deadline: time(view, stop.deadline) };
-            return ContainerState::Terminating { stopping };
+fn container_state(view: &View, c: &Container, history: &History) -> ContainerState {
+    match status::container(c, history, view.now) {
+        status::ContainerState::Running { started } => {
+            ContainerState::Running { started: time(view, started) }
         }
-        if let (Phase::Running, Some(started)) = (i.phase, i.started) {
-            return ContainerState::Running { started: time(view, started) };
+        status::ContainerState::Terminating { cause: why, deadline } => {
+            let stopping = Stopping { cause: cause(why).to_owned(), deadline: time(view, deadline) };
+            ContainerState::Terminating { stopping }
         }
-    }
-    let last = history.exits.back();
-    let waiting = |reason: &str, at: Option<Time>| ContainerState::Waiting {
-        reason: reason.to_owned(),
-        message: last.map(|e| told(&exit(view, e))),
-        next_attempt: at.map(|at| time(view, at)),
-    };
-    match c.restart.next {
-        Next::Done { failed: false } => ContainerState::Terminated { reason: "Completed".to_owned() },
-        Next::Done { failed: true } => {
-            let reason = last.map_or("Error", |e| reason(e));
-            ContainerState::Terminated { reason: reason.to_owned() }
-        }
-        Next::GivenUp => ContainerState::Terminated { reason: "RestartLimit".to_owned() },
-        Next::At(at) if at > view.now && live.is_none_or(|i| i.phase == Phase::Prepared) => match last {
-            Some(ExitRecord { class: ExitClass::StartError { .. }, .. }) => waiting("StartError", Some(at)),
-            Some(ExitRecord { class: ExitClass::Exited(0), .. }) => waiting("Restarting", Some(at)),
-            _ => waiting("CrashLoopBackOff", Some(at)),
+        status::ContainerState::Terminated { reason } => ContainerState::Terminated { reason },
+        status::ContainerState::Waiting { reason, next_attempt } => ContainerState::Waiting {
+            reason,
+            message: next_attempt.and(history.exits.back()).map(|e| told(&exit(view, e))),
+            next_attempt: next_attempt.map(|at| time(view, at)),
         },
-        Next::At(_) | Next::Now => {
-            ContainerState::Waiting { reason: CREATING.to_owned(), message: None, next_attempt: None }
-        }
     }
 }
 
 /// An end in a few words: `exit code 1 (Error)`.
-pub fn told(e: &ExitObject) -> String {
+fn told(e: &ExitObject) -> String {
     let how = match (e.exit_code, &e.signal) {
         (_, Some(signal)) => format!("killed by {signal}"),
         (Some(code), None) => format!("exit code {code}"),
         (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
     };
-    match e.reason.as_str() {
-        "Completed" | "Error" | "Unknown" | "StartError" => how,
+    match e.reason {
+        Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
         reason => format!("{how} ({reason})"),
     }
 }
@@ -282,22 +291,10 @@ fn exit(view: &View, e: &ExitRecord) -> ExitObject {
     ExitObject {
         time: time(view, e.at),
         started: e.started.map(|t| time(view, t)),
-        reason: reason(e).to_owned(),
+        reason: e.reason(),
         exit_code: e.status.and_then(|s| s.code()),
         signal: signal.map(|n| Signal(n).to_string()),
         message: e.error.clone(),
-    }
-}
-
-fn reason(e: &ExitRecord) -> &'static str {
-    match e.class {
-        ExitClass::Requested => "Stopped",
-        ExitClass::Oom => "OOMKilled",
-        ExitClass::Probe => "Unhealthy",
-        ExitClass::Exited(0) => "Completed",
-        ExitClass::Signal(_) | ExitClass::Exited(_) => "Error",
-        ExitClass::StartError { .. } => "StartError",
-        ExitClass::Unknown => "Unknown",
     }
 }
 

@@ -23,6 +23,58 @@ impl Factor {
     pub const TWO: Factor = Factor(200);
 }
 
+/// A number of replicas, or a share of all of them: `2` or `25%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntOrPercent {
+    Int(u32),
+    Percent(u32),
+}
+
+impl IntOrPercent {
+    /// Reads `2` or `25%`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<IntOrPercent> {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let n: u32 = plain.then(|| digits.parse().ok())??;
+        Some(if digits.len() < text.len() { IntOrPercent::Percent(n) } else { IntOrPercent::Int(n) })
+    }
+}
+
+impl fmt::Display for IntOrPercent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IntOrPercent::Int(n) => write!(f, "{n}"),
+            IntOrPercent::Percent(n) => write!(f, "{n}%"),
+        }
+    }
+}
+
+impl Serialize for IntOrPercent {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            IntOrPercent::Int(n) => s.serialize_u32(*n),
+            percent @ IntOrPercent::Percent(_) => s.collect_str(percent),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for IntOrPercent {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<IntOrPercent, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Int(u32),
+            Text(String),
+        }
+        match Form::deserialize(d)? {
+            Form::Int(n) => Ok(IntOrPercent::Int(n)),
+            Form::Text(t) => IntOrPercent::parse(&t)
+                .ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&t), &"a number or a percentage")),
+        }
+    }
+}
+
 /// A signal by its number; in files by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(pub i32);

@@ -11,7 +11,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::quantity::{Bytes, Factor, MilliCpu, Signal, seconds};
+use super::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
 
 /// The version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -73,6 +73,33 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
     pub backoff: Backoff,
+    #[serde(default, skip_serializing_if = "Strategy::is_default")]
+    pub strategy: Strategy,
+    /// How long a new replica must have been ready before it counts as available. `None`: the supervisor's own choice.
+    #[serde(
+        rename = "minReadySeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::option"
+    )]
+    pub min_ready: Option<Duration>,
+    /// How long a rollout may make no progress before it has failed. `None`: 10 minutes.
+    #[serde(
+        rename = "progressDeadlineSeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::option"
+    )]
+    pub progress_deadline: Option<Duration>,
+    /// What happens when a rollout has failed.
+    #[serde(default, skip_serializing_if = "FailureAction::is_none")]
+    pub failure_action: FailureAction,
+    /// No replica changes its revision. `None`: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// How many old revisions are kept to go back to. `None`: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision_history_limit: Option<u32>,
     /// How many more of every container are kept created, to run when one exits: 0 or 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spares: u32,
@@ -93,9 +120,75 @@ impl Default for Spec {
             termination_grace_period: Duration::from_secs(30),
             stop_signal: None,
             backoff: Backoff::default(),
+            strategy: Strategy::default(),
+            min_ready: None,
+            progress_deadline: None,
+            failure_action: FailureAction::None,
+            paused: None,
+            revision_history_limit: None,
             spares: 0,
             containers: Vec::new(),
         }
+    }
+}
+
+/// `spec.strategy`: how replicas of an old revision give way to the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Strategy {
+    pub r#type: StrategyType,
+    /// Only for `RollingUpdate`.
+    pub rolling_update: RollingUpdate,
+}
+
+impl Strategy {
+    fn is_default(&self) -> bool {
+        *self == Strategy::default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum StrategyType {
+    /// Some at a time, within `rollingUpdate`.
+    #[default]
+    RollingUpdate,
+    /// All old ones are gone before the first new one is made.
+    Recreate,
+}
+
+/// `spec.strategy.rollingUpdate`: numbers of replicas, or percentages of `replicas`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RollingUpdate {
+    /// How many more than `replicas` may exist; percentages are rounded up.
+    pub max_surge: IntOrPercent,
+    /// How many of them may be unavailable; percentages are rounded down.
+    pub max_unavailable: IntOrPercent,
+}
+
+impl Default for RollingUpdate {
+    /// A quarter of each.
+    fn default() -> RollingUpdate {
+        RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) }
+    }
+}
+
+/// What happens when a rollout has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureAction {
+    /// It stays as it is.
+    #[default]
+    None,
+    /// It is paused.
+    Pause,
+    /// The last revision that worked becomes the current one again.
+    Rollback,
+}
+
+impl FailureAction {
+    fn is_none(&self) -> bool {
+        *self == FailureAction::None
     }
 }
 

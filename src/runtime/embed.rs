@@ -179,6 +179,17 @@ impl Waiting {
     }
 }
 
+/// `linux.resources` of the bundle in `dir`, with what the workload changes of it.
+///
+/// # Errors
+/// There is no such bundle, or it cannot be read.
+pub fn resources(dir: &Path, overlay: &Overlay) -> Result<Value> {
+    let raw = lay_over(&Bundle::load(dir)?.raw, overlay)?;
+    let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("reading config.json: {e}"));
+    let mut config: Value = serde_json::from_slice(&raw).map_err(fail)?;
+    Ok(config["linux"]["resources"].take())
+}
+
 /// config.json with what the workload changes of it. The container has no terminal: its output is logged.
 fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
     let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("reading config.json: {e}"));

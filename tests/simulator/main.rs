@@ -8,7 +8,9 @@
 //!   deadline and always soon after it; P6 deadlines only decrease; P7 preStop at most once; P9 delays of restarts; P10
 //!   decisions are deterministic and complete; P11 replaying the journals gives the state; P12 nothing exists without a
 //!   record; P13 nothing is done for what was removed; P14 replicas of the wanted revision are kept; P17 no busy loop; P18
-//!   nothing is left over.
+//!   nothing is left over; P23 a rollout that is called complete is so, and Recreate starts nothing before all that is old
+//!   is gone; P24 a failed rollout goes back at most once, to a revision that worked; P25 while it is paused no replica
+//!   changes its revision.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.

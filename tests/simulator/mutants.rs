@@ -3,10 +3,11 @@
 
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
-use orun::supervisor::core::desired::{Desired, Workload};
+use orun::supervisor::core::desired::{Change, Desired, Workload};
 use orun::supervisor::core::event::{Event, Record};
 use orun::supervisor::core::model::{Hook, Instance, Next, Observed, Phase, Replica};
 use orun::supervisor::core::reconcile::{Step, reconcile};
+use orun::supervisor::core::spec::IntOrPercent;
 use orun::supervisor::core::time::{Millis, Time};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +40,17 @@ pub enum Mutant {
     AlwaysRestarts,
     /// The replacement runs while the old replica of the slot still does.
     StartsBeforeDeath,
+    /// Shares are taken of ten times as many replicas.
+    SharesOfAnother,
+    /// The moment of execve counts, and failures before do not.
+    ExecCounts,
+    /// A rollout goes on while it is paused.
+    IgnoresPause,
+    /// A revision that was gone back to and fails is left for another one.
+    ToAndFro,
 }
 
-pub const ALL: [Mutant; 14] = [
+pub const ALL: [Mutant; 18] = [
     Mutant::GraceRestarts,
     Mutant::NoShortening,
     Mutant::KillsEarly,
@@ -56,6 +65,10 @@ pub const ALL: [Mutant; 14] = [
     Mutant::NoStormLimit,
     Mutant::AlwaysRestarts,
     Mutant::StartsBeforeDeath,
+    Mutant::SharesOfAnother,
+    Mutant::ExecCounts,
+    Mutant::IgnoresPause,
+    Mutant::ToAndFro,
 ];
 
 impl Mutant {
@@ -68,7 +81,10 @@ impl Mutant {
             Mutant::ForgetsRunning | Mutant::StartsBeforeDeath => "P3",
             Mutant::HookRunsAgain => "P7",
             Mutant::SignalsAgain => "twice",
-            Mutant::ReplacesAtOnce => "P2",
+            Mutant::ReplacesAtOnce | Mutant::SharesOfAnother => "P2",
+            Mutant::ExecCounts => "P23",
+            Mutant::IgnoresPause => "P25",
+            Mutant::ToAndFro => "P24",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -81,9 +97,59 @@ impl Mutant {
             Mutant::ReplacesAtOnce => {
                 let mut reckless = desired.clone();
                 for w in reckless.workloads.values_mut() {
-                    w.strategy.max_unavailable = w.replicas;
+                    w.strategy.max_unavailable = IntOrPercent::Int(w.replicas);
                 }
                 reconcile(&reckless, observed, now, config)
+            }
+            Mutant::SharesOfAnother => {
+                let mut stale = desired.clone();
+                for w in stale.workloads.values_mut() {
+                    let share = |n| match n {
+                        IntOrPercent::Percent(p) => IntOrPercent::Int(w.replicas * 10 * p / 100),
+                        n @ IntOrPercent::Int(_) => n,
+                    };
+                    w.strategy.max_surge = share(w.strategy.max_surge);
+                    w.strategy.max_unavailable = share(w.strategy.max_unavailable);
+                }
+                reconcile(&stale, observed, now, config)
+            }
+            Mutant::ExecCounts => {
+                let (mut hasty, mut blind) = (desired.clone(), observed.clone());
+                for w in hasty.workloads.values_mut() {
+                    w.strategy.min_ready = Some(Millis(0));
+                }
+                let slots = blind.workloads.values_mut().flat_map(|s| s.slots.values_mut());
+                for c in slots.flat_map(|s| &mut s.replicas).flat_map(|r| &mut r.containers) {
+                    (c.restart.failures, c.restart.cleans) = (0, 0);
+                }
+                let mut step = reconcile(desired, observed, now, config);
+                let hasty = reconcile(&hasty, &blind, now, config).actions;
+                let rollout = |a: &Action| matches!(a, Action::Advance { .. });
+                step.actions.retain(|a| !rollout(a));
+                step.actions.extend(hasty.into_iter().filter(rollout));
+                step
+            }
+            Mutant::IgnoresPause => {
+                let mut heedless = desired.clone();
+                for w in heedless.workloads.values_mut().filter(|w| w.paused) {
+                    w.paused = false;
+                    w.revision = w.applied();
+                }
+                reconcile(&heedless, observed, now, config)
+            }
+            Mutant::ToAndFro => {
+                let mut step = reconcile(desired, observed, now, config);
+                for action in &mut step.actions {
+                    let Action::Persist { change: Change::Failed { workload, revision, back_to, .. } } =
+                        action
+                    else {
+                        continue;
+                    };
+                    let w = &desired.workloads[workload];
+                    let other = w.revisions.keys().rev().find(|r| *r != revision);
+                    *back_to = back_to.or(other.copied());
+                }
+                step
             }
             Mutant::NoStormLimit => {
                 let limitless = Config { start_rate: 1_000_000, start_burst: 1_000_000, ..config.clone() };

@@ -5,18 +5,17 @@ use crate::chain::Chain;
 use crate::process::{Proc, State};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
-use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
+use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::Step;
-use orun::supervisor::core::spec::Template;
+use orun::supervisor::core::rollout::Verdict;
+use orun::supervisor::core::spec::{IntOrPercent, Template};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How late something may be.
 const SLACK: u64 = 20;
-/// What a program gets between stop signal and SIGKILL when its preStop ran.
-const FLOOR: u64 = 2_000;
 /// More actions than this within a second are a busy loop.
 const ACTIONS_PER_SECOND: usize = 3_000;
 
@@ -34,6 +33,11 @@ pub struct Oracle {
     ended: BTreeSet<u64>,
     /// Instances whose preStop was recorded to run; it may be that it did not.
     hooked: BTreeSet<u64>,
+    templates: BTreeMap<(WorkloadId, Revision), Template>,
+    /// Revisions whose rollout was seen to be complete.
+    complete: BTreeSet<(WorkloadId, Revision)>,
+    /// Workloads that went back by themselves, until their owner changes something.
+    rolled_back: BTreeSet<WorkloadId>,
     starts: VecDeque<u64>,
     actions: VecDeque<u64>,
 }
@@ -69,6 +73,8 @@ impl Oracle {
             broken: self.broken.take(),
             deletions: std::mem::take(&mut self.deletions),
             removed: std::mem::take(&mut self.removed),
+            complete: std::mem::take(&mut self.complete),
+            rolled_back: std::mem::take(&mut self.rolled_back),
             ..Oracle::default()
         };
         *self = kept;
@@ -90,6 +96,24 @@ impl Oracle {
             Change::Removed { workload } => {
                 self.removed.insert(*workload);
             }
+            Change::Failed { workload, revision, back_to: Some(to), .. } => {
+                if !self.rolled_back.insert(*workload) {
+                    self.blame(format!(
+                        "P24: {workload:?} goes to and fro: back from {revision:?} to {to:?}"
+                    ));
+                }
+                if !self.complete.contains(&(*workload, *to)) {
+                    self.blame(format!("P24: back to {to:?} of {workload:?}, which never worked"));
+                }
+            }
+            Change::Scale { workload, .. }
+            | Change::Restart { workload, .. }
+            | Change::Undo { workload, .. }
+            | Change::Pause { workload, .. } => {
+                self.rolled_back.remove(workload);
+            }
+            // Of any workload: the oracle does not know them by name.
+            Change::Apply { .. } => self.rolled_back.clear(),
             _ => {}
         }
     }
@@ -150,6 +174,12 @@ impl Oracle {
             }
             Action::RunHook { key } => {
                 self.hooked.insert(key.instance);
+            }
+            Action::Adopt { workload, serial, revision, .. } => {
+                let template = self.templates.get(&(*workload, *revision)).cloned();
+                if let Some(facts) = self.replicas.get_mut(serial).filter(|f| f.template.is_some()) {
+                    facts.template = template;
+                }
             }
             Action::Stop { key, deadline, .. } => self.falls((key.replica, key.instance), *deadline, action),
             _ => {}
@@ -261,7 +291,7 @@ impl Oracle {
             if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
                 continue;
             }
-            let surge = desired.workloads.get(&key.workload).is_some_and(|w| w.strategy.max_surge > 0);
+            let surge = desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
             let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
             let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
             if o.replica == key.replica || stopping || !surge || revision(&o) == revision(key) {
@@ -270,6 +300,20 @@ impl Oracle {
         }
         if self.deadline(key.replica).is_some() {
             self.blame(format!("{key} starts while it is being stopped"));
+        }
+        if let Some(w) = desired.workloads.get(&key.workload).filter(|w| w.strategy.recreate && !w.paused) {
+            let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
+            let new = revision(key) == Some(w.revision);
+            let old = procs.values().find(|p| {
+                let other = revision(&p.key).is_some_and(|r| r != w.revision && !w.in_place(r, w.revision));
+                p.key.workload == key.workload && p.serves() && other
+            });
+            if let (true, Some(old)) = (new, old) {
+                self.blame(format!(
+                    "P23: {key} starts before {} is gone, and the strategy is Recreate",
+                    old.key
+                ));
+            }
         }
         let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
         let problem = self
@@ -295,9 +339,6 @@ impl Oracle {
         if now < deadline {
             self.blame(format!("P5: {} is killed {} ms before its deadline", p.key, deadline - now));
         }
-        if self.hooked.contains(&p.key.instance) && p.signalled.is_none_or(|s| now < s + FLOOR) {
-            self.blame(format!("P5: {} is killed too soon after its preStop", p.key));
-        }
     }
 
     fn signal(&mut self, p: &Proc, signal: i32) {
@@ -318,8 +359,7 @@ impl Oracle {
         let mut late = None;
         for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
             let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
-            let floor = if self.hooked.contains(&p.key.instance) { FLOOR } else { 0 };
-            let hard = deadline.max(up).max(p.signalled.unwrap_or(0).min(deadline.max(up))) + floor;
+            let hard = deadline.max(up);
             if p.executed.is_some() && now > hard + SLACK {
                 late = Some(format!("P5: {} lives {} ms after its deadline", p.key, now - hard));
             }
@@ -329,7 +369,7 @@ impl Oracle {
         }
     }
 
-    /// Looks at a decision: P2, P14.
+    /// Looks at a decision: P2, P14, P23, P25.
     pub fn decided(
         &mut self,
         step: &Step,
@@ -346,8 +386,16 @@ impl Oracle {
                     stops.entry(*workload).or_default().insert(*serial, *cause);
                 }
                 Action::AddReplica { workload, .. } => *adds.entry(*workload).or_default() += 1,
+                Action::Adopt { workload, revision, .. } => {
+                    let known = desired.workloads.get(workload).and_then(|w| w.revisions.get(revision));
+                    self.templates.extend(known.map(|t| ((*workload, *revision), t.clone())));
+                }
+                Action::Advance { workload, rollout } if rollout.verdict == Verdict::Complete => {
+                    self.judge_complete(*workload, rollout.revision, desired, observed, procs, now);
+                }
                 _ => {}
             }
+            self.paused(action, desired, observed);
         }
         for (id, workload) in &desired.workloads {
             let stops = stops.remove(id).unwrap_or_default();
@@ -369,38 +417,112 @@ impl Oracle {
         stops: &BTreeMap<u64, StopCause>,
         adds: usize,
     ) {
+        let (surge, down) = limits(workload);
         let (mut before, mut after, mut standing) = (0, 0, adds);
         for slot in observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values()) {
             let mut serves = [false; 2];
             for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
                 let cause = stops.get(&replica.serial);
                 standing += usize::from(cause.is_none());
-                let up = available(replica, workload.strategy.min_ready, procs, now);
+                let up = available(replica, workload, procs, now);
                 serves[0] |= up && cause.is_none_or(|c| *c == StopCause::Replaced);
                 serves[1] |= up && cause.is_none();
-                if cause == Some(&StopCause::Replaced) && replica.revision == workload.revision {
+                let keeps = || workload.in_place(replica.revision, workload.revision);
+                if cause == Some(&StopCause::Replaced) && (replica.revision == workload.revision || keeps()) {
                     self.blame(format!("P14: replica {} of the wanted revision is replaced", replica.serial));
                 }
             }
             before += u32::from(serves[0]);
             after += u32::from(serves[1]);
         }
-        let strategy = &workload.strategy;
-        let most = (workload.replicas + strategy.max_surge) as usize;
+        // What was begun under other numbers, or before a pause, is not taken back.
+        let begun = observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values());
+        let begun = begun.filter(|s| s.replicas.iter().filter(|r| r.stop.is_none()).count() > 1).count();
+        let most = workload.wanted() as usize + begun.max(surge as usize);
         if adds > 0 && standing > most {
             self.blame(format!("P2: {standing} replicas, more than {most}"));
         }
-        let down =
-            if strategy.max_surge == 0 { strategy.max_unavailable.max(1) } else { strategy.max_unavailable };
-        if after < before && after < workload.replicas.saturating_sub(down) {
-            self.blame(format!("P2: {after} of {} replicas would be available", workload.replicas));
+        if after < before && after < workload.wanted().saturating_sub(down) {
+            self.blame(format!("P2: {after} of {} replicas would be available", workload.wanted()));
+        }
+    }
+
+    /// P25: while a rollout is paused no replica changes its revision.
+    fn paused(&mut self, action: &Action, desired: &Desired, observed: &Observed) {
+        let is_paused = |id: &WorkloadId| desired.workloads.get(id).filter(|w| w.paused);
+        let wrong = match action {
+            Action::StopReplica { workload, cause: StopCause::Replaced, .. }
+            | Action::Adopt { workload, .. } => is_paused(workload).is_some_and(|w| w.deletion.is_none()),
+            Action::AddReplica { workload, slot, revision, .. } => is_paused(workload).is_some_and(|w| {
+                let slots = observed.workloads.get(workload).and_then(|s| s.slots.get(slot));
+                let before = slots.and_then(|s| s.replicas.last()).map(|r| r.revision);
+                before.is_some_and(|b| b != *revision && w.revisions.contains_key(&b))
+            }),
+            _ => false,
+        };
+        if wrong {
+            self.blame(format!("P25: {action:?} while the rollout is paused"));
+        }
+    }
+
+    /// P23: what is called complete is so.
+    fn judge_complete(
+        &mut self,
+        id: WorkloadId,
+        revision: Revision,
+        desired: &Desired,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+    ) {
+        self.complete.insert((id, revision));
+        let Some(w) = desired.workloads.get(&id) else { return };
+        let slots = observed.workloads.get(&id);
+        let mut up: BTreeSet<u32> = w.completed.keys().copied().collect();
+        for (n, slot) in slots.into_iter().flat_map(|s| &s.slots) {
+            let new = |r: &&Replica| r.revision == w.revision || w.in_place(r.revision, w.revision);
+            if slot
+                .replicas
+                .iter()
+                .filter(|r| r.stop.is_none())
+                .filter(new)
+                .any(|r| available(r, w, procs, now))
+            {
+                up.insert(*n);
+            }
+        }
+        if up.len() < w.wanted() as usize {
+            self.blame(format!("P23: {id:?} is complete with {} of {} replicas", up.len(), w.wanted()));
         }
     }
 }
 
+/// How many more than wanted there may be, and how many of them may be missing: as Kubernetes has it.
+fn limits(w: &Workload) -> (u32, u32) {
+    let wanted = f64::from(w.wanted());
+    let share = |n: IntOrPercent, round: fn(f64) -> f64| match n {
+        IntOrPercent::Int(n) => n,
+        IntOrPercent::Percent(p) => round(wanted * f64::from(p) / 100.0) as u32,
+    };
+    let surge = share(w.strategy.max_surge, f64::ceil);
+    let down = share(w.strategy.max_unavailable, f64::floor);
+    match (w.strategy.recreate, surge, down) {
+        (true, _, _) => (0, w.wanted()),
+        (false, 0, 0) => (0, 1),
+        (false, surge, down) => (surge, down),
+    }
+}
+
 /// Whether all containers of a replica have run their program for long enough, or ended well.
-fn available(replica: &Replica, min_ready: Millis, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
+fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
+    let min_ready = w.strategy.min_ready.unwrap_or(Millis(1_000));
+    let Some(template) = w.revisions.get(&replica.revision) else { return false };
     replica.containers.iter().zip(0..).all(|(container, index)| {
+        // One that has failed proves itself by running for longer than it would have to wait now.
+        let (ends, b) = (container.restart.failures + container.restart.cleans, &template.backoff);
+        let wait = b.initial.0 as f64 * b.factor.powi(ends.min(1000) as i32 - 1);
+        let wait = if ends == 0 { 0 } else { (wait as u64).min(b.max.0) };
+        let min_ready = Millis(min_ready.0.max(wait));
         let ended_well = container.restart.next == Next::Done { failed: false };
         ended_well
             || procs.values().any(|p| {

@@ -3,7 +3,8 @@
 
 use crate::rng::Rng;
 use orun::supervisor::core::spec::{
-    Backoff, ContainerSpec, Launch, RestartLimit, RestartPolicy, Strategy, Template,
+    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, Strategy,
+    Template,
 };
 use orun::supervisor::core::time::Millis;
 use std::fmt;
@@ -44,6 +45,18 @@ pub enum What {
     Delete {
         name: usize,
         grace: Option<u64>,
+    },
+    Pause {
+        name: usize,
+        paused: bool,
+    },
+    Stop {
+        name: usize,
+        stopped: bool,
+    },
+    Undo {
+        name: usize,
+        to: Option<u32>,
     },
     /// The supervisor dies after that many further calls of the world, and comes back later.
     Crash {
@@ -117,11 +130,14 @@ fn apply(rng: &mut Rng, name: usize) -> What {
 }
 
 fn request(rng: &mut Rng, name: usize) -> What {
-    match rng.below(10) {
-        0..=2 => apply(rng, name),
-        3..=5 => What::Scale { name, replicas: rng.below(6) as u32 },
-        6 => What::Restart { name, slot: None },
-        7 => What::Restart { name, slot: Some(rng.below(4) as u32) },
+    match rng.below(16) {
+        0..=3 => apply(rng, name),
+        4..=6 => What::Scale { name, replicas: rng.below(6) as u32 },
+        7 => What::Restart { name, slot: None },
+        8 => What::Restart { name, slot: Some(rng.below(4) as u32) },
+        9 | 10 => What::Pause { name, paused: rng.percent(60) },
+        11 => What::Stop { name, stopped: rng.percent(60) },
+        12 | 13 => What::Undo { name, to: rng.pick(&[None, None, Some(1), Some(2), Some(3)]) },
         _ => What::Delete {
             name,
             grace: rng.pick(&[None, None, Some(0), Some(300), Some(5_000), Some(60_000)]),
@@ -143,10 +159,15 @@ fn fault(rng: &mut Rng, kind: u64) -> What {
 }
 
 fn strategy(rng: &mut Rng) -> Strategy {
+    let number = |n| IntOrPercent::Int(n);
     Strategy {
-        max_surge: rng.pick(&[0, 0, 0, 1, 2]),
-        max_unavailable: rng.pick(&[1, 1, 1, 0, 2]),
-        min_ready: Millis(rng.pick(&[0, 0, 0, 1_500])),
+        recreate: rng.percent(10),
+        max_surge: rng.pick(&[number(0), number(0), number(1), number(2), IntOrPercent::Percent(25)]),
+        max_unavailable: rng.pick(&[number(1), number(1), number(0), number(2), IntOrPercent::Percent(50)]),
+        min_ready: rng.pick(&[Some(Millis(0)), Some(Millis(0)), None, Some(Millis(1_500))]),
+        progress_deadline: rng.pick(&[None, Some(Millis::secs(5)), Some(Millis::secs(600))]),
+        on_failure: rng.pick(&[FailureAction::None, FailureAction::Pause, FailureAction::Rollback]),
+        history_limit: rng.pick(&[None, None, Some(0), Some(1)]),
     }
 }
 
@@ -193,6 +214,8 @@ impl fmt::Display for Entry {
                 write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
                 write!(f, " grace {} spare {}", template.grace, template.spare)?;
                 write!(f, " surge {} unavailable {}", strategy.max_surge, strategy.max_unavailable)?;
+                let recreate = if strategy.recreate { " recreate" } else { "" };
+                write!(f, "{recreate} ready {:?} {:?}", strategy.min_ready, strategy.on_failure)?;
                 for c in &template.containers {
                     write!(
                         f,

@@ -8,6 +8,7 @@ use crate::world::{Handle, Sim, Told};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::desired::{Change, WorkloadId};
 use orun::supervisor::core::event::Event;
+use orun::supervisor::core::history::Stamp;
 use orun::supervisor::core::model::{Key, Next, Replica};
 use orun::supervisor::core::time::{Millis, Time};
 use orun::supervisor::driver::Supervisor;
@@ -226,14 +227,25 @@ impl Run {
                 name: NAMES[*name].to_owned(),
                 replicas: *replicas,
                 strategy: *strategy,
-                template: template.clone(),
+                paused: None,
+                template: Box::new(template.clone()),
                 source: serde_json::Value::Null,
+                stamp: Stamp::default(),
             }),
+            What::Pause { name, paused } => {
+                id(name).map(|workload| Change::Pause { workload, paused: *paused })
+            }
+            What::Stop { name, stopped } => {
+                id(name).map(|workload| Change::Stop { workload, stopped: *stopped })
+            }
+            What::Undo { name, to } => {
+                id(name).map(|workload| Change::Undo { workload, to: *to, stamp: Stamp::default() })
+            }
             What::Scale { name, replicas } => {
                 id(name).map(|workload| Change::Scale { workload, replicas: *replicas })
             }
             What::Restart { name, slot } => {
-                id(name).map(|workload| Change::Restart { workload, slot: *slot })
+                id(name).map(|workload| Change::Restart { workload, slot: *slot, stamp: Stamp::default() })
             }
             What::Delete { name, grace } => {
                 id(name).map(|workload| Change::Delete { workload, grace: grace.map(Millis) })
@@ -257,10 +269,11 @@ impl Run {
             let mut settled = 0;
             let slots = s.observed.workloads.get(id);
             // A rollout waits for ever for a replica that will never be ready.
-            let stalled = slots.is_some_and(|x| {
-                let replicas = x.slots.values().flat_map(|slot| &slot.replicas);
-                replicas.into_iter().any(|r| r.revision == w.revision && failed_for_good(r))
-            });
+            let stalled = w.paused
+                || slots.is_some_and(|x| {
+                    let replicas = x.slots.values().flat_map(|slot| &slot.replicas);
+                    replicas.into_iter().any(|r| r.revision == w.revision && failed_for_good(r))
+                });
             for (n, slot) in slots.into_iter().flat_map(|x| &x.slots) {
                 let [replica] = slot.replicas.as_slice() else {
                     running += slot.replicas.iter().map(live_containers).sum::<usize>();
@@ -277,8 +290,9 @@ impl Run {
             }
             let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
             settled += w.completed.keys().filter(absent).count();
-            if settled < w.replicas as usize || (settled > w.replicas as usize && w.completed.is_empty()) {
-                return Err(format!("P1: {} has {settled} of {} replicas", w.name, w.replicas));
+            let wanted = w.wanted() as usize;
+            if settled < wanted || (settled > wanted && w.completed.is_empty()) {
+                return Err(format!("P1: {} has {settled} of {wanted} replicas", w.name));
             }
         }
         let there = sim.procs.values().filter(|p| p.state == State::Running).count();

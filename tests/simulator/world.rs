@@ -367,6 +367,13 @@ impl Sim {
                     self.after(delay, Occurrence::HookDone { life, id });
                 }
             }
+            Action::Update { .. } => {
+                let delay = self.rng.between(0, 5);
+                self.after(
+                    delay,
+                    Occurrence::Answer { life, event: Event::Updated { key: *key, error: None } },
+                );
+            }
             Action::Remove { .. } => {
                 p.removing = true;
                 let delay = self.rng.between(1, 5);

@@ -3,11 +3,13 @@
 use crate::config::document::reader::join;
 
 /// Where fields belong.
-const PLACES: [(&str, &[&str]); 8] = [
+const PLACES: [(&str, &[&str]); 10] = [
     ("", &["apiVersion", "kind", "metadata", "spec"]),
     ("metadata", &["name", "labels", "annotations"]),
     ("spec", super::read::SPEC),
     ("spec.backoff", super::read::BACKOFF),
+    ("spec.strategy", super::read::STRATEGY),
+    ("spec.strategy.rollingUpdate", super::read::ROLLING_UPDATE),
     ("spec.containers[]", super::read::CONTAINER),
     ("spec.containers[].resources", &["limits"]),
     ("spec.containers[].resources.limits", &["cpu", "memory", "pids"]),

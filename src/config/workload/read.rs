@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{
-    ApiVersion, Backoff, Container, EnvVar, ExecAction, Handler, Kind, Lifecycle, Limits, Metadata,
-    Resources, RestartPolicy, Spec, Workload, hints,
+    ApiVersion, Backoff, Container, EnvVar, ExecAction, FailureAction, Handler, Kind, Lifecycle, Limits,
+    Metadata, Resources, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload, hints,
 };
 use crate::config::document::diagnostic::Diagnostics;
 use crate::config::document::reader::{Fields, Item, Reader, similar};
 use crate::config::document::{self, Node};
-use crate::config::quantity::{self, Bytes, Factor, MilliCpu, Signal};
+use crate::config::quantity::{self, Bytes, Factor, IntOrPercent, MilliCpu, Signal};
 
 /// How many replicas a workload may have.
 pub const MOST_REPLICAS: u64 = 10_000;
+/// How many old revisions may be kept.
+const MOST_REVISIONS: u64 = 1000;
 /// How many containers a replica may have.
 const MOST_CONTAINERS: usize = 64;
 
@@ -24,6 +26,12 @@ pub(super) const SPEC: &[&str] = &[
     "terminationGracePeriodSeconds",
     "stopSignal",
     "backoff",
+    "strategy",
+    "minReadySeconds",
+    "progressDeadlineSeconds",
+    "failureAction",
+    "paused",
+    "revisionHistoryLimit",
     "spares",
     "containers",
     "bundle",
@@ -33,6 +41,8 @@ pub(super) const SPEC: &[&str] = &[
     "lifecycle",
 ];
 pub(super) const CONTAINER: &[&str] = &["name", "bundle", "args", "env", "resources", "lifecycle"];
+pub(super) const STRATEGY: &[&str] = &["type", "rollingUpdate"];
+pub(super) const ROLLING_UPDATE: &[&str] = &["maxSurge", "maxUnavailable"];
 pub(super) const BACKOFF: &[&str] = &["initial", "factor", "max", "reset", "maxRestarts", "window"];
 
 /// Reads the workloads of a file. `file` is its name for the errors; relative bundles are looked for in `base`.
@@ -168,6 +178,7 @@ fn spec_of(r: &mut Reader, item: &Item<'_>, name: &str, base: Option<&Path>) -> 
         r.scalar(i, Signal::parse, "the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3").map(Some)
     });
     let backoff = optional(&fields, "backoff", default.backoff, |i| backoff(r, i));
+    let rollout = rollout(r, &fields);
     let spares = optional(&fields, "spares", 0, |i| r.integer(i, 0, 1));
     let containers = containers(r, &fields, name, base);
     Some(Spec {
@@ -178,7 +189,74 @@ fn spec_of(r: &mut Reader, item: &Item<'_>, name: &str, base: Option<&Path>) -> 
         backoff: backoff?,
         spares: u32::try_from(spares?).ok()?,
         containers: containers?,
+        ..rollout?
     })
+}
+
+/// The fields that say how one revision follows the other; the others are the default.
+fn rollout(r: &mut Reader, fields: &Fields<'_>) -> Option<Spec> {
+    let actions = [
+        ("none", FailureAction::None),
+        ("pause", FailureAction::Pause),
+        ("rollback", FailureAction::Rollback),
+    ];
+    let strategy = optional(fields, "strategy", Strategy::default(), |i| strategy(r, i));
+    let min_ready = optional(fields, "minReadySeconds", None, |i| duration(r, i).map(Some));
+    let deadline = optional(fields, "progressDeadlineSeconds", None, |i| duration(r, i).map(Some));
+    let failure_action = optional(fields, "failureAction", FailureAction::None, |i| r.word(i, &actions));
+    let paused =
+        optional(fields, "paused", None, |i| r.word(i, &[("true", true), ("false", false)]).map(Some));
+    let limit = optional(fields, "revisionHistoryLimit", None, |i| r.integer(i, 0, MOST_REVISIONS).map(Some));
+    let (min_ready, progress_deadline) = (min_ready?, deadline?);
+    let least = min_ready.unwrap_or_default();
+    if let (Some(deadline), Some(item)) = (progress_deadline, fields.get("progressDeadlineSeconds"))
+        && deadline <= least
+    {
+        r.wrong(&item, "must be greater than minReadySeconds", None);
+        return None;
+    }
+    Some(Spec {
+        strategy: strategy?,
+        min_ready,
+        progress_deadline,
+        failure_action: failure_action?,
+        paused: paused?,
+        revision_history_limit: limit?.and_then(|n| u32::try_from(n).ok()),
+        ..Spec::default()
+    })
+}
+
+fn strategy(r: &mut Reader, item: &Item<'_>) -> Option<Strategy> {
+    let fields = r.fields(item, STRATEGY, hints::elsewhere)?;
+    let types = [("RollingUpdate", StrategyType::RollingUpdate), ("Recreate", StrategyType::Recreate)];
+    let r#type = optional(&fields, "type", StrategyType::default(), |i| r.word(i, &types));
+    let rolling_update =
+        optional(&fields, "rollingUpdate", RollingUpdate::default(), |i| rolling_update(r, i));
+    if let (Some(StrategyType::Recreate), Some(item)) = (r#type, fields.get("rollingUpdate")) {
+        let hint = Some("leave it out, or write `type: RollingUpdate`".to_owned());
+        r.wrong(&item, "cannot be combined with type Recreate", hint);
+        return None;
+    }
+    Some(Strategy { r#type: r#type?, rolling_update: rolling_update? })
+}
+
+fn rolling_update(r: &mut Reader, item: &Item<'_>) -> Option<RollingUpdate> {
+    let fields = r.fields(item, ROLLING_UPDATE, hints::elsewhere)?;
+    let default = RollingUpdate::default();
+    const FORM: &str = "a number of replicas, or a percentage such as 25%";
+    let surge = optional(&fields, "maxSurge", default.max_surge, |i| r.scalar(i, IntOrPercent::parse, FORM));
+    let at_most_all =
+        |text: &str| IntOrPercent::parse(text).filter(|n| !matches!(n, IntOrPercent::Percent(p) if *p > 100));
+    let unavailable = optional(&fields, "maxUnavailable", default.max_unavailable, |i| {
+        r.scalar(i, at_most_all, "a number of replicas, or a percentage up to 100%")
+    });
+    let (max_surge, max_unavailable) = (surge?, unavailable?);
+    let none = [IntOrPercent::Int(0), IntOrPercent::Percent(0)];
+    if none.contains(&max_surge) && none.contains(&max_unavailable) {
+        r.wrong(item, "maxSurge and maxUnavailable must not both be 0: nothing could ever be replaced", None);
+        return None;
+    }
+    Some(RollingUpdate { max_surge, max_unavailable })
 }
 
 /// The field `name` as `read` reads it, or `default`.

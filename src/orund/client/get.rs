@@ -184,7 +184,7 @@ fn of_replica(r: &ReplicaObject, now: u64) -> String {
     let mut field = |name: &str, value: String| {
         let _ = writeln!(text, "  {:12}{value}", format!("{name}:"));
     };
-    field("Status", r.phase.clone());
+    field("Status", r.phase.to_string());
     field("Age", render::since(&r.created, now));
     field("Revision", r.revision.to_string());
     if let Some(stopping) = &r.stopping {
@@ -242,14 +242,14 @@ async fn last_words(client: &Client, r: &ReplicaObject, c: &ContainerObject) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{ContainerState, ExitObject};
+    use crate::api::types::{ContainerState, ExitObject, Reason};
 
     #[test]
     fn a_description_says_why_it_restarted() {
-        let exit = |seconds: u64, code: Option<i32>, signal: Option<&str>, reason: &str| ExitObject {
+        let exit = |seconds: u64, code: Option<i32>, signal: Option<&str>, reason: Reason| ExitObject {
             time: Timestamp { seconds, nanos: 0 }.rfc3339(),
             started: Some(Timestamp { seconds: seconds - 3, nanos: 0 }.rfc3339()),
-            reason: reason.to_owned(),
+            reason,
             exit_code: code,
             signal: signal.map(str::to_owned),
             message: None,
@@ -262,11 +262,14 @@ mod tests {
             ready: false,
             restarts: 2,
             state: ContainerState::Waiting {
-                reason: "CrashLoopBackOff".into(),
+                reason: Reason::CrashLoopBackOff,
                 message: Some("exit code 1".into()),
                 next_attempt: Some(Timestamp { seconds: 1007, nanos: 0 }.rfc3339()),
             },
-            exits: vec![exit(1000, Some(1), None, "Error"), exit(900, None, Some("SIGKILL"), "OOMKilled")],
+            exits: vec![
+                exit(1000, Some(1), None, Reason::Error),
+                exit(900, None, Some("SIGKILL"), Reason::OomKilled),
+            ],
         };
         let expected = "  Container web:
     Bundle:   /b

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::args::Output;
 use super::yaml;
-use crate::api::types::{ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
+use crate::api::types::{ContainerState, EventObject, List, Reason, ReplicaObject, WorkloadObject};
 use crate::sys::timestamp::Timestamp;
 use serde::Serialize;
 
@@ -132,7 +132,7 @@ impl Row for ReplicaObject {
         let mut row = vec![
             self.name.clone(),
             format!("{ready}/{}", self.containers.len()),
-            self.phase.clone(),
+            self.phase.to_string(),
             restarts,
             since(&self.created, now),
         ];
@@ -191,8 +191,8 @@ pub fn exit(e: &crate::api::types::ExitObject) -> String {
         (Some(code), None) => format!("exit code {code}"),
         (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
     };
-    match e.reason.as_str() {
-        "Completed" | "Error" | "Unknown" | "StartError" => how,
+    match e.reason {
+        Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
         reason => format!("{how} ({reason})"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::desired::{Change, Revision, WorkloadId};
 use super::model::{ExitClass, Key, Restart, StopCause};
+use super::rollout::Rollout;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,11 @@ pub enum Action {
     /// An instance shall go, by `deadline`; or its deadline comes forward.
     Stop { key: Key, cause: StopCause, deadline: Time, now: bool },
     /// The preStop hook is not waited for any longer.
-    AbandonHook { key: Key, floor: Time },
+    AbandonHook { key: Key },
+    /// A replica is one of this revision from now on, as it runs.
+    Adopt { workload: WorkloadId, slot: u32, serial: u64, revision: Revision },
+    /// How far a rollout is.
+    Advance { workload: WorkloadId, rollout: Rollout },
     /// What follows from the end of an instance.
     Settle { key: Key, class: ExitClass, restart: Restart },
 
@@ -44,14 +49,16 @@ pub enum Action {
     /// Let the created container run its program (`start`). Answers: `Started`, `StartFailed`.
     Release { key: Key },
     /// Send the stop signal to init through its pidfd, then SIGCONT; a frozen cgroup is thawed first.
-    /// Answer: `Signalled`; then `Exited` when it dies of it. `floor`: becomes [`super::model::Stop::floor`].
-    Signal { key: Key, signal: i32, floor: Option<Time> },
+    /// Answer: `Signalled`; then `Exited` when it dies of it.
+    Signal { key: Key, signal: i32 },
     /// SIGKILL every process of the cgroup until none is left; also an instance that is still being created, and its
     /// hooks. Answers: `Exited` (or `StartFailed` when it was being created) and `CgroupEmpty`.
     KillCgroup { key: Key },
     /// Run the preStop command in the container. Answer: `HookDone`. A hook that runs longer than the container dies
     /// with it.
     RunHook { key: Key },
+    /// Give a container that exists the limits of `revision`. Answer: `Updated`.
+    Update { key: Key, revision: Revision },
     /// Remove what is left of a dead instance: cgroup, mounts, state directory. Answer: `Removed`.
     Remove { key: Key },
     /// Make a change of what is wanted durable, then apply it to `Desired`. It is asked for again until it is applied.
@@ -121,12 +128,17 @@ pub enum Reason {
     KeeperLost,
     KeeperSilent,
     Recovered,
+    ResizeCompleted,
+    FailedResize,
+    RolloutComplete,
+    RolloutFailed,
+    ProgressDeadlineExceeded,
 }
 
 impl Action {
     /// Whether the world has something to do.
     pub fn is_effect(&self) -> bool {
-        use Action::{KillCgroup, Prepare, Release, Remove, RunHook, Signal};
+        use Action::{KillCgroup, Prepare, Release, Remove, RunHook, Signal, Update};
         matches!(
             self,
             Prepare { .. }
@@ -134,22 +146,26 @@ impl Action {
                 | Signal { .. }
                 | KillCgroup { .. }
                 | RunHook { .. }
+                | Update { .. }
                 | Remove { .. }
         )
     }
 
     /// The instance that it is about, if it is about one.
     pub fn key(&self) -> Option<Key> {
-        use Action::{AbandonHook, KillCgroup, Prepare, Release, Remove, RunHook, Settle, Signal, Stop};
+        use Action::{
+            AbandonHook, KillCgroup, Prepare, Release, Remove, RunHook, Settle, Signal, Stop, Update,
+        };
         match self {
             Stop { key, .. }
-            | AbandonHook { key, .. }
+            | AbandonHook { key }
             | Settle { key, .. }
             | Prepare { key, .. }
             | Release { key }
             | Signal { key, .. }
             | KillCgroup { key }
             | RunHook { key }
+            | Update { key, .. }
             | Remove { key } => Some(*key),
             _ => None,
         }

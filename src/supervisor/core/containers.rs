@@ -4,15 +4,16 @@
 //!
 //! ```text
 //! stop decided ─ preStop runs ─ stop signal ─ deadline: SIGKILL of the cgroup ─ again every few seconds ─ dead
-//!                └ still running at the deadline: not waited for, stop signal, SIGKILL `stop_floor` later
+//!                └ still running `stop_floor` before the deadline: not waited for, stop signal
 //! ```
+//! The deadline is final: the program's time between signal and SIGKILL is kept free at its end.
 //! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
 
 use super::action::Action;
 use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, Stop, StopCause};
 use super::reconcile::{Entry, Pass, Place};
 use super::restart;
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, Template};
 use super::time::{Millis, Time};
 
 /// Dead instances that may wait for their removal before no new one is made.
@@ -121,7 +122,23 @@ fn alive(
         // Nothing outlives init.
         (_, Some(_)) => kill(pass, key, instance),
         (Some(stop), None) => stopping(pass, key, instance, stop, spec),
-        (None, None) => release(pass, place, key, container, instance),
+        (None, None) => {
+            update(pass, place, key, instance);
+            release(pass, place, key, container, instance);
+        }
+    }
+}
+
+/// A container that was made with other limits than its replica has now gets these.
+fn update(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Instance) {
+    let exists = matches!(instance.phase, Phase::Prepared | Phase::Running);
+    if !exists || instance.updating || instance.revision == Some(place.replica.revision) {
+        return;
+    }
+    let now = limits(place.template, key);
+    let had = instance.revision.map(|r| limits(place.workload_template(r), key));
+    if now.is_some() && had != Some(now) {
+        pass.push(Action::Update { key: *key, revision: place.replica.revision });
     }
 }
 
@@ -153,7 +170,6 @@ fn wanted_stop(
 }
 
 fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, spec: Option<&ContainerSpec>) {
-    let kill_at = stop.floor.map_or(stop.deadline, |floor| floor.max(stop.deadline));
     match instance.phase {
         // Its program never ran: there is nobody to ask.
         Phase::Prepared => return kill(pass, key, instance),
@@ -168,26 +184,40 @@ fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, sp
         Phase::Running | Phase::Dead => {}
     }
     let has_hook = spec.is_some_and(|s| s.pre_stop.is_some());
+    if pass.reached(stop.deadline) {
+        return kill(pass, key, instance);
+    }
     match stop.hook {
-        Hook::NotRun if stop.signalled.is_none() && has_hook && pass.now < stop.deadline => {
-            pass.reached(stop.deadline);
+        Hook::NotRun
+            if stop.signalled.is_none()
+                && has_hook
+                && !pass.reached(hook_until(stop, pass.config.stop_floor)) =>
+        {
             pass.push(Action::RunHook { key: *key });
         }
         Hook::Running(_) => {
-            if pass.reached(stop.deadline) {
-                pass.push(Action::AbandonHook { key: *key, floor: pass.now + pass.config.stop_floor });
+            if pass.reached(hook_until(stop, pass.config.stop_floor)) {
+                pass.push(Action::AbandonHook { key: *key });
             }
         }
         Hook::NotRun | Hook::Done | Hook::Abandoned => {
-            if stop.signalled.is_none() && (pass.now < kill_at || stop.hook != Hook::NotRun) {
+            if stop.signalled.is_none() {
                 let signal = spec.map_or(libc::SIGTERM, |s| s.stop_signal);
-                let floor = (stop.hook != Hook::NotRun).then(|| pass.now + pass.config.stop_floor);
-                pass.push(Action::Signal { key: *key, signal, floor });
-            } else if pass.reached(kill_at) {
-                kill(pass, key, instance);
+                pass.push(Action::Signal { key: *key, signal });
             }
         }
     }
+}
+
+/// When a preStop is not waited for any longer, so that the program has time for its stop signal: `floor` before the
+/// deadline, or half of the time that there is, if that is less.
+fn hook_until(stop: &Stop, floor: Millis) -> Time {
+    let whole = stop.deadline.since(stop.at);
+    stop.deadline - Millis(floor.0.min(whole.0 / 2))
+}
+
+fn limits<'a>(template: Option<&'a Template>, key: &Key) -> Option<&'a Option<serde_json::Value>> {
+    template?.containers.get(key.container as usize).map(|c| &c.launch.resources)
 }
 
 /// SIGKILL of the whole cgroup, until it is empty.
@@ -237,9 +267,4 @@ fn start(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Contain
 
 fn spare_is_useful(running: &Instance) -> bool {
     running.phase == Phase::Running && running.stop.is_none() && running.exit.is_none()
-}
-
-/// How long a program still has before SIGKILL, for people.
-pub fn grace_left(stop: &Stop, now: Time) -> Millis {
-    stop.floor.map_or(stop.deadline, |f| f.max(stop.deadline)).since(now)
 }

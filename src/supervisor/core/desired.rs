@@ -2,6 +2,7 @@
 //! the changes gives the same state. Nothing here depends on what is running.
 
 use super::Config;
+use super::history::{Kept, Stamp};
 use super::spec::{Strategy, Template};
 use super::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use std::fmt;
 #[serde(transparent)]
 pub struct WorkloadId(pub u64);
 
-/// The number of a template within its workload, from 1.
+/// The identity of a template within its workload, from 1. People see its number ([`Workload::number`]), which is another
+/// one once the workload has gone back to the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u32);
@@ -36,10 +38,22 @@ pub struct Workload {
     pub strategy: Strategy,
     /// The revision that replicas shall have.
     pub revision: Revision,
-    /// The last revision given out.
+    /// The last number given to a revision.
     pub last_revision: Revision,
     /// The current template and older ones that are still in use or kept for going back.
     pub revisions: BTreeMap<Revision, Template>,
+    /// What is known of each of them besides. Journals of the first format have none.
+    #[serde(default)]
+    pub history: BTreeMap<Revision, Kept>,
+    /// No replica changes its revision.
+    #[serde(default)]
+    pub paused: bool,
+    /// What was applied while it was paused: the current revision once it is resumed.
+    #[serde(default)]
+    pub pending: Option<Revision>,
+    /// Nothing runs, whatever the number of replicas.
+    #[serde(default)]
+    pub stopped: bool,
     /// Slots whose replica shall be made anew, and how often that was asked for. Never reset.
     pub restarts: BTreeMap<u32, u32>,
     /// Slots of the current revision that ended for good (OnFailure and Never), and whether in failure; they are not
@@ -80,9 +94,14 @@ pub enum Change {
         replicas: u32,
         #[serde(default)]
         strategy: Strategy,
-        template: Template,
+        /// None: as it is.
+        #[serde(default)]
+        paused: Option<bool>,
+        template: Box<Template>,
         #[serde(default)]
         source: serde_json::Value,
+        #[serde(default)]
+        stamp: Stamp,
     },
     Scale {
         workload: WorkloadId,
@@ -92,6 +111,25 @@ pub enum Change {
     Restart {
         workload: WorkloadId,
         slot: Option<u32>,
+        #[serde(default)]
+        stamp: Stamp,
+    },
+    /// Go back to the revision of that number; None: to the one before the current one.
+    Undo {
+        workload: WorkloadId,
+        to: Option<u32>,
+        #[serde(default)]
+        stamp: Stamp,
+    },
+    /// Keep every replica at its revision, or continue.
+    Pause {
+        workload: WorkloadId,
+        paused: bool,
+    },
+    /// Run nothing, or as many replicas as before.
+    Stop {
+        workload: WorkloadId,
+        stopped: bool,
     },
     /// `grace` overrides the template's. A second delete can only shorten.
     Delete {
@@ -114,6 +152,20 @@ pub enum Change {
     Removed {
         workload: WorkloadId,
     },
+    /// Asked for by `Persist`: all replicas of this revision were available, so it is one to go back to.
+    Healthy {
+        workload: WorkloadId,
+        revision: Revision,
+    },
+    /// Asked for by `Persist`: the rollout of this revision has failed. Go back, or pause.
+    Failed {
+        workload: WorkloadId,
+        revision: Revision,
+        back_to: Option<Revision>,
+        reason: String,
+        #[serde(default)]
+        stamp: Stamp,
+    },
     /// Asked for by `Persist`: a template that nothing uses any more.
     Pruned {
         workload: WorkloadId,
@@ -130,6 +182,16 @@ pub enum Refusal {
     NoContainers,
     TooManyReplicas {
         limit: u32,
+    },
+    /// The rollout is paused.
+    Paused,
+    /// No revision of that number is kept; None: there is none before the current one.
+    NoRevision {
+        number: Option<u32>,
+    },
+    /// It is the current revision already.
+    SameRevision {
+        number: u32,
     },
     /// It is overtaken by what is wanted now.
     Pointless,
@@ -154,7 +216,14 @@ impl Desired {
                 enough(*replicas)?;
                 self.get(*workload)?.not_deleting()
             }
-            Change::Restart { workload, .. } => self.get(*workload)?.not_deleting(),
+            Change::Restart { workload, slot: Some(_), .. }
+            | Change::Pause { workload, .. }
+            | Change::Stop { workload, .. } => self.get(*workload)?.not_deleting(),
+            Change::Restart { workload, slot: None, .. } => self.get(*workload)?.not_paused(),
+            Change::Undo { workload, to, .. } => {
+                let w = self.get(*workload)?;
+                w.not_paused().and_then(|()| w.undo_target(*to)).map(drop)
+            }
             Change::Delete { workload, .. } => self.get(*workload).map(|_| ()),
             Change::Completed { workload, revision, .. } => {
                 let current = self.get(*workload)?.revision == *revision;
@@ -168,9 +237,21 @@ impl Desired {
                 let deleting = self.get(*workload)?.deletion.is_some();
                 if deleting { Ok(()) } else { Err(Refusal::Pointless) }
             }
+            Change::Healthy { workload, revision } => {
+                let w = self.get(*workload)?;
+                let news = w.revision == *revision && !w.kept(*revision).healthy;
+                if news { Ok(()) } else { Err(Refusal::Pointless) }
+            }
+            Change::Failed { workload, revision, back_to, .. } => {
+                let w = self.get(*workload)?;
+                let possible = back_to.is_none_or(|to| w.revisions.contains_key(&to));
+                let current = w.revision == *revision && w.pending.is_none() && !w.paused;
+                if current && possible { Ok(()) } else { Err(Refusal::Pointless) }
+            }
             Change::Pruned { workload, revision } => {
                 let w = self.get(*workload)?;
-                let old = w.revision != *revision && w.revisions.contains_key(revision);
+                let wanted = [Some(w.revision), w.pending].contains(&Some(*revision));
+                let old = !wanted && w.revisions.contains_key(revision);
                 if old { Ok(()) } else { Err(Refusal::Pointless) }
             }
         }
@@ -180,21 +261,28 @@ impl Desired {
     pub fn apply(&mut self, change: &Change, at: Time, config: &Config) -> Result<(), Refusal> {
         self.check(change, config)?;
         match change {
-            Change::Apply { name, replicas, strategy, template, source } => {
-                self.apply_workload(name, *replicas, *strategy, template, source);
-            }
+            Change::Apply { .. } => self.apply_workload(change),
             Change::Scale { workload, replicas } => {
                 let w = self.get_mut(*workload)?;
-                w.generation += u64::from(w.replicas != *replicas);
+                w.generation += u64::from(w.replicas != *replicas || w.stopped);
                 w.replicas = *replicas;
+                w.stopped = false;
             }
-            Change::Restart { workload, slot: None } => {
+            Change::Restart { workload, slot: None, stamp } => self.get_mut(*workload)?.restart(stamp),
+            Change::Undo { workload, to, stamp } => self.get_mut(*workload)?.undo(*to, stamp)?,
+            Change::Pause { workload, paused } => self.get_mut(*workload)?.pause(*paused),
+            Change::Stop { workload, stopped } => {
                 let w = self.get_mut(*workload)?;
-                let template = w.revisions.get(&w.revision).cloned();
-                w.generation += 1;
-                w.revise(template);
+                w.generation += u64::from(w.stopped != *stopped);
+                w.stopped = *stopped;
             }
-            Change::Restart { workload, slot: Some(slot) } => {
+            Change::Healthy { workload, revision } => {
+                self.get_mut(*workload)?.kept_mut(*revision).healthy = true;
+            }
+            Change::Failed { workload, revision, back_to, reason, stamp } => {
+                self.get_mut(*workload)?.failed(*revision, *back_to, reason, stamp);
+            }
+            Change::Restart { workload, slot: Some(slot), .. } => {
                 let w = self.get_mut(*workload)?;
                 *w.restarts.entry(*slot).or_default() += 1;
                 w.completed.remove(slot);
@@ -210,31 +298,34 @@ impl Desired {
                 self.workloads.remove(workload);
             }
             Change::Pruned { workload, revision } => {
-                self.get_mut(*workload)?.revisions.remove(revision);
+                let w = self.get_mut(*workload)?;
+                w.revisions.remove(revision);
+                w.history.remove(revision);
             }
         }
         Ok(())
     }
 
-    fn apply_workload(
-        &mut self,
-        name: &str,
-        replicas: u32,
-        strategy: Strategy,
-        template: &Template,
-        source: &serde_json::Value,
-    ) {
+    fn apply_workload(&mut self, change: &Change) {
+        let Change::Apply { name, replicas, strategy, paused, template, source, stamp } = change else {
+            return;
+        };
         let Some(id) = self.by_name(name).map(|(id, _)| id) else {
             self.last_id += 1;
             let revision = Revision(1);
+            let kept = Kept { number: revision.0, stamp: stamp.clone(), ..Kept::default() };
             let workload = Workload {
-                name: name.to_owned(),
+                name: name.clone(),
                 generation: 1,
-                replicas,
-                strategy,
+                replicas: *replicas,
+                strategy: *strategy,
                 revision,
                 last_revision: revision,
-                revisions: BTreeMap::from([(revision, template.clone())]),
+                revisions: BTreeMap::from([(revision, Template::clone(template))]),
+                history: BTreeMap::from([(revision, kept)]),
+                paused: paused.unwrap_or(false),
+                pending: None,
+                stopped: false,
                 restarts: BTreeMap::new(),
                 completed: BTreeMap::new(),
                 deletion: None,
@@ -244,21 +335,20 @@ impl Desired {
             return;
         };
         let Some(w) = self.workloads.get_mut(&id) else { return };
-        let same_template = w.revisions.get(&w.revision) == Some(template);
-        let same = same_template && w.replicas == replicas && w.strategy == strategy && w.source == *source;
+        let paused = paused.unwrap_or(w.paused);
+        let same_template = w.revisions.get(&w.applied()) == Some(&**template);
+        let same = same_template
+            && (w.replicas, w.strategy, w.paused, w.stopped) == (*replicas, *strategy, paused, false)
+            && w.source == *source;
         w.generation += u64::from(!same);
-        w.replicas = replicas;
-        w.strategy = strategy;
+        w.replicas = *replicas;
+        w.strategy = *strategy;
+        w.stopped = false;
+        w.set_paused(paused);
+        if !same_template {
+            w.change_template(template, stamp);
+        }
         w.source = source.clone();
-        if same_template {
-            return;
-        }
-        // Going back to a template whose replicas may still run keeps them.
-        let known = w.revisions.iter().rev().find(|(_, t)| *t == template).map(|(r, _)| *r);
-        match known {
-            Some(revision) => w.turn_to(revision),
-            None => w.revise(Some(template.clone())),
-        }
     }
 
     fn get(&self, id: WorkloadId) -> Result<&Workload, Refusal> {
@@ -285,17 +375,14 @@ impl Workload {
         if self.deletion.is_some() { Err(Refusal::Deleting) } else { Ok(()) }
     }
 
-    fn revise(&mut self, template: Option<Template>) {
-        let Some(template) = template else { return };
-        self.last_revision = Revision(self.last_revision.0 + 1);
-        self.revisions.insert(self.last_revision, template);
-        self.turn_to(self.last_revision);
+    fn not_paused(&self) -> Result<(), Refusal> {
+        self.not_deleting()?;
+        if self.paused { Err(Refusal::Paused) } else { Ok(()) }
     }
 
-    /// Makes `revision` the current one, all of whose replicas are yet to run.
-    fn turn_to(&mut self, revision: Revision) {
-        self.revision = revision;
-        self.completed.clear();
+    /// How many replicas shall run.
+    pub fn wanted(&self) -> u32 {
+        if self.stopped { 0 } else { self.replicas }
     }
 
     fn delete(&mut self, grace: Option<Millis>, at: Time) {
@@ -321,6 +408,10 @@ impl fmt::Display for Refusal {
             Refusal::Deleting => f.write_str("the workload is being deleted"),
             Refusal::NoContainers => f.write_str("a workload needs at least one container"),
             Refusal::TooManyReplicas { limit } => write!(f, "more than {limit} replicas"),
+            Refusal::Paused => f.write_str("the rollout is paused"),
+            Refusal::NoRevision { number: Some(n) } => write!(f, "no revision {n} is kept"),
+            Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
+            Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),
             Refusal::Pointless => f.write_str("nothing to do"),
         }
     }

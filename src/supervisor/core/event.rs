@@ -58,6 +58,11 @@ pub enum Event {
         key: Key,
         error: Option<String>,
     },
+    /// Answer to `Update`. None: it has the limits.
+    Updated {
+        key: Key,
+        error: Option<String>,
+    },
     /// Answer to `Remove`. None: nothing of the instance is left on the host.
     Removed {
         key: Key,

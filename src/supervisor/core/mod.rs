@@ -12,13 +12,16 @@ pub mod action;
 pub mod containers;
 pub mod desired;
 pub mod event;
+pub mod history;
 pub mod model;
 pub mod notice;
 pub mod observe;
 pub mod reconcile;
 pub mod replicas;
 pub mod restart;
+pub mod rollout;
 pub mod spec;
+pub mod status;
 pub mod time;
 
 #[cfg(test)]
@@ -34,7 +37,8 @@ pub struct Config {
     /// Starts per second that are allowed in the long run, and at once. See [`Config::for_cpus`].
     pub start_rate: u32,
     pub start_burst: u32,
-    /// What a program gets at least between its stop signal and SIGKILL when its preStop ran.
+    /// What of the grace period is kept for the program itself, between its stop signal and SIGKILL, when its preStop runs
+    /// long.
     pub stop_floor: Millis,
     /// How long a killed cgroup may take to become empty before it is killed again and reported.
     pub kill_retry: Millis,
@@ -46,6 +50,8 @@ pub struct Config {
     pub revision_history: usize,
     /// Replicas of one workload at most.
     pub max_replicas: u32,
+    /// Milliseconds from 1970 to this boot, by the wall clock when the supervisor started.
+    pub booted: i64,
 }
 
 impl Config {
@@ -56,6 +62,14 @@ impl Config {
     pub fn for_cpus(self, cpus: u32) -> Config {
         let cpus = cpus.clamp(1, 64);
         Config { start_rate: 500 * cpus, start_burst: 100 * cpus, ..self }
+    }
+}
+
+impl Config {
+    /// The wall clock at `at`, milliseconds since 1970.
+    #[must_use]
+    pub fn wall(&self, at: time::Time) -> i64 {
+        self.booted.saturating_add_unsigned(at.0)
     }
 }
 
@@ -71,6 +85,7 @@ impl Default for Config {
             min_start_interval: Millis(100),
             revision_history: 10,
             max_replicas: 10_000,
+            booted: 0,
         }
     }
 }

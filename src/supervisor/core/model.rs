@@ -7,6 +7,7 @@
 //! run its program, besides at most one spare that waits in `created`, and dead ones that are not yet removed.
 
 use super::desired::{Revision, WorkloadId};
+use super::rollout::Rollout;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +35,9 @@ pub struct Observed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slots {
     pub slots: BTreeMap<u32, Slot>,
+    /// How far the current revision is.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
 }
 
 /// A stable place for one replica. Its history outlives the replicas in it.
@@ -48,8 +52,6 @@ pub struct Slot {
 /// What a slot remembers of a container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// Starts after the first one.
-    pub restarts: u64,
     pub starts: u64,
     /// The last [`EXITS_KEPT`], oldest first.
     pub exits: VecDeque<ExitRecord>,
@@ -138,6 +140,9 @@ pub struct Container {
     /// In the order in which they were prepared.
     pub instances: Vec<Instance>,
     pub restart: Restart,
+    /// How often its program was started.
+    #[serde(default)]
+    pub starts: u32,
 }
 
 /// When the container is started next, and what the next delay depends on.
@@ -190,6 +195,12 @@ pub enum Phase {
 pub struct Instance {
     pub id: u64,
     pub phase: Phase,
+    /// Whose limits it has. None: not known.
+    #[serde(default)]
+    pub revision: Option<Revision>,
+    /// It is being given the limits of `revision`.
+    #[serde(default)]
+    pub updating: bool,
     /// Set by `Prepared`.
     pub process: Option<Process>,
     pub prepared: Time,
@@ -262,8 +273,6 @@ pub struct Stop {
     pub signalled: Option<Time>,
     /// The signal was really sent.
     pub delivered: bool,
-    /// Do not kill before this: what a program gets after its preStop used up the grace period.
-    pub floor: Option<Time>,
 }
 
 /// The preStop hook of one instance. Runs at most once.
@@ -273,7 +282,7 @@ pub enum Hook {
     NotRun,
     Running(Time),
     Done,
-    /// It was still running at the deadline.
+    /// It ran too long and is not waited for.
     Abandoned,
 }
 

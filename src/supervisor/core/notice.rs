@@ -4,6 +4,7 @@ use super::action::{Action, Notice, Reason, Severity};
 use super::desired::WorkloadId;
 use super::event::Event;
 use super::model::{ExitClass, Key, Next, Observed, Restart, StopCause, WaitStatus};
+use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
 use std::fmt;
 
@@ -18,13 +19,21 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::HookDone { key, error: Some(error) } => {
             telling(key, Reason::FailedPreStopHook, format!("preStop: {error}"))
         }
+        Event::Updated { key, error: None } => {
+            telling(key, Reason::ResizeCompleted, "new limits in effect".to_owned())
+        }
+        Event::Updated { key, error: Some(error) } => telling(
+            key,
+            Reason::FailedResize,
+            format!("the new limits take effect with the next start: {error}"),
+        ),
         Event::Removed { key, error: Some(error) } => {
-            telling(key, Reason::FailedKillPod, format!("removing it: {error}"))
+            telling(key, Reason::FailedKillPod, format!("removal failed: {error}"))
         }
         Event::OomKilled { key } => telling(
             key,
             Reason::OOMKilling,
-            "a process of it was killed: the memory limit is reached".to_owned(),
+            "a process was killed by the OOM killer: memory limit reached".to_owned(),
         ),
         Event::KeeperLost => {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
@@ -62,20 +71,31 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
         Action::AbandonHook { key, .. } => telling(
             key,
             Reason::FailedPreStopHook,
-            "preStop used up the grace period and is not waited for".to_owned(),
+            "preStop is still running; sending the stop signal so that the grace period is kept".to_owned(),
         ),
         Action::KillCgroup { key } => match observed.instance(key)? {
-            i if i.kills > 0 => {
-                telling(key, Reason::FailedKillPod, "still not dead after SIGKILL".to_owned())
-            }
+            i if i.kills > 0 => telling(key, Reason::FailedKillPod, "still running after SIGKILL".to_owned()),
             i if i.stop.is_some_and(|s| s.signalled.is_some()) && i.exit.is_none() => {
                 telling(key, Reason::Killing, "the grace period is over: SIGKILL".to_owned())
             }
             _ => None,
         },
         Action::Settle { key, class, restart } => settled(observed, key, *class, restart, at),
+        Action::Advance { workload, rollout } => rollout_notice(observed, *workload, rollout, at),
         _ => None,
     }
+}
+
+/// What is worth telling of a rollout: that it is over, or will not be.
+fn rollout_notice(observed: &Observed, workload: WorkloadId, rollout: &Rollout, at: Time) -> Option<Notice> {
+    let (reason, message) = match rollout.verdict {
+        Verdict::Progressing => return None,
+        Verdict::Complete => (Reason::RolloutComplete, "all replicas are available".to_owned()),
+        Verdict::Failed => (Reason::RolloutFailed, rollout.reason.clone()),
+        Verdict::DeadlineExceeded => (Reason::ProgressDeadlineExceeded, rollout.reason.clone()),
+    };
+    let key = Key { workload, slot: 0, replica: 0, container: 0, instance: 0 };
+    Some(Notice { slot: None, container: None, instance: None, ..about(observed, &key, at, reason, message) })
 }
 
 fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, at: Time) -> Option<Notice> {
@@ -83,9 +103,7 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
     let what = Cause { class, status: exit.status };
     let (reason, message) = match (restart.next, class) {
         (_, ExitClass::Requested) => (Reason::Exited, what.to_string()),
-        (Next::GivenUp, _) => {
-            (Reason::RestartLimit, format!("{what}; it restarted too often and is given up"))
-        }
+        (Next::GivenUp, _) => (Reason::RestartLimit, format!("{what}; restart limit reached, giving up")),
         (Next::Done { failed: false }, _) => (Reason::Completed, what.to_string()),
         (Next::Done { failed: true }, _) => (Reason::Failed, what.to_string()),
         (Next::At(t), ExitClass::Oom) => (Reason::OOMKilling, format!("{what}; restart in {}", t.since(at))),
@@ -97,7 +115,8 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, Failed, FailedKillPod, FailedPreStopHook, KeeperLost, OOMKilling, RestartLimit, Unhealthy,
+        BackOff, Failed, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost, OOMKilling,
+        ProgressDeadlineExceeded, RestartLimit, RolloutFailed, Unhealthy,
     };
     let bad = matches!(
         reason,
@@ -105,9 +124,12 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | Failed
             | FailedKillPod
             | FailedPreStopHook
+            | FailedResize
             | KeeperLost
             | OOMKilling
+            | ProgressDeadlineExceeded
             | RestartLimit
+            | RolloutFailed
             | Unhealthy
     );
     Notice {
@@ -132,15 +154,17 @@ struct Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.class {
-            ExitClass::Oom => f.write_str("killed: the memory limit is reached")?,
+            ExitClass::Oom => f.write_str("killed by the OOM killer: memory limit reached")?,
             ExitClass::Probe => f.write_str("stopped: the probe failed")?,
-            ExitClass::StartError { unrecoverable: false } => return f.write_str("could not be started"),
+            ExitClass::StartError { unrecoverable: false } => return f.write_str("it could not be started"),
             ExitClass::StartError { unrecoverable: true } => {
-                return f.write_str("cannot be started until its bundle or the workload is changed");
+                return f.write_str("it cannot start with this bundle and workload");
             }
-            ExitClass::Unknown => return f.write_str("ended while nobody could see how"),
+            ExitClass::Unknown => {
+                return f.write_str("exit status unknown: it ended while the supervisor was not running");
+            }
             ExitClass::Requested => f.write_str("stopped")?,
-            ExitClass::Signal(_) | ExitClass::Exited(_) => f.write_str("ended")?,
+            ExitClass::Signal(_) | ExitClass::Exited(_) => f.write_str("exited")?,
         }
         match self.status.map(|s| (s.code(), s.signal())) {
             Some((Some(code), _)) => write!(f, " with exit code {code}"),
@@ -154,11 +178,11 @@ impl fmt::Display for StopCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             StopCause::Deleted => "stopping: the workload is deleted",
-            StopCause::ScaledDown => "stopping: fewer replicas are wanted",
-            StopCause::Replaced => "stopping: a new revision takes its place",
-            StopCause::Restarted => "stopping: a restart was asked for",
-            StopCause::ProbeFailed => "stopping: the probe failed",
-            StopCause::Orphaned => "stopping: no workload wants it",
+            StopCause::ScaledDown => "stopping: scaled down",
+            StopCause::Replaced => "stopping: replaced by a new revision",
+            StopCause::Restarted => "stopping: restart requested",
+            StopCause::ProbeFailed => "stopping: probe failed",
+            StopCause::Orphaned => "stopping: its workload no longer exists",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The only mutator of [`Observed`]: it follows events.
 
 use super::action::{Action, Notice};
-use super::desired::WorkloadId;
+use super::desired::{Revision, WorkloadId};
 use super::event::{Event, Found};
 use super::model::{
     Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
@@ -36,6 +36,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
                 stop.hook = Hook::Done;
             }
         }),
+        Event::Updated { key, .. } => with(observed, key, |i| i.updating = false),
         Event::Removed { key, error: None } => forget(observed, key),
         Event::Removed { key, error: Some(_) } => with(observed, key, |i| i.removal = Removal::Failed(at)),
         Event::Found { key, found } => {
@@ -113,11 +114,11 @@ fn with(observed: &mut Observed, key: &Key, change: impl FnOnce(&mut Instance)) 
 }
 
 fn count_start(observed: &mut Observed, key: &Key) {
-    let Some(name) = observed.container(key).map(|c| c.name.clone()) else { return };
+    let Some(container) = observed.container_mut(key) else { return };
+    container.starts = container.starts.saturating_add(1);
+    let name = container.name.clone();
     let Some(slot) = observed.slot_mut(key.workload, key.slot) else { return };
-    let history = slot.history.entry(name).or_default();
-    history.restarts += u64::from(history.starts > 0);
-    history.starts += 1;
+    slot.history.entry(name).or_default().starts += 1;
 }
 
 fn forget(observed: &mut Observed, key: &Key) {
@@ -149,14 +150,23 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             stop.deadline = stop.deadline.min(*deadline);
             stop.now |= now;
         }
-        Action::Prepare { key, credit, .. } => prepare(observed, key, *credit, at),
+        Action::Adopt { workload, slot, serial, revision } => {
+            if let Some(replica) = observed.replica_mut(*workload, *slot, *serial) {
+                replica.revision = *revision;
+            }
+        }
+        Action::Advance { workload, rollout } => {
+            observed.workloads.entry(*workload).or_default().rollout = Some(rollout.clone());
+        }
+        Action::Prepare { key, credit, revision } => prepare(observed, key, *credit, *revision, at),
         Action::Settle { key, .. } => settle(observed, key, action),
         Action::Stop { key, .. }
-        | Action::AbandonHook { key, .. }
+        | Action::AbandonHook { key }
         | Action::Release { key }
         | Action::Signal { key, .. }
         | Action::KillCgroup { key }
         | Action::RunHook { key }
+        | Action::Update { key, .. }
         | Action::Remove { key } => with(observed, key, |i| i.decided(action, at)),
         Action::Persist { .. } => {}
     }
@@ -167,8 +177,12 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
         return;
     };
     observed.last_replica = observed.last_replica.max(*serial);
-    let container =
-        |name: &String| Container { name: name.clone(), instances: Vec::new(), restart: Restart::default() };
+    let container = |name: &String| Container {
+        name: name.clone(),
+        instances: Vec::new(),
+        restart: Restart::default(),
+        starts: 0,
+    };
     let replica = Replica {
         serial: *serial,
         revision: *revision,
@@ -184,7 +198,7 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
     replicas.push(replica);
 }
 
-fn prepare(observed: &mut Observed, key: &Key, credit: u64, at: Time) {
+fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, at: Time) {
     observed.last_instance = observed.last_instance.max(key.instance);
     observed.start_credit = credit;
     let Some(container) = observed.container_mut(key) else { return };
@@ -192,6 +206,8 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, at: Time) {
     container.instances.push(Instance {
         id: key.instance,
         phase: Phase::Preparing,
+        revision: Some(revision),
+        updating: false,
         process: None,
         prepared: at,
         started: None,
@@ -274,6 +290,9 @@ impl Instance {
     fn unconfirm(&mut self) {
         self.killed = None;
         self.removal = Removal::No;
+        if std::mem::take(&mut self.updating) {
+            self.revision = None;
+        }
         let Some(stop) = &mut self.stop else { return };
         if matches!(stop.hook, Hook::Running(_)) {
             stop.hook = Hook::Done;
@@ -330,7 +349,6 @@ impl Instance {
                     hook: Hook::NotRun,
                     signalled: None,
                     delivered: false,
-                    floor: None,
                 });
                 stop.deadline = stop.deadline.min(*deadline);
                 stop.now |= now;
@@ -341,6 +359,7 @@ impl Instance {
                 self.killed = Some(at);
             }
             Action::Remove { .. } => self.removal = Removal::Asked,
+            Action::Update { revision, .. } => (self.revision, self.updating) = (Some(*revision), true),
             _ => self.stop_decided(action, at),
         }
     }
@@ -349,14 +368,8 @@ impl Instance {
         let Some(stop) = &mut self.stop else { return };
         match action {
             Action::RunHook { .. } => stop.hook = Hook::Running(at),
-            Action::AbandonHook { floor, .. } => {
-                stop.hook = Hook::Abandoned;
-                stop.floor = Some(*floor);
-            }
-            Action::Signal { floor, .. } => {
-                stop.signalled = Some(at);
-                stop.floor = floor.or(stop.floor);
-            }
+            Action::AbandonHook { .. } => stop.hook = Hook::Abandoned,
+            Action::Signal { .. } => stop.signalled = Some(at),
             _ => {}
         }
     }

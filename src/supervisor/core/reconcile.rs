@@ -6,7 +6,7 @@ use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, replicas};
+use super::{containers, replicas, rollout};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -101,6 +101,7 @@ impl Pass<'_> {
             self.delete(id, workload, slots);
         } else {
             replicas::plan(self, id, workload, slots);
+            rollout::follow(self, id, workload, slots);
         }
         for (ordinal, slot) in &slots.slots {
             self.slot(id, *ordinal, slot, Some(workload));
@@ -168,9 +169,10 @@ impl Pass<'_> {
             if self.stopped.contains(&replica.serial) {
                 continue;
             }
-            let older = &slot.replicas[..n];
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
-            let place = Place { workload: id, slot: ordinal, replica, template, entry: self.entry(older) };
+            let others = slot.replicas.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r);
+            let entry = self.entry(others);
+            let place = Place { workload: id, slot: ordinal, replica, template, of: workload, entry };
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
             }
@@ -183,10 +185,10 @@ impl Pass<'_> {
         }
     }
 
-    fn entry(&self, older: &[Replica]) -> Entry {
+    fn entry<'r>(&self, mut others: impl Iterator<Item = &'r Replica>) -> Entry {
         let stopping = |r: &Replica| r.stop.is_some() || self.stopped.contains(&r.serial);
         let lives = |r: &Replica| r.containers.iter().any(|c| c.lives().is_some());
-        if older.iter().any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
+        if others.any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
     }
 
     /// A replica whose containers all ended for good is not run again after a reboot.
@@ -205,14 +207,29 @@ impl Pass<'_> {
         }
     }
 
-    /// Old templates that nothing uses and that are too many to keep.
+    /// Old revisions that nothing uses and that are too many to keep; never the last one that worked.
     fn prune(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
-        if workload.revisions.len() <= self.config.revision_history + 1 {
+        let limit = workload.strategy.history_limit.map_or(self.config.revision_history, |n| n as usize);
+        if workload.revisions.len() <= limit + 1 {
             return;
         }
-        let used = |r: &Revision| *r == workload.revision || replicas(slots).any(|(_, x)| x.revision == *r);
-        let idle: Vec<Revision> = workload.revisions.keys().copied().filter(|r| !used(r)).collect();
-        let many = idle.len().saturating_sub(self.config.revision_history);
+        let limits_of = |r: &Revision| {
+            let instances = |(_, x): (u32, &Replica)| {
+                x.containers.iter().flat_map(|c| &c.instances).any(|i| i.revision == Some(*r))
+            };
+            replicas(slots).any(instances)
+        };
+        let used = |r: &Revision| {
+            [Some(workload.revision), workload.pending].contains(&Some(*r))
+                || replicas(slots).any(|(_, x)| x.revision == *r)
+                || limits_of(r)
+        };
+        let healthy = workload.last_healthy();
+        let mut idle: Vec<Revision> =
+            workload.revisions.keys().copied().filter(|r| !used(r) && Some(*r) != healthy).collect();
+        idle.sort_by_key(|r| workload.number(*r));
+        let room = limit.saturating_sub(usize::from(healthy.is_some_and(|r| !used(&r))));
+        let many = idle.len().saturating_sub(room);
         for revision in &idle[..many] {
             self.push(Action::Persist { change: Change::Pruned { workload: id, revision: *revision } });
         }
@@ -225,20 +242,26 @@ pub struct Place<'a> {
     pub slot: u32,
     pub replica: &'a Replica,
     pub template: Option<&'a Template>,
+    pub of: Option<&'a Workload>,
     pub entry: Entry,
 }
 
 impl Place<'_> {
+    /// The template of a revision of its workload.
+    pub fn workload_template(&self, revision: Revision) -> Option<&Template> {
+        self.of?.revisions.get(&revision)
+    }
+
     pub fn key(&self, container: u32, instance: u64) -> Key {
         Key { workload: self.workload, slot: self.slot, replica: self.replica.serial, container, instance }
     }
 }
 
-/// What a replica may do beside the older ones in its slot.
+/// What a replica may do beside the others in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     Free,
-    /// The older ones are stopping: get ready, do not run yet.
+    /// Another one is stopping: get ready, do not run yet.
     Prepare,
 }
 

@@ -1,34 +1,15 @@
-//! How many replicas there are, in which slots, of which revision.
+//! How many replicas there are, and in which slots.
 
 use super::action::Action;
-use super::desired::{Change, Workload, WorkloadId};
-use super::model::{Container, ExitClass, Next, Phase, Replica, Slot, Slots, StopCause};
+use super::desired::{Change, Revision, Workload, WorkloadId};
+use super::model::{Container, ExitClass, Next, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
+use super::rollout;
 use super::time::{Millis, Time};
 use std::collections::BTreeSet;
 
 /// An hour: how far back restarts count when a replica is chosen to go.
 const RECENT: Millis = Millis::secs(3600);
-
-impl Replica {
-    /// Whether each of its containers runs and is ready, or ended well; and since when, if one runs.
-    pub fn ready(&self) -> Option<Option<Time>> {
-        if self.stop.is_some() {
-            return None;
-        }
-        self.containers.iter().map(Container::ready).try_fold(None, |latest, t| Some(latest.max(t?)))
-    }
-}
-
-impl Container {
-    fn ready(&self) -> Option<Option<Time>> {
-        match self.lives() {
-            Some(i) if i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none() => i.ready.map(Some),
-            None if self.restart.next == (Next::Done { failed: false }) => Some(None),
-            _ => None,
-        }
-    }
-}
 
 impl Slot {
     /// The newest replica that is not stopping.
@@ -42,7 +23,7 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     let mut taken: BTreeSet<u32> =
         slots.slots.iter().filter(|(_, s)| s.current().is_some()).map(|(n, _)| *n).collect();
     taken.extend(workload.completed.keys());
-    let wanted = workload.replicas as usize;
+    let wanted = workload.wanted() as usize;
     let surplus = victims(&taken, workload, slots, taken.len().saturating_sub(wanted), pass);
     for slot in surplus {
         taken.remove(&slot);
@@ -51,8 +32,8 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
             pass.push(Action::Persist { change: Change::Vacated { workload: id, slot } });
         }
     }
-    fill(pass, id, workload, &mut taken);
-    replace(pass, id, workload, slots, &taken);
+    fill(pass, id, workload, slots, &mut taken);
+    rollout::replace(pass, id, workload, slots, &taken);
     for (slot, s) in &slots.slots {
         if s.replicas.is_empty() && !taken.contains(slot) {
             pass.push(Action::DropSlot { workload: id, slot: *slot });
@@ -61,108 +42,34 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
 }
 
 /// Takes the lowest free slots until there are enough, and puts a replica where none is.
-fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, taken: &mut BTreeSet<u32>) {
+fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots, taken: &mut BTreeSet<u32>) {
+    if rollout::waits_for_old(workload, slots) {
+        return;
+    }
     let mut free = 0;
-    while taken.len() < workload.replicas as usize {
+    while taken.len() < workload.wanted() as usize {
         if taken.insert(free) {
-            add(pass, id, workload, free);
+            // While the rollout is paused what was in the slot comes back.
+            let before = slots.slots.get(&free).and_then(|s| s.replicas.last()).map(|r| r.revision);
+            let kept = before.filter(|r| workload.paused && workload.revisions.contains_key(r));
+            add(pass, id, workload, free, kept.unwrap_or(workload.revision));
         }
         free += 1;
     }
 }
 
-fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32) {
-    let Some(template) = workload.template() else { return };
+/// Makes a replica of `revision` in `slot`.
+pub fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32, revision: Revision) {
+    let Some(template) = workload.revisions.get(&revision) else { return };
     let serial = pass.next_replica();
     pass.push(Action::AddReplica {
         workload: id,
         slot,
         serial,
-        revision: workload.revision,
+        revision,
         restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
         containers: template.containers.iter().map(|c| c.name.clone()).collect(),
     });
-}
-
-/// A slot whose replica is of an old revision.
-struct Obsolete<'a> {
-    slot: u32,
-    replica: &'a Replica,
-    serves: bool,
-    /// Whether there is one of the current revision beside it, and whether that serves.
-    successor: Option<bool>,
-}
-
-/// Replaces what is of an old revision, lowest slots first: never fewer available than `max_unavailable` allows, never
-/// more replicas than `max_surge` allows.
-fn replace(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots, taken: &BTreeSet<u32>) {
-    let strategy = &workload.strategy;
-    let (mut available, mut extra) = (0u32, 0u32);
-    let mut obsolete = Vec::new();
-    for n in taken {
-        let Some(slot) = slots.slots.get(n) else { continue };
-        let seen = survey(pass, id, workload, *n, slot);
-        available += u32::from(seen.available);
-        extra += u32::from(seen.obsolete.as_ref().is_some_and(|o| o.successor.is_some()));
-        obsolete.extend(seen.obsolete);
-    }
-    // With neither, nothing could ever be replaced.
-    let unavailable =
-        if strategy.max_surge == 0 { strategy.max_unavailable.max(1) } else { strategy.max_unavailable };
-    let least = workload.replicas.saturating_sub(unavailable);
-    for o in obsolete {
-        if !o.serves || o.successor == Some(true) {
-            stop_one(pass, id, workload, o.slot, o.replica, StopCause::Replaced);
-        } else if o.successor.is_none() && extra < strategy.max_surge {
-            extra += 1;
-            add(pass, id, workload, o.slot);
-        } else if o.successor.is_none() && available > least {
-            available -= 1;
-            stop_one(pass, id, workload, o.slot, o.replica, StopCause::Replaced);
-        }
-    }
-}
-
-struct Survey<'a> {
-    available: bool,
-    obsolete: Option<Obsolete<'a>>,
-}
-
-/// What stands in a slot. Of several old replicas one is kept; one whose restart was asked for is stopped.
-fn survey<'a>(
-    pass: &mut Pass<'_>,
-    id: WorkloadId,
-    workload: &Workload,
-    n: u32,
-    slot: &'a Slot,
-) -> Survey<'a> {
-    let mut kept: Option<(&Replica, bool)> = None;
-    let mut successor = None;
-    let mut available = false;
-    for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
-        let serves = replica.ready().is_some_and(|since| match since {
-            None => true,
-            Some(t) => pass.reached(t + workload.strategy.min_ready),
-        });
-        if replica.revision == workload.revision {
-            if replica.restarts < workload.restarts.get(&n).copied().unwrap_or(0) {
-                stop_one(pass, id, workload, n, replica, StopCause::Restarted);
-                continue;
-            }
-            successor = Some(serves);
-        } else if let Some((worse, _)) = kept.filter(|(_, kept_serves)| serves && !kept_serves) {
-            stop_one(pass, id, workload, n, worse, StopCause::Replaced);
-            kept = Some((replica, serves));
-        } else if kept.is_some() {
-            stop_one(pass, id, workload, n, replica, StopCause::Replaced);
-            continue;
-        } else {
-            kept = Some((replica, serves));
-        }
-        available |= serves;
-    }
-    let obsolete = kept.map(|(replica, serves)| Obsolete { slot: n, replica, serves, successor });
-    Survey { available, obsolete }
 }
 
 fn stop_slot(
@@ -180,7 +87,8 @@ fn stop_slot(
     }
 }
 
-fn stop_one(
+/// Stops a replica with the grace of its own revision.
+pub fn stop_one(
     pass: &mut Pass<'_>,
     id: WorkloadId,
     workload: &Workload,
@@ -201,7 +109,7 @@ fn rank(slot: u32, workload: &Workload, slots: &Slots, now: Time) -> (u8, bool, 
     let recent = exits.filter(|e| e.class != ExitClass::Requested && now.since(e.at) < RECENT).count();
     let live = |c: &Container| c.lives().is_some();
     let waits = |c: &Container| c.restart.next != Next::Now && !live(c);
-    let state = if replica.ready().is_some() {
+    let state = if replica.is_ready() || replica.has_succeeded() {
         0
     } else if replica.containers.iter().all(live) {
         1

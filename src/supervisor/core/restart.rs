@@ -84,7 +84,7 @@ fn delay(backoff: &Backoff, restart: &Restart, class: ExitClass) -> Millis {
 }
 
 /// `initial * factor^n`, at most `max`.
-fn grown(backoff: &Backoff, n: u32) -> Millis {
+pub fn grown(backoff: &Backoff, n: u32) -> Millis {
     let exact = backoff.initial.0 as f64 * backoff.factor.powi(n.min(1000) as i32);
     // Not a number and infinity become the maximum too.
     if exact < backoff.max.0 as f64 { Millis(exact as u64) } else { backoff.max }
@@ -306,11 +306,12 @@ mod tests {
             hook: Hook::NotRun,
             signalled: None,
             delivered: false,
-            floor: None,
         });
         Instance {
             id: 1,
             phase: Phase::Running,
+            revision: None,
+            updating: false,
             process: None,
             prepared: Time(0),
             started: Some(Time(0)),

@@ -3,10 +3,11 @@
 use super::action::Action;
 use super::desired::{Change, Desired, Refusal, Revision, WorkloadId};
 use super::event::{Event, Found};
+use super::history::Stamp;
 use super::model::{Key, Observed, Process, StopCause, WaitStatus};
 use super::observe::on_event;
 use super::reconcile::reconcile;
-use super::spec::{ContainerSpec, Launch, RestartPolicy, Strategy, Template};
+use super::spec::{ContainerSpec, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
 use super::time::{Millis, Time};
 use super::{Config, action::Reason};
 
@@ -33,7 +34,36 @@ fn template() -> Template {
 }
 
 fn apply(replicas: u32, template: Template, strategy: Strategy) -> Change {
-    Change::Apply { name: "web".to_owned(), replicas, strategy, template, source: serde_json::Value::Null }
+    Change::Apply {
+        name: "web".to_owned(),
+        replicas,
+        strategy,
+        paused: None,
+        template: Box::new(template),
+        source: serde_json::Value::Null,
+        stamp: Stamp::default(),
+    }
+}
+
+/// One at a time, without a surge; what runs is available at once.
+fn one_by_one() -> Strategy {
+    Strategy {
+        max_surge: IntOrPercent::Int(0),
+        max_unavailable: IntOrPercent::Int(1),
+        min_ready: Some(Millis(0)),
+        ..Strategy::default()
+    }
+}
+
+/// Another program.
+fn changed() -> Template {
+    let mut changed = template();
+    changed.containers[0].launch.args = Some(vec!["v2".to_owned()]);
+    changed
+}
+
+fn restart(slot: Option<u32>) -> Change {
+    Change::Restart { workload: WEB, slot, stamp: Stamp::default() }
 }
 
 const WEB: WorkloadId = WorkloadId(1);
@@ -154,21 +184,23 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
 #[test]
 fn a_replica_comes_up_dies_and_comes_back() {
     let mut b = Bench::new();
-    assert_eq!(names(&b.change(apply(1, template(), Strategy::default()))), ["prepare"]);
+    assert_eq!(names(&b.change(apply(1, template(), one_by_one()))), ["prepare"]);
     let key = b.keys()[0];
     assert_eq!(names(&b.event(Event::Prepared { key, process: PROCESS })), ["release"]);
-    assert!(b.event(Event::Started { key }).is_empty());
+    assert_eq!(names(&b.event(Event::Started { key })), ["persist"], "the revision works");
     assert_eq!(b.wake, None, "nothing to wait for while all is well");
     b.now = b.now + Millis(5_000);
     let actions = b.dies(key, 0x100);
     assert_eq!(names(&actions), ["prepare", "remove"], "the replacement before the clearing away");
-    let history = &b.observed.workloads[&WEB].slots[&0].history["main"];
-    assert_eq!((history.starts, history.restarts, history.exits.len()), (1, 0, 1));
+    let slot = &b.observed.workloads[&WEB].slots[&0];
+    assert_eq!((slot.history["main"].starts, slot.history["main"].exits.len()), (1, 1));
+    b.run_all();
+    assert_eq!(b.observed.workloads[&WEB].slots[&0].replicas[0].containers[0].restarts(), 1);
 }
 
 #[test]
 fn init_alone_is_not_death() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     let actions = b.event(Event::Exited { key, status: Some(WaitStatus(0)), oom: false });
     assert_eq!(names(&actions), ["kill"], "what is left in the cgroup is killed, nothing is started");
@@ -180,10 +212,10 @@ fn init_alone_is_not_death() {
 
 #[test]
 fn the_stop_signal_then_the_deadline() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     let delete = Change::Delete { workload: WEB, grace: None };
-    assert_eq!(b.change(delete), [Action::Signal { key, signal: libc::SIGTERM, floor: None }]);
+    assert_eq!(b.change(delete), [Action::Signal { key, signal: libc::SIGTERM }]);
     assert_eq!(b.wake, Some(b.now + Millis::secs(10)));
     b.tell(Event::Signalled { key });
     assert!(b.pass(9_999).is_empty());
@@ -199,13 +231,13 @@ fn grace_zero_asks_nobody() {
         containers: vec![ContainerSpec { pre_stop: Some(vec!["drain".to_owned()]), ..container("main") }],
         ..template()
     };
-    let mut b = Bench::running(1, with_hook, Strategy::default());
+    let mut b = Bench::running(1, with_hook, one_by_one());
     assert_eq!(names(&b.change(Change::Delete { workload: WEB, grace: Some(Millis(0)) })), ["kill"]);
 }
 
 #[test]
 fn a_second_delete_shortens_and_never_lengthens() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let begin = b.now;
     let delete = |grace| Change::Delete { workload: WEB, grace: Some(Millis::secs(grace)) };
     b.change(delete(8));
@@ -224,30 +256,35 @@ fn with_hook() -> Template {
 
 #[test]
 fn the_hook_runs_before_the_signal() {
-    let mut b = Bench::running(1, with_hook(), Strategy::default());
+    let mut b = Bench::running(1, with_hook(), one_by_one());
     let key = b.keys()[0];
     let scale = Change::Scale { workload: WEB, replicas: 0 };
     assert_eq!(names(&b.change(scale)), ["hook"]);
     assert!(b.pass(3_000).is_empty());
-    let floor = Some(b.now + Millis::secs(2));
     let actions = b.event(Event::HookDone { key, error: None });
-    assert_eq!(actions, [Action::Signal { key, signal: libc::SIGTERM, floor }]);
+    assert_eq!(actions, [Action::Signal { key, signal: libc::SIGTERM }]);
     assert_eq!(names(&b.pass(7_000)), ["kill"], "the hook's time counts against the grace period");
 }
 
 #[test]
-fn a_hook_that_overruns_leaves_two_seconds() {
-    let mut b = Bench::running(1, with_hook(), Strategy::default());
+fn a_hook_that_overruns_leaves_two_seconds_within_the_grace_period() {
+    let mut b = Bench::running(1, with_hook(), one_by_one());
     assert_eq!(names(&b.change(Change::Scale { workload: WEB, replicas: 0 })), ["hook"]);
-    assert_eq!(names(&b.pass(10_000)), ["signal"]);
+    assert!(b.pass(7_999).is_empty());
+    assert_eq!(names(&b.pass(1)), ["signal"]);
     assert!(b.reasons.contains(&Reason::FailedPreStopHook));
     assert!(b.pass(1_999).is_empty());
-    assert_eq!(names(&b.pass(1)), ["kill"]);
+    assert_eq!(names(&b.pass(1)), ["kill"], "the deadline is final");
+    // Of a short one, half.
+    let mut b = Bench::running(1, Template { grace: Millis(100), ..with_hook() }, one_by_one());
+    b.change(Change::Scale { workload: WEB, replicas: 0 });
+    assert_eq!(names(&b.pass(50)), ["signal"]);
+    assert_eq!(names(&b.pass(50)), ["kill"]);
 }
 
 #[test]
 fn a_restart_of_the_supervisor_keeps_the_deadline() {
-    let mut b = Bench::running(1, with_hook(), Strategy::default());
+    let mut b = Bench::running(1, with_hook(), one_by_one());
     let key = b.keys()[0];
     b.change(Change::Delete { workload: WEB, grace: None });
     b.now = b.now + Millis::secs(4);
@@ -259,7 +296,7 @@ fn a_restart_of_the_supervisor_keeps_the_deadline() {
 
 #[test]
 fn a_deadline_that_passed_meanwhile_kills() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     b.change(Change::Delete { workload: WEB, grace: None });
     b.tell(Event::Signalled { key });
@@ -271,7 +308,7 @@ fn a_deadline_that_passed_meanwhile_kills() {
 #[test]
 fn what_was_half_made_is_made_again_without_delay() {
     let mut b = Bench::new();
-    b.change(apply(1, template(), Strategy::default()));
+    b.change(apply(1, template(), one_by_one()));
     let key = b.keys()[0];
     let actions = b.event(Event::Found { key, found: Found::Nothing });
     assert_eq!(names(&actions), ["prepare"]);
@@ -281,7 +318,7 @@ fn what_was_half_made_is_made_again_without_delay() {
 
 #[test]
 fn scaling_down_takes_the_worst_and_then_the_highest() {
-    let mut b = Bench::running(4, template(), Strategy::default());
+    let mut b = Bench::running(4, template(), one_by_one());
     let keys = b.keys();
     b.dies(keys[1], 0x100);
     b.run_all();
@@ -300,9 +337,9 @@ fn scaling_down_takes_the_worst_and_then_the_highest() {
 
 #[test]
 fn a_replacement_is_ready_but_does_not_run_beside_the_old_one() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let old = b.keys()[0];
-    let actions = b.change(Change::Restart { workload: WEB, slot: Some(0) });
+    let actions = b.change(restart(Some(0)));
     assert_eq!(names(&actions), ["signal", "prepare"]);
     let new = *b.keys().iter().find(|k| **k != old).unwrap();
     assert!(b.event(Event::Prepared { key: new, process: PROCESS }).is_empty());
@@ -312,9 +349,8 @@ fn a_replacement_is_ready_but_does_not_run_beside_the_old_one() {
 
 #[test]
 fn a_new_template_replaces_one_at_a_time() {
-    let mut b = Bench::running(3, template(), Strategy::default());
-    let changed = Template { grace: Millis::secs(20), ..template() };
-    b.change(apply(3, changed, Strategy::default()));
+    let mut b = Bench::running(3, template(), one_by_one());
+    b.change(apply(3, changed(), one_by_one()));
     let signalled = |b: &Bench| b.observed.instances().filter(|(_, i)| i.stop.is_some()).count();
     assert_eq!(signalled(&b), 1);
     let key = b.observed.instances().find(|(_, i)| i.stop.is_some()).unwrap().0;
@@ -333,22 +369,21 @@ fn a_new_template_replaces_one_at_a_time() {
 
 #[test]
 fn surge_starts_the_new_one_first() {
-    let strategy = Strategy { max_surge: 1, max_unavailable: 0, min_ready: Millis(500) };
+    let strategy = Strategy { min_ready: Some(Millis(500)), ..Strategy::default() };
     let mut b = Bench::running(1, template(), strategy);
     b.pass(500);
-    let actions = b.change(apply(1, Template { grace: Millis(1), ..template() }, strategy));
+    let actions = b.change(apply(1, changed(), strategy));
     assert_eq!(names(&actions), ["prepare"]);
     b.run_all();
     assert_eq!(b.observed.instances().filter(|(_, i)| i.stop.is_some()).count(), 0, "not yet available");
-    assert_eq!(names(&b.pass(500)), ["signal"]);
+    assert_eq!(names(&b.pass(500)), ["signal", "persist"]);
 }
 
 #[test]
 fn going_back_keeps_what_already_runs() {
-    let mut b = Bench::running(3, template(), Strategy::default());
-    let changed = Template { grace: Millis::secs(20), ..template() };
-    b.change(apply(3, changed, Strategy::default()));
-    b.change(apply(3, template(), Strategy::default()));
+    let mut b = Bench::running(3, template(), one_by_one());
+    b.change(apply(3, changed(), one_by_one()));
+    b.change(apply(3, template(), one_by_one()));
     assert_eq!(b.desired.workloads[&WEB].revision, Revision(1));
     let kept = b.observed.workloads[&WEB].slots.values().filter_map(|s| s.current());
     assert_eq!(kept.filter(|r| r.revision == Revision(1) && r.serial <= 3).count(), 2);
@@ -356,9 +391,9 @@ fn going_back_keeps_what_already_runs() {
 
 #[test]
 fn an_equal_template_changes_nothing() {
-    let mut b = Bench::running(2, template(), Strategy::default());
+    let mut b = Bench::running(2, template(), one_by_one());
     let before = b.desired.clone();
-    assert!(b.change(apply(2, template(), Strategy::default())).is_empty());
+    assert!(b.change(apply(2, template(), one_by_one())).is_empty());
     assert_eq!(b.desired, before);
 }
 
@@ -366,7 +401,7 @@ fn an_equal_template_changes_nothing() {
 fn starts_are_limited_over_all_workloads() {
     let mut b = Bench::new();
     b.config = Config { start_rate: 10, start_burst: 3, ..Config::default() };
-    assert_eq!(b.change(apply(6, template(), Strategy::default())).len(), 3);
+    assert_eq!(b.change(apply(6, template(), one_by_one())).len(), 3);
     assert_eq!(b.wake, Some(b.now + Millis(100)));
     assert!(b.pass(99).is_empty());
     assert_eq!(names(&b.pass(1)), ["prepare"]);
@@ -375,7 +410,7 @@ fn starts_are_limited_over_all_workloads() {
 
 #[test]
 fn a_spare_waits_and_takes_over() {
-    let mut b = Bench::running(1, Template { spare: true, ..template() }, Strategy::default());
+    let mut b = Bench::running(1, Template { spare: true, ..template() }, one_by_one());
     assert_eq!(b.keys().len(), 2);
     let (key, _) = b.observed.instances().find(|(_, i)| i.started.is_some()).unwrap();
     b.now = b.now + Millis(500);
@@ -386,32 +421,30 @@ fn a_spare_waits_and_takes_over() {
 #[test]
 fn a_finished_job_is_remembered_and_not_run_again() {
     let job = Template { restart_policy: RestartPolicy::OnFailure, ..template() };
-    let mut b = Bench::running(1, job, Strategy::default());
+    let mut b = Bench::running(1, job, one_by_one());
     let key = b.keys()[0];
     let actions = b.dies(key, 0);
     assert_eq!(names(&actions), ["persist", "remove"]);
     b.observed = Observed::default();
     assert!(b.turn().is_empty(), "nor after a reboot");
-    assert_eq!(names(&b.change(Change::Restart { workload: WEB, slot: Some(0) })), ["prepare"]);
+    assert_eq!(names(&b.change(restart(Some(0)))), ["prepare"]);
 }
 
 #[test]
-fn a_signal_sent_again_after_a_crash_leaves_time_for_it() {
-    let mut b = Bench::running(1, with_hook(), Strategy::default());
+fn a_signal_that_was_lost_with_the_supervisor_is_not_sent_after_the_deadline() {
+    let mut b = Bench::running(1, with_hook(), one_by_one());
     let key = b.keys()[0];
     b.change(Change::Scale { workload: WEB, replicas: 0 });
     assert_eq!(names(&b.event(Event::HookDone { key, error: None })), ["signal"]);
     // The supervisor died before the signal was sent, and was away until long after the deadline.
     b.now = b.now + Millis::secs(60);
     b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
-    assert_eq!(names(&b.turn()), ["signal"]);
-    assert!(b.pass(1_999).is_empty());
-    assert_eq!(names(&b.pass(1)), ["kill"]);
+    assert_eq!(names(&b.turn()), ["kill"]);
 }
 
 #[test]
 fn a_spare_that_fails_does_not_bring_the_restart_forward() {
-    let mut b = Bench::running(1, Template { spare: true, ..template() }, Strategy::default());
+    let mut b = Bench::running(1, Template { spare: true, ..template() }, one_by_one());
     for _ in 0..2 {
         let (key, _) = b.observed.instances().find(|(_, i)| i.started.is_some() && !i.settled).unwrap();
         b.pass(200);
@@ -434,7 +467,7 @@ fn a_spare_that_fails_does_not_bring_the_restart_forward() {
 #[test]
 fn a_slot_that_ended_for_good_and_is_given_up_is_free_again() {
     let job = Template { restart_policy: RestartPolicy::Never, ..template() };
-    let mut b = Bench::running(2, job, Strategy::default());
+    let mut b = Bench::running(2, job, one_by_one());
     let key = b.keys()[1];
     b.dies(key, 0x100);
     assert!(b.desired.workloads[&WEB].completed.contains_key(&1));
@@ -445,7 +478,7 @@ fn a_slot_that_ended_for_good_and_is_given_up_is_free_again() {
 
 #[test]
 fn what_nobody_wants_is_stopped() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     b.desired = Desired::default();
     assert_eq!(names(&b.turn()), ["signal"]);
@@ -458,7 +491,7 @@ fn what_nobody_wants_is_stopped() {
 
 #[test]
 fn removal_is_tried_again() {
-    let mut b = Bench::running(1, template(), Strategy::default());
+    let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     b.change(Change::Scale { workload: WEB, replicas: 0 });
     assert_eq!(names(&b.dies(key, 0)), ["remove"]);
@@ -474,20 +507,17 @@ fn changes_that_are_refused_do_nothing() {
     let cases = [
         (Change::Scale { workload: none, replicas: 1 }, Refusal::NotFound),
         (Change::Delete { workload: none, grace: None }, Refusal::NotFound),
-        (apply(10_001, template(), Strategy::default()), Refusal::TooManyReplicas { limit: 10_000 }),
-        (
-            apply(1, Template { containers: Vec::new(), ..template() }, Strategy::default()),
-            Refusal::NoContainers,
-        ),
+        (apply(10_001, template(), one_by_one()), Refusal::TooManyReplicas { limit: 10_000 }),
+        (apply(1, Template { containers: Vec::new(), ..template() }, one_by_one()), Refusal::NoContainers),
     ];
     for (change, refusal) in cases {
         assert_eq!(d.apply(&change, Time(0), &config), Err(refusal));
         assert_eq!(d, Desired::default());
     }
-    d.apply(&apply(1, template(), Strategy::default()), Time(0), &config).unwrap();
+    d.apply(&apply(1, template(), one_by_one()), Time(0), &config).unwrap();
     d.apply(&Change::Delete { workload: WEB, grace: None }, Time(0), &config).unwrap();
     assert_eq!(d.check(&Change::Scale { workload: WEB, replicas: 2 }, &config), Err(Refusal::Deleting));
-    assert_eq!(d.check(&apply(1, template(), Strategy::default()), &config), Err(Refusal::Deleting));
+    assert_eq!(d.check(&apply(1, template(), one_by_one()), &config), Err(Refusal::Deleting));
 }
 
 #[test]
@@ -495,7 +525,7 @@ fn old_templates_are_kept_up_to_a_number() {
     let mut b = Bench::new();
     b.config.revision_history = 2;
     for n in 0..6 {
-        b.change(apply(0, Template { grace: Millis(n), ..template() }, Strategy::default()));
+        b.change(apply(0, Template { grace: Millis(n), ..changed() }, one_by_one()));
     }
     let kept: Vec<u32> = b.desired.workloads[&WEB].revisions.keys().map(|r| r.0).collect();
     assert_eq!(kept, [4, 5, 6]);

@@ -172,7 +172,8 @@ pub fn run(
 /// The numbers for this process and this host.
 pub fn config() -> Config {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    Config { seed: std::process::id().into(), ..Config::default() }.for_cpus(cpus)
+    Config { seed: std::process::id().into(), booted: super::event_loop::epoch_ms(), ..Config::default() }
+        .for_cpus(cpus)
 }
 
 fn make_directories(places: &Places) -> Result<()> {

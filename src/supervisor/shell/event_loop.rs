@@ -71,6 +71,11 @@ pub fn epoch_ms() -> i64 {
     wall.as_millis() as i64 - now().0 as i64
 }
 
+/// Milliseconds since 1970, by the wall clock.
+fn wall_ms() -> i64 {
+    epoch_ms().saturating_add_unsigned(now().0)
+}
+
 impl EventLoop {
     /// A loop around `supervisor`, whose jobs answer to `done`, and the handle to it.
     ///
@@ -266,7 +271,8 @@ impl EventLoop {
             Answer::NotDurable => Err(Denied::NotDurable(error.map(|e| e.to_string()).unwrap_or_default())),
             Answer::Accepted | Answer::Pending => {
                 let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
-                Ok(Accepted { workload, generation: w.generation })
+                let revision = w.number(w.applied());
+                Ok(Accepted { workload, generation: w.generation, revision })
             }
         }
     }
@@ -281,7 +287,7 @@ impl EventLoop {
                 notices: &self.supervisor.world.notices,
             }),
             Request::Check(wish, reply) => {
-                let checked = wish.change(&self.supervisor.desired).and_then(|change| {
+                let checked = wish.change(&self.supervisor.desired, wall_ms()).and_then(|change| {
                     self.supervisor.desired.check(&change, &self.supervisor.config).map(drop)
                 });
                 let _ = reply.send(checked.map_err(Denied::Refused));
@@ -293,7 +299,7 @@ impl EventLoop {
     /// A change that somebody wishes.
     pub fn wish(&mut self, wish: &Wish, reply: oneshot::Sender<Result<Accepted, Denied>>) {
         let name = wish.name().to_owned();
-        let answer = match wish.change(&self.supervisor.desired) {
+        let answer = match wish.change(&self.supervisor.desired, wall_ms()) {
             Err(refusal) => Answer::Refused(refusal),
             Ok(change) => match self.supervisor.request(change.clone(), now()) {
                 Answer::Pending => return self.waiters.push(Waiter { change, name, reply }),

@@ -2,7 +2,7 @@
 
 use super::daemon;
 use super::event_loop::EventLoop;
-use super::handle::{Handle, Wish};
+use super::handle::{Apply, Handle, Wish};
 use super::jobs::{Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
@@ -110,13 +110,15 @@ fn in_loop(
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), config, linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
     let mut notices = handle.notices();
-    let wish = Wish::Apply {
+    let wish = Wish::Apply(Box::new(Apply {
         name: what.name.clone(),
         replicas: what.replicas,
         strategy: Default::default(),
-        template: Box::new(what.template.clone()),
+        paused: None,
+        template: what.template.clone(),
         source: serde_json::Value::Null,
-    };
+        cause: "run".to_owned(),
+    }));
     let asking = asked_to_end(handle, what.name.clone(), wish, [interrupt?, terminate?, hangup?]);
     let mut outcome = Outcome::Well;
     let mut begun = false;

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::runtime::Runtime;
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
+use crate::supervisor::core::history::Stamp;
 use crate::supervisor::core::model::{Key, Observed, Process};
 use crate::supervisor::core::spec::{Strategy, Template};
 use crate::supervisor::core::time::{Millis, Time};
@@ -15,17 +16,11 @@ use crate::supervisor::core::time::{Millis, Time};
 /// Requests that wait for the loop at most; a caller beyond that waits for room.
 pub const BACKLOG: usize = 256;
 
-/// What is wanted of a workload, by its name.
+/// A change to a workload that is known by its name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// Create it, or change it.
-    Apply {
-        name: String,
-        replicas: u32,
-        strategy: Strategy,
-        template: Box<Template>,
-        source: serde_json::Value,
-    },
+    Apply(Box<Apply>),
     Scale {
         name: String,
         replicas: u32,
@@ -35,11 +30,37 @@ pub enum Wish {
         name: String,
         slot: Option<u32>,
     },
+    /// Go back to the revision of that number, or to the one before the current one.
+    Undo {
+        name: String,
+        to: Option<u32>,
+    },
+    Pause {
+        name: String,
+        paused: bool,
+    },
+    Stop {
+        name: String,
+        stopped: bool,
+    },
     /// `grace` overrides the template's; a further one can only shorten. Zero kills at once.
     Delete {
         name: String,
         grace: Option<Millis>,
     },
+}
+
+/// See [`Change::Apply`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Apply {
+    pub name: String,
+    pub replicas: u32,
+    pub strategy: Strategy,
+    pub paused: Option<bool>,
+    pub template: Template,
+    pub source: serde_json::Value,
+    /// What caused it, for people.
+    pub cause: String,
 }
 
 /// A wish that was made durable.
@@ -48,6 +69,8 @@ pub struct Accepted {
     pub workload: WorkloadId,
     /// `Workload::generation` after it.
     pub generation: u64,
+    /// The number of the revision that was applied last.
+    pub revision: u32,
 }
 
 /// Why a wish was not accepted; nothing has changed then.
@@ -183,15 +206,34 @@ impl View<'_> {
 }
 
 impl Wish {
-    /// The change of the core's state that the wish stands for.
-    pub(super) fn change(&self, desired: &Desired) -> Result<Change, Refusal> {
+    /// The change of the core's state that the wish stands for, at `wall` milliseconds since 1970.
+    pub(super) fn change(&self, desired: &Desired, wall: i64) -> Result<Change, Refusal> {
         let workload = |name: &str| desired.by_name(name).map(|(id, _)| id).ok_or(Refusal::NotFound);
+        let stamp = |cause: String| Stamp { at: wall, cause };
         Ok(match self.clone() {
-            Wish::Apply { name, replicas, strategy, template, source } => {
-                Change::Apply { name, replicas, strategy, template: *template, source }
-            }
+            Wish::Apply(a) => Change::Apply {
+                name: a.name,
+                replicas: a.replicas,
+                strategy: a.strategy,
+                paused: a.paused,
+                template: Box::new(a.template),
+                source: a.source,
+                stamp: stamp(a.cause),
+            },
             Wish::Scale { name, replicas } => Change::Scale { workload: workload(&name)?, replicas },
-            Wish::Restart { name, slot } => Change::Restart { workload: workload(&name)?, slot },
+            Wish::Restart { name, slot } => Change::Restart {
+                workload: workload(&name)?,
+                slot,
+                stamp: stamp("rollout restart".to_owned()),
+            },
+            Wish::Undo { name, to } => {
+                let (workload, w) = desired.by_name(&name).ok_or(Refusal::NotFound)?;
+                let target = w.undo_target(to).map(|r| w.number(r));
+                let cause = target.map(|n| format!("rollout undo to revision {n}")).unwrap_or_default();
+                Change::Undo { workload, to, stamp: stamp(cause) }
+            }
+            Wish::Pause { name, paused } => Change::Pause { workload: workload(&name)?, paused },
+            Wish::Stop { name, stopped } => Change::Stop { workload: workload(&name)?, stopped },
             Wish::Delete { name, grace } => Change::Delete { workload: workload(&name)?, grace },
         })
     }
@@ -199,9 +241,12 @@ impl Wish {
     /// The name of the workload.
     pub(super) fn name(&self) -> &str {
         match self {
-            Wish::Apply { name, .. }
-            | Wish::Scale { name, .. }
+            Wish::Apply(a) => &a.name,
+            Wish::Scale { name, .. }
             | Wish::Restart { name, .. }
+            | Wish::Undo { name, .. }
+            | Wish::Pause { name, .. }
+            | Wish::Stop { name, .. }
             | Wish::Delete { name, .. } => name,
         }
     }

@@ -4,18 +4,20 @@
 use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
+use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::container::Container;
-use crate::runtime::embed::{Instance, Overlay, Template, Waiting};
-use crate::runtime::{Runtime, delete, start};
+use crate::runtime::embed::{self, Instance, Overlay, Template, Waiting};
+use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::desired::WorkloadId;
 use crate::supervisor::core::model::{Key, Process, StartError};
 use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
+use serde_json::Value;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -90,6 +92,10 @@ pub enum Done {
         empty: bool,
     },
     Hook {
+        key: Key,
+        error: Option<String>,
+    },
+    Updated {
         key: Key,
         error: Option<String>,
     },
@@ -285,6 +291,40 @@ pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
         Err(e) => Some(format!("it cannot be run: {e}")),
     };
     Done::Hook { key: name.key, error }
+}
+
+/// Gives a container that exists the limits that `launch` says; where it says none, those of the bundle, or none.
+pub fn update(shared: &Shared, name: &Name, launch: &Launch) -> Done {
+    let updated = limits(launch).and_then(|limits| update::update(&shared.rt, &name.id, &limits));
+    let error = match updated {
+        // It ended meanwhile: what comes next is made with them.
+        Err(e) if matches!(e.kind(), Kind::NotFound | Kind::State) => None,
+        r => r.err().map(|e| e.to_string()),
+    };
+    Done::Updated { key: name.key, error }
+}
+
+/// The limits that workloads can have, in full: what is left out would stay as it is.
+fn limits(launch: &Launch) -> Result<Resources> {
+    let overlay = Overlay { resources: launch.resources.clone(), ..Overlay::default() };
+    let mut all = embed::resources(Path::new(&launch.bundle), &overlay)?;
+    let missing = |all: &Value, part: &str, name: &str| all[part].get(name).is_none_or(Value::is_null);
+    let unlimited = [("memory", "limit"), ("cpu", "quota"), ("pids", "limit")];
+    let mut limits = serde_json::Map::new();
+    for (part, name) in unlimited {
+        let mut values = match all[part].take() {
+            Value::Object(values) => values,
+            _ => serde_json::Map::new(),
+        };
+        if missing(&serde_json::json!({ part: values.clone() }), part, name) {
+            values.insert(name.to_owned(), (-1).into());
+        }
+        // What else the bundle sets there has not changed.
+        values.retain(|key, _| ["limit", "quota", "period", "swap"].contains(&key.as_str()));
+        limits.insert(part.to_owned(), Value::Object(values));
+    }
+    serde_json::from_value(Value::Object(limits))
+        .map_err(|e| Error::new(Kind::Config, format!("the limits of the workload: {e}")))
 }
 
 /// Removes what is left of a container that has ended, after its last output has been kept.

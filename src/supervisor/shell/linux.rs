@@ -12,7 +12,7 @@ use crate::kernel::launch::Parent;
 use crate::log;
 use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice, Reason};
-use crate::supervisor::core::desired::{Change, Desired};
+use crate::supervisor::core::desired::{Change, Desired, Revision};
 use crate::supervisor::core::event::{Event, Record};
 use crate::supervisor::core::model::{Key, Observed, Process, WaitStatus};
 use crate::supervisor::core::time::Time;
@@ -186,6 +186,7 @@ impl Linux {
             Done::Killed { empty: false, .. } => {}
             Done::Memory { key } => self.look_at_memory(key, events),
             Done::Hook { key, error } => events.push(Event::HookDone { key, error }),
+            Done::Updated { key, error } => events.push(Event::Updated { key, error }),
             Done::Removed { key, error } => {
                 if error.is_none() {
                     self.forget(key);
@@ -350,6 +351,19 @@ impl Linux {
         }
     }
 
+    /// Gives a container the limits of another revision.
+    fn update(&mut self, key: Key, revision: Revision, desired: &Desired) {
+        let spec = desired.workloads.get(&key.workload).and_then(|w| w.revisions.get(&revision));
+        let spec = spec.and_then(|t| t.containers.get(key.container as usize));
+        match (spec, self.live.get(&key.instance)) {
+            (Some(spec), Some(live)) => {
+                let (name, launch) = (live.name.clone(), spec.launch.clone());
+                self.job(move |shared| jobs::update(shared, &name, &launch));
+            }
+            _ => self.answers.push(Event::Updated { key, error: None }),
+        }
+    }
+
     fn remove(&mut self, key: Key) {
         match self.live.get_mut(&key.instance) {
             Some(live) => {
@@ -428,6 +442,7 @@ impl World for Linux {
             Action::Signal { key, signal, .. } => self.signal(*key, *signal),
             Action::KillCgroup { key } => self.kill(*key),
             Action::RunHook { key } => self.hook(*key, desired, observed),
+            Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
             // Notes, which are recorded already, and what comes by the other methods.
             _ => {}

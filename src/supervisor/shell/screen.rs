@@ -96,9 +96,8 @@ impl Screen {
         let deleting = desired.workloads.values().any(|w| w.deletion.is_some());
         let running =
             observed.instances().filter(|(_, i)| i.phase == Phase::Running && i.exit.is_none()).count();
-        let histories =
-            observed.workloads.values().flat_map(|w| w.slots.values()).flat_map(|s| s.history.values());
-        let restarts: u64 = histories.map(|h| h.restarts).sum();
+        let replicas = observed.workloads.values().flat_map(|w| w.slots.values()).flat_map(|s| &s.replicas);
+        let restarts: u64 = replicas.flat_map(|r| &r.containers).map(|c| u64::from(c.restarts())).sum();
         let hint = if deleting { "ending; Ctrl-C kills them" } else { "Ctrl-C ends them" };
         let status =
             format!("\x1b[7m {}: {running}/{wanted} running, {restarts} restarts; {hint} \x1b[0m", self.name);

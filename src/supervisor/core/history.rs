@@ -1,0 +1,180 @@
+//! The revisions of a workload: which there were, why, and how it goes from one to another.
+
+use super::desired::{Refusal, Revision, Workload};
+use super::spec::Template;
+use serde::{Deserialize, Serialize};
+
+/// When and why a revision became the wanted one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Milliseconds since 1970 by the wall clock of the host; 0 when nobody looked at it.
+    #[serde(default)]
+    pub at: i64,
+    /// For people: `apply web.yaml`, `rollout restart`.
+    #[serde(default)]
+    pub cause: String,
+}
+
+/// What is known of a revision besides its template.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// Grows with every change of the revision, and is never given twice: a revision that is gone back to gets a new one.
+    /// 0: the same as its [`Revision`].
+    pub number: u32,
+    pub stamp: Stamp,
+    /// All replicas of it were available at one time.
+    pub healthy: bool,
+    /// Why its rollout failed.
+    pub failed: Option<String>,
+    /// Counts the restarts of the whole workload: replicas of another count do not go over to the revision as they are.
+    pub incarnation: u32,
+    /// What was applied, while another revision is the wanted one.
+    pub source: serde_json::Value,
+}
+
+impl Workload {
+    /// The number that people know the revision by.
+    pub fn number(&self, revision: Revision) -> u32 {
+        self.history.get(&revision).map(|k| k.number).filter(|n| *n > 0).unwrap_or(revision.0)
+    }
+
+    /// What is known of a revision.
+    pub fn kept(&self, revision: Revision) -> Kept {
+        self.history.get(&revision).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn kept_mut(&mut self, revision: Revision) -> &mut Kept {
+        self.history.entry(revision).or_insert(Kept { number: revision.0, ..Kept::default() })
+    }
+
+    /// The revision that was applied last: the current one unless the rollout is paused.
+    pub fn applied(&self) -> Revision {
+        self.pending.unwrap_or(self.revision)
+    }
+
+    fn incarnation(&self, revision: Revision) -> u32 {
+        self.history.get(&revision).map_or(0, |k| k.incarnation)
+    }
+
+    /// Whether replicas of `from` can go over to `to` as they run.
+    pub fn in_place(&self, from: Revision, to: Revision) -> bool {
+        let runs_as = || self.revisions.get(&from)?.runs_as(self.revisions.get(&to)?).then_some(());
+        self.incarnation(from) == self.incarnation(to) && runs_as().is_some()
+    }
+
+    /// Makes `template` the wanted one. Going back to one whose replicas may still run keeps them.
+    pub(super) fn change_template(&mut self, template: &Template, stamp: &Stamp) {
+        let known = self.revisions.iter().filter(|(_, t)| *t == template).map(|(r, _)| *r);
+        let revision = known.max_by_key(|r| self.number(*r));
+        let revision =
+            revision.unwrap_or_else(|| self.add(template.clone(), self.incarnation(self.applied())));
+        self.want(revision, stamp);
+    }
+
+    /// A new revision, whose number is that of the next [`Workload::want`].
+    fn add(&mut self, template: Template, incarnation: u32) -> Revision {
+        let revision = Revision(self.last_revision.0 + 1);
+        self.revisions.insert(revision, template);
+        self.history.insert(revision, Kept { incarnation, ..Kept::default() });
+        revision
+    }
+
+    fn want(&mut self, revision: Revision, stamp: &Stamp) {
+        self.last_revision = Revision(self.last_revision.0 + 1);
+        let number = self.last_revision.0;
+        let before = self.applied();
+        let source = std::mem::take(&mut self.source);
+        self.kept_mut(before).source = source;
+        let kept = self.kept_mut(revision);
+        kept.number = number;
+        kept.stamp = stamp.clone();
+        kept.failed = None;
+        self.source = std::mem::take(&mut kept.source);
+        if self.paused {
+            self.pending = Some(revision).filter(|r| *r != self.revision);
+        } else {
+            self.turn_to(revision);
+        }
+    }
+
+    /// Makes `revision` the current one. Its replicas are yet to run, unless those of the last one go over to it.
+    fn turn_to(&mut self, revision: Revision) {
+        let policy = |r: Revision| self.revisions.get(&r).map(|t| t.restart_policy);
+        let in_place = self.in_place(self.revision, revision) && policy(self.revision) == policy(revision);
+        if !in_place {
+            self.completed.clear();
+        }
+        self.revision = revision;
+        self.pending = None;
+    }
+
+    pub(super) fn restart(&mut self, stamp: &Stamp) {
+        self.generation += 1;
+        let Some(template) = self.template().cloned() else { return };
+        let source = self.source.clone();
+        let revision = self.add(template, self.incarnation(self.revision) + 1);
+        self.want(revision, stamp);
+        self.source = source;
+    }
+
+    /// The revision of that number, or the one before the current one.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRevision`], [`Refusal::SameRevision`].
+    pub fn undo_target(&self, to: Option<u32>) -> Result<Revision, Refusal> {
+        let current = self.number(self.revision);
+        let numbered = || self.revisions.keys().map(|r| (self.number(*r), *r));
+        let found = match to {
+            Some(number) if number == current => return Err(Refusal::SameRevision { number }),
+            Some(number) => numbered().find(|(n, _)| *n == number),
+            None => numbered().filter(|(n, _)| *n < current).max(),
+        };
+        found.map(|(_, r)| r).ok_or(Refusal::NoRevision { number: to })
+    }
+
+    pub(super) fn undo(&mut self, to: Option<u32>, stamp: &Stamp) -> Result<(), Refusal> {
+        let revision = self.undo_target(to)?;
+        self.generation += 1;
+        self.want(revision, stamp);
+        Ok(())
+    }
+
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.generation += u64::from(self.paused != paused);
+        self.set_paused(paused);
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        if self.paused && !paused {
+            // Whoever resumes what has failed wants it to be tried again.
+            let current = self.revision;
+            self.kept_mut(current).failed = None;
+            if let Some(revision) = self.pending {
+                self.turn_to(revision);
+            }
+        }
+        self.paused = paused;
+    }
+
+    /// The last revision besides the current one that all replicas were available with.
+    pub fn last_healthy(&self) -> Option<Revision> {
+        let good = |r: &&Revision| **r != self.revision && self.history.get(r).is_some_and(|k| k.healthy);
+        self.revisions.keys().filter(good).copied().max_by_key(|r| self.number(*r))
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        revision: Revision,
+        back_to: Option<Revision>,
+        reason: &str,
+        stamp: &Stamp,
+    ) {
+        self.generation += 1;
+        self.kept_mut(revision).failed = Some(reason.to_owned());
+        match back_to {
+            Some(to) => self.want(to, stamp),
+            None => self.paused = true,
+        }
+    }
+}

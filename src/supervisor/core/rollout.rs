@@ -1,0 +1,307 @@
+//! How a workload goes from one revision to the next, and how far it is.
+//!
+//! Kubernetes' arithmetic for Deployments, over slots: never fewer replicas available than `maxUnavailable` allows, never
+//! more than `maxSurge` allows, the lowest slots first. Shares are of the number of replicas of this moment. While a new
+//! replica is in trouble no further step is made, so that a revision that cannot work costs at most the first step.
+
+use super::action::Action;
+use super::desired::{Change, Revision, Workload, WorkloadId};
+use super::history::Stamp;
+use super::model::{Replica, Slot, Slots, StopCause};
+use super::reconcile::Pass;
+use super::replicas::{add, stop_one};
+use super::spec::FailureAction;
+use super::status::{self, WorkloadStatus};
+use super::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// How far the rollout of a revision is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub revision: Revision,
+    /// [`Workload::generation`] when it began: whatever the owner changes gives it new time.
+    pub generation: u64,
+    /// When it last came closer to its end.
+    pub progressed: Time,
+    /// The most replicas of the revision that there were, and that were available; and the fewest others.
+    pub updated: u32,
+    pub available: u32,
+    pub old: u32,
+    pub verdict: Verdict,
+    /// When the verdict fell, and why, if it is not a good one.
+    pub judged: Time,
+    pub reason: String,
+}
+
+/// What has become of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    Progressing,
+    /// All replicas were available, of the new revision, at one time. Final.
+    Complete,
+    /// New replicas fail.
+    Failed,
+    /// Nothing came closer to the end for too long.
+    DeadlineExceeded,
+}
+
+impl Rollout {
+    /// Whether it is that of what the owner wants now.
+    pub fn is_of(&self, w: &Workload) -> bool {
+        let unchanged = self.generation == w.generation || self.verdict == Verdict::Complete;
+        self.revision == w.revision && unchanged
+    }
+}
+
+impl Workload {
+    /// Whether a replica of `revision` is one of the current one, or goes over to it as it runs.
+    pub fn is_current(&self, revision: Revision) -> bool {
+        revision == self.revision || (!self.paused && self.in_place(revision, self.revision))
+    }
+}
+
+/// Whether as many replicas as wanted are available, of the current revision, and no others exist.
+pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
+    let old = s.replicas - s.updated;
+    (old == 0 || w.paused) && s.available + s.past.0 >= w.wanted()
+}
+
+/// Whether nothing new is made before all that is old is gone (`Recreate`).
+pub fn waits_for_old(workload: &Workload, slots: &Slots) -> bool {
+    let old = |r: &Replica| !workload.is_current(r.revision);
+    workload.strategy.recreate && !workload.paused && slots.slots.values().flat_map(|s| &s.replicas).any(old)
+}
+
+/// A slot whose replica is of an old revision.
+struct Obsolete<'a> {
+    slot: u32,
+    replica: &'a Replica,
+    available: bool,
+    /// Whether there is one of the current revision beside it, and whether that is available.
+    successor: Option<bool>,
+}
+
+/// What is in the slots.
+#[derive(Default)]
+struct Survey<'a> {
+    obsolete: Vec<Obsolete<'a>>,
+    /// Replicas that are not being stopped.
+    standing: u32,
+    /// Slots with an available replica.
+    available: u32,
+    /// Slots with two.
+    extra: u32,
+    /// Replicas of the current revision that are not available.
+    coming: u32,
+    /// One of them is in trouble.
+    troubled: bool,
+}
+
+/// Replaces what is of an old revision, or was to be restarted.
+pub fn replace(
+    pass: &mut Pass<'_>,
+    id: WorkloadId,
+    workload: &Workload,
+    slots: &Slots,
+    taken: &BTreeSet<u32>,
+) {
+    let mut survey = Survey::default();
+    for n in taken {
+        if let Some(slot) = slots.slots.get(n) {
+            look(pass, id, workload, *n, slot, &mut survey);
+        }
+    }
+    if workload.paused {
+        return;
+    }
+    let limits = workload.strategy.resolve(workload.wanted());
+    let least = workload.wanted().saturating_sub(limits.unavailable);
+    let Survey { obsolete, mut standing, mut available, mut extra, coming, troubled } = survey;
+    for o in obsolete {
+        // Those that do not serve may go as long as what is left could be enough.
+        let spare = standing > least + coming;
+        let stop = if workload.strategy.recreate || o.successor == Some(true) {
+            true
+        } else if troubled {
+            false
+        } else if o.available {
+            o.successor.is_none() && extra >= limits.surge && available > least
+        } else {
+            spare
+        };
+        if stop {
+            let served_alone = o.available && o.successor != Some(true);
+            available -= u32::from(served_alone);
+            standing -= 1;
+            stop_one(pass, id, workload, o.slot, o.replica, StopCause::Replaced);
+        } else if o.successor.is_none() && !troubled && extra < limits.surge {
+            extra += 1;
+            add(pass, id, workload, o.slot, workload.revision);
+        }
+    }
+}
+
+/// Looks at a slot. Of several old replicas one is kept; one whose restart was asked for is stopped; what can go over to
+/// the current revision does so.
+fn look<'a>(
+    pass: &mut Pass<'_>,
+    id: WorkloadId,
+    workload: &Workload,
+    n: u32,
+    slot: &'a Slot,
+    survey: &mut Survey<'a>,
+) {
+    let mut kept: Option<(&Replica, bool)> = None;
+    let mut successor = None;
+    for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
+        let current = workload.is_current(replica.revision);
+        let again = replica.restarts < workload.restarts.get(&n).copied().unwrap_or(0);
+        if again && (current || workload.paused) {
+            stop_one(pass, id, workload, n, replica, StopCause::Restarted);
+            continue;
+        }
+        let at =
+            replica.available_at(workload.revisions.get(&replica.revision), workload.strategy.min_ready());
+        let available = at.is_some_and(|at| pass.reached(at));
+        if current {
+            if replica.revision != workload.revision {
+                let (revision, serial) = (workload.revision, replica.serial);
+                pass.push(Action::Adopt { workload: id, slot: n, serial, revision });
+            }
+            successor = Some(available);
+            survey.coming += u32::from(!available);
+            survey.troubled |= replica.is_troubled(at, pass.now);
+        } else if workload.paused {
+            // Whatever it is, it stays.
+            survey.standing += 1;
+            continue;
+        } else if let Some((worse, _)) = kept.filter(|(_, serves)| available && !serves) {
+            stop_one(pass, id, workload, n, worse, StopCause::Replaced);
+            kept = Some((replica, available));
+            continue;
+        } else if kept.is_some() {
+            stop_one(pass, id, workload, n, replica, StopCause::Replaced);
+            continue;
+        } else {
+            kept = Some((replica, available));
+        }
+        survey.standing += 1;
+    }
+    survey.available += u32::from(successor == Some(true) || kept.is_some_and(|(_, serves)| serves));
+    survey.extra += u32::from(successor.is_some() && kept.is_some());
+    survey.obsolete.extend(kept.map(|(replica, available)| Obsolete {
+        slot: n,
+        replica,
+        available,
+        successor,
+    }));
+}
+
+/// Notes how far the rollout is, and what follows from that.
+pub fn follow(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, slots: &Slots) {
+    if w.wanted() == 0 {
+        return;
+    }
+    let known = slots.rollout.as_ref().filter(|r| r.is_of(w));
+    if known.is_some_and(|r| r.verdict == Verdict::Complete) {
+        if !w.history.get(&w.revision).is_some_and(|k| k.healthy) {
+            pass.push(Action::Persist { change: Change::Healthy { workload: id, revision: w.revision } });
+        }
+        return;
+    }
+    let s = status::workload(w, Some(slots), pass.now);
+    if let Some(rollout) = advance(pass, w, &s, known, slots) {
+        pass.push(Action::Advance { workload: id, rollout });
+    } else if let Some(r) = known.filter(|r| r.verdict != Verdict::Progressing && !w.paused) {
+        consequence(pass, id, w, r);
+    }
+}
+
+/// The rollout as it is now, if that is news.
+fn advance(
+    pass: &mut Pass<'_>,
+    w: &Workload,
+    s: &WorkloadStatus,
+    known: Option<&Rollout>,
+    slots: &Slots,
+) -> Option<Rollout> {
+    let now = pass.now;
+    let fresh = Rollout {
+        revision: w.revision,
+        generation: w.generation,
+        progressed: now,
+        updated: s.updated,
+        available: available(w, slots, now),
+        old: s.replicas - s.updated,
+        verdict: if is_whole(w, s) && !w.paused { Verdict::Complete } else { Verdict::Progressing },
+        judged: now,
+        reason: String::new(),
+    };
+    let Some(r) = known else { return Some(fresh) };
+    let closer = fresh.updated > r.updated || fresh.available > r.available || fresh.old < r.old;
+    if closer || fresh.verdict == Verdict::Complete {
+        let (updated, available) = (fresh.updated.max(r.updated), fresh.available.max(r.available));
+        return Some(Rollout { updated, available, old: fresh.old.min(r.old), ..fresh });
+    }
+    if r.verdict != Verdict::Progressing || w.paused {
+        return None;
+    }
+    let judged = |verdict, reason| Some(Rollout { verdict, reason, judged: now, ..r.clone() });
+    if let Some(reason) = failing(w, slots, s, now) {
+        return judged(Verdict::Failed, reason);
+    }
+    let late = w.strategy.progress_deadline.is_some_and(|d| pass.reached(r.progressed + d));
+    late.then(|| judged(Verdict::DeadlineExceeded, stalled(w, s)))?
+}
+
+/// Replicas of the current revision that are available.
+fn available(w: &Workload, slots: &Slots, now: Time) -> u32 {
+    let up = |r: &&Replica| {
+        let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+        r.stop.is_none() && w.is_current(r.revision) && at.is_some_and(|at| now >= at)
+    };
+    let all = slots.slots.values().flat_map(|s| &s.replicas);
+    u32::try_from(all.filter(up).count()).unwrap_or(u32::MAX)
+}
+
+/// Why the new revision cannot be expected to become available.
+fn failing(w: &Workload, slots: &Slots, s: &WorkloadStatus, now: Time) -> Option<String> {
+    let fails = |r: &&Replica| {
+        let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+        r.stop.is_none() && w.is_current(r.revision) && r.is_failing(at, now)
+    };
+    if s.past.1 > 0 {
+        return Some(format!("{} of {} replicas failed for good", s.past.1, w.wanted()));
+    }
+    slots.slots.values().flat_map(|s| &s.replicas).find(fails)?;
+    let trouble = s.trouble.as_ref()?;
+    Some(format!("{} of {} new replicas: {trouble}", trouble.new.0.max(1), w.wanted()))
+}
+
+fn stalled(w: &Workload, s: &WorkloadStatus) -> String {
+    let why = s.trouble.as_ref().map(|t| format!(": {t}")).unwrap_or_default();
+    format!(
+        "{} of {} new replicas are available after the progress deadline{why}",
+        s.available.min(s.updated),
+        w.wanted()
+    )
+}
+
+/// What follows from the failure of a rollout. Only from a revision that never worked there is a way back, so that it
+/// never goes to and fro.
+fn consequence(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, r: &Rollout) {
+    let worked = w.history.get(&w.revision).is_some_and(|k| k.healthy);
+    let back_to = match w.strategy.on_failure {
+        FailureAction::None => return,
+        FailureAction::Pause => None,
+        FailureAction::Rollback => w.last_healthy().filter(|_| !worked),
+    };
+    let number = w.number(w.revision);
+    let stamp =
+        Stamp { at: pass.config.wall(r.judged), cause: format!("revision {number} failed: {}", r.reason) };
+    let change =
+        Change::Failed { workload: id, revision: w.revision, back_to, reason: r.reason.clone(), stamp };
+    pass.push(Action::Persist { change });
+}

@@ -1,0 +1,475 @@
+//! The only place that says what ready, available and failed mean, and what state things are in: used by rollouts, the
+//! interface, waiting, and metrics.
+//!
+//! * A **container** is ready while its program runs and is not being stopped.
+//! * A **replica** is ready when each container is ready or has ended well, and at least one is ready. It has succeeded
+//!   when all have ended well for good.
+//! * A ready replica is **available** once it has been ready for the workload's `minReadySeconds`; a container that has
+//!   failed before must also have run for longer than it would wait if it failed now. A replica that has succeeded is
+//!   available.
+
+use super::desired::Workload;
+use super::model::{
+    Container, ExitClass, ExitRecord, History, Instance, Next, Phase, Replica, Slot, Slots, StopCause,
+};
+use super::restart;
+use super::rollout::{self, Verdict};
+use super::spec::Template;
+use super::time::{Millis, Time};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A container that failed so often in a row does not get well by itself, as far as anybody can tell.
+pub const FAILING: u32 = 3;
+
+impl Instance {
+    /// Since when it is ready.
+    pub fn ready_since(&self) -> Option<Time> {
+        let runs = self.phase == Phase::Running && self.exit.is_none() && self.stop.is_none();
+        self.ready.filter(|_| runs)
+    }
+}
+
+impl Container {
+    /// Since when it is ready.
+    pub fn ready_since(&self) -> Option<Time> {
+        self.lives().and_then(Instance::ready_since)
+    }
+
+    /// Whether it ended well and is not started again.
+    pub fn has_succeeded(&self) -> bool {
+        self.lives().is_none() && self.restart.next == (Next::Done { failed: false })
+    }
+
+    /// Whether it ended in failure and is not started again.
+    pub fn has_failed(&self) -> bool {
+        self.lives().is_none() && matches!(self.restart.next, Next::Done { failed: true } | Next::GivenUp)
+    }
+
+    /// Starts after the first one.
+    pub fn restarts(&self) -> u32 {
+        self.starts.saturating_sub(1)
+    }
+
+    /// Ends since it last ran for long.
+    fn ends(&self) -> u32 {
+        self.restart.failures.saturating_add(self.restart.cleans)
+    }
+
+    /// When it becomes available, if it keeps on running.
+    fn available_at(&self, template: Option<&Template>, min_ready: Millis) -> Option<Time> {
+        let since = self.ready_since()?;
+        let settled = match (self.ends(), template) {
+            (0, _) | (_, None) => Millis(0),
+            (n, Some(t)) => restart::grown(&t.backoff, n - 1),
+        };
+        Some(since + min_ready.max(settled))
+    }
+
+    /// Whether it fails again and again: see [`FAILING`].
+    fn is_failing(&self) -> bool {
+        let hopeless = self.has_failed() && !self.has_succeeded();
+        hopeless || self.ends() >= FAILING
+    }
+}
+
+impl Replica {
+    pub fn is_ready(&self) -> bool {
+        let mut containers = self.containers.iter();
+        self.stop.is_none()
+            && containers.all(|c| c.ready_since().is_some() || c.has_succeeded())
+            && self.containers.iter().any(|c| c.ready_since().is_some())
+    }
+
+    /// Whether all of its containers have ended well, for good.
+    pub fn has_succeeded(&self) -> bool {
+        self.stop.is_none() && self.containers.iter().all(Container::has_succeeded)
+    }
+
+    /// Whether a container has ended in failure, for good.
+    pub fn has_failed(&self) -> bool {
+        self.stop.is_none() && self.containers.iter().any(Container::has_failed)
+    }
+
+    /// When it becomes available, if nothing happens before; None while it is not ready.
+    pub fn available_at(&self, template: Option<&Template>, min_ready: Millis) -> Option<Time> {
+        if self.has_succeeded() {
+            return Some(Time(0));
+        }
+        if !self.is_ready() {
+            return None;
+        }
+        let of = |c: &Container| if c.has_succeeded() { None } else { c.available_at(template, min_ready) };
+        self.containers.iter().filter_map(of).max()
+    }
+
+    /// Whether a container has failed of late and the replica is not available again. `available_at`: as above.
+    pub fn is_troubled(&self, available_at: Option<Time>, now: Time) -> bool {
+        let up = available_at.is_some_and(|at| now >= at);
+        !up && self.containers.iter().any(|c| c.ends() > 0 || c.has_failed())
+    }
+
+    /// As [`Replica::is_troubled`], and it is not to be expected that it gets well.
+    pub fn is_failing(&self, available_at: Option<Time>, now: Time) -> bool {
+        let up = available_at.is_some_and(|at| now >= at);
+        !up && self.containers.iter().any(Container::is_failing)
+    }
+}
+
+/// A word for why a container waits or has ended: Kubernetes' where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// On its way; no trouble.
+    ContainerCreating,
+    /// It failed and waits for its next start.
+    CrashLoopBackOff,
+    /// It could not be created or its program not be run.
+    StartError,
+    /// It ended well and waits for its next start.
+    Restarting,
+    Completed,
+    Error,
+    #[serde(rename = "OOMKilled")]
+    OomKilled,
+    /// It was to stop.
+    Stopped,
+    /// It was stopped because a probe failed.
+    Unhealthy,
+    /// Nobody saw how it ended.
+    Unknown,
+    /// It restarted too often and is not started again.
+    RestartLimit,
+}
+
+/// The state of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    Waiting { reason: Reason, next_attempt: Option<Time> },
+    Running { started: Time },
+    Terminating { cause: StopCause, deadline: Time },
+    Terminated { reason: Reason },
+}
+
+/// A replica in a word: that of the container that is worst off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ReplicaPhase {
+    CrashLoopBackOff,
+    StartError,
+    Restarting,
+    ContainerCreating,
+    RestartLimit,
+    #[serde(rename = "OOMKilled")]
+    OomKilled,
+    Error,
+    Unhealthy,
+    Unknown,
+    Stopped,
+    Terminating,
+    Running,
+    Completed,
+    Pending,
+}
+
+/// A workload in a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WorkloadPhase {
+    /// All replicas are available, and of the current revision.
+    Ready,
+    /// On its way, and nothing has failed.
+    #[default]
+    Progressing,
+    /// Something fails.
+    Degraded,
+    /// No replica shall run and none exists.
+    Stopped,
+    /// Every replica ended well, and shall not run again.
+    Complete,
+    /// Being deleted.
+    Terminating,
+}
+
+/// The state of a rollout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RolloutState {
+    #[default]
+    Progressing,
+    Complete,
+    Paused,
+    /// New replicas fail.
+    Failed,
+    /// No new replica became available in time.
+    DeadlineExceeded,
+}
+
+/// A workload in numbers and words.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WorkloadStatus {
+    pub phase: WorkloadPhase,
+    pub rollout: RolloutState,
+    /// Replicas that exist and are not being stopped; and how many of these are ready, available, and of the current
+    /// revision.
+    pub replicas: u32,
+    pub ready: u32,
+    pub available: u32,
+    pub updated: u32,
+    /// Replicas that are being stopped.
+    pub terminating: u32,
+    /// Slots that ended for good: well, and in failure. Also those of before a reboot, which have no replica any more.
+    pub succeeded: u32,
+    pub failed: u32,
+    /// Of these, those without a replica.
+    pub past: (u32, u32),
+    /// Restarts of all containers of all replicas.
+    pub restarts: u64,
+    /// What is wrong, if something is: see [`Trouble`].
+    pub trouble: Option<Trouble>,
+}
+
+/// What is wrong with a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The slot and container that are worst off.
+    pub slot: u32,
+    pub container: String,
+    pub reason: Reason,
+    /// How it ended last: `exit code 1`.
+    pub last: Option<String>,
+    /// Replicas of the current revision in trouble, and how many there are of that revision.
+    pub new: (u32, u32),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        self.last.as_ref().map_or(Ok(()), |last| write!(f, ": {last}"))
+    }
+}
+
+/// The status of a workload.
+pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatus {
+    let mut s = WorkloadStatus::default();
+    let none = Slots::default();
+    let slots = slots.unwrap_or(&none);
+    let mut new = (0, 0);
+    for (n, slot) in &slots.slots {
+        let mut ended = w.completed.get(n).copied();
+        for r in &slot.replicas {
+            s.restarts += r.containers.iter().map(|c| u64::from(c.restarts())).sum::<u64>();
+            if r.stop.is_some() {
+                s.terminating += 1;
+                continue;
+            }
+            let current = w.is_current(r.revision);
+            let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+            s.replicas += 1;
+            s.ready += u32::from(r.is_ready());
+            s.available += u32::from(at.is_some_and(|at| now >= at));
+            s.updated += u32::from(current);
+            if current && ended.is_none() {
+                ended = ended.or(r.has_succeeded().then_some(false)).or(r.has_failed().then_some(true));
+            }
+            let found = trouble(*n, slot, r, at, now);
+            new.0 += u32::from(current && found.is_some());
+            s.trouble = s.trouble.take().or(found);
+        }
+        s.succeeded += u32::from(ended == Some(false));
+        s.failed += u32::from(ended == Some(true));
+    }
+    // Most of them ended before a reboot.
+    let stands = |n: &u32| slots.slots.get(n).is_some_and(|s| s.current().is_some());
+    for (n, failed) in w.completed.iter().filter(|(n, _)| !stands(n)) {
+        s.past.0 += u32::from(!failed);
+        s.past.1 += u32::from(*failed);
+        let counted = slots.slots.contains_key(n);
+        s.succeeded += u32::from(!failed && !counted);
+        s.failed += u32::from(*failed && !counted);
+    }
+    new.1 = s.updated;
+    if let Some(trouble) = &mut s.trouble {
+        trouble.new = new;
+    }
+    s.rollout = rollout_state(w, slots, &s);
+    s.phase = phase(w, &s);
+    s
+}
+
+fn trouble(n: u32, slot: &Slot, r: &Replica, available_at: Option<Time>, now: Time) -> Option<Trouble> {
+    if !r.is_troubled(available_at, now) {
+        return None;
+    }
+    let none = History::default();
+    let word = |c: &Container| {
+        let history = slot.history.get(&c.name).unwrap_or(&none);
+        let last = history.exits.iter().rev().find(|e| e.class != ExitClass::Requested);
+        let reason = match container(c, history, now) {
+            ContainerState::Waiting { reason, .. } | ContainerState::Terminated { reason } => reason,
+            _ => Reason::CrashLoopBackOff,
+        };
+        let reason = match (reason, last.map(|e| e.class)) {
+            // The moment between the end and the decision, or before the next end.
+            (Reason::ContainerCreating, Some(ExitClass::StartError { .. })) => Reason::StartError,
+            (Reason::ContainerCreating, Some(_)) => Reason::CrashLoopBackOff,
+            (reason, _) => reason,
+        };
+        let last = last.map(ExitRecord::to_string);
+        Trouble { slot: n, container: c.name.clone(), reason, last, new: (0, 0) }
+    };
+    let bad = |c: &&Container| c.ends() > 0 || c.has_failed();
+    r.containers.iter().find(bad).map(word)
+}
+
+fn rollout_state(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> RolloutState {
+    if w.paused {
+        return RolloutState::Paused;
+    }
+    let verdict = slots.rollout.as_ref().filter(|r| r.is_of(w)).map(|r| r.verdict);
+    match verdict {
+        Some(Verdict::Complete) => RolloutState::Complete,
+        Some(Verdict::Failed) => RolloutState::Failed,
+        Some(Verdict::DeadlineExceeded) => RolloutState::DeadlineExceeded,
+        _ if w.wanted() == 0 && s.replicas + s.terminating == 0 => RolloutState::Complete,
+        _ => RolloutState::Progressing,
+    }
+}
+
+fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
+    let wanted = w.wanted();
+    if w.deletion.is_some() {
+        WorkloadPhase::Terminating
+    } else if wanted == 0 {
+        let gone = s.replicas + s.terminating == 0;
+        if gone { WorkloadPhase::Stopped } else { WorkloadPhase::Progressing }
+    } else if s.succeeded >= wanted && s.terminating == 0 {
+        WorkloadPhase::Complete
+    } else if s.failed > 0 || s.trouble.is_some() || matches!(s.rollout, RolloutState::DeadlineExceeded) {
+        WorkloadPhase::Degraded
+    } else if rollout::is_whole(w, s) && s.terminating == 0 {
+        WorkloadPhase::Ready
+    } else {
+        WorkloadPhase::Progressing
+    }
+}
+
+/// The state of a container whose past is `history`.
+pub fn container(c: &Container, history: &History, now: Time) -> ContainerState {
+    let live = c.instances.iter().find(|i| i.phase != Phase::Dead);
+    if let Some(i) = live {
+        if let Some(stop) = &i.stop {
+            return ContainerState::Terminating { cause: stop.cause, deadline: stop.deadline };
+        }
+        if let (Phase::Running, Some(started)) = (i.phase, i.started) {
+            return ContainerState::Running { started };
+        }
+    }
+    let last = history.exits.back();
+    match c.restart.next {
+        Next::Done { failed: false } => ContainerState::Terminated { reason: Reason::Completed },
+        Next::Done { failed: true } => {
+            ContainerState::Terminated { reason: last.map_or(Reason::Error, ExitRecord::reason) }
+        }
+        Next::GivenUp => ContainerState::Terminated { reason: Reason::RestartLimit },
+        Next::At(at) if at > now && live.is_none_or(|i| i.phase == Phase::Prepared) => {
+            let reason = match last.map(|e| e.class) {
+                Some(ExitClass::StartError { .. }) => Reason::StartError,
+                Some(ExitClass::Exited(0)) => Reason::Restarting,
+                _ => Reason::CrashLoopBackOff,
+            };
+            ContainerState::Waiting { reason, next_attempt: Some(at) }
+        }
+        Next::At(_) | Next::Now => {
+            ContainerState::Waiting { reason: Reason::ContainerCreating, next_attempt: None }
+        }
+    }
+}
+
+/// The phase of a replica, from the states of its containers.
+pub fn replica(r: &Replica, states: impl Iterator<Item = ContainerState>) -> ReplicaPhase {
+    if r.stop.is_some() {
+        return ReplicaPhase::Terminating;
+    }
+    let word = |s: ContainerState| match s {
+        ContainerState::Waiting { reason, .. } | ContainerState::Terminated { reason } => reason.into(),
+        ContainerState::Terminating { .. } => ReplicaPhase::Terminating,
+        ContainerState::Running { .. } => ReplicaPhase::Running,
+    };
+    states.map(word).min().unwrap_or(ReplicaPhase::Pending)
+}
+
+impl From<Reason> for ReplicaPhase {
+    fn from(reason: Reason) -> ReplicaPhase {
+        match reason {
+            Reason::ContainerCreating => ReplicaPhase::ContainerCreating,
+            Reason::CrashLoopBackOff => ReplicaPhase::CrashLoopBackOff,
+            Reason::StartError => ReplicaPhase::StartError,
+            Reason::Restarting => ReplicaPhase::Restarting,
+            Reason::Completed => ReplicaPhase::Completed,
+            Reason::Error => ReplicaPhase::Error,
+            Reason::OomKilled => ReplicaPhase::OomKilled,
+            Reason::Stopped => ReplicaPhase::Stopped,
+            Reason::Unhealthy => ReplicaPhase::Unhealthy,
+            Reason::Unknown => ReplicaPhase::Unknown,
+            Reason::RestartLimit => ReplicaPhase::RestartLimit,
+        }
+    }
+}
+
+impl ExitRecord {
+    /// A word for it.
+    pub fn reason(&self) -> Reason {
+        match self.class {
+            ExitClass::Requested => Reason::Stopped,
+            ExitClass::Oom => Reason::OomKilled,
+            ExitClass::Probe => Reason::Unhealthy,
+            ExitClass::Exited(0) => Reason::Completed,
+            ExitClass::Signal(_) | ExitClass::Exited(_) => Reason::Error,
+            ExitClass::StartError { .. } => Reason::StartError,
+            ExitClass::Unknown => Reason::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ExitRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status.map(|s| (s.code(), s.signal())), &self.error) {
+            (Some((Some(code), _)), _) => write!(f, "exit code {code}")?,
+            (Some((None, Some(signal))), _) => write!(f, "killed by signal {signal}")?,
+            (_, Some(error)) => return f.write_str(error),
+            _ => f.write_str("exit status unknown")?,
+        }
+        match self.reason() {
+            reason @ (Reason::OomKilled | Reason::Unhealthy | Reason::Stopped) => write!(f, " ({reason})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The words that the interface has, too.
+macro_rules! words {
+    ($($type:ty: $($variant:ident = $word:literal),*;)*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(<$type>::$variant => f.pad($word),)*
+                    other => f.pad(&format!("{other:?}")),
+                }
+            }
+        }
+    )*};
+}
+
+words! {
+    Reason: OomKilled = "OOMKilled";
+    ReplicaPhase: OomKilled = "OOMKilled";
+}
+
+impl fmt::Display for WorkloadPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{self:?}"))
+    }
+}
+
+impl fmt::Display for RolloutState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{self:?}"))
+    }
+}

@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use crate::log::printable;
 use crate::runtime::doctor::{Finding, Verdict};
 use crate::runtime::state::State;
 
@@ -8,12 +9,12 @@ pub fn table(states: &[State]) -> String {
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     rows.extend(states.iter().map(|s| {
         [
-            s.id.clone(),
+            printable(&s.id).into_owned(),
             s.pid.to_string(),
             s.status.to_string(),
-            s.bundle.display().to_string(),
+            printable(&s.bundle.display().to_string()).into_owned(),
             s.created.clone(),
-            s.owner.clone(),
+            printable(&s.owner).into_owned(),
         ]
     }));
     let columns = rows[0].len();
@@ -40,7 +41,7 @@ pub fn findings(found: &[Finding]) -> String {
             Verdict::Limited => "limited",
             Verdict::Broken => "BROKEN ",
         };
-        out.push_str(&format!("{mark}  {:width$}  {}\n", f.subject, f.text));
+        out.push_str(&format!("{mark}  {:width$}  {}\n", f.subject, printable(&f.text)));
         if let Some(advice) = &f.advice {
             out.push_str(&format!("{:9}{:width$}  -> {advice}\n", "", ""));
         }

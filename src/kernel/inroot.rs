@@ -27,6 +27,15 @@ pub fn open(root: RawFd, path: &CStr) -> SysResult<OwnedFd> {
     path::openat2(root, path, libc::O_PATH, path::IN_ROOT | path::NO_MAGICLINKS)
 }
 
+/// As [`open`], and whether a symlink was followed on the way.
+pub fn find(root: RawFd, path: &CStr) -> SysResult<(OwnedFd, bool)> {
+    let plain = if path.is_empty() { c"." } else { path };
+    match path::openat2(root, plain, libc::O_PATH, path::IN_ROOT | path::NO_SYMLINKS) {
+        Err(Errno(libc::ELOOP)) => open(root, path).map(|fd| (fd, true)),
+        r => r.map(|fd| (fd, false)),
+    }
+}
+
 /// Opens `path` below `root` and makes it first when it is missing.
 pub fn open_or_make(root: RawFd, path: &CStr, make: Make) -> SysResult<OwnedFd> {
     match open(root, path) {
@@ -155,7 +164,8 @@ fn walk(root: RawFd, text: &Text, make: Make) -> SysResult<Walk> {
                 _ => e,
             },
         )?;
-        if made.is_err() && file::fstat(next.as_raw_fd())?.kind() == libc::S_IFLNK {
+        // One that was made may have been replaced since.
+        if file::fstat(next.as_raw_fd())?.kind() == libc::S_IFLNK {
             let mut target = Text { buf: [0; PATH_MAX], len: 0 };
             target.len = file::readlinkat(next.as_raw_fd(), c"", &mut target.buf)?;
             return Ok(Walk::Link { start: at, end, target });

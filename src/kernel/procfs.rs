@@ -53,7 +53,7 @@ pub fn mount(fs: &Filesystem, joins: &[Join], namespaces: &[OwnedFd], pid: usize
 
 /// Reports a failure to the parent; the exit status.
 fn refused(socket: RawFd, e: Errno, text: &[u8]) -> i32 {
-    // Without its parent there is nobody to tell.
+    // Without its parent nobody reads it.
     let _ = protocol::send(socket, Tag::Failed, 0, e.0, 0, text, None);
     1
 }

@@ -20,6 +20,8 @@ pub const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
 /// Where the container finds the directory, as with every runtime.
 const IN_CONTAINER: &str = "/run/notify";
+/// More messages than a socket holds (net.unix.max_dgram_qlen, which is 10 by default).
+const MAX_WAITING: usize = 1024;
 /// How long the manager may take to have read everything, in milliseconds.
 const BARRIER: i32 = 30_000;
 
@@ -85,14 +87,15 @@ impl Proxy {
         self.inside.as_raw_fd()
     }
 
-    /// Reads what the container has said. Once it is ready the manager is told, and that `pid` is the service's main
+    /// Reads what the container has said by now, so that one that never stops does not keep the caller. Once it is ready the manager is told, and that `pid` is the service's main
     /// process; then the answer is `true`. Nothing else of the container reaches the manager.
     ///
     /// # Errors
     /// The manager cannot be told.
     pub fn relay(&self, pid: i32) -> Result<bool> {
         let mut text = [0; 4096];
-        while let Ok(n) = self.inside.recv(&mut text) {
+        for _ in 0..MAX_WAITING {
+            let Ok(n) = self.inside.recv(&mut text) else { break };
             if text[..n].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
                 return self.tell(pid).map(|()| true);
             }

@@ -88,12 +88,21 @@ const DEFAULTS: &[Default] = &[
     ("", Kind::Char, Some(10), Some(200), ALL),
 ];
 
+/// How many rules a configuration may have. The kernel looks at all exceptions of a version 1 cgroup at each write and
+/// each opening of a device, and version 2 takes a program of a million instructions at most.
+const MAX_RULES: usize = 10_000;
+
 /// The rules of a configuration, followed by the defaults. A default whose path is among `device_paths` (the paths
 /// of `linux.devices`) is left out.
 ///
 /// # Errors
 /// One violation for each rule that has an unknown type, number or access.
 pub fn rules(config: &[DeviceRule], device_paths: &[&str]) -> Result<Vec<Rule>, Vec<Violation>> {
+    if config.len() > MAX_RULES {
+        let what = format!("{} device rules, of which {MAX_RULES} are supported", config.len());
+        let hint = "combine them: a rule without a major or minor number applies to all of them";
+        return Err(vec![Violation::new("linux.resources.devices", what).hint(hint)]);
+    }
     let mut out = Vec::with_capacity(config.len() + DEFAULTS.len());
     let mut violations = Vec::new();
     for (i, r) in config.iter().enumerate() {
@@ -209,8 +218,10 @@ fn take_back(exceptions: &mut Exceptions, devices: Devices, r: &Rule) -> Result<
 /// What wider exceptions already give to `devices` for opening. The kernel wants one exception that has all of an
 /// access: reading by one and writing by another does not add up.
 fn covered(exceptions: &Exceptions, devices: Devices) -> u8 {
-    let wider = exceptions.iter().filter(|(d, _)| d.covers(devices));
-    wider.fold(0, |sum, (_, access)| sum | access) & (READ | WRITE)
+    let Devices { kind, major, minor } = devices;
+    let wider = [(major, minor), (major, None), (None, minor), (None, None)];
+    let access = wider.map(|(major, minor)| exceptions.get(&Devices { kind, major, minor }).copied());
+    access.into_iter().flatten().fold(0, |sum, access| sum | access) & (READ | WRITE)
 }
 
 /// A line for `devices.allow` and `devices.deny`.

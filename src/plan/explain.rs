@@ -65,7 +65,7 @@ fn root_words(op: &Op) -> Option<String> {
         Op::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
         Op::OpenRoot { path, .. } => format!("mounting the root file system {}", text(path)),
         Op::Mount(m) => mount_words(m),
-        Op::Remount { target, changes } => {
+        Op::Remount { target, changes, .. } => {
             let (set, clear) = changes.iter().fold((0, 0), |(s, c), (a, _)| (s | a.set, c | a.clear));
             format!("changing the mount at {}: {}", inside(target), attributes(set, clear))
         }
@@ -241,6 +241,10 @@ fn part(op: &Op, extra: i32, detail: &str) -> String {
         (Op::Mount(m), 5) => format!(": opening or making the destination {}", inside(&m.target)),
         (Op::Mount(_), 6) => ": attaching".into(),
         (Op::Mount(_), 7) => ": copying the directory's content".into(),
+        (Op::Mount(m), 8) => format!(
+            ": {} cannot be mounted because a symlink of the root file system leads inside /proc",
+            inside(&m.target)
+        ),
         _ => String::new(),
     };
     // The kernel's messages begin with their severity: "e tmpfs: Bad value for 'size'".
@@ -293,6 +297,10 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
             Some("what is inheritable must be in the bounding set, too (capabilities(7))")
         }
         (Op::PivotRoot { .. }, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
+        (Op::Mask { .. }, libc::ENODEV) => {
+            Some("neither the container nor the host has a null device (character device 1:3) at /dev/null")
+        }
+        (Op::Mask { .. }, libc::EBUSY) => Some("the path leads to the root directory of the container"),
         (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was ended"),
         _ => None,

@@ -1,7 +1,7 @@
 //! `mounts`: each entry becomes a detached mount with its changes, attached below the root.
 
 use super::namespaces::Namespaces;
-use super::op::{Filesystem, MountOp, MountSource, Op};
+use super::op::{Filesystem, Hold, MountOp, MountSource, Op};
 use super::rootfs;
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::{self, MountOptions, attr};
@@ -80,14 +80,16 @@ impl Context<'_> {
     fn one(&mut self, property: &str, m: &Mount, steps: &mut Steps) {
         let mut o = mount_options::parse_options(&m.options);
         let target = self.target(m);
+        let mut hold = None;
         if o.remount {
-            steps.push(Op::Remount { target, changes: changes(&o, attributes(&o)) }, property);
+            steps.push(Op::Remount { target, held: None, changes: changes(&o, attributes(&o)) }, property);
             return;
         }
         if target.as_c_str() == c"dev" && !o.bind && o.attr_set & attr::RDONLY != 0 {
             o.attr_set &= !attr::RDONLY;
             o.flags_set &= !libc::MS_RDONLY;
             self.dev_readonly = true;
+            hold = Some(Hold::Devices);
         }
         if !o.bind && matches!(m.kind.as_str(), "cgroup" | "cgroup2") {
             self.cgroups(property, m, &o, steps);
@@ -114,7 +116,7 @@ impl Context<'_> {
         };
         let procfs_only = o.bind && target.as_c_str() == c"proc";
         let plain_destination = !o.bind && matches!(m.kind.as_str(), "proc" | "sysfs");
-        let op = MountOp { source, target, changes, procfs_only, plain_destination, directory: false };
+        let op = MountOp { source, target, changes, procfs_only, plain_destination, directory: false, hold };
         steps.push(Op::Mount(Box::new(op)), property);
     }
 
@@ -304,7 +306,8 @@ impl Context<'_> {
             ..Filesystem::default()
         };
         let source = MountSource::Filesystem(tmpfs);
-        let op = cgroup_view(source, target.clone(), Vec::new());
+        let hold = Some(Hold::Cgroups);
+        let op = MountOp { hold, ..cgroup_view(source, target.clone(), Vec::new()) };
         steps.push(Op::Mount(Box::new(op)), property);
         for h in self.cgroup.hierarchies.iter().filter(|h| h.version == Version::V1) {
             let name = h.mount_point.rsplit('/').next().unwrap_or_default();
@@ -318,13 +321,21 @@ impl Context<'_> {
             }
         }
         // One call for all of them, once everything is in place.
-        steps.push(Op::Remount { target, changes: vec![(attr, true)] }, property);
+        steps.push(Op::Remount { target, held: hold, changes: vec![(attr, true)] }, property);
     }
 }
 
 /// A mount of a directory below `/sys/fs/cgroup`.
 fn cgroup_view(source: MountSource, target: CString, changes: Vec<(MountAttr, bool)>) -> MountOp {
-    MountOp { source, target, changes, procfs_only: false, plain_destination: false, directory: true }
+    MountOp {
+        source,
+        target,
+        changes,
+        procfs_only: false,
+        plain_destination: false,
+        directory: true,
+        hold: None,
+    }
 }
 
 /// The changes that the options ask for, in order: of this mount (`own`), of all below it, propagation.

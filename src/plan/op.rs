@@ -90,9 +90,10 @@ pub enum Op {
         private: bool,
     },
     Mount(Box<MountOp>),
-    /// Change the attributes of the mount at `target`.
+    /// Change the attributes of the mount at `target`, or of the one that was held when it was made.
     Remount {
         target: CString,
+        held: Option<Hold>,
         /// The flag says whether the mounts below change too.
         changes: Vec<(MountAttr, bool)>,
     },
@@ -271,6 +272,17 @@ pub struct MountOp {
     pub plain_destination: bool,
     /// The source is known to be a directory.
     pub directory: bool,
+    /// A later [`Op::Remount`] changes this mount.
+    pub hold: Option<Hold>,
+}
+
+/// A mount that stays open until it is changed: its path may lead elsewhere by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// `/dev`, which becomes read-only when the devices are made.
+    Devices = 0,
+    /// The directory of the cgroup hierarchies.
+    Cgroups = 1,
 }
 
 /// A device node.

@@ -2,7 +2,7 @@
 
 use super::compile::Options;
 use super::mounts::Context;
-use super::op::{DeviceOp, Op};
+use super::op::{DeviceOp, Hold, Op};
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::attr;
 use super::tables::namespaces;
@@ -129,7 +129,8 @@ pub(super) fn seal(cx: &Context, steps: &mut Steps) {
     }
     if cx.dev_readonly {
         let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-        steps.push(Op::Remount { target: c"dev".into(), changes: vec![(attr, false)] }, "mounts");
+        let held = Some(Hold::Devices);
+        steps.push(Op::Remount { target: c"dev".into(), held, changes: vec![(attr, false)] }, "mounts");
     }
     if cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Op::ReadonlyRoot, "root.readonly");

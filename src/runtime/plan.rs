@@ -3,6 +3,7 @@
 use super::Runtime;
 use super::create::{self, CreateOptions};
 use crate::error::{Kind, Result};
+use crate::log::printable;
 use crate::plan::cgroup::systemd::Property;
 use crate::plan::compile::Plan;
 use crate::plan::explain;
@@ -84,10 +85,10 @@ impl fmt::Display for Report {
             for s in &phase.steps {
                 let op = s.op.map_or(String::new(), |n| n.to_string());
                 let why = if s.property.is_empty() { String::new() } else { format!("  [{}]", s.property) };
-                writeln!(f, "{op:>4}  {}{why}", s.what)?;
+                writeln!(f, "{op:>4}  {}{}", printable(&s.what), printable(&why))?;
             }
         }
-        self.warnings.iter().try_for_each(|w| writeln!(f, "\nwarning: {w}"))
+        self.warnings.iter().try_for_each(|w| writeln!(f, "\nwarning: {}", printable(w)))
     }
 }
 

@@ -64,6 +64,17 @@ pub fn fstatat(dir: RawFd, path: &CStr, flags: i32) -> SysResult<Stat> {
     Ok(convert(&st))
 }
 
+/// The number of the mount that an open file lies on: statx(2), `STATX_MNT_ID`, Linux 5.8.
+pub fn mount_id(fd: RawFd) -> SysResult<u64> {
+    // SAFETY: statx is plain data, for which all zeros is valid.
+    let mut st: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the empty path is a C string, st is valid for writing.
+    unit(
+        unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut st) }.into(),
+    )?;
+    Ok(st.stx_mnt_id)
+}
+
 /// The type of the file system that `fd` lies on (statfs(2), `PROC_SUPER_MAGIC` and so on).
 pub fn filesystem_type(fd: RawFd) -> SysResult<i64> {
     // SAFETY: statfs is plain data, for which all zeros is valid.
@@ -128,11 +139,12 @@ pub fn readlinkat(dir: RawFd, path: &CStr, buf: &mut [u8]) -> SysResult<usize> {
         .map(|n| n as usize)
 }
 
-/// Changes owner and group of `path` below `dir`, never following a symlink at its end; `u32::MAX` leaves one
+/// Changes owner and group of `path` below `dir`, or of `dir` itself when it is empty, never following a symlink at its end; `u32::MAX` leaves one
 /// as it is: fchownat(2).
 pub fn lchownat(dir: RawFd, path: &CStr, uid: u32, gid: u32) -> SysResult<()> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
     // SAFETY: path is a C string.
-    unit(unsafe { libc::fchownat(dir, path.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW) }.into())
+    unit(unsafe { libc::fchownat(dir, path.as_ptr(), uid, gid, flags) }.into())
 }
 
 /// fchown(2); `u32::MAX` leaves one as it is.

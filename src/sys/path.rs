@@ -2,6 +2,7 @@
 
 use super::{SysResult, owned};
 use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Treat the directory as the root for absolute paths, `..` and symlinks (Linux 5.6).
@@ -47,4 +48,19 @@ pub fn create(dir: RawFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> S
 pub fn openat(dir: RawFd, path: &CStr, flags: i32, mode: u32) -> SysResult<OwnedFd> {
     // SAFETY: path is a C string.
     owned(unsafe { libc::openat(dir, path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into())
+}
+
+/// The path of the open descriptor `fd` in the host's procfs (proc_pid_fd(5)), with a NUL byte behind it.
+pub fn of_descriptor(fd: RawFd) -> [u8; 32] {
+    let mut path = [0u8; 32];
+    // The buffer is longer than the largest number needs, and ends with zeros. Nothing is allocated.
+    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
+    path
+}
+
+/// Opens again, with other `flags`, the file that `fd` stands for.
+pub fn reopen(fd: RawFd, flags: i32) -> SysResult<OwnedFd> {
+    let path = of_descriptor(fd);
+    // SAFETY: path ends with NUL bytes.
+    owned(unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr().cast(), flags | libc::O_CLOEXEC) }.into())
 }

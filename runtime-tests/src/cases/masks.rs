@@ -106,6 +106,19 @@ fn readonly(m: &mut Matrix) {
             .map(drop)
         },
     );
+    m.case("masks/readonly-root-by-its-path", READONLY, |t| {
+        for (path, mode) in [("/", "EROFS"), ("/etc/..", "EROFS"), ("/up/..", "EROFS"), ("/etc", "ok")] {
+            let bundle = t.bundle()?.set("/linux/readonlyPaths", json!([path]));
+            same(path, t.attempt(bundle, &["create", "/new"])?.as_str(), mode)?;
+        }
+        let bundle = t.bundle()?.link("/up", "etc/..")?.set("/linux/readonlyPaths", json!(["/up"]));
+        same("through a link", t.attempt(bundle, &["create", "/new"])?.as_str(), "EROFS")
+    });
+    m.case("masks/masking-the-root-is-an-error", MASKED, |t| {
+        t.refuses(&t.bundle()?.set("/linux/maskedPaths", json!(["/"])), &["root", "maskedPaths"])?;
+        let bundle = t.bundle()?.link("/up", "etc/..")?.set("/linux/maskedPaths", json!(["/up"]));
+        t.refuses(&bundle, &["root", "maskedPaths"]).map(drop)
+    });
     m.case("masks/exec-sees-them-too", MASKED, |t| {
         let c = t.sleeper(t.bundle()?.set("/linux/maskedPaths", json!(["/proc/keys"])))?;
         let out = c.exec(&["probe", "try", "read", "/proc/keys"])?.ok()?;

@@ -2,6 +2,7 @@
 
 mod bad_config;
 mod basics;
+mod belongings;
 mod caller_paths;
 mod caller_table;
 mod callers;
@@ -17,6 +18,7 @@ mod exec;
 mod faults;
 mod fds;
 mod hooks;
+mod hostile_words;
 mod killed;
 mod lifecycle;
 mod masks;
@@ -25,6 +27,7 @@ mod mounts;
 mod namespaces;
 mod orun_only;
 mod process;
+mod races;
 mod restores;
 mod rootfs;
 mod rootless;
@@ -76,6 +79,9 @@ pub fn register(m: &mut Matrix) {
         contract::register,
         tuning::register,
         security::register,
+        belongings::register,
+        races::register,
+        hostile_words::register,
         visibility::register,
         bad_config::register,
         concurrency::register,

@@ -12,12 +12,46 @@ const SPEC: &str = "config.md Mounts";
 
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
+    on_the_root(m);
     binds(m);
     filesystems(m);
     tmpfs(m);
     order(m);
     special(m);
     refusals(m);
+}
+
+fn on_the_root(m: &mut Matrix) {
+    m.case("mounts/destination-root-is-the-root", "config.md Mounts: each mount has an effect", |t| {
+        for (destination, link) in [("/", None), ("/etc/..", None), ("/up", Some("etc/.."))] {
+            let other = t.bundle()?.file("/etc/other", "other", 0o644)?.rootfs();
+            let bundle = t.bundle()?;
+            let bundle = match link {
+                Some(target) => bundle.link(destination, target)?,
+                None => bundle,
+            };
+            let own = bundle.rootfs();
+            let bundle = bundle
+                .with(|spec| {
+                    let root = json!({"destination": destination, "type": "bind", "source": &other, "options": ["rbind"]});
+                    if let Some(list) = spec["mounts"].as_array_mut() {
+                        list.insert(0, root);
+                    }
+                })
+                .shell("cat /etc/other && echo made > /made && grep -c ' /proc ' /proc/self/mountinfo");
+            let out = t.run(&bundle)?.ok()?;
+            same("output", out.stdout.as_str(), "other1\n")?;
+            ensure!(other.join("made").exists() && !own.join("made").exists(), "the program wrote below the first root");
+        }
+        t.nothing_left()
+    });
+    m.case("mounts/destination-root-and-a-read-only-root", "config.md Root: readonly", |t| {
+        let other = t.bundle()?.rootfs();
+        let bundle = t.bundle()?.set("/root/readonly", true).bind(&other, "/", &[]);
+        let bundle =
+            bundle.with(|spec| spec["mounts"].as_array_mut().map_or((), |list| list.rotate_right(1)));
+        same("create", t.attempt(bundle, &["create", "/new"])?.as_str(), "EROFS")
+    });
 }
 
 fn binds(m: &mut Matrix) {

@@ -23,14 +23,14 @@ pub fn register(m: &mut Matrix) {
 }
 
 /// A directory on the host that must stay as it is: one file in it.
-fn bait(t: &T<'_>) -> Result<std::path::PathBuf> {
+pub(super) fn bait(t: &T<'_>) -> Result<std::path::PathBuf> {
     let bait = t.volume()?;
     fs::write(bait.join("only"), "untouched")?;
     Ok(bait)
 }
 
 /// Demands that the bait is as it was, and that nothing is mounted on it.
-fn untouched(bait: &Path) -> Done {
+pub(super) fn untouched(bait: &Path) -> Done {
     let names: Vec<_> = fs::read_dir(bait)?.flatten().map(|e| e.file_name()).collect();
     same("entries of the host's directory", names.len(), 1)?;
     same("content", fs::read_to_string(bait.join("only"))?.as_str(), "untouched")?;

@@ -24,7 +24,9 @@ pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16
     };
     let slave = open_slave(&master, uid, size)?;
     let tree = mount::clone_tree(slave.as_raw_fd(), c"", false, false)?;
-    places.target(c"dev/console", Make::File)?.attach(tree.as_raw_fd())?;
+    let target = places.target(c"dev/console", Make::File)?;
+    target.keeps_proc(Some(tree.as_raw_fd()))?;
+    target.attach(tree.as_raw_fd())?;
     hand_over(socket, index, &master, &slave)
 }
 

@@ -36,17 +36,19 @@ fn tree(from: RawFd, to: RawFd, depth: u32) -> SysResult<()> {
     }
 }
 
+/// One entry. It is opened once, as a location only, which neither follows a symlink nor disturbs a device; what it is
+/// is read from there, whatever its name means later.
 fn entry(from: RawFd, to: RawFd, name: &CStr, depth: u32) -> SysResult<()> {
-    let st = file::fstatat(from, name, libc::AT_SYMLINK_NOFOLLOW)?;
+    let a = path::openat(from, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let st = file::fstat(a.as_raw_fd())?;
     match st.kind() {
         libc::S_IFDIR => {
             file::mkdirat(to, name, 0o700)?;
-            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-            let (a, b) = (path::openat(from, name, flags, 0)?, path::openat(to, name, flags, 0)?);
+            let b = path::openat(to, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
             tree(a.as_raw_fd(), b.as_raw_fd(), depth - 1)
         }
         libc::S_IFREG => {
-            let a = path::openat(from, name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)?;
+            let a = path::reopen(a.as_raw_fd(), libc::O_RDONLY)?;
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
             let b = path::openat(to, name, flags, 0o600)?;
             while copy::sendfile(a.as_raw_fd(), b.as_raw_fd(), 1 << 30)? > 0 {}
@@ -57,7 +59,7 @@ fn entry(from: RawFd, to: RawFd, name: &CStr, depth: u32) -> SysResult<()> {
         }
         libc::S_IFLNK => {
             let mut buf = [0u8; 4097];
-            let n = file::readlinkat(from, name, &mut buf[..4096])?;
+            let n = file::readlinkat(a.as_raw_fd(), c"", &mut buf[..4096])?;
             buf[n] = 0;
             let target = CStr::from_bytes_until_nul(&buf).map_err(|_| Errno(libc::EINVAL))?;
             file::symlinkat(target, to, name)?;

@@ -190,7 +190,7 @@ impl Child<'_> {
                 protocol::send(self.socket, Tag::Source, index as u16, slot as i32, 0, &[], None)?;
                 protocol::wait_fd(self.socket)
             })?,
-            Op::Remount { target, changes } => mounts::remount(target, changes, made)?,
+            Op::Remount { target, held, changes } => mounts::remount(target, *held, changes, made)?,
             Op::Console { uid, size } => console::make(self.socket, index, *uid, *size, made)?,
             Op::Terminal { uid, size } => console::take(self.socket, index, *uid, *size)?,
             Op::ControllingTerminal => tty::set_controlling(0)?,

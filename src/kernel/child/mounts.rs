@@ -1,10 +1,10 @@
 //! Mounts: each is made detached, changed, and attached to a descriptor inside the root.
 
-use super::places::{Places, Target};
+use super::places::{Places, Target, is_procfs_root};
 use super::{Done, Failure, Made, Slots, copy_up, places};
 use crate::error::Errno;
 use crate::kernel::inroot::Make;
-use crate::plan::op::{Filesystem, MountOp, MountSource};
+use crate::plan::op::{Filesystem, Hold, MountOp, MountSource};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file};
 use std::ffi::CStr;
@@ -21,6 +21,7 @@ pub(crate) enum Part {
     Target = 5,
     Attach = 6,
     CopyUp = 7,
+    InsideProc = 8,
 }
 
 fn at(part: Part) -> impl Fn(Errno) -> Failure {
@@ -38,7 +39,8 @@ pub(super) fn mount(
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
             let target = directory_target(places, m).map_err(at(Part::Target))?;
-            if m.changes.is_empty() && mount_at_once(fs, &target) {
+            target.keeps_proc(None).map_err(at(Part::InsideProc))?;
+            if m.hold.is_none() && !target.root && m.changes.is_empty() && mount_at_once(fs, &target) {
                 places.covered(&m.target);
                 return Ok(());
             }
@@ -63,26 +65,32 @@ pub(super) fn mount(
     }
     target.attach(tree).map_err(|e| at(Part::Attach)(mismatch(e, tree, &target)))?;
     places.covered(&m.target);
+    if target.root {
+        places.replace_root(tree);
+    }
+    if let Some(place) = m.hold {
+        places.hold(place, tree, &m.target);
+    }
     Ok(())
 }
 
-fn bind_target<'a>(places: &mut Places, m: &'a MountOp, tree: RawFd) -> Result<Target<'a>, Failure> {
+fn bind_target(places: &mut Places, m: &MountOp, tree: RawFd) -> Result<Target, Failure> {
+    let target = bind_place(places, m, tree)?;
+    target.keeps_proc(Some(tree)).map_err(at(Part::InsideProc))?;
+    Ok(target)
+}
+
+fn bind_place(places: &mut Places, m: &MountOp, tree: RawFd) -> Result<Target, Failure> {
     if m.directory || m.plain_destination {
         return directory_target(places, m).map_err(at(Part::Target));
     }
-    let st = file::fstat(tree).map_err(at(Part::Source))?;
-    if m.procfs_only && !is_procfs_root(tree, st).map_err(at(Part::Source))? {
+    // Anything else on /proc could answer for what the container's programs look up there (CVE-2019-16884).
+    if m.procfs_only && !is_procfs_root(tree).map_err(at(Part::Source))? {
         return Err(at(Part::Source)(Errno(libc::EPERM)));
     }
+    let st = file::fstat(tree).map_err(at(Part::Source))?;
     let make = if st.is_dir() { Make::Directory } else { Make::File };
     places.target(&m.target, make).map_err(at(Part::Target))
-}
-
-/// Anything else on /proc could answer for what the container's programs look up there (CVE-2019-16884).
-fn is_procfs_root(fd: RawFd, st: file::Stat) -> SysResult<bool> {
-    /// PROC_ROOT_INO of the kernel.
-    const ROOT_INODE: u64 = 1;
-    Ok(st.ino == ROOT_INODE && file::filesystem_type(fd)? == libc::PROC_SUPER_MAGIC)
 }
 
 /// move_mount(2) says EINVAL to a directory on a file; mount(2) said ENOTDIR, which is what callers look for.
@@ -97,14 +105,12 @@ fn mismatch(e: Errno, from: RawFd, to: &Target) -> Errno {
 }
 
 /// procfs and sysfs only go where they are asked for: a symlink there is an attack (CVE-2019-19921).
-fn directory_target<'a>(places: &mut Places, m: &'a MountOp) -> SysResult<Target<'a>> {
+fn directory_target(places: &mut Places, m: &MountOp) -> SysResult<Target> {
     if m.plain_destination {
-        match places.plain_directory(&m.target) {
-            Err(Errno(libc::ENOENT)) => {}
-            r => return r.map(|fd| places.opened(fd)),
-        }
+        places.plain_directory(&m.target)
+    } else {
+        places.target(&m.target, Make::Directory)
     }
-    places.target(&m.target, Make::Directory)
 }
 
 /// Mounts with one call, where nothing has to happen before the mount is attached. When the kernel refuses, the long
@@ -132,8 +138,7 @@ fn new_filesystem(fs: &Filesystem, target: &Target, places: &mut Places) -> Resu
     let tree = mount::fsmount(fd, fs.attributes).map_err(|e| with_message(fd, e, Part::Create))?;
     let tree = places.pile(tree);
     if fs.copy_up && target.existed {
-        let (from, _) = target.at();
-        copy_up::copy(from, tree).map_err(at(Part::CopyUp))?;
+        copy_up::copy(target.fd(), tree).map_err(at(Part::CopyUp))?;
     }
     Ok(tree)
 }
@@ -154,8 +159,18 @@ fn octal(mode: u32, buf: &mut [u8; 8]) -> &CStr {
     CStr::from_bytes_until_nul(buf).unwrap_or(c"0755")
 }
 
-pub(super) fn remount(target: &CStr, changes: &[(MountAttr, bool)], made: &mut Made) -> Done {
-    let fd = places(made)?.open(target).map_err(at(Part::Target))?;
+pub(super) fn remount(
+    target: &CStr,
+    held: Option<Hold>,
+    changes: &[(MountAttr, bool)],
+    made: &mut Made,
+) -> Done {
+    let places = places(made)?;
+    let fd = match held {
+        Some(place) => places.held(place),
+        None => places.open(target).map(|t| t.fd()),
+    };
+    let fd = fd.map_err(at(Part::Target))?;
     for (attr, recursive) in changes {
         mount::mount_setattr(fd, *recursive, attr).map_err(at(Part::Attributes))?;
     }

@@ -5,6 +5,7 @@
 
 use crate::error::Errno;
 use crate::kernel::inroot::{self, Make};
+use crate::plan::op::Hold;
 use crate::sys::{SysResult, fd, file, mount, path};
 use std::ffi::CStr;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
@@ -18,64 +19,75 @@ pub(super) struct Places {
     root: RawFd,
     /// The directory that the last operation worked in.
     parent: Option<RawFd>,
+    /// Symlinks may have led to it.
+    parent_linked: bool,
     parent_path: [u8; PATH_MAX],
     parent_len: usize,
     /// Descriptors that were opened and not closed.
     pile: usize,
     /// Descriptors from here on are the child's own.
     base: RawFd,
-    /// Descriptors that stay open: the root and mounts to copy from.
+    /// Mounts that cover what is masked, to copy from: they are attached.
     pub null: Option<RawFd>,
     pub empty: Option<RawFd>,
+    /// Mounts that are changed later.
+    held: [Option<RawFd>; 2],
 }
 
-/// A place to mount on.
-pub(super) struct Target<'a> {
-    dir: RawFd,
-    /// Empty for `dir` itself. A name is only used right after it was made, as something that is no symlink.
-    name: &'a CStr,
+/// A place to mount on: it stays the same one, whatever its name means later.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    fd: RawFd,
     /// It was there before.
     pub existed: bool,
+    /// Symlinks may have led here.
+    linked: bool,
+    /// It is the root itself.
+    pub root: bool,
 }
 
-impl Target<'_> {
+impl Target {
     /// Attaches a detached mount here.
     pub fn attach(&self, tree: RawFd) -> SysResult<()> {
-        mount::move_mount(tree, self.dir, self.name)
+        mount::move_mount(tree, self.fd, c"")
     }
 
     /// What is here.
     pub fn stat(&self) -> SysResult<file::Stat> {
-        file::fstatat(self.dir, self.name, libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW)
+        file::fstat(self.fd)
     }
 
     /// Mounts a new file system here. The place is named by its descriptor through the host's procfs, so no path of
     /// the container is looked up.
     pub fn mount(&self, source: &CStr, kind: &CStr, flags: u64, data: &CStr) -> SysResult<()> {
-        let mut buf = [0u8; 320];
-        let path = self.proc_path(&mut buf).ok_or(Errno(libc::ENAMETOOLONG))?;
+        let path = path::of_descriptor(self.fd);
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno(libc::ENAMETOOLONG))?;
         mount::mount(source, path, kind, flags, data)
     }
 
-    /// The path below /proc/self/fd.
-    fn proc_path<'b>(&self, buf: &'b mut [u8; 320]) -> Option<&'b CStr> {
-        const PREFIX: &[u8] = b"/proc/self/fd/";
-        buf[..PREFIX.len()].copy_from_slice(PREFIX);
-        let mut len = PREFIX.len() + super::process::decimal(self.dir as u32, &mut buf[PREFIX.len()..]);
-        if !self.name.is_empty() {
-            buf[len] = b'/';
-            let name = self.name.to_bytes();
-            buf.get_mut(len + 1..len + 1 + name.len())?.copy_from_slice(name);
-            len += 1 + name.len();
+    /// Refuses a place inside a procfs that symlinks have led to: a destination that names it is refused before
+    /// (`plan::validate`). Only the root of another procfs may cover the root of one.
+    pub fn keeps_proc(&self, tree: Option<RawFd>) -> SysResult<()> {
+        if !self.linked || file::filesystem_type(self.fd)? != libc::PROC_SUPER_MAGIC {
+            return Ok(());
         }
-        *buf.get_mut(len)? = 0;
-        CStr::from_bytes_with_nul(&buf[..=len]).ok()
+        match tree {
+            Some(tree) if is_procfs_root(self.fd)? && is_procfs_root(tree)? => Ok(()),
+            _ => Err(Errno(libc::EPERM)),
+        }
     }
 
-    /// The directory that is here, as a descriptor or a name in one.
-    pub fn at(&self) -> (RawFd, &CStr) {
-        (self.dir, self.name)
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd
     }
+}
+
+/// Whether `fd` is the root of a procfs.
+pub(super) fn is_procfs_root(fd: RawFd) -> SysResult<bool> {
+    /// PROC_ROOT_INO of the kernel.
+    const ROOT_INODE: u64 = 1;
+    Ok(file::fstat(fd)?.ino == ROOT_INODE && file::filesystem_type(fd)? == libc::PROC_SUPER_MAGIC)
 }
 
 impl Places {
@@ -84,12 +96,14 @@ impl Places {
         Places {
             root: root.into_raw_fd(),
             parent: None,
+            parent_linked: false,
             parent_path: [0; PATH_MAX],
             parent_len: 0,
             pile: 0,
             base,
             null: None,
             empty: None,
+            held: [None; 2],
         }
     }
 
@@ -109,43 +123,80 @@ impl Places {
             return Ok(());
         }
         self.pile = 0;
-        let keep = [Some(self.root), self.parent, self.null, self.empty];
+        let [a, b] = self.held;
+        let keep = [Some(self.root), self.parent, self.null, self.empty, a, b];
         fd::close_all_but(self.base, keep.map(|fd| fd.unwrap_or(-1)))
     }
 
-    /// Opens an existing path.
-    pub fn open(&mut self, path: &CStr) -> SysResult<RawFd> {
-        if let (Some(parent), true) = (self.parent, self.is_parent(path.to_bytes())) {
-            return Ok(parent);
+    /// Keeps the mount `tree`, which is at `path` now, for [`Places::held`]. What comes below goes into it.
+    pub fn hold(&mut self, place: Hold, tree: RawFd, path: &CStr) {
+        self.held[place as usize] = Some(tree);
+        let path = path.to_bytes_with_nul();
+        if path.len() <= PATH_MAX {
+            self.parent_path[..path.len()].copy_from_slice(path);
+            self.parent_len = path.len() - 1;
+            (self.parent, self.parent_linked) = (Some(tree), false);
         }
-        let fd = inroot::open(self.root, path)?;
-        Ok(self.pile(fd))
+    }
+
+    /// The mount that was kept.
+    pub fn held(&self, place: Hold) -> SysResult<RawFd> {
+        self.held[place as usize].ok_or(Errno(libc::EBADF))
+    }
+
+    /// The mount `tree` covers the root: it is the root from here on.
+    pub fn replace_root(&mut self, tree: RawFd) {
+        self.root = tree;
+        self.parent = None;
+    }
+
+    /// Opens an existing path.
+    pub fn open(&mut self, path: &CStr) -> SysResult<Target> {
+        if let (Some(fd), true) = (self.parent, self.is_parent(path.to_bytes())) {
+            return Ok(Target { fd, existed: true, linked: self.parent_linked, root: path.is_empty() });
+        }
+        let (fd, linked) = inroot::find(self.root, path)?;
+        self.found(fd, linked, path)
     }
 
     /// The place `path`, made when it is missing.
-    pub fn target<'a>(&mut self, path: &'a CStr, make: Make) -> SysResult<Target<'a>> {
+    pub fn target(&mut self, path: &CStr, make: Make) -> SysResult<Target> {
         let (dir, name) = split(path);
         if !self.is_parent(dir) {
-            match inroot::open(self.root, path) {
+            match inroot::find(self.root, path) {
                 Err(Errno(libc::ENOENT)) => {}
-                found => return found.map(|fd| self.found(fd)),
+                Err(e) => return Err(e),
+                Ok((fd, linked)) => return self.found(fd, linked, path),
             }
             self.enter(dir)?;
         }
         let here = self.parent.unwrap_or(self.root);
-        let made = match make {
-            Make::Directory => file::mkdirat(here, name, 0o755),
-            Make::File => file::mknodat(here, name, libc::S_IFREG | 0o755, 0),
+        let (made, kind) = match make {
+            Make::Directory => (file::mkdirat(here, name, 0o755), libc::O_DIRECTORY),
+            Make::File => (file::mknodat(here, name, libc::S_IFREG | 0o755, 0), 0),
         };
-        match made {
-            Ok(()) => Ok(Target { dir: here, name, existed: false }),
-            // Whatever it is, the careful way finds it, or tells why it cannot be made.
-            Err(_) => inroot::open_or_make(self.root, path, make).map(|fd| self.found(fd)),
+        // Something else may have come in its place since.
+        let resolve = path::BENEATH | path::NO_SYMLINKS;
+        if made.is_ok()
+            && let Ok(fd) = path::openat2(here, name, libc::O_PATH | kind, resolve)
+        {
+            let linked = self.parent_linked;
+            return Ok(Target { fd: self.pile(fd), existed: false, linked, root: false });
         }
+        // Whatever is there, the careful way finds it, or tells why it cannot be made.
+        let fd = inroot::open_or_make(self.root, path, make)?;
+        self.found(fd, true, path)
     }
 
-    fn found<'a>(&mut self, fd: OwnedFd) -> Target<'a> {
-        Target { dir: self.pile(fd), name: c"", existed: true }
+    fn found(&mut self, fd: OwnedFd, linked: bool, path: &CStr) -> SysResult<Target> {
+        let fd = self.pile(fd);
+        let root = path.is_empty() || linked && self.is_root(fd)?;
+        Ok(Target { fd, existed: true, linked, root })
+    }
+
+    fn is_root(&self, fd: RawFd) -> SysResult<bool> {
+        let (a, b) = (file::fstat(fd)?, file::fstat(self.root)?);
+        Ok((a.dev, a.ino) == (b.dev, b.ino) && file::mount_id(fd)? == file::mount_id(self.root)?)
     }
 
     /// The directory that `path` lies in, made when it is missing, and its last component.
@@ -187,22 +238,27 @@ impl Places {
         self.parent_len = dir.len();
         let path =
             CStr::from_bytes_with_nul(&self.parent_path[..=dir.len()]).map_err(|_| Errno(libc::EINVAL))?;
-        let fd = inroot::open_or_make(self.root, path, Make::Directory)?;
+        let (fd, linked) = match inroot::find(self.root, path) {
+            Err(Errno(libc::ENOENT)) => (inroot::open_or_make(self.root, path, Make::Directory)?, true),
+            r => r?,
+        };
         self.parent = Some(self.pile(fd));
+        self.parent_linked = linked;
         Ok(())
     }
 
-    /// Opens `path`, which must be a directory that no symlink leads to.
-    pub fn plain_directory(&mut self, path: &CStr) -> SysResult<RawFd> {
+    /// The directory `path`, made when it is missing, to which no symlink may lead.
+    pub fn plain_directory(&mut self, path: &CStr) -> SysResult<Target> {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let resolve = path::IN_ROOT | path::NO_SYMLINKS | path::NO_MAGICLINKS;
-        let fd = path::openat2(self.root, path, flags, resolve)?;
-        Ok(self.pile(fd))
-    }
-
-    /// A place that is open already.
-    pub fn opened<'a>(&self, fd: RawFd) -> Target<'a> {
-        Target { dir: fd, name: c"", existed: true }
+        let fd = match path::openat2(self.root, if path.is_empty() { c"." } else { path }, flags, resolve) {
+            Err(Errno(libc::ENOENT)) => {
+                inroot::open_or_make(self.root, path, Make::Directory)?;
+                path::openat2(self.root, path, flags, resolve)?
+            }
+            r => r?,
+        };
+        self.found(fd, false, path)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::places::Places;
 use super::{Done, Made, places};
 use crate::error::Errno;
-use crate::kernel::inroot::Make;
+use crate::kernel::inroot::{self, Make};
 use crate::plan::op::{DeviceOp, Op};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file, path};
@@ -12,6 +12,13 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 const READ_ONLY: MountAttr =
     MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
+/// For a device node of another owner: it is read and written, and nothing about it can be changed.
+const NODE: MountAttr = MountAttr {
+    set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
+    clear: 0,
+    propagation: 0,
+    userns_fd: 0,
+};
 /// A tmpfs that holds nothing, and never will.
 const EMPTY_FLAGS: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 const EMPTY_DATA: &CStr = c"size=0,nr_inodes=1,mode=755";
@@ -52,12 +59,13 @@ pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
 
 /// Binds the root onto itself: pivot_root(2) wants a mount.
 fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
-    let tree = mount::clone_tree(sys::CWD, path, true, true)?;
+    let here = path::openat(sys::CWD, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
+    let tree = mount::clone_tree(here.as_raw_fd(), c"", true, false)?;
     if private {
         let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
         mount::mount_setattr(tree.as_raw_fd(), false, &private)?;
     }
-    mount::move_mount(tree.as_raw_fd(), sys::CWD, path)?;
+    mount::move_mount(tree.as_raw_fd(), here.as_raw_fd(), c"")?;
     Ok(tree)
 }
 
@@ -111,10 +119,17 @@ fn device(places: &mut Places, d: &DeviceOp) -> SysResult<()> {
         }
         r => r?,
     }
-    if d.uid != 0 || d.gid != 0 {
-        file::lchownat(dir, name, d.uid, d.gid)?;
+    if d.uid == 0 && d.gid == 0 {
+        return Ok(());
     }
-    Ok(())
+    // Something else may have come in its place since.
+    let made = path::openat2(dir, name, libc::O_PATH, path::BENEATH | path::NO_SYMLINKS)?;
+    let made = places.pile(made);
+    let st = file::fstat(made)?;
+    if st.kind() != d.mode & libc::S_IFMT || st.rdev != d.rdev {
+        return Err(Errno(libc::EEXIST));
+    }
+    file::lchownat(made, c"", d.uid, d.gid)
 }
 
 /// A path of the host's /dev in a fixed buffer.
@@ -150,37 +165,45 @@ fn bind_device(places: &mut Places, d: &DeviceOp, host: &CStr) -> SysResult<()> 
     if d.rdev != 0 && (st.kind() != d.mode & libc::S_IFMT || st.rdev != d.rdev) {
         return Err(Errno(libc::ENODEV));
     }
-    places.target(&d.path, Make::File)?.attach(tree)
+    mount::mount_setattr(tree, false, &NODE)?;
+    let target = places.target(&d.path, Make::File)?;
+    target.keeps_proc(Some(tree))?;
+    target.attach(tree)
 }
 
-/// Covers a file with /dev/null or a directory with an empty tmpfs. A missing path needs no mask.
+/// Covers a directory with an empty tmpfs and anything else with a null device. A missing path needs no mask.
 fn mask(places: &mut Places, path: &CStr) -> SysResult<()> {
     let target = match places.open(path) {
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         r => r?,
     };
-    let null = match places.null {
-        Some(fd) => fd,
-        None => *places.null.insert(null_device()?.into_raw_fd()),
-    };
-    match cover(places, null, target) {
-        // A file does not go on a directory.
-        Err(Errno(libc::EINVAL | libc::ENOTDIR)) => {}
-        r => return r,
+    if target.root {
+        return Err(Errno(libc::EBUSY));
     }
-    match places.empty {
-        Some(fd) => cover(places, fd, target),
-        None => {
-            places.opened(target).mount(c"tmpfs", c"tmpfs", EMPTY_FLAGS, EMPTY_DATA)?;
-            // Further directories get a copy of this one.
-            let mounted = places.open(path)?;
-            places.empty = Some(mounted);
-            Ok(())
-        }
+    let directory = target.stat()?.is_dir();
+    let first = if directory { places.empty } else { places.null };
+    if let Some(first) = first {
+        return cover(places, first, target.fd());
     }
+    let tree = if directory { empty_directory(places)? } else { null_device(places)? };
+    target.attach(tree.as_raw_fd())?;
+    // Further ones get copies of the attached mount: those of a detached one need Linux 6.15.
+    let tree = Some(tree.into_raw_fd());
+    *(if directory { &mut places.empty } else { &mut places.null }) = tree;
+    Ok(())
 }
 
-/// Attaches a copy of the detached mount `what`.
+fn empty_directory(places: &mut Places) -> SysResult<OwnedFd> {
+    let context = mount::fsopen(c"tmpfs")?;
+    let fs = places.pile(context);
+    mount::fsconfig_set(fs, c"mode", Some(c"755"))?;
+    mount::fsconfig_create(fs)?;
+    let attributes =
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    mount::fsmount(fs, attributes as u32)
+}
+
+/// Attaches a copy of the attached mount `what`.
 fn cover(places: &mut Places, what: RawFd, target: RawFd) -> SysResult<()> {
     let copy = mount::clone_tree(what, c"", false, false)?;
     let copy = places.pile(copy);
@@ -197,12 +220,22 @@ fn cover_mount(path: &CStr) -> SysResult<()> {
     }
 }
 
-/// The host's /dev/null, and nothing that only bears its name. Copies are taken of the attached mount: those of a
-/// detached one need Linux 6.15.
-fn null_device() -> SysResult<OwnedFd> {
-    let null = path::openat(sys::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, 0)?;
-    let st = file::fstat(null.as_raw_fd())?;
-    if st.kind() == libc::S_IFCHR && st.rdev == NULL_DEVICE { Ok(null) } else { Err(Errno(libc::ENODEV)) }
+/// The container's own null device, else the host's, and nothing that only bears its name. Nobody inside can change it:
+/// it may be a node of the host's.
+fn null_device(places: &Places) -> SysResult<OwnedFd> {
+    let is_null = |fd: &OwnedFd| {
+        file::fstat(fd.as_raw_fd()).is_ok_and(|st| st.kind() == libc::S_IFCHR && st.rdev == NULL_DEVICE)
+    };
+    let null = match inroot::open(places.root(), c"dev/null") {
+        Ok(own) if is_null(&own) => own,
+        _ => {
+            let host = path::openat(sys::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, 0);
+            host.ok().filter(is_null).ok_or(Errno(libc::ENODEV))?
+        }
+    };
+    let tree = mount::clone_tree(null.as_raw_fd(), c"", false, false)?;
+    mount::mount_setattr(tree.as_raw_fd(), false, &NODE)?;
+    Ok(tree)
 }
 
 fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {
@@ -210,8 +243,12 @@ fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         r => r?,
     };
-    let tree = mount::clone_tree(target, c"", true, false)?;
+    if target.root {
+        // A mount over the root would not be seen: all paths begin below it.
+        return mount::mount_setattr(places.root(), false, &READ_ONLY);
+    }
+    let tree = mount::clone_tree(target.fd(), c"", true, false)?;
     let tree = places.pile(tree);
     mount::mount_setattr(tree, true, &READ_ONLY)?;
-    mount::move_mount(tree, target, c"")
+    target.attach(tree)
 }

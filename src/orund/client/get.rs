@@ -114,7 +114,13 @@ async fn of_name(client: &Client, call: Call, name: Option<&str>) -> Result<Call
 fn line(e: &EventObject) -> String {
     let object = e.replica.as_ref().unwrap_or(&e.workload);
     let container = e.container.as_ref().map(|c| format!(" {c}:")).unwrap_or_default();
-    format!("{} {:7} {:16} {object}{container} {}\n", e.time, e.severity, e.reason, e.message)
+    format!(
+        "{} {:7} {:16} {object}{container} {}\n",
+        e.time,
+        e.severity,
+        e.reason,
+        crate::log::printable(&e.message)
+    )
 }
 
 /// `describe`.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::args::Output;
 use super::yaml;
 use crate::api::types::{ContainerState, EventObject, List, Reason, ReplicaObject, WorkloadObject};
+use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}   ");
+            let _ = write!(line, "{:width$}   ", printable(cell));
         }
         out.push_str(line.trim_end());
         out.push('\n');

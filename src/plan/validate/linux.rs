@@ -5,6 +5,7 @@ use super::namespaces::is_listed;
 use crate::config::linux::{IntelRdt, Linux, MemoryPolicy, Personality};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
+use crate::plan::step::in_root;
 use crate::plan::tables::mempolicy::{self, Nodes};
 use crate::plan::tables::namespaces::{self, Kind};
 
@@ -150,6 +151,11 @@ fn restricted_paths(linux: &Linux, f: &mut Findings) {
         for (i, path) in list.iter().enumerate() {
             if !path.starts_with('/') {
                 f.violation(format!("linux.{name}[{i}]"), format!("path {path:?} is not absolute"));
+            }
+            if name == "maskedPaths" && path.starts_with('/') && in_root(path).is_empty() {
+                let what =
+                    format!("{path:?} is the root directory, and nothing of the container would remain");
+                f.violation(format!("linux.{name}[{i}]"), what);
             }
             f.no_nul(|| format!("linux.{name}[{i}]"), path);
         }

@@ -48,6 +48,7 @@ pub fn act(verb: &str, words: &[&str]) {
         "flood" => flood(),
         "overwrite-exe" => overwrite_exe(),
         "exchange" => exchange(words),
+        "swap-new" => swap_new(words),
         "peek" => crate::peek::peek(first),
         "count-locked" => count_locked(words),
         "count-over-tcp" => count_over_tcp(first),
@@ -336,5 +337,30 @@ fn exchange(words: &[&str]) {
         let cwd = nix::fcntl::AT_FDCWD;
         let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
         let _ = nix::fcntl::renameat2(cwd, *a, cwd, *b, flags);
+    }
+}
+
+/// `swap-new DIR NAME TARGET`: as soon as NAME shows up in DIR, a symlink to TARGET takes its place, again and again. Says
+/// `won` at the first time.
+fn swap_new(words: &[&str]) {
+    let [dir, name, target] = words else { die("swap-new DIR NAME TARGET") };
+    let (place, link) = (Path::new(dir).join(name), Path::new(dir).join(".link"));
+    let cwd = nix::fcntl::AT_FDCWD;
+    let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    let remove = |path: &Path| fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+    say("ready");
+    let mut won = false;
+    loop {
+        let _ = remove(&link);
+        if std::os::unix::fs::symlink(target, &link).is_err() {
+            continue;
+        }
+        while nix::fcntl::renameat2(cwd, &place, cwd, &link, exchange).is_err() {}
+        if !std::mem::replace(&mut won, true) {
+            say("won");
+        }
+        // So long that the runtime reaches its next step.
+        std::thread::sleep(Duration::from_millis(2));
+        let _ = remove(&place);
     }
 }

@@ -43,7 +43,7 @@ pub fn create(options: &Options) -> Option<usize> {
         return Some(create_v2(options));
     }
     for hierarchy in &options.hierarchies {
-        let dir = format!("{BASE}/{hierarchy}/{}", options.cgroup);
+        let dir = directory(hierarchy, options);
         sys::mkdir(&dir);
         match hierarchy.as_str() {
             // A new cpuset has no cpus and no memory nodes, and takes no process until it has.
@@ -71,7 +71,7 @@ pub fn create(options: &Options) -> Option<usize> {
 }
 
 fn create_v2(options: &Options) -> usize {
-    let dir = format!("{BASE}/{}", options.cgroup);
+    let dir = directory("", options);
     sys::mkdir(&dir);
     if options.docker.is_some() {
         for (file, value) in LIMITS_V2 {
@@ -86,19 +86,24 @@ fn create_v2(options: &Options) -> usize {
     fd
 }
 
+/// The container's directory in a hierarchy; of cgroup2 where that has no name.
+pub fn directory(hierarchy: &str, options: &Options) -> String {
+    format!("{BASE}/{hierarchy}/{}", options.cgroup)
+}
+
 /// The cgroup of a container that runs, as `clone` takes it.
 pub fn open(options: &Options) -> Option<usize> {
     if !options.hierarchies.is_empty() {
         return None;
     }
-    Some(sys::open(&format!("{BASE}/{}", options.cgroup), libc::O_RDONLY | libc::O_DIRECTORY))
+    Some(sys::open(&directory("", options), libc::O_RDONLY | libc::O_DIRECTORY))
 }
 
 /// Moves a process into the cgroup of every v1 hierarchy; 0 is the caller.
 pub fn attach(options: &Options, pid: usize) {
     let pid = pid.to_string();
     for hierarchy in &options.hierarchies {
-        let path = format!("{BASE}/{hierarchy}/{}/cgroup.procs", options.cgroup);
+        let path = format!("{}/cgroup.procs", directory(hierarchy, options));
         write_each(&path, &[pid.as_bytes()]);
     }
 }
@@ -108,7 +113,7 @@ pub fn remove(options: &Options) {
     let v2 = [String::new()];
     let hierarchies = if options.hierarchies.is_empty() { &v2[..] } else { &options.hierarchies };
     for hierarchy in hierarchies {
-        let dir = format!("{BASE}/{hierarchy}/{}", options.cgroup);
+        let dir = directory(hierarchy, options);
         while rmdir(&dir) == Err(libc::EBUSY) {
             std::thread::yield_now();
         }

@@ -121,8 +121,6 @@ fn run(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]>)
 /// Makes the container; its pid.
 fn start(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]>) -> usize {
     let group = cgroup::create(options);
-    let mut pipe = [0i32; 2];
-    call("pipe2", libc::SYS_pipe2, &[ptr(&mut pipe), libc::O_CLOEXEC as usize]);
     let network = if options.network.is_some() { libc::CLONE_NEWNET } else { 0 };
     let pid = clone(NAMESPACES & !network, group);
     if pid == 0 {
@@ -130,25 +128,15 @@ fn start(options: &Options, rootfs: &str, argv: &[CString], filter: Option<&[u8]
             let namespace = sys::open(path, libc::O_RDONLY);
             call("setns", libc::SYS_setns, &[namespace, libc::CLONE_NEWNET as usize]);
         }
+        // The root of the new cgroup namespace is the cgroup that the process is in: on version 1 it moves itself there.
+        cgroup::attach(options, 0);
+        call("unshare", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as usize]);
         rootfs::build(options, rootfs);
-        if options.hierarchies.is_empty() {
-            rootfs::cgroup2();
-        } else {
-            // The cgroup namespace's root is where the process is: wait until the parent has put it there.
-            call("reading the pipe", libc::SYS_read, &[pipe[0] as usize, ptr(&mut [0u8; 1]), 1]);
-            rootfs::cgroup1(&options.hierarchies);
-        }
-        rootfs::finish();
         become_program(options, argv, filter);
-    }
-    if !options.hierarchies.is_empty() {
-        cgroup::attach(options, pid);
-        call("writing the pipe", libc::SYS_write, &[pipe[1] as usize, c"x".as_ptr() as usize, 1]);
     }
     if let Some(group) = group {
         sys::close(group);
     }
-    pipe.into_iter().for_each(|end| sys::close(end as usize));
     pid
 }
 

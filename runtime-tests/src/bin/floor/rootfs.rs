@@ -1,10 +1,10 @@
 //! The container's file systems, host name and loopback device. Runs in the child, in its new namespaces.
 
-use libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT};
+use libc::{MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT};
 use libc::{MS_SLAVE, MS_STRICTATIME};
 
-use super::Options;
 use super::sys::{call, mkdir, mknod, mount, open, ptr, symlink, try_mount};
+use super::{Options, cgroup};
 
 const HARD: libc::c_ulong = MS_NOSUID | MS_NOEXEC | MS_NODEV;
 
@@ -23,7 +23,7 @@ const MASKED: [&str; 10] = [
 ];
 const READONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
-/// Makes `rootfs` the root file system, with everything in it but /sys/fs/cgroup.
+/// Makes `rootfs` the root file system.
 pub fn build(options: &Options, rootfs: &str) {
     if options.network.is_none() {
         loopback_up();
@@ -42,6 +42,7 @@ pub fn build(options: &Options, rootfs: &str) {
     mount("shm", "dev/shm", "tmpfs", HARD, "mode=1777,size=65536k");
     mount("mqueue", "dev/mqueue", "mqueue", HARD, "");
     mount("sysfs", "sys", "sysfs", HARD | MS_RDONLY, "");
+    cgroups(options);
     devices();
     if let Some(dir) = &options.docker {
         for file in ["resolv.conf", "hostname", "hosts"] {
@@ -54,6 +55,7 @@ pub fn build(options: &Options, rootfs: &str) {
     if options.docker.is_none() {
         mount("", "/", "", MS_REMOUNT | MS_BIND | MS_RDONLY, "");
     }
+    protect();
 }
 
 /// Brings `lo` up (netdevice(7)).
@@ -104,30 +106,41 @@ fn pivot() {
     super::sys::close(old);
 }
 
-fn unshare_cgroup() {
-    call("unshare", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as usize]);
-}
-
-/// /sys/fs/cgroup of a v1 host: a tmpfs with one mount per hierarchy.
-pub fn cgroup1(hierarchies: &[String]) {
-    unshare_cgroup();
-    mount("tmpfs", "/sys/fs/cgroup", "tmpfs", HARD, "mode=755");
-    for hierarchy in hierarchies {
-        let path = format!("/sys/fs/cgroup/{hierarchy}");
-        mkdir(&path);
-        let data = if hierarchy == "systemd" { "none,name=systemd" } else { hierarchy };
-        mount("cgroup", &path, "cgroup", HARD | MS_RELATIME | MS_RDONLY, data);
+/// Binds the container's own cgroups at /sys/fs/cgroup, read-only: the directory on cgroup2, a tmpfs with a directory for
+/// each hierarchy on v1. A file system of type cgroup shows the same and costs a superblock each.
+fn cgroups(options: &Options) {
+    let target = "sys/fs/cgroup";
+    if options.hierarchies.is_empty() {
+        mount(&cgroup::directory("", options), target, "", MS_BIND, "");
+    } else {
+        mount("tmpfs", target, "tmpfs", HARD, "mode=755");
+        for hierarchy in &options.hierarchies {
+            let view = format!("{target}/{hierarchy}");
+            mkdir(&view);
+            mount(&cgroup::directory(hierarchy, options), &view, "", MS_BIND, "");
+        }
     }
-    mount("", "/sys/fs/cgroup", "", MS_REMOUNT | MS_BIND | HARD | MS_RDONLY, "mode=755");
+    read_only_tree(target);
 }
 
-pub fn cgroup2() {
-    unshare_cgroup();
-    mount("cgroup", "/sys/fs/cgroup", "cgroup2", HARD | MS_RELATIME | MS_RDONLY, "");
+/// mount_setattr(2) of a mount and all below it.
+fn read_only_tree(path: &str) {
+    let set =
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    let mut attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let (path, size) = (super::sys::c(path), std::mem::size_of_val(&attributes));
+    let arguments = [
+        libc::AT_FDCWD as usize,
+        path.as_ptr() as usize,
+        libc::AT_RECURSIVE as usize,
+        ptr(&mut attributes),
+        size,
+    ];
+    call("mount_setattr", libc::SYS_mount_setattr, &arguments);
 }
 
 /// Masked and read-only paths: last, since they lie in /proc and /sys.
-pub fn finish() {
+fn protect() {
     for path in MASKED {
         // A directory cannot take a file's mount: ENOTDIR says that it is one.
         if try_mount("/dev/null", path, "", MS_BIND, "") == Err(libc::ENOTDIR) {

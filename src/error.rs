@@ -66,16 +66,32 @@ impl Errno {
 
     /// The error's words in lower case, the way runc prints them and engines match them.
     pub fn words(self) -> String {
-        let own = WORDS.iter().find(|(n, _)| *n == self.0).map(|(_, text)| *text);
-        let text = own.unwrap_or_else(|| nix::errno::Errno::from_raw(self.0).desc());
-        let mut chars = text.chars();
-        match chars.next() {
-            // "Is a directory" -> "is a directory", but "RFS specific error" keeps its capitals.
-            Some(first) if chars.clone().next().is_some_and(|c| !c.is_uppercase()) => {
-                first.to_lowercase().chain(chars).collect()
-            }
-            _ => text.to_owned(),
+        let mut words = self.text().to_owned();
+        if self.begins_with_a_word() {
+            words[..1].make_ascii_lowercase();
         }
+        words
+    }
+
+    /// As [`Errno::words`], into `out`, without allocation; how many bytes they are.
+    pub fn write_words(self, out: &mut [u8]) -> usize {
+        let text = self.text().as_bytes();
+        let length = text.len().min(out.len());
+        out[..length].copy_from_slice(&text[..length]);
+        if self.begins_with_a_word() {
+            out[..length.min(1)].make_ascii_lowercase();
+        }
+        length
+    }
+
+    fn text(self) -> &'static str {
+        let own = WORDS.iter().find(|(n, _)| *n == self.0).map(|(_, text)| *text);
+        own.unwrap_or_else(|| nix::errno::Errno::from_raw(self.0).desc())
+    }
+
+    /// "Is a directory" becomes "is a directory", but "RFS specific error" keeps its capitals.
+    fn begins_with_a_word(self) -> bool {
+        self.text().as_bytes().get(1).is_some_and(|b| !b.is_ascii_uppercase())
     }
 }
 
@@ -233,6 +249,9 @@ mod tests {
             let text = std::io::Error::from_raw_os_error(n).to_string();
             let text = text.strip_suffix(&format!(" (os error {n})")).unwrap();
             assert_eq!(Errno(n).words().to_lowercase(), text.to_lowercase(), "{n}");
+            let mut out = [0; 64];
+            let length = Errno(n).write_words(&mut out);
+            assert_eq!(out[..length], *Errno(n).words().as_bytes(), "{n}");
         }
     }
 

@@ -35,7 +35,7 @@ pub fn to(least: Level, sink: impl Fn(Level, &str) + Send + Sync + 'static) {
     let _ = SINK.set((least, Box::new(sink)));
 }
 
-/// The failure that ends the command. For the top of the binary only.
+/// The failure that ends the command, or what it was to start. For the top of the binary, and for `start`.
 pub fn error(message: impl Display) {
     write(Level::Error, || message.to_string());
 }

@@ -165,6 +165,11 @@ impl Cmd {
         self
     }
 
+    /// The program and its arguments, for another program that runs it.
+    pub fn words(self) -> Vec<OsString> {
+        std::iter::once(self.program.into()).chain(self.args).collect()
+    }
+
     /// An empty environment.
     pub fn no_env(mut self) -> Cmd {
         self.env.clear();
@@ -215,6 +220,12 @@ impl Cmd {
     /// The program gets `fd` as number `target`.
     pub fn fd(mut self, fd: OwnedFd, target: i32) -> Cmd {
         self.setup.fds.push((fd, target));
+        self
+    }
+
+    /// The program does not get this descriptor.
+    pub fn closed(mut self, fd: i32) -> Cmd {
+        self.setup.closed.push(fd);
         self
     }
 

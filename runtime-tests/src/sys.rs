@@ -175,6 +175,8 @@ pub fn ignore(signal: i32) -> io::Result<()> {
 pub struct ChildSetup {
     /// Descriptors that the program gets, under these numbers.
     pub fds: Vec<(OwnedFd, RawFd)>,
+    /// Descriptors that the program does not get.
+    pub closed: Vec<RawFd>,
     /// A new session, with standard input as its controlling terminal.
     pub new_terminal: bool,
     /// The file creation mask.
@@ -190,6 +192,13 @@ pub struct ChildSetup {
 /// Makes a command do what `setup` says before it executes its program.
 pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
     let work = move || -> io::Result<()> {
+        if setup.new_terminal {
+            // SAFETY: plain system calls; standard input is a terminal here.
+            unsafe {
+                check(libc::setsid().into())?;
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
+            }
+        }
         // Two steps, so that no target number destroys a source that is still to be used.
         let high: Vec<(RawFd, RawFd)> = setup
             .fds
@@ -204,12 +213,9 @@ pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
             // SAFETY: `from` is ours, and what was open as `to` is meant to be replaced.
             check(unsafe { libc::dup2(from, to) }.into())?;
         }
-        if setup.new_terminal {
-            // SAFETY: plain system calls; standard input is a terminal here.
-            unsafe {
-                check(libc::setsid().into())?;
-                check(libc::ioctl(0, libc::TIOCSCTTY, 0).into())?;
-            }
+        for fd in &setup.closed {
+            // SAFETY: the program is meant not to have it, and the harness's code in this process needs it no more.
+            check(unsafe { libc::close(*fd) }.into())?;
         }
         if let Some(mask) = setup.umask {
             // SAFETY: umask cannot fail.

@@ -22,6 +22,7 @@ use crate::api::respond::{Answer, Problem, typed};
 use crate::api::routes::{self, Api, missing};
 use crate::api::types::ExecRequest;
 use crate::api::view;
+use crate::kernel::terminal::EndOfInput;
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
 use crate::sys::watched::Watched;
@@ -172,7 +173,11 @@ async fn serve(mut process: Process, connection: Upgraded) {
     let input = match wire(&mut process, frames).await {
         Ok(input) => input,
         Err(said) => {
-            let _ = Frame::Error(said).write(&mut to).await;
+            for frame in said {
+                if frame.write(&mut to).await.is_err() {
+                    break;
+                }
+            }
             return;
         }
     };
@@ -192,11 +197,40 @@ async fn serve(mut process: Process, connection: Upgraded) {
 struct Input {
     stdin: Option<Watched>,
     terminal: Option<OwnedFd>,
+    /// Presses the key that ends the input of a terminal.
+    ending: Option<tokio::task::AbortHandle>,
+}
+
+impl Input {
+    /// Nothing more comes from the client.
+    fn end(&mut self) {
+        self.stdin = None;
+        let both = self.terminal.as_ref().map(|t| (t.try_clone(), tty::peer(t.as_raw_fd())));
+        if let (Some((Ok(master), Ok(slave))), None) = (both, &self.ending) {
+            let task = tokio::task::spawn_local(async move {
+                let mut end = EndOfInput::begin();
+                loop {
+                    tokio::time::sleep(Duration::from_millis(end.wait())).await;
+                    end.press(master.as_raw_fd(), slave.as_raw_fd());
+                }
+            });
+            self.ending = Some(task.abort_handle());
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.ending.iter().for_each(tokio::task::AbortHandle::abort);
+    }
 }
 
 /// Connects the process's ends: its output becomes frames.
-async fn wire(process: &mut Process, frames: mpsc::Sender<Frame>) -> Result<Input, String> {
-    let fail = |e: io::Error| format!("exec: {e}");
+///
+/// # Errors
+/// The frames that say why there is nothing to connect.
+async fn wire(process: &mut Process, frames: mpsc::Sender<Frame>) -> Result<Input, Vec<Frame>> {
+    let fail = |e: io::Error| vec![Frame::Error(format!("exec: {e}"))];
     if let Some(console) = process.console.take() {
         return terminal(process, console, frames).await;
     }
@@ -209,7 +243,7 @@ async fn wire(process: &mut Process, frames: mpsc::Sender<Frame>) -> Result<Inpu
     if let Some(stderr) = stderr {
         tokio::task::spawn_local(pump(stderr, frames, Frame::Stderr));
     }
-    Ok(Input { stdin, terminal: None })
+    Ok(Input { stdin, terminal: None, ending: None })
 }
 
 /// Waits for the terminal that the process gets, or for the reason why there is none.
@@ -217,8 +251,9 @@ async fn terminal(
     process: &mut Process,
     console: Console,
     frames: mpsc::Sender<Frame>,
-) -> Result<Input, String> {
-    let fail = |e: io::Error| format!("receiving the terminal: {e}");
+) -> Result<Input, Vec<Frame>> {
+    let error = |text: &str| vec![Frame::Error(text.to_owned())];
+    let fail = |e: io::Error| error(&format!("receiving the terminal: {e}"));
     let listener = console.listener.try_clone().and_then(tokio::net::UnixListener::from_std).map_err(fail)?;
     let ended = process.pidfd.try_clone().and_then(Watched::new).map_err(fail)?;
     let stream = tokio::select! {
@@ -228,10 +263,10 @@ async fn terminal(
             if let Some(stderr) = process.child.stderr.take() {
                 let _ = stderr.take(4096).read_to_string(&mut said);
             }
-            process.reap().await;
-            return Err(said.trim_end().to_owned());
+            // As without a terminal, whose errors come on standard error too.
+            return Err(vec![Frame::Stderr(said.into_bytes()), Frame::Exit(process.reap().await)]);
         }
-        () = tokio::time::sleep(TERMINAL) => return Err("timed out waiting for the terminal".to_owned()),
+        () = tokio::time::sleep(TERMINAL) => return Err(error("timed out waiting for the terminal")),
     };
     let receive = || {
         let mut buf = [0; 4096];
@@ -239,8 +274,8 @@ async fn terminal(
     };
     // The descriptor comes with the message, so tokio cannot read it.
     let received = tokio::time::timeout(TERMINAL, stream.async_io(Interest::READABLE, receive)).await;
-    let (_, master) = received.map_err(|_| "timed out waiting for the terminal")?.map_err(fail)?;
-    let master = master.ok_or("no terminal came")?;
+    let (_, master) = received.map_err(|_| error("timed out waiting for the terminal"))?.map_err(fail)?;
+    let master = master.ok_or_else(|| error("no terminal came"))?;
     if let Some((rows, columns)) = process.size {
         // A terminal without a size keeps the one it has.
         let _ = tty::set_size(master.as_raw_fd(), rows, columns);
@@ -248,7 +283,7 @@ async fn terminal(
     let reading = ready(master.try_clone().map_err(fail)?).map_err(fail)?;
     tokio::task::spawn_local(pump(reading, frames, Frame::Stdout));
     let stdin = ready(master.try_clone().map_err(fail)?).map_err(fail)?;
-    Ok(Input { stdin: Some(stdin), terminal: Some(master) })
+    Ok(Input { stdin: Some(stdin), terminal: Some(master), ending: None })
 }
 
 /// Makes a descriptor one that the loop can wait for.
@@ -306,7 +341,7 @@ async fn send(
 async fn listen(mut from: ReadHalf<TokioIo<Upgraded>>, mut input: Input, pidfd: io::Result<OwnedFd>) {
     while let Ok(Some(frame)) = Frame::read(&mut from).await {
         match frame {
-            Frame::Stdin(bytes) if bytes.is_empty() && input.terminal.is_none() => input.stdin = None,
+            Frame::Stdin(bytes) if bytes.is_empty() => input.end(),
             Frame::Stdin(bytes) => {
                 let Some(stdin) = &input.stdin else { continue };
                 if stdin.write_all(&bytes).await.is_err() {

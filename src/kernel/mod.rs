@@ -21,3 +21,4 @@ pub mod protocol;
 pub mod rdt;
 pub mod sd_notify;
 pub mod surroundings;
+pub mod terminal;

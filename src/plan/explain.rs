@@ -327,6 +327,9 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
         format!("exec: {program:?}: executable file not found in $PATH")
     } else if errno.0 == libc::ENOENT || errno.0 == libc::ENOTDIR {
         format!("exec: {program:?}: stat {program}: {errno}")
+    } else if errno.0 == libc::EISDIR {
+        // What execve(2) says of a directory, and what all engines know.
+        format!("exec: {program:?}: {errno}: {}", Errno(libc::EACCES))
     } else {
         format!("exec: {program:?}: {errno}")
     };

@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
-use crate::kernel::{console, foreground, hooks, output, prepare, probe, rdt, sd_notify};
+use crate::kernel::{console, hooks, output, prepare, probe, rdt, sd_notify, terminal};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -265,7 +265,7 @@ pub(super) fn build(
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
             match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
                 (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
-                (None, Some(master)) => foreground::own(master),
+                (None, Some(master)) => terminal::own(master),
                 _ => Ok(()),
             }
         });

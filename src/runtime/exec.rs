@@ -10,7 +10,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds, OWN_SCOPE, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
-use crate::kernel::{console, inroot, prepare, probe, rdt};
+use crate::kernel::{console, inroot, prepare, probe, rdt, terminal};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::exec::{self, Input};
@@ -74,9 +74,9 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
         None => None,
     };
     let signals = if options.detach { None } else { Some(Signals::take()?) };
-    let launch = begin(&c, &plan, options, pidfd, console)?;
+    let mut launch = begin(&c, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
-    let terminal = if options.console_socket.is_some() { None } else { launch.terminal.as_ref() };
+    let terminal = launch.terminal.take().filter(|_| options.console_socket.is_none());
     foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8)
 }
 
@@ -224,7 +224,7 @@ fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {
 fn tell(launch: &Launch, options: &ExecOptions, console: Option<&OwnedFd>) -> Result<()> {
     match (console, &launch.terminal) {
         (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd())?,
-        (None, Some(master)) => foreground::own(master)?,
+        (None, Some(master)) => terminal::own(master)?,
         _ => {}
     }
     if let Some(path) = &options.pid_file {

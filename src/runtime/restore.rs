@@ -10,7 +10,7 @@ use crate::kernel::checkpoint::images::Images;
 use crate::kernel::checkpoint::root::{self, Root};
 use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside, streams};
 use crate::kernel::foreground::{self, Signals};
-use crate::kernel::{console, hooks, netdev, prepare, rdt};
+use crate::kernel::{console, hooks, netdev, prepare, rdt, terminal};
 use crate::log;
 use crate::plan::checkpoint::rpc::{self, Feature, Notification};
 use crate::plan::checkpoint::{self, External, Flags, Places, Restore};
@@ -113,7 +113,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let Some(signals) = signals else { return Ok(0) };
     // Other commands may act on the container as long as it runs.
     entry.unlock();
-    let exit = foreground::stay(&pidfd, &signals, terminal.as_ref(), None);
+    let exit = foreground::stay(&pidfd, &signals, terminal, None);
     create::clean_up(entry, &record, Some(&cgroup));
     exit.map(|e| e.code() as u8)
 }
@@ -255,7 +255,7 @@ impl Work<'_> {
         match &self.console {
             Some(to) => console::send(to.as_raw_fd(), master.as_raw_fd()),
             None => {
-                foreground::own(&master)?;
+                terminal::own(&master)?;
                 self.terminal = Some(master);
                 Ok(())
             }

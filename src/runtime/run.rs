@@ -59,7 +59,7 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
     };
     // Other commands may act on the container as long as it runs.
     made.entry.unlock();
-    let terminal = if options.console_socket.is_some() { None } else { made.launch.terminal.as_ref() };
+    let terminal = made.launch.terminal.take().filter(|_| options.console_socket.is_none());
     let exit = foreground::stay(&made.launch.pidfd, &signals, terminal, notify);
     if !run.keep {
         made.finish();

@@ -6,11 +6,12 @@ use super::create::{self, START_SOCKET};
 use super::process::Process;
 use crate::config::parse;
 use crate::config::spec::Spec;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::hooks;
 use crate::kernel::launch;
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::sd_notify::Proxy;
+use crate::log;
 use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
 use crate::state::id::ContainerId;
@@ -27,9 +28,12 @@ const ENDING: Duration = Duration::from_millis(200);
 
 /// Starts the container `id`. With `NOTIFY_SOCKET` this lasts until the container says that it is ready, or has ended.
 ///
+/// A program that the kernel refuses is no error of `start`: the container has begun, and ends at once with status 126 or
+/// 127. Engines expect this of runc: they cannot clean up after a `start` that fails while the process is not reaped.
+///
 /// # Errors
-/// It is not created; the program or a startContainer hook fails. A failing poststart hook stops the container
-/// (runtime.md, "Lifecycle").
+/// It is not created; a startContainer hook fails. A failing poststart hook stops the container (runtime.md,
+/// "Lifecycle").
 pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let mut c = Container::open_locked(rt, id)?;
     c.check(Operation::Start)?;
@@ -38,7 +42,11 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
         Some(manager) => Proxy::bind(c.entry.fd(), manager)?,
         None => None,
     };
-    release(&mut c, &spec)?;
+    if let Some(e) = release(&mut c, &spec)? {
+        // The one error that is no failure of the command. There is no program for a poststart hook to follow.
+        log::error(e);
+        return Ok(());
+    }
     let init = c.init()?;
     poststart(c)?;
     // Others may act on the container from here on.
@@ -48,23 +56,42 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     }
 }
 
-/// Lets the process of a created container run its program, and records that it does.
+/// Lets the process of a created container run its program, and records that it does. Returns why the program does not
+/// run, after which the process ends by itself.
 ///
 /// # Errors
 /// As for [`start`], save those of poststart hooks.
-pub(super) fn release(c: &mut Container, spec: &Spec) -> Result<()> {
+pub(super) fn release(c: &mut Container, spec: &Spec) -> Result<Option<Error>> {
     let s = connect(c)?;
     let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
-    match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
-        Ok(None) => {}
-        Ok(Some(m)) => return Err(failed(spec, &m)),
+    let refused = match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
+        Ok(None) => None,
+        Ok(Some(m)) => match failed(spec, &m) {
+            e if e.kind() == Kind::Hook => {
+                await_end(c)?;
+                return Err(e);
+            }
+            e => Some(e),
+        },
         Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => {
             return Err(unheard(c, Errno(libc::ECONNRESET)));
         }
         Err(e) => return Err(e),
-    }
+    };
     c.record.phase = Phase::Running;
-    c.entry.write_record(&c.record)
+    c.entry.write_record(&c.record)?;
+    Ok(refused)
+}
+
+/// Waits until the process has ended and its parent has reaped it, so that an engine that is told of the failure finds
+/// a container that has stopped.
+fn await_end(c: &Container) -> Result<()> {
+    if let Some(process) = Process::open(c.init()?)?
+        && process.wait(Some(ENDING))?
+    {
+        process.exit_code(ENDING)?;
+    }
+    Ok(())
 }
 
 fn not_told(id: &ContainerId, e: Errno) -> Error {

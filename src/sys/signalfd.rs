@@ -37,6 +37,20 @@ fn take(set: u64) -> SysResult<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set, 8, flags) })
 }
 
+/// Lets the kernel stop this process when it uses its terminal in the background, as every other job.
+pub fn stop_in_background() -> SysResult<()> {
+    unblock(&[libc::SIGTTIN, libc::SIGTTOU])
+}
+
+/// Stops this process as SIGTSTP does one that does not take it over. Returns when it is continued.
+pub fn stop() -> SysResult<()> {
+    unblock(&[libc::SIGTSTP])?;
+    // SAFETY: no memory is passed.
+    let sent = unit(unsafe { libc::raise(libc::SIGTSTP) }.into());
+    change_mask(libc::SIG_BLOCK, &[libc::SIGTSTP])?;
+    sent
+}
+
 /// Unblocks all signals, which whoever started this program may have blocked: sigprocmask(2).
 pub fn unblock_all() -> SysResult<()> {
     let none = 0u64;
@@ -54,16 +68,14 @@ pub fn unblock_all() -> SysResult<()> {
 
 /// Unblocks these signals: sigprocmask(2).
 pub fn unblock(signals: &[i32]) -> SysResult<()> {
+    change_mask(libc::SIG_UNBLOCK, signals)
+}
+
+fn change_mask(how: i32, signals: &[i32]) -> SysResult<()> {
     let set = signals.iter().fold(0u64, |set, s| set | 1 << (s - 1));
     // SAFETY: the kernel's signal set is 8 bytes; no old one is asked for.
     unit(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_UNBLOCK,
-            &raw const set,
-            std::ptr::null_mut::<u64>(),
-            8,
-        )
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, std::ptr::null_mut::<u64>(), 8)
     })
 }
 

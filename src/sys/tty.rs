@@ -1,7 +1,8 @@
 //! Pseudo-terminals (pty(7), ioctl_tty(2)).
 
 use super::{SysResult, owned, unit};
-use std::os::fd::{OwnedFd, RawFd};
+use nix::sys::termios::{self, SetArg, Termios};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// Lets the other end of the master `fd` be opened: TIOCSPTLCK.
 pub fn unlock(fd: RawFd) -> SysResult<()> {
@@ -45,4 +46,24 @@ pub fn size(fd: RawFd) -> SysResult<(u16, u16)> {
     // SAFETY: this request writes a winsize.
     unit(unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) }.into())?;
     Ok((size.ws_row, size.ws_col))
+}
+
+/// The attributes of the terminal `fd`; those of the other end for a master: tcgetattr(3).
+pub fn attributes(fd: RawFd) -> SysResult<Termios> {
+    // SAFETY: the descriptor is used for this call only; one that is not open makes it fail.
+    Ok(termios::tcgetattr(unsafe { BorrowedFd::borrow_raw(fd) })?)
+}
+
+/// Sets the attributes, before anything else is written or after what was written has been sent: tcsetattr(3).
+pub fn set_attributes(fd: RawFd, when: SetArg, attributes: &Termios) -> SysResult<()> {
+    // SAFETY: as above.
+    Ok(termios::tcsetattr(unsafe { BorrowedFd::borrow_raw(fd) }, when, attributes)?)
+}
+
+/// Whether the terminal `fd` is another job's at present: it is the controlling terminal, and this process is not in
+/// its foreground process group: tcgetpgrp(3).
+pub fn is_elsewhere(fd: RawFd) -> bool {
+    // SAFETY: no memory is passed.
+    let (foreground, own) = unsafe { (libc::tcgetpgrp(fd), libc::getpgrp()) };
+    foreground != -1 && foreground != own
 }

@@ -3,6 +3,7 @@
 mod bad_config;
 mod basics;
 mod belongings;
+mod broken_start;
 mod caller_paths;
 mod caller_table;
 mod callers;
@@ -35,6 +36,7 @@ mod samples;
 mod sd_notify;
 mod seccomp;
 mod security;
+mod stacked;
 mod systemd;
 mod terminal;
 mod tuning;
@@ -60,6 +62,7 @@ pub fn register(m: &mut Matrix) {
         process::register,
         capabilities::register,
         terminal::register,
+        stacked::register,
         fds::register,
         callers::register,
         caller_paths::register,
@@ -69,6 +72,7 @@ pub fn register(m: &mut Matrix) {
         systemd::register,
         hooks::register,
         lifecycle::register,
+        broken_start::register,
         exec::register,
         verbs::register,
         updates::register,

@@ -82,6 +82,35 @@ impl Child<'_> {
             .ok_or(Errno(libc::ENOENT))
     }
 
+    /// After `start` the container has begun: what fails now ends it, as in runc, and its standard error says why. The
+    /// exit status is a shell's: 127 for a program that is missing, 126 for one that cannot be run.
+    pub(super) fn fail_as_program(&self, op: &Op, errno: Errno) -> i32 {
+        let (what, program, status) = match op {
+            Op::Execute => {
+                ("exec ", self.argv.strings().first(), if errno.0 == libc::ENOENT { 127 } else { 126 })
+            }
+            Op::Seccomp { .. } => ("loading the seccomp filter", None, 1),
+            // `start` fails, with the hook's output.
+            _ => return 1,
+        };
+        let mut line = Line { buf: [0; 4608], len: 0 };
+        line.add(b"orun: error: ");
+        line.add(what.as_bytes());
+        // The caller's screen is none of the container's business.
+        program
+            .iter()
+            .flat_map(|p| p.to_bytes())
+            .for_each(|b| line.add(&[if b.is_ascii_control() { b'?' } else { *b }]));
+        line.add(b": ");
+        let mut words = [0; 64];
+        let length = errno.write_words(&mut words);
+        line.add(&words[..length]);
+        line.add(b"\n");
+        // Nobody may be there to read it.
+        let _ = fd::write(2, &line.buf[..line.len]);
+        status
+    }
+
     fn write_label(&self, files: &[CString], text: &[u8]) -> Done {
         let mut last = Errno(libc::ENOENT);
         for f in files {
@@ -121,6 +150,20 @@ impl Child<'_> {
         // All of these are close-on-exec.
         fd::close_all_but(3 + keep as i32, [self.socket, start, raw(made.started.as_ref())])?;
         Ok(())
+    }
+}
+
+/// Text without allocation. What is too much for it is left out.
+struct Line {
+    buf: [u8; 4608],
+    len: usize,
+}
+
+impl Line {
+    fn add(&mut self, text: &[u8]) {
+        let end = (self.len + text.len()).min(self.buf.len());
+        self.buf[self.len..end].copy_from_slice(&text[..end - self.len]);
+        self.len = end;
     }
 }
 

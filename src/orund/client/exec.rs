@@ -2,9 +2,7 @@
 
 use hyper::Method;
 use hyper_util::rt::TokioIo;
-use nix::sys::termios::{self, SetArg, Termios};
 use std::io::{IsTerminal, Read, Write};
-use std::os::fd::AsFd;
 use tokio::io::{AsyncWrite, split};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -15,7 +13,7 @@ use super::connection::{Call, Client, encoded};
 use crate::api::frame::{Frame, PROTOCOL};
 use crate::api::types::{ExecRequest, List, ReplicaObject, WorkloadObject};
 use crate::error::{Error, Kind, Result};
-use crate::sys::tty;
+use crate::kernel::terminal::{self, Raw};
 
 /// `exec`; the program's exit code.
 pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
@@ -24,7 +22,7 @@ pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
         return Err(e.hint("leave --tty out"));
     }
     let replica = target(client, &a.name).await?;
-    let size = if a.tty { tty::size(0).ok() } else { None };
+    let size = if a.tty { terminal::size() } else { None };
     let request = ExecRequest {
         container: a.container.clone(),
         command: a.command.clone(),
@@ -39,7 +37,8 @@ pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
     let answer = client.send(call).await?;
     let connection = hyper::upgrade::on(answer).await.map_err(|e| lost(&e))?;
     let (mut from, to) = split(TokioIo::new(connection));
-    let raw = if a.tty { Raw::new() } else { None };
+    // The program's terminal processes its output, so that ours must not.
+    let raw = a.tty.then(|| if a.stdin { Raw::enter() } else { Raw::screen() });
     let sending = tokio::spawn(send(to, a.stdin, a.tty)?);
     let code = receive(&mut from).await;
     sending.abort();
@@ -66,41 +65,24 @@ async fn target(client: &Client, name: &str) -> Result<String> {
     })
 }
 
-/// Our terminal in raw mode, until this is dropped.
-struct Raw(Termios);
-
-impl Raw {
-    fn new() -> Option<Raw> {
-        let stdin = std::io::stdin();
-        let before = termios::tcgetattr(&stdin).ok()?;
-        let mut raw = before.clone();
-        termios::cfmakeraw(&mut raw);
-        termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
-        Some(Raw(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // The terminal may be gone; there is nobody left to see it then.
-        let _ = termios::tcsetattr(std::io::stdin().as_fd(), SetArg::TCSADRAIN, &self.0);
-    }
-}
-
 /// Prints what the program writes, until it has exited.
 async fn receive(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<u8> {
-    let fail = |e| Error::sys("writing what the program printed", e);
     loop {
-        match Frame::read(from).await.map_err(|e| lost(&e))? {
+        let written = match Frame::read(from).await.map_err(|e| lost(&e))? {
             Some(Frame::Stdout(bytes)) => {
                 let mut out = std::io::stdout().lock();
-                out.write_all(&bytes).and_then(|()| out.flush()).map_err(fail)?;
+                out.write_all(&bytes).and_then(|()| out.flush())
             }
-            Some(Frame::Stderr(bytes)) => std::io::stderr().lock().write_all(&bytes).map_err(fail)?,
+            Some(Frame::Stderr(bytes)) => std::io::stderr().lock().write_all(&bytes),
             Some(Frame::Exit(code)) => return Ok(code),
             Some(Frame::Error(text)) => return Err(Error::new(Kind::Program, text)),
-            Some(_) => {}
+            Some(_) => continue,
             None => return Err(lost(&"it was closed")),
+        };
+        match written {
+            // The reader has left: with the connection the program loses its output, too.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(128 + libc::SIGPIPE as u8),
+            r => r.map_err(|e| Error::sys("writing what the program printed", e))?,
         }
     }
 }
@@ -124,8 +106,8 @@ fn send(
             .name("stdin".to_owned())
             .spawn(move || read_keys(&keys))
             .map_err(|e| Error::sys("starting the thread that reads standard input", e))?;
-    } else {
-        // Nothing will come.
+    } else if !tty {
+        // Nothing will come. (A terminal just has no keys pressed.)
         let _ = keys.try_send(Vec::new());
     }
     Ok(async move {
@@ -133,9 +115,9 @@ fn send(
             let [(i, interrupt), (t, terminate), (h, hangup), (q, quit)] = &mut passed[..] else { return };
             let frame = tokio::select! {
                 Some(bytes) = typed.recv() => Frame::Stdin(bytes),
-                _ = resized.recv(), if tty => match tty::size(0) {
-                    Ok((rows, columns)) => Frame::Resize(rows, columns),
-                    Err(_) => continue,
+                _ = resized.recv(), if tty => match terminal::size() {
+                    Some((rows, columns)) => Frame::Resize(rows, columns),
+                    None => continue,
                 },
                 _ = interrupt.recv() => Frame::Signal(*i),
                 _ = terminate.recv() => Frame::Signal(*t),

@@ -247,7 +247,7 @@ impl Cmd {
         self
     }
 
-    /// The program's name, as it is told to it.
+    /// The first string of argv.
     pub fn arg0(mut self, name: &str) -> Cmd {
         self.arg0 = Some(name.into());
         self

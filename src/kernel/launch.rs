@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
-use crate::kernel::child::{Caller, Child, Slots};
+use crate::kernel::child::{Child, Slots};
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
@@ -121,7 +121,7 @@ impl Launch {
             argv: &argv,
             env: &mut env,
             fault: means.fault,
-            caller: Caller { ignored: exec::ignored_signals(), own_limits: own_limits(plan) },
+            caller: prepare::caller(plan),
         };
         if cred::geteuid() == 0 {
             // Nobody in the container may look into the child before it is the program (CVE-2016-9962). Without
@@ -380,12 +380,6 @@ impl Launch {
         }
         wait::pidfd_exit(pidfd).ok().flatten()
     }
-}
-
-/// The resource limits that the configuration sets, a bit each.
-fn own_limits(plan: &Plan) -> u32 {
-    let inside = plan.steps.ops.iter().filter_map(|op| if let Op::Limit(l) = op { Some(l) } else { None });
-    inside.chain(&plan.limits).fold(0, |all, l| all | 1 << l.resource)
 }
 
 /// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.

@@ -70,8 +70,8 @@ pub fn append(path: &Path, mode: u32, doing: &str) -> Result<OwnedFd> {
     Ok(f)
 }
 
-/// Writes `bytes` to `path`, which has its content whole from the moment it is there. What was there is replaced; when
-/// it was a symlink, the link itself is.
+/// Writes `bytes` to a new file that is then renamed to `path`: readers see all of it or nothing. An existing file is
+/// replaced; of a symlink, the link itself.
 ///
 /// # Errors
 /// As [`open`]; the disk is full. Nothing new is left then.
@@ -92,7 +92,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, doing: &str) -> Result<()> 
     done.map_err(fail)
 }
 
-/// A new file in `dir`: never one that is there already, whoever put it there.
+/// A new file in `dir`: never an existing one, which another user may have put there.
 fn temporary(dir: i32, mode: u32) -> SysResult<(CString, OwnedFd)> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     let mut last = Errno(libc::EEXIST);
@@ -129,7 +129,7 @@ pub fn only_ours(dir: RawFd, shown: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether what belongs to this user was put there by somebody who may do what orun may do.
+/// Whether this owner has orun's rights anyway: root, or the user that runs orun.
 fn trusted(owner: u32) -> bool {
     owner == 0 || owner == cred::geteuid()
 }
@@ -184,7 +184,7 @@ impl Walk {
             let last = self.rest.is_empty();
             let dir = self.dir.as_raw_fd();
             let plain = if last { flags } else { DIRECTORY } | libc::O_NOFOLLOW;
-            // Without O_PATH the kernel opens no symlink, and with it says that the link is no directory.
+            // A symlink fails with ELOOP, or with ENOTDIR where O_DIRECTORY is set.
             match path::openat(dir, &name, plain, mode) {
                 Ok(f) if last && flags & libc::O_PATH == 0 => return Ok(Found::File(f)),
                 Ok(f) if file::fstat(f.as_raw_fd())?.kind() != libc::S_IFLNK => {
@@ -202,7 +202,7 @@ impl Walk {
                 return Ok(found);
             }
         }
-        // The path ended with the directory itself: `/`, `.`, `..`.
+        // The last component was the directory itself: `/`, `.`, `..`.
         path::openat(self.dir.as_raw_fd(), c".", flags, mode).map(Found::File)
     }
 
@@ -219,7 +219,7 @@ impl Walk {
             return Err(Errno(libc::ELOOP));
         }
         if file::filesystem_type(link.as_raw_fd())? == libc::PROC_SUPER_MAGIC {
-            // The kernel's own, such as /proc/self/fd/2, whose text is no path.
+            // A link of procfs, such as /proc/self/fd/2: its text need not be a path.
             let f = path::openat(dir, name, flags, mode)?;
             if self.rest.is_empty() {
                 return Ok(Some(Found::File(f)));
@@ -325,7 +325,7 @@ mod tests {
             assert!(e.starts_with("writing: "), "{e}");
         }
         let left = fs::read_dir(d.path()).unwrap().count();
-        assert_eq!(left, 4, "a, pid, the long name and the link that was there");
+        assert_eq!(left, 4, "a, pid, the long name and the old link");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the parent opens before the clone: the child finds it in numbered places.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::child::Slots;
+use crate::kernel::child::{Caller, Slots};
 use crate::kernel::{idmap, procfs};
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
@@ -9,7 +9,7 @@ use crate::plan::namespaces::{IdMaps, Join};
 use crate::plan::op::{Filesystem, Op};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::mount::{self, MountAttr};
-use crate::sys::{self, clone, file, path};
+use crate::sys::{self, clone, exec, file, path};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -57,6 +57,13 @@ fn pid_before_user(plan: &Plan, slots: &Slots) -> Result<bool> {
             .hint("in linux.namespaces, give the path of the user namespace that owns the pid namespace"));
     }
     Ok(true)
+}
+
+/// What the process about to be cloned inherits from the caller of orun and must not pass on.
+pub fn caller(plan: &Plan) -> Caller {
+    let inside = plan.steps.ops.iter().filter_map(|op| if let Op::Limit(l) = op { Some(l) } else { None });
+    let own_limits = inside.chain(&plan.limits).fold(0, |all, l| all | 1 << l.resource);
+    Caller { ignored: exec::ignored_signals(), own_limits }
 }
 
 /// What is only known once the namespaces are open.

@@ -120,7 +120,7 @@ pub fn reset_signals(ignored: u64) -> SysResult<()> {
 /// Every signal, for [`reset_signals`] where it is not worth asking which are ignored.
 pub const ALL_SIGNALS: u64 = u64::MAX;
 
-/// The signals that this process ignores, as a set; all of them when the kernel does not tell: proc_pid_status(5). One
+/// The signals that this process ignores, as a set; all of them when /proc cannot be read: proc_pid_status(5). One
 /// file, in place of a system call for each signal.
 pub fn ignored_signals() -> u64 {
     let mut buf = [0; 4096];

@@ -57,7 +57,7 @@ pub fn widen() {
         }
         if limit.resource == libc::RLIMIT_FSIZE {
             // A write beyond it is an error then, and not the end of the program.
-            // SAFETY: SIG_IGN is no handler that could do harm.
+            // SAFETY: SIG_IGN runs no code.
             unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         }
         let wider = [(limit.enough, hard.max(limit.enough)), (hard.min(limit.enough), hard)];

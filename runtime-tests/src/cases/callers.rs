@@ -40,7 +40,7 @@ pub fn register(m: &mut Matrix) {
     terminals(m);
 }
 
-/// What a program can tell of its caller, out of the probe's report.
+/// What a program can see of its caller, from the probe's report.
 fn inherited(report: &Report, with_limits: bool) -> Value {
     const KEYS: [&str; 18] = [
         "argv",

@@ -70,9 +70,9 @@ fn become_hook(h: &HookOp, with: &With, state: &OwnedFd, out: &OwnedFd) -> Errno
             file::fchdir(dir)?;
         }
         match kept {
-            // Before the container is entered whatever the caller had open may be there.
+            // Before CloseDescriptors the files of the caller are still open.
             None => fd::cloexec_from(3)?,
-            // Behind it only what the program gets is: a filter may forbid the other call.
+            // After it only those of --preserve-fds are; a seccomp filter may forbid close_range(2) by now.
             Some(kept) => (3..3 + kept as RawFd).try_for_each(fd::close_on_exec)?,
         }
         limits::restore(caller.own_limits)?;

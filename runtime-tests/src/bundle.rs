@@ -166,7 +166,7 @@ impl Bundle {
         Ok(self)
     }
 
-    /// Puts a symbolic link where `path` is, whatever was there.
+    /// Puts a symbolic link where `path` is, replacing any file.
     pub fn link(self, path: &str, target: &str) -> Result<Bundle> {
         let path = self.rootfs().join(path.trim_start_matches('/'));
         if path.symlink_metadata().is_ok_and(|m| m.is_dir()) {

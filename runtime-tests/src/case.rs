@@ -95,7 +95,7 @@ impl<'a> T<'a> {
         self.dir.join(format!("{}-{name}", self.next()))
     }
 
-    /// The runtime's directory of states (`--root`), which need not be there yet.
+    /// The runtime's directory of states (`--root`), which need not exist yet.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -221,7 +221,7 @@ impl<'a> T<'a> {
         leaks::check(&self.before, Traces { root: &self.root, marker: &self.marker, own: &own })
     }
 
-    /// What is there now is what the leak check compares with; for cases that mount things on the host first.
+    /// Takes the snapshot that the leak check compares with again; for cases that mount things on the host first.
     pub fn settle(&mut self) {
         self.before = Snapshot::take();
     }

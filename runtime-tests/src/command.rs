@@ -40,7 +40,7 @@ pub fn search_path(usual: &str) -> String {
 static REAPED: Mutex<BTreeMap<i32, i32>> = Mutex::new(BTreeMap::new());
 static COUNTER: AtomicUsize = AtomicUsize::new(0);
 
-/// Reaps every child that has ended and keeps its status. Containers are reparented to the harness, and a runtime
+/// Reaps every child that has exited and keeps its status. Containers are reparented to the harness, and a runtime
 /// that waits for one to vanish must not wait for a zombie that nobody reaps.
 pub fn reap() {
     let mut reaped = REAPED.lock().unwrap_or_else(|e| e.into_inner());
@@ -54,7 +54,7 @@ pub fn forget() {
     REAPED.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }
 
-/// Takes the status of a child if it has ended.
+/// Takes the status of a child if it has exited.
 pub fn take_status(pid: i32) -> Option<Status> {
     reap();
     REAPED.lock().unwrap_or_else(|e| e.into_inner()).remove(&pid).map(Status)
@@ -88,7 +88,7 @@ pub fn poll<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Option
     }
 }
 
-/// How a program ended.
+/// The exit of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status(pub i32);
 
@@ -253,7 +253,7 @@ impl Cmd {
         self
     }
 
-    /// The program stops before its first instruction, for its tracer to go on from there.
+    /// The program stops before its first instruction, for its tracer to continue from there.
     pub fn traced(mut self) -> Cmd {
         self.setup.traced = true;
         self
@@ -302,7 +302,7 @@ impl Cmd {
         let mut reaped = REAPED.lock().unwrap_or_else(|e| e.into_inner());
         let child = command.spawn().context(&format!("starting {text}"))?;
         let pid = child.id() as i32;
-        // A status under this number can only be an orphan's from before: the number has just been given anew.
+        // A status under this number can only be an orphan's from before: the number has just been reused.
         reaped.remove(&pid);
         Ok(Running { pid, text, stdout, stderr, deadline: self.deadline })
     }
@@ -372,7 +372,7 @@ fn read_lossy(path: &Path) -> String {
 pub struct Output {
     /// The command line, for messages.
     pub text: String,
-    /// How it ended.
+    /// The exit status.
     pub status: Status,
     /// Its standard output.
     pub stdout: String,
@@ -400,7 +400,7 @@ impl Output {
             return fail(format!("{}, although it had to fail", self.describe()));
         }
         if self.stderr.trim().is_empty() && self.stdout.trim().is_empty() {
-            return fail(format!("{}: failed without a word", self.describe()));
+            return fail(format!("{}: failed without an error", self.describe()));
         }
         Ok(self)
     }
@@ -415,7 +415,7 @@ impl Output {
         fail(format!("{}: none of {phrases:?} in the message", out.describe()))
     }
 
-    /// The command and how it ended, in one line.
+    /// The command and its exit, in one line.
     pub fn describe(&self) -> String {
         let shorten = |s: &str| {
             let s = s.trim();
@@ -429,6 +429,6 @@ impl Output {
             }
         };
         let (out, err) = (shorten(&self.stdout), shorten(&self.stderr));
-        format!("`{}` ended with {} (stdout {out:?}, stderr {err:?})", self.text, self.status.code())
+        format!("`{}` exited with {} (stdout {out:?}, stderr {err:?})", self.text, self.status.code())
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::time::Duration;
 
-/// How a program that was to be killed has ended.
+/// The exit of a program that was to be killed.
 #[derive(Debug)]
 pub enum End {
     /// By SIGKILL, at the entry of the system call, which was not made.
@@ -22,7 +22,7 @@ pub enum End {
 }
 
 /// Runs a program up to the entry of its system call number `nth` (from 1; the execve(2) that starts it does not
-/// count), lets it stand there for `pause`, so that the processes it has made get as far as they get without it, and
+/// count), keeps it stopped for `pause`, so that the processes it has made get as far as they get without it, and
 /// kills it.
 pub fn run(cmd: Cmd, nth: usize, pause: Duration) -> Result<End> {
     let running = cmd.traced().spawn()?;
@@ -46,7 +46,7 @@ fn trace(running: Running, pid: Pid, nth: usize, pause: Duration) -> Result<End>
     let (mut calls, mut entry, mut signal) = (0, true, None);
     loop {
         match ptrace::syscall(pid, signal.take()) {
-            // It is being killed by somebody else; waitpid tells.
+            // It is being killed by somebody else; waitpid reports it.
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(e) => return Err(e).context("PTRACE_SYSCALL"),
         }

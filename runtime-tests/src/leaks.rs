@@ -1,4 +1,4 @@
-//! What is there before a case and must be all that is there after it.
+//! The snapshot before a case, and what may exist after it.
 
 use crate::check::{Done, fail};
 use crate::command::poll;
@@ -21,11 +21,11 @@ pub struct Snapshot {
 /// Where names of network namespaces and of temporary files of runtimes appear.
 const WATCHED: [&str; 4] = ["/run", "/run/netns", "/var/run/netns", "/dev/shm"];
 
-/// What CRIU has found out about the kernel: it keeps that for the next time, whoever calls it.
+/// CRIU's cache of the kernel's features, which survives its call.
 const CACHE_OF_CRIU: &str = "/run/criu.kdat";
 
 impl Snapshot {
-    /// What is there now.
+    /// The current state.
     pub fn take() -> Snapshot {
         let files = WATCHED.iter().flat_map(|dir| list(Path::new(dir))).collect();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

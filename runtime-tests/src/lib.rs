@@ -16,10 +16,10 @@
 //! | [`case`] | the environment of one case: [`case::T`] |
 //! | [`container`] | a container that a case has created |
 //! | [`cgroup`], [`console`], [`notify`] | the host's side of cgroups, terminals and seccomp listeners |
-//! | [`stamps`] | programs that tell when they run |
+//! | [`stamps`] | programs that report when they run |
 //! | [`killat`] | killing a program at the system call of one's choice |
 //! | [`odd`] | what a caller may have set before it becomes the runtime |
-//! | [`leaks`] | what is there before and after |
+//! | [`leaks`] | snapshots before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
 //! | [`ledger`] | the ledgers in `vendor-specs/` |
 //! | [`cases`] | the cases themselves, one file per area |

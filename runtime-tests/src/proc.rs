@@ -9,11 +9,11 @@ use std::path::Path;
 pub struct Mount {
     /// The mount's number.
     pub id: u64,
-    /// The number of the mount it stands on.
+    /// The number of the parent mount.
     pub parent: u64,
     /// Which directory of the file system is its root.
     pub root: String,
-    /// Where it stands.
+    /// The mount point.
     pub target: String,
     /// Options of the mount.
     pub options: Vec<String>,
@@ -130,7 +130,7 @@ pub fn descendants(ancestor: i32) -> Vec<Process> {
     all.into_iter().filter(|p| p.state != 'Z' && p.state != 'X' && descends(p.pid)).collect()
 }
 
-/// Whether a process lives: it is there and is no zombie.
+/// Whether a process lives: it exists and is not a zombie.
 pub fn lives(pid: i32) -> bool {
     process(pid).is_some_and(|p| p.state != 'Z' && p.state != 'X')
 }

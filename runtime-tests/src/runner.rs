@@ -86,7 +86,7 @@ pub fn run(
         let signal = ASKED_TO_END.load(Ordering::Relaxed);
         if signal != 0 {
             end(running, cases);
-            return fail(format!("ended by signal {signal} after {} cases", outcomes.len()));
+            return fail(format!("killed by signal {signal} after {} cases", outcomes.len()));
         }
         while running.len() < settings.jobs.max(1)
             && let Some((runtime, case)) = todo.pop()
@@ -223,7 +223,7 @@ fn collect(mut job: Job, status: command::Status, cases: &[Case]) -> Outcome {
         "F" => Verdict::Failed(why),
         "S" => Verdict::Skipped(why),
         "D" => Verdict::Failed(format!("the case was killed by signal {why}")),
-        _ => Verdict::Failed(format!("the case ended with status {} and no verdict", status.code())),
+        _ => Verdict::Failed(format!("the case exited with status {} without a verdict", status.code())),
     };
     // Whatever a broken runtime has left in the hierarchies of the host: nothing but us knows the marker.
     sweep(&job.marker);
@@ -254,7 +254,7 @@ pub fn sweep_stale() {
     }
 }
 
-/// Removes the cgroups of a case that has ended; its processes died with its pid namespace.
+/// Removes the cgroups of a finished case; its processes died with its pid namespace.
 fn sweep(marker: &str) {
     for _ in 0..50 {
         let dirs = cgroup::dirs_with(marker);

@@ -46,7 +46,7 @@ pub fn build(dir: &Path, hide_unified: bool, on_host: bool) -> Result<()> {
     loopback_up()
 }
 
-/// On a v1 host the hierarchies stand on a tmpfs that all share, and crun makes directories in it for controllers that
+/// On a v1 host the hierarchies are mounted on a tmpfs that all share, and crun makes directories in it for controllers that
 /// are not mounted. The case gets a tmpfs of its own with the same hierarchies.
 ///
 /// Without the v2 hierarchy of a hybrid host crun takes it for a plain v1 one; with it, it refuses to work.

@@ -1,4 +1,4 @@
-//! How a program tells that it runs: by a datagram with the time, to which the kernel adds its pid.
+//! How a program reports that it runs: by a datagram with the time, to which the kernel adds its pid.
 
 use std::collections::HashSet;
 use std::io::IoSliceMut;
@@ -57,7 +57,7 @@ impl Stamps {
         self.next(Duration::from_secs(20)).ok_or_else(|| "a program did not start within 20 s".to_owned())
     }
 
-    /// Waits until `n` programs have told, and returns when the last of them did.
+    /// Waits until `n` programs have reported, and returns when the last of them did.
     pub fn wait_for(&self, n: usize, limit: Duration) -> Result<Duration, String> {
         let deadline = Instant::now() + limit;
         let (mut pids, mut last) = (HashSet::new(), Duration::ZERO);
@@ -70,7 +70,7 @@ impl Stamps {
         Ok(last)
     }
 
-    /// Forgets what is there.
+    /// Drops pending datagrams.
     pub fn drain(&self) {
         while self.next(Duration::from_millis(1)).is_some() {}
     }

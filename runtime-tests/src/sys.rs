@@ -19,7 +19,7 @@ pub fn syscall(number: i64, args: [u64; 6]) -> io::Result<i64> {
 
 /// fork(2). `None` in the child.
 ///
-/// The caller has one thread, so the child may go on as if nothing had happened.
+/// The caller has one thread, so the child may continue normally.
 pub fn fork() -> io::Result<Option<i32>> {
     // SAFETY: the runner and the probe have a single thread when they fork.
     let pid = check(unsafe { libc::fork() }.into())?;
@@ -49,7 +49,7 @@ pub fn pidfd_kill(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     syscall(libc::SYS_pidfd_send_signal, [pidfd.as_raw_fd() as u64, signal as u64, 0, 0, 0, 0]).map(drop)
 }
 
-/// Reaps one child that has ended, if there is one: its pid and wait status.
+/// Reaps one child that has exited, if there is one: its pid and wait status.
 pub fn reap_any() -> Option<(i32, i32)> {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the result.
@@ -103,7 +103,7 @@ pub fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
 /// The description of a key, as keyctl(KEYCTL_DESCRIBE) gives it: `type;uid;gid;perm;description`.
 pub fn key_description(key: i32) -> io::Result<String> {
     let mut text = [0u8; 512];
-    // SAFETY: the kernel writes at most as many bytes as it is told.
+    // SAFETY: the kernel writes at most as many bytes as the given length.
     let length = check(unsafe {
         libc::syscall(libc::SYS_keyctl, libc::KEYCTL_DESCRIBE, key, text.as_mut_ptr(), text.len())
     })?;
@@ -144,7 +144,7 @@ pub fn parent_death_signal() -> io::Result<i32> {
 
 /// Reads address 0, which ends the process by SIGSEGV.
 pub fn fault() -> ! {
-    // SAFETY: none, and none is wanted: this is how the probe dies of a fault.
+    // SAFETY: deliberately unsound: this is how the probe dies of a fault.
     unsafe { std::ptr::null::<u8>().read_volatile() };
     exit_now(97)
 }

@@ -71,7 +71,7 @@ fn a_clean_runtime_passes() {
 
 #[test]
 fn a_wrong_exit_code() {
-    finds("exit 4", "ended with 4");
+    finds("exit 4", "exited with 4");
 }
 
 #[test]

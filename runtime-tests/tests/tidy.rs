@@ -1,4 +1,4 @@
-//! The rules of the architecture, read from the source text: which layer may use which, where `unsafe` may stand,
+//! The rules of the architecture, read from the source text: which layer may use which, where `unsafe` is allowed,
 //! which parts are pure, and how long a file or a function may be.
 
 use std::fmt::Write;
@@ -43,7 +43,7 @@ const DATA: [&str; 6] = [
     "crate::sys::sched::SchedAttr",
 ];
 
-/// State may stand above kernel without knowing it.
+/// State is above kernel without knowing it.
 const FORBIDDEN: [(&str, &str); 2] = [("state", "kernel"), ("state", "plan")];
 
 const LONGEST_FILE: usize = 600;

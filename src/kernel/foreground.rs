@@ -1,4 +1,4 @@
-//! Staying with a process: its terminal is ours, signals go on to it, and its exit status is ours in the end.
+//! Staying with a process: its terminal is ours, signals are forwarded to it, and its exit status becomes ours.
 
 use crate::error::{Errno, Error, Result};
 use crate::kernel::sd_notify::Proxy;

@@ -30,7 +30,7 @@ fn open(wanted: &Prepared, container: &OwnedFd) -> Result<OwnedFd> {
             let to = theirs.as_raw_fd();
             let tree = clone::setns(container.as_raw_fd(), libc::CLONE_NEWNS)
                 .and_then(|()| mount::clone_tree(sys::CWD, &source, wanted.recursive, wanted.nofollow));
-            // Without its parent there is nobody to tell.
+            // Without its parent nobody reads the error.
             let _ = match tree {
                 Ok(fd) => protocol::send(to, Tag::Go, 0, 0, 0, &[], Some(fd.as_raw_fd())),
                 Err(e) => protocol::send(to, Tag::Failed, 0, e.0, 0, &[], None),
@@ -52,7 +52,7 @@ fn open(wanted: &Prepared, container: &OwnedFd) -> Result<OwnedFd> {
                 Some(Message { tag: Tag::Failed, number, .. }) => Err(fail(Errno(number))),
                 _ => Err(Error::new(
                     Kind::System,
-                    format!("the process that opens {what} ended without a word"),
+                    format!("the process that opens {what} exited without reporting an error"),
                 )),
             }
         }

@@ -126,7 +126,7 @@ impl Launch {
         if cred::geteuid() == 0 {
             // Nobody in the container may look into the child before it is the program (CVE-2016-9962). Without
             // privileges this waits until the child has its user namespace, whose mapping would else be refused.
-            prctl::set_dumpable(false).map_err(|e| Error::sys("forbidding to be traced", e))?;
+            prctl::set_dumpable(false).map_err(|e| Error::sys("making the process non-dumpable", e))?;
         }
         let (pid, pidfd, early) = if plan.namespaces.staged && !slots.pid_entered {
             staged(plan, child, ours.as_raw_fd(), theirs, into, means.parent)?
@@ -256,7 +256,7 @@ impl Launch {
             let what = format!("setting the time offsets {:?}", offsets.trim_end().replace('\n', ", "));
             let e = Error::sys(what, e).property("linux.timeOffsets");
             if e.errno() == Some(Errno(libc::ERANGE)) {
-                e.hint("no clock of the container may be negative, or later than 146 years")
+                e.hint("the offset must keep the clock between 0 and about 146 years")
             } else {
                 e
             }
@@ -285,7 +285,7 @@ impl Launch {
         Ok(())
     }
 
-    /// Lets the child go on.
+    /// Lets the child continue.
     ///
     /// # Errors
     /// The child is gone.
@@ -316,7 +316,7 @@ impl Launch {
                 Some(m) => m,
                 None => match receive(self.socket.as_raw_fd(), self.timeout, what) {
                     Ok(Some(m)) => m,
-                    // It ended without having read the last answer.
+                    // It exited without having read the last answer.
                     Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => return Ok(None),
                     r => return r,
                 },
@@ -342,31 +342,31 @@ impl Launch {
         Ok(())
     }
 
-    /// The child went without a word.
+    /// The child exited without reporting an error.
     fn died(&self) -> Error {
         let how = match self.ended() {
             Some(Exit::Signal(libc::SIGKILL)) => {
-                "the container process was killed while it was set up (possibly OOM-killed)".to_owned()
+                "the container process was killed during its setup (possibly OOM-killed)".to_owned()
             }
             Some(Exit::Signal(s)) => {
-                format!("the container process was ended by signal {s} while it was set up")
+                format!("the container process was killed by signal {s} during its setup")
             }
             Some(Exit::Code(c)) => {
-                format!("the container process ended with status {c} while it was set up")
+                format!("the container process exited with status {c} during its setup")
             }
-            _ => "the container process ended while it was set up".to_owned(),
+            _ => "the container process exited during its setup".to_owned(),
         };
         Error::new(Kind::System, how)
     }
 
-    /// Kills the child and reaps it, or waits until it has ended when it is a keeper's to reap.
+    /// Kills the child and reaps it, or waits until it has exited when the keeper reaps it.
     pub fn kill(&self) {
         // It fails only when the child is gone and reaped already.
         let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGKILL);
         self.ended();
     }
 
-    /// Waits for the child's end; how it ended, when that can be known.
+    /// Waits for the child to exit; its status, when that can be known.
     fn ended(&self) -> Option<Exit> {
         let pidfd = self.pidfd.as_raw_fd();
         match wait::wait_pidfd(pidfd, true) {
@@ -385,7 +385,7 @@ impl Launch {
 /// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
 ///
 /// # Errors
-/// [`Kind::Timeout`], saying what was waited for; ECONNRESET when the peer ended without having taken the connection.
+/// [`Kind::Timeout`], naming what was waited for; ECONNRESET when the peer exited without having accepted the connection.
 pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>> {
     let end = time::monotonic_ms() + timeout;
     loop {
@@ -520,7 +520,9 @@ fn staged(
             Ok((number, pidfd, early))
         }
         Some(Message { op, number, .. }) => Err(not_made(plan, op.into(), Errno(number), into)),
-        None => Err(Error::new(Kind::System, "the first container process ended without a word")),
+        None => {
+            Err(Error::new(Kind::System, "the first container process exited without reporting an error"))
+        }
     }
 }
 
@@ -539,7 +541,7 @@ fn not_made(plan: &Plan, index: usize, errno: Errno, into: Option<i32>) -> Error
 fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
     let socket = child.socket;
     let tell = |tag, op: usize, number| {
-        // The parent may be gone; there is nobody else to tell.
+        // The parent may be gone; nobody else reads the error.
         let _ = protocol::send(socket, tag, op as u16, number, 0, &[], None);
     };
     if let Err((index, e)) = enter(plan, child.slots) {
@@ -566,7 +568,7 @@ fn only_child(plan: &Plan, child: Child) -> ! {
     match entered {
         Ok(()) => child.run(),
         Err((index, e)) => {
-            // The parent may be gone; there is nobody else to tell.
+            // The parent may be gone; nobody else reads the error.
             let _ = protocol::send(child.socket, Tag::NotMade, index as u16, e.0, 0, &[], None);
             exec::exit(1)
         }

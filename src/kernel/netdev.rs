@@ -20,7 +20,7 @@ const TRIES: u32 = 10;
 /// `IFA_FLAGS` and `IFA_RT_PRIORITY` (linux/if_addr.h).
 const IFA_FLAGS: u16 = 8;
 const IFA_RT_PRIORITY: u16 = 9;
-/// The flags of an address that somebody chose; the others tell how far the kernel is with it.
+/// The flags of an address that are chosen by its owner; the others are the kernel's progress.
 const CHOSEN: u32 = libc::IFA_F_NODAD | libc::IFA_F_HOMEADDRESS | libc::IFA_F_MANAGETEMPADDR | NOPREFIXROUTE;
 const NOPREFIXROUTE: u32 = 0x200;
 
@@ -144,7 +144,7 @@ fn first_free(prefix: &str, container: &mut Socket) -> Result<String, Refusal> {
     Err(Errno(libc::ENFILE).into())
 }
 
-/// An address of a device: the structure and the attributes, as the kernel told them.
+/// An address of a device: the structure and the attributes, as the kernel reported them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Address {
     family: u8,
@@ -204,7 +204,7 @@ fn set(socket: &mut Socket, address: &Address, index: u32, label: bool) -> Resul
 mod tests {
     use super::*;
 
-    /// An address of device 7 as RTM_NEWADDR tells it.
+    /// An address of device 7 as in RTM_NEWADDR.
     fn told(scope: u8, flags: u32) -> Vec<u8> {
         let mut bytes = vec![libc::AF_INET as u8, 24, flags as u8, scope, 7, 0, 0, 0];
         for (kind, value) in [

@@ -15,7 +15,7 @@ const LOAD_TIMEOUT: u64 = 10_000;
 /// Takes the listener that the child of `pidfd` is about to have as descriptor `number`, and sends it to the agent.
 /// The child cannot send it: the filter may already notify about sendmsg(2).
 ///
-/// `false` when the filter was not loaded: the child's next message on `socket` tells why.
+/// `false` when the filter was not loaded: the child's next message on `socket` has the reason.
 ///
 /// # Errors
 /// The filter is not loaded in time, or nobody listens on the agent's socket.

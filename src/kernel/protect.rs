@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 const SELF: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Returns when orun's executable cannot be written to; may start orun anew on the way.
+/// Returns when orun's executable cannot be written to; may execute orun again.
 ///
 /// # Errors
 /// /proc is not there, or the executable cannot be protected.

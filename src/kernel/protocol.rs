@@ -1,4 +1,4 @@
-//! What the child and its parent tell each other: one message a packet, fixed in form, built without allocation.
+//! The messages of the child and its parent: one per packet, fixed in form, built without allocation.
 
 use crate::error::Errno;
 use crate::plan::op::{Op, Point};
@@ -110,7 +110,7 @@ pub fn receive(socket: RawFd) -> SysResult<Option<Message>> {
 /// Waits for the parent's answer. For the child: it does not allocate.
 ///
 /// # Errors
-/// EPIPE when the parent is gone: the child must not go on alone.
+/// EPIPE when the parent is gone: the child must not continue alone.
 pub fn wait_go(socket: RawFd) -> SysResult<()> {
     let mut buf = [0u8; HEADER];
     let n = sys::fd::read(socket, &mut buf)?;

@@ -18,7 +18,7 @@ pub struct Groups {
 /// Makes what `plan` asks for. Whatever was made of it stands in `made`, even after an error.
 ///
 /// # Errors
-/// A class that should be there is not, or is another one; what resctrl refuses.
+/// A required class is missing or differs; what resctrl refuses.
 pub fn make(plan: &RdtPlan, made: &mut Groups) -> Result<()> {
     let class = &plan.class;
     let new = if class.is_dir() {
@@ -107,7 +107,7 @@ pub fn join(pid: i32, class: &Path, monitor: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Removes directories that were made. One that is gone is none to remove.
+/// Removes directories that were made. A missing one is skipped.
 ///
 /// # Errors
 /// One does not go.
@@ -125,7 +125,7 @@ pub fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A directory in the place of resctrl, whose files keep what is written: enough for paths and decisions, not for
+    /// A directory in place of resctrl, whose files keep their content: enough for paths and decisions, not for
     /// what the kernel makes of a schema.
     fn plan(top: &Path, named: bool, schemata: &[&str]) -> RdtPlan {
         let lines: Vec<_> = schemata.iter().map(ToString::to_string).collect();

@@ -1,5 +1,5 @@
 //! Readiness of a service whose main process is a container: the service manager's socket (sd_notify(3)) has a stand-in
-//! in the container, and what comes there goes on to the manager under the container's pid.
+//! in the container, and forwards its messages to the manager under the container's pid.
 
 use crate::config::spec::{Mount, Spec};
 use crate::error::{Errno, Error, Result};
@@ -91,7 +91,7 @@ impl Proxy {
     /// process; then the answer is `true`. Nothing else of the container reaches the manager.
     ///
     /// # Errors
-    /// The manager cannot be told.
+    /// The manager cannot be notified.
     pub fn relay(&self, pid: i32) -> Result<bool> {
         let mut text = [0; 4096];
         for _ in 0..MAX_WAITING {
@@ -106,7 +106,7 @@ impl Proxy {
     fn tell(&self, pid: i32) -> Result<()> {
         let fail = |e: Errno| {
             Error::sys(
-                format!("telling the service manager at {:?} that the container is ready", self.manager),
+                format!("notifying the service manager at {:?} that the container is ready", self.manager),
                 e,
             )
             .hint("NOTIFY_SOCKET names a datagram socket")
@@ -129,7 +129,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// Waits until the container is ready, or the process of `pidfd` has ended. The limit of this wait is the service
+    /// Waits until the container is ready, or the process of `pidfd` has exited. The limit of this wait is the service
     /// manager's (TimeoutStartSec).
     ///
     /// # Errors

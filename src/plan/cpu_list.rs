@@ -67,7 +67,7 @@ pub fn hex(words: &[u64]) -> String {
 /// Reads a list. Blanks around a range and empty ranges are skipped; an empty text is the empty set.
 ///
 /// # Errors
-/// What is wrong: no number, a range that runs backwards, a number over [`MAX`], separators without any number.
+/// The error: not a number, a range that runs backwards, a number over [`MAX`], separators without any number.
 pub fn parse(list: &str) -> Result<Mask, String> {
     let mut mask = Mask::default();
     for range in list.split(',').map(str::trim).filter(|r| !r.is_empty()) {

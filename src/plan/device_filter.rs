@@ -2,7 +2,7 @@
 //! writes and for version 2 as a program.
 //!
 //! The meaning of a list of rules: for each device and each of read, write and mknod, the last rule that matches
-//! decides; without one the answer is no. An access that asks for several of them needs all of them.
+//! decides; without one the access is denied. An access that asks for several of them needs all of them.
 
 mod program;
 
@@ -126,7 +126,7 @@ fn rule(i: usize, r: &DeviceRule) -> Result<Rule, Violation> {
         None | Some(-1) => Ok(None),
         Some(n) => u32::try_from(n)
             .map(Some)
-            .map_err(|_| Violation::new(at(name), format!("{n} is no device number"))),
+            .map_err(|_| Violation::new(at(name), format!("{n} is not a valid device number"))),
     };
     let mut access = 0;
     for letter in r.access.chars() {
@@ -167,7 +167,7 @@ type Exceptions = BTreeMap<Devices, u8>;
 /// list of exceptions of the opposite kind (Documentation/admin-guide/cgroup-v1/devices.rst).
 ///
 /// # Errors
-/// A rule that takes part of an earlier, wider rule back: version 1 ignores it without a word.
+/// A rule that takes part of an earlier, wider rule back: version 1 ignores it silently.
 pub fn v1_writes(rules: &[Rule]) -> Result<Vec<Write>, Violation> {
     let (default, rest) = split(rules);
     let mut exceptions = Exceptions::new();
@@ -215,7 +215,7 @@ fn take_back(exceptions: &mut Exceptions, devices: Devices, r: &Rule) -> Result<
     Ok(())
 }
 
-/// What wider exceptions already give to `devices` for opening. The kernel wants one exception that has all of an
+/// What wider exceptions already give to `devices` for opening. The kernel requires one exception that has all of an
 /// access: reading by one and writing by another does not add up.
 fn covered(exceptions: &Exceptions, devices: Devices) -> u8 {
     let Devices { kind, major, minor } = devices;

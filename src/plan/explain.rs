@@ -42,7 +42,7 @@ pub fn words(op: &Op) -> String {
         Op::Unshare { kinds } => format!("making a new {} namespace", namespace_names(*kinds as u64)),
         Op::EnterTimeNamespace => "entering the new time namespace".into(),
         Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
-        Op::NotDumpable => "forbidding to be traced".into(),
+        Op::NotDumpable => "making the process non-dumpable".into(),
         Op::EndAtSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
         Op::EndWithCreator => "preparing to end with the process that creates the container".into(),
         Op::JoinCgroups => "joining the container's cgroups".into(),

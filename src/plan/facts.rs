@@ -43,7 +43,7 @@ pub enum CgroupMode {
     Unified,
 }
 
-/// The control groups of the host, as /proc/self/cgroup and /proc/self/mountinfo tell.
+/// The control groups of the host, as /proc/self/cgroup and /proc/self/mountinfo report them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupFacts {
     pub mode: CgroupMode,

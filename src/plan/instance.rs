@@ -15,7 +15,7 @@ impl Plan {
     /// cheaper, because neither is validated again nor is the system call filter made again.
     ///
     /// # Errors
-    /// A cgroup path that is none.
+    /// An invalid cgroup path.
     pub fn instance(&self, input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
         let mut plan = self.clone();
         input.id.clone_into(&mut plan.id);

@@ -31,7 +31,7 @@ use std::fmt;
 pub struct Violation {
     /// Path of the property: `linux.namespaces[2].type`.
     pub property: String,
-    /// What is wrong with it, lower case, with the offending value.
+    /// The problem, in lower case, with the offending value.
     pub message: String,
     /// The way out, where there is one.
     pub hint: Option<String>,

@@ -6,7 +6,7 @@ use super::facts::HostFacts;
 use crate::config::linux::IntelRdt;
 use std::path::PathBuf;
 
-/// Directories that resctrl itself makes, which are no classes (Documentation/filesystems/resctrl.rst).
+/// Directories that resctrl itself makes, which are not classes (Documentation/filesystems/resctrl.rst).
 const RESERVED: [&str; 3] = ["info", "mon_data", "mon_groups"];
 
 /// What is done below resctrl.
@@ -16,9 +16,9 @@ pub struct RdtPlan {
     pub class: PathBuf,
     /// The class is one that the configuration names: it stays when the container goes.
     pub named: bool,
-    /// A named class without schemata must be there already.
+    /// A named class without schemata must already exist.
     pub must_exist: bool,
-    /// Lines that a named class which is there already must have.
+    /// Lines that an existing named class must have.
     pub expected: Vec<String>,
     /// Lines for `schemata`, in order.
     pub schemata: Vec<String>,
@@ -27,7 +27,7 @@ pub struct RdtPlan {
 }
 
 impl RdtPlan {
-    /// Compiles what `rdt` asks for container `id`; `facts` have the resctrl, or validation has told.
+    /// Compiles what `rdt` asks for container `id`; `facts` have the resctrl, or validation has reported it.
     ///
     /// # Errors
     /// A class of that name cannot be made.
@@ -35,7 +35,7 @@ impl RdtPlan {
         let given = rdt.clos_id.as_deref().unwrap_or_default();
         let name = if given.is_empty() { id } else { given };
         if RESERVED.contains(&name) {
-            let what = format!("resctrl has a directory {name:?} of its own, which is no class");
+            let what = format!("resctrl has a directory {name:?} of its own, which is not a class");
             return Err(Violation::new("linux.intelRdt.closID", what).hint("give another name"));
         }
         let root = PathBuf::from(facts.resctrl.clone().unwrap_or_default());
@@ -111,7 +111,7 @@ mod tests {
         assert!(p.named && !p.must_exist);
         assert_eq!(p.class, PathBuf::from("/sys/fs/resctrl/gold"));
         assert_eq!(compile(&named("/", None)).unwrap().class, PathBuf::from("/sys/fs/resctrl"));
-        assert!(compile(&named("info", None)).unwrap_err().message.contains("no class"));
+        assert!(compile(&named("info", None)).unwrap_err().message.contains("not a class"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub fn parse(text: &str) -> Result<UserSpec> {
         }
         match part.bytes().next() {
             None => Err(fail(&format!("the {what} is empty"))),
-            Some(b'0'..=b'9') => Err(fail(&format!("the {what} is no id from 0 to {MAX_ID}"))),
+            Some(b'0'..=b'9') => Err(fail(&format!("the {what} is not an ID between 0 and {MAX_ID}"))),
             Some(b'-' | b'+') => Err(fail(&format!("the {what} begins with a sign"))),
             _ if part.chars().any(|c| c == ':' || c.is_control() || c.is_whitespace()) => {
                 Err(fail(&format!("the {what} is not a name")))

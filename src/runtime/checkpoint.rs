@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// CRIU's configuration, unless an annotation names another: the first of these that is there.
+/// CRIU's configuration, unless an annotation names another: the first of these that exists.
 const CONFIG_FILES: [&str; 2] = ["/etc/criu/orun.conf", "/etc/criu/runc.conf"];
 
 /// How a container is saved.
@@ -43,10 +43,10 @@ pub struct CheckpointOptions {
     pub status_fd: Option<i32>,
 }
 
-/// Saves the container `id`. Unless it goes on running, it is deleted then.
+/// Saves the container `id`. Unless it is left running, it is deleted then.
 ///
 /// # Errors
-/// It does not run; CRIU is not there or cannot save it: then it goes on running.
+/// It does not run; CRIU is not installed or cannot save it: then it keeps running.
 pub fn checkpoint(rt: &Runtime, id: &str, options: &CheckpointOptions) -> Result<()> {
     let c = Container::open_locked(rt, id)?;
     c.check(Operation::Checkpoint)?;
@@ -81,7 +81,7 @@ pub fn checkpoint(rt: &Runtime, id: &str, options: &CheckpointOptions) -> Result
     });
     let ended_well = criu.finish()?;
     done?;
-    // After a pre-dump CRIU waits for the next one, and is ended by the end of the connection.
+    // After a pre-dump CRIU waits for the next one, and exits when the connection closes.
     if !ended_well && !dump.pre {
         return Err(failure(rpc::Kind::Dump, &Response::default(), &images));
     }
@@ -125,7 +125,7 @@ fn prepare(rt: &Runtime, c: &Container, images: &Images, options: &CheckpointOpt
     })
 }
 
-/// Does `work` while the processes stand still, where they can be stopped.
+/// Does `work` while the processes are frozen, where that is possible.
 fn standing_still<T>(cgroup: &Cgroup, work: impl FnOnce() -> Result<T>) -> Result<T> {
     if cgroup.freezer_path().is_none() || cgroup.is_frozen()? {
         return work();

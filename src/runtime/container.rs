@@ -27,7 +27,7 @@ impl Container {
     /// Opens the container `id` to look at it.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a bad id, [`Kind::NotFound`] for one that is not there.
+    /// [`Kind::Usage`] for a bad id, [`Kind::NotFound`] for one that does not exist.
     pub fn open(runtime: &Runtime, id: &str) -> Result<Container> {
         let entry = runtime.store.open(&ContainerId::new(id)?)?;
         let record = entry.record()?;
@@ -75,7 +75,7 @@ impl Container {
     }
 }
 
-/// The status that follows from `record` and from what /proc and the cgroup tell.
+/// The status that follows from `record`, /proc and the cgroup.
 ///
 /// # Errors
 /// When /proc or the cgroup cannot be read.

@@ -74,7 +74,7 @@ pub fn create(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<()> {
 }
 
 impl Created {
-    /// Records that the container is made, tells the caller its pid, and lets the process go on.
+    /// Records that the container is created, reports its pid to the caller, and lets the process continue.
     pub(super) fn settle(mut self, phase: Phase, options: &CreateOptions) -> Result<Created> {
         self.record.phase = phase;
         let told = self
@@ -91,7 +91,7 @@ impl Created {
         }
     }
 
-    /// Removes a container whose process has ended, as the last thing that a command does: the descriptors of the
+    /// Removes a container whose process has exited, as the last thing that a command does: the descriptors of the
     /// launch are left to exit(2), which closes all of them at once.
     pub(super) fn finish(self) {
         clean_up(self.entry, &self.record, Some(&self.cgroup));
@@ -194,7 +194,7 @@ pub(super) fn manager(m: CgroupManager) -> cgroup::Manager {
     }
 }
 
-/// Socket activation (sd_listen_fds(3)): the descriptors go on to the program, which is pid 1.
+/// Socket activation (sd_listen_fds(3)): the descriptors are passed to the program, which is pid 1.
 pub(super) fn listen_env(rt: &Runtime) -> Vec<String> {
     if rt.listen_fds == 0 {
         return Vec::new();
@@ -243,7 +243,7 @@ pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan
     match written {
         Ok(()) => Ok((entry, record)),
         Err(e) => {
-            // Nothing else exists yet; what cannot be removed either is told by the first error.
+            // Nothing else exists yet; the first error is the one to report.
             let _ = entry.remove();
             Err(e)
         }
@@ -369,7 +369,7 @@ fn listen(entry: &Entry) -> Result<OwnedFd> {
     Ok(s)
 }
 
-/// A descriptor that is to be passed on must be there: its number would else be that of a file of orun's own.
+/// A descriptor that is to be passed must be open: its number would else be that of a file of orun's own.
 pub(super) fn check_preserved(count: u32) -> Result<()> {
     for n in 3..3 + count {
         if fd::flags(n as i32).is_err() {
@@ -413,8 +413,12 @@ pub(super) fn check_rootfs(rootfs: &Path) -> Result<()> {
 
 fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
     let pid = std::process::id() as i32;
-    let creator =
-        ProcessId::of(pid)?.ok_or_else(|| Error::new(Kind::System, "orun does not see itself in /proc"))?;
+    let creator = ProcessId::of(pid)?.ok_or_else(|| {
+        Error::new(
+            Kind::System,
+            "cannot find the own process in /proc (is /proc of another PID namespace mounted?)",
+        )
+    })?;
     let hierarchies = plan
         .cgroup
         .hierarchies
@@ -465,7 +469,7 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     output::replace(path, pid.to_string().as_bytes(), 0o644, &format!("writing the pid file {path:?}"))
 }
 
-/// Removes what a container holds besides its processes, and runs its poststop hooks. What cannot be removed is told
+/// Removes what a container holds besides its processes, and runs its poststop hooks. What cannot be removed is reported
 /// in the log, because there is another error to report already, or an exit status; `delete` can then try again.
 pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
     let gone = match cgroup.filter(|c| !c.delete_empty()) {

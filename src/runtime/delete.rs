@@ -19,7 +19,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// How long a forced delete waits at first for another command on the same container.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Deletes the container `id`. With `force` it is killed first, whatever it does, and one that does not exist is no
+/// Deletes the container `id`. With `force` it is killed first, whatever it does, and one that does not exist is not ant an
 /// error.
 ///
 /// # Errors
@@ -92,7 +92,7 @@ pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Kills the first process, and with it all of its pid namespace, and waits until it has ended.
+/// Kills the first process, and with it all of its pid namespace, and waits until it has exited.
 fn end_processes(record: &Record) -> Result<()> {
     let Some(process) = record.init.map(Process::open).transpose()?.flatten() else { return Ok(()) };
     process.signal(libc::SIGKILL)?;
@@ -107,7 +107,8 @@ fn end_processes(record: &Record) -> Result<()> {
     let pid = process.pid();
     let what =
         format!("waiting for process {pid} of container {} to end after SIGKILL ({DEATH:?})", record.id);
-    Err(Error::new(Kind::Timeout, what).hint(format!("/proc/{pid}/stack tells what the kernel does for it")))
+    Err(Error::new(Kind::Timeout, what)
+        .hint(format!("see /proc/{pid}/stack for what the kernel does for it")))
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {

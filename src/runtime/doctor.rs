@@ -1,4 +1,4 @@
-//! `doctor`: what this host lets orun do, which engines are there, and whether they know orun.
+//! `doctor`: what this host lets orun do, which engines are installed, and whether they know orun.
 
 mod engines;
 mod host;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// How much of a thing works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It is there and works.
+    /// It works.
     Works,
     /// It is not there, or not all of it; only who needs it has to do something.
     Limited,

@@ -164,7 +164,7 @@ impl Waiting {
     /// Runs the program.
     ///
     /// # Errors
-    /// It cannot be run, or a hook fails. The process has ended then, or is about to.
+    /// It cannot be run, or a hook fails. The process has exited then, or is about to.
     pub fn release(self) -> Result<()> {
         let Waiting { mut entry, record, template, .. } = self;
         entry.lock(container::LOCK_WAIT)?;

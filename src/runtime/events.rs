@@ -46,7 +46,7 @@ pub fn stats<'a>(runtime: &Runtime, id: &'a str) -> Result<Event<'a>> {
     figures(id, &container.record, &container.cgroup()?)
 }
 
-/// Tells `out` of everything that happens in the container `id`, with figures every `interval`, until the container
+/// Reports to `out` everything that happens in the container `id`, with statistics every `interval`, until the container
 /// ends or `out` returns `false`.
 ///
 /// # Errors
@@ -96,9 +96,9 @@ fn figures<'a>(id: &'a str, record: &Record, cgroup: &Cgroup) -> Result<Event<'a
 }
 
 enum Woken {
-    /// The container's first process has ended.
+    /// The container's first process has exited.
     Ended,
-    /// The watch has something to tell.
+    /// The watch has an event.
     Watch,
     /// It is time for figures.
     Time,
@@ -111,7 +111,7 @@ fn wait(process: &Process, watch: Option<&OomWatch>, until: Instant) -> Result<W
         let mut fds = [PollFd::new(watched, libc::POLLIN), PollFd::new(process.fd(), libc::POLLIN)];
         let timeout = left.as_millis().min(60_000) as i32 + 1;
         fd::poll(&mut fds, timeout).map_err(|e| Error::sys("waiting for events", e))?;
-        // What ended the container is told before its end.
+        // The reason is reported before the exit.
         if fds[0].revents() != 0 {
             return Ok(Woken::Watch);
         }

@@ -1,4 +1,4 @@
-//! `features`: what this runtime implements (features.md). It tells of the program, not of the host.
+//! `features`: what this runtime implements (features.md). It describes the program, not the host.
 
 use serde_json::{Value, json};
 

@@ -18,7 +18,7 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<()> {
     let cgroup = container.cgroup()?;
     let to_all =
         cgroup.is_some() && (all || (signal == libc::SIGKILL && !container.record.own_pid_namespace));
-    // Without a pid namespace the others may live on when the first process has ended.
+    // Without a pid namespace the others may survive when the first process has exited.
     let orphaned =
         to_all && !all && container.status == Status::Stopped && !cgroup.pids_recursive()?.is_empty();
     if container.status == Status::Creating || !(all || orphaned) {

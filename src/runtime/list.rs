@@ -13,7 +13,7 @@ use crate::state::id::ContainerId;
 /// away while the list is made is left out.
 ///
 /// # Errors
-/// When the state directory cannot be read, or the caller named one that is not there: the usual one is only made
+/// When the state directory cannot be read, or the caller named one that does not exist: the usual one is only made
 /// with the first container.
 pub fn list(runtime: &Runtime) -> Result<Vec<State>> {
     let root = runtime.store.root();

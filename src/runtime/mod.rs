@@ -32,7 +32,7 @@ use crate::state::store::Store;
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub store: Store,
-    /// The caller named the directory of `store`: it should be there.
+    /// The caller named the directory of `store`: it should exist.
     pub root_given: bool,
     /// Who makes the cgroups of new containers.
     pub cgroup_manager: CgroupManager,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::state::lifecycle::Operation;
 use std::time::Duration;
 
-/// How long the processes may take to stand still.
+/// How long the processes may take to freeze.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Freezes all processes of the container `id`.
@@ -20,7 +20,7 @@ pub fn pause(runtime: &Runtime, id: &str) -> Result<()> {
     container.cgroup()?.freeze(TIMEOUT)
 }
 
-/// Lets the processes of the container `id` go on.
+/// Resumes the processes of the container `id`.
 ///
 /// # Errors
 /// [`Kind::State`](crate::error::Kind::State), `container not paused`.

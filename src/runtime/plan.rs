@@ -46,7 +46,7 @@ pub struct Step {
     pub property: String,
 }
 
-/// Compiles the bundle and tells what the plan holds.
+/// Compiles the bundle and describes the plan.
 ///
 /// # Errors
 /// Everything that is wrong with the bundle, at once.
@@ -147,7 +147,7 @@ fn before(plan: &Plan) -> Vec<Step> {
 fn cgroups(plan: &Plan) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(unit) = &plan.cgroup.unit {
-        steps.push(step(format!("having systemd start {:?} around it", unit.name), "linux.cgroupsPath"));
+        steps.push(step(format!("starting systemd unit {:?}", unit.name), "linux.cgroupsPath"));
         let words = |p: &Property| step(format!("setting {} to {}", p.name, p.value), &p.because);
         steps.extend(unit.properties.iter().map(words));
     }

@@ -8,7 +8,7 @@ use crate::state::model::ProcessId;
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait;
 
-/// A process that was there when it was opened.
+/// A process that existed when it was opened.
 #[derive(Debug)]
 pub struct Process {
     pidfd: OwnedFd,
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the process `id`; `None` when it has ended.
+    /// Opens the process `id`; `None` when it has exited.
     ///
     /// # Errors
     /// When the kernel has no pidfds, or /proc cannot be read.
@@ -31,7 +31,7 @@ impl Process {
         Ok(id.is_alive()?.then_some(Process { pidfd, pid: id.pid }))
     }
 
-    /// The descriptor; it is readable once the process has ended (pidfd_open(2)).
+    /// The descriptor; it is readable once the process has exited (pidfd_open(2)).
     pub fn fd(&self) -> RawFd {
         self.pidfd.as_raw_fd()
     }
@@ -41,7 +41,7 @@ impl Process {
         self.pid
     }
 
-    /// Sends `signal`; `false` when the process has ended.
+    /// Sends `signal`; `false` when the process has exited.
     ///
     /// # Errors
     /// As of pidfd_send_signal(2): EPERM, or EINVAL for no signal.
@@ -53,7 +53,7 @@ impl Process {
         }
     }
 
-    /// Waits until the process has ended, as a zombie too; `false` when it has not within `limit` (`None`: for
+    /// Waits until the process has exited, as a zombie too; `false` when it has not within `limit` (`None`: for
     /// ever).
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Process {
     }
 
     /// The exit status of the process, once its parent has reaped it, which may take up to `limit` from now:
-    /// its exit code, or 128 + N after signal N. `None` when the kernel does not tell (before Linux 6.15).
+    /// its exit code, or 128 + N after signal N. `None` when the kernel does not report it (before Linux 6.15).
     ///
     /// # Errors
     /// When poll(2) fails.
@@ -113,11 +113,11 @@ mod tests {
         assert!(process.signal(0).unwrap());
         assert!(process.signal(libc::SIGKILL).unwrap());
         assert!(process.wait(Some(Duration::from_secs(10))).unwrap());
-        assert!(Process::open(id).unwrap().is_none(), "a zombie has ended");
+        assert!(Process::open(id).unwrap().is_none(), "a zombie has exited");
         child.wait().unwrap();
         assert!(!process.signal(0).unwrap());
         assert!(Process::open(id).unwrap().is_none());
-        // Linux 6.15 and later tell, earlier ones do not.
+        // Linux 6.15 and later report it, earlier ones do not.
         assert!(matches!(process.exit_code(Duration::from_secs(10)).unwrap(), None | Some(137)));
     }
 

@@ -57,7 +57,7 @@ struct Work<'a> {
 /// Restores the container `id`; the exit status of its first process, or 0 when detached.
 ///
 /// # Errors
-/// The bundle or the images are not right; CRIU is not there or fails. Nothing is left behind.
+/// The bundle or the images are invalid; CRIU is not installed or fails. Nothing is left behind.
 pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let id = ContainerId::new(id)?;
     let create_options = CreateOptions { detached: options.detach, ..options.create.clone() };
@@ -71,7 +71,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     if plan.namespaces.other_user() {
         inside::check_other_user(&external)?;
         if options.flags.auto_dedup {
-            let what = "--auto-dedup: CRIU opens the images as the root of the container's user namespace, who may not write to them";
+            let what = "--auto-dedup: CRIU opens the images as the root of the container's user namespace, which cannot write to them";
             return Err(Error::new(Kind::Unsupported, what).hint("restore this container without the flag"));
         }
     }
@@ -102,7 +102,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
         (Ok(()), Some((_, pidfd))) => pidfd,
         (done, init) => {
             if let Some((_, pidfd)) = init {
-                // It may have ended by itself, and then be reaped.
+                // It may have exited by itself, and then be reaped.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
                 let _ = wait::wait_pidfd(pidfd.as_raw_fd(), true);
             }
@@ -236,7 +236,7 @@ impl Work<'_> {
         hooks::run_all(plan, pid, &open(pid)?)
     }
 
-    /// The processes are there, and stand still.
+    /// The processes exist and are frozen.
     fn processes(&mut self, pid: i32) -> Result<()> {
         let pidfd = open(pid)?;
         self.record.init = ProcessId::of(pid)?;
@@ -262,7 +262,7 @@ impl Work<'_> {
         }
     }
 
-    /// Tells the caller of the container, and runs the hooks that follow its start.
+    /// Reports the container to the caller, and runs the hooks that follow its start.
     fn settle(&self, options: &CreateOptions) -> Result<()> {
         let Some((pid, pidfd)) = &self.init else {
             return Err(Error::new(Kind::System, "criu failed: it restored no process"));

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 pub struct RunOptions {
     /// Do not wait for the container.
     pub detach: bool,
-    /// Keep the state of a container that has ended.
+    /// Keep the state of a container that has exited.
     pub keep: bool,
     /// Leave orphans of the container to whoever takes in orphans now.
     pub no_subreaper: bool,

@@ -23,11 +23,11 @@ pub fn spec(bundle: &Path, rootless: bool) -> Result<()> {
     };
     if cgroup::probe()?.mode != CgroupMode::Unified {
         // As engines have it: programs written for version 1 look for their cgroups in /proc/self/cgroup, which a
-        // namespace makes tell of the root.
+        // namespace makes visible of the root.
         defaults::without_cgroup_namespace(&mut document);
     }
     let mut text = serde_json::to_string_pretty(&document)
-        .map_err(|e| Error::new(Kind::Config, format!("the default configuration is no JSON: {e}")))?;
+        .map_err(|e| Error::new(Kind::Config, format!("the default configuration is not valid JSON: {e}")))?;
     text.push('\n');
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
         Ok(file) => file,

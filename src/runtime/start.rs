@@ -26,7 +26,7 @@ const TIMEOUT: u64 = 60_000;
 /// How long a process that has closed its files may take to end.
 const ENDING: Duration = Duration::from_millis(200);
 
-/// Starts the container `id`. With `NOTIFY_SOCKET` this lasts until the container says that it is ready, or has ended.
+/// Starts the container `id`. With `NOTIFY_SOCKET` this lasts until the container reports that it is ready, or has exited.
 ///
 /// A program that the kernel refuses is no error of `start`: the container has begun, and ends at once with status 126 or
 /// 127. Engines expect this of runc: they cannot clean up after a `start` that fails while the process is not reaped.
@@ -95,11 +95,11 @@ fn await_end(c: &Container) -> Result<()> {
 }
 
 fn not_told(id: &ContainerId, e: Errno) -> Error {
-    Error::sys(format!("telling the process of container {id} to start"), e)
+    Error::sys(format!("starting the program of container {id}"), e)
         .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
 }
 
-/// Why nobody listens any more: the process has ended; or the program runs, because an earlier `start` was killed
+/// Why nobody listens any more: the process has exited; or the program runs, because an earlier `start` was killed
 /// before it could say so.
 fn unheard(c: &mut Container, e: Errno) -> Error {
     let id = c.entry.id().clone();
@@ -122,7 +122,7 @@ fn unheard(c: &mut Container, e: Errno) -> Error {
     }
 }
 
-/// Tells the container's process to go on.
+/// Lets the container's process continue.
 fn connect(c: &mut Container) -> Result<OwnedFd> {
     let id = c.entry.id().clone();
     let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
@@ -135,7 +135,7 @@ fn connect(c: &mut Container) -> Result<OwnedFd> {
     }
 }
 
-/// What the child tells by number: it fails here in one of two ways.
+/// The child's report as a number: it fails here in one of two ways.
 fn failed(spec: &Spec, m: &Message) -> Error {
     let text = String::from_utf8_lossy(&m.text);
     let errno = Errno(m.number);
@@ -164,7 +164,7 @@ pub(super) fn poststart(c: Container) -> Result<()> {
     for (i, hook) in c.record.poststart.iter().enumerate() {
         if let Err(e) = hooks::run("poststart", i, hook, &c.record.bundle, &document) {
             if let Ok(pidfd) = wait::pidfd_open(pid) {
-                // It may have ended by itself.
+                // It may have exited by itself.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);
             }
             let cgroup = container::cgroup_of(&c.record)?;

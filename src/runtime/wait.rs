@@ -1,4 +1,4 @@
-//! `wait`: until the first process of a container has ended.
+//! `wait`: until the first process of a container has exited.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::state::lifecycle::Status;
 /// How long the parent of a container's first process may take to reap it.
 const REAPING: Duration = Duration::from_secs(2);
 
-/// Waits until the first process of the container `id` has ended, however long that takes, and returns its exit
-/// code, 128 + N after signal N. `None` when nobody can tell: it had ended before, its parent does not reap it, or
+/// Waits until the first process of the container `id` has exited, however long that takes, and returns its exit
+/// code, 128 + N after signal N. `None` when that is unknown: it had exited before, its parent does not reap it, or
 /// the kernel is older than 6.15.
 ///
 /// # Errors

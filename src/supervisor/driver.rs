@@ -18,11 +18,11 @@ pub trait World {
     /// Makes a change durable.
     fn persist(&mut self, change: &Change, at: Time) -> Persisted;
 
-    /// Starts to do an effect. The answer is an event, given to [`Supervisor::events`] later. `desired` tells what
+    /// Starts to do an effect. The answer is an event, given to [`Supervisor::events`] later. `desired` says what
     /// the keys in it mean.
     fn act(&mut self, action: &Action, desired: &Desired, observed: &Observed);
 
-    /// Tells people.
+    /// Reports to people.
     fn emit(&mut self, notice: Notice);
 
     /// Decides. The simulator breaks rules here on purpose, to see that its checks notice.
@@ -41,7 +41,7 @@ pub enum Persisted {
     No,
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Accepted,

@@ -59,7 +59,7 @@ struct Query {
     attach_flags: u32,
     ids: u64,
     count: u32,
-    /// The kernel wants whole words of 8 bytes.
+    /// The kernel requires whole words of 8 bytes.
     pad: u32,
 }
 

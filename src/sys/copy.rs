@@ -35,7 +35,7 @@ pub fn sendfile(from: RawFd, to: RawFd, count: usize) -> SysResult<usize> {
     check(unsafe { libc::sendfile(to, from, std::ptr::null_mut(), count) } as _).map(|n| n as usize)
 }
 
-/// Copies every extended attribute of `from` to `to`. File systems without them are none.
+/// Copies every extended attribute of `from` to `to`. File systems without them count as empty.
 pub fn xattrs(from: RawFd, to: RawFd) -> SysResult<()> {
     let mut list = [0u8; 4096];
     // SAFETY: list is valid for its length.

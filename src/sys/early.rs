@@ -72,7 +72,7 @@ pub unsafe extern "C" fn run_from_readonly_mount(stack: *const usize) {
 unsafe fn is(word: *const u8, name: &[u8]) -> bool {
     let mut i = 0;
     while i < name.len() {
-        // SAFETY: all bytes up to here were equal, so that word has not ended before.
+        // SAFETY: all bytes up to here were equal, so that word is at least as long.
         if unsafe { *word.add(i) != *name.as_ptr().add(i) } {
             return false;
         }

@@ -4,7 +4,7 @@ use super::{SysResult, check, unit};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-/// What [`fstat`] tells.
+/// The result of [`fstat`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     /// Type and permissions (inode(7)).
@@ -184,7 +184,7 @@ pub fn chroot(path: &CStr) -> SysResult<()> {
     unit(unsafe { libc::chroot(path.as_ptr()) }.into())
 }
 
-/// The current directory as the kernel tells it: length without the final NUL, or ENOENT when it is not
+/// The current directory as the kernel reports it: length without the final NUL, or ENOENT when it is not
 /// reachable. A directory outside the root starts with `(unreachable)`: getcwd(2).
 pub fn getcwd(buf: &mut [u8]) -> SysResult<usize> {
     // SAFETY: buf is valid for its length.

@@ -22,7 +22,7 @@ impl SharedWords {
     /// Maps the first `words` words of `fd`, a file of at least that size that is open for reading and writing.
     pub fn map(fd: RawFd, words: usize) -> SysResult<SharedWords> {
         let (len, protection) = (words * size_of::<AtomicU64>(), libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: the kernel chooses the address, so that nothing that is there is replaced.
+        // SAFETY: the kernel chooses the address, so no existing mapping is replaced.
         let p = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
         if p == libc::MAP_FAILED {
             return Err(Errno::last());

@@ -155,7 +155,7 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = Answer<'_>> {
     })
 }
 
-/// Type and value of each attribute in `bytes`, without the bits that only tell of the byte order and of nesting.
+/// Type and value of each attribute in `bytes`, without the bits that mark only byte order and nesting.
 pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let len = usize::from(u16_at(rest, 0)?);
@@ -174,7 +174,7 @@ fn outcome(m: &Answer) -> Result<(), Refusal> {
     }
     let mut words = String::new();
     if i32::from(m.kind) == libc::NLMSG_ERROR && m.flags & libc::NLM_F_ACK_TLVS as u16 != 0 {
-        // Behind the number stands the request: its header alone, if it is capped.
+        // The request follows the number: its header alone, if it is capped.
         let request = u32_at(m.content, 4).unwrap_or(0) as usize;
         let capped = m.flags & libc::NLM_F_CAPPED as u16 != 0;
         let behind = 4 + if capped { HEADER } else { request.next_multiple_of(4) };

@@ -1,4 +1,4 @@
-//! What /proc tells of a process (proc_pid_stat(5)).
+//! What /proc shows of a process (proc_pid_stat(5)).
 
 use super::{CWD, SysResult, fd, path};
 use crate::error::Errno;
@@ -15,12 +15,12 @@ pub struct Stat {
     pub threads: u32,
     /// Clock ticks from boot to the start of the process. Together with the pid it names a process for good.
     pub start_time: u64,
-    /// How it ended, as wait(2) encodes it; 0 while it runs, and for those who may not know.
+    /// The exit status as wait(2) encodes it; 0 while it runs, and for readers without permission.
     pub exit_code: i32,
 }
 
 impl Stat {
-    /// Whether the process has ended, and only waits for its parent to notice.
+    /// Whether the process has exited and waits for its parent to reap it.
     ///
     /// A first thread that has called pthread_exit(3) is a zombie too, but its process lives on in the others.
     pub fn has_ended(&self) -> bool {

@@ -41,7 +41,7 @@ pub fn sched_setaffinity(pid: i32, mask: &[u64]) -> SysResult<()> {
 
 /// Sets the NUMA policy of the caller; bit N of the mask's words is node N: set_mempolicy(2).
 pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> SysResult<()> {
-    // The kernel reads one bit less than it is told.
+    // The kernel reads one bit less than the length it is given.
     let bits = size_of_val(nodes) as u64 * 8 + 1;
     let first = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
     // SAFETY: nodes is valid for its length; without any the pointer is null.

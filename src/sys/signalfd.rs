@@ -11,7 +11,7 @@ fn all_but_faults() -> u64 {
     faults.iter().fold(u64::MAX, |set, s| set & !(1 << (s - 1)))
 }
 
-/// Blocks all signals but those of faults, and makes a descriptor that tells of them.
+/// Blocks all signals but those of faults, and makes a descriptor that reports them.
 pub fn take_all() -> SysResult<OwnedFd> {
     take(all_but_faults())
 }

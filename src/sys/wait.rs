@@ -3,7 +3,7 @@
 use super::{SysResult, check, owned, unit};
 use std::os::fd::{OwnedFd, RawFd};
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// With this exit status.
@@ -101,7 +101,7 @@ fn wait(kind: u32, id: u32, block: bool) -> SysResult<Option<Exit>> {
     })
 }
 
-/// A child that has ended and is not reaped yet: its pid and its status as wait(2) encodes it. `Ok(None)` when there is
+/// A child that has exited and is not reaped yet: its pid and its status as wait(2) encodes it. `Ok(None)` when there is
 /// none: waitid(2), P_ALL, WNOWAIT.
 pub fn next_ended() -> SysResult<Option<(i32, i32)>> {
     // SAFETY: siginfo_t is plain data, for which all zeros is valid.
@@ -151,7 +151,7 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl =
     (3 << 30 | (size_of::<PidfdInfo>() << 16) | 0xff << 8 | 11) as libc::Ioctl;
 
-/// How the process of `pidfd` ended, for anybody who opened it while it was there. `Ok(None)` until its parent has
+/// The exit status of the process of `pidfd`, for any holder that opened it while the process existed. `Ok(None)` until its parent has
 /// reaped it: ioctl_pidfd(2), `PIDFD_INFO_EXIT`, Linux 6.15.
 pub fn pidfd_exit(pidfd: RawFd) -> SysResult<Option<Exit>> {
     let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };

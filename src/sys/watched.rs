@@ -22,7 +22,7 @@ impl Watched {
         Ok(Watched(unsafe { AsyncFd::register(descriptor)? }))
     }
 
-    /// Waits until it can be read, or says that it never will be: for a pidfd, until the process has ended.
+    /// Waits until it can be read, or says that it never will be: for a pidfd, until the process has exited.
     ///
     /// # Errors
     /// The loop is ending.
@@ -30,7 +30,7 @@ impl Watched {
         self.0.readable().await.map(drop)
     }
 
-    /// Reads what is there, and waits for it.
+    /// Reads available data, or waits for it.
     ///
     /// # Errors
     /// Those of read(2).

@@ -28,7 +28,7 @@ fn version_1_limits() {
         let u = compile_update(Some(&resources("{}")), &resources(json), &t.facts).unwrap();
         t.cgroup.update(&u)
     };
-    // Up and down again, whatever order the kernel wants.
+    // Up and down again, whatever order the kernel requires.
     for (limit, swap) in [(1 << 27, 1 << 28), (1 << 24, 1 << 25), (1 << 28, 1 << 28), (1 << 24, 1 << 24)] {
         update(&format!(r#"{{"memory":{{"limit":{limit},"swap":{swap}}}}}"#)).unwrap();
         assert_eq!(t.read("memory", "memory.limit_in_bytes"), limit.to_string());
@@ -97,7 +97,7 @@ fn statistics_and_the_oom_killer_of_version_1() {
     let _ = child.wait();
     t.cgroup.delete(5 * SECOND).unwrap();
     let mut last = None;
-    eventually("the end is told", || {
+    eventually("the end is reported", || {
         last = watch.next_event().unwrap().or(last);
         last == Some(OomEvent::Gone)
     });

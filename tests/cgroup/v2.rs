@@ -94,7 +94,7 @@ fn a_parent_with_processes_cannot_give_controllers() {
         path,
         facts,
     };
-    assert!(t.cgroup.exists(), "without a limit it is no matter");
+    assert!(t.cgroup.exists(), "without a limit it does not matter");
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -136,5 +136,5 @@ fn the_oom_killer_of_version_2() {
     assert!(t.cgroup.oom_count().unwrap() >= 1 && !watch.is_gone());
     t.cgroup.kill_all(libc::SIGKILL).unwrap();
     child.wait().unwrap();
-    eventually("the end is told", || watch.next_event().unwrap() == Some(OomEvent::Gone));
+    eventually("the end is reported", || watch.next_event().unwrap() == Some(OomEvent::Gone));
 }

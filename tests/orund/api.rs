@@ -147,7 +147,7 @@ fn a_watch_tells_changes_only() {
     assert_eq!(last["type"], "ADDED");
     std::thread::sleep(Duration::from_millis(500));
     d.api("PATCH", "/v1/workloads/web", "{\"spec\":{\"replicas\":2}}");
-    // Whatever is told before is a change, too.
+    // Whatever is reported before is a change, too.
     while last["object"]["spec"]["replicas"] != 2 {
         let change = next();
         assert_eq!(change["type"], "MODIFIED");

@@ -116,7 +116,7 @@ fn logs_and_why_it_restarted() {
             got.push(line.unwrap_or_else(|_| panic!("{wanted:?} are not in {got:?}")));
         }
     };
-    // With the last lines of each it is there.
+    // With the last lines of each it exists.
     until(&[("web-0 | hello 0", 1), ("web-1 | hello 1", 1)]);
     kill(pid_of(&d.replica("web-0")).unwrap(), libc::SIGKILL);
     ok(&d, "scale web=3 --wait --timeout 60");
@@ -158,7 +158,7 @@ fn programs_in_containers() {
     cat.stdout.take().unwrap().read_to_end(&mut got).unwrap();
     writer.join().unwrap().unwrap();
     assert!(cat.wait().unwrap().success() && got == sent, "{} bytes of {}", got.len(), sent.len());
-    // Signals go on; their exit code is that of a killed program.
+    // Signals are forwarded; the exit code is that of a killed program.
     let mut sleep = command(&d, "exec web-0 -- sh -c")
         .arg("echo up; exec sleep 60")
         .stdout(Stdio::piped())

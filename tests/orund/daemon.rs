@@ -134,7 +134,7 @@ impl Daemon {
         })
     }
 
-    /// Tells the supervisor to end, and waits for it. Containers go on.
+    /// Asks the supervisor to exit, and waits for it. Containers keep running.
     pub fn stop(&mut self) {
         kill(self.main(), libc::SIGTERM);
         let mut child = self.main.take().unwrap();
@@ -159,7 +159,7 @@ impl Daemon {
         Some((status, json.and_then(|t| serde_json::from_str(t).ok()).unwrap_or(Value::Null)))
     }
 
-    /// A request that is answered, as soon as somebody is there to answer.
+    /// A request that is answered, as soon as a supervisor serves.
     pub fn api(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         wait_for("an answer", || self.try_api(method, path, body))
     }
@@ -201,7 +201,7 @@ impl Daemon {
         self.api("GET", &format!("/v1/replicas/{name}"), "").1
     }
 
-    /// Waits until the replica is as `wanted`, and returns it.
+    /// Waits until the replica satisfies `wanted`, and returns it.
     pub fn wait(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
@@ -229,7 +229,7 @@ impl Daemon {
             let (run, full) = name.split_once(".log").unwrap();
             (run.parse::<u64>().unwrap(), full.is_empty(), full.to_owned())
         });
-        // One that was there may be gone by now, or have another name; who waits for more looks again.
+        // A listed one may be gone by now, or have another name; the caller polls.
         let text: String = files.iter().map(|f| fs::read_to_string(f).unwrap_or_default()).collect();
         text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
     }
@@ -308,7 +308,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 pub fn kill(pid: i32, signal: i32) {
     let signal = nix::sys::signal::Signal::try_from(signal).unwrap();
-    // It may just have ended.
+    // It may just have exited.
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 

@@ -252,7 +252,7 @@ fn a_death_is_answered_in_milliseconds() {
     }
     let d = Daemon::start("fast", &[]);
     d.apply("web", 10, "while true; do sleep 1000; done", json!({}));
-    // No benchmark: only that no timer, time-out or poll is in the way, which would be there every time.
+    // No benchmark: only that no timer, time-out or poll is in the way, which would show every time.
     let quick = (0..10).any(|n| {
         let name = format!("web-{n}");
         let first = pid_of(&d.wait_running(&name)).unwrap();

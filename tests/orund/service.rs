@@ -106,7 +106,7 @@ fn an_idle_supervisor_does_nothing() {
             .map(|t| count(std::fs::read_to_string(t.path().join("status")).unwrap_or_default()))
             .sum()
     };
-    // What was begun may still go on for a while.
+    // Earlier work may still take a while.
     wait_for("a second without wake-ups", || {
         let before = wakeups();
         std::thread::sleep(Duration::from_secs(1));

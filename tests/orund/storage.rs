@@ -142,7 +142,7 @@ fn two_supervisors_do_not_share_a_state() {
     }
     let mut d = Daemon::start("twice", &["--no-keeper"]);
     let first = d.main();
-    // Another socket, so that it is the state that tells them apart.
+    // Another socket, so that only the state directory is shared.
     let code = {
         fs::rename(d.dir.join("sock"), d.dir.join("moved")).unwrap();
         d.spawn();

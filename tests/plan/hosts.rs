@@ -1,4 +1,4 @@
-//! Hosts that are made up, so that a plan is the same wherever it is compiled.
+//! Invented hosts, so that a plan is the same wherever it is compiled.
 
 use orun::plan::facts::{CgroupFacts, CgroupMode, HostFacts, SeccompFacts, V1Hierarchy, V2Hierarchy};
 use orun::plan::seccomp::Arch;

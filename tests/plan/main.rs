@@ -1,6 +1,6 @@
 //! Plans as text, compared with the files in `tests/plans`, and the rules of their order. Neither needs root.
 //!
-//! `ORUN_UPDATE_PLANS=1 cargo test --test plan` writes the files anew; the change is then seen in the commit.
+//! `ORUN_UPDATE_PLANS=1 cargo test --test plan` writes the files again; the commit then shows the change.
 
 mod bundles;
 mod hosts;

@@ -15,11 +15,11 @@ fn at(plan: &Plan, which: impl Fn(&Op) -> bool) -> Vec<usize> {
     all.filter(|(_, op)| which(op)).map(|(i, _)| i).collect()
 }
 
-/// Every operation of the first kind stands before every one of the second.
+/// Every operation of the first kind comes before every one of the second.
 fn before(plan: &Plan, rule: &str, first: impl Fn(&Op) -> bool, second: impl Fn(&Op) -> bool) {
     if let (Some(last), Some(next)) = (at(plan, first).last(), at(plan, second).first()) {
         let (a, b) = (&plan.steps.ops[*last], &plan.steps.ops[*next]);
-        assert!(last < next, "{rule}: {last} {a:?} stands behind {next} {b:?}");
+        assert!(last < next, "{rule}: {last} {a:?} comes after {next} {b:?}");
     }
 }
 

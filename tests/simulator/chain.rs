@@ -1,11 +1,11 @@
-//! When a container may be started again, told from outside: the documented table in its own words.
+//! When a container may be restarted, as seen from outside: the documented table in its own words.
 
 use orun::supervisor::core::spec::{RestartPolicy, Template};
 
 /// The starts and ends of one container of one replica.
 #[derive(Debug, Default)]
 pub struct Chain {
-    /// The released instance, until it ended.
+    /// The released instance, until it exited.
     running: Option<u64>,
     started: Option<u64>,
     failures: u32,
@@ -32,7 +32,7 @@ impl Chain {
         at: u64,
         template: &Template,
     ) {
-        // A spare that fails beside a running instance is no restart.
+        // A spare that fails next to a running instance does not count as a restart.
         if !released || self.running.is_some_and(|r| r != instance) {
             return;
         }
@@ -62,7 +62,7 @@ impl Chain {
         (self.running, self.started) = (None, None);
     }
 
-    /// What is wrong with starting it now.
+    /// The rule that starting it now would break.
     pub fn released(&mut self, instance: u64, now: u64, _: &Template) -> Option<String> {
         let problem = match (self.known, self.next) {
             (true, None) => Some("starts again against its policy".to_owned()),

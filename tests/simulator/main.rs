@@ -3,7 +3,7 @@
 //!
 //! What is checked (`oracle.rs`, `chain.rs`, `run.rs`):
 //!
-//! * P1 without further faults the world becomes what is wanted; P2 rollouts keep to surge and unavailability; P3 one
+//! * P1 without further faults the world reaches the desired state; P2 rollouts keep to surge and unavailability; P3 one
 //!   live instance per slot and container; P4 no action on what is not there, no name twice; P5 SIGKILL never before the
 //!   deadline and always soon after it; P6 deadlines only decrease; P7 preStop at most once; P9 delays of restarts; P10
 //!   decisions are deterministic and complete; P11 replaying the journals gives the state; P12 nothing exists without a

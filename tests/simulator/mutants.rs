@@ -22,7 +22,7 @@ pub enum Mutant {
     NeverKills,
     /// Restarts come at once, always.
     NoBackoff,
-    /// What was running before a crash is forgotten.
+    /// The containers from before a crash are forgotten.
     ForgetsRunning,
     /// A preStop hook that was running when the supervisor died runs again.
     HookRunsAgain,

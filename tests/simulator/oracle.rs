@@ -331,7 +331,7 @@ impl Oracle {
             return;
         }
         let Some((deadline, at_once)) = self.deadline(p.key.replica) else {
-            return self.blame(format!("P5: {} is killed and nobody wants it stopped", p.key));
+            return self.blame(format!("P5: {} is killed without a request to stop it", p.key));
         };
         if at_once {
             return;

@@ -112,7 +112,7 @@ impl Script {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// A part of it is there.
+    /// A part of it exists.
     Creating,
     Created,
     /// Released; it executes its program some milliseconds later.

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// How long the world may take to become what is wanted once faults have ended: the longest back-off and some.
+/// How long the world may take to reach the desired state once faults are over: the longest back-off and some.
 const CALM: u64 = 20 * 60_000;
 /// Turns at one instant.
 const SPIN: u32 = 300;
@@ -257,7 +257,7 @@ impl Run {
         }
     }
 
-    /// P1: what is wanted is there, and nothing else.
+    /// P1: the desired state is reached, and nothing else exists.
     fn converged(&self) -> Result<(), String> {
         let Some(s) = &self.supervisor else { return Err("P1: no supervisor".to_owned()) };
         let sim = self.sim.borrow();

@@ -1,4 +1,4 @@
-//! The model of the host: what the supervisor's actions do to it, and what it tells in return.
+//! The model of the host: what the supervisor's actions do to it, and which events it returns.
 
 use crate::disk::Disk;
 use crate::mutants::Mutant;
@@ -56,7 +56,7 @@ pub struct Sim {
     pub tame: bool,
     pub oracle: Oracle,
     pub mutant: Option<Mutant>,
-    /// Told at the end, when somebody wants to read it.
+    /// Printed at the end, on request.
     pub trace: Option<Vec<String>>,
 }
 
@@ -282,7 +282,7 @@ impl Sim {
         self.oracle.reboot();
     }
 
-    /// What is there of an instance after a restart of the supervisor; half-made things are removed.
+    /// What remains of an instance after a restart of the supervisor; half-made things are removed.
     pub fn find(&mut self, key: &Key) -> Found {
         let Some(p) = self.procs.get(&key.instance) else { return Found::Nothing };
         let process = Process { pid: key.instance as i32, pidfd_inode: key.instance, start_time: 0 };
@@ -457,7 +457,7 @@ impl World for Handle {
 
     fn emit(&mut self, notice: Notice) {
         let sim = &mut *self.0.borrow_mut();
-        sim.note(|| format!("tell {:?}: {}", notice.reason, notice.message));
+        sim.note(|| format!("notice {:?}: {}", notice.reason, notice.message));
     }
 
     fn decide(&self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {

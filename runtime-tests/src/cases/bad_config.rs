@@ -19,7 +19,7 @@ pub fn register(m: &mut Matrix) {
     bundles(m);
 }
 
-/// config.json as bytes that are no configuration.
+/// config.json as bytes that are not a configuration.
 fn documents(m: &mut Matrix) {
     let valid = || json!({"ociVersion": "1.0.2", "root": {"path": "rootfs"}}).to_string();
     let documents: Vec<(&str, Vec<u8>)> = vec![

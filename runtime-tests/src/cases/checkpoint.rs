@@ -124,7 +124,7 @@ fn round_trips(m: &mut Matrix) {
         s.checkpoint(&[])?;
         let at = count(&s.c.bundle);
         s.is_gone().context("after the checkpoint")?;
-        // A program that starts anew would count from 1.
+        // A restarted program would count from 1.
         let pid_file = t.path("pid");
         s.restore_cmd().arg("--detach").arg("--pid-file").arg(&pid_file).arg(&s.c.id).ok()?;
         s.c.is("running")?;
@@ -182,7 +182,7 @@ fn round_trips(m: &mut Matrix) {
         let s = Saved::counter(t, t.bundle()?)?;
         let feature = t.host("/bin/busybox").args(["sh", "-c", "exec criu check --feature mem_dirty_track"]);
         if !feature.output()?.status.success() {
-            return skip("this kernel does not tell which pages are written to");
+            return skip("this kernel does not track which pages are written to");
         }
         let parent = t.path("parent");
         t.verb("checkpoint").args(["--pre-dump", "--image-path"]).arg(&parent).arg(&s.c.id).ok()?;
@@ -440,7 +440,7 @@ fn hostile(m: &mut Matrix) {
         fs::rename(s.images.join("inventory.img"), t.path("inventory"))?;
         symlink(&victim, s.images.join("inventory.img"))?;
         let out = s.restore_cmd().arg("--detach").arg(&s.c.id).output()?;
-        out.fails_with(&["no regular file"])?;
+        out.fails_with(&["not a regular file"])?;
         s.is_gone()
     });
     m.case("checkpoint/a-fifo-in-the-images-stops-nothing", SECURITY, |t| {
@@ -452,7 +452,7 @@ fn hostile(m: &mut Matrix) {
             let kept = fs::read(&path)?;
             replace_by_fifo(&path)?;
             let cmd = s.restore_cmd().arg("--detach").arg(&s.c.id).deadline(Duration::from_secs(20));
-            cmd.output()?.fails_with(&["no regular file"])?;
+            cmd.output()?.fails_with(&["not a regular file"])?;
             fs::remove_file(&path)?;
             fs::write(&path, kept)?;
         }

@@ -23,7 +23,7 @@ struct Caller<'t> {
     t: &'t T<'t>,
     bundle: Bundle,
     id: String,
-    /// What stands before the verb.
+    /// The words before the verb.
     global: &'static str,
 }
 

@@ -120,7 +120,7 @@ fn options(m: &mut Matrix) {
         });
     }
     for user in ["4294967296", "-1", "1:", "1:x", "moon", "4294967295"] {
-        m.case(format!("exec/user-{user}-is-an-error"), "uid_t has 32 bits, -1 is none", move |t| {
+        m.case(format!("exec/user-{user}-is-an-error"), "uid_t has 32 bits, -1 is not an ID", move |t| {
             let c = t.sleeper(t.bundle()?)?;
             let option = format!("--user={user}");
             let out = c.exec_cmd(&[&option], &["id", "-u"]).output()?.fails()?;

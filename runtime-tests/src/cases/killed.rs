@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SOURCE: &str = "orun: delete --force cleans up whatever a killed runtime has left half-made";
 
-/// How long the runtime stands at a system call before it is killed: not at all, and for as long as its child needs
+/// How long the runtime is stopped at a system call before it is killed: not at all, and for as long as its child needs
 /// to get as far as it can without its parent.
 const PAUSES: [(&str, Duration); 2] = [("at-once", Duration::ZERO), ("late", Duration::from_millis(10))];
 
@@ -77,7 +77,7 @@ fn nobody_is_stuck(t: &T<'_>, id: &str) -> Done {
     gone.context(&format!("stuck: {:?}", stuck()))
 }
 
-/// `delete --force` removes what there is.
+/// `delete --force` removes what is left.
 fn delete_force(t: &T<'_>, id: &str) -> Done {
     if t.root.exists() {
         t.verb("list").ok()?;

@@ -375,7 +375,7 @@ fn idmapped(m: &mut Matrix) {
 }
 
 fn new_file_systems(m: &mut Matrix, map: &Value) {
-    const IDMAP: &str = "config.md Mounts: uidMappings, on file systems that are no bind mounts";
+    const IDMAP: &str = "config.md Mounts: uidMappings, on file systems that are not bind mounts";
     let with = |options: &'static [&'static str], map: Value| {
         json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options,
                "uidMappings": map, "gidMappings": map})

@@ -105,7 +105,7 @@ fn plans(m: &mut Matrix) {
 fn waits(m: &mut Matrix) {
     m.case("orun/wait-tells-the-exit-code", ORUN, |t| {
         t.only("orun")?;
-        // Before PIDFD_GET_INFO tells it, only the parent knows how a process ended.
+        // Before PIDFD_GET_INFO reports it, only the parent knows the exit status of a process.
         t.kernel(6, 15)?;
         let c = t.create(&t.bundle()?.args(&["sh", "-c", "sleep 1; exit 9"]))?;
         let waiting = c.verb("wait").spawn()?;

@@ -46,7 +46,7 @@ fn of_restore(m: &mut Matrix) {
         let s = Saved::counter(t, t.bundle()?)?;
         s.checkpoint(&[])?;
         let at = count(&s.c.bundle);
-        // The hooks tell which of the two was read.
+        // The hooks show which of the two was read.
         let note = t.path("note");
         let hook = json!([{"path": "/bin/busybox", "args": ["touch", note]}]);
         s.c.bundle.clone().set("/hooks/poststart", hook).save()?;
@@ -284,7 +284,7 @@ fn pages(m: &mut Matrix) {
     m.case("checkpoint/lazy-pages", "runc contract: --lazy-pages, --status-fd", |t| lazy_pages(t));
 }
 
-/// Pages that a second container fetches from the first one, which stands still until they are all there.
+/// Pages that a second container fetches from the first one, which is frozen until all have arrived.
 fn lazy_pages(t: &T<'_>) -> Done {
     const PORT: u16 = 7002;
     // The second one is in another cgroup, that of its name.

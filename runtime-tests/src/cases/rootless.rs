@@ -459,7 +459,7 @@ fn delegate(t: &T<'_>, controllers: &[&str]) -> Result<PathBuf> {
         t.controller(c)?;
         fs::write(top.join("cgroup.subtree_control"), format!("+{c}")).context(&format!("enabling {c}"))?;
     }
-    // All that the cgroup above enables is there to be used: the others are taken away again, one level down.
+    // All that the cgroup above enables can be used: the others are taken away again, one level down.
     let inner = given.join("inner");
     fs::create_dir_all(inner.join("manager"))?;
     for c in controllers {

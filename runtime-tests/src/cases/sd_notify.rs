@@ -61,7 +61,7 @@ fn start(m: &mut Matrix) {
         c.await_output("waiting")?;
         std::thread::sleep(Duration::from_millis(300));
         ensure!(crate::proc::lives(start.pid), "start is over before the container is ready");
-        ensure!(manager.is_told_nothing(), "the manager is told before the container is ready");
+        ensure!(manager.is_told_nothing(), "the manager is notified before the container is ready");
         c.kill("USR1")?;
         same("first message", manager.next()?.0.as_str(), "READY=1")?;
         same("second message", manager.next()?.0, format!("MAINPID={}", c.pid()?))?;
@@ -81,7 +81,7 @@ fn start(m: &mut Matrix) {
         let bundle = t.bundle()?.args(&["probe", "exit", "3"]);
         let c = t.create_with(&bundle, |cmd| cmd.env("NOTIFY_SOCKET", &manager.name))?;
         c.verb("start").env("NOTIFY_SOCKET", &manager.name).output()?;
-        ensure!(manager.is_told_nothing(), "the manager is told that a dead container is ready");
+        ensure!(manager.is_told_nothing(), "the manager is notified that a dead container is ready");
         c.becomes("stopped")?;
         c.end()
     });

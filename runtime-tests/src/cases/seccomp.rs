@@ -153,7 +153,7 @@ fn defaults(m: &mut Matrix) {
         same("sync", call(t, &profile, &["sync"])?.as_str(), "EPERM")
     });
     m.case("seccomp/newer-than-the-profile-is-enosys", "runc contract: ENOSYS stub", |t| {
-        // 462 is mseal of Linux 6.10; numbers far above are no system calls at all.
+        // 462 is mseal of Linux 6.10; numbers far above are not system calls at all.
         let profile = everything_but(&["sync"]);
         same("number 9999", call(t, &profile, &["9999"])?.as_str(), "ENOSYS")
     });

@@ -51,7 +51,7 @@ fn through_socket(m: &mut Matrix) {
         c.start()?;
         let report = master.report()?;
         for fd in 0..3 {
-            ensure!(!report.at(&format!("/tty/{fd}")).is_null(), "fd {fd} is no terminal");
+            ensure!(!report.at(&format!("/tty/{fd}")).is_null(), "fd {fd} is not a terminal");
             same("session", report.at(&format!("/tty/{fd}/session")), report.at("/sid"))?;
         }
         c.becomes("stopped")
@@ -99,7 +99,7 @@ fn through_socket(m: &mut Matrix) {
     m.case("terminal/in-a-user-namespace", SPEC, |t| {
         let (c, mut master, _) = create(t, &with_terminal(t)?.userns(100_000, 65_536))?;
         c.start()?;
-        ensure!(!master.report()?.at("/tty/0").is_null(), "fd 0 is no terminal");
+        ensure!(!master.report()?.at("/tty/0").is_null(), "fd 0 is not a terminal");
         Ok(())
     });
     m.case("terminal/read-only-root", SPEC, |t| {
@@ -128,7 +128,7 @@ fn of_exec(m: &mut Matrix) {
         c.exec_cmd(&options, &["probe", "report", "--then", "sleep"]).ok()?;
         let mut master = Master::from(socket.receive()?)?;
         let report = master.report()?;
-        ensure!(!report.at("/tty/0").is_null(), "fd 0 is no terminal");
+        ensure!(!report.at("/tty/0").is_null(), "fd 0 is not a terminal");
         same("session", report.at("/tty/0/session"), report.at("/sid"))?;
         c.end()
     });
@@ -156,7 +156,7 @@ fn on_a_terminal(cmd: Cmd) -> Result<(Running, Master)> {
     Ok((running, Master::new(pair.master)?))
 }
 
-/// Reads the terminal until the program has ended.
+/// Reads the terminal until the program has exited.
 fn end(running: &Running, master: &mut Master) -> Result<Status> {
     poll("the end of the command", VERB_DEADLINE, || {
         master.shown();

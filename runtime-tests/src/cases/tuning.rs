@@ -275,7 +275,7 @@ fn network_devices(m: &mut Matrix) {
 fn others(m: &mut Matrix) {
     m.case("tuning/mount-label-without-selinux-is-an-error", "config-linux.md Mount Label", |t| {
         if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-            return skip("SELinux is there");
+            return skip("SELinux is enabled");
         }
         let label = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811";
         t.refuses(&t.bundle()?.set("/linux/mountLabel", label), &[]).map(drop)

@@ -85,7 +85,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
-        Err(Error::custom(format!("{} takes any value, of which no ledger can tell", self.path)))
+        Err(Error::custom(format!("{} takes any value, which no ledger can describe", self.path)))
     }
 
     serde::forward_to_deserialize_any! {

@@ -90,6 +90,8 @@ impl Phrase {
             n.and_then(|n| tokens.get(n)).is_some_and(|t| list.split(' ').any(|w| w == t))
         };
         words.iter().enumerate().all(matches)
+            // `{told}` in a format string is a variable.
+            && !listed("{", at.checked_sub(1))
             && !listed(self.not_after, at.checked_sub(1))
             && !listed(self.not_before, Some(at + words.len()))
     }
@@ -98,6 +100,10 @@ impl Phrase {
 /// The phrases in a text, as `found: write instead`.
 fn phrases(text: &str) -> Vec<String> {
     let tokens = tokens(text);
+    // A single word is a name: `"Wants"` of systemd.
+    if tokens.len() == 1 {
+        return Vec::new();
+    }
     let at = |n: usize| PHRASES.iter().filter(|p| p.is_at(&tokens, n)).map(move |p| (n, p)).next();
     (0..tokens.len())
         .filter_map(at)

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 const PROPERTY: &str = "linux.resources.devices";
 
-/// Loads and attaches `filter` in the place of the filters that are there. A new cgroup has none, or systemd's, which
+/// Loads and attaches `filter` in place of the existing filters. A new cgroup has none, or systemd's, which
 /// stays; so it is not asked.
 pub(super) fn apply(d: &Dir, filter: &DeviceFilter) -> Result<()> {
     match replace(d, filter.program.as_deref()) {

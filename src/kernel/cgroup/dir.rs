@@ -93,7 +93,7 @@ impl Dir {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
-            // The kernel tells the type with the name, so this asks nobody.
+            // The kernel returns the type with the name, so this makes no further call.
             if entry.file_type()?.is_dir() {
                 names.extend(entry.file_name().into_string());
             }

@@ -18,7 +18,7 @@ pub enum OomEvent {
     Gone,
 }
 
-/// Watches a container. Its descriptor becomes readable when [`OomWatch::next_event`] has something to tell.
+/// Watches a container. Its descriptor becomes readable when [`OomWatch::next_event`] has an event.
 #[derive(Debug)]
 pub struct OomWatch {
     dir: Dir,
@@ -27,7 +27,7 @@ pub struct OomWatch {
 
 #[derive(Debug)]
 enum Source {
-    /// Version 1: an eventfd(2) that the kernel was told about in `cgroup.event_control`.
+    /// Version 1: an eventfd(2) registered in `cgroup.event_control`.
     Event { event: EventFd, _control: OwnedFd },
     /// Version 2: inotify(7) on `memory.events` and `cgroup.events`.
     Notify { notify: Inotify, memory: WatchDescriptor, kills: u64 },

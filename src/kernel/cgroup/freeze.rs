@@ -9,10 +9,10 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 impl Cgroup {
-    /// Freezes the container and waits until every process stands still.
+    /// Freezes the container and waits until every process is frozen.
     ///
     /// # Errors
-    /// The host has no freezer, or not all processes stood still within `timeout`; then they are thawed again.
+    /// The host has no freezer, or not all processes froze within `timeout`; then they are thawed again.
     pub fn freeze(&self, timeout: Duration) -> Result<()> {
         let d = self.freezer()?;
         let result = match d.version {
@@ -103,7 +103,7 @@ fn freeze_v1(d: &Dir, timeout: Duration) -> Result<()> {
     Err(timed_out(d, timeout))
 }
 
-/// Version 2 tells in `cgroup.events` when it is done, and wakes those who poll it.
+/// Version 2 reports in `cgroup.events` when it is done, and wakes its pollers.
 fn freeze_v2(d: &Dir, timeout: Duration) -> Result<()> {
     d.write("cgroup.freeze", "1").map_err(|e| d.error("writing \"1\" to", "cgroup.freeze", e))?;
     if wait_event(d, "frozen", 1, timeout)? { Ok(()) } else { Err(timed_out(d, timeout)) }

@@ -5,7 +5,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::Version;
 use std::time::{Duration, Instant};
 
-/// How long one round waits for the processes to stand still.
+/// How long one round waits for the processes to freeze.
 const FREEZE: Duration = Duration::from_millis(500);
 /// How often processes that fork faster than they are killed are tried again, without a freezer.
 const ROUNDS: u32 = 200;
@@ -104,9 +104,8 @@ fn send(pids: &[i32], signal: i32) -> Result<()> {
     let own = std::process::id();
     let mut result = Ok(());
     for pid in pids.iter().filter(|pid| pid.unsigned_abs() != own) {
-        let signal = nix::sys::signal::Signal::try_from(signal).map_err(|_| {
-            Error::new(Kind::Usage, format!("{signal} is no signal that all processes can get"))
-        });
+        let signal = nix::sys::signal::Signal::try_from(signal)
+            .map_err(|_| Error::new(Kind::Usage, format!("signal {signal} cannot be sent to all processes")));
         match nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal?) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
             Err(e) => result = Err(Error::sys(format!("sending a signal to process {pid}"), e)),

@@ -135,7 +135,7 @@ fn failed(path: &str, errno: Errno) -> Error {
     }
 }
 
-/// A cgroup that was there before must have no processes and must not be frozen.
+/// A cgroup that existed before must have no processes and must not be frozen.
 fn refuse_occupied(d: &Dir) -> Result<()> {
     let pids = d.pids_recursive().map_err(|e| d.error("reading", "cgroup.procs", e))?;
     if !pids.is_empty() {

@@ -94,7 +94,7 @@ impl Cgroup {
         let mut dirs: Vec<Dir> = Vec::new();
         for (controller, path) in paths {
             if !path.starts_with('/') || path.split('/').any(|p| p == "..") {
-                let what = format!("{path:?} in the container's record is no path of a cgroup");
+                let what = format!("{path:?} in the container's record is not a valid cgroup path");
                 return Err(Error::new(Kind::Config, what));
             }
             if controller.is_empty() {
@@ -248,7 +248,7 @@ impl Cgroup {
     /// processes is made threaded as long as no limit forbids that.
     ///
     /// # Errors
-    /// The explanation, when another try is no use.
+    /// The explanation, when another try would fail too.
     pub fn after_failed_join(&self, plan: &CgroupPlan, errno: Errno) -> Result<()> {
         match self.v2() {
             Some(d) => v2::after_failed_join(d, plan, errno),
@@ -298,7 +298,7 @@ impl Cgroup {
         self.dirs.iter().all(|d| d.version == Version::V2)
     }
 
-    /// Without the hierarchies of version 1 that nothing is asked of while the container runs: the rest tells of processes
+    /// Without the hierarchies of version 1 that are not needed while the container runs: the rest shows processes
     /// and of lack of memory, freezes and kills. For those who keep many.
     #[must_use]
     pub fn essential(mut self) -> Cgroup {
@@ -319,7 +319,7 @@ impl Cgroup {
         names.iter().find_map(|n| self.dir(n)).or(self.dirs.first())
     }
 
-    /// Whether a cgroup of the container is there.
+    /// Whether a cgroup of the container exists.
     pub fn exists(&self) -> bool {
         self.main().is_some_and(|d| std::path::Path::new(&d.path).is_dir())
     }

@@ -22,7 +22,7 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Page size to figures.
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// What resctrl tells, for a container that has a class of it.
+    /// The figures of resctrl, for a container that has a class.
     pub intel_rdt: rdt::stats::Stats,
     pub network_interfaces: Option<Vec<Empty>>,
 }
@@ -125,7 +125,7 @@ pub struct MemoryEntry {
     pub failcnt: u64,
 }
 
-/// Tasks; a limit of 0 is none.
+/// Tasks; a limit of 0 means unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pids {
     #[serde(skip_serializing_if = "zero")]
@@ -170,7 +170,7 @@ impl Cgroup {
     /// Reads the figures. A controller that is not there, or whose files go away meanwhile, has none.
     ///
     /// # Errors
-    /// A file that is there cannot be read.
+    /// An existing file cannot be read.
     pub fn stats(&self) -> Result<Stats> {
         let mut s = Stats::default();
         for d in &self.dirs {

@@ -36,11 +36,11 @@ impl Handle {
     }
 }
 
-/// The cgroups of `plan`, none of which is there yet. Makes no system call.
+/// The cgroups of `plan`, none of which exists yet. Makes no system call.
 pub(super) fn planned(plan: &CgroupPlan, unit: &Unit) -> Cgroup {
     let dir =
         |h: &crate::plan::cgroup::HierarchyPlan| Dir::new(h.version, h.controllers.clone(), h.dir.clone());
-    // systemd has its own device filter on the cgroup and keeps it; orun's stands beside it, as on a new one.
+    // systemd has its own device filter on the cgroup and keeps it; orun's is attached in addition, as on a new one.
     let dirs = plan.hierarchies.iter().map(|h| Dir { fresh: true, ..dir(h) });
     let unit = Handle { name: unit.name.clone(), ours: AtomicBool::new(false) };
     Cgroup { dirs: dirs.collect(), left_out: Vec::new(), unit: Some(unit) }

@@ -51,7 +51,7 @@ fn controllers(d: &Dir) -> Result<Vec<String>> {
 }
 
 fn not_enabled(controller: &str, property: &str, failures: &[(&str, Dir, Errno)]) -> Error {
-    // The first that lacks it for its children is where it ends; writing to those above was no use, and none needed.
+    // The first that lacks it for its children is where it ends; writing to those above was useless, and not needed.
     let lacks = |d: &Dir| {
         d.value("cgroup.subtree_control").is_ok_and(|have| !have.split(' ').any(|c| c == controller))
     };

@@ -1,6 +1,6 @@
-//! The options of the version 2 hierarchy, as nsdelegate and memory_recursiveprot. CRIU mounts that file system anew to look into
+//! The options of the version 2 hierarchy, as nsdelegate and memory_recursiveprot. CRIU mounts that file system again to look into
 //! it, without any, and so takes them from the whole host: from then on a container could write its own limits. They are
-//! put back when CRIU has ended.
+//! restored when CRIU has exited.
 //!
 //! Of several CRIUs at a time only the first sees the options. The runtime that started it writes them down, in an
 //! extended attribute of the hierarchy, and the last one removes that.
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Looks at what there is; `None` where there is nothing to lose.
+    /// Reads the current options; `None` where there is nothing to lose.
     pub fn note() -> Option<Options> {
         let (place, now) = hierarchy(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)?;
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;

@@ -14,11 +14,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-/// More is no list of three names.
+/// A larger file is not a list of three names.
 const DESCRIPTORS_LIMIT: u64 = 64 << 10;
 /// How much of the end of a log is looked at.
 const LOG_LIMIT: u64 = 1 << 20;
-/// How many of CRIU's errors are told.
+/// How many of CRIU's errors are reported.
 const ERRORS: usize = 4;
 
 /// The image directory and, when there is one, CRIU's work directory.
@@ -45,7 +45,7 @@ impl Images {
     }
 
     /// Opens the directories for a restore; with a user namespace (`other_user`) the images must be readable for all,
-    /// whoever may come near them.
+    /// anybody with access to them.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is no checkpoint; [`Kind::Config`] when it has files that cannot be those of one.
@@ -96,7 +96,7 @@ impl Images {
         work.chain([one(&self.dir, other_user)]).collect()
     }
 
-    /// Whether the directory `parent`, relative to the images, is there.
+    /// Whether the directory `parent`, relative to the images, exists.
     ///
     /// # Errors
     /// [`Kind::Usage`], naming the flag.
@@ -132,7 +132,8 @@ impl Images {
                     _ => false,
                 };
                 if !fine {
-                    let what = format!("{name:?} in the image directory {:?} is no regular file", self.path);
+                    let what =
+                        format!("{name:?} in the image directory {:?} is not a regular file", self.path);
                     return Err(Error::new(Kind::Config, what).hint("a checkpoint holds plain files only"));
                 }
                 if other_user && st.kind() == libc::S_IFREG && st.mode & 0o004 == 0 && is_image(name) {

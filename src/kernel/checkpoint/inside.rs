@@ -150,7 +150,7 @@ pub fn namespace(pid: i32, kind: Namespace) -> Result<Option<String>> {
 }
 
 /// What the first three descriptors of process `pid` are, as `descriptors.json` has it: a path of the container, a pipe,
-/// or a file of the host, which is named to CRIU as external. The process must stand still: a shell sets one of them
+/// or a file of the host, which is named to CRIU as external. The process must be frozen: a shell sets one of them
 /// aside, above, while it redirects a command, and that file is the host's all the same.
 ///
 /// # Errors

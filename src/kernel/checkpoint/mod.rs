@@ -41,7 +41,7 @@ pub struct Criu {
     errors: Option<OwnedFd>,
     /// The directories of [`Place::directories`] as CRIU's mount namespace has them.
     pub directories: Vec<OwnedFd>,
-    /// What is put back when it has ended.
+    /// What is restored when it has exited.
     _options: Option<hierarchy::Options>,
 }
 
@@ -50,7 +50,7 @@ pub struct Criu {
 pub struct Place<'a> {
     /// In a mount namespace of its own, with this root file system as a mount.
     pub root: Option<Root<'a>>,
-    /// Directories that are opened anew in that namespace.
+    /// Directories that are opened again in that namespace.
     pub directories: &'a [Directory],
     /// Descriptors that are passed on, from [`FIRST_INHERITED`] on.
     pub inherit: &'a [RawFd],
@@ -58,7 +58,7 @@ pub struct Place<'a> {
     pub own_stdio: bool,
 }
 
-/// A directory that is opened anew in CRIU's mount namespace: CRIU mounts things below it, which it can only do there.
+/// A directory that is opened again in CRIU's mount namespace: CRIU mounts things below it, which it can only do there.
 #[derive(Debug)]
 pub struct Directory {
     pub path: CString,
@@ -96,7 +96,7 @@ impl Criu {
             Clone::Child => {
                 let tell = tell.as_raw_fd();
                 let (number, e) = become_criu(&program, &argv, &env, place, tell, stdio.as_ref(), &passed);
-                // Without its parent there is nobody to tell.
+                // Without its parent nobody reads the error.
                 let _ = protocol::send(tell, Tag::Failed, number, e.0, 0, &[], None);
                 exec::exit(127)
             }
@@ -129,7 +129,7 @@ impl Criu {
     /// Sends a request or the answer to a notification.
     ///
     /// # Errors
-    /// CRIU has ended.
+    /// CRIU has exited.
     pub fn send(&self, message: &[u8]) -> Result<()> {
         socket::send(self.socket.as_raw_fd(), message, None).map_err(|e| self.gone(e))
     }
@@ -138,7 +138,7 @@ impl Criu {
     /// memory takes to be written, or to be fetched by another host, is not known.
     ///
     /// # Errors
-    /// CRIU has ended, or says what is no response.
+    /// CRIU has exited, or sends an invalid response.
     pub fn next(&self) -> Result<(Response, Option<OwnedFd>)> {
         let mut buf = vec![0; LONGEST];
         let (n, fd) = socket::receive(self.socket.as_raw_fd(), &mut buf).map_err(|e| self.gone(e))?;
@@ -151,12 +151,12 @@ impl Criu {
         }
     }
 
-    /// It ended without a word; perhaps it wrote some.
+    /// It exited without a response; perhaps its log has the reason.
     fn gone(&self, e: Errno) -> Error {
         let said = self.said();
         match said.lines().last() {
-            Some(line) => Error::new(Kind::System, format!("criu failed: it ended early: {line}")),
-            None => Error::sys("criu failed: it ended early", e),
+            Some(line) => Error::new(Kind::System, format!("criu failed: it exited early: {line}")),
+            None => Error::sys("criu failed: it exited early", e),
         }
     }
 
@@ -164,12 +164,12 @@ impl Criu {
     pub fn said(&self) -> String {
         let Some(errors) = &self.errors else { return String::new() };
         let mut buf = [0; 4096];
-        // As far as it is there: this is for people who read an error.
+        // As far as it exists: this is for people who read an error.
         let n = nix::sys::uio::pread(errors, &mut buf, 0).unwrap_or(0);
         String::from_utf8_lossy(&buf[..n]).into_owned()
     }
 
-    /// Lets CRIU end, and kills it when it does not; whether it ended well.
+    /// Lets CRIU exit, and kills it when it does not; whether it succeeded.
     ///
     /// # Errors
     /// A system call fails that cannot.
@@ -266,7 +266,7 @@ fn program() -> Result<CString> {
 /// Looks whether there is a CRIU, and one that is new enough.
 ///
 /// # Errors
-/// [`Kind::Unsupported`], saying what there is and what is needed.
+/// [`Kind::Unsupported`], with what was found and what is needed.
 pub fn check_version() -> Result<()> {
     let criu = Criu::start(&Place::default())?;
     let answer = criu.send(&rpc::version_request()).and_then(|()| criu.next());
@@ -305,12 +305,12 @@ pub fn check_feature(feature: Feature, flag: &str) -> Result<()> {
         return Ok(());
     }
     let what = match feature {
-        Feature::MemoryTracking => "tell which memory pages are written to",
+        Feature::MemoryTracking => "track which memory pages are written to",
         Feature::LazyPages => "fill in memory pages later (userfaultfd)",
     };
     let e = Error::new(Kind::Unsupported, format!("{flag}: this kernel cannot {what}, says CRIU"));
     Err(match said.lines().last() {
         Some(line) => e.hint(format!("criu wrote: {line}")),
-        None => e.hint("\"criu check --all\" tells more"),
+        None => e.hint("\"criu check --all\" shows the details"),
     })
 }

@@ -89,7 +89,7 @@ pub fn make_mount_points(root: &Root, points: &[(MountPoint, String)]) -> Result
             places.try_for_each(|((point, _), number)| one(fd.as_raw_fd(), point).map_err(|e| (number, e)))
         });
         if let Err((number, e)) = done {
-            // Without its parent there is nobody to tell.
+            // Without its parent nobody reads the error.
             let _ = protocol::send(tell, Tag::Failed, number, e.0, 0, &[], None);
         }
     })?;
@@ -156,7 +156,7 @@ fn write(file: &CStr, value: &[u8]) -> SysResult<()> {
     sys::fd::write_all(f.as_raw_fd(), value)
 }
 
-/// Does `work` in a child, because namespaces are entered for good. The child tells on the socket what failed; it must
+/// Does `work` in a child, because namespaces are entered for good. The child reports failures on the socket; it must
 /// not allocate.
 fn in_child(what: &str, work: impl FnOnce(RawFd)) -> Result<Option<(u16, Errno)>> {
     let fail = |e: Errno| Error::sys(format!("waiting for {what}"), e);

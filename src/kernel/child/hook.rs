@@ -91,7 +91,7 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Writes what fits. A hook that does not read its input is no failure.
+    /// Writes what fits. A hook that does not read its input is not a failure.
     fn advance(&mut self) {
         let Some(pipe) = &self.pipe else { return };
         for part in &mut self.parts {
@@ -112,7 +112,7 @@ impl Input<'_> {
 }
 
 /// Reads output until the hook ends or its time is up. Returns how much of it stands in `text`, and whether it
-/// ended in time.
+/// exited in time.
 fn collect(
     input: &mut Input,
     out: &OwnedFd,

@@ -130,7 +130,7 @@ impl Child<'_> {
         protocol::send(self.socket, Tag::Listener, index as u16, number, 0, &[], None)
     }
 
-    /// HOME from the container's /etc/passwd, `/` when the user is not there. A passwd that cannot be read is
+    /// HOME from the container's /etc/passwd, `/` when the user is missing. A passwd that cannot be read is
     /// no reason not to start.
     fn set_home(&mut self, uid: u32) {
         let mut home = [0u8; 4096];
@@ -270,7 +270,7 @@ impl Passwd {
         Passwd { uid, field: 0, number: None, len: 0 }
     }
 
-    /// Takes one byte; true when the line that just ended was the user's, and `out[..len]` is the home.
+    /// Takes one byte; true when the completed line was the user's, and `out[..len]` is the home.
     fn feed(&mut self, byte: u8, out: &mut [u8; 4096]) -> bool {
         match byte {
             b'\n' => {

@@ -57,7 +57,7 @@ pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
     Ok(())
 }
 
-/// Binds the root onto itself: pivot_root(2) wants a mount.
+/// Binds the root onto itself: pivot_root(2) requires a mount.
 fn open_root(path: &CStr, private: bool) -> SysResult<OwnedFd> {
     let here = path::openat(sys::CWD, path, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
     let tree = mount::clone_tree(here.as_raw_fd(), c"", true, false)?;

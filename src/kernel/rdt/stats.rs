@@ -1,4 +1,4 @@
-//! What resctrl tells of a container, in the shape of the `intel_rdt` of runc's `events --stats`.
+//! The figures of resctrl for a container, in the shape of the `intel_rdt` of runc's `events --stats`.
 
 use serde::Serialize;
 use std::fs;
@@ -60,7 +60,7 @@ pub struct Occupancy {
     pub llc_occupancy: u64,
 }
 
-/// Reads what resctrl tells of the class `class`; what is counted is that of the group `monitor`, or of the class.
+/// Reads the figures of the class `class`; the counters are those of the group `monitor`, or of the class.
 pub fn read(class: &Path, monitor: Option<&Path>) -> Stats {
     let Some(root) = class.ancestors().find(|d| d.join("info").is_dir()) else { return Stats::default() };
     let (all, own) = (lines(root), lines(class));

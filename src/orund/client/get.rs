@@ -47,7 +47,7 @@ async fn show<T: Row + DeserializeOwned>(client: &Client, call: Call, a: &Get, o
             false => {
                 let items = client.fetch::<List<T>>(call).await?.items;
                 if items.is_empty() && matches!(a.output, None | Some(Output::Wide)) {
-                    eprintln!("there are none");
+                    eprintln!("no objects found");
                     return Ok(0);
                 }
                 render::list(&items, a.output)

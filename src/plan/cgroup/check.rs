@@ -17,7 +17,7 @@ pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
     block_io(&r.block_io, out);
     for (i, h) in r.hugepage_limits.iter().enumerate() {
         if convert::page_size(&h.page_size).is_none() {
-            let what = format!("{:?} is no page size", h.page_size);
+            let what = format!("{:?} is not a valid page size", h.page_size);
             out.push(
                 Violation::new(at(&format!("hugepageLimits[{i}].pageSize")), what)
                     .hint("use 64KB, 2MB or 1GB"),
@@ -26,7 +26,7 @@ pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
     }
     for (name, limits) in &r.rdma {
         if name.is_empty() || name.contains(char::is_whitespace) {
-            out.push(Violation::new(at("rdma"), format!("{name:?} is no device name")));
+            out.push(Violation::new(at("rdma"), format!("{name:?} is not a valid device name")));
         }
         if limits.hca_handles.is_none() && limits.hca_objects.is_none() {
             out.push(Violation::new(at(&format!("rdma.{name}")), "needs hcaHandles or hcaObjects"));
@@ -34,7 +34,7 @@ pub(super) fn resources(r: &Resources, out: &mut Vec<Violation>) {
     }
     for (i, p) in r.network.priorities.iter().enumerate() {
         if p.name.is_empty() || p.name.contains(char::is_whitespace) {
-            let what = format!("{:?} is no interface name", p.name);
+            let what = format!("{:?} is not a valid interface name", p.name);
             out.push(Violation::new(at(&format!("network.priorities[{i}].name")), what));
         }
     }
@@ -101,7 +101,7 @@ fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
     }
     for (name, list) in [("cpu.cpus", &c.cpus), ("cpu.mems", &c.mems)] {
         if !list.is_empty() && !is_list(list) {
-            out.push(Violation::new(at(name), format!("{list:?} is no list such as \"0-3,7\"")));
+            out.push(Violation::new(at(name), format!("{list:?} is not a list such as \"0-3,7\"")));
         }
     }
 }
@@ -128,7 +128,10 @@ fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
     let mut device = |name: String, major: i64, minor: i64| {
         for (part, n) in [("major", major), ("minor", minor)] {
             if !(0..=i64::from(u32::MAX)).contains(&n) {
-                out.push(Violation::new(at(&format!("{name}.{part}")), format!("{n} is no device number")));
+                out.push(Violation::new(
+                    at(&format!("{name}.{part}")),
+                    format!("{n} is not a valid device number"),
+                ));
             }
         }
     };
@@ -153,7 +156,7 @@ fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {
     }
 }
 
-/// Keys of `unified` are file names whose controller must be there.
+/// Keys of `unified` are file names whose controller must exist.
 pub(super) fn unified(files: &BTreeMap<String, String>, have: &[String], out: &mut Vec<Violation>) {
     for key in files.keys() {
         let property = at(&format!("unified[{key:?}]"));

@@ -35,7 +35,7 @@ pub(super) fn swap_max(swap: i64, limit: i64) -> Result<Option<String>, &'static
     }
 }
 
-/// The page size as the names of the hugetlb files have it: `2048KB` is `2MB`. `None` when it is no size.
+/// The page size as the names of the hugetlb files have it: `2048KB` is `2MB`. `None` when it is not a valid size.
 pub(super) fn page_size(text: &str) -> Option<String> {
     let digits = text.trim_end_matches("KB").trim_end_matches("MB").trim_end_matches("GB");
     let unit = &text[digits.len()..];

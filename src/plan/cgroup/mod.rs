@@ -37,7 +37,7 @@ pub enum Manager {
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
     pub manager: Manager,
-    /// A missing permission to make a cgroup is no error unless the bundle asks for a path or a limit.
+    /// Ignore a missing permission to create a cgroup unless the bundle specifies a path or a limit.
     pub rootless: bool,
     /// orun runs in a user namespace of its own, where device rules cannot be loaded.
     pub in_user_namespace: bool,
@@ -89,9 +89,9 @@ pub struct HierarchyPlan {
     pub own: String,
     /// Version 2: the controllers to enable in the ancestors, so far as they can be.
     pub enable: Vec<String>,
-    /// Whether a missing permission to make a cgroup is no error as long as nothing is to be written there.
+    /// Whether to ignore a missing permission to create a cgroup as long as nothing has to be written to it.
     pub may_stay: bool,
-    /// What must be there before a process can join.
+    /// Required before a process can join.
     pub before_join: Vec<Write>,
     /// The limits, in order.
     pub writes: Vec<Write>,
@@ -120,11 +120,11 @@ pub struct Write {
     pub value: String,
     /// The property that asked for it: `linux.resources.memory.limit`.
     pub property: Cow<'static, str>,
-    /// A missing file is no error: an older kernel, or a feature that is turned off.
+    /// Ignore a missing file: an older kernel, or a feature that is turned off.
     pub optional: bool,
     /// EINVAL may come from a value that a later write changes: write again after the others.
     pub retry: bool,
-    /// A missing permission is no error.
+    /// Ignore a missing permission.
     pub best_effort: bool,
     /// File and value to use when `file` does not exist.
     pub instead: Option<(Cow<'static, str>, String)>,
@@ -172,9 +172,9 @@ impl Write {
 /// A `BPF_PROG_TYPE_CGROUP_DEVICE` program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceFilter {
-    /// `None`: every device is allowed, and a filter that is there goes away.
+    /// `None`: every device is allowed, and an existing filter is removed.
     pub program: Option<Vec<Instruction>>,
-    /// A kernel that refuses the program is no error.
+    /// Ignore a kernel that rejects the program.
     pub best_effort: bool,
 }
 

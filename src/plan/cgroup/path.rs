@@ -36,7 +36,7 @@ pub(super) fn inner(id: &str, cgroups_path: &str) -> Result<Inner, Violation> {
     }
     if path.is_empty() {
         // The root has all processes of the host, and they would get this container's limits and signals.
-        let v = Violation::new(PROPERTY, format!("{text:?} is no cgroup of the container's own"));
+        let v = Violation::new(PROPERTY, format!("{text:?} is not a cgroup that the container can own"));
         return Err(v.hint("name one below it, or leave cgroupsPath out"));
     }
     if !absolute {

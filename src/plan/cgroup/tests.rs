@@ -194,7 +194,8 @@ fn hugetlb_rdma_and_network() {
     assert_eq!(v1_lines(net), ["net_cls.classid=1048577", "net_prio.ifpriomap=eth0 5"]);
     assert_eq!(fails(net, &unified(V2)).lines().count(), 2);
     assert!(
-        fails(r#"{"hugepageLimits":[{"pageSize":"2M","limit":9}]}"#, &unified(V2)).contains("no page size")
+        fails(r#"{"hugepageLimits":[{"pageSize":"2M","limit":9}]}"#, &unified(V2))
+            .contains("not a valid page size")
     );
     assert!(fails(r#"{"rdma":{"a":{}}}"#, &unified(V2)).contains("needs hcaHandles"));
 }

@@ -62,7 +62,7 @@ fn memory(m: &Memory) -> Vec<Write> {
         (None, Some(-1)) => (Some(-1), true),
         (s, _) => (s, false),
     };
-    // The kernel keeps limit <= memsw at every moment. Which one goes first depends on the values that are there.
+    // The kernel keeps limit <= memsw at every moment. Which one goes first depends on the current values.
     if let Some(v) = limit {
         out.push(Write::new("memory.limit_in_bytes", v, "linux.resources.memory.limit").retry());
     }
@@ -115,7 +115,7 @@ fn cpu(c: &Cpu) -> Vec<Write> {
     out
 }
 
-/// `pids.max` of both versions. A limit of 0 becomes 1: the container's first process is there already and may not
+/// `pids.max` of both versions. A limit of 0 becomes 1: the container's first process exists already and may not
 /// fork with either, and with 0 it could not be cloned into the cgroup.
 pub(super) fn pids(r: &Resources) -> Vec<Write> {
     let Some(limit) = r.pids.as_ref().and_then(|p| p.limit) else { return Vec::new() };

@@ -132,7 +132,7 @@ fn cpu(c: &Cpu, w: &mut Vec<Write>) {
 }
 
 fn block_io(b: &BlockIo, w: &mut Vec<Write>) {
-    // Where BFQ is there it has its own file in its own, version 1, unit.
+    // BFQ has its own file in its own, version 1, unit.
     if let Some(v) = b.weight.filter(|v| *v != 0) {
         w.push(
             Write::new("io.bfq.weight", v, "linux.resources.blockIO.weight")

@@ -1,7 +1,7 @@
 //! The messages of CRIU's service (criu(8), "service"): protocol buffers on a packet socket, as far as a runtime needs
 //! them. The numbers are those of the public protocol and never change.
 
-/// What is asked of CRIU, and what it answers to.
+/// The kind of a request to CRIU, and of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Dump = 1,
@@ -179,7 +179,7 @@ pub struct Notification {
 }
 
 impl Response {
-    /// Reads a response; `None` when it is none.
+    /// Reads a response; `None` when it is invalid.
     pub fn parse(bytes: &[u8]) -> Option<Response> {
         let mut r = Response::default();
         for entry in Reader(bytes) {

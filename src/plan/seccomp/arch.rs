@@ -55,7 +55,7 @@ enum Abi {
     Sh,
 }
 
-/// What tells the architectures apart.
+/// What distinguishes the architectures.
 struct Traits {
     name: &'static str,
     /// `AUDIT_ARCH_*`, the value of `seccomp_data.arch` (linux/audit.h).
@@ -156,7 +156,7 @@ impl Arch {
         self.token() & WIDE != 0 && self.token() & N32 == 0 && self != Arch::X32
     }
 
-    /// Whether the low word of an argument stands behind the high one in `seccomp_data.args`.
+    /// Whether the low word of an argument follows the high one in `seccomp_data.args`.
     pub(super) fn big_endian(self) -> bool {
         self.token() & LITTLE == 0
     }

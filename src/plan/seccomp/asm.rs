@@ -1,7 +1,7 @@
 //! An assembler for classic BPF that writes a program from its end to its beginning.
 //!
 //! Classic BPF only jumps forwards, and a conditional jump reaches 255 instructions. Written backwards, the
-//! target of every jump is there before the jump, so that distances are known and a target out of reach is
+//! target of every jump is emitted before the jump, so that distances are known and a target out of reach is
 //! brought near by one more instruction right behind the branch.
 
 use super::SockFilter;
@@ -46,24 +46,24 @@ impl Asm {
         self.near_return(value, 0)
     }
 
-    /// Loads the word at `offset` of `struct seccomp_data` and goes on at `next`.
+    /// Loads the word at `offset` of `struct seccomp_data` and continues at `next`.
     pub(super) fn load(&mut self, offset: u32, next: Label) -> Label {
         self.fall_to(next);
         self.push(LD_W_ABS, 0, 0, offset)
     }
 
-    /// Clears the bits of the accumulator that are not in `mask` and goes on at `next`.
+    /// Clears the bits of the accumulator that are not in `mask` and continues at `next`.
     pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
         self.fall_to(next);
         self.push(ALU_AND_K, 0, 0, mask)
     }
 
-    /// Goes on at `yes` or at `no`.
+    /// Continues at `yes` or at `no`.
     pub(super) fn branch(&mut self, test: Test, value: u32, yes: Label, no: Label) -> Label {
         if yes == no {
             return yes;
         }
-        // What brings `yes` near stands between the branch and what brings `no` near.
+        // The trampoline for `yes` lies between the branch and the trampoline for `no`.
         let no = self.near(no, 1);
         let yes = self.near(yes, 0);
         let (jt, jf) = (self.distance(yes), self.distance(no));

@@ -104,7 +104,7 @@ impl Section {
 /// Up to so many comparisons with single numbers are as fast as a tree, and shorter.
 const MAX_HOLES: usize = 3;
 
-/// The single numbers that stand out from ranges which otherwise have one verdict.
+/// The single numbers that differ from ranges which otherwise have one verdict.
 fn holes(ranges: &[Range]) -> Option<impl DoubleEndedIterator<Item = &Range>> {
     let alike = ranges.iter().step_by(2).all(|r| r.verdict == ranges[0].verdict);
     let single = ranges[1..].chunks(2).all(|r| r.len() == 2 && r[0].start + 1 == r[1].start);
@@ -208,7 +208,7 @@ impl Writer<'_> {
         self.asm.load(offset, test)
     }
 
-    /// The argument is above the value: by `test`, which tells whether equality is enough.
+    /// The argument is above the value: by `test`, which decides whether equality is enough.
     fn above(&mut self, test: Test, c: &Condition, wide: bool, yes: Label, no: Label) -> Label {
         let (low, high) = self.offsets(c.index);
         let then = self.asm.branch(test, c.value as u32, yes, no);

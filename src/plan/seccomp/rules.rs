@@ -112,7 +112,7 @@ impl Calls {
         let multiplexed = named.call.multiplexed(self.arch);
         for conditions in &named.rule.alternatives {
             if let Some((row, number)) = multiplexed {
-                // The first argument chooses the call. The others are compared as they stand although the
+                // The first argument chooses the call. The others are compared as they are although the
                 // kernel takes the call's arguments from memory: libseccomp has it so.
                 let chooser = Condition { index: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(number) };
                 let rest = conditions.iter().filter(|c| c.index != 0).copied();
@@ -136,7 +136,7 @@ impl Calls {
         }
         let slot = &mut self.slots[usize::from(*at) - 1];
         match slot {
-            // The first rule that looks at no argument decides, wherever it stands.
+            // The first rule that looks at no argument decides, wherever it appears.
             Slot::Always(_) => {}
             _ if conditions.is_empty() => *slot = Slot::Always(action),
             Slot::When(chains) => chains.push(Chain { conditions, action, entry: named.rule.entry }),
@@ -189,7 +189,7 @@ impl Calls {
         list.push(enosys_range(self.arch.number(newest) + 1));
         match self.arch {
             Arch::Arm => list.push(default_range(super::arch::ARM_PRIVATE)),
-            // From 512 to 547 stand calls as old as x32.
+            // Numbers 512 to 547 are calls as old as x32.
             Arch::X32 => {
                 list.push(default_range(self.arch.number(512)));
                 list.push(enosys_range(self.arch.number(547) + 1));
@@ -276,7 +276,7 @@ fn in_order(chains: &mut Vec<Chain>, wide: bool, mut v: Option<&mut Vec<Violatio
 /// A comparison of a word: the word, how it is compared, the mask and the value.
 type Word = (u32, Op, u32, u32);
 
-/// Where a rule stands: for each word the number of the word, the class of the operator, the value, and when
+/// The sort key of a rule: for each word the number of the word, the class of the operator, the value, and when
 /// such a comparison was first seen.
 fn ranks(chain: &Chain, wide: bool, seen: &mut BTreeMap<Word, usize>) -> Vec<(Reverse<u32>, u8, u32, usize)> {
     let words: &[u32] = if wide { &[1, 0] } else { &[0] };

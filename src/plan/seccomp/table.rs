@@ -7,7 +7,7 @@ pub(super) const X: u16 = u16::MAX;
 pub(super) const COLUMNS: usize = 18;
 
 /// Name, then the number in each ABI, in the order of `Abi`. Numbers are relative to the first number of
-/// the ABI; ARM's private calls (`0xf0000 + n` in the kernel) stand as `896 + n`.
+/// the ABI; ARM's private calls (`0xf0000 + n` in the kernel) appear as `896 + n`.
 #[rustfmt::skip]
 pub(super) static TABLE: [(&str, [u16; COLUMNS]); 508] = [
     // x86_64 x86 x32 aarch64 arm riscv64 loongarch64 ppc64 ppc s390x s390 mips64 mips64n32 mips parisc64 parisc m68k sh

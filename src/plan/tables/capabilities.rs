@@ -62,7 +62,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// A set as the kernel takes it: bit N is capability N. Names that nobody knows are left out, because the
-/// specification wants a warning for them and no failure (config.md, "Linux Process").
+/// specification requires a warning for them instead of an error (config.md, "Linux Process").
 pub fn mask<S: AsRef<str>>(names: &[S]) -> u64 {
     names.iter().filter_map(|n| number(n.as_ref())).fold(0, |m, bit| m | 1 << bit)
 }

@@ -1,6 +1,6 @@
 //! NUMA memory policies (set_mempolicy(2), linux/mempolicy.h).
 
-/// What a mode wants in its node list.
+/// What a mode requires of its node list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
     None,
@@ -42,7 +42,7 @@ const FLAGS: [(&str, u32); 3] = [
     ("MPOL_F_STATIC_NODES", MPOL_F_STATIC_NODES),
 ];
 
-/// The number of a mode and what it wants in its node list.
+/// The number of a mode and what it requires of its node list.
 pub fn mode(name: &str) -> Option<(u32, Nodes)> {
     MODES.iter().find(|(n, ..)| *n == name).map(|(_, v, nodes)| (*v, *nodes))
 }

@@ -419,7 +419,7 @@ fn parse_range(text: &str) -> Option<IdRange> {
     numbers.next().is_none().then_some(IdRange { mapping, relative })
 }
 
-/// Splits at commas that stand neither after a backslash nor between double quotes; leaves out empty parts.
+/// Splits at commas that are neither escaped by a backslash nor between double quotes; leaves out empty parts.
 fn split(option: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let mut escaped = false;

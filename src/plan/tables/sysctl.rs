@@ -8,7 +8,7 @@ use super::namespaces::Kind;
 /// As in sysctl.d(5), the first separator of a key decides: after a `.`, a `/` stands for a dot inside of a part;
 /// after a `/`, parts are separated by `/` and dots are literal.
 ///
-/// `None` for a key that is no relative path of plain names: an empty part, `.`, `..`, a control character.
+/// `None` for a key that is not a relative path of plain names: an empty part, `.`, `..`, a control character.
 pub fn parts(key: &str) -> Option<Vec<String>> {
     if key.chars().any(char::is_control) {
         return None;

@@ -58,7 +58,7 @@ fn owner_and_mode(i: usize, d: &Device, f: &mut Findings) {
     if let Some(mode) = d.file_mode.filter(|m| *m > 0o177_777) {
         f.hinted(
             format!("linux.devices[{i}].fileMode"),
-            format!("{mode} is no file mode"),
+            format!("{mode} is not a valid file mode"),
             "JSON numbers are decimal: octal 0666 is 438",
         );
     }
@@ -66,13 +66,13 @@ fn owner_and_mode(i: usize, d: &Device, f: &mut Findings) {
         if id.is_some_and(|id| id > MAX_ID) {
             f.violation(
                 format!("linux.devices[{i}].{name}"),
-                format!("{} is no id, the highest is {MAX_ID}", u32::MAX),
+                format!("{} is not a valid ID, the highest is {MAX_ID}", u32::MAX),
             );
         }
     }
 }
 
-/// Two entries for one path that cannot both be there. The same device twice is harmless, and tools write it.
+/// Two conflicting entries for one path. The same device twice is harmless, and tools write it.
 fn differ(a: &Device, b: &Device) -> bool {
     let class = |d: &Device| if d.kind == "u" { "c".to_owned() } else { d.kind.clone() };
     let numbers = |d: &Device| if d.kind == "p" { None } else { Some((d.major, d.minor)) };
@@ -129,9 +129,12 @@ mod tests {
     #[test]
     fn modes_and_owners() {
         passes(fuse_with("fileMode", json!(0o20666)));
-        breaks("linux.devices[0].fileMode: 65536 is no file mode", fuse_with("fileMode", json!(0o200000)));
-        breaks("linux.devices[0].uid: 4294967295 is no id", fuse_with("uid", json!(u32::MAX)));
-        breaks("linux.devices[0].gid: 4294967295 is no id", fuse_with("gid", json!(u32::MAX)));
+        breaks(
+            "linux.devices[0].fileMode: 65536 is not a valid file mode",
+            fuse_with("fileMode", json!(0o200000)),
+        );
+        breaks("linux.devices[0].uid: 4294967295 is not a valid ID", fuse_with("uid", json!(u32::MAX)));
+        breaks("linux.devices[0].gid: 4294967295 is not a valid ID", fuse_with("gid", json!(u32::MAX)));
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn restricted_paths(linux: &Linux, f: &mut Findings) {
     }
 }
 
-/// "Mount Label": SELinux has to be there.
+/// "Mount Label": SELinux is required.
 fn mount_label(label: &str, facts: &HostFacts, f: &mut Findings) {
     if !label.is_empty() && !facts.selinux {
         f.hinted(
@@ -174,7 +174,7 @@ fn mount_label(label: &str, facts: &HostFacts, f: &mut Findings) {
     f.no_nul(|| "linux.mountLabel".into(), label);
 }
 
-/// "Personality": a known domain, and no flags, of which there are none.
+/// "Personality": a known domain, and no flags, because none are defined.
 fn personality(p: &Personality, f: &mut Findings) {
     if namespaces::personality(&p.domain).is_none() {
         f.hinted(
@@ -186,7 +186,7 @@ fn personality(p: &Personality, f: &mut Findings) {
     if !p.flags.is_empty() {
         f.violation(
             "linux.personality.flags",
-            format!("unsupported personality flags: {:?}, there are none", p.flags),
+            format!("unsupported personality flags: {:?}; no flags are defined", p.flags),
         );
     }
 }

@@ -44,7 +44,7 @@ impl Findings {
         self.violations.push(Violation::new(property, message).hint(hint));
     }
 
-    /// Something to tell the user that stops nothing.
+    /// A message for the user that does not stop the command.
     fn warning(&mut self, message: impl Into<String>) {
         self.warnings.push(message.into());
     }

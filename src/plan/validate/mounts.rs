@@ -57,19 +57,19 @@ fn kind(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) {
     } else if m.kind == "bind" {
         f.hinted(
             format!("mounts[{i}].type"),
-            "\"bind\" is no file system type",
+            "\"bind\" is not a file system type",
             "a mount is a bind mount when \"bind\" or \"rbind\" is among its options",
         );
     } else if m.kind.is_empty() && !options.remount {
         f.hinted(
             format!("mounts[{i}].type"),
-            "a mount that is no bind mount needs a file system type",
+            "a mount that is not a bind mount needs a file system type",
             "name one of /proc/filesystems, or add \"bind\" to the options",
         );
     }
 }
 
-/// The file system of a bind mount is there already, and the kernel passes over what else is said about it: so does
+/// The file system of a bind mount exists already, and the kernel ignores its other options: so does
 /// mount(8) with parameters like `size=1m`, whose behaviour config.md asks for. A word alone is refused, as it may be
 /// a flag with a slip in it, `readonly` say, without which the mount would be another one.
 fn data_of_bind(i: usize, options: &MountOptions, f: &mut Findings) {
@@ -87,7 +87,7 @@ fn data_of_bind(i: usize, options: &MountOptions, f: &mut Findings) {
     }
     if !parameters.is_empty() {
         f.warning(format!(
-            "mounts[{i}].options: {:?} has no effect on a bind mount, whose file system is there already",
+            "mounts[{i}].options: {:?} has no effect on a bind mount, whose file system exists already",
             parameters.join(",")
         ));
     }
@@ -163,7 +163,7 @@ fn lexical(path: &str) -> String {
 const OF_NAMESPACES: [&str; 6] = ["cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"];
 
 /// config.md, "Mounts", `idmap`, `uidMappings`: mappings come in pairs, valid ones; an option without mappings takes
-/// those of the container's user namespace, which then has to be there. Empty lists are the same as none.
+/// those of the container's user namespace, which is then required. Empty lists are the same as none.
 fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &HostFacts, f: &mut Findings) {
     let at = |what: &str| format!("mounts[{i}].{what}");
     let uids = m.uid_mappings.as_deref().unwrap_or_default();
@@ -266,10 +266,10 @@ mod tests {
             with(json!({"destination": "/d", "options": ["bind"]})),
         );
         breaks(
-            "mounts[7].type: \"bind\" is no file system type",
+            "mounts[7].type: \"bind\" is not a file system type",
             with(json!({"destination": "/d", "type": "bind"})),
         );
-        breaks("mounts[7].type: a mount that is no bind mount needs", with(json!({"destination": "/d"})));
+        breaks("mounts[7].type: a mount that is not a bind mount needs", with(json!({"destination": "/d"})));
         passes(with(json!({"destination": "/d", "options": ["remount", "ro"]})));
         passes(with(json!({"destination": "/d", "type": "bind", "source": "s", "options": ["bind"]})));
         passes(with(json!({"destination": "/d", "type": "ext4", "source": "/dev/sda"})));

@@ -22,7 +22,7 @@ pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
     time_offsets(linux, f);
 }
 
-/// Types are of the known set, and each stands there once.
+/// Types are known, and each appears once.
 fn kinds(linux: &Linux, f: &mut Findings) {
     for (i, n) in linux.namespaces.iter().enumerate() {
         if Kind::from_name(&n.kind).is_none() {
@@ -110,7 +110,7 @@ fn time_offsets(linux: &Linux, f: &mut Findings) {
     }
     for (clock, offset) in &linux.time_offsets {
         if clock != "monotonic" && clock != "boottime" {
-            f.violation("linux.timeOffsets", format!("clock {clock:?} is none of monotonic and boottime"));
+            f.violation("linux.timeOffsets", format!("clock {clock:?} is not monotonic or boottime"));
         }
         if offset.nanosecs >= 1_000_000_000 {
             f.violation(
@@ -209,7 +209,7 @@ mod tests {
             add_namespace(v, "time", "/proc/5/ns/time");
             v["linux"]["timeOffsets"] = offsets.clone();
         });
-        breaks("linux.timeOffsets: clock \"realtime\" is none of monotonic and boottime", |v| {
+        breaks("linux.timeOffsets: clock \"realtime\" is not monotonic or boottime", |v| {
             add_namespace(v, "time", "");
             v["linux"]["timeOffsets"] = json!({"realtime": {"secs": 1}});
         });

@@ -7,7 +7,7 @@ use crate::plan::facts::HostFacts;
 use crate::plan::tables::{capabilities, rlimits};
 use crate::plan::user::MAX_ID;
 
-/// Checks `process` of config.json: the container's init is made from it, so it has to be there at create.
+/// Checks `process` of config.json: the container's init is made from it, so it is required at create.
 pub fn check_init(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
     let Some(p) = &spec.process else {
         f.hinted("process", "process property must not be empty", "it needs at least args and cwd");
@@ -141,11 +141,11 @@ fn rlimit_list(limits: &[Rlimit], at: At, f: &mut Findings) {
     }
 }
 
-/// config.md, "POSIX-platform User". -1 is no id: setresuid(2) and its kin take it as "leave unchanged".
+/// config.md, "POSIX-platform User". -1 is not a valid ID: setresuid(2) and its kin take it as "leave unchanged".
 fn user(u: &User, at: At, f: &mut Findings) {
     let mut id = |property: &dyn Fn() -> String, id: u32| {
         if id > MAX_ID {
-            f.violation(at.of(&property()), format!("{id} is no id, the highest is {MAX_ID}"));
+            f.violation(at.of(&property()), format!("{id} is not a valid ID, the highest is {MAX_ID}"));
         }
     };
     id(&|| "user.uid".into(), u.uid);

@@ -1,4 +1,4 @@
-//! `linux.resources` (config-linux.md, "Control groups"): what is wrong on every host. Conversions between the two
+//! `linux.resources` (config-linux.md, "Control groups"): errors on every host. Conversions between the two
 //! hierarchies, and what one of them lacks, are the business of the cgroup compiler.
 
 use super::Findings;
@@ -13,7 +13,7 @@ pub fn check(r: &Resources, f: &mut Findings) {
     unified(r, f);
     for (name, list) in [("cpus", &r.cpu.cpus), ("mems", &r.cpu.mems)] {
         if list.contains(['\0', '\n']) {
-            f.violation(format!("linux.resources.cpu.{name}"), format!("{list:?} is no list of numbers"));
+            f.violation(format!("linux.resources.cpu.{name}"), format!("{list:?} is not a list of numbers"));
         }
     }
 }
@@ -34,7 +34,7 @@ fn device_rules(rules: &[DeviceRule], f: &mut Findings) {
         }
         for (name, number) in [("major", d.major), ("minor", d.minor)] {
             if let Some(n) = number.filter(|n| *n < -1 || *n > i64::from(u32::MAX)) {
-                f.violation(at(name), format!("{n} is no device number"));
+                f.violation(at(name), format!("{n} is not a valid device number"));
             }
         }
     }
@@ -101,14 +101,14 @@ fn block_io(r: &Resources, f: &mut Findings) {
     }
 }
 
-/// "Huge page limits": a size is a number and a unit, and each size stands there once.
+/// "Huge page limits": a size is a number and a unit, and each size appears once.
 fn hugepages(r: &Resources, f: &mut Findings) {
     for (i, h) in r.hugepage_limits.iter().enumerate() {
         let at = || format!("linux.resources.hugepageLimits[{i}].pageSize");
         let number = ["KB", "MB", "GB"].iter().find_map(|unit| h.page_size.strip_suffix(unit));
         let valid = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) && !n.starts_with('0');
         if !number.is_some_and(valid) {
-            f.hinted(at(), format!("{:?} is no huge page size", h.page_size), "for example 2MB or 1GB");
+            f.hinted(at(), format!("{:?} is not a huge page size", h.page_size), "for example 2MB or 1GB");
         } else if r.hugepage_limits[..i].iter().any(|g| g.page_size == h.page_size) {
             f.violation(at(), format!("{} is limited twice", h.page_size));
         }
@@ -122,12 +122,12 @@ fn lists_of_names(r: &Resources, f: &mut Findings) {
         if bad(&p.name) {
             f.violation(
                 format!("linux.resources.network.priorities[{i}].name"),
-                format!("{:?} is no network device", p.name),
+                format!("{:?} is not a network device", p.name),
             );
         }
     }
     for device in r.rdma.keys().filter(|d| bad(d)) {
-        f.violation("linux.resources.rdma", format!("{device:?} is no RDMA device"));
+        f.violation("linux.resources.rdma", format!("{device:?} is not an RDMA device"));
     }
 }
 
@@ -136,7 +136,7 @@ fn unified(r: &Resources, f: &mut Findings) {
     for (key, value) in &r.unified {
         let at = || format!("linux.resources.unified[{key:?}]");
         if key.is_empty() || key == "." || key == ".." || key.contains(['/', '\0']) {
-            f.violation(at(), "it is no name of a file in the cgroup");
+            f.violation(at(), "not a valid file name");
         }
         f.no_nul(at, value);
     }
@@ -177,7 +177,10 @@ mod tests {
             &format!("{at}.access: invalid device access \"rwx\""),
             with(json!({"devices": [{"access": "rwx"}]})),
         );
-        breaks(&format!("{at}.major: -2 is no device number"), with(json!({"devices": [{"major": -2}]})));
+        breaks(
+            &format!("{at}.major: -2 is not a valid device number"),
+            with(json!({"devices": [{"major": -2}]})),
+        );
     }
 
     #[test]
@@ -229,7 +232,7 @@ mod tests {
             "linux.resources.network.priorities[0].name: \"eth0 5\\neth1\"",
             with(json!({"network": {"priorities": [{"name": "eth0 5\neth1", "priority": 1}]}})),
         );
-        breaks("linux.resources.rdma: \"a b\" is no RDMA device", with(json!({"rdma": {"a b": {}}})));
+        breaks("linux.resources.rdma: \"a b\" is not an RDMA device", with(json!({"rdma": {"a b": {}}})));
         breaks("linux.resources.cpu.cpus: ", with(json!({"cpu": {"cpus": "0\n1"}})));
         breaks("linux.resources.cpu.mems: ", with(json!({"cpu": {"mems": "0\0"}})));
     }
@@ -238,7 +241,7 @@ mod tests {
     fn unified_keys_stay_in_the_cgroup() {
         for key in ["../memory.max", "/memory.max", "a/b", "", "..", "."] {
             breaks(
-                &format!("linux.resources.unified[{key:?}]: it is no name of a file"),
+                &format!("linux.resources.unified[{key:?}]: not a valid file name"),
                 with(json!({"unified": {key: "1"}})),
             );
         }

@@ -19,7 +19,7 @@ fn oci_version(version: &str, f: &mut Findings) {
         Some(_) => f.violation("ociVersion", format!("version {version:?} is not supported, only 1.x is")),
         None if version.is_empty() => f.hinted("ociVersion", "it is required", "for example \"1.3.0\""),
         None => {
-            f.hinted("ociVersion", format!("{version:?} is no semantic version"), "for example \"1.3.0\"")
+            f.hinted("ociVersion", format!("{version:?} is not a semantic version"), "for example \"1.3.0\"")
         }
     }
 }

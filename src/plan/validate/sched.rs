@@ -83,7 +83,7 @@ fn deadline(s: &Scheduler, at: At, f: &mut Findings) {
         f.violation(
             at.of("scheduler"),
             format!(
-                "SCHED_DEADLINE wants 1024 <= runtime <= deadline <= period (nanoseconds), got {}, {}, {}",
+                "SCHED_DEADLINE requires 1024 <= runtime <= deadline <= period (nanoseconds), got {}, {}, {}",
                 s.runtime, s.deadline, s.period
             ),
         );
@@ -162,7 +162,7 @@ mod tests {
         for (r, dl, p) in
             [(1023, 2000, 0), (3000, 2000, 0), (1024, 3000, 2000), (0, 0, 0), (1024, 2048, 1 << 63)]
         {
-            breaks("process.scheduler: SCHED_DEADLINE wants", d(r, dl, p));
+            breaks("process.scheduler: SCHED_DEADLINE requires", d(r, dl, p));
         }
         breaks(
             "process.scheduler: scheduler runtime/deadline/period can only be specified for SchedDeadline",

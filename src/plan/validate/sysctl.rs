@@ -14,7 +14,7 @@ pub fn check(linux: &Linux, f: &mut Findings) {
             f.violation(at(), format!("value {value:?} contains a line break or a null byte"));
         }
         match sysctl::parts(key) {
-            None => f.violation(at(), format!("sysctl {key:?} is no name of a parameter")),
+            None => f.violation(at(), format!("{key:?} is not a valid sysctl name")),
             Some(parts) => namespaced(linux, &at(), &parts, f),
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         for key in
             ["", "net.//.//.kernel.x", "net/../kernel/core_pattern", "../x", "net..x", "kernel.shmmax\n"]
         {
-            breaks(&format!("linux.sysctl[{key:?}]: sysctl"), with(key, "1"));
+            breaks(&format!("linux.sysctl[{key:?}]: {key:?} is not a valid sysctl name"), with(key, "1"));
         }
         for value in ["1\n2", "a\0", "1\r"] {
             breaks("linux.sysctl[\"kernel.shm_rmid_forced\"]: value", with("kernel.shm_rmid_forced", value));

@@ -1,4 +1,4 @@
-//! Which engines are there, and whether their configuration names orun.
+//! The installed engines, and whether their configuration names orun.
 
 use super::Finding;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Where programs are looked for, whatever $PATH says.
 const PATHS: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
 
-/// An engine: its name, its program, the files and folders of its configuration, and who reads them.
+/// An engine: its name, its program, the files and folders of its configuration, and their readers.
 struct Engine {
     name: &'static str,
     program: &'static str,
@@ -49,7 +49,7 @@ const ENGINES: [Engine; 4] = [
     },
 ];
 
-/// What there is to say about the engines whose files are below `root`.
+/// Findings about the engines whose files are below `root`.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let found: Vec<Finding> = ENGINES.iter().filter_map(|e| engine(root, e)).collect();
     if found.is_empty() {
@@ -70,7 +70,7 @@ fn engine(root: &Path, engine: &Engine) -> Option<Finding> {
         }
         Some(path) if runs(root, &path) => Finding::works(engine.name, format!("knows orun as {path}")),
         Some(path) => {
-            let text = format!("is to run {path:?}, and no such program is there");
+            let text = format!("is configured to run {path:?}, which does not exist");
             let advice = format!("install orun, or take it out of {}", list(engine));
             Finding::broken(engine.name, text, advice)
         }

@@ -13,7 +13,7 @@ const OLDEST: (u32, u32) = (5, 12);
 /// What limits of containers need.
 const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
-/// What there is to say about the host whose files are below `root`.
+/// Findings about the host whose files are below `root`.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok().map(|t| t.trim().to_owned());
     let mut all = vec![kernel(&read("proc/sys/kernel/osrelease").unwrap_or_default()), rights()];
@@ -59,7 +59,7 @@ fn rights() -> Finding {
         return Finding::works("rights", "root with all capabilities");
     }
     let text = format!("root without {}", lacking.join(", "));
-    let advice = "containers that ask for these get a warning in place of them";
+    let advice = "containers asking for these start without them, with a warning";
     Finding::limited("rights", text, advice)
 }
 
@@ -165,7 +165,7 @@ fn seccomp(actions: Option<&str>) -> Finding {
 fn overlay(filesystems: &str, release: Option<String>) -> Finding {
     let modules = format!("/lib/modules/{}/kernel/fs/overlayfs", release.unwrap_or_default());
     if filesystems.lines().any(|l| l.ends_with("\toverlay")) {
-        Finding::works("overlayfs", "engines can put layers over each other")
+        Finding::works("overlayfs", "overlay mounts work")
     } else if Path::new(&modules).exists() {
         Finding::works("overlayfs", "a module that is loaded when an engine uses it")
     } else {

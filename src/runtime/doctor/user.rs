@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What there is to say to the caller; nothing to root.
+/// Findings about the caller; none for root.
 pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let uid = cred::geteuid();
     if uid == 0 {

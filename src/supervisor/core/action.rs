@@ -25,7 +25,7 @@ pub enum Action {
     },
     /// Nothing of a stopped replica is left.
     DropReplica { workload: WorkloadId, slot: u32, serial: u64 },
-    /// Nobody wants the slot any more; its history goes.
+    /// The slot is no longer desired; its history is dropped.
     DropSlot { workload: WorkloadId, slot: u32 },
     /// The workload is gone for good.
     DropWorkload { workload: WorkloadId },
@@ -61,7 +61,7 @@ pub enum Action {
     Update { key: Key, revision: Revision },
     /// Remove what is left of a dead instance: cgroup, mounts, state directory. Answer: `Removed`.
     Remove { key: Key },
-    /// Make a change of what is wanted durable, then apply it to `Desired`. It is asked for again until it is applied.
+    /// Make a change of the desired state durable, then apply it to `Desired`. It is asked for again until it is applied.
     /// Not recorded in the runtime journal.
     Persist { change: Change },
 }

@@ -81,7 +81,7 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
     if let (Some(template), None) = (place.template, place.replica.stop) {
         let other_lives = container.instances.iter().any(|i| i.id != instance.id && i.may_run());
         if instance.started.is_none() && instance.stop.is_some() {
-            // A spare that was not wanted: nothing follows.
+            // A spare that is no longer desired: nothing follows.
         } else if instance.started.is_none() && other_lives {
             next.spare_after = Some(exit.at + template.backoff.max);
         } else {

@@ -1,4 +1,4 @@
-//! What is wanted. Changed only by [`Change`]s, which the shell makes durable before it acknowledges them; replaying
+//! The desired state. Changed only by [`Change`]s, which the shell makes durable before it acknowledges them; replaying
 //! the changes gives the same state. Nothing here depends on what is running.
 
 use super::Config;
@@ -28,7 +28,7 @@ pub struct Desired {
     pub last_id: u64,
 }
 
-/// One workload as its owner wants it.
+/// One workload as its owner specified it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
     pub name: String,
@@ -56,7 +56,7 @@ pub struct Workload {
     pub stopped: bool,
     /// Slots whose replica shall be made anew, and how often that was asked for. Never reset.
     pub restarts: BTreeMap<u32, u32>,
-    /// Slots of the current revision that ended for good (OnFailure and Never), and whether in failure; they are not
+    /// Slots of the current revision that terminated for good (OnFailure and Never), and whether in failure; they are not
     /// run again after a reboot.
     pub completed: BTreeMap<u32, bool>,
     pub deletion: Option<Deletion>,
@@ -84,7 +84,7 @@ impl Deletion {
     }
 }
 
-/// A change of what is wanted. Durable before it is acknowledged.
+/// A change of the desired state. Durable before it is acknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "camelCase")]
 pub enum Change {
@@ -107,7 +107,7 @@ pub enum Change {
         workload: WorkloadId,
         replicas: u32,
     },
-    /// Make the replica of `slot` anew; without a slot, all of them, as a new revision of the same template.
+    /// Replace the replica of `slot`; without a slot, all of them, as a new revision of the same template.
     Restart {
         workload: WorkloadId,
         slot: Option<u32>,
@@ -136,14 +136,14 @@ pub enum Change {
         workload: WorkloadId,
         grace: Option<Millis>,
     },
-    /// Asked for by [`super::action::Action::Persist`]: this slot of this revision has ended for good.
+    /// Asked for by [`super::action::Action::Persist`]: this slot of this revision has terminated for good.
     Completed {
         workload: WorkloadId,
         revision: Revision,
         slot: u32,
         failed: bool,
     },
-    /// Asked for by `Persist`: fewer replicas are wanted, and this slot, which had ended for good, is not one of them.
+    /// Asked for by `Persist`: fewer replicas are desired, and this slot, which had terminated for good, is not one of them.
     Vacated {
         workload: WorkloadId,
         slot: u32,

@@ -1,5 +1,5 @@
-//! Everything that happens to what runs. The shell appends each event to the runtime journal (no fsync) before it
-//! gives it to [`super::observe::on_event`]; what is wanted changes by [`super::desired::Change`] instead.
+//! Everything that happens to running containers. The shell appends each event to the runtime journal (no fsync) before it
+//! gives it to [`super::observe::on_event`]; the desired state changes by [`super::desired::Change`] instead.
 
 use super::action::Action;
 use super::model::{Key, Process, StartError, WaitStatus};
@@ -38,7 +38,7 @@ pub enum Event {
     },
     /// Init was reaped. `status`: None when nobody could see it. `oom`: the cgroup's counter of OOM kills is above 0.
     ///
-    /// A shell that can tell at once should deliver `CgroupEmpty` in the same batch, before it lets the core decide:
+    /// A shell that knows at once should deliver `CgroupEmpty` in the same batch, before it lets the core decide:
     /// else the core has the whole cgroup killed, since nothing may outlive init.
     Exited {
         key: Key,
@@ -53,7 +53,7 @@ pub enum Event {
     Signalled {
         key: Key,
     },
-    /// Answer to `RunHook`: it ended, could not be run, or is lost after a restart of the supervisor.
+    /// Answer to `RunHook`: it finished, could not be run, or is lost after a restart of the supervisor.
     HookDone {
         key: Key,
         error: Option<String>,
@@ -75,14 +75,14 @@ pub enum Event {
         key: Key,
         found: Found,
     },
-    /// A process of the cgroup was killed for lack of memory while init goes on.
+    /// A process of the cgroup was killed for lack of memory while init keeps running.
     OomKilled {
         key: Key,
     },
     KeeperLost,
 }
 
-/// What is there of an instance after a restart of the supervisor.
+/// What remains of an instance after a restart of the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "camelCase")]
 pub enum Found {
@@ -92,6 +92,6 @@ pub enum Found {
     Created { process: Process },
     /// Its program runs.
     Running { process: Process },
-    /// It ended meanwhile; `empty`: no process is left in the cgroup.
+    /// It exited meanwhile; `empty`: no process is left in the cgroup.
     Ended { status: Option<WaitStatus>, oom: bool, empty: bool },
 }

@@ -1,7 +1,7 @@
 //! The pure part of the supervisor: no file, clock, thread, chance or environment. Given the same state, time and
 //! configuration it decides the same, to the byte.
 //!
-//! * [`desired::Desired`]: what is wanted; changed by [`desired::Change`]s only (durable journal).
+//! * [`desired::Desired`]: the desired state; changed by [`desired::Change`]s only (durable journal).
 //! * [`model::Observed`]: what was seen and decided; changed by [`event::Event`]s only (runtime journal, one boot).
 //! * [`reconcile::reconcile`]: the two and the time in, [`action::Action`]s out. Level-triggered: it looks at what is, never at
 //!   what just happened. Recording its actions and asking again ends, after a few rounds, with none.

@@ -75,7 +75,7 @@ pub struct ExitRecord {
 #[serde(transparent)]
 pub struct WaitStatus(pub i32);
 
-/// Why an instance ended; the first that applies.
+/// Why an instance exited; the first that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ExitClass {
@@ -91,7 +91,7 @@ pub enum ExitClass {
     StartError {
         unrecoverable: bool,
     },
-    /// It ended while nobody could see how; counts as a failure.
+    /// It exited while no supervisor could see its status; counts as a failure.
     Unknown,
 }
 
@@ -129,7 +129,7 @@ pub enum StopCause {
     Replaced,
     Restarted,
     ProbeFailed,
-    /// No workload wants it any more.
+    /// No workload needs it any more.
     Orphaned,
 }
 
@@ -167,7 +167,7 @@ pub enum Next {
     #[default]
     Now,
     At(Time),
-    /// It ended well, or its policy is Never.
+    /// It exited successfully, or its policy is Never.
     Done {
         failed: bool,
     },
@@ -183,7 +183,7 @@ pub enum Phase {
     Preparing,
     /// `created` in the words of the runtime specification: all is ready, the program does not run.
     Prepared,
-    /// Told to run its program.
+    /// Starting its program.
     Starting,
     Running,
     /// Init is reaped and the cgroup is empty.
@@ -240,7 +240,7 @@ pub struct Process {
     pub start_time: u64,
 }
 
-/// How an instance ended.
+/// The exit of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
     pub at: Time,

@@ -8,7 +8,7 @@ use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
 use std::fmt;
 
-/// What `event`, not yet taken into account, is worth telling.
+/// What `event`, not yet applied, is worth reporting.
 pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
     let telling = |key: &Key, reason, message| Some(about(observed, key, at, reason, message));
     match event {
@@ -76,7 +76,7 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
         Action::KillCgroup { key } => match observed.instance(key)? {
             i if i.kills > 0 => telling(key, Reason::FailedKillPod, "still running after SIGKILL".to_owned()),
             i if i.stop.is_some_and(|s| s.signalled.is_some()) && i.exit.is_none() => {
-                telling(key, Reason::Killing, "the grace period is over: SIGKILL".to_owned())
+                telling(key, Reason::Killing, "the grace period expired: SIGKILL".to_owned())
             }
             _ => None,
         },
@@ -145,7 +145,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
     }
 }
 
-/// How an instance ended, in words.
+/// The exit of an instance as text.
 struct Cause {
     class: ExitClass,
     status: Option<WaitStatus>,

@@ -273,7 +273,7 @@ fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> b
             }
             Found::Ended { status, oom, empty } => {
                 i.exited(*status, *oom, at);
-                // Nothing was lost when its program never ran: this is no failure.
+                // Nothing was lost when its program never ran: this is not a failure.
                 i.settled |= not_run;
                 if *empty {
                     i.emptied();
@@ -285,7 +285,7 @@ fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> b
 }
 
 impl Instance {
-    /// What was asked for and not confirmed before the supervisor went away is asked for again, but for the hook,
+    /// Requests that were not confirmed before the supervisor exited are repeated, except for the hook,
     /// which runs once.
     fn unconfirm(&mut self) {
         self.killed = None;

@@ -1,4 +1,4 @@
-//! Compares what is wanted with what was seen.
+//! Compares the desired with the observed state.
 
 use super::Config;
 use super::action::Action;
@@ -54,7 +54,7 @@ pub struct Pass<'a> {
     last_instance: u64,
     last_replica: u64,
     credit: u64,
-    /// Replicas that are told to stop in this pass; what follows for them is decided in the next.
+    /// Replicas that are asked to stop in this pass; what follows for them is decided in the next.
     stopped: BTreeSet<u64>,
 }
 
@@ -191,7 +191,7 @@ impl Pass<'_> {
         if others.any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
     }
 
-    /// A replica whose containers all ended for good is not run again after a reboot.
+    /// A replica whose containers all terminated for good is not run again after a reboot.
     fn complete(&mut self, id: WorkloadId, slot: u32, replica: &Replica, workload: &Workload) {
         let current = workload.revision == replica.revision && replica.stop.is_none();
         if !current || workload.deletion.is_some() || workload.completed.contains_key(&slot) {
@@ -236,7 +236,7 @@ impl Pass<'_> {
     }
 }
 
-/// Where a container stands.
+/// The position of a container.
 pub struct Place<'a> {
     pub workload: WorkloadId,
     pub slot: u32,

@@ -121,7 +121,7 @@ fn rank(slot: u32, workload: &Workload, slots: &Slots, now: Time) -> (u8, bool, 
     (state, replica.revision != workload.revision, recent, slot)
 }
 
-/// The `count` slots that go when fewer are wanted: not started, waiting for a restart, not ready, of an old revision,
+/// The `count` slots to remove when fewer are desired: not started, waiting for a restart, not ready, of an old revision,
 /// often restarted of late, of the highest number.
 pub fn victims(
     taken: &BTreeSet<u32>,

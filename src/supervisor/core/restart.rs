@@ -11,7 +11,7 @@ impl ExitClass {
     }
 }
 
-/// Why `instance` ended as `exit` says; the first rule that applies.
+/// Why `instance` exited with `exit`; the first rule that applies.
 pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
     if let Some(stop) = &instance.stop {
         return if stop.cause == StopCause::ProbeFailed { ExitClass::Probe } else { ExitClass::Requested };

@@ -1,4 +1,4 @@
-//! What a user wants of one workload, in the core's own words. Manifests are converted into it; the core never reads
+//! The specification of one workload, in the core's own types. Manifests are converted into it; the core never reads
 //! a file.
 
 use super::time::Millis;

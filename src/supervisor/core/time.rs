@@ -1,4 +1,4 @@
-//! Instants and durations in milliseconds. An instant is a reading of `CLOCK_BOOTTIME` (clock_gettime(2)): it goes on
+//! Instants and durations in milliseconds. An instant is a reading of `CLOCK_BOOTTIME` (clock_gettime(2)): it advances
 //! while the host sleeps and no one can set it, so steps of the wall clock change nothing.
 
 use serde::{Deserialize, Serialize};

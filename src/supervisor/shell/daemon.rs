@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 /// Where things are, and how much.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// For what is wanted.
+    /// For the desired state.
     pub data: PathBuf,
     /// For what is; should be on tmpfs.
     pub run: PathBuf,
@@ -186,7 +186,7 @@ fn make_directories(places: &Places) -> Result<()> {
     make(&places.logs, 0o750)
 }
 
-/// What was wanted when the last supervisor ended.
+/// The desired state when the last supervisor exited.
 fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
     let (mut journal, replay): (_, Replay<Desired, Changed>) =
         Journal::open(dir, repair::DESIRED, Durability::Host)?;
@@ -208,7 +208,7 @@ fn upgrade<S: serde::Serialize>(journal: &mut Journal, state: &S) {
     }
 }
 
-/// What was known of this boot's containers when the last supervisor ended.
+/// The known state of this boot's containers when the last supervisor exited.
 struct Seen {
     journal: Journal,
     observed: Observed,

@@ -56,7 +56,7 @@ pub struct EventLoop {
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
     events_since_trim: usize,
-    /// When to tell the service manager that the loop goes round.
+    /// When to notify the service manager that the loop runs.
     watchdog: Option<Interval>,
 }
 
@@ -133,7 +133,7 @@ impl EventLoop {
         let mut only_looked = false;
         loop {
             let acted = self.turn()?;
-            // Who looks whenever there is a turn must not cause the next one by it; but a time may have come meanwhile.
+            // A consumer polled on every turn must not itself wake the loop, but a timer may have expired meanwhile.
             if acted || !only_looked {
                 self.turns.send_modify(|n| *n += 1);
             }
@@ -183,7 +183,7 @@ impl EventLoop {
                     self.request(request);
                 }
             }
-            // Whatever else is there by now goes into the same decision.
+            // Whatever else has arrived by now goes into the same decision.
             events.extend(self.supervisor.world.ended());
             while let Ok(done) = self.done.try_recv() {
                 only_looked = false;
@@ -195,7 +195,7 @@ impl EventLoop {
         }
     }
 
-    /// Jobs leave holes in the heap. Once much has happened and nothing is going on, they are given back.
+    /// Jobs leave holes in the heap. Once much has happened and the loop is idle, they are given back.
     fn trim(&mut self) {
         if self.events_since_trim > MANY && self.supervisor.world.jobs == 0 {
             self.events_since_trim = 0;
@@ -254,7 +254,7 @@ impl EventLoop {
         }
         if let Some(Waiter { name, reply, .. }) = waiter.map(|at| self.waiters.remove(at)) {
             let answer = self.accepted(&name, answer, result.err());
-            // Who asked may have gone.
+            // The requester may have disconnected.
             let _ = reply.send(answer);
         }
         if long && !self.supervisor.is_writing() {
@@ -306,11 +306,11 @@ impl EventLoop {
                 answer => answer,
             },
         };
-        // Who asked may have gone.
+        // The requester may have disconnected.
         let _ = reply.send(self.accepted(&name, answer, None));
     }
 
-    /// Tells the service manager something (sd_notify(3)): through the keeper, which is the service's main process.
+    /// Notifies the service manager (sd_notify(3)): through the keeper, which is the service's main process.
     pub fn tell_manager(&self, text: &str) {
         match &self.supervisor.world.keeper {
             Some(link) => link.notify(text),
@@ -318,7 +318,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells the keeper that this supervisor is worth starting again.
+    /// Notifies the keeper that this supervisor is worth restarting.
     pub fn ready(&self) {
         if let Some(link) = &self.supervisor.world.keeper {
             link.ready();

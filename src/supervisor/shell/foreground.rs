@@ -37,15 +37,15 @@ pub struct Foreground {
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every replica ended well, or did so when it was asked to.
+    /// Every replica exited successfully, or was stopped.
     Well,
-    /// A replica ended with an error and is not started again.
+    /// A replica failed and is not restarted.
     Failed,
     /// Some did not end when they were asked to, and were killed.
     Killed,
 }
 
-/// Runs the replicas until they have ended for good, or until a signal asks for the end: the first one gives them
+/// Runs the replicas until they have terminated for good, or until a signal stops them: the first one gives them
 /// their grace period, the second none. Nothing is left behind.
 ///
 /// # Errors
@@ -163,7 +163,7 @@ async fn asked_to_end(handle: Handle, name: String, wish: Wish, signals: [Signal
     }
 }
 
-/// Whether every replica has ended and none is started again.
+/// Whether every replica has exited and none is restarted.
 fn all_done(desired: &Desired, observed: &Observed) -> bool {
     desired.workloads.iter().all(|(id, workload)| {
         let slots = observed.workloads.get(id).map(|w| &w.slots);

@@ -25,7 +25,7 @@ pub enum Wish {
         name: String,
         replicas: u32,
     },
-    /// The replica of `slot`, or all of them, one after the other, anew.
+    /// Replace the replica of `slot`, or all of them, one after the other.
     Restart {
         name: String,
         slot: Option<u32>,
@@ -91,7 +91,7 @@ pub struct View<'a> {
     pub now: Time,
     /// What to add to a [`Time`] for milliseconds since 1970, by the wall clock as it is now.
     pub epoch_ms: i64,
-    /// The last things that people were told, oldest first.
+    /// The last notices, oldest first.
     pub notices: &'a std::collections::VecDeque<Arc<Notice>>,
 }
 
@@ -155,14 +155,14 @@ impl Handle {
     ) -> Result<T, Denied> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Look(Box::new(move |view| {
-            // Who asked may have gone.
+            // The requester may have disconnected.
             let _ = reply.send(look(view));
         }));
         self.requests.send(request).await.map_err(|_| Denied::Ending)?;
         answer.await.map_err(|_| Denied::Ending)
     }
 
-    /// What people are told from now on. [`View::notices`] has what was before; compare by `Arc::ptr_eq` to join them.
+    /// The notices from now on. [`View::notices`] has the earlier ones; compare by `Arc::ptr_eq` to join them.
     pub fn notices(&self) -> broadcast::Receiver<Arc<Notice>> {
         self.notices.subscribe()
     }

@@ -202,18 +202,18 @@ fn output(owner: u32) -> Result<(OwnedFd, OwnedFd)> {
     let name = CString::new(format!("/proc/self/fd/{}", write.as_raw_fd())).unwrap_or_default();
     let end = path::openat(sys::CWD, &name, libc::O_RDWR, 0).map_err(fail)?;
     if owner != 0 {
-        // Programs open /dev/stdout anew.
+        // Programs open /dev/stdout again.
         file::fchown(end.as_raw_fd(), owner, u32::MAX).map_err(fail)?;
     }
     Ok((read, end))
 }
 
-/// Lets a created container run its program; `waiting` is None for one that an earlier supervisor created.
+/// Lets a created container run its program; without `waiting`, it was created by an earlier supervisor.
 pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
     let released = match waiting {
         Some(waiting) => waiting.release(),
         None => match start::start(&shared.rt, &name.id) {
-            // Told to start by an earlier supervisor, which did not live to see it. It may even have ended since.
+            // Started by an earlier supervisor, which did not live to see it. It may even have exited since.
             Err(e) if was_told(shared, name, &e) => Ok(()),
             r => r,
         },
@@ -228,7 +228,7 @@ pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
     Done::Released { key: name.key, result }
 }
 
-/// Whether `e`, why a container cannot be started, means that it was told to before.
+/// Whether `e`, why a container cannot be started, means that it was started before.
 fn was_told(shared: &Shared, name: &Name, e: &Error) -> bool {
     if e.errno() == Some(Errno(libc::ECONNREFUSED)) {
         // Nobody listens any more, as after execve(2).

@@ -31,23 +31,23 @@ const NOTICES: usize = 4096;
 pub struct Live {
     pub name: Name,
     pub process: Option<Process>,
-    /// None once it has ended.
+    /// None once it has exited.
     pub pidfd: Option<OwnedFd>,
     pub cgroup: Option<Cgroup>,
     /// Its processes end with the first, before that can be reaped (pid_namespaces(7)).
     pub own_pid_namespace: bool,
     /// It is created and not released.
     pub waiting: Option<Box<Waiting>>,
-    /// It was told to run its program, and that is not answered yet.
+    /// Its start was requested and has not been confirmed yet.
     pub releasing: bool,
-    /// How it ended, while that cannot be told yet.
+    /// Its exit status, while it cannot be reported yet.
     pub ended: Option<Ended>,
     /// It was to be killed while it was being created.
     pub doomed: bool,
     pub memory: oom::Watch,
 }
 
-/// What is seen of a container whose first process has ended.
+/// The observation of a container whose first process has exited.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
     pub status: Option<WaitStatus>,
@@ -136,7 +136,7 @@ impl Linux {
         });
     }
 
-    /// Those that have ended since.
+    /// Those that have exited since.
     pub fn ended(&mut self) -> Vec<Event> {
         let mut marks = [EpollEvent::empty(); 64];
         let mut events = Vec::new();
@@ -253,7 +253,7 @@ impl Linux {
         }
     }
 
-    /// Keeps what people were told, for those who ask later.
+    /// Keeps the notices for later requests.
     pub fn remember(&mut self, notice: Arc<Notice>) {
         self.notices.push_back(notice);
         if self.notices.len() > NOTICES {
@@ -396,7 +396,7 @@ fn tell_end(key: Key, ended: Ended, events: &mut Vec<Event>) {
     }
 }
 
-/// How a process ended that is not there any more, or is a zombie. Whoever reaps it may do so at this moment, and notes
+/// The exit status of a process that is gone or a zombie. Its parent may reap it at this moment, and notes
 /// the status in `ring` before that.
 pub fn how_it_ended(pidfd: Option<&OwnedFd>, process: Process, ring: Option<&Ring>) -> Option<WaitStatus> {
     let own = || match wait::wait_pidfd(pidfd?.as_raw_fd(), false) {

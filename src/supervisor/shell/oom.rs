@@ -1,4 +1,4 @@
-//! Processes of containers that are killed for lack of memory while the first one goes on. The kernel tells; nobody polls.
+//! Processes of containers that are killed for lack of memory while the first one keeps running. The kernel reports it; nothing polls.
 
 use super::jobs::Done;
 use super::linux::Linux;
@@ -18,8 +18,8 @@ use std::time::Duration;
 pub const MARK: u64 = 1 << 63;
 /// The mark of the one inotify instance, of which a user may have few.
 const ALL: u64 = u64::MAX;
-/// From the kernel's word until the counter is looked at: version 1 tells before it kills, and the death of a first
-/// process is told as such.
+/// From the kernel's event until the counter is read: version 1 reports before it kills, and the death of a first
+/// process is reported as such.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What is watched of all containers on cgroup version 2.
@@ -34,7 +34,7 @@ pub struct Watches {
 pub struct Watch {
     /// Version 1: readable when the container ran out of memory.
     event: Option<OwnedFd>,
-    /// Version 2: until it has told.
+    /// Version 2: until it has reported.
     notify: Option<WatchDescriptor>,
     /// The counter will be looked at.
     pending: bool,
@@ -56,7 +56,7 @@ impl Watches {
         Ok(watch)
     }
 
-    /// The instances of which there is something to tell.
+    /// The instances with something to report.
     fn told(&mut self) -> Vec<u64> {
         let events = self.notify.as_ref().and_then(|n| n.read_events().ok()).unwrap_or_default();
         events.iter().filter_map(|e| self.instances.remove(&e.wd)).collect()
@@ -91,7 +91,7 @@ impl Linux {
         }
     }
 
-    /// Takes what was killed so far as known: it was told by an earlier supervisor, or is lost.
+    /// Takes what was killed so far as known: it was reported by an earlier supervisor, or is lost.
     pub fn forget_memory(&mut self, instance: u64) {
         if let Some(live) = self.live.get_mut(&instance) {
             live.memory.seen = count(live.cgroup.as_ref());
@@ -112,14 +112,14 @@ impl Linux {
         }
     }
 
-    /// The kernel has told something, by the descriptor of this mark.
+    /// The kernel has reported an event on the descriptor of this mark.
     pub fn memory_told(&mut self, mark: u64) {
         let instances = if mark == ALL { self.memory.told() } else { vec![mark & !MARK] };
         for instance in instances {
             let Some(live) = self.live.get_mut(&instance) else { continue };
             live.memory.notify = None;
             if let Some(event) = &live.memory.event {
-                // How often it told says nothing.
+                // The number of events means nothing.
                 let _ = fd::read(event.as_raw_fd(), &mut [0; 8]);
             }
             if !std::mem::replace(&mut live.memory.pending, true) {
@@ -139,10 +139,10 @@ impl Linux {
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         live.memory.pending = false;
         if live.pidfd.is_none() {
-            // Its end tells.
+            // Its exit reports it.
             return;
         }
-        // Before the look: what comes after it is told.
+        // Before reading the counter: later kills are reported.
         self.watch_memory(key.instance);
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         let now = count(live.cgroup.as_ref());

@@ -1,4 +1,4 @@
-//! After a restart of the supervisor: what is there of the containers that the last one had. Nothing is started before
+//! After a restart of the supervisor: what remains of the containers of the last one. Nothing is started before
 //! every one of them has been looked at.
 
 use super::jobs::{Name, pidfd_inode};
@@ -26,7 +26,7 @@ pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
     run_dir.join("logs").join(key.to_string())
 }
 
-/// Looks at everything that is on record and everything that is there. `kept` are the descriptors that the keeper has.
+/// Inspects everything on record and everything that exists. `kept` are the descriptors that the keeper has.
 ///
 /// # Errors
 /// The directory of the containers cannot be read.
@@ -77,10 +77,10 @@ fn clear(linux: &Linux, id: &str) {
     }
 }
 
-/// What is there of one instance.
+/// What remains of one instance.
 fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Found {
     let Some(process) = instance.process.filter(|_| has_record) else {
-        // It was being created, or is removed already. A process of it that is left ended with its maker.
+        // It was being created, or is removed already. A remaining process of it exited with its creator.
         if has_record {
             clear(linux, &name.id);
         }
@@ -105,13 +105,13 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
     }
 }
 
-/// Whether the program of a container runs that was told to run it: the last supervisor may have heard of it, and not
+/// Whether the program of a started container runs: the last supervisor may have learned it, and not
 /// have lived to note it.
 fn has_started(linux: &Linux, name: &Name) -> bool {
     Container::open(&linux.shared.rt, &name.id).is_ok_and(|c| c.record.phase == lifecycle::Phase::Running)
 }
 
-/// The process, if it still is the one that is meant and has not ended.
+/// The process, if it still is the same one and has not exited.
 fn alive(process: Process) -> Option<OwnedFd> {
     let pidfd = wait::pidfd_open(process.pid).ok()?;
     let stat = process::stat(process.pid).ok().flatten()?;
@@ -140,7 +140,7 @@ fn adopt(
         live.cgroup = container.cgroup().ok().map(Cgroup::essential);
     }
     if let Found::Created { process } | Found::Running { process } = found {
-        // It may have ended since; then this tells at once.
+        // It may have exited since; then this reports it at once.
         live.pidfd = wait::pidfd_open(process.pid).ok();
         if let Some(pidfd) = &live.pidfd {
             watch(&linux.pidfds, key.instance, pidfd);

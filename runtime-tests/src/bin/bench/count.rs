@@ -95,8 +95,8 @@ fn high_water(pid: i32) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Runs a command with all its descendants as tracees. `see` is told of every stop (process, signal, event of ptrace) and
-/// says whether to go on; when it does not, all of them are killed and the result is false.
+/// Runs a command with all its descendants as tracees. `see` is called for every stop (process, signal, event of ptrace) and
+/// returns whether to continue; when it does not, all of them are killed and the result is false.
 fn trace(
     words: &[&str],
     resume: libc::c_uint,
@@ -142,6 +142,6 @@ fn trace(
     match outcome {
         0 => Ok(go_on),
         _ if !go_on => Ok(false),
-        status => Err(format!("{} ended with wait status {status:#x} when traced", words.join(" "))),
+        status => Err(format!("{} exited with wait status {status:#x} when traced", words.join(" "))),
     }
 }

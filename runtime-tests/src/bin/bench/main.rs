@@ -3,7 +3,7 @@
 //! Rounds are interleaved: every round carries out each operation once with each peer, and begins with another peer each
 //! time, so that whatever else the machine does falls on all of them alike. Wall time is from the start of a command to
 //! its end; CPU time is user and system time of the command, of what it waited for, and of the processes that it left and
-//! that have ended since. Figures are medians.
+//! that have exited since. Figures are medians.
 
 mod bundle;
 mod count;
@@ -49,7 +49,7 @@ struct Arguments {
 }
 
 fn peer_from(text: &str) -> Result<Peer, String> {
-    let (name, path) = text.split_once('=').ok_or("NAME=PATH is wanted")?;
+    let (name, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
     Ok(Peer { name: name.into(), path: path.into() })
 }
 

@@ -56,7 +56,7 @@ pub fn run(mut command: Command) -> Result<Sample, String> {
     Ok(Sample { wall, cpu: ended.cpu })
 }
 
-/// CPU time of the orphans that have ended since the last call.
+/// CPU time of the orphans that have exited since the last call.
 pub fn reap_orphans() -> Duration {
     std::iter::from_fn(|| sys::wait4(-1, libc::WNOHANG)).map(|ended| ended.cpu).sum()
 }

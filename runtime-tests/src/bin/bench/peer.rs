@@ -171,7 +171,7 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// Takes away every container that this stand may have left.
+    /// Removes every container that this peer may have left.
     pub fn close(&mut self) {
         for which in ["long", "run", "cycle"] {
             self.remove(which);

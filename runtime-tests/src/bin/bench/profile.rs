@@ -3,7 +3,7 @@
 use libseccomp::{ScmpArch, ScmpSyscall};
 use serde_json::{Value, json};
 
-/// What an ordinary program may ask the kernel for, by subject. The 32-bit names are there as engines have them: the
+/// What an ordinary program may ask the kernel for, by subject. The 32-bit names are listed as engines have them: the
 /// profile covers the compatibility architecture too.
 const ALLOWED: &[&str] = &[
     // Files: open, read, write, move.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// What wait4(2) tells of a process that has ended.
+/// The result of wait4(2) for a process that has exited.
 #[derive(Clone, Copy)]
 pub struct Ended {
     /// Exit status, or 128 and the signal.
@@ -12,7 +12,7 @@ pub struct Ended {
     pub cpu: Duration,
 }
 
-/// Waits for a child, or any with -1; `None` when there is none, or with WNOHANG none that has ended.
+/// Waits for a child, or any with -1; `None` when there is none, or with WNOHANG none that has exited.
 pub fn wait4(pid: i32, flags: i32) -> Option<Ended> {
     let mut status = 0;
     // SAFETY: rusage is plain numbers, for which zero is a value.
@@ -36,7 +36,7 @@ pub fn pidfd(pid: i32) -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Waits until the process of a pidfd has ended; false after `limit`.
+/// Waits until the process of a pidfd has exited; false after `limit`.
 pub fn ended_within(pidfd: &OwnedFd, limit: Duration) -> bool {
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd, and the count says one.

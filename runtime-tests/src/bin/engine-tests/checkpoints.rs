@@ -4,11 +4,11 @@ use crate::env::Env;
 use runtime_tests::check::{Done, same, skip};
 use runtime_tests::ensure;
 
-/// A program says who it is: one that was started anew would say something else.
+/// A program says who it is: a restarted one would say something else.
 const NAMED: &str =
     "sh -c 'me=$(cat /proc/sys/kernel/random/uuid); while :; do echo $me >/me; sleep 0.1; done'";
 
-/// A container is saved by `save`, goes on by `restore`, and is saved by `keep` without an end.
+/// A container is saved by `save`, continues by `restore`, and is saved by `keep` without an end.
 pub fn container(e: &Env, engine: &str, save: &str, restore: &str, keep: &str) -> Done {
     let criu = e.sh("command -v criu >/dev/null || { echo there is none >&2; exit 1; }; criu check")?;
     if !criu.status.success() {

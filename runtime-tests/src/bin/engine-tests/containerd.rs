@@ -89,7 +89,7 @@ fn runs(c: &mut Cases) {
         e.sh(&format!("{RUN} --rm $I $N sh -c 'kill -9 $$; sleep 5'")).map(drop)
     });
     c.case("stdin, stdout, tty", |e| {
-        // ctr overlooks an end of its input that comes before the container is there.
+        // ctr overlooks an end of its input that comes before the container exists.
         e.prints(&format!("{{ echo in; sleep 2; }} | {RUN} --rm $I $N cat"), "in")?;
         e.shows(&format!("script -qec \"{RUN} --rm -t $I $N tty\" /dev/null </dev/null"), "/dev/pts/0")
     });

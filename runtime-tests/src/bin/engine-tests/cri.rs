@@ -165,7 +165,7 @@ pub fn cases(c: &mut Cases) {
                 &one.request().message(2, &none().number(4, 128 << 20).number(3, 1024)),
             )?;
             one.prints(MEMORY, "134217728")?;
-            one.prints("echo written >/dev/null && echo devices are there", "devices are there")?;
+            one.prints("echo written >/dev/null && echo devices exist", "devices exist")?;
             let statistics = || {
                 one.call("ContainerStats").ok().filter(|s| s.message(1).message(3).message(2).number(1) > 0)
             };
@@ -201,7 +201,7 @@ pub fn cases(c: &mut Cases) {
             let line = log
                 .lines()
                 .find(|l| l.contains("StartContainer") && l.contains(&one.id) && l.contains("failed"));
-            has("what the kubelet is told", line.unwrap_or(""), "no such file or directory")?;
+            has("the error for the kubelet", line.unwrap_or(""), "no such file or directory")?;
             Ok(())
         })
     });

@@ -9,7 +9,7 @@ use runtime_tests::check::{Done, Result, has};
 use runtime_tests::command::Running;
 use runtime_tests::ensure;
 
-/// A container that does nothing until it is told to end, and then does so at once.
+/// A container that does nothing until it is stopped, and then exits at once.
 pub const IDLE: &str = "sh -c 'trap \"exit 0\" TERM; while :; do sleep 1 & wait $!; done'";
 
 /// What reads a limit inside of a container: the file of cgroup version 1, or of version 2.

@@ -1,4 +1,4 @@
-//! The engines: what has to be there for them, how they start, which cases they have.
+//! The engines: what they require, how they start, which cases they have.
 
 use crate::env::{Cases, Env, IMAGE};
 use crate::{containerd, docker, pages, podman, swarm};
@@ -76,7 +76,7 @@ impl Engine {
         self != Engine::Pages || runtime == "orun"
     }
 
-    /// The programs that have to be there.
+    /// The required programs.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
             Engine::Docker | Engine::DockerUserns | Engine::Swarm => {

@@ -189,7 +189,7 @@ fn receive(stream: &mut UnixStream) -> Result<Vec<u8>> {
                 frame(&mut ack, SETTINGS, ACK, 0, &[]);
                 stream.write_all(&ack)?;
             }
-            (RST_STREAM | GOAWAY, _) => return fail("the daemon has ended the call"),
+            (RST_STREAM | GOAWAY, _) => return fail("the daemon has closed the call"),
             (DATA, flags) => {
                 data.extend(payload);
                 if flags & END_STREAM != 0 {

@@ -38,7 +38,7 @@ struct Args {
     /// Only cases whose name holds this text. May be given several times.
     #[arg(long)]
     filter: Vec<String>,
-    /// The runtime that shows what works here: what fails with it is no failure of the others.
+    /// The runtime that shows what works here: a failure with it does not count against the others.
     #[arg(long)]
     reference: Option<String>,
     /// Show the names of the cases.

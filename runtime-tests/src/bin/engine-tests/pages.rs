@@ -14,7 +14,7 @@ pub const TOP: &str = "/keep";
 /// There is no service manager in the world: this starts the daemons that the pages restart, with the image loaded.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 set -eu
-[ "$1" = restart ] || { echo "systemctl: only restart is there, not $1" >&2; exit 1; }
+[ "$1" = restart ] || { echo "systemctl: only restart is supported, not $1" >&2; exit 1; }
 pidfile=/run/$2.test.pid
 if [ -s $pidfile ]; then
 	kill "$(cat $pidfile)"
@@ -65,7 +65,7 @@ pub fn cases() -> Cases {
     c
 }
 
-/// A block of a page: what stands behind its opening fence, and its lines.
+/// A block of a page: the text after its opening fence, and its lines.
 fn blocks(text: &str) -> Vec<(&str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
     let mut inside = false;

@@ -28,7 +28,7 @@ fn measure(e: &Env, start: &str, stop: &str) -> Done {
         let begin = now();
         kill(Pid::from_raw(first.pid), Signal::SIGKILL)?;
         let next = stamps.wait().map_err(Fail::Failed)?;
-        runtime_tests::ensure!(next.pid != first.pid, "process {} told twice", first.pid);
+        runtime_tests::ensure!(next.pid != first.pid, "process {} reported twice", first.pid);
         times.push(next.at.saturating_sub(begin));
         e.ok(&with(stop))?;
         stamps.drain();

@@ -138,12 +138,12 @@ fn supervise(job: &Job, program: &Path, dir: &Path, cgroups: &Cgroups) -> Done {
     if let Ok(Some(status)) = ended {
         return if status.success() { Ok(()) } else { fail("the world could not be made or has died") };
     }
-    // It may have just ended by itself.
+    // It may have just exited by itself.
     let _ = sys::pidfd_kill(&pidfd, libc::SIGKILL);
     poll("the death of the world", Duration::from_secs(20), || take_status(pid))?;
     match asked() {
         0 => ended.map(drop),
-        signal => fail(format!("ended by signal {signal}")),
+        signal => fail(format!("killed by signal {signal}")),
     }
 }
 

@@ -67,7 +67,7 @@ impl Cgroups {
             cgroup::remove(self.dirs.clone());
             (!self.dirs.iter().any(|d| d.exists())).then_some(())
         };
-        poll("the cgroups of a world that has ended", Duration::from_secs(20), gone)
+        poll("the cgroups of a finished world", Duration::from_secs(20), gone)
     }
 }
 
@@ -103,7 +103,7 @@ pub fn build(dir: &Path, files: &[PathBuf]) -> Done {
         format!("lowerdir=/,upperdir={},workdir={}", dir.join("upper").display(), dir.join("work").display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .context("an overlay over /")?;
-    // The host's procfs and devices are in the way of nobody until the new ones are there.
+    // The host's procfs and devices stay until the new ones are mounted.
     nix::unistd::chdir(&root)?;
     fs::create_dir_all("old")?;
     nix::unistd::pivot_root(".", "old").context("pivot_root")?;

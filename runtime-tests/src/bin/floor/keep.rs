@@ -1,4 +1,4 @@
-//! The floor of a supervisor: a loop that starts a program again when it has ended, and a program that tells when it was
+//! The floor of a supervisor: a loop that restarts a program when it has exited, and a program that reports when it was
 //! started.
 
 use std::ffi::CString;
@@ -6,7 +6,7 @@ use std::ffi::CString;
 use super::sys::{self, call, ptr};
 use super::{Options, cgroup, start};
 
-/// Tells a datagram socket the time, and waits for SIGTERM, or with `exit` ends at once: with an error, since a
+/// Sends the time to a datagram socket, and waits for SIGTERM, or with `exit` ends at once: with an error, since a
 /// supervisor may wait before it runs a program again that was done.
 pub fn stamp(socket: &str, exit: bool) -> i32 {
     let mut now = [0u64; 2];

@@ -10,7 +10,7 @@
 //!     floor respawn PROGRAM [ARG...]
 //!     floor stamp SOCKET [exit]
 //!
-//! `keep` starts the container again whenever it has ended, `respawn` a program without a container, and `stamp` is the
+//! `keep` restarts the container whenever it has exited, `respawn` a program without a container, and `stamp` is the
 //! program (see `keep.rs`). PATH is the network namespace to join.
 //! CGROUP is a name below the root of each hierarchy. `--hierarchies` lists the cgroup v1 hierarchies below
 //! /sys/fs/cgroup; without it /sys/fs/cgroup is cgroup2. DIR holds what the Docker-like bundle adds: `filter`, a seccomp
@@ -28,7 +28,7 @@ use std::ffi::{CStr, CString};
 
 use sys::{call, ptr, try_call};
 
-/// What a run or an exec is told.
+/// The parameters of a run or an exec.
 pub struct Options {
     /// Names below /sys/fs/cgroup; empty for cgroup2.
     pub hierarchies: Vec<String>,

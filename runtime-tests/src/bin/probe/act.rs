@@ -113,7 +113,7 @@ fn copy_stdin() {
     say(&format!("stdin={text:?}"));
 }
 
-/// Uses that many bytes (with k, M or G) of memory, and says `used` when every page is there.
+/// Uses that many bytes (with k, M or G) of memory, and says `used` when every page is mapped.
 fn use_memory(amount: &str) {
     let (digits, unit) = amount.split_at(amount.trim_end_matches(['k', 'M', 'G']).len());
     let factor = match unit {
@@ -174,14 +174,14 @@ fn spin(milliseconds: &str) {
 }
 
 /// `hook FILE NAME [exit=N] [sleep=MS] [stderr=TEXT] [no-stdin] [touch=PATH]`: appends what it got to FILE.
-/// Tells the service manager (sd_notify(3)).
+/// Notifies the service manager (sd_notify(3)).
 fn notify(text: &str) {
     let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_else(|e| die(&format!("NOTIFY_SOCKET: {e}")));
     let sent = UnixDatagram::unbound().and_then(|s| s.send_to(text.as_bytes(), &socket));
     sent.unwrap_or_else(|e| die(&format!("{socket}: {e}")));
 }
 
-/// Says `waiting`, and tells the service manager at SIGUSR1.
+/// Says `waiting`, and notifies the service manager at SIGUSR1.
 fn notify_on_signal(text: &str) {
     catch(&[libc::SIGUSR1]);
     say("waiting");
@@ -234,7 +234,7 @@ fn count_over_tcp(file: &str) {
     })
 }
 
-/// `count-to-socket SOCKET FILE`: counts, and tells each number to whoever reads the datagram socket.
+/// `count-to-socket SOCKET FILE`: counts, and sends each number to the datagram socket.
 fn count_to_socket(words: &[&str]) {
     let [socket, file] = words else { die("count-to-socket SOCKET FILE") };
     let fail = |e: std::io::Error| -> ! { die(&format!("the socket: {e}")) };

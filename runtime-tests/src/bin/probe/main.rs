@@ -1,4 +1,4 @@
-//! The program that runs inside containers and tells what it really sees, or does one thing and tells what came of it.
+//! The program that runs inside containers and reports what it really sees, or does one thing and reports the result.
 
 mod act;
 mod attempt;

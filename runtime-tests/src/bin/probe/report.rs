@@ -256,7 +256,7 @@ fn kernel_view() -> Value {
     })
 }
 
-/// Interface name to flags (netdevice(7)), from sysfs when it is there, else from /proc/net/dev without flags.
+/// Interface name to flags (netdevice(7)), from sysfs if mounted, else from /proc/net/dev without flags.
 fn interfaces() -> Value {
     let names = lines("/proc/self/net/dev").into_iter().skip(2);
     let names = names.filter_map(|l| l.split(':').next().map(|n| n.trim().to_owned()));

@@ -118,13 +118,13 @@ fn lost(doing: &str, e: impl Into<Errno>) -> Error {
     let errno = e.into();
     if errno.0 == libc::EAGAIN {
         let what = format!("{doing} systemd took longer than {} s", DEADLINE.as_secs());
-        return Error::new(Kind::Timeout, what).hint("is it alive? \"systemctl is-system-running\" tells");
+        return Error::new(Kind::Timeout, what).hint("check it with \"systemctl is-system-running\"");
     }
     Error::sys(format!("{doing} systemd"), errno)
 }
 
 impl Bus {
-    /// Connects and says who is there.
+    /// Connects and introduces the client.
     ///
     /// # Errors
     /// Nobody listens, or the other end does not speak D-Bus.
@@ -152,7 +152,7 @@ impl Bus {
         self.end = Instant::now() + DEADLINE;
     }
 
-    /// The kernel tells the other end who we are; a name would be wrong in a user namespace.
+    /// The kernel passes our credentials to the other end; a name would be wrong in a user namespace.
     fn authenticate(&mut self) -> Result<()> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for want in ["DATA", "OK "] {
@@ -266,7 +266,7 @@ impl Bus {
         text.ok_or_else(|| Fault::Lost(lost("understanding", Errno(libc::EBADMSG))))
     }
 
-    /// Asks to be told of the end of jobs. systemd's own socket tells unasked.
+    /// Subscribes to the end of jobs. systemd's own socket sends it without a subscription.
     ///
     /// # Errors
     /// As [`Bus::call`].

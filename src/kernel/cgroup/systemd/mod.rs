@@ -1,7 +1,7 @@
 //! Asks systemd for the unit of a container (org.freedesktop.systemd1(5)): start, limits, processes, end.
 //!
 //! A connection lives from the first question to the start of the unit. None is kept while a container runs: it would
-//! have to be read, because systemd tells of every job on the host.
+//! have to be read, because systemd reports every job on the host.
 
 mod bus;
 mod wire;
@@ -103,7 +103,7 @@ fn connect() -> Result<Bus> {
     }
     let hint = if user {
         "does \"systemd --user\" run for this user? \"loginctl enable-linger USER\" starts it, XDG_RUNTIME_DIR and \
-         DBUS_SESSION_BUS_ADDRESS tell where it is"
+         DBUS_SESSION_BUS_ADDRESS have its address"
     } else {
         "is dbus.service active, and /run not hidden?"
     };
@@ -135,8 +135,8 @@ fn properties(w: &mut Writer, list: &[Property], pid: Option<i32>) {
     });
 }
 
-/// Starts the unit, a scope around the process `pid`, and waits until it is there. `holders` tells how many processes are
-/// in the cgroup of a unit of that name which is there already.
+/// Starts the unit, a scope around the process `pid`, and waits until it exists. `holders` counts the processes that are
+/// in the cgroup of an existing unit of that name.
 ///
 /// # Errors
 /// systemd's reason; a unit of that name with processes; the deadline.
@@ -178,13 +178,15 @@ pub(super) fn start(unit: &Unit, pid: i32, holders: impl Fn() -> Result<usize>) 
             reset_failed(&mut bus, &unit.name);
             let result = other?;
             let what = format!("error creating systemd unit `{}`: got `{result}`", unit.name);
-            Err(Error::new(Kind::System, what)
-                .hint(format!("\"systemctl status {0}\" and \"journalctl -u {0}\" tell more", unit.name)))
+            Err(Error::new(Kind::System, what).hint(format!(
+                "\"systemctl status {0}\" and \"journalctl -u {0}\" show the details",
+                unit.name
+            )))
         }
     }
 }
 
-/// What may still be set of a unit that is there.
+/// The properties that can still be set of an existing unit.
 fn changeable(list: &[Property]) -> Vec<Property> {
     let fixed = ["Wants", "DefaultDependencies", "Description"];
     list.iter().filter(|p| !fixed.contains(&p.name.as_str())).cloned().collect()
@@ -205,7 +207,7 @@ fn explain(f: Fault, list: &[Property], doing: &str) -> Error {
 
 /// Makes way for a unit: one that has failed is forgotten, one without processes is stopped.
 fn clear(bus: &mut Bus, name: &str, holders: impl Fn() -> Result<usize>) -> Result<()> {
-    let doing = format!("looking at systemd unit `{name}`, which is there already");
+    let doing = format!("inspecting the existing systemd unit `{name}`");
     let mut w = Writer::default();
     w.string(name);
     let unit = bus.call("LoadUnit", "s", &w.0).map_err(|f| f.error(&doing))?.text();
@@ -303,7 +305,7 @@ pub(super) fn attach(name: &str, sub: &str, pid: i32) -> Result<()> {
     })
 }
 
-/// What `doctor` tells: the version, or why there is no systemd to make cgroups.
+/// What `doctor` reports: the version, or why systemd cannot manage cgroups.
 ///
 /// # Errors
 /// As [`probe`].

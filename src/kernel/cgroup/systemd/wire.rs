@@ -44,7 +44,7 @@ impl Writer {
     pub fn array(&mut self, of: &str, fill: impl FnOnce(&mut Writer)) {
         self.u32(0);
         let length_at = self.0.len() - 4;
-        // The gap before the first element does not count, and is there even if no element is.
+        // The gap before the first element does not count, and exists even for an empty array.
         self.align(alignment(of));
         let start = self.0.len();
         fill(self);
@@ -139,7 +139,7 @@ pub(super) struct Message {
     pub body: Vec<u8>,
 }
 
-/// The length of a message after its fixed part, from that; `None` when it is no message that can be read.
+/// The length of a message after its fixed part, from that; `None` when the message cannot be read.
 pub(super) fn rest(fixed: &[u8; FIXED]) -> Option<usize> {
     let n = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]) as usize;
     let (body, fields) = (n(4), n(12));

@@ -9,24 +9,24 @@ const SECOND: u64 = 1_000_000;
 /// The property of an annotation, if it is one.
 ///
 /// # Errors
-/// A name or a value that is none.
+/// An invalid name or value.
 pub(super) fn property(key: &str, text: &str) -> Result<Option<Property>, Violation> {
     let Some(name) = key.strip_prefix(PREFIX) else { return Ok(None) };
     let because = format!("annotations[{key:?}]");
     // runc's rule, which keeps out typing errors and nothing that systemd has.
     if name.len() < 3 || !name.bytes().all(|b| b.is_ascii_alphabetic()) {
-        let what = format!("{name:?} is no name of a property: three letters or more, and only letters");
+        let what = format!("{name:?} is not a valid property name: expected three or more letters");
         return Err(Violation::new(because, what));
     }
     let value = gvariant::parse(text).map_err(|why| {
-        Violation::new(because.clone(), format!("{text:?} is no value: {why}"))
+        Violation::new(because.clone(), format!("invalid value {text:?}: {why}"))
             .hint("use the text format of GVariant: true, 'text', 42, uint64 42, ['a', 'b']")
     })?;
-    // Manuals tell of seconds, the bus of microseconds.
+    // The manual pages use seconds, the bus microseconds.
     match name.strip_suffix("Sec").filter(|n| n.ends_with(|c: char| c.is_ascii_lowercase())) {
         Some(stem) => {
             let value = microseconds(&value).ok_or_else(|| {
-                Violation::new(because.clone(), format!("{text:?} is no number of seconds"))
+                Violation::new(because.clone(), format!("{text:?} is not a number of seconds"))
             })?;
             Ok(Some(Property::new(&format!("{stem}USec"), Value::U64(value), because)))
         }

@@ -1,5 +1,5 @@
 //! Device rules as properties. systemd knows allowances only, so that the properties let through a little more than
-//! rules with exceptions do; the filter of orun stands beside systemd's and is exact. Both must let an access through.
+//! rules with exceptions do; the filter of orun is loaded in addition to systemd's and is exact. Both must let an access through.
 
 use super::{Property, Value};
 use crate::plan::device_filter::{self, Kind, Rule};
@@ -22,7 +22,7 @@ pub(super) fn properties(rules: &[Rule]) -> Vec<Property> {
         let node = match (d.major, d.minor) {
             (Some(major), Some(minor)) => format!("{path}/{major}:{minor}"),
             (Some(major), None) => format!("{group}-{major}"),
-            // systemd cannot tell one minor number of all majors.
+            // systemd cannot express one minor number of all majors.
             (None, _) => format!("{group}-*"),
         };
         let entry = Value::Struct(vec![Value::Str(node), Value::Str(access(r.access))]);

@@ -5,7 +5,7 @@ use super::value::Value;
 /// Parses one value: `true`, `'text'`, `42`, `uint64 42`, `@t 42`, `['a', 'b']`, `@as []`, `(1, 'a')`.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// The error as text.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     let mut p = Parser { rest: text };
     let v = p.value(None)?;
@@ -61,7 +61,7 @@ impl<'a> Parser<'a> {
                 let end = self.rest.find(char::is_whitespace).unwrap_or(self.rest.len());
                 let (signature, rest) = self.rest.split_at(end);
                 if one_type(signature) != Some(signature.len()) {
-                    return Err(format!("{signature:?} is no type"));
+                    return Err(format!("{signature:?} is not a valid type"));
                 }
                 self.rest = rest;
                 self.nested(Some(signature), depth + 1)
@@ -111,7 +111,7 @@ impl<'a> Parser<'a> {
         Ok(Value::Struct(list))
     }
 
-    /// The parts up to `close`; each is told its number and the type of the first one.
+    /// The parts up to `close`; each gets its number and the type of the first one.
     fn list(
         &mut self,
         close: char,
@@ -146,7 +146,10 @@ impl<'a> Parser<'a> {
                     Some('t') => out.push('\t'),
                     Some(c @ ('\\' | '\'' | '"')) => out.push(c),
                     other => {
-                        return Err(format!("\\{} is no escape", other.map_or(String::new(), String::from)));
+                        return Err(format!(
+                            "\\{} is not a valid escape",
+                            other.map_or(String::new(), String::from)
+                        ));
                     }
                 },
                 '\0' => return Err("a text cannot hold a NUL".into()),
@@ -190,7 +193,7 @@ fn scalar(word: &str, kind: Option<&str>, rest: &str) -> Result<Value, String> {
         None if matches!(word, "true" | "false") => "b",
         None if is_double(word) => "d",
         None if word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') => "i",
-        None => return Err(format!("{:?} is no value; a text needs quotes", format!("{word}{rest}"))),
+        None => return Err(format!("{:?} is not a value; a string needs quotes", format!("{word}{rest}"))),
     };
     let found = match kind {
         "b" => word.parse().ok().map(Value::Bool),

@@ -30,7 +30,7 @@ pub(super) fn properties(version: Version, writes: &[Write], systemd: u32) -> Ve
     out
 }
 
-/// `max` and negative numbers are no limit.
+/// `max` and negative numbers mean unlimited.
 fn amount(text: &str) -> Option<u64> {
     match text.trim() {
         "max" => Some(INFINITY),
@@ -41,7 +41,7 @@ fn amount(text: &str) -> Option<u64> {
 
 fn v2(w: &Write, systemd: u32, out: &mut Vec<Property>) {
     let because = w.property.as_ref();
-    // Where BFQ is there, systemd finds its file by itself.
+    // With BFQ, systemd finds its file by itself.
     let (file, text) = match &w.instead {
         Some((file, text)) => (file.as_ref(), text.as_str()),
         None => (w.file.as_ref(), w.value.as_str()),
@@ -65,7 +65,7 @@ fn v2(w: &Write, systemd: u32, out: &mut Vec<Property>) {
         _ => return,
     };
     if let Some(n) = amount(text) {
-        // systemd takes no 0; one task is there already, so that 1 forbids as much.
+        // systemd does not accept 0; one task exists already, so 1 forbids as much.
         let n = if number == "TasksMax" { n.max(1) } else { n };
         set(out, Property::new(number, Value::U64(n), because));
     }

@@ -68,7 +68,7 @@ pub(super) struct Place {
 /// The place that `cgroups_path` (`slice:prefix:name`, or empty) means.
 ///
 /// # Errors
-/// It is not of that form, or a name is none of a unit.
+/// It does not have that form, or a name is not valid for a unit.
 pub(super) fn place(
     id: &str,
     cgroups_path: &str,
@@ -124,7 +124,7 @@ fn check_name(unit: &str, name: &str) -> Result<(), Violation> {
 /// The path of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
 ///
 /// # Errors
-/// It is no name of a slice.
+/// It is not a valid name of a slice.
 fn expand_slice(slice: &str) -> Result<String, Violation> {
     let bad = || {
         Violation::new(PATH, format!("invalid slice name: {slice:?}"))

@@ -62,7 +62,7 @@ fn the_access_time_mode_is_one_setting() {
     let m = parse(&["noatime", "strictatime"]);
     assert_eq!((m.attr_set, m.attr_clear), (attr::STRICTATIME, attr::ATIME));
     assert_eq!(m.flags_set, MS_STRICTATIME);
-    // relatime is the value 0: only the cleared mask tells that it was asked for.
+    // relatime is the value 0: only the cleared mask shows that it was requested.
     let m = parse(&["strictatime", "relatime"]);
     assert_eq!((m.attr_set, m.attr_clear), (0, attr::ATIME));
     assert_eq!(m.flags_set, MS_RELATIME);

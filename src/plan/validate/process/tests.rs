@@ -88,12 +88,12 @@ fn resource_limits() {
 fn users() {
     passes(set("user", json!({"uid": 4294967294_u32, "gid": 1, "umask": 511, "additionalGids": [0, 5, 5]})));
     breaks(
-        "process.user.uid: 4294967295 is no id, the highest is 4294967294",
+        "process.user.uid: 4294967295 is not a valid ID, the highest is 4294967294",
         set("user", json!({"uid": u32::MAX, "gid": 0})),
     );
-    breaks("process.user.gid: 4294967295 is no id", set("user", json!({"uid": 0, "gid": u32::MAX})));
+    breaks("process.user.gid: 4294967295 is not a valid ID", set("user", json!({"uid": 0, "gid": u32::MAX})));
     breaks(
-        "process.user.additionalGids[1]: 4294967295 is no id",
+        "process.user.additionalGids[1]: 4294967295 is not a valid ID",
         set("user", json!({"additionalGids": [1, u32::MAX]})),
     );
     breaks("process.user.umask: 512 (octal 1000) is over 511", set("user", json!({"umask": 512})));

@@ -39,7 +39,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Starts the thread, which tells `done` of every change.
+    /// Starts the thread, which reports every change to `done`.
     ///
     /// # Errors
     /// No thread can be made.

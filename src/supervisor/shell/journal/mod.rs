@@ -1,6 +1,6 @@
 //! State that outlives the supervisor: a snapshot and the changes since, each on record before it counts.
 //!
-//! A directory holds `snapshot` and `journal.N`. The snapshot names the journal that goes on from it, so that a
+//! A directory holds `snapshot` and `journal.N`. The snapshot names the journal that continues it, so that a
 //! supervisor that dies while it makes a new one neither loses a change nor applies one twice.
 //!
 //! Only what an interrupted append left at the end is ever cut off. A journal that is damaged anywhere else, or that a newer
@@ -60,7 +60,7 @@ pub struct Replay<S, R> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub tag: String,
-    /// The number of the journal that goes on from a snapshot.
+    /// The number of the journal that continues a snapshot.
     pub next: u64,
     /// The program that wrote this; empty before version 2.
     #[serde(default)]
@@ -138,7 +138,7 @@ impl Journal {
         self.size
     }
 
-    /// Opens the file and cuts off what is no whole record.
+    /// Opens the file and cuts off an incomplete record.
     fn open_to_append(&mut self) -> Result<()> {
         let path = self.path();
         let fail = |e| Error::sys(format!("opening {path:?}"), e);
@@ -196,14 +196,14 @@ impl Journal {
                 Ok(())
             }
             Err(e) => {
-                // It was not acknowledged, so it must not be there after the next start.
+                // It was not acknowledged, so it must not exist after the next start.
                 let _ = file.set_len(self.size);
                 Err(fail(e))
             }
         }
     }
 
-    /// Begins anew with a snapshot of the state that all records so far have led to.
+    /// Starts over with a snapshot of the state that all records so far have led to.
     ///
     /// # Errors
     /// As for [`Journal::append`]; the old journal then continues.

@@ -20,7 +20,7 @@ const FULL: (i32, u32) = (1000, 5);
 /// What the keeper said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// Something has ended.
+    /// A process has exited.
     Ended,
     /// It wants an answer.
     Ping,
@@ -90,12 +90,12 @@ impl Link {
         self.send(tag::READY, ANSWERS, None);
     }
 
-    /// Tells the service manager something (sd_notify(3)).
+    /// Notifies the service manager (sd_notify(3)).
     pub fn notify(&self, text: &str) {
         self.send(tag::NOTIFY, text, None);
     }
 
-    /// All descriptors that are kept, by name. The keeper goes on keeping them.
+    /// All descriptors that are kept, by name. The keeper keeps them.
     ///
     /// # Errors
     /// The keeper is gone.
@@ -114,7 +114,7 @@ impl Link {
                 (_, tag::KEPT, Some(fd)) => {
                     kept.insert(String::from_utf8_lossy(&buf[1..n]).into_owned(), fd);
                 }
-                // What has ended is looked for later anyhow.
+                // Exits are looked for later anyway.
                 _ => {}
             }
         }

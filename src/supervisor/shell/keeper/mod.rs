@@ -43,9 +43,9 @@ pub mod tag {
     pub const ALL: u8 = b'A';
     /// The supervisor is ready.
     pub const READY: u8 = b'R';
-    /// Tell the service manager the text that follows (sd_notify(3)).
+    /// Notify the service manager with the following text (sd_notify(3)).
     pub const NOTIFY: u8 = b'N';
-    /// Something has ended: look at the ring.
+    /// A process has exited: look at the ring.
     pub const ENDED: u8 = b'E';
     /// Answer with [`PONG`], to be taken for alive.
     pub const PING: u8 = b'?';
@@ -218,7 +218,7 @@ impl Keeper {
         }
     }
 
-    /// Reaps all that has ended. The exit code, when the supervisor was the last thing to wait for.
+    /// Reaps all exited processes. The exit code, when the supervisor was the last thing to wait for.
     fn reap(&mut self) -> Option<u8> {
         let mut ended = false;
         while let Ok(Some((pid, status))) = wait::next_ended() {
@@ -231,13 +231,13 @@ impl Keeper {
                 if self.ending || code == 0 || !self.was_ready {
                     return Some(code);
                 }
-                log::warn(format!("the supervisor ended with status {code}; it is started again"));
+                log::warn(format!("the supervisor exited with status {code}; restarting it"));
                 self.start_later();
                 continue;
             }
             let inode = wait::pidfd_open(pid).and_then(|fd| file::fstat(fd.as_raw_fd())).map_or(0, |s| s.ino);
             let start_time = process::stat(pid).ok().flatten().map_or(0, |s| s.start_time);
-            // Written before the process is reaped: nobody finds it gone and its end not told.
+            // Written before the process is reaped: nobody finds it gone without its status on record.
             self.ring.push(Death { pid, status, inode, start_time, at: time::boottime_ns() });
             let _ = wait::wait_pid(pid, false);
             ended = true;

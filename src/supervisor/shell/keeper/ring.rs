@@ -1,4 +1,4 @@
-//! How processes ended: the last ones, in memory that the keeper and the supervisor share.
+//! The exit statuses of processes: the last ones, in memory that the keeper and the supervisor share.
 
 use crate::error::{Errno, Error, Result};
 use crate::sys::map::SharedWords;
@@ -20,7 +20,7 @@ const VERSION: u64 = 0x6f72_756e_6401;
 #[derive(Debug)]
 pub struct Ring(SharedWords);
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Death {
     pub pid: i32,
@@ -74,7 +74,7 @@ impl Ring {
         words[1].store(count + 1, SeqCst);
     }
 
-    /// How the process ended that had this pid and start time, if that was noted and not too much has happened since.
+    /// The exit status of the process with this pid and start time, if it was recorded and not overwritten since.
     pub fn find(&self, pid: i32, start_time: u64) -> Option<Death> {
         let words = self.0.words();
         let count = words[1].load(SeqCst) as usize;

@@ -95,7 +95,7 @@ impl LogFile {
                 Ok(())
             }
             Err(e) => {
-                // What was written of it would be there twice.
+                // The part already written would be duplicated.
                 let _ = self.file.set_len(self.size);
                 Err(Error::sys(format!("writing to the log file {:?}", self.path), e))
             }

@@ -46,7 +46,7 @@ pub struct Line<'a> {
     /// RFC 3339, UTC, nine digits of the second: texts compare like times.
     pub time: &'a str,
     pub stream: Stream,
-    /// The text ended with a line feed.
+    /// The text was terminated by a line feed.
     pub full: bool,
     pub text: &'a [u8],
 }

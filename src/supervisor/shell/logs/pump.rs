@@ -23,7 +23,7 @@ const WAKE: u64 = u64::MAX;
 /// Where output goes.
 pub enum Sink {
     File(LogFile),
-    /// To a person who looks on. Nothing is kept.
+    /// To a terminal. Nothing is kept.
     Live(Show),
 }
 
@@ -122,7 +122,7 @@ struct Worker {
 #[derive(PartialEq, Eq)]
 enum Moved {
     Some,
-    /// Nothing is there now.
+    /// No data is available now.
     None,
     /// Nobody can write any more.
     End,

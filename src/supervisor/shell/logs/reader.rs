@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What of a container's logs is wanted.
+/// The requested part of a container's logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     /// That of the run before the last.
@@ -67,7 +67,7 @@ impl Reader {
         }
     }
 
-    /// Gives every line that is there now and was not given before to `line`; also those of later runs, unless the
+    /// Passes every new line to `line`; also those of later runs, unless the
     /// previous one was asked for.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Reader {
             if self.run.is_none() && !self.query.previous {
                 self.run = file::runs(&self.dir)?.last().copied();
             }
-            // Asked before the reading: what was written to this run until the next began must not be missed.
+            // Checked before reading: output of this run until the next began must not be missed.
             let next = match self.run {
                 Some(run) if !self.query.previous => file::runs(&self.dir)?.into_iter().find(|n| *n > run),
                 _ => None,

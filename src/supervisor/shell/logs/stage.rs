@@ -96,7 +96,7 @@ impl Stage {
         (std::ffi::OsString::from_vec(bytes).into(), stream)
     }
 
-    /// Moves a chunk from `pipe` to the stage. `Ok(0)`: no writer is left; EAGAIN: nothing is there now.
+    /// Moves a chunk from `pipe` to the stage. `Ok(0)`: no writer is left; EAGAIN: no data is available now.
     ///
     /// # Errors
     /// What splice(2) returns.

@@ -56,7 +56,7 @@ impl Place<'_> {
         self.workshop.rootfs().join(format!("stamps-{name}"))
     }
 
-    /// The bundle of a program that tells the socket of that name; `more` are arguments.
+    /// The bundle of a program that reports to the socket of that name; `more` are arguments.
     pub fn bundle(
         &self,
         name: &str,

@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod get;
 mod logs;
+mod names;
 mod render;
 mod scripts;
 mod top;

@@ -4,26 +4,45 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use std::path::Path;
 
-use super::print;
+use super::{names, print};
 use crate::error::{Error, Result};
 use crate::kernel::output;
 use crate::orund::Arguments;
 
 /// `completion`.
 pub fn completion(shell: Shell) -> Result<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "orund", &mut script);
-    print(&String::from_utf8_lossy(&script))?;
+    print(&text(shell))?;
     Ok(0)
 }
 
-/// `man`: one page for the program and one for each verb.
+/// The script for `shell`, which also completes names of workloads and replicas.
+pub(super) fn text(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "orund", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        Shell::Zsh => names::in_zsh(&script),
+        _ => script + &names::script(shell),
+    }
+}
+
+/// The file format of workloads.
+const WORKLOAD: &str = include_str!("orund-workload.5");
+
+/// `man`: one page for the program, one for each verb, and one for the workload file, in `../man5` if `dir` is a man1.
 pub fn man(dir: &Path) -> Result<u8> {
     let fail = |e| Error::sys(format!("writing the manual pages to {dir:?}"), e);
     std::fs::create_dir_all(dir).map_err(fail)?;
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
     pages(command, dir)?;
+    let formats = match dir.file_name() {
+        Some(name) if name == "man1" => dir.with_file_name("man5"),
+        _ => dir.to_owned(),
+    };
+    std::fs::create_dir_all(&formats).map_err(fail)?;
+    let path = formats.join("orund-workload.5");
+    output::replace(&path, WORKLOAD.as_bytes(), 0o644, &format!("writing the manual page {path:?}"))?;
     Ok(0)
 }
 
@@ -59,9 +78,8 @@ mod tests {
     fn every_verb_has_a_page_and_is_completed() {
         let dir = tempfile::tempdir().unwrap();
         man(dir.path()).unwrap();
-        let mut script = Vec::new();
-        clap_complete::generate(Shell::Bash, &mut Arguments::command(), "orund", &mut script);
-        let script = String::from_utf8(script).unwrap();
+        let script = text(Shell::Bash);
+        assert!(dir.path().join("orund-workload.5").exists());
         for verb in Arguments::command().get_subcommands().filter(|c| !c.is_hide_set()) {
             let name = verb.get_name();
             assert!(dir.path().join(format!("orund-{name}.1")).exists(), "{name}");

@@ -224,6 +224,21 @@ pub struct ExitObject {
     pub message: Option<String>,
 }
 
+impl ExitObject {
+    /// An exit in a few words: `exit code 1`, `killed by SIGKILL (OOMKilled)`.
+    pub fn summary(&self) -> String {
+        let how = match (self.exit_code, &self.signal) {
+            (_, Some(signal)) => format!("killed by {signal}"),
+            (Some(code), None) => format!("exit code {code}"),
+            (None, None) => self.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
+        };
+        match self.reason.as_str() {
+            "Completed" | "Error" | "Unknown" | "StartError" => how,
+            reason => format!("{how} ({reason})"),
+        }
+    }
+}
+
 /// Something that people want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

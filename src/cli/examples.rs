@@ -1,4 +1,4 @@
-//! The end of the help of each verb: examples, and what else a manual page tells.
+//! The end of the help of each verb: examples, and the other sections of a manual page.
 
 /// For `orun --help`.
 pub const OVERVIEW: &str = "\

@@ -164,7 +164,7 @@ impl<'a> Builder<'a, '_> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(self.stop(place, "recursive alias"));
         };
-        // The position stays that of the definition: problems are there.
+        // The position stays that of the definition, where problems are fixed.
         self.nodes += count(&node);
         Ok(node)
     }

@@ -3,7 +3,7 @@
 //! They take every document that the specification calls valid: unknown properties are ignored, `null` is the
 //! same as absent, and every value that is one of a set stays a string here, so that `plan::validate` can name
 //! all the wrong ones at once instead of stopping at the first. Presence is kept where it carries meaning
-//! (`pids.limit: 0` is a limit, an absent one is none).
+//! (`pids.limit: 0` is a limit, an absent one means no limit).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;

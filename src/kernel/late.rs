@@ -10,7 +10,7 @@ use crate::sys::clone::{self, Clone};
 use crate::sys::{self, exec, mount, socket, wait};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// The mount `wanted`, detached and changed, from the mount namespace of the process `container` (a pidfd).
+/// The requested mount, detached and changed, from the mount namespace of the process `container` (a pidfd).
 ///
 /// # Errors
 /// The source cannot be opened or changed, with the property that names it.

@@ -34,8 +34,8 @@ pub struct Launch {
     socket: OwnedFd,
     /// Messages to be read next: they came while another one was waited for.
     early: VecDeque<Message>,
-    /// The operation with which another process takes the place of this one, as long as it has not: what is said of
-    /// later operations is the other's, who may be heard before it is named.
+    /// The operation with which another process takes the place of this one, as long as it has not: reports about
+    /// later operations are the other's, and may arrive before it is named.
     succession: Option<u16>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,

@@ -111,7 +111,7 @@ fn mountinfo() -> Result<String> {
     std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| Error::sys("reading /proc/self/mountinfo", e))
 }
 
-/// The mount points of file systems whose type is `wanted` (proc_pid_mountinfo(5)).
+/// The mount points of file systems whose type is the given one (proc_pid_mountinfo(5)).
 fn mount_points(mountinfo: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let point = |line: &str| {
         let (of_mount, of_file_system) = line.split_once(" - ")?;

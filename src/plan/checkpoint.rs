@@ -246,7 +246,7 @@ pub struct External {
     pub source: PathBuf,
     /// Mounts below the source come with it.
     pub recursive: bool,
-    /// It is there only where the path is a file.
+    /// It exists only where the path is a file.
     pub mask: bool,
 }
 
@@ -327,7 +327,7 @@ pub struct MountPoint {
     pub nofollow: bool,
 }
 
-/// The mount points that must be there before CRIU mounts: in the order of the mounts, as some lie on others.
+/// The mount points that must exist before CRIU mounts: in the order of the mounts, as some lie on others.
 pub fn mount_points(plan: &Plan) -> Vec<(MountPoint, String)> {
     let path = |p: &Path| CString::new(p.as_os_str().as_bytes()).unwrap_or_default();
     let point = |op: &Op| {

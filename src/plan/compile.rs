@@ -103,7 +103,7 @@ impl Plan {
     }
 }
 
-/// What there is to compile.
+/// The input of [`compile`].
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     pub id: &'a str,

@@ -302,7 +302,7 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         }
         (Op::Mask { .. }, libc::EBUSY) => Some("the path leads to the root directory of the container"),
         (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
-        (Op::Sync(_), libc::EPIPE) => Some("orun itself was ended"),
+        (Op::Sync(_), libc::EPIPE) => Some("orun itself was killed"),
         _ => None,
     }
 }
@@ -340,7 +340,7 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
 pub fn execute(program: &str, errno: Errno) -> Error {
     let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program);
     match errno.0 {
-        libc::ENOEXEC => e.hint("the file is no program for this machine, or a script without a #! line"),
+        libc::ENOEXEC => e.hint("the file is not a program for this machine, or a script without a #! line"),
         libc::ENOENT => {
             e.hint("the program's interpreter (the dynamic loader, or the one of its #! line) is missing")
         }
@@ -348,7 +348,7 @@ pub fn execute(program: &str, errno: Errno) -> Error {
     }
 }
 
-/// How a process ended, in the words of strsignal(3) for those signals that tell what went wrong.
+/// The exit of a process, in the words of strsignal(3) for those signals that show what went wrong.
 fn signal_words(signal: i32) -> String {
     let words = match signal {
         libc::SIGSYS => ": bad system call",

@@ -277,7 +277,7 @@ impl Context<'_> {
     }
 
     /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1. Without a cgroup
-    /// namespace v2 is there as a whole, so that the path in /proc/PID/cgroup leads somewhere.
+    /// namespace v2 is visible as a whole, so that the path in /proc/PID/cgroup leads somewhere.
     fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
         let target = self.target(m);
         let attr = MountAttr { set: o.attr_set, ..MountAttr::default() };
@@ -352,7 +352,7 @@ fn changes(o: &MountOptions, own: Option<MountAttr>) -> Vec<(MountAttr, bool)> {
     all
 }
 
-/// The attributes of a new file system or of one that is changed: just what is asked for.
+/// The attributes of a new file system or of one that is changed: just the requested ones.
 fn attributes(o: &MountOptions) -> Option<MountAttr> {
     let attr = MountAttr { set: o.attr_set, clear: o.attr_clear, ..MountAttr::default() };
     o.changes_attributes().then_some(attr)

@@ -164,7 +164,7 @@ impl IdMaps {
             .then(|| IdMaps { uids: spec.linux.uid_mappings.clone(), gids: spec.linux.gid_mappings.clone() })
     }
 
-    /// The mappings that stand beside a user namespace to join.
+    /// The mappings given together with a user namespace to join.
     pub fn joined(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
         let linux = &spec.linux;
         let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();

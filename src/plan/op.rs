@@ -23,7 +23,7 @@ pub enum Point {
 /// What the child does between `clone3` and `execve`, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Tell the parent and wait for its answer.
+    /// Notify the parent and wait for its answer.
     Sync(Point),
     /// Enter the namespaces that the configuration names by path, in this order; `kind` is a `CLONE_NEW*`.
     EnterNamespace {
@@ -49,10 +49,10 @@ pub enum Op {
     /// Forbid tracing until the program runs.
     NotDumpable,
     /// End at the signals that ask for it, until the program runs: the first process of a pid namespace gets none
-    /// that it does not handle (pid_namespaces(7)), and a created container should go when it is told to.
+    /// that it does not handle (pid_namespaces(7)), and a created container should exit when asked to.
     EndAtSignals,
     /// End when the process that creates the container ends, until it has done its part: who finds that process
-    /// killed unmounts and removes the root file system, and nobody may go on to make things where it was.
+    /// killed unmounts and removes the root file system, and nothing may be created there afterwards.
     EndWithCreator,
     /// Write itself into the container's cgroups.
     JoinCgroups,

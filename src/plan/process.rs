@@ -56,7 +56,7 @@ pub fn limits(p: &Process) -> Vec<Limit> {
     p.rlimits.iter().enumerate().filter_map(one).collect()
 }
 
-/// argv and envp. HOME is missing from the latter when the container's passwd file has to tell.
+/// argv and envp. HOME is missing from the latter when the container's passwd file has to be read.
 pub fn strings(p: &Process, extra_env: &[String]) -> (StringArray, StringArray, bool) {
     let user::Environment { vars: mut env, home } = user::environment(&p.env);
     env.extend(extra_env.iter().cloned());

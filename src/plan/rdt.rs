@@ -1,4 +1,4 @@
-//! `linux.intelRdt` (config-linux.md, "IntelRdt"): the class of the container below a mounted resctrl, what is written
+//! `linux.intelRdt` (config-linux.md, "IntelRdt"): the class of the container below a mounted resctrl, the lines written
 //! to it, and its monitoring group.
 
 use super::Violation;

@@ -353,7 +353,7 @@ fn launch(
     let pid = l.pid;
     l.until_ready(plan)?;
     if l.pid != pid {
-        // In a pid namespace that others are in already it is another process that goes on.
+        // In a pid namespace that others are in already it is another process that continues.
         record.init = ProcessId::of(l.pid)?;
     }
     Ok(())

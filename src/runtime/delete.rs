@@ -19,7 +19,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// How long a forced delete waits at first for another command on the same container.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Deletes the container `id`. With `force` it is killed first, whatever it does, and one that does not exist is not ant an
+/// Deletes the container `id`. With `force` it is killed first, whatever it does, and one that does not exist is not an
 /// error.
 ///
 /// # Errors

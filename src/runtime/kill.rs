@@ -8,7 +8,7 @@ use crate::state::lifecycle::{Operation, Status};
 
 /// Sends `signal` to the first process of the container `id`; with `all`, to every process of its cgroup.
 ///
-/// SIGKILL for a container without a pid namespace of its own is always for all: its other processes would not end
+/// SIGKILL for a container without a pid namespace of its own is always for all: its other processes would not exit
 /// with the first, and can still be reached when it is gone. With `all` a container that is stopped is no error, so that its last processes can be reached.
 ///
 /// # Errors

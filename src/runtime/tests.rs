@@ -32,7 +32,7 @@ fn fixture() -> Fixture {
     Fixture { _dir: dir, rt }
 }
 
-/// A process that is ended when the test is over.
+/// A process that is killed when the test is over.
 struct Running(Child);
 
 impl Running {
@@ -290,7 +290,7 @@ fn wait_lasts_until_the_end() {
         assert_eq!(init.0.wait().unwrap().code(), Some(7));
         waiting.join().unwrap()
     });
-    // The kernel tells since Linux 6.15.
+    // The kernel reports it since Linux 6.15.
     assert!(matches!(code, Some(7) | None), "{code:?}");
     assert_eq!(f.status("c1"), Status::Stopped);
 }

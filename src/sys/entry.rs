@@ -27,7 +27,7 @@ pub fn prepare(argv: *const *const c_char) {
     // A missing standard descriptor would be the number of the next file that is opened, and of the container's.
     // If even /dev/null cannot be opened, the first write fails, and that is reported.
     let _ = open_missing();
-    // A closed reader is an error of write(2) and must not kill the program.
+    // A write to a closed reader fails with EPIPE and must not kill the program.
     // SAFETY: SIG_IGN is no handler that could do harm, and no other thread exists yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // Who has it ignored, as the caller may have, finds no exit status of a child (wait(2)).

@@ -13,8 +13,6 @@ pub const BENEATH: u64 = libc::RESOLVE_BENEATH;
 pub const NO_SYMLINKS: u64 = libc::RESOLVE_NO_SYMLINKS;
 /// Refuse links such as /proc/self/fd/3.
 pub const NO_MAGICLINKS: u64 = libc::RESOLVE_NO_MAGICLINKS;
-/// Refuse to cross a mount point.
-pub const NO_XDEV: u64 = libc::RESOLVE_NO_XDEV;
 
 /// Opens `path` below `dir` under the rules `resolve`: openat2(2), Linux 5.6. `O_CLOEXEC` is added.
 ///

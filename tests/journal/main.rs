@@ -1,4 +1,4 @@
-//! The journals of every format that was ever released: each is read, and written anew in today's.
+//! The journals of every format that was ever released: each is read, and rewritten in today's.
 //!
 //! `VERSION/CASE/data` is a data directory and `VERSION/CASE/run` the directory `state` of a run directory, as a daemon of that
 //! version has left them. `plain` has every kind of change and nearly every kind of event, `snapshot` a snapshot of both. A new
@@ -135,7 +135,7 @@ fn the_journals_of_0_1_0_are_read_and_upgraded() {
     }
 }
 
-/// A golden journal that lacks a kind of record could not tell that it is not read any more.
+/// A golden journal that lacks a kind of record could not show that it is not read any more.
 #[test]
 fn the_golden_journals_have_every_kind_of_record() {
     let payloads = |dir: &str| -> Vec<serde_json::Value> {
@@ -270,7 +270,7 @@ fn a_repair_says_what_is_lost_and_mixes_nothing_up() {
     assert_eq!(fs::read(dir.path().join("backup.1/journal.0")).unwrap(), bytes);
     let (_, desired, _) = wanted(dir.path()).unwrap();
     let names: Vec<_> = summary(&desired).into_iter().map(|w| (w.0, w.1, w.2)).collect();
-    // The restart of "web" came before, and what came after by name is there; "stubborn" was deleted by a number.
+    // The restart of "web" came before, and what came after by name is kept; "stubborn" was deleted by a number.
     assert_eq!(
         names,
         [("bad", 1, 1), ("job", 2, 1), ("oom", 1, 1), ("rev", 1, 14), ("stubborn", 1, 1), ("web", 2, 2)]

@@ -52,11 +52,12 @@ const PHRASES: [Phrase; 15] = [
     Phrase {
         words: "is|are|was|were no|none",
         not_after: "there",
-        not_before: "longer more less such way need",
+        not_before: "longer more less such way need reason",
         instead: "is not a valid X, is missing",
     },
     phrase("ended", "exited, finished, closed"),
-    phrase("wants|wanted", "requires, requested, desired"),
+    // `multi-user.target.wants` is a directory of systemd.
+    Phrase { words: "wants|wanted", not_after: ".", not_before: "", instead: "requires, requested, desired" },
     phrase("without a word", "without reporting an error"),
     phrase("made up", "generated"),
     phrase("has|have|had not a|an|the|any|enough", "does not have"),
@@ -90,8 +91,9 @@ impl Phrase {
             n.and_then(|n| tokens.get(n)).is_some_and(|t| list.split(' ').any(|w| w == t))
         };
         words.iter().enumerate().all(matches)
-            // `{told}` in a format string is a variable.
-            && !listed("{", at.checked_sub(1))
+            // `{told}`, `$wanted` and `wanted=` are variables.
+            && !listed("{ $", at.checked_sub(1))
+            && !listed("=", Some(at + words.len()))
             && !listed(self.not_after, at.checked_sub(1))
             && !listed(self.not_before, Some(at + words.len()))
     }

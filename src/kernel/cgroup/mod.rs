@@ -189,14 +189,6 @@ impl Cgroup {
         Ok(JoinFds { into: None, procs: v1.map(open_procs).collect::<Result<_>>()? })
     }
 
-    /// `cgroup.procs` of every cgroup, for a kernel that cannot clone into one.
-    ///
-    /// # Errors
-    /// A file cannot be opened.
-    pub fn all_procs_fds(&self) -> Result<JoinFds> {
-        Ok(JoinFds { into: None, procs: self.dirs.iter().map(open_procs).collect::<Result<_>>()? })
-    }
-
     /// The descriptors for a further process of the container, as a child of it or in the sub-cgroups `sub`. On
     /// version 2 the cgroup of process `init` is taken when the container's own is gone, because a container may
     /// move its processes.

@@ -130,8 +130,8 @@ impl Child<'_> {
         protocol::send(self.socket, Tag::Listener, index as u16, number, 0, &[], None)
     }
 
-    /// HOME from the container's /etc/passwd, `/` when the user is missing. A passwd that cannot be read is
-    /// no reason not to start.
+    /// HOME from the container's /etc/passwd, `/` when the user is missing. A passwd that cannot be read is not
+    /// an error.
     fn set_home(&mut self, uid: u32) {
         let mut home = [0u8; 4096];
         let len = home_of(uid, &mut home).unwrap_or(0);

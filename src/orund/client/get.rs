@@ -220,7 +220,7 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
         let why = e.message.as_ref().filter(|_| ended).map(|m| format!(": {m}")).unwrap_or_default();
         let head = if n == 0 { "Exits:" } else { "" };
         let ago = render::since(&e.time, now);
-        let _ = writeln!(text, "    {head:10}{}{ran}, {ago} ago{why}", render::exit(e));
+        let _ = writeln!(text, "    {head:10}{}{ran}, {ago} ago{why}", e.summary());
     }
     text
 }

@@ -142,7 +142,7 @@ impl Row for ReplicaObject {
                 self.containers.iter().filter_map(|c| c.pid).map(|pid| pid.to_string()).collect();
             row.push(pids.join(","));
             row.push(self.revision.to_string());
-            row.push(last.map(|e| short(&exit(e))).unwrap_or_default());
+            row.push(last.map(|e| short(&e.summary())).unwrap_or_default());
         }
         row
     }

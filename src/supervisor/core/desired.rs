@@ -1,5 +1,5 @@
 //! The desired state. Changed only by [`Change`]s, which the shell makes durable before it acknowledges them; replaying
-//! the changes gives the same state. Nothing here depends on what is running.
+//! the changes gives the same state. Nothing here depends on running containers.
 
 use super::Config;
 use super::history::{Kept, Stamp};

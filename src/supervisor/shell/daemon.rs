@@ -201,7 +201,7 @@ fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
     Ok((journal, desired))
 }
 
-/// Writes what an older program wrote anew. It can be read without that, but only older programs would cut it.
+/// Rewrites what an older program wrote. It can be read without that, but only older programs would cut it.
 fn upgrade<S: serde::Serialize>(journal: &mut Journal, state: &S) {
     if let Err(e) = journal.compact(state) {
         log::warn(e.context("the journal cannot be written in the format of this version"));
@@ -222,7 +222,7 @@ fn seen(run_dir: &Path) -> Result<Seen> {
     let open = || Journal::open(&dir, boot.trim(), Durability::Process);
     let opened: Result<(Journal, Replay<Observed, Record>)> = open();
     let (mut journal, replay) = match opened {
-        // The containers are there to be looked at: nothing is stopped for it.
+        // The containers keep running for inspection: nothing is stopped for it.
         Err(e) if e.kind() == Kind::Config && !Content::read(&dir)?.is_newer() => {
             let aside = repair::set_aside(&dir)?;
             log::warn(format!(

@@ -265,7 +265,7 @@ impl Linux {
     pub fn keeper_is_silent(&mut self, at: Time) {
         let Some(link) = &self.keeper else { return };
         link.wake();
-        let message = "the keeper does not answer: it was told to continue (SIGCONT)".to_owned();
+        let message = "the keeper does not answer: sent it SIGCONT".to_owned();
         log::warn(message.clone());
         self.emit(Notice::of_the_daemon(at, Reason::KeeperSilent, message));
     }

@@ -8,7 +8,7 @@
 const HEAD: usize = 10;
 /// No record is longer: a length beyond it is damage.
 const LONGEST: usize = 256 << 20;
-/// Blocks that a file system had no time to write read as zeros; so many at the end of a record are no payload and no checksum.
+/// Blocks that a file system had no time to write read as zeros; that many at the end of a record cannot be payload and checksum.
 const UNWRITTEN: usize = 8;
 /// The version of the payloads that this program writes. It grows when an older program could not read a newer record rightly.
 /// 1: orund 0.1 up to November 2026. 2: a tag names its writer, and there is always a snapshot.

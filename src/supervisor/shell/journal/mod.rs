@@ -52,7 +52,7 @@ pub struct Journal {
 pub struct Replay<S, R> {
     pub snapshot: Option<S>,
     pub records: Vec<R>,
-    /// An older program wrote it: to be written anew by [`Journal::compact`], so that no older program changes it.
+    /// An older program wrote it: to be rewritten by [`Journal::compact`], so that no older program changes it.
     pub old: bool,
 }
 
@@ -118,7 +118,7 @@ impl Journal {
         if found.is_new { self.write_snapshot(&S::default(), self.number) } else { Ok(()) }
     }
 
-    /// A journal to be begun anew by [`Journal::compact`], behind the one of that number.
+    /// A journal to be started over by [`Journal::compact`], after the one of that number.
     fn bare(dir: &Path, tag: &str, durability: Durability, number: u64, lock: Option<File>) -> Journal {
         let (dir, tag) = (dir.to_owned(), tag.to_owned());
         Journal { dir, file: None, number, size: 0, tag, durability, _lock: lock }

@@ -242,7 +242,7 @@ impl Salvage<'_> {
         }
     }
 
-    /// Says what the text of damaged bytes tells of them.
+    /// Describes damaged bytes by the text in them.
     fn lose_bytes(&mut self, file: &str, bytes: &[u8], from: usize, to: usize) {
         let text = String::from_utf8_lossy(&bytes[from..to]).into_owned();
         let mut about: Vec<String> = Vec::new();
@@ -268,11 +268,7 @@ impl Salvage<'_> {
             });
             about.extend(names);
         }
-        let about = if about.is_empty() {
-            "it cannot be told of which workload".to_owned()
-        } else {
-            about.join(", ")
-        };
+        let about = if about.is_empty() { "of an unknown workload".to_owned() } else { about.join(", ") };
         self.report.lose(format!("{file}, bytes {from} to {to}: {about}"));
         self.uncertain();
     }

@@ -99,7 +99,7 @@ impl Content {
         if let Some(snapshot) = &snapshot {
             found.number = snapshot.head.next;
             if !mine(&snapshot.head, &dir.join("snapshot"))? {
-                // Of an earlier boot. Its journal is begun anew.
+                // Of an earlier boot. Its journal is started over.
                 return Ok(Found { number: found.number + 1, ..found });
             }
             found.snapshot = Some(snapshot.state);

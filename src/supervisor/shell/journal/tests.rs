@@ -131,7 +131,7 @@ fn every_truncation_is_torn_or_refused() {
         let cut = [(journal.0.clone(), journal.1[..length].to_vec()), snapshot.clone()];
         write(dir.path(), &cut);
         if length < first {
-            // The tag was there before the snapshot that names this journal.
+            // The tag existed before the snapshot that names this journal.
             refused(dir.path());
             assert_eq!(files(dir.path()), cut);
             continue;

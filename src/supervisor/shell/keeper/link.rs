@@ -22,7 +22,7 @@ const FULL: (i32, u32) = (1000, 5);
 pub enum Heard {
     /// A process has exited.
     Ended,
-    /// It wants an answer.
+    /// It requires an answer.
     Ping,
     /// Nothing more for now.
     Nothing,

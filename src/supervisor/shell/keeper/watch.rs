@@ -85,12 +85,12 @@ impl Manager {
         Manager { period, next: micros.map(|_| time::monotonic_ms()) }
     }
 
-    /// When to call [`Manager::tell`].
+    /// When to notify the manager.
     pub fn due(&self) -> Option<u64> {
         self.next
     }
 
-    /// Tells it that the keeper is alive, when that is due.
+    /// Notifies it that the keeper is alive, when that is due.
     pub fn tell(&mut self, now: u64) {
         if self.next.is_some_and(|at| now >= at) {
             self.next = Some(now + self.period);

@@ -9,7 +9,7 @@ use crate::state::lifecycle::{Operation, Status};
 /// Sends `signal` to the first process of the container `id`; with `all`, to every process of its cgroup.
 ///
 /// SIGKILL for a container without a pid namespace of its own is always for all: its other processes would not exit
-/// with the first, and can still be reached when it is gone. With `all` a container that is stopped is no error, so that its last processes can be reached.
+/// with the first, and can still be reached when it is gone. With `all` a stopped container is not an error, so that its last processes can be reached.
 ///
 /// # Errors
 /// [`Kind::NotFound`], `container does not exist`; [`Kind::State`], `container not running`.

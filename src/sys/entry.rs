@@ -28,7 +28,7 @@ pub fn prepare(argv: *const *const c_char) {
     // If even /dev/null cannot be opened, the first write fails, and that is reported.
     let _ = open_missing();
     // A write to a closed reader fails with EPIPE and must not kill the program.
-    // SAFETY: SIG_IGN is no handler that could do harm, and no other thread exists yet.
+    // SAFETY: SIG_IGN is not a handler that could do harm, and no other thread exists yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // Who has it ignored, as the caller may have, finds no exit status of a child (wait(2)).
     // SAFETY: as above, of SIG_DFL.

@@ -201,7 +201,7 @@ impl Daemon {
         self.api("GET", &format!("/v1/replicas/{name}"), "").1
     }
 
-    /// Waits until the replica satisfies `wanted`, and returns it.
+    /// Waits until the replica satisfies the condition, and returns it.
     pub fn wait(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {

@@ -217,8 +217,7 @@ fn the_phrases_are_found() {
     ] {
         assert_eq!(found(text), 0, "{text}");
     }
-    let code =
-        "/// told\nfn told() {} // it stands\nlet a = \"goes on\\n\"; let b = 'x'; let c = r#\"ended\"#;";
+    let code = "/// it told\nfn told() {} // it stands\nlet a = \"goes on\\n\"; let b = 'x'; let c = r#\"it ended\"#;";
     let found: Vec<usize> = text::of_rust(code)
         .into_iter()
         .filter(|(_, t)| !phrases(t).is_empty())

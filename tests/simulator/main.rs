@@ -7,7 +7,7 @@
 //!   live instance per slot and container; P4 no action on what is not there, no name twice; P5 SIGKILL never before the
 //!   deadline and always soon after it; P6 deadlines only decrease; P7 preStop at most once; P9 delays of restarts; P10
 //!   decisions are deterministic and complete; P11 replaying the journals gives the state; P12 nothing exists without a
-//!   record; P13 nothing is done for what was removed; P14 replicas of the wanted revision are kept; P17 no busy loop; P18
+//!   record; P13 nothing is done for what was removed; P14 replicas of the desired revision are kept; P17 no busy loop; P18
 //!   nothing is left over; P23 a rollout that is called complete is so, and Recreate starts nothing before all that is old
 //!   is gone; P24 a failed rollout goes back at most once, to a revision that worked; P25 while it is paused no replica
 //!   changes its revision.

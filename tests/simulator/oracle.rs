@@ -429,7 +429,10 @@ impl Oracle {
                 serves[1] |= up && cause.is_none();
                 let keeps = || workload.in_place(replica.revision, workload.revision);
                 if cause == Some(&StopCause::Replaced) && (replica.revision == workload.revision || keeps()) {
-                    self.blame(format!("P14: replica {} of the wanted revision is replaced", replica.serial));
+                    self.blame(format!(
+                        "P14: replica {} of the desired revision is replaced",
+                        replica.serial
+                    ));
                 }
             }
             before += u32::from(serves[0]);
@@ -513,7 +516,7 @@ fn limits(w: &Workload) -> (u32, u32) {
     }
 }
 
-/// Whether all containers of a replica have run their program for long enough, or ended well.
+/// Whether all containers of a replica have run their program for long enough, or exited successfully.
 fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
     let min_ready = w.strategy.min_ready.unwrap_or(Millis(1_000));
     let Some(template) = w.revisions.get(&replica.revision) else { return false };

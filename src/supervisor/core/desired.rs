@@ -54,7 +54,7 @@ pub struct Workload {
     /// Nothing runs, whatever the number of replicas.
     #[serde(default)]
     pub stopped: bool,
-    /// Slots whose replica shall be made anew, and how often that was asked for. Never reset.
+    /// Slots whose replica is to be replaced, and how often that was requested. Never reset.
     pub restarts: BTreeMap<u32, u32>,
     /// Slots of the current revision that terminated for good (OnFailure and Never), and whether in failure; they are not
     /// run again after a reboot.
@@ -193,7 +193,7 @@ pub enum Refusal {
     SameRevision {
         number: u32,
     },
-    /// It is overtaken by what is wanted now.
+    /// It is superseded by the desired state of now.
     Pointless,
 }
 

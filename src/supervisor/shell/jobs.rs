@@ -327,7 +327,7 @@ fn limits(launch: &Launch) -> Result<Resources> {
         .map_err(|e| Error::new(Kind::Config, format!("the limits of the workload: {e}")))
 }
 
-/// Removes what is left of a container that has ended, after its last output has been kept.
+/// Removes what is left of a container that has exited, after its last output has been saved.
 pub fn remove(shared: &Shared, name: &Name) -> Done {
     let (tell, told) = mpsc::channel();
     shared.pump.finish(name.key.instance, move || {

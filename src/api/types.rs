@@ -232,8 +232,8 @@ impl ExitObject {
             (Some(code), None) => format!("exit code {code}"),
             (None, None) => self.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
         };
-        match self.reason.as_str() {
-            "Completed" | "Error" | "Unknown" | "StartError" => how,
+        match self.reason {
+            Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
             reason => format!("{how} ({reason})"),
         }
     }

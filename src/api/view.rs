@@ -12,7 +12,7 @@ use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, StopCause,
 };
 use crate::supervisor::core::spec::{self, Template};
-use crate::supervisor::core::status::{self, Reason};
+use crate::supervisor::core::status;
 use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
@@ -267,22 +267,9 @@ fn container_state(view: &View, c: &Container, history: &History) -> ContainerSt
         status::ContainerState::Terminated { reason } => ContainerState::Terminated { reason },
         status::ContainerState::Waiting { reason, next_attempt } => ContainerState::Waiting {
             reason,
-            message: next_attempt.and(history.exits.back()).map(|e| told(&exit(view, e))),
+            message: next_attempt.and(history.exits.back()).map(|e| exit(view, e).summary()),
             next_attempt: next_attempt.map(|at| time(view, at)),
         },
-    }
-}
-
-/// An end in a few words: `exit code 1 (Error)`.
-fn told(e: &ExitObject) -> String {
-    let how = match (e.exit_code, &e.signal) {
-        (_, Some(signal)) => format!("killed by {signal}"),
-        (Some(code), None) => format!("exit code {code}"),
-        (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
-    };
-    match e.reason {
-        Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
-        reason => format!("{how} ({reason})"),
     }
 }
 

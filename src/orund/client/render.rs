@@ -185,19 +185,6 @@ fn short(message: &str) -> String {
     message.split("; hint: ").next().unwrap_or_default().to_owned()
 }
 
-/// An end in a few words: `exit code 1`, `killed by SIGKILL (OOMKilled)`.
-pub fn exit(e: &crate::api::types::ExitObject) -> String {
-    let how = match (e.exit_code, &e.signal) {
-        (_, Some(signal)) => format!("killed by {signal}"),
-        (Some(code), None) => format!("exit code {code}"),
-        (None, None) => e.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
-    };
-    match e.reason {
-        Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
-        reason => format!("{how} ({reason})"),
-    }
-}
-
 /// A state in a few words.
 pub fn state(s: &ContainerState, now: u64) -> String {
     match s {

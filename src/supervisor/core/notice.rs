@@ -164,7 +164,8 @@ impl fmt::Display for Cause {
                 return f.write_str("exit status unknown: it ended while the supervisor was not running");
             }
             ExitClass::Requested => f.write_str("stopped")?,
-            ExitClass::Signal(_) | ExitClass::Exited(_) => f.write_str("exited")?,
+            ExitClass::Signal(_) => f.write_str("killed")?,
+            ExitClass::Exited(_) => f.write_str("exited")?,
         }
         match self.status.map(|s| (s.code(), s.signal())) {
             Some((Some(code), _)) => write!(f, " with exit code {code}"),

@@ -38,7 +38,7 @@ pub(super) struct Places {
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     fd: RawFd,
-    /// It was there before.
+    /// It existed before.
     pub existed: bool,
     /// Symlinks may have led here.
     linked: bool,
@@ -183,7 +183,7 @@ impl Places {
             let linked = self.parent_linked;
             return Ok(Target { fd: self.pile(fd), existed: false, linked, root: false });
         }
-        // Whatever is there, the careful way finds it, or tells why it cannot be made.
+        // Whatever is there, the careful way finds it, or reports why it cannot be made.
         let fd = inroot::open_or_make(self.root, path, make)?;
         self.found(fd, true, path)
     }

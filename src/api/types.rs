@@ -80,7 +80,7 @@ pub struct WorkloadStatus {
     /// `stop` was asked for: nothing runs, whatever `spec.replicas` says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
-    /// What is wrong with a replica.
+    /// The problem of a replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When everything is killed at the latest, once it is being deleted.
@@ -124,7 +124,7 @@ pub struct RevisionObject {
     pub healthy: bool,
     /// Replicas of it that exist and are not being stopped.
     pub replicas: u32,
-    /// When it last became the wanted one.
+    /// When it last became the desired one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     pub cause: String,
@@ -146,7 +146,7 @@ pub struct ReplicaObject {
     pub revision: u32,
     /// In one word, as Kubernetes has it: `Running`, `Pending`, `CrashLoopBackOff`, `Terminating`, `Completed` ...
     pub phase: ReplicaPhase,
-    /// Each container is ready, or ended well.
+    /// Each container is ready, or exited successfully.
     pub ready: bool,
     /// It has been ready for long enough.
     #[serde(default)]

@@ -87,7 +87,7 @@ impl Proxy {
         self.inside.as_raw_fd()
     }
 
-    /// Reads what the container has said by now, so that one that never stops does not keep the caller. Once it is ready the manager is told, and that `pid` is the service's main
+    /// Reads what the container has said by now, so that one that never stops does not keep the caller. Once it is ready the manager is notified, and that `pid` is the service's main
     /// process; then the answer is `true`. Nothing else of the container reaches the manager.
     ///
     /// # Errors

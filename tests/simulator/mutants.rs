@@ -44,7 +44,7 @@ pub enum Mutant {
     SharesOfAnother,
     /// The moment of execve counts, and failures before do not.
     ExecCounts,
-    /// A rollout goes on while it is paused.
+    /// A rollout continues while it is paused.
     IgnoresPause,
     /// A revision that was gone back to and fails is left for another one.
     ToAndFro,

@@ -500,7 +500,7 @@ impl Oracle {
     }
 }
 
-/// How many more than wanted there may be, and how many of them may be missing: as Kubernetes has it.
+/// How many more than desired there may be, and how many of them may be missing: as Kubernetes has it.
 fn limits(w: &Workload) -> (u32, u32) {
     let wanted = f64::from(w.wanted());
     let share = |n: IntOrPercent, round: fn(f64) -> f64| match n {

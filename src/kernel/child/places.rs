@@ -183,7 +183,7 @@ impl Places {
             let linked = self.parent_linked;
             return Ok(Target { fd: self.pile(fd), existed: false, linked, root: false });
         }
-        // Whatever is there, the careful way finds it, or reports why it cannot be made.
+        // Whatever exists, the careful way finds it, or reports why it cannot be made.
         let fd = inroot::open_or_make(self.root, path, make)?;
         self.found(fd, true, path)
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::args::Output;
 use super::yaml;
-use crate::api::types::{ContainerState, EventObject, List, Reason, ReplicaObject, WorkloadObject};
+use crate::api::types::{ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
 use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
 use serde::Serialize;

@@ -4,7 +4,7 @@ use super::desired::{Refusal, Revision, Workload};
 use super::spec::Template;
 use serde::{Deserialize, Serialize};
 
-/// When and why a revision became the wanted one.
+/// When and why a revision became the desired one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Milliseconds since 1970 by the wall clock of the host; 0 when nobody looked at it.
@@ -29,7 +29,7 @@ pub struct Kept {
     pub failed: Option<String>,
     /// Counts the restarts of the whole workload: replicas of another count do not go over to the revision as they are.
     pub incarnation: u32,
-    /// What was applied, while another revision is the wanted one.
+    /// What was applied, while another revision is the desired one.
     pub source: serde_json::Value,
 }
 
@@ -63,7 +63,7 @@ impl Workload {
         self.incarnation(from) == self.incarnation(to) && runs_as().is_some()
     }
 
-    /// Makes `template` the wanted one. Going back to one whose replicas may still run keeps them.
+    /// Makes `template` the desired one. Going back to one whose replicas may still run keeps them.
     pub(super) fn change_template(&mut self, template: &Template, stamp: &Stamp) {
         let known = self.revisions.iter().filter(|(_, t)| *t == template).map(|(r, _)| *r);
         let revision = known.max_by_key(|r| self.number(*r));
@@ -147,7 +147,7 @@ impl Workload {
 
     pub(super) fn set_paused(&mut self, paused: bool) {
         if self.paused && !paused {
-            // Whoever resumes what has failed wants it to be tried again.
+            // To resume a failed rollout means to try it again.
             let current = self.revision;
             self.kept_mut(current).failed = None;
             if let Some(revision) = self.pending {

@@ -86,7 +86,7 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
     }
 }
 
-/// What is worth telling of a rollout: that it is over, or will not be.
+/// The notice about a rollout: that it is over, or failed.
 fn rollout_notice(observed: &Observed, workload: WorkloadId, rollout: &Rollout, at: Time) -> Option<Notice> {
     let (reason, message) = match rollout.verdict {
         Verdict::Progressing => return None,
@@ -161,7 +161,7 @@ impl fmt::Display for Cause {
                 return f.write_str("it cannot start with this bundle and workload");
             }
             ExitClass::Unknown => {
-                return f.write_str("exit status unknown: it ended while the supervisor was not running");
+                return f.write_str("exit status unknown: it exited while the supervisor was not running");
             }
             ExitClass::Requested => f.write_str("stopped")?,
             ExitClass::Signal(_) => f.write_str("killed")?,

@@ -48,7 +48,7 @@ pub enum Verdict {
 }
 
 impl Rollout {
-    /// Whether it is that of what the owner wants now.
+    /// Whether it is that of the desired revision.
     pub fn is_of(&self, w: &Workload) -> bool {
         let unchanged = self.generation == w.generation || self.verdict == Verdict::Complete;
         self.revision == w.revision && unchanged
@@ -62,7 +62,7 @@ impl Workload {
     }
 }
 
-/// Whether as many replicas as wanted are available, of the current revision, and no others exist.
+/// Whether as many replicas as desired are available, of the current revision, and no others exist.
 pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
     let old = s.replicas - s.updated;
     (old == 0 || w.paused) && s.available + s.past.0 >= w.wanted()

@@ -2,8 +2,8 @@
 //! interface, waiting, and metrics.
 //!
 //! * A **container** is ready while its program runs and is not being stopped.
-//! * A **replica** is ready when each container is ready or has ended well, and at least one is ready. It has succeeded
-//!   when all have ended well for good.
+//! * A **replica** is ready when each container is ready or has exited successfully, and at least one is ready. It has succeeded
+//!   when all have exited successfully for good.
 //! * A ready replica is **available** once it has been ready for the workload's `minReadySeconds`; a container that has
 //!   failed before must also have run for longer than it would wait if it failed now. A replica that has succeeded is
 //!   available.
@@ -19,7 +19,7 @@ use super::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A container that failed so often in a row does not get well by itself, as far as anybody can tell.
+/// A container that failed so often in a row is not expected to recover by itself.
 pub const FAILING: u32 = 3;
 
 impl Instance {
@@ -36,12 +36,12 @@ impl Container {
         self.lives().and_then(Instance::ready_since)
     }
 
-    /// Whether it ended well and is not started again.
+    /// Whether it exited successfully and is not restarted.
     pub fn has_succeeded(&self) -> bool {
         self.lives().is_none() && self.restart.next == (Next::Done { failed: false })
     }
 
-    /// Whether it ended in failure and is not started again.
+    /// Whether it failed and is not restarted.
     pub fn has_failed(&self) -> bool {
         self.lives().is_none() && matches!(self.restart.next, Next::Done { failed: true } | Next::GivenUp)
     }
@@ -81,12 +81,12 @@ impl Replica {
             && self.containers.iter().any(|c| c.ready_since().is_some())
     }
 
-    /// Whether all of its containers have ended well, for good.
+    /// Whether all of its containers have exited successfully, for good.
     pub fn has_succeeded(&self) -> bool {
         self.stop.is_none() && self.containers.iter().all(Container::has_succeeded)
     }
 
-    /// Whether a container has ended in failure, for good.
+    /// Whether a container has failed for good.
     pub fn has_failed(&self) -> bool {
         self.stop.is_none() && self.containers.iter().any(Container::has_failed)
     }
@@ -116,7 +116,7 @@ impl Replica {
     }
 }
 
-/// A word for why a container waits or has ended: Kubernetes' where it has one.
+/// A word for why a container waits or has terminated: Kubernetes' where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// On its way; no trouble.
@@ -125,7 +125,7 @@ pub enum Reason {
     CrashLoopBackOff,
     /// It could not be created or its program not be run.
     StartError,
-    /// It ended well and waits for its next start.
+    /// It exited successfully and waits for its next start.
     Restarting,
     Completed,
     Error,
@@ -135,7 +135,7 @@ pub enum Reason {
     Stopped,
     /// It was stopped because a probe failed.
     Unhealthy,
-    /// Nobody saw how it ended.
+    /// Its exit status is unknown.
     Unknown,
     /// It restarted too often and is not started again.
     RestartLimit,
@@ -182,7 +182,7 @@ pub enum WorkloadPhase {
     Degraded,
     /// No replica shall run and none exists.
     Stopped,
-    /// Every replica ended well, and shall not run again.
+    /// Every replica exited successfully and will not run again.
     Complete,
     /// Being deleted.
     Terminating,
@@ -214,25 +214,25 @@ pub struct WorkloadStatus {
     pub updated: u32,
     /// Replicas that are being stopped.
     pub terminating: u32,
-    /// Slots that ended for good: well, and in failure. Also those of before a reboot, which have no replica any more.
+    /// Slots that terminated for good: successfully, and in failure. Also those of before a reboot, which have no replica any more.
     pub succeeded: u32,
     pub failed: u32,
     /// Of these, those without a replica.
     pub past: (u32, u32),
     /// Restarts of all containers of all replicas.
     pub restarts: u64,
-    /// What is wrong, if something is: see [`Trouble`].
+    /// The problem, if any: see [`Trouble`].
     pub trouble: Option<Trouble>,
 }
 
-/// What is wrong with a workload.
+/// The problem of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// The slot and container that are worst off.
     pub slot: u32,
     pub container: String,
     pub reason: Reason,
-    /// How it ended last: `exit code 1`.
+    /// Its last exit: `exit code 1`.
     pub last: Option<String>,
     /// Replicas of the current revision in trouble, and how many there are of that revision.
     pub new: (u32, u32),
@@ -275,7 +275,7 @@ pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatu
         s.succeeded += u32::from(ended == Some(false));
         s.failed += u32::from(ended == Some(true));
     }
-    // Most of them ended before a reboot.
+    // Most of them exited before a reboot.
     let stands = |n: &u32| slots.slots.get(n).is_some_and(|s| s.current().is_some());
     for (n, failed) in w.completed.iter().filter(|(n, _)| !stands(n)) {
         s.past.0 += u32::from(!failed);

@@ -297,7 +297,7 @@ pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
 pub fn update(shared: &Shared, name: &Name, launch: &Launch) -> Done {
     let updated = limits(launch).and_then(|limits| update::update(&shared.rt, &name.id, &limits));
     let error = match updated {
-        // It ended meanwhile: what comes next is made with them.
+        // It exited meanwhile: the next one is made with them.
         Err(e) if matches!(e.kind(), Kind::NotFound | Kind::State) => None,
         r => r.err().map(|e| e.to_string()),
     };

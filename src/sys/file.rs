@@ -69,9 +69,8 @@ pub fn mount_id(fd: RawFd) -> SysResult<u64> {
     // SAFETY: statx is plain data, for which all zeros is valid.
     let mut st: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the empty path is a C string, st is valid for writing.
-    unit(
-        unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut st) }.into(),
-    )?;
+    let r = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut st) };
+    unit(r.into())?;
     Ok(st.stx_mnt_id)
 }
 

@@ -129,12 +129,6 @@ spec:
   stopSignal: SIGQUIT
   spares: 1
   backoff: {initial: 0.5, factor: 1.5, max: 9, reset: 8, maxRestarts: 7, window: 6}
-  strategy: {rollingUpdate: {maxSurge: 50%, maxUnavailable: 2}}
-  minReadySeconds: 3
-  progressDeadlineSeconds: 1m
-  failureAction: rollback
-  paused: true
-  revisionHistoryLimit: 4
   containers:
   - name: app
     bundle: /b
@@ -147,17 +141,6 @@ spec:
         let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
         assert_eq!((applied.name.as_str(), applied.replicas), ("web", 2));
         assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);
-        assert_eq!((applied.cause.as_str(), applied.paused), ("apply f", Some(true)));
-        let strategy = Strategy {
-            recreate: false,
-            max_surge: IntOrPercent::Percent(50),
-            max_unavailable: IntOrPercent::Int(2),
-            min_ready: Some(Millis(3000)),
-            progress_deadline: Some(Millis(60_000)),
-            on_failure: FailureAction::Rollback,
-            history_limit: Some(4),
-        };
-        assert_eq!(applied.strategy, strategy);
         let launch = Launch {
             bundle: "/b".into(),
             args: Some(vec!["x".into()]),
@@ -189,6 +172,35 @@ spec:
             spare: true,
         };
         assert_eq!(applied.template, expected);
+    }
+
+    #[test]
+    fn how_revisions_follow_each_other() {
+        let text = "apiVersion: orun.dev/v1
+kind: Workload
+metadata: {name: web}
+spec:
+  bundle: /b
+  strategy: {rollingUpdate: {maxSurge: 50%, maxUnavailable: 2}}
+  minReadySeconds: 3
+  progressDeadlineSeconds: 1m
+  failureAction: rollback
+  paused: true
+  revisionHistoryLimit: 4
+";
+        let w = read::read("f", text, Some(Path::new("/"))).unwrap().remove(0);
+        let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
+        assert_eq!((applied.cause.as_str(), applied.paused), ("apply f", Some(true)));
+        let strategy = Strategy {
+            recreate: false,
+            max_surge: IntOrPercent::Percent(50),
+            max_unavailable: IntOrPercent::Int(2),
+            min_ready: Some(Millis(3000)),
+            progress_deadline: Some(Millis(60_000)),
+            on_failure: FailureAction::Rollback,
+            history_limit: Some(4),
+        };
+        assert_eq!(applied.strategy, strategy);
     }
 
     #[test]

@@ -38,8 +38,11 @@ pub struct Workload {
     pub strategy: Strategy,
     /// The revision that replicas shall have.
     pub revision: Revision,
-    /// The last number given to a revision.
+    /// The last revision given out.
     pub last_revision: Revision,
+    /// The last number given to a revision. Journals of the first format have none.
+    #[serde(default)]
+    pub last_number: u32,
     /// The current template and older ones that are still in use or kept for going back.
     pub revisions: BTreeMap<Revision, Template>,
     /// What is known of each of them besides. Journals of the first format have none.
@@ -321,6 +324,7 @@ impl Desired {
                 strategy: *strategy,
                 revision,
                 last_revision: revision,
+                last_number: revision.0,
                 revisions: BTreeMap::from([(revision, Template::clone(template))]),
                 history: BTreeMap::from([(revision, kept)]),
                 paused: paused.unwrap_or(false),

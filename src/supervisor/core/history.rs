@@ -75,14 +75,20 @@ impl Workload {
     /// A new revision, whose number is that of the next [`Workload::want`].
     fn add(&mut self, template: Template, incarnation: u32) -> Revision {
         let revision = Revision(self.last_revision.0 + 1);
+        self.last_revision = revision;
         self.revisions.insert(revision, template);
         self.history.insert(revision, Kept { incarnation, ..Kept::default() });
         revision
     }
 
     fn want(&mut self, revision: Revision, stamp: &Stamp) {
-        self.last_revision = Revision(self.last_revision.0 + 1);
-        let number = self.last_revision.0;
+        // Identities are as in journals of the first format, which counted no returns.
+        let fresh = self.history.get(&revision).is_some_and(|k| k.number == 0);
+        let number = match fresh {
+            true => revision.0.max(self.last_number + 1),
+            false => self.last_revision.0.max(self.last_number) + 1,
+        };
+        self.last_number = number;
         let before = self.applied();
         let source = std::mem::take(&mut self.source);
         self.kept_mut(before).source = source;

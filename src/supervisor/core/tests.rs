@@ -547,3 +547,20 @@ fn wait_statuses() {
     assert_eq!((WaitStatus(9).code(), WaitStatus(9).signal()), (None, Some(9)));
     assert_eq!((WaitStatus(0x8b).code(), WaitStatus(0x8b).signal()), (None, Some(11)));
 }
+
+#[test]
+fn numbers_grow_and_identities_are_those_of_old_journals() {
+    let mut b = Bench::running(1, template(), one_by_one());
+    let revision = |b: &Bench| {
+        let w = &b.desired.workloads[&WEB];
+        (w.revision.0, w.number(w.revision))
+    };
+    b.change(apply(1, changed(), one_by_one()));
+    assert_eq!(revision(&b), (2, 2));
+    b.change(apply(1, template(), one_by_one()));
+    assert_eq!(revision(&b), (1, 3));
+    b.change(restart(None));
+    assert_eq!(revision(&b), (3, 4));
+    b.change(Change::Undo { workload: WEB, to: Some(2), stamp: Stamp::default() });
+    assert_eq!(revision(&b), (2, 5));
+}

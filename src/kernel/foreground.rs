@@ -34,7 +34,7 @@ impl Signals {
     }
 }
 
-/// Stays until the process of `pidfd` has ended, and reaps it. When it is ready the service manager is told of us.
+/// Stays until the process of `pidfd` has exited, and reaps it. When it is ready the service manager is notified.
 ///
 /// A terminal is hung up when nobody reads its output any more, or when the caller's own one is. Then the process
 /// counts as ended by SIGPIPE, as in every pipeline, or by SIGHUP.

@@ -137,7 +137,7 @@ impl Child<'_> {
             if let Err(f) = done {
                 let to = made.started.as_ref().map_or(self.socket, AsRawFd::as_raw_fd);
                 let status = if made.started.is_some() { self.fail_as_program(op, f.errno) } else { 1 };
-                // The parent may be gone; there is nobody else to tell.
+                // The parent may be gone; nobody else reads the error.
                 let extra = f.extra & 0xffff | protocol::late_mark(op) << 16;
                 let _ = protocol::send(to, Tag::Failed, i as u16, f.errno.0, extra, &f.text[..f.len], None);
                 exec::exit(status);

@@ -1,10 +1,13 @@
 # shellcheck shell=bash
-# What every script here starts with. Source it; it leaves the working directory at the top of the repository.
+# What every script here starts with. Source it: --help as the first argument shows the head of the script and
+# ends it. Leaves the working directory at the top of the repository.
 set -euo pipefail
 
+script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-dist=$root/target/dist
+# shellcheck disable=SC2034 # for the scripts
+dist=${ORUN_DIST:-$root/target/dist}
 # The shells that orund has completions for, and their files.
 # shellcheck disable=SC2034
 orund_completions="bash /usr/local/share/bash-completion/completions/orund
@@ -13,21 +16,71 @@ fish /usr/local/share/fish/vendor_completions.d/orund.fish"
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 die() {
-	printf '%s: error: %s\n' "$(basename "$0")" "$*" >&2
+	printf '%s: error: %s\n' "${script#"$root"/}" "$*" >&2
 	exit 1
 }
 
+# The comment at the head of the script is its help.
+show_help() {
+	sed -n '2,${/^#/!q;s/^# \{0,1\}//p}' "$script"
+	exit 0
+}
+
+# misused TEXT: ends the script before it has changed anything.
+misused() {
+	printf '%s: error: %s (see %s --help)\n' "${script#"$root"/}" "$*" "${script#"$root"/}" >&2
+	exit 2
+}
+unknown() {
+	case $1 in
+	-*) misused "unknown option '${1//[![:print:]]/?}'" ;;
+	*) misused "unexpected argument '${1//[![:print:]]/?}'" ;;
+	esac
+}
+# has_value "$@": the option $1 is followed by its value.
+has_value() { if [ $# -lt 2 ] || [ -z "$2" ]; then misused "option '$1' needs a value"; fi; }
+no_arguments() { [ $# = 0 ] || unknown "$1"; }
+# harness_options "$@": refuses what is not an option of runtime-tests.
+harness_options() {
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-h | --help) show_help ;;
+		--runtime=* | --filter=* | --exclude=* | --jobs=* | --table=* | --probe=* | --busybox=* | --path=* | --slow=*) ;;
+		--runtime | --filter | --exclude | --jobs | --table | --probe | --busybox | --path | --slow) has_value "$@" && shift ;;
+		--systemd-cgroup | --quiet | --list) ;;
+		*) unknown "$1" ;;
+		esac
+		shift
+	done
+}
+
+case ${1:-} in -h | --help) show_help ;; esac
+
 # rustup puts cargo where a non-login shell does not look.
-if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
-	PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+cargo_bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+if ! command -v cargo >/dev/null && [ -x "$cargo_bin/cargo" ]; then
+	PATH=$cargo_bin:$PATH
 fi
 
 need_root() {
-	[ "$(id -u)" = 0 ] || die "run it as root: containers with limits and devices need it"
+	[ "$(id -u)" = 0 ] || die "must be run as root"
+}
+
+# Ends the script where it is not in a guest of scripts/vm: it changes the machine that it runs on.
+in_guest() { grep -q 'orun\.run=' /proc/cmdline || die "runs only in the guest: use scripts/test-vm"; }
+
+# make_directory DIR: makes it with its parents, and lists what it made in /var/lib/orun/directories, for scripts/uninstall.
+make_directory() {
+	[ -d "$1" ] && return
+	make_directory "$(dirname "$1")"
+	mkdir "$1"
+	mkdir -p /var/lib/orun
+	printf '%s\n' "$1" >>/var/lib/orun/directories
 }
 
 # The mirror of this machine, and Debian's own otherwise.
 debian_mirror() {
+	# shellcheck disable=SC2016 # apt's own variable
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }
 

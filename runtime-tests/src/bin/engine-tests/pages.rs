@@ -156,7 +156,7 @@ fn asks(e: &Env) -> Done {
     );
     same("after a no", e.ok(SUMS)?, before.clone())?;
     let nobody = e.command("setsid --wait scripts/register --engine docker").cwd(TOP).output()?.fails()?;
-    runtime_tests::check::has("message", &nobody.stderr, "nobody to ask")?;
+    runtime_tests::check::has("message", &nobody.stderr, "no terminal to ask on")?;
     same("without an answer", e.ok(SUMS)?, before.clone())?;
     run(e, &format!("echo y | {question}"))?;
     e.prints("jq -r .runtimes.orun.path /etc/docker/daemon.json", "/usr/local/bin/orun")?;

@@ -21,6 +21,7 @@
 //! | [`odd`] | what a caller may have set before it becomes the runtime |
 //! | [`leaks`] | snapshots before and after |
 //! | [`matrix`], [`runner`], [`table`] | all cases, running them, and showing the result |
+//! | [`differential`] | changes of documents on several runtimes, compared |
 //! | [`ledger`] | the ledgers in `vendor-specs/` |
 //! | [`cases`] | the cases themselves, one file per area |
 
@@ -32,6 +33,7 @@ pub mod check;
 pub mod command;
 pub mod console;
 pub mod container;
+pub mod differential;
 pub mod killat;
 pub mod leaks;
 pub mod ledger;

@@ -81,7 +81,7 @@ pub struct Cpu {
     pub idle: Option<i64>,
 }
 
-/// `pids`; a limit of 0 is a real one since 1.3, a negative one is unlimited.
+/// `pids`; a limit of 0 is a real one since 1.3 (see [`super::spec::Spec::resources`]), a negative one is unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Pids {

@@ -6,9 +6,11 @@
 //! (`pids.limit: 0` is a limit, an absent one means no limit).
 
 use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::linux::Linux;
+use super::resources::{Pids, Resources};
 
 /// Reads `null` as the type's default, as the Go tools that write these documents mean it.
 pub(crate) fn nullable<'de, D, T>(d: D) -> Result<T, D::Error>
@@ -40,6 +42,26 @@ pub struct Spec {
     pub annotations: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
     pub linux: Linux,
+}
+
+impl Spec {
+    /// `linux.resources` in the meaning of specification 1.3. Before it, a `pids.limit` of 0 was no limit
+    /// (config-linux.md of 1.2, "PIDs"), and engines of that time write it.
+    pub fn resources(&self) -> Option<Cow<'_, Resources>> {
+        let resources = self.linux.resources.as_ref()?;
+        if self.zero_pids_is_a_limit() || resources.pids.as_ref().and_then(|p| p.limit) != Some(0) {
+            return Some(Cow::Borrowed(resources));
+        }
+        let mut resources = resources.clone();
+        resources.pids = Some(Pids { limit: Some(-1) });
+        Some(Cow::Owned(resources))
+    }
+
+    /// A `pids.limit` of 0 is a limit in a bundle of this `ociVersion`: 1.3 or newer.
+    pub fn zero_pids_is_a_limit(&self) -> bool {
+        let mut numbers = self.oci_version.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(1), Some(3))
+    }
 }
 
 /// `root` (config.md, "Root").
@@ -235,4 +257,29 @@ pub struct Hook {
     pub env: Option<Vec<String>>,
     /// Seconds.
     pub timeout: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_pids_are_a_limit_since_1_3() {
+        let limit = |version: &str, pids: &str| {
+            let text =
+                format!("{{\"ociVersion\":\"{version}\",\"linux\":{{\"resources\":{{\"pids\":{pids}}}}}}}");
+            let spec: Spec = serde_json::from_str(&text).unwrap();
+            let resources = spec.resources().unwrap().into_owned();
+            resources.pids.and_then(|p| p.limit)
+        };
+        for old in ["1.0.0", "1.0.2-dev", "1.2.1", "1.2.99+dev", ""] {
+            assert_eq!(limit(old, "{\"limit\":0}"), Some(-1), "{old}");
+        }
+        for new in ["1.3.0", "1.3.0-rc.1", "1.10.0", "2.0.0"] {
+            assert_eq!(limit(new, "{\"limit\":0}"), Some(0), "{new}");
+        }
+        assert_eq!(limit("1.0.0", "{\"limit\":7}"), Some(7));
+        assert_eq!(limit("1.0.0", "{}"), None);
+        assert_eq!(limit("1.0.0", "null"), None);
+    }
 }

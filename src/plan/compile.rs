@@ -228,7 +228,8 @@ pub(super) fn compile_cgroup(
         owner: cgroup_owner(input.spec, ns),
         annotations: input.spec.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
     };
-    cgroup::compile(input.id, &linux.cgroups_path, linux.resources.as_ref(), &facts.cgroup, &options)
+    let resources = input.spec.resources();
+    cgroup::compile(input.id, &linux.cgroups_path, resources.as_deref(), &facts.cgroup, &options)
 }
 
 /// The user that gets the container's cgroup: where the container has a cgroup namespace of its own and a writable
@@ -306,6 +307,7 @@ fn order(
         facts,
         other_user: ns.other_user(),
         no_setgroups: facts.euid != 0 && ns.is_new(Kind::User),
+        keep_groups: process::keeps_groups(&spec.annotations),
         filter,
         personality: spec.linux.personality.as_ref(),
         memory_policy: spec.linux.memory_policy.as_ref(),

@@ -64,13 +64,13 @@ pub fn hex(words: &[u64]) -> String {
     text
 }
 
-/// Reads a list. Blanks around a range and empty ranges are skipped; an empty text is the empty set.
+/// Reads a list. Commas and white space part ranges, in any number; an empty text is the empty set.
 ///
 /// # Errors
 /// The error: not a number, a range that runs backwards, a number over [`MAX`], separators without any number.
 pub fn parse(list: &str) -> Result<Mask, String> {
     let mut mask = Mask::default();
-    for range in list.split(',').map(str::trim).filter(|r| !r.is_empty()) {
+    for range in list.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|r| !r.is_empty()) {
         let (first, last) = match range.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(range)?, number(range)?),
@@ -109,6 +109,7 @@ mod tests {
     fn lists_and_ranges() {
         assert_eq!(numbers("0-3,7"), [0, 1, 2, 3, 7]);
         assert_eq!(numbers(" 1 ,, 3-3 ,1"), [1, 3]);
+        assert_eq!(numbers("0 2-3\n5"), [0, 2, 3, 5]);
         assert_eq!(numbers("63,64"), [63, 64]);
         assert!(numbers("").is_empty());
         assert_eq!(numbers("65535"), [65535]);

@@ -58,6 +58,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         facts,
         other_user: input.other_user,
         no_setgroups: facts.euid != 0,
+        keep_groups: process::keeps_groups(&spec.annotations),
         filter,
         personality: spec.linux.personality.as_ref(),
         memory_policy: spec.linux.memory_policy.as_ref(),

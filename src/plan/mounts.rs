@@ -7,7 +7,7 @@ use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::{self, MountOptions, attr};
 use super::tables::namespaces::Kind;
 use crate::config::spec::{IdMapping, Mount, Spec};
-use crate::plan::cgroup::{CgroupPlan, Version};
+use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
 use crate::sys::mount::MountAttr;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,11 @@ const MOUNT_ONLY_READONLY: [&str; 8] =
 /// Kinds that take no SELinux context.
 const NO_CONTEXT: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
+/// crun's annotation, which Podman sets: the option that `linux.mountLabel` is given with.
+pub const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
+/// The options of SELinux that take a label (mount(8)).
+pub const CONTEXT_TYPES: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+
 /// What compiling mounts needs to know.
 pub(super) struct Context<'a> {
     pub spec: &'a Spec,
@@ -91,8 +96,7 @@ impl Context<'_> {
             self.dev_readonly = true;
             hold = Some(Hold::Devices);
         }
-        if !o.bind && matches!(m.kind.as_str(), "cgroup" | "cgroup2") {
-            self.cgroups(property, m, &o, steps);
+        if !o.bind && self.cgroups(property, m, &o, steps) {
             return;
         }
         let own = if o.bind { bind_attributes(&o, self.locked) } else { attributes(&o) };
@@ -251,8 +255,9 @@ impl Context<'_> {
         }
         let label = &self.spec.linux.mount_label;
         if !label.is_empty() && !NO_CONTEXT.contains(&m.kind.as_str()) {
-            parameters.push((c"context".into(), Some(cstring(label.as_str()))));
-            data.push(format!("context={label:?}"));
+            let name = self.spec.annotations.get(CONTEXT_TYPE).map_or("context", String::as_str);
+            parameters.push((cstring(name), Some(cstring(label.as_str()))));
+            data.push(format!("{name}={label:?}"));
         }
         Filesystem {
             kind: cstring(m.kind.as_str()),
@@ -276,22 +281,42 @@ impl Context<'_> {
         gid.is_some_and(|g| super::namespaces::IdMaps::host(maps, g).is_some())
     }
 
-    /// The container's own cgroups: one directory on v2, a tmpfs with one directory a hierarchy on v1. Without a cgroup
-    /// namespace v2 is visible as a whole, so that the path in /proc/PID/cgroup leads somewhere.
-    fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
+    /// The container's own cgroups, where `m` is of such a type: "cgroup2" is version 2, "cgroup" what the host has.
+    /// Version 2 is one directory, and without a cgroup namespace there as a whole, so that the path in /proc/PID/cgroup
+    /// leads somewhere. A host that has not mounted version 2 can do so for the container: `false`.
+    fn cgroups(&mut self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) -> bool {
+        let all = &self.cgroup.hierarchies;
+        let unified = all.iter().find(|h| h.version == Version::V2);
+        match (m.kind.as_str(), unified) {
+            ("cgroup", Some(only)) if all.len() == 1 => self.cgroups_v2(property, m, o, only, steps),
+            ("cgroup", _) => self.cgroups_v1(property, m, o, steps),
+            ("cgroup2", Some(unified)) => self.cgroups_v2(property, m, o, unified, steps),
+            _ => return false,
+        }
+        true
+    }
+
+    fn cgroups_v2(
+        &self,
+        property: &str,
+        m: &Mount,
+        o: &MountOptions,
+        unified: &HierarchyPlan,
+        steps: &mut Steps,
+    ) {
+        let own = self.namespaces.is_new(Kind::Cgroup) || self.namespaces.joins(Kind::Cgroup);
+        let dir = if own { &unified.dir } else { &unified.mount_point };
+        let changes = vec![(MountAttr { set: o.attr_set, ..MountAttr::default() }, true)];
+        let source = MountSource::Bind { path: cstring(dir.as_str()), recursive: true, nofollow: false };
+        let op = cgroup_view(source, self.target(m), changes);
+        steps.push(Op::Mount(Box::new(op)), property);
+    }
+
+    /// A tmpfs with one directory a hierarchy.
+    fn cgroups_v1(&self, property: &str, m: &Mount, o: &MountOptions, steps: &mut Steps) {
         let target = self.target(m);
         let attr = MountAttr { set: o.attr_set, ..MountAttr::default() };
         let bind = |dir: &str| MountSource::Bind { path: cstring(dir), recursive: true, nofollow: false };
-        if let [only] = self.cgroup.hierarchies.as_slice()
-            && only.version == Version::V2
-        {
-            let own = self.namespaces.is_new(Kind::Cgroup) || self.namespaces.joins(Kind::Cgroup);
-            let dir = if own { &only.dir } else { &only.mount_point };
-            let changes = vec![(attr, true)];
-            let op = cgroup_view(bind(dir), target, changes);
-            steps.push(Op::Mount(Box::new(op)), property);
-            return;
-        }
         let base = target.to_string_lossy().into_owned();
         let tmpfs = Filesystem {
             kind: c"tmpfs".into(),

@@ -10,12 +10,22 @@ use crate::config::spec::{Process, Scheduler};
 use crate::plan::seccomp::{Program as Filter, names::FLAG_TSYNC};
 use crate::sys::exec::StringArray;
 use crate::sys::sched::SchedAttr;
+use std::collections::BTreeMap;
 
 /// Where execvp(3) searches when there is no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// CAP_SETPCAP as a bit: to take capabilities out of the bounding set.
 const SETPCAP: u64 = 1 << 8;
+
+/// crun's annotation, which Podman sets for `--group-add keep-groups`: with any value but "0" setgroups(2) is not called,
+/// so that a rootless container keeps the access that its user has through groups without an id in the namespace.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// What [`KEEP_GROUPS`] says.
+pub(super) fn keeps_groups(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(KEEP_GROUPS).is_some_and(|value| value != "0")
+}
 
 /// What the program's steps need besides `process`.
 pub(super) struct Context<'a> {
@@ -25,6 +35,8 @@ pub(super) struct Context<'a> {
     pub other_user: bool,
     /// setgroups(2) is forbidden in the user namespace.
     pub no_setgroups: bool,
+    /// The caller's groups stay, whatever `process.user` says: see [`KEEP_GROUPS`].
+    pub keep_groups: bool,
     pub filter: Option<Filter>,
     pub personality: Option<&'a Personality>,
     pub memory_policy: Option<&'a MemoryPolicy>,
@@ -207,7 +219,8 @@ impl Context<'_> {
             steps.push(Op::DropBounding { mask: dropped }, "process.capabilities.bounding");
         }
         let u = &p.user;
-        let groups = (!self.no_setgroups || !u.additional_gids.is_empty()).then(|| u.additional_gids.clone());
+        let set_groups = !self.keep_groups && (!self.no_setgroups || !u.additional_gids.is_empty());
+        let groups = set_groups.then(|| u.additional_gids.clone());
         // The change of user would clear the permitted set, out of which capset(2) also takes what is inheritable.
         let keep_capabilities = u.uid != 0 && permitted | inheritable != 0;
         steps.push(Op::Ids { uid: u.uid, gid: u.gid, groups, keep_capabilities }, "process.user");

@@ -4,16 +4,20 @@ use serde_json::{Value, json};
 
 use crate::config::defaults::OCI_VERSION;
 use crate::plan::cgroup::systemd::annotation;
-use crate::plan::checkpoint;
 use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
+use crate::plan::{checkpoint, mounts, process};
 
 /// The annotations of config.json, or what they begin with, that change what is done with a bundle.
-const UNSAFE_ANNOTATIONS: [&str; 2] = [
+const UNSAFE_ANNOTATIONS: [&str; 4] = [
     // It names a file of the host with options for CRIU, which runs as root there.
     checkpoint::CONFIG_ANNOTATION,
     // What follows is a property of the unit, for instance a program that systemd runs.
     annotation::PREFIX,
+    // The program keeps the groups of the runtime's caller.
+    process::KEEP_GROUPS,
+    // The label of the mounts means something else.
+    mounts::CONTEXT_TYPE,
 ];
 
 /// The features document.
@@ -184,7 +188,12 @@ mod tests {
         assert_eq!(f["linux"]["cgroup"]["systemd"], true);
         assert_eq!(
             f["potentiallyUnsafeConfigAnnotations"],
-            json!(["org.criu.config", "org.systemd.property."])
+            json!([
+                "org.criu.config",
+                "org.systemd.property.",
+                "run.oci.keep_original_groups",
+                "run.oci.mount_context_type"
+            ])
         );
         let seccomp = &f["linux"]["seccomp"];
         assert!(strings(&seccomp["archs"]).contains(&"SCMP_ARCH_X86_64"));

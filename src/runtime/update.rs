@@ -10,6 +10,7 @@ use crate::kernel::{cgroup, rdt};
 use crate::log;
 use crate::plan::cgroup::compile_update;
 use crate::state::lifecycle::Operation;
+use std::borrow::Cow;
 
 /// Writes new schemata (`L3:...`, `MB:...`) to the resctrl class of the container `id`.
 ///
@@ -44,7 +45,8 @@ pub fn schemata(l3: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<String>
 }
 
 /// Sets the limits of the container `id` that `new` has; those that it leaves out, or gives as 0, stay. Device rules
-/// stay in any case.
+/// stay in any case. A `pids.limit` of 0 is a limit where the bundle follows specification 1.3, as in the runc of its
+/// time, and stays in older ones.
 ///
 /// # Errors
 /// [`Kind::State`], `container not running`; [`Kind::Config`] with all values that are wrong; what the kernel
@@ -52,15 +54,21 @@ pub fn schemata(l3: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<String>
 pub fn update(runtime: &Runtime, id: &str, new: &Resources) -> Result<()> {
     let mut container = Container::open_locked(runtime, id)?;
     container.check(Operation::Update)?;
-    let current = match container.record.resources.take() {
-        Some(resources) => Some(resources),
-        None => parse::json::<Spec>(&container.entry.config()?, "config.json")?.linux.resources,
-    };
+    let mut new = new.clone();
+    let zero_pids = new.pids.as_ref().is_some_and(|p| p.limit == Some(0));
+    let mut current = container.record.resources.take();
+    if current.is_none() || zero_pids {
+        let spec: Spec = parse::json(&container.entry.config()?, "config.json")?;
+        if !spec.zero_pids_is_a_limit() {
+            new.pids = new.pids.filter(|_| !zero_pids);
+        }
+        current = current.or_else(|| spec.resources().map(Cow::into_owned));
+    }
     let mut facts = cgroup::probe()?;
     if container.record.cgroup.unit.is_some() {
         facts.systemd = Some(cgroup::systemd::probe()?);
     }
-    let update = compile_update(current.as_ref(), new, &facts).map_err(|violations| {
+    let update = compile_update(current.as_ref(), &new, &facts).map_err(|violations| {
         let all: Vec<_> = violations.iter().map(ToString::to_string).collect();
         Error::new(Kind::Config, format!("invalid resources: {}", all.join("; ")))
     })?;

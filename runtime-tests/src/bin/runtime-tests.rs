@@ -5,7 +5,7 @@ use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{command, ledger, sys, table};
+use runtime_tests::{command, differential, ledger, sys, table};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +49,19 @@ struct Args {
     /// Write the tables of docs/ from the ledgers of the project in this directory.
     #[arg(long, value_name = "DIR")]
     write_ledger: Option<PathBuf>,
+    /// Change config.json, process.json and resources in several hundred ways and compare what the first runtime makes of each
+    /// with what runc does; a difference that vendor-specs/differences.jsonl does not explain is a failure.
+    #[arg(long, conflicts_with_all = ["filter", "exclude", "table", "systemd_cgroup"])]
+    differential: bool,
+    /// With --differential: only every Nth change.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    every: usize,
+    /// With --differential: write docs/differential.md from the result.
+    #[arg(long, requires = "differential")]
+    write_page: bool,
+    /// The top of the project, for --differential.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    top: PathBuf,
     /// Show only failures and the last line.
     #[arg(long)]
     quiet: bool,
@@ -69,7 +82,11 @@ fn examine(args: &Args) -> Result<bool> {
     if let Some(top) = &args.write_ledger {
         return ledger::update(top).map(|()| true);
     }
-    let mut cases = Matrix::all().cases;
+    let outcomes_dir = tempfile::tempdir()?;
+    let mut cases = match args.differential {
+        true => differential::matrix(outcomes_dir.path(), args.every).cases,
+        false => Matrix::all().cases,
+    };
     let named = |names: &[String], name: &str| names.iter().any(|n| name.contains(n.as_str()));
     cases.retain(|c| {
         (args.filter.is_empty() || named(&args.filter, &c.name)) && !named(&args.exclude, &c.name)
@@ -107,12 +124,37 @@ fn examine(args: &Args) -> Result<bool> {
             Verdict::Skipped(why) => println!("skip   {line}  {why}"),
         }
     })?;
+    if args.differential {
+        return differences(args, outcomes_dir.path(), &runtimes, &outcomes);
+    }
     if let Some(file) = &args.table {
         std::fs::write(file, table::markdown(&runtimes, &cases, &outcomes))?;
     }
     let counts = table::count(&outcomes, |_| true);
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
     Ok(counts.failed == 0)
+}
+
+/// Says which differences have no explanation.
+fn differences(args: &Args, dir: &Path, runtimes: &[Runtime], outcomes: &[runner::Outcome]) -> Result<bool> {
+    let compared =
+        differential::compare(&differential::collect(dir)?, runtimes, &differential::rows(&args.top)?)?;
+    if args.write_page {
+        let page = differential::page(&compared, runtimes);
+        std::fs::write(args.top.join(differential::PAGE), page)?;
+    }
+    let problems = compared.problems(args.every == 1);
+    problems.iter().for_each(|p| println!("error: {p}"));
+    // What a runtime leaves behind is a failure of the first one only: the others are what it is compared with.
+    let failed =
+        outcomes.iter().filter(|o| o.runtime == 0 && matches!(o.verdict, Verdict::Failed(_))).count();
+    println!(
+        "{} changes, {} differences from runc, {} without an explanation, {failed} cases failed",
+        compared.changes,
+        compared.differences.len(),
+        problems.len()
+    );
+    Ok(problems.is_empty() && failed == 0)
 }
 
 fn find_probe(args: &Args) -> Result<PathBuf> {

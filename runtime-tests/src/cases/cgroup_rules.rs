@@ -144,6 +144,20 @@ fn mounts(m: &mut Matrix) {
             )
         });
     }
+    m.case("cgroup-rules/mount-of-type-cgroup2", MOUNT, |t| {
+        // Beside version 1 it is the hierarchy of version 2, of which the container sees its own part.
+        let bundle =
+            t.bundle()?.mount("/sys/fs/cgroup", "cgroup2", "cgroup2", &["nosuid", "noexec", "nodev", "ro"]);
+        let bundle = bundle.ns("cgroup");
+        let report = t.report(&bundle.clone())?;
+        let mount = report.mount("/sys/fs/cgroup")?;
+        same("type", mount.fstype.as_str(), "cgroup2")?;
+        for flag in ["ro", "nosuid", "noexec", "nodev"] {
+            ensure!(mount.has(flag), "lacks {flag}: {:?}", mount.options);
+        }
+        let own = t.attempt(bundle, &["read", "/sys/fs/cgroup/cgroup.procs"])?;
+        same("processes of the container's own cgroup", own.as_str(), "ok 1")
+    });
     m.case("cgroup-rules/namespace-hides-the-path", "cgroup_namespaces(7)", |t| {
         let report = t.report(&t.bundle()?.ns("cgroup"))?;
         for line in report.list("/cgroup") {

@@ -303,6 +303,20 @@ fn enforced(m: &mut Matrix) {
         ensure!((10..20).contains(&count), "{count} children were possible");
         Ok(())
     });
+    pids_of_zero(m);
+    m.case("cgroups/cpuset-with-white-space", "cpuset(7) List format, as the kernel reads it", |t| {
+        t.controller("cpuset")?;
+        for (cpus, mems) in [("0, 0", "0 , 0"), (" 0,0-0 ", "0\t"), ("0 0", " 0")] {
+            let bundle = t.bundle()?.set("/linux/resources/cpu", json!({"cpus": cpus, "mems": mems}));
+            t.report(&bundle)?.is("/affinity", json!([0]))?;
+            let c = t.sleeper(t.bundle()?)?;
+            c.verb_with("update", &["--cpuset-cpus", cpus, "--cpuset-mems", mems]).ok()?;
+            let read = cgroup::read(&dir(c.pid()?, "cpuset")?, "cpuset.cpus")?;
+            same(&format!("{cpus:?}"), read.as_str(), "0")?;
+            c.end()?;
+        }
+        Ok(())
+    });
     m.case("cgroups/cpuset-is-enforced", SPEC, |t| {
         t.controller("cpuset")?;
         let report = t.report(&t.bundle()?.set("/linux/resources/cpu/cpus", "0"))?;
@@ -313,6 +327,40 @@ fn enforced(m: &mut Matrix) {
         let c = t.create(&t.bundle()?.set("/linux/resources/pids/limit", 33).sleeps())?;
         same("pids.max", cgroup::read(&dir(c.pid()?, "pids")?, "pids.max")?.as_str(), "33")?;
         c.end()
+    });
+}
+
+/// Engines of before specification 1.3 write 0 for "unlimited"; since then it is a limit.
+fn pids_of_zero(m: &mut Matrix) {
+    let max = |t: &T, version: &str| -> Result<String> {
+        t.controller("pids")?;
+        let bundle = t.bundle()?.set("/ociVersion", version).set("/linux/resources/pids/limit", 0);
+        let c = t.create(&bundle.sleeps())?;
+        let max = cgroup::read(&dir(c.pid()?, "pids")?, "pids.max")?;
+        c.end()?;
+        Ok(max)
+    };
+    m.case("cgroups/pids-of-0-is-unlimited-before-1.3", "config-linux.md of 1.2, PIDs", move |t| {
+        for version in ["1.0.0", "1.0.2-dev", "1.2.1"] {
+            same(version, max(t, version)?.as_str(), "max")?;
+        }
+        Ok(())
+    });
+    m.case("cgroups/pids-of-0-is-a-limit-since-1.3", "config-linux.md PIDs", move |t| {
+        same("pids.max", max(t, "1.3.0")?.as_str(), "1")
+    });
+    m.case("cgroups/update-to-0-pids-follows-the-bundle's-version", "runc contract: update", |t| {
+        t.controller("pids")?;
+        for (version, after) in [("1.0.2", "33"), ("1.3.0", "1")] {
+            let bundle = t.bundle()?.set("/ociVersion", version).set("/linux/resources/pids/limit", 33);
+            let c = t.create(&bundle.sleeps())?;
+            let resources = br#"{"pids": {"limit": 0}}"#;
+            c.verb_with("update", &["--resources", "-"]).stdin(resources).ok()?;
+            let read = cgroup::read(&dir(c.pid()?, "pids")?, "pids.max")?;
+            same(version, read.as_str(), after)?;
+            c.end()?;
+        }
+        Ok(())
     });
 }
 

@@ -47,9 +47,13 @@ pub fn register(m: &mut Matrix) {
         let bundle = bundle.set("/linux/maskedPaths", json!(["/etc/secret"]));
         same("umount", t.attempt(bundle, &["umount", "/etc/secret"])?.as_str(), "EPERM")
     });
-    m.case("masks/relative-path-is-an-error", "config-linux.md: values MUST be absolute paths", |t| {
-        t.refuses(&t.bundle()?.set("/linux/maskedPaths", json!(["proc/keys"])), &["absolute", "proc/keys"])
-            .map(drop)
+    m.case("masks/relative-path-is-below-the-root", "runc contract: relative paths are taken", |t| {
+        let bundle = t.bundle()?.set("/linux/maskedPaths", json!(["proc/keys"]));
+        let report = t.report(&bundle.args(&["probe", "report", "--path", "/proc/keys"]))?;
+        report.path_is("/proc/keys", "rdev", "1:3")
+    });
+    m.case("masks/empty-path-is-an-error", "config-linux.md: values MUST be absolute paths", |t| {
+        t.refuses(&t.bundle()?.set("/linux/maskedPaths", json!([""])), &["maskedPaths"]).map(drop)
     });
     m.case("masks/without-mount-namespace-is-an-error", MASKED, |t| {
         let bundle = t.bundle()?.without_ns("mount").set("/mounts", json!([]));
@@ -96,14 +100,12 @@ fn readonly(m: &mut Matrix) {
         t.report(&t.bundle()?.set("/linux/readonlyPaths", json!(["/proc/none"]))).map(drop)
     });
     m.case(
-        "masks/readonly-relative-path-is-an-error",
-        "config-linux.md: values MUST be absolute paths",
+        "masks/readonly-relative-path-is-below-the-root",
+        "runc contract: relative paths are taken",
         |t| {
-            t.refuses(
-                &t.bundle()?.set("/linux/readonlyPaths", json!(["proc/sys"])),
-                &["absolute", "proc/sys"],
-            )
-            .map(drop)
+            let bundle = t.bundle()?.set("/linux/readonlyPaths", json!(["proc/sys"]));
+            let words = ["write", "/proc/sys/kernel/hostname", "x"];
+            same("write", t.attempt(bundle, &words)?.as_str(), "EROFS")
         },
     );
     m.case("masks/readonly-root-by-its-path", READONLY, |t| {
@@ -118,6 +120,9 @@ fn readonly(m: &mut Matrix) {
         t.refuses(&t.bundle()?.set("/linux/maskedPaths", json!(["/"])), &["root", "maskedPaths"])?;
         let bundle = t.bundle()?.link("/up", "etc/..")?.set("/linux/maskedPaths", json!(["/up"]));
         t.refuses(&bundle, &["root", "maskedPaths"]).map(drop)
+    });
+    m.case("masks/readonly-empty-path-is-an-error", "config-linux.md: values MUST be absolute paths", |t| {
+        t.refuses(&t.bundle()?.set("/linux/readonlyPaths", json!([""])), &["readonlyPaths"]).map(drop)
     });
     m.case("masks/exec-sees-them-too", MASKED, |t| {
         let c = t.sleeper(t.bundle()?.set("/linux/maskedPaths", json!(["/proc/keys"])))?;

@@ -1,14 +1,16 @@
 //! The process: arguments, working directory, environment, ids, limits, priorities.
 
 use crate::case::T;
-use crate::check::{Done, Result, same, same_set};
+use crate::check::{Context, Done, Result, same, same_set, skip};
 use crate::ensure;
 use crate::matrix::Matrix;
+use crate::report::Report;
 use serde_json::json;
 
 const SPEC: &str = "config.md Process";
 const POSIX: &str = "config.md POSIX process";
 const USER: &str = "config.md POSIX-platform User";
+const KEEP_GROUPS: &str = "crun contract: run.oci.keep_original_groups (podman run --group-add keep-groups)";
 
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
@@ -206,6 +208,34 @@ fn ids(m: &mut Matrix) {
         let report = t.report(&t.bundle()?)?;
         let groups = report.at("/groups").as_array().cloned().unwrap_or_default();
         ensure!(groups.iter().all(|g| *g == 0), "groups {groups:?}");
+        Ok(())
+    });
+    m.case("process/original-groups", KEEP_GROUPS, |t| {
+        if t.runtime.is("runc") {
+            return skip("runc does not know the annotation");
+        }
+        for (value, expected) in [(Some("1"), json!([4711])), (Some("0"), json!([5])), (None, json!([5]))] {
+            let bundle = t.bundle()?.set("/process/user/additionalGids", json!([5]));
+            let bundle = match value {
+                Some(value) => bundle.set("/annotations", json!({"run.oci.keep_original_groups": value})),
+                None => bundle,
+            };
+            bundle.save()?;
+            let caller = |verb: &str| {
+                let caller = t.host("setpriv").args(["--groups", "4711"]).arg(&t.runtime.path);
+                caller.args(t.globals()).arg("--root").arg(&t.root).arg(verb)
+            };
+            let out = caller("run").arg("--bundle").arg(&bundle.dir).arg(t.id()).ok()?;
+            Report::parse(&out.stdout)?.is("/groups", expected.clone()).context(&format!("{value:?}"))?;
+            let c = t.sleeper(bundle)?;
+            let mut process = c.bundle.spec["process"].clone();
+            process["args"] = json!(["probe", "report"]);
+            let file = t.path("process.json");
+            std::fs::write(&file, process.to_string())?;
+            let out = caller("exec").arg("--process").arg(&file).arg(&c.id).ok()?;
+            Report::parse(&out.stdout)?.is("/groups", expected).context(&format!("exec, {value:?}"))?;
+            c.end()?;
+        }
         Ok(())
     });
     m.case("process/without-user-is-root", USER, |t| {

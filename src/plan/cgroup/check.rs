@@ -106,11 +106,13 @@ fn cpu(c: &Cpu, out: &mut Vec<Violation>) {
     }
 }
 
-/// The list format of cpuset(7), with the kernel's stride extension (`0-31:2/8`).
+/// The list format of cpuset(7) as the kernel reads it (bitmap_parselist): with strides (`0-31:2/8`), `N` for the last
+/// one and `all`; white space and commas may be repeated between ranges. What else is wrong with it, the kernel says.
 fn is_list(text: &str) -> bool {
-    text.trim()
-        .split(',')
-        .all(|range| !range.is_empty() && range.bytes().all(|b| b.is_ascii_digit() || b"-:/".contains(&b)))
+    let mut ranges = text.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|r| !r.is_empty());
+    ranges.all(|range| {
+        range.eq_ignore_ascii_case("all") || range.bytes().all(|b| b.is_ascii_digit() || b"-:/N".contains(&b))
+    })
 }
 
 fn block_io(b: &BlockIo, out: &mut Vec<Violation>) {

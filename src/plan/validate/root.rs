@@ -2,6 +2,8 @@
 
 use super::namespaces::is_listed;
 use super::{Findings, Spec};
+use crate::plan::mounts::{CONTEXT_TYPE, CONTEXT_TYPES};
+use crate::plan::process::KEEP_GROUPS;
 use crate::plan::tables::namespaces::Kind;
 
 pub fn check(spec: &Spec, f: &mut Findings) {
@@ -70,10 +72,22 @@ fn uts_name(property: &str, name: &str, spec: &Spec, f: &mut Findings) {
     f.no_nul(|| property.into(), name);
 }
 
-/// config.md, "Annotations": keys must not be empty.
+/// config.md, "Annotations": keys must not be empty. Of crun's, those that engines send have an effect.
 fn annotations(spec: &Spec, f: &mut Findings) {
     if spec.annotations.contains_key("") {
         f.violation("annotations", "a key is empty");
+    }
+    for (key, value) in spec.annotations.iter().filter(|(key, _)| key.starts_with("run.oci.")) {
+        match key.as_str() {
+            KEEP_GROUPS => {}
+            CONTEXT_TYPE if CONTEXT_TYPES.contains(&value.as_str()) => {}
+            CONTEXT_TYPE => f.hinted(
+                format!("annotations[{key:?}]"),
+                format!("{value:?} is not an option for a label"),
+                format!("one of {}", CONTEXT_TYPES.join(", ")),
+            ),
+            _ => f.warning(format!("annotations[{key:?}] is an extension of crun and has no effect")),
+        }
     }
 }
 
@@ -137,5 +151,13 @@ mod tests {
     fn annotations_have_keys() {
         breaks("annotations: a key is empty", |v| v["annotations"] = json!({"": "x"}));
         passes(|v| v["annotations"] = json!({"org.example": ""}));
+        passes(|v| v["annotations"] = json!({"run.oci.mount_context_type": "rootcontext"}));
+        breaks("annotations[\"run.oci.mount_context_type\"]: \"moon\" is not an option for a label", |v| {
+            v["annotations"] = json!({"run.oci.mount_context_type": "moon"});
+        });
+        passes(|v| v["annotations"] = json!({"run.oci.keep_original_groups": "1"}));
+        let warned = warned(|v| v["annotations"] = json!({"run.oci.handler": "krun", "run.ocify": "x"}));
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        assert!(warned[0].contains("run.oci.handler"), "{warned:?}");
     }
 }

@@ -1,10 +1,13 @@
 //! The scripts as their users call them, in a world of their own: what they write to `/etc`, `/usr/local`, `/var/lib` and the
 //! repository goes to an overlay, and the network is empty. Every script below `scripts/` is found, so a new one is tested too.
 
+#[path = "../common/skip.rs"]
+mod skip;
 mod world;
 
+use skip::is_root;
 use std::path::{Path, PathBuf};
-use world::{World, one_line, skipped};
+use world::{World, one_line};
 
 /// Everything that can be called: `scripts/NAME` and `scripts/vm/NAME`.
 fn scripts() -> Vec<String> {
@@ -28,7 +31,7 @@ fn top() -> PathBuf {
 
 #[test]
 fn every_script_has_help_and_changes_nothing_then() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     for script in scripts() {
@@ -46,7 +49,7 @@ fn every_script_has_help_and_changes_nothing_then() {
 
 #[test]
 fn a_wrong_option_changes_nothing() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     for script in scripts() {
@@ -112,7 +115,7 @@ fn misused(words: &[&str]) {
 
 #[test]
 fn the_scripts_of_the_guest_do_nothing_on_the_host() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     for script in ["scripts/vm/inside", "scripts/vm/rootless", "scripts/vm/guest/command"] {
@@ -125,7 +128,7 @@ fn the_scripts_of_the_guest_do_nothing_on_the_host() {
 
 #[test]
 fn install_twice_and_uninstall_leave_nothing() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     let world = World::new();
@@ -160,7 +163,7 @@ const ENGINES: [(&str, &str, &str, &str); 4] = [
 
 #[test]
 fn register_can_be_repeated_and_undone() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     for (engine, file, text, default) in ENGINES {
@@ -208,7 +211,7 @@ fn register_can_be_repeated_and_undone() {
 
 #[test]
 fn what_somebody_changed_between_two_calls_survives() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     let world = World::new();
@@ -226,7 +229,7 @@ fn what_somebody_changed_between_two_calls_survives() {
 
 #[test]
 fn register_without_a_terminal_or_with_a_broken_file_changes_no_engine() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     let words = ["scripts/register", "--runtime", "/bin/true", "--engine", "podman", "--engine", "docker"];
@@ -250,7 +253,7 @@ fn register_without_a_terminal_or_with_a_broken_file_changes_no_engine() {
 
 #[test]
 fn the_scripts_pass_shellcheck() {
-    if skipped() {
+    if !is_root() {
         return;
     }
     let out = World::new().run(&["scripts/lint"]);

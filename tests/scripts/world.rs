@@ -127,12 +127,3 @@ pub fn one_line(out: &Outcome) -> &str {
     assert!(!line.is_empty() && !line.contains('\n'), "not one line: {:?}", out.stderr);
     line
 }
-
-/// Overlays need root.
-pub fn skipped() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    !root
-}

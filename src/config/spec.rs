@@ -45,7 +45,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// `linux.resources` in the meaning of specification 1.3. Before it, a `pids.limit` of 0 was no limit
+    /// `linux.resources` in the meaning of specification 1.3. Before it, a `pids.limit` of 0 meant unlimited
     /// (config-linux.md of 1.2, "PIDs"), and engines of that time write it.
     pub fn resources(&self) -> Option<Cow<'_, Resources>> {
         let resources = self.linux.resources.as_ref()?;

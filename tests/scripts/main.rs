@@ -103,7 +103,7 @@ fn a_wrong_option_changes_nothing() {
     }
 }
 
-/// One line that says what is wrong and where the help is, exit status 2, and no change.
+/// One line with the error and a hint to the help, exit status 2, and no change.
 fn misused(words: &[&str]) {
     let out = World::new().run(words);
     assert_eq!((out.status, out.stdout.as_str()), (2, ""), "{words:?}: {}", out.stderr);

@@ -107,7 +107,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// What is wrong with it, one line each.
+    /// Unexplained differences and stale rows, one line each.
     pub fn problems(&self, whole: bool) -> Vec<String> {
         let mut all: Vec<String> =
             self.differences.iter().filter(|d| d.why.is_none()).map(describe).collect();

@@ -4,7 +4,7 @@ use crate::proc::Mount;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What differs from container to container, or is no matter of the runtime.
+/// What differs from container to container, or does not depend on the runtime.
 const VOLATILE: [&str; 16] = [
     "/boottime",
     "/monotonic",

@@ -235,7 +235,7 @@ fn ended(cmd: Cmd) -> Result<Outcome> {
     Ok(Outcome::Refused(message))
 }
 
-/// What the program's output says: the report, the limits, and how it ended.
+/// What the program's output says: the report, the limits, and its exit code.
 fn facts(out: &Output) -> Facts {
     let own = |kind: &str| {
         let kind = kind.trim_end_matches("_for_children");

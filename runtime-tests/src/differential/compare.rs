@@ -35,7 +35,7 @@ pub struct Row {
 /// Reads the explanations of the project in `top`.
 ///
 /// # Errors
-/// The file is not there, or a line of it is no row.
+/// The file is missing, or a line of it is not a valid row.
 pub fn rows(top: &Path) -> Result<Vec<Row>> {
     let path = top.join(ROWS);
     let text = fs::read_to_string(&path).context(&path.display().to_string())?;

@@ -153,7 +153,7 @@ fn restricted_paths(linux: &Linux, f: &mut Findings) {
             if path.is_empty() {
                 f.violation(format!("linux.{name}[{i}]"), "it is empty");
             }
-            if name == "maskedPaths" && path.starts_with('/') && in_root(path).is_empty() {
+            if name == "maskedPaths" && !path.is_empty() && in_root(path).is_empty() {
                 let what =
                     format!("{path:?} is the root directory, and nothing of the container would remain");
                 f.violation(format!("linux.{name}[{i}]"), what);
@@ -302,6 +302,7 @@ mod tests {
     fn masked_and_read_only_paths() {
         passes(set("maskedPaths", json!(["/a", "/b/../c"])));
         passes(set("maskedPaths", json!(["/a", "proc/kcore"])));
+        breaks("linux.maskedPaths[0]: \"a/..\" is the root directory", set("maskedPaths", json!(["a/.."])));
         breaks("linux.readonlyPaths[0]: it is empty", set("readonlyPaths", json!([""])));
         breaks("linux.readonlyPaths[0]: \"/a\\0\"", set("readonlyPaths", json!(["/a\0"])));
         let all = broken(|v| remove_namespace(v, "mount"));

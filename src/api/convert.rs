@@ -3,6 +3,7 @@
 use core::time::Duration;
 use serde_json::{Map, Value, json};
 
+use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::config::workload::{self, Container, Handler, Limits, Workload};
 use crate::supervisor::core::spec::{
@@ -46,6 +47,25 @@ fn strategy(spec: &workload::Spec) -> Strategy {
     }
 }
 
+/// Pins what each container is made from: config.json as it is now. One that cannot be read, or is invalid, is not pinned;
+/// it is read when the container is to start, and reported then.
+pub fn pin(mut wish: Wish) -> Wish {
+    if let Wish::Apply(apply) = &mut wish {
+        for container in &mut apply.template.containers {
+            let bundle = Bundle::load(container.launch.bundle.as_ref()).ok();
+            container.launch.config = bundle.and_then(|b| String::from_utf8(b.raw).ok());
+        }
+    }
+    wish
+}
+
+/// Whether the workload that there is was made from the same config.json files as `wish` would be.
+pub fn same_bundles(wish: &Wish, now: &Template) -> bool {
+    let Wish::Apply(apply) = wish else { return true };
+    let configs = |t: &Template| t.containers.iter().map(|c| c.launch.config.clone()).collect::<Vec<_>>();
+    configs(&apply.template) == configs(now)
+}
+
 fn template(spec: &workload::Spec) -> Template {
     let b = &spec.backoff;
     Template {
@@ -78,6 +98,7 @@ fn container(c: &Container, stop_signal: Option<Signal>) -> ContainerSpec {
         name: c.name.clone(),
         launch: Launch {
             bundle: c.bundle.clone(),
+            config: None,
             args: c.args.clone(),
             env: c.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect(),
             resources: resources(&c.resources.limits),
@@ -143,6 +164,7 @@ spec:
         assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);
         let launch = Launch {
             bundle: "/b".into(),
+            config: None,
             args: Some(vec!["x".into()]),
             env: vec!["A=1".into()],
             resources: Some(json!({

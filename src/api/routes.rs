@@ -268,17 +268,33 @@ async fn apply_one(api: &Api, w: &Workload, file: &str, dry_run: bool) -> Result
     let name = w.metadata.name.clone();
     let before = object(api, &name).await?;
     let (generation, revision) = before.as_ref().map_or((0, 0), |b| (b.status.generation, b.status.revision));
+    let wish = convert::apply(w, file);
+    // A file system may let one wait.
+    let pinned = tokio::task::spawn_blocking(move || convert::pin(wish)).await;
+    let wish = pinned.map_err(|e| Problem::bad_request(format!("reading the bundles: {e}")))?;
     let outcome = match &before {
         None => Outcome::Created,
         // Also when a scale has made it so: there is nothing to do.
-        Some(b) if b.as_applied(w) && !b.status.stopped => Outcome::Unchanged,
+        Some(b) if b.as_applied(w) && !b.status.stopped && same_bundles(api, &name, &wish).await? => {
+            Outcome::Unchanged
+        }
         Some(_) => Outcome::Configured,
     };
     if dry_run || outcome == Outcome::Unchanged {
         return Ok(Applied { name, outcome, generation, revision });
     }
-    let Changed { generation, revision, .. } = api.wish(convert::apply(w, file)).await?;
+    let Changed { generation, revision, .. } = api.wish(wish).await?;
     Ok(Applied { name, outcome, generation, revision })
+}
+
+/// Whether each config.json is what the workload's current revision was made from.
+async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Problem> {
+    let (name, wish) = (name.to_owned(), wish.clone());
+    let same = move |v: &View| {
+        let template = v.desired.by_name(&name).and_then(|(_, w)| w.template());
+        template.is_none_or(|t| convert::same_bundles(&wish, t))
+    };
+    api.look(same).await
 }
 
 /// The workload of that name.

@@ -42,8 +42,19 @@ impl Bundle {
         Bundle::read(real_path(dir)?, file, "the configuration (--config)")
     }
 
+    /// The bundle in `dir` with `raw` in place of its config.json.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn with_config(dir: &Path, raw: Vec<u8>) -> Result<Bundle> {
+        Bundle::parse(real_path(dir)?, raw)
+    }
+
     fn read(path: PathBuf, file: &Path, what: &str) -> Result<Bundle> {
-        let raw = read_limited(file, what)?;
+        Bundle::parse(path, read_limited(file, what)?)
+    }
+
+    fn parse(path: PathBuf, raw: Vec<u8>) -> Result<Bundle> {
         let spec = parse::json(&raw, "config.json").map_err(|e| e.context(format!("bundle {path:?}")))?;
         Ok(Bundle { path, raw, spec })
     }

@@ -50,6 +50,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         // The runtime, for what must be done by a process of its own.
         Some("oci") => return crate::cli::main(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
+        Some("cleaner") => return finish(cleaner(&words[1..])),
         _ => {}
     }
     let given = std::iter::once("orund".into()).chain(words.iter().cloned());
@@ -89,6 +90,15 @@ fn finish(result: Result<u8>) -> u8 {
         crate::log::error(&e);
         if e.kind() == Kind::Usage { 2 } else { 1 }
     })
+}
+
+/// `orund cleaner RUN_DIR CGROUP_PARENT`: how `run` starts what cleans up after it.
+fn cleaner(words: &[OsString]) -> Result<u8> {
+    log_to_stderr(Level::Warning);
+    let [run_dir, parent] = words else {
+        return Err(Error::new(Kind::Usage, "cleaner is for orund itself").hint("use \"orund run\""));
+    };
+    crate::supervisor::shell::cleaner::run(Path::new(run_dir), &parent.to_string_lossy()).map(|()| 0)
 }
 
 /// `orund keeper RUN_DIR ARGUMENTS...`: how `serve` starts itself.

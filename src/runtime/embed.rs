@@ -39,6 +39,8 @@ pub struct Overlay {
     /// The limits of open files, soft and hard, where the configuration names none: the supervisor may have raised its
     /// own.
     pub open_files: Option<(u64, u64)>,
+    /// Added to `annotations`.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// A compiled bundle.
@@ -73,12 +75,15 @@ pub struct Waiting {
 }
 
 impl Template {
-    /// Reads and compiles the bundle in `dir`.
+    /// Reads and compiles the bundle in `dir`, with `config` in the place of its config.json when that is given.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once.
-    pub fn load(rt: &Runtime, dir: &Path, overlay: &Overlay) -> Result<Template> {
-        let mut bundle = Bundle::load(dir)?;
+    pub fn load(rt: &Runtime, dir: &Path, config: Option<&str>, overlay: &Overlay) -> Result<Template> {
+        let mut bundle = match config {
+            Some(config) => Bundle::with_config(dir, config.as_bytes().to_vec())?,
+            None => Bundle::load(dir)?,
+        };
         bundle.raw = lay_over(&bundle.raw, overlay)?;
         bundle.spec = parse::json(&bundle.raw, "config.json").map_err(|e| {
             e.context(format!("bundle {:?}, with what the workload changes of it", bundle.path))
@@ -216,6 +221,12 @@ fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
             limits.push(serde_json::json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}));
         }
     }
+    if !overlay.annotations.is_empty() {
+        let all = config.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(all) = all {
+            all.extend(overlay.annotations.iter().map(|(k, v)| (k.clone(), Value::from(v.clone()))));
+        }
+    }
     if let Some(resources) = &overlay.resources {
         let linux = config.entry("linux").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(linux) = linux {
@@ -251,9 +262,10 @@ mod tests {
             env: vec!["B=2".into()],
             resources: Some(serde_json::json!({"memory":{"limit":9},"cpu":{"shares":5}})),
             open_files: Some((5, 6)),
+            annotations: vec![("a".into(), "1".into())],
         };
         let got: Value = serde_json::from_slice(&lay_over(raw, &overlay).unwrap()).unwrap();
-        let expected = serde_json::json!({"x-unknown":[1],"process":{"args":["a"],"env":["A=1","B=2"],
+        let expected = serde_json::json!({"x-unknown":[1],"annotations":{"a":"1"},"process":{"args":["a"],"env":["A=1","B=2"],
             "rlimits":[{"type":"RLIMIT_NOFILE","soft":5,"hard":6}]},
             "linux":{"resources":{"memory":{"limit":9,"swap":2},"pids":{"limit":3},"cpu":{"shares":5}}}});
         assert_eq!(got, expected);

@@ -104,6 +104,20 @@ fn replicas_are_started_again_and_the_policy_ends_the_run() {
 }
 
 #[test]
+fn replicas_end_with_a_run_that_is_killed() {
+    if !can_run() {
+        return;
+    }
+    let script = "trap '' TERM; echo up; while true; do sleep 0.02; done";
+    let r = run("fgkilled", &["--replicas", "2"], script);
+    assert_eq!(r.lines(2), ["bundle-0 | up", "bundle-1 | up"]);
+    r.signal(libc::SIGKILL);
+    let left = || std::fs::read_dir(r.place.dir.join("run")).map_or(0, |d| d.flatten().count());
+    wait_for("everything to go", || (r.place.processes().is_empty() && left() == 0).then_some(()));
+    assert_eq!(r.end().0.code(), None);
+}
+
+#[test]
 fn a_bundle_that_is_none_is_told_at_once() {
     if !can_run() {
         return;

@@ -5,7 +5,6 @@ use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::process::Command;
-use std::time::Duration;
 
 const SLEEPER: &str = "while true; do sleep 1; done";
 
@@ -33,14 +32,82 @@ fn what_was_acknowledged_survives_a_torn_journal() {
     d.start_again();
     assert_eq!(["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r))), pids);
     assert_eq!(verify(&d), Some(0));
-    // Without the facts of this boot the wish remains, and what ran without being known is gone.
+    // Without the record of this boot the containers tell, whether it is missing or damaged.
     d.stop();
     fs::remove_dir_all(d.dir.join("run/state")).unwrap();
     d.start_again();
-    for (name, before) in ["one-0", "two-0"].iter().zip(pids) {
+    assert_eq!(["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r))), pids);
+    let adopted = d.api("GET", "/v1/events", "").1.to_string();
+    assert!(adopted.contains("Adopted"), "{adopted}");
+    d.stop();
+    flip(&d.dir.join("run/state/journal.0"));
+    d.start_again();
+    assert_eq!(["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r))), pids);
+    assert!(d.dir.join("run/state/damaged.1/journal.0").exists());
+    // They are known as before: they are restarted and go.
+    crate::daemon::kill(pids[0].unwrap(), libc::SIGKILL);
+    d.wait("one-0", "a restart", |r| pid_of(r).is_some() && pid_of(r) != pids[0]);
+    d.delete("one", Some(0));
+    d.delete("two", Some(0));
+    assert_eq!(d.processes(), [0i32; 0]);
+}
+
+#[test]
+fn a_lost_run_directory_leaves_no_replica_running_twice() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("lostrun", &[]);
+    d.apply("web", 2, SLEEPER, json!({}));
+    let pids = ["web-0", "web-1"].map(|r| pid_of(&d.wait_running(r)));
+    d.stop();
+    fs::remove_dir_all(d.dir.join("run")).unwrap();
+    d.start_again();
+    for (name, before) in ["web-0", "web-1"].iter().zip(pids) {
         assert_ne!(pid_of(&d.wait_running(name)), before);
     }
     assert_eq!(d.processes().iter().filter(|p| pids.contains(&Some(**p))).count(), 0);
+    let events = d.api("GET", "/v1/events", "").1.to_string();
+    assert!(events.contains("StrayKilled"), "{events}");
+    d.delete("web", Some(0));
+    assert_eq!(d.processes(), [0i32; 0]);
+}
+
+#[test]
+fn a_revision_keeps_the_config_json_that_it_was_made_from() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("pinned", &[]);
+    let script = "echo $WHICH; exec sleep 1000";
+    let config = d.dir.join("bundle/config.json");
+    let set = |which: &str| {
+        let mut json: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        json["process"]["env"] = json!(["PATH=/bin", format!("WHICH={which}")]);
+        fs::write(&config, json.to_string()).unwrap();
+    };
+    set("first");
+    d.apply("web", 1, script, json!({"terminationGracePeriodSeconds": 0}));
+    let first = pid_of(&d.wait_running("web-0")).unwrap();
+    set("second");
+    // A restart, and one by a supervisor that has nothing compiled.
+    crate::daemon::kill(first, libc::SIGKILL);
+    wait_for("the first twice", || (d.logged("web", 0) == ["first"; 2]).then_some(()));
+    d.stop();
+    d.start_again();
+    let pid = pid_of(&d.wait_running("web-0")).unwrap();
+    crate::daemon::kill(pid, libc::SIGKILL);
+    wait_for("the first again", || (d.logged("web", 0) == ["first"; 3]).then_some(()));
+    let revision = |d: &Daemon| d.api("GET", "/v1/workloads/web", "").1["status"]["revision"].clone();
+    assert_eq!(revision(&d), 1);
+    // The same file is another revision now, once.
+    for _ in 0..2 {
+        d.apply("web", 1, script, json!({"terminationGracePeriodSeconds": 0}));
+    }
+    wait_for("the second", || d.logged("web", 0).contains(&"second".to_owned()).then_some(()));
+    assert_eq!(revision(&d), 2);
+    d.delete("web", Some(0));
 }
 
 /// Flips a bit in the middle of the file.
@@ -202,9 +269,11 @@ fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
     d.apply("quiet", 1, SLEEPER, json!({}));
     d.wait_running("quiet-0");
     wait_for("the trouble", || d.output().contains("writing to the log file").then_some(()));
-    std::thread::sleep(Duration::from_millis(100));
+    let events = |d: &Daemon| d.api("GET", "/v1/events", "").1.to_string();
+    wait_for("the event", || events(&d).contains("LogDiskFull").then_some(()));
     drop(file);
     fs::remove_file(logs.join("filler")).unwrap();
+    wait_for("the event of its end", || events(&d).contains("LogDiskRecovered").then_some(()));
     let expected: Vec<String> = (0..3000).map(|n| format!("number {n}")).collect();
     wait_for("all lines", || (d.logged("chatty", 0) == expected).then_some(()));
 }

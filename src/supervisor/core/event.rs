@@ -80,6 +80,12 @@ pub enum Event {
         key: Key,
     },
     KeeperLost,
+    /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes
+    /// more. None: it can again.
+    LogsBlocked {
+        key: Key,
+        error: Option<String>,
+    },
 }
 
 /// What remains of an instance after a restart of the supervisor.

@@ -9,6 +9,7 @@
 //! The two logs do not depend on each other, so each is replayed alone.
 
 pub mod action;
+pub mod adopt;
 pub mod containers;
 pub mod desired;
 pub mod event;

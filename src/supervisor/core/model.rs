@@ -217,6 +217,9 @@ pub struct Instance {
     /// The exit has been entered in the history and the restart was decided.
     pub settled: bool,
     pub removal: Removal,
+    /// Why its output cannot be written at present.
+    #[serde(default)]
+    pub logs_blocked: Option<String>,
 }
 
 /// How far the removal of a dead instance is.

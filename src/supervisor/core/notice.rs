@@ -35,6 +35,14 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             Reason::OOMKilling,
             "a process was killed by the OOM killer: memory limit reached".to_owned(),
         ),
+        Event::LogsBlocked { key, error: Some(error) } => telling(
+            key,
+            Reason::LogDiskFull,
+            format!("its output cannot be written, and the program waits when it writes more: {error}"),
+        ),
+        Event::LogsBlocked { key, error: None } => {
+            telling(key, Reason::LogDiskRecovered, "its output is written again; nothing was lost".to_owned())
+        }
         Event::KeeperLost => {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
             Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
@@ -115,7 +123,7 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, Failed, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost, OOMKilling,
+        BackOff, Failed, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, OOMKilling,
         ProgressDeadlineExceeded, RestartLimit, RolloutFailed, Unhealthy,
     };
     let bad = matches!(
@@ -126,6 +134,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | FailedPreStopHook
             | FailedResize
             | KeeperLost
+            | LogDiskFull
             | OOMKilling
             | ProgressDeadlineExceeded
             | RestartLimit

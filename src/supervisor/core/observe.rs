@@ -45,6 +45,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
             }
         }
         Event::OomKilled { .. } => {}
+        Event::LogsBlocked { key, error } => with(observed, key, |i| i.logs_blocked.clone_from(error)),
     }
 }
 
@@ -219,6 +220,7 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, 
         killed: None,
         settled: false,
         removal: Removal::No,
+        logs_blocked: None,
     });
 }
 
@@ -293,6 +295,8 @@ impl Instance {
         if std::mem::take(&mut self.updating) {
             self.revision = None;
         }
+        // A log that still cannot be written is reported again.
+        self.logs_blocked = None;
         let Some(stop) = &mut self.stop else { return };
         if matches!(stop.hook, Hook::Running(_)) {
             stop.hook = Hook::Done;

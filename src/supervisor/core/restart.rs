@@ -323,6 +323,7 @@ mod tests {
             killed: None,
             settled: false,
             removal: Removal::No,
+            logs_blocked: None,
         }
     }
 

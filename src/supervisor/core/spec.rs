@@ -69,6 +69,10 @@ fn default_stop_signal() -> i32 {
 pub struct Launch {
     /// Absolute path of the OCI bundle.
     pub bundle: String,
+    /// Its config.json as it was when the workload was applied, which all replicas of the revision are made from. None: it
+    /// could not be read then, or an older version applied it; it is read when it is needed.
+    #[serde(default)]
+    pub config: Option<String>,
     /// Takes the place of the whole of `process.args`.
     #[serde(default)]
     pub args: Option<Vec<String>>,

@@ -1,19 +1,80 @@
 //! The cgroups that those of containers are in.
 
-use crate::kernel::cgroup;
-use std::path::Path;
+use crate::error::{Errno, Error, Result};
+use crate::kernel::cgroup::{self, Cgroup};
+use crate::sys::file;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the processes of a cgroup of nobody may take to die.
+const DEATH: Duration = Duration::from_secs(5);
+/// How often a parent's lock is tried, 20 ms apart: what a killed supervisor was about to make a container of has it for a moment.
+const TRIES: u32 = 100;
+
+/// The directory of the cgroup `parent`, an absolute path, in each hierarchy, with the names that the hierarchy has in a
+/// container's record.
+fn directories(parent: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let Ok(facts) = cgroup::probe() else { return Vec::new() };
+    let v1 = facts.v1.iter().map(|h| (h.mount_point.as_str(), h.controllers.clone()));
+    let v2 = facts.v2.iter().map(|h| (h.mount_point.as_str(), vec![String::new()]));
+    let below = parent.trim_start_matches('/');
+    v1.chain(v2).map(|(mount, names)| (Path::new(mount).join(below), names)).collect()
+}
 
 /// Removes the cgroup `parent`, an absolute path, and those above it in every hierarchy, as far as they are empty.
 pub fn remove_parents(parent: &str) {
-    let Ok(facts) = cgroup::probe() else { return };
-    let mounts = facts.v1.iter().map(|h| &h.mount_point).chain(facts.v2.iter().map(|h| &h.mount_point));
-    for mount in mounts {
-        for path in Path::new(parent).ancestors().filter(|p| p.parent().is_some()) {
-            let Ok(below) = path.strip_prefix("/") else { continue };
+    let levels = Path::new(parent).ancestors().filter(|p| p.parent().is_some()).count();
+    for (dir, _) in directories(parent) {
+        for cgroup in dir.ancestors().take(levels) {
             // One that others use stays, and so do those above it.
-            if std::fs::remove_dir(Path::new(mount).join(below)).is_err() {
+            if std::fs::remove_dir(cgroup).is_err() {
                 break;
             }
         }
     }
+}
+
+/// Makes `parent` this supervisor's own: the lock, or None when another supervisor has it or no cgroup can be made.
+pub fn own(parent: &str) -> Option<File> {
+    let (dir, _) = directories(parent).pop()?;
+    std::fs::create_dir_all(&dir).ok()?;
+    let lock = File::open(&dir).ok()?;
+    for _ in 0..TRIES {
+        match file::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => return Some(lock),
+            Err(Errno(libc::EWOULDBLOCK)) => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The names of the cgroups in `parent`, of all hierarchies.
+pub fn children(parent: &str) -> BTreeSet<String> {
+    let entries =
+        directories(parent).into_iter().flat_map(|(dir, _)| std::fs::read_dir(dir).into_iter().flatten());
+    let dirs = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+    dirs.filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+/// Kills what is in the cgroup `name` in `parent` and removes it; how many processes that were.
+///
+/// # Errors
+/// They cannot be killed, or do not die.
+pub fn end(parent: &str, name: &str) -> Result<usize> {
+    let mut paths = BTreeMap::new();
+    for (dir, names) in directories(parent) {
+        let path = dir.join(name).to_string_lossy().into_owned();
+        paths.extend(names.into_iter().map(|n| (n, path.clone())));
+    }
+    let cgroup = Cgroup::open(&paths, None)?;
+    let processes = cgroup.pids_recursive()?.len();
+    cgroup.kill_all(libc::SIGKILL)?;
+    cgroup
+        .delete(DEATH)
+        .map_err(|e: Error| e.context(format!("ending what is in cgroup {parent}/{name}")))?;
+    Ok(processes)
 }

@@ -12,7 +12,7 @@ use super::linux::Linux;
 use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
 use super::logs::{self, Limits};
-use super::recover;
+use super::{cgroups, recover};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::runtime::Runtime;
@@ -127,9 +127,9 @@ pub fn run(
     let tokio = tokio()?;
     let _entered = tokio.enter();
     let (desired_journal, desired) = wanted(&places.data)?;
-    let Seen { journal: runtime_journal, observed, told } = seen(&places.run)?;
+    let Seen { journal: runtime_journal, mut observed, told } = seen(&places.run)?;
     let (done, finished) = mpsc::unbounded_channel();
-    let shared = shared(places, open_files)?;
+    let shared = shared(places, open_files, done.clone())?;
     let mut linux = Linux::new(shared, done.clone())?;
     let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     let kept_socket = kept.remove(SOCKET);
@@ -149,7 +149,8 @@ pub fn run(
     if !writable {
         log::warn("changes are refused, because they cannot be made durable");
     }
-    let found = recover::recover(&mut linux, &desired, &observed, &places.run, kept)?;
+    let cgroups = cgroups::own(&places.cgroup_parent);
+    let found = recover::recover(&mut linux, &desired, &mut observed, places, (kept, cgroups.is_some()))?;
     let mut supervisor = Supervisor::new(desired, observed, config(), linux);
     supervisor.events(found, super::event_loop::now());
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, places.logs.clone())?;
@@ -165,7 +166,7 @@ pub fn run(
     event_loop.tell_manager("STOPPING=1");
     drop(event_loop);
     // As long as there are containers these are not empty, and stay.
-    super::cgroups::remove_parents(&places.cgroup_parent);
+    cgroups::remove_parents(&places.cgroup_parent);
     ended
 }
 
@@ -244,8 +245,16 @@ fn seen(run_dir: &Path) -> Result<Seen> {
     Ok(Seen { journal, observed, told })
 }
 
-fn shared(places: &Places, open_files: Option<(u64, u64)>) -> Result<Shared> {
-    let pump = Pump::start(&places.run, &places.logs, places.limits)?;
+fn shared(
+    places: &Places,
+    open_files: Option<(u64, u64)>,
+    done: mpsc::UnboundedSender<Done>,
+) -> Result<Shared> {
+    let blocked = move |instance, error| {
+        // Without a receiver the supervisor is ending.
+        let _ = done.send(Done::Logs { instance, error });
+    };
+    let pump = Pump::start(&places.run, &places.logs, places.limits, Box::new(blocked))?;
     let (root, run, limits) = (places.logs.clone(), places.run.clone(), places.limits);
     let sink = move |name: &Name| {
         let dir = logs::directory(&root, &name.workload, name.key.slot, &name.container);

@@ -240,6 +240,7 @@ impl EventLoop {
     fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
         match done {
             Done::Written(written) => self.written(*written),
+            Done::Logs { instance, error } => self.supervisor.world.logs_blocked(instance, error, events),
             done => self.supervisor.world.finished(done, events),
         }
     }

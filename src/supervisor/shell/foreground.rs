@@ -1,5 +1,6 @@
 //! Replicas of one bundle in the foreground: no daemon, no state that outlives it, and the output on the terminal.
 
+use super::cleaner::Cleaner;
 use super::daemon;
 use super::event_loop::EventLoop;
 use super::handle::{Apply, Handle, Wish};
@@ -61,10 +62,13 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
             env: launch.env.clone(),
             resources: launch.resources.clone(),
             open_files,
+            annotations: Vec::new(),
         };
-        Template::load(&rt, launch.bundle.as_ref(), &overlay)?;
+        Template::load(&rt, launch.bundle.as_ref(), None, &overlay)?;
     }
     fs::create_dir_all(&what.run).map_err(|e| Error::sys(format!("making {:?}", what.run), e))?;
+    // SIGKILL leaves no time to clean up.
+    let cleaner = Cleaner::start(&what.run, &what.cgroup_parent)?;
     let tokio = daemon::tokio()?;
     let _entered = tokio.enter();
     let outcome = in_loop(what, &tokio, rt, open_files);
@@ -72,6 +76,7 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
     if let Err(e) = fs::remove_dir_all(&what.run) {
         log::warn(Error::sys(format!("removing {:?}", what.run), e));
     }
+    drop(cleaner);
     outcome
 }
 
@@ -97,7 +102,8 @@ fn in_loop(
     let shared = Shared {
         rt,
         cgroup_parent: what.cgroup_parent.clone(),
-        pump: Pump::start(&what.run, &what.run, Limits::default())?,
+        // Nothing is kept, so no disk can be full.
+        pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),
         forget: Box::new(|_| ()),
         open_files,

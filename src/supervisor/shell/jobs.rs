@@ -13,7 +13,7 @@ use crate::runtime::container::Container;
 use crate::runtime::embed::{self, Instance, Overlay, Template, Waiting};
 use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
-use crate::supervisor::core::desired::WorkloadId;
+use crate::supervisor::core::desired::{Revision, WorkloadId};
 use crate::supervisor::core::model::{Key, Process, StartError};
 use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
@@ -108,6 +108,11 @@ pub enum Done {
         error: Option<String>,
     },
     Written(Box<Written>),
+    /// The output of an instance cannot be written, for that reason; or can again.
+    Logs {
+        instance: u64,
+        error: Option<String>,
+    },
 }
 
 /// The compiled bundle of one container of one revision, made by whoever needs it first.
@@ -115,7 +120,7 @@ pub enum Done {
 pub struct Cached(Mutex<Option<Arc<Template>>>);
 
 impl Cached {
-    fn get(&self, shared: &Shared, launch: &Launch) -> Result<Arc<Template>> {
+    fn get(&self, shared: &Shared, launch: &Launch, revision: Revision) -> Result<Arc<Template>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(template) = &*cached {
             return Ok(Arc::clone(template));
@@ -125,8 +130,10 @@ impl Cached {
             env: launch.env.clone(),
             resources: launch.resources.clone(),
             open_files: shared.open_files,
+            annotations: vec![(names::REVISION.to_owned(), revision.0.to_string())],
         };
-        let template = Arc::new(Template::load(&shared.rt, Path::new(&launch.bundle), &overlay)?);
+        let (bundle, config) = (Path::new(&launch.bundle), launch.config.as_deref());
+        let template = Arc::new(Template::load(&shared.rt, bundle, config, &overlay)?);
         for warning in template.warnings() {
             log::warn(format!("bundle {:?}: {warning}", launch.bundle));
         }
@@ -139,14 +146,21 @@ fn start_error(e: &Error) -> StartError {
     StartError { message: e.to_string(), unrecoverable: matches!(e.kind(), Kind::Config | Kind::Program) }
 }
 
+/// What a container is made from.
+pub struct Source {
+    pub cached: Arc<Cached>,
+    pub launch: Launch,
+    pub revision: Revision,
+}
+
 /// Creates a container.
-pub fn prepare(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Done {
-    let result = make(shared, cached, launch, name, parent).map(Box::new).map_err(|e| start_error(&e));
+pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Done {
+    let result = make(shared, source, name, parent).map(Box::new).map_err(|e| start_error(&e));
     Done::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, cached: &Cached, launch: &Launch, name: &Name, parent: Parent) -> Result<Made> {
-    let template = cached.get(shared, launch)?;
+fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result<Made> {
+    let template = source.cached.get(shared, &source.launch, source.revision)?;
     let (out, out_end) = output(template.owner())?;
     let (err, err_end) = output(template.owner())?;
     let null = path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0)
@@ -345,4 +359,4 @@ pub fn remove(shared: &Shared, name: &Name) -> Done {
 }
 
 /// Which compiled bundle: the workload, the revision and the index of the container.
-pub type Which = (WorkloadId, crate::supervisor::core::desired::Revision, u32);
+pub type Which = (WorkloadId, Revision, u32);

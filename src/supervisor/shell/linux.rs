@@ -193,8 +193,8 @@ impl Linux {
                 }
                 events.push(Event::Removed { key, error });
             }
-            // No job, and the loop has taken it.
-            Done::Written(_) => {}
+            // No jobs, and the loop has taken them.
+            Done::Written(_) | Done::Logs { .. } => {}
         }
     }
 
@@ -253,6 +253,13 @@ impl Linux {
         }
     }
 
+    /// The output of an instance cannot be written, or can again.
+    pub fn logs_blocked(&self, instance: u64, error: Option<String>, events: &mut Vec<Event>) {
+        if let Some(live) = self.live.get(&instance) {
+            events.push(Event::LogsBlocked { key: live.name.key, error });
+        }
+    }
+
     /// Keeps the notices for later requests.
     pub fn remember(&mut self, notice: Arc<Notice>) {
         self.notices.push_back(notice);
@@ -289,10 +296,10 @@ impl Linux {
             desired.workloads.get(id).is_some_and(|w| w.revisions.contains_key(revision))
         });
         let cached = Arc::clone(self.templates.entry(which).or_default());
-        let launch = spec.launch.clone();
+        let source = jobs::Source { cached, launch: spec.launch.clone(), revision: which.1 };
         // Without a keeper whatever would take its place might know nothing of exit statuses.
         let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
-        self.job(move |shared| jobs::prepare(shared, &cached, &launch, &name, parent));
+        self.job(move |shared| jobs::prepare(shared, &source, &name, parent));
     }
 
     fn release(&mut self, key: Key) {

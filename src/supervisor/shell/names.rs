@@ -2,6 +2,9 @@
 
 use crate::supervisor::core::model::Key;
 
+/// The annotation of a container that names the revision it was made from.
+pub const REVISION: &str = "orun.dev/revision";
+
 /// The id of a container: the replica's name for people, and the key, from which a restarted supervisor knows it again:
 /// `web-0.w1.s0.r3.c0.i7`.
 pub fn container_id(workload: &str, key: Key) -> String {

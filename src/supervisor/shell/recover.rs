@@ -1,6 +1,8 @@
 //! After a restart of the supervisor: what remains of the containers of the last one. Nothing is started before
 //! every one of them has been looked at.
 
+use super::cgroups;
+use super::daemon::Places;
 use super::jobs::{Name, pidfd_inode};
 use super::linux::{Linux, Live, how_it_ended, pipe_name, watch};
 use super::logs::file::LogFile;
@@ -12,9 +14,13 @@ use crate::log;
 use crate::runtime::container::Container;
 use crate::runtime::delete;
 use crate::state::lifecycle;
-use crate::supervisor::core::desired::Desired;
-use crate::supervisor::core::event::{Event, Found};
+use crate::supervisor::core::action::{Notice, Reason, Severity};
+use crate::supervisor::core::adopt::{self, Stray};
+use crate::supervisor::core::desired::{Desired, Revision};
+use crate::supervisor::core::event::{Event, Found, Record};
 use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process};
+use crate::supervisor::core::observe::on_event;
+use crate::supervisor::driver::World;
 use crate::sys::{self, path, process, wait};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -26,31 +32,49 @@ pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
     run_dir.join("logs").join(key.to_string())
 }
 
-/// Inspects everything on record and everything that exists. `kept` are the descriptors that the keeper has.
+/// Inspects everything on record and everything that exists. `kept` are the descriptors that the keeper has; with
+/// `own` no other supervisor has its containers below the same cgroup.
 ///
 /// # Errors
 /// The directory of the containers cannot be read.
 pub fn recover(
     linux: &mut Linux,
     desired: &Desired,
-    observed: &Observed,
-    run_dir: &Path,
-    mut kept: BTreeMap<String, OwnedFd>,
+    observed: &mut Observed,
+    places: &Places,
+    (mut kept, own): (BTreeMap<String, OwnedFd>, bool),
 ) -> Result<Vec<Event>> {
     let mut there: HashMap<Key, String> = HashMap::new();
+    let mut unknown: Vec<(Key, String)> = Vec::new();
     for id in linux.shared.rt.store.ids()? {
         match names::key_of(id.as_str()) {
             Some(key) if observed.instance(&key).is_some() => drop(there.insert(key, id.as_str().to_owned())),
-            // Of an earlier boot, or one whose removal was the last thing that was done.
-            _ => clear(linux, id.as_str()),
+            Some(key) => unknown.push((key, id.as_str().to_owned())),
+            None => clear(linux, id.as_str()),
         }
+    }
+    adopt_strays(linux, desired, observed, &unknown);
+    for (key, id) in unknown {
+        if observed.instance(&key).is_some() {
+            there.insert(key, id);
+        } else {
+            // Of an earlier boot, or of no workload, or one whose removal was the last thing that was done.
+            end_stray(linux, desired, key, &id);
+        }
+    }
+    if own {
+        end_cgroups(linux, desired, &places.cgroup_parent, &there);
+    } else {
+        let text = "another supervisor has containers below the same cgroup: what nobody knows there is left alone; \
+                    give this one a --cgroup-parent of its own";
+        log::warn(text);
     }
     let mut events = Vec::new();
     for (key, instance) in observed.instances() {
         let pipes = [0, 1].map(|n| kept.remove(&pipe_name(key, n)));
         let name = name_of(key, desired, observed, there.get(&key));
         let found = one(linux, &name, instance, there.contains_key(&key));
-        adopt(linux, name, instance, &found, pipes, run_dir);
+        adopt(linux, name, instance, &found, pipes, &places.run);
         events.push(Event::Found { key, found });
     }
     if let Some(keeper) = &linux.keeper {
@@ -59,6 +83,78 @@ pub fn recover(
         }
     }
     Ok(events)
+}
+
+/// Takes in containers that run, are not on record and fit what is wanted.
+fn adopt_strays(linux: &mut Linux, desired: &Desired, observed: &mut Observed, unknown: &[(Key, String)]) {
+    let strays: Vec<Stray> = unknown.iter().filter_map(|(key, id)| stray(linux, *key, id)).collect();
+    let at = super::event_loop::now();
+    let records: Vec<Record> =
+        adopt::adopt(desired, observed, &strays).into_iter().map(|event| Record { at, event }).collect();
+    linux.record(&records);
+    for record in &records {
+        // What they stand for happened before, and only this is news.
+        on_event(observed, &record.event, at, &mut Vec::new());
+    }
+    for s in strays.iter().filter(|s| observed.instance(&s.key).is_some()) {
+        let message = "it runs without a record, and was adopted".to_owned();
+        tell(linux, desired, s.key, (Severity::Normal, Reason::Adopted), message);
+    }
+}
+
+/// A container that is not on record, if it lives.
+fn stray(linux: &Linux, key: Key, id: &str) -> Option<Stray> {
+    let record = Container::open(&linux.shared.rt, id).ok()?.record;
+    let init = record.init?;
+    let mut process = Process { pid: init.pid, pidfd_inode: 0, start_time: init.start_time };
+    process.pidfd_inode = pidfd_inode(alive(process)?.as_raw_fd());
+    let revision = record.annotations.get(names::REVISION).and_then(|r| r.parse().ok()).map(Revision);
+    Some(Stray { key, revision, process, started: record.phase == lifecycle::Phase::Running })
+}
+
+/// Removes a container that nobody wants; what runs in it is killed.
+fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
+    let ran = stray(linux, key, id).is_some();
+    clear(linux, id);
+    if ran {
+        let message = format!("container {id} ran without a record and was killed");
+        tell(linux, desired, key, (Severity::Warning, Reason::StrayKilled), message);
+    }
+}
+
+/// Ends what runs in cgroups of containers of which there is not even a directory, as when that was removed.
+fn end_cgroups(linux: &mut Linux, desired: &Desired, parent: &str, there: &HashMap<Key, String>) {
+    for name in cgroups::children(parent) {
+        let Some(key) = names::key_of(&name).filter(|k| !there.contains_key(k)) else { continue };
+        match cgroups::end(parent, &name) {
+            Ok(0) => {}
+            Ok(_) => {
+                let message = format!("container {name} ran without a record and was killed");
+                tell(linux, desired, key, (Severity::Warning, Reason::StrayKilled), message);
+            }
+            Err(e) => log::warn(e),
+        }
+    }
+}
+
+fn tell(
+    linux: &mut Linux,
+    desired: &Desired,
+    key: Key,
+    (severity, reason): (Severity, Reason),
+    message: String,
+) {
+    let at = super::event_loop::now();
+    log::warn(message.clone());
+    let workload_name = desired.workloads.get(&key.workload).map(|w| w.name.clone()).unwrap_or_default();
+    linux.emit(Notice {
+        workload: key.workload,
+        workload_name,
+        slot: Some(key.slot),
+        instance: Some(key.instance),
+        severity,
+        ..Notice::of_the_daemon(at, reason, message)
+    });
 }
 
 fn name_of(key: Key, desired: &Desired, observed: &Observed, id: Option<&String>) -> Name {

@@ -30,6 +30,9 @@ pub enum Sink {
 /// Shows what comes.
 pub type Show = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
+/// Called when the output of an instance cannot be written, with the reason, and when it can again.
+pub type Blocked = Box<dyn Fn(u64, Option<String>) + Send>;
+
 enum Command {
     Add { id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink },
     Finish { id: u64, done: Box<dyn FnOnce() + Send> },
@@ -48,7 +51,7 @@ impl Pump {
     ///
     /// # Errors
     /// What was on its way when the last one was killed cannot be written; no thread can be made.
-    pub fn start(dir: &Path, root: &Path, limits: Limits) -> Result<Pump> {
+    pub fn start(dir: &Path, root: &Path, limits: Limits, blocked: Blocked) -> Result<Pump> {
         let fail = |e: nix::errno::Errno| Error::sys("starting the thread that writes logs", e);
         let stage = Stage::open(dir)?;
         let wake =
@@ -65,6 +68,7 @@ impl Pump {
             root: root.to_owned(),
             limits,
             retry: None,
+            blocked,
         };
         let thread = std::thread::Builder::new()
             .name("logs".into())
@@ -116,6 +120,7 @@ struct Worker {
     root: PathBuf,
     limits: Limits,
     retry: Option<Instant>,
+    blocked: Blocked,
 }
 
 /// What came of one attempt to move a chunk.
@@ -230,6 +235,7 @@ impl Worker {
                 Moved::Some
             }
             Err(e) => {
+                (self.blocked)(id, Some(e.to_string()));
                 log::warn(e);
                 let bytes = self.stage.bytes(len).map(<[u8]>::to_vec).unwrap_or_default();
                 source.stuck = Some((stream, bytes));
@@ -253,6 +259,7 @@ impl Worker {
             self.sources.iter().filter(|(_, s)| s.stuck.is_some()).map(|(id, _)| *id).collect();
         for id in stuck {
             if self.write_stuck(id) {
+                (self.blocked)(id, None);
                 self.watch(id);
             } else {
                 self.retry = Some(Instant::now() + RETRY);
@@ -308,7 +315,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("logs");
         let limits = Limits { file: 2000, ..Limits::default() };
-        let pump = Pump::start(dir.path(), &root, limits).unwrap();
+        let pump = Pump::start(dir.path(), &root, limits, Box::new(|_, _| ())).unwrap();
         let (out, w_out) = fd::pipe().unwrap();
         let (err, w_err) = fd::pipe().unwrap();
         let sink = Sink::File(LogFile::new_run(&root, &limits).unwrap());

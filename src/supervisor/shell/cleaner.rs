@@ -1,0 +1,64 @@
+//! What ends the replicas of `orund run` when it was killed: a process of its own, which waits for that.
+
+use super::{cgroups, daemon, names};
+use crate::error::{Error, Result};
+use crate::log;
+use crate::runtime::delete;
+use crate::sys::{prctl, signalfd};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The process, as `orund run` sees it. It ends, without doing anything, when this is dropped after everything was removed.
+pub struct Cleaner(Child);
+
+impl Cleaner {
+    /// Starts it: for the containers recorded in `run` whose cgroups are below `cgroup_parent`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(run: &Path, cgroup_parent: &str) -> Result<Cleaner> {
+        // In a process group of its own the signals of a terminal do not reach it, and it keeps no reader waiting.
+        let mut command = Command::new(super::program());
+        command.arg("cleaner").arg(run).arg(cgroup_parent).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|e| Error::sys("starting the process that cleans up", e))?;
+        Ok(Cleaner(child))
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It cannot fail: it is a child and was not waited for.
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for the end of standard input, which `orund run` has the other end of, and ends what is left then.
+///
+/// # Errors
+/// Signals cannot be taken over.
+pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
+    let _ = prctl::set_name(c"orund-cleaner");
+    let _signals = signalfd::take_all().map_err(|e| Error::sys("taking over signals", e))?;
+    // Whatever ends it is the end.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    if !run.exists() {
+        return Ok(());
+    }
+    let rt = daemon::runtime(run.join("containers"));
+    for id in rt.store.ids().unwrap_or_default() {
+        if let Err(e) = delete::delete(&rt, id.as_str(), true) {
+            log::warn(e);
+        }
+    }
+    for name in cgroups::children(cgroup_parent).iter().filter(|n| names::key_of(n).is_some()) {
+        if let Err(e) = cgroups::end(cgroup_parent, name) {
+            log::warn(e);
+        }
+    }
+    cgroups::remove_parents(cgroup_parent);
+    std::fs::remove_dir_all(run).map_err(|e| Error::sys(format!("removing {run:?}"), e))
+}

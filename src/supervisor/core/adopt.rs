@@ -91,26 +91,18 @@ mod tests {
     use super::super::model::Phase;
     use super::super::observe::on_event;
     use super::super::reconcile::reconcile;
-    use super::super::spec::{ContainerSpec, Launch, Template};
-    use super::super::time::{Millis, Time};
+    use super::super::time::Time;
     use super::super::{Config, action};
     use super::*;
 
-    fn template() -> Template {
-        let container = |name: &str| ContainerSpec {
-            name: name.to_owned(),
-            launch: Launch::default(),
-            stop_signal: 15,
-            pre_stop: None,
-        };
-        Template {
-            containers: vec![container("a"), container("b")],
-            restart_policy: Default::default(),
-            backoff: Default::default(),
-            restart_limit: None,
-            grace: Millis::secs(1),
-            spare: false,
-        }
+    fn web(replicas: u32) -> Change {
+        // As a journal has it, with the defaults of all other fields.
+        let container = |name: &str| serde_json::json!({"name": name, "launch": {"bundle": "/b"}});
+        serde_json::from_value(serde_json::json!({
+            "change": "apply", "name": "web", "replicas": replicas,
+            "template": {"containers": [container("a"), container("b")]},
+        }))
+        .unwrap()
     }
 
     fn stray(text: &str, revision: Option<u32>, started: bool) -> Stray {
@@ -131,13 +123,7 @@ mod tests {
     #[test]
     fn what_fits_is_taken_in_and_nothing_is_done_to_it() {
         let mut desired = Desired::default();
-        let apply = Change::Apply {
-            name: "web".to_owned(),
-            replicas: 2,
-            strategy: Default::default(),
-            template: template(),
-            source: serde_json::Value::Null,
-        };
+        let apply = web(2);
         desired.apply(&apply, Time(1), &Config::default()).unwrap();
         let strays = [
             stray("w1.s0.r3.c0.i7", Some(1), true),
@@ -165,13 +151,7 @@ mod tests {
     #[test]
     fn what_is_on_record_is_not_doubled() {
         let mut desired = Desired::default();
-        let apply = Change::Apply {
-            name: "web".to_owned(),
-            replicas: 1,
-            strategy: Default::default(),
-            template: template(),
-            source: serde_json::Value::Null,
-        };
+        let apply = web(1);
         desired.apply(&apply, Time(1), &Config::default()).unwrap();
         let (observed, _) = taken(&desired, &[stray("w1.s0.r3.c0.i7", None, true)]);
         assert_eq!(adopt(&desired, &observed, &[stray("w1.s0.r3.c0.i8", None, true)]), []);

@@ -34,7 +34,8 @@ impl Template {
     pub fn runs_as(&self, other: &Template) -> bool {
         let same = |(a, b): (&ContainerSpec, &ContainerSpec)| {
             let (a, b) = ((&a.name, &a.launch), (&b.name, &b.launch));
-            a.0 == b.0 && (&a.1.bundle, &a.1.args, &a.1.env) == (&b.1.bundle, &b.1.args, &b.1.env)
+            let program = |l: &Launch| (l.bundle.clone(), l.config.clone(), l.args.clone(), l.env.clone());
+            a.0 == b.0 && program(a.1) == program(b.1)
         };
         self.containers.len() == other.containers.len()
             && self.containers.iter().zip(&other.containers).all(same)

@@ -126,6 +126,22 @@ Examples:
   orund restart web --wait
   orund restart web-2";
 
+pub const ROLLOUT: &str = "\
+Examples:
+  orund rollout status web
+  orund rollout history web
+  orund rollout undo web --to-revision 2 --wait
+  orund rollout pause web";
+
+pub const STOP: &str = "\
+Examples:
+  orund stop web --wait
+  orund stop web api";
+
+pub const START: &str = "\
+Examples:
+  orund start web --wait";
+
 pub const DELETE: &str = "\
 Examples:
   orund delete web --wait

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 const ORUND: &str = env!("CARGO_BIN_EXE_orund");
 
-fn command(d: &Daemon, words: &str) -> Command {
+pub fn command(d: &Daemon, words: &str) -> Command {
     let mut command = Command::new(ORUND);
     command.arg("--socket").arg(d.dir.join("sock")).args(words.split_whitespace()).current_dir(&d.dir);
     command
 }
 
-fn run(d: &Daemon, words: &str) -> Output {
+pub fn run(d: &Daemon, words: &str) -> Output {
     command(d, words).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Standard output of a verb that must succeed.
-fn ok(d: &Daemon, words: &str) -> String {
+pub fn ok(d: &Daemon, words: &str) -> String {
     let done = run(d, words);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(done.status.success(), "{words}: {}{}\n{}", text(&done.stdout), text(&done.stderr), d.output());
@@ -28,13 +28,13 @@ fn ok(d: &Daemon, words: &str) -> String {
 }
 
 /// Exit code and standard error of a verb that must fail.
-fn fails(d: &Daemon, words: &str) -> (i32, String) {
+pub fn fails(d: &Daemon, words: &str) -> (i32, String) {
     let done = run(d, words);
     assert!(!done.status.success(), "{words}");
     (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
 }
 
-fn write(d: &Daemon, file: &str, text: &str) {
+pub fn write(d: &Daemon, file: &str, text: &str) {
     fs::write(d.dir.join(file), text).unwrap();
 }
 
@@ -57,7 +57,8 @@ fn from_apply_to_delete() {
     write(&d, "web.yaml", WEB);
     assert_eq!(ok(&d, "apply -f web.yaml --dry-run"), "workload/web created (dry run)\n");
     assert_eq!(ok(&d, "get -o name"), "");
-    assert_eq!(ok(&d, "apply -f web.yaml --wait --timeout 60"), "workload/web created\n");
+    let said = ok(&d, "apply -f web.yaml --wait --timeout 60");
+    assert_eq!(said, "workload/web created\nworkload/web ready: 2/2 replicas available\n");
     assert_eq!(ok(&d, "apply -f web.yaml"), "workload/web unchanged\n");
     let table = ok(&d, "get");
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
@@ -66,7 +67,10 @@ fn from_apply_to_delete() {
     write(&d, "web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
     let diff = ok(&d, "apply -f web.yaml --diff --wait --timeout 60");
     assert!(diff.contains("\n-  replicas: 2\n+  replicas: 3\n"), "{diff}");
-    assert!(diff.ends_with("workload/web configured\n"), "{diff}");
+    assert!(
+        diff.ends_with("workload/web configured\nworkload/web ready: 3/3 replicas available\n"),
+        "{diff}"
+    );
     ok(&d, "scale web=1 --wait --timeout 60");
     assert_eq!(ok(&d, "get replicas web -o name"), "replica/web-0\n");
     // What is printed reads back.
@@ -82,7 +86,7 @@ fn from_apply_to_delete() {
     }
     assert!(ok(&d, "top web").contains("web-0"));
     let begun = Instant::now();
-    assert_eq!(ok(&d, "delete web --wait --timeout 60"), "workload/web deleting\n");
+    assert_eq!(ok(&d, "delete web --wait --timeout 60"), "workload/web deleting\nworkload/web deleted\n");
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
     assert_eq!(fails(&d, "get workloads web").0, 1);
     assert_eq!(ok(&d, "wait web --for=delete"), "workload/web deleted\n");
@@ -252,7 +256,7 @@ fn what_is_wrong_is_told_with_the_way_out() {
     write(&d, "gone.yaml", &WEB.replace("./bundle", "/nowhere"));
     let (code, said) = fails(&d, "apply -f gone.yaml --wait --timeout 3");
     assert_eq!(code, 3);
-    assert!(said.contains("is not ready in time: Degraded") && said.contains("/nowhere"), "{said}");
+    assert!(said.contains("rollout of workload") && said.contains("/nowhere"), "{said}");
     let table = ok(&d, "get");
     assert!(table.contains("StartError: opening the bundle directory \"/nowhere\""), "{table}");
     ok(&d, "delete web --wait --timeout 60");

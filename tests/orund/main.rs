@@ -6,6 +6,7 @@ mod client;
 mod crash;
 mod daemon;
 mod life;
+mod rollout;
 mod run;
 mod service;
 #[path = "../common/skip.rs"]

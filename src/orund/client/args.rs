@@ -42,6 +42,18 @@ pub enum Verb {
     /// Replace the replicas of a workload, one after the other
     #[command(after_help = examples::RESTART)]
     Restart(Restart),
+    /// Manage the rollout of a workload's revisions
+    #[command(after_help = examples::ROLLOUT)]
+    Rollout {
+        #[command(subcommand)]
+        verb: Rollout,
+    },
+    /// Stop workloads without deleting them; they stay stopped until they are started, applied or scaled
+    #[command(after_help = examples::STOP)]
+    Stop(StopOrStart),
+    /// Start workloads that were stopped
+    #[command(after_help = examples::START)]
+    Start(StopOrStart),
     /// Delete workloads, stopping their replicas
     #[command(after_help = examples::DELETE)]
     Delete(Delete),
@@ -246,6 +258,62 @@ pub enum Goal {
 pub struct Restart {
     /// Name of a workload, or of one of its replicas
     pub name: String,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rollout {
+    /// Wait until the rollout is complete, and say why it is not (exit codes: 1 failed, 3 not in time)
+    Status {
+        /// Name of a workload
+        name: String,
+        /// Print the state and exit: 0 complete, 1 failed, 3 not complete
+        #[arg(long)]
+        no_wait: bool,
+        /// Maximum time to wait
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// List the revisions that are kept
+    History {
+        /// Name of a workload
+        name: String,
+    },
+    /// Go back to an earlier revision
+    Undo {
+        /// Name of a workload
+        name: String,
+        /// Number of the revision [default: the one before the current one]
+        #[arg(long, value_name = "N")]
+        to_revision: Option<u32>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Keep every replica at its revision
+    Pause {
+        /// Name of a workload
+        name: String,
+    },
+    /// Continue a paused rollout
+    Resume {
+        /// Name of a workload
+        name: String,
+    },
+    /// Replace all replicas by new ones of the same template
+    Restart {
+        /// Name of a workload
+        name: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct StopOrStart {
+    /// Names of workloads
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
     #[command(flatten)]
     pub waiting: Waiting,
 }

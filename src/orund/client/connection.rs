@@ -12,12 +12,18 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::api::types::Failure;
 use crate::error::{Errno, Error, Kind, Result};
 
 /// Where the supervisor of root listens.
 pub const SOCKET: &str = "/run/orund/orund.sock";
+
+/// How long a restart of the supervisor may take.
+const RESTART: Duration = Duration::from_secs(60);
+/// Between two attempts to reach it.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The supervisor at the other end of a socket.
 #[derive(Debug, Clone)]
@@ -186,6 +192,23 @@ impl Client {
     /// As [`Client::send`].
     pub async fn lines(&self, call: Call) -> Result<Lines> {
         Ok(Lines { body: self.send(call).await?.into_body(), waiting: Vec::new(), start: 0 })
+    }
+
+    /// As [`Client::lines`] after the connection was lost: while the supervisor restarts, it is waited for, but not longer
+    /// than [`RESTART`] and not beyond `deadline`.
+    ///
+    /// # Errors
+    /// As [`Client::lines`].
+    pub async fn lines_again(&self, call: Call, deadline: Instant) -> Result<Lines> {
+        let until = deadline.min(Instant::now() + RESTART);
+        loop {
+            match self.lines(call.clone()).await {
+                Err(e) if e.kind() == Kind::System && Instant::now() < until => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                r => return r,
+            }
+        }
     }
 
     fn unreachable(&self, e: &std::io::Error) -> Error {

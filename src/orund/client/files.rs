@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{Apply, Files, Goal};
-use super::change::wait_for;
 use super::connection::{Call, Client, encoded};
+use super::wait::Wait;
 use super::{print, yaml};
 use crate::api::types::{Applied, List, Outcome, WorkloadObject};
 use crate::config::document::diagnostic::Diagnostics;
@@ -48,7 +48,8 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     if a.waiting.wait && !a.dry_run {
         let deadline = tokio::time::Instant::now() + a.waiting.timeout;
         for item in &applied.items {
-            wait_for(client, &item.name, Goal::Ready, item.generation, deadline).await?;
+            let (generation, revision) = (item.generation, item.revision);
+            Wait { generation, revision, ..Wait::of(&item.name, Goal::Ready, deadline) }.run(client).await?;
         }
     }
     Ok(0)

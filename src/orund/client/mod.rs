@@ -9,8 +9,10 @@ mod get;
 mod logs;
 mod names;
 mod render;
+mod rollout;
 mod scripts;
 mod top;
+mod wait;
 mod yaml;
 
 use std::path::PathBuf;
@@ -65,6 +67,9 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Describe(a) => get::describe(client, &a.name).await,
         Verb::Scale(a) => change::scale(client, &a).await,
         Verb::Restart(a) => change::restart(client, &a).await,
+        Verb::Rollout { verb } => rollout::rollout(client, &verb).await,
+        Verb::Stop(a) => rollout::stop(client, &a, true).await,
+        Verb::Start(a) => rollout::stop(client, &a, false).await,
         Verb::Delete(a) => change::delete(client, &a).await,
         Verb::Wait(a) => change::wait(client, &a).await,
         Verb::Logs(a) => logs::logs(client, &a).await,

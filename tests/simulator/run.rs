@@ -290,9 +290,9 @@ impl Run {
             }
             let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
             settled += w.completed.keys().filter(absent).count();
-            let wanted = w.wanted() as usize;
-            if settled < wanted || (settled > wanted && w.completed.is_empty()) {
-                return Err(format!("P1: {} has {settled} of {wanted} replicas", w.name));
+            let desired = w.wanted() as usize;
+            if settled < desired || (settled > desired && w.completed.is_empty()) {
+                return Err(format!("P1: {} has {settled} of {desired} replicas", w.name));
             }
         }
         let there = sim.procs.values().filter(|p| p.state == State::Running).count();

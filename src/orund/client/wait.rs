@@ -59,7 +59,7 @@ impl<'a> Wait<'a> {
             };
             let change = match next {
                 Ok(Some(change)) => change,
-                // The supervisor restarts. The stream begins anew with how things are then.
+                // The supervisor restarts. The stream starts again with the state at that time.
                 Ok(None) | Err(_) => {
                     lines = client.lines_again(call().flag("watch", true), self.deadline).await?;
                     let Some(object) = client.find::<WorkloadObject>(call()).await? else {

@@ -32,7 +32,7 @@ fn what_was_acknowledged_survives_a_torn_journal() {
     d.start_again();
     assert_eq!(["one-0", "two-0"].map(|r| pid_of(&d.wait_running(r))), pids);
     assert_eq!(verify(&d), Some(0));
-    // Without the record of this boot the containers tell, whether it is missing or damaged.
+    // A missing or damaged record of this boot is made again from the containers.
     d.stop();
     fs::remove_dir_all(d.dir.join("run/state")).unwrap();
     d.start_again();

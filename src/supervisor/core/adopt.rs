@@ -1,5 +1,5 @@
-//! Containers of which there is no record, as after the loss of the runtime journal: those that fit what is wanted are taken
-//! in as if they had been recorded, so that nothing that runs is stopped for the loss.
+//! Containers of which there is no record, as after the loss of the runtime journal: those that fit the desired state are
+//! taken over as if they had been recorded, so that the loss stops no running container.
 
 use super::action::Action;
 use super::desired::{Desired, Revision, Workload};

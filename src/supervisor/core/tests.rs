@@ -376,7 +376,7 @@ fn surge_starts_the_new_one_first() {
     assert_eq!(names(&actions), ["prepare"]);
     b.run_all();
     assert_eq!(b.observed.instances().filter(|(_, i)| i.stop.is_some()).count(), 0, "not yet available");
-    assert_eq!(names(&b.pass(500)), ["signal", "persist"]);
+    assert_eq!(names(&b.pass(500)), ["persist", "signal"]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub fn recover(
     Ok(events)
 }
 
-/// Takes in containers that run, are not on record and fit what is wanted.
+/// Takes over running containers without a record that fit the desired state.
 fn adopt_strays(linux: &mut Linux, desired: &Desired, observed: &mut Observed, unknown: &[(Key, String)]) {
     let strays: Vec<Stray> = unknown.iter().filter_map(|(key, id)| stray(linux, *key, id)).collect();
     let at = super::event_loop::now();
@@ -112,7 +112,7 @@ fn stray(linux: &Linux, key: Key, id: &str) -> Option<Stray> {
     Some(Stray { key, revision, process, started: record.phase == lifecycle::Phase::Running })
 }
 
-/// Removes a container that nobody wants; what runs in it is killed.
+/// Removes a container that belongs to no workload and kills its processes.
 fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
     let ran = stray(linux, key, id).is_some();
     clear(linux, id);

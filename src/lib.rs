@@ -14,3 +14,4 @@ pub mod runtime;
 pub mod state;
 pub mod supervisor;
 pub mod sys;
+pub mod workload;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The layers from the lowest to the highest. A module may use its own layer and those below.
 const LAYERS: [&[&str]; 8] = [
     &["error", "log", "sys"],
-    &["config"],
+    &["config", "workload"],
     &["plan"],
     &["kernel"],
     &["state"],
@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Modules below the layer of their folder, and the highest layer that they may use: they are pure.
-const PURE: [(&str, usize); 2] = [("src/plan/", 2), ("src/supervisor/core/", 1)];
+const PURE: [(&str, usize); 3] = [("src/plan/", 2), ("src/supervisor/core/", 1), ("src/workload/", 1)];
 
 /// What a pure module must not touch: the file system, the clock, the environment, chance, threads, processes.
 const IMPURE: [&str; 9] = [

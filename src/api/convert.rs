@@ -5,13 +5,48 @@ use serde_json::{Map, Value, json};
 
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
-use crate::config::workload::{self, Container, Handler, Limits, Workload};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, RestartLimit,
     RestartPolicy, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
+use crate::workload::model::{self, Container, Handler, Limits};
+use crate::workload::{Spec, Workload};
+
+/// What of a workload cannot be run yet.
+///
+/// # Errors
+/// What, and what to do instead.
+pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
+    let name = &w.metadata.name;
+    let s = &w.spec;
+    let no = |what: &str, hint: &'static str| Err((format!("workload {name:?}: {what}"), hint));
+    if let Some(image) = s.containers.iter().find_map(|c| c.image.as_ref()) {
+        return no(
+            &format!("image {image:?} cannot be pulled yet"),
+            "write `image: bundle:DIRECTORY`, an OCI bundle of this host",
+        );
+    }
+    if s.containers.iter().any(|c| !c.volume_mounts.is_empty()) || !s.volumes.is_empty() {
+        return no("volumes are not mounted yet", "set mounts in the bundle's config.json");
+    }
+    if s.containers.iter().any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some())) {
+        return no("variables from other objects are not supported yet", "write `value: TEXT`");
+    }
+    let security =
+        s.containers.iter().any(|c| !c.security_context.is_empty()) || !s.security_context.is_empty();
+    if security || s.host_network || s.host_pid || s.host_ipc || s.hostname.is_some() {
+        return no(
+            "securityContext, hostname and the host's namespaces are not supported yet",
+            "set them in the bundle's config.json",
+        );
+    }
+    if s.containers.iter().any(|c| c.working_dir.is_some() || !c.resources.requests.is_empty()) {
+        return no("workingDir and requests are not supported yet", "set them in the bundle's config.json");
+    }
+    Ok(())
+}
 
 /// The wish that `w`, of the file `file`, be as it says.
 pub fn apply(w: &Workload, file: &str) -> Wish {
@@ -26,22 +61,22 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
     }))
 }
 
-fn strategy(spec: &workload::Spec) -> Strategy {
+fn strategy(spec: &Spec) -> Strategy {
     let rolling = &spec.strategy.rolling_update;
     let number = |n: quantity::IntOrPercent| match n {
         quantity::IntOrPercent::Int(n) => IntOrPercent::Int(n),
         quantity::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
     };
     Strategy {
-        recreate: spec.strategy.r#type == workload::StrategyType::Recreate,
+        recreate: spec.strategy.r#type == model::StrategyType::Recreate,
         max_surge: number(rolling.max_surge),
         max_unavailable: number(rolling.max_unavailable),
         min_ready: spec.min_ready.map(millis),
         progress_deadline: Some(spec.progress_deadline.map_or(PROGRESS_DEADLINE, millis)),
         on_failure: match spec.failure_action {
-            workload::FailureAction::None => FailureAction::None,
-            workload::FailureAction::Pause => FailureAction::Pause,
-            workload::FailureAction::Rollback => FailureAction::Rollback,
+            model::FailureAction::None => FailureAction::None,
+            model::FailureAction::Pause => FailureAction::Pause,
+            model::FailureAction::Rollback => FailureAction::Rollback,
         },
         history_limit: spec.revision_history_limit,
     }
@@ -66,14 +101,14 @@ pub fn same_bundles(wish: &Wish, now: &Template) -> bool {
     configs(&apply.template) == configs(now)
 }
 
-fn template(spec: &workload::Spec) -> Template {
+fn template(spec: &Spec) -> Template {
     let b = &spec.backoff;
     Template {
         containers: spec.containers.iter().map(|c| container(c, spec.stop_signal)).collect(),
         restart_policy: match spec.restart_policy {
-            workload::RestartPolicy::Always => RestartPolicy::Always,
-            workload::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-            workload::RestartPolicy::Never => RestartPolicy::Never,
+            model::RestartPolicy::Always => RestartPolicy::Always,
+            model::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            model::RestartPolicy::Never => RestartPolicy::Never,
         },
         backoff: Backoff {
             initial: millis(b.initial),
@@ -99,12 +134,20 @@ fn container(c: &Container, stop_signal: Option<Signal>) -> ContainerSpec {
         launch: Launch {
             bundle: c.bundle.clone(),
             config: None,
-            args: c.args.clone(),
+            args: arguments(c),
             env: c.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect(),
             resources: resources(&c.resources.limits),
         },
-        stop_signal: stop_signal.unwrap_or(Signal::TERM).0,
+        stop_signal: c.lifecycle.stop_signal.or(stop_signal).unwrap_or(Signal::TERM).0,
         pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
+    }
+}
+
+/// What takes the place of the bundle's arguments.
+fn arguments(c: &Container) -> Option<Vec<String>> {
+    match (&c.args, c.command.is_empty()) {
+        (None, true) => None,
+        (args, _) => Some(c.command.iter().chain(args.iter().flatten()).cloned().collect()),
     }
 }
 
@@ -135,7 +178,7 @@ fn resources(limits: &Limits) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::workload::read;
+    use crate::workload::read;
     use std::path::Path;
 
     #[test]
@@ -158,7 +201,7 @@ spec:
     resources: {limits: {cpu: 5m, memory: 1Ki, pids: 9}}
     lifecycle: {preStop: {exec: {command: [/stop]}}}
 ";
-        let w = read::read("f", text, Some(Path::new("/"))).unwrap().remove(0);
+        let w = read("f", text, Some(Path::new("/"))).workloads().unwrap().remove(0);
         let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
         assert_eq!((applied.name.as_str(), applied.replicas), ("web", 2));
         assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);

@@ -54,14 +54,18 @@ impl Problem {
 
     /// A file with errors.
     pub fn invalid(d: &Diagnostics) -> Problem {
-        let count = match d.list.len() {
+        let count = match d.errors() {
             1 => "1 error".to_owned(),
             n => format!("{n} errors"),
         };
         let failure = Failure {
             code: "Invalid".to_owned(),
             message: format!("{}: {count}", d.file),
-            hint: d.list.first().map(|first| format!("line {}: {}", first.place.line, first.message)),
+            hint: d
+                .list
+                .iter()
+                .find(|first| first.is_error())
+                .map(|first| format!("line {}: {}", first.place.line, first.message)),
         };
         let body = serde_json::to_vec(&InvalidFile { failure, errors: d.list.clone() });
         Problem { status: StatusCode::UNPROCESSABLE_ENTITY, body: body.unwrap_or_default() }

@@ -16,11 +16,11 @@ use crate::api::types::{
 };
 use crate::api::{convert, exec, logs, metrics, stats, view, watch};
 use crate::config::quantity;
-use crate::config::workload::{Workload, read};
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::desired::Refusal;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
+use crate::workload::{self, Workload};
 
 /// Bytes of a request's body.
 const LONGEST_BODY: usize = 1 << 20;
@@ -251,10 +251,13 @@ fn version() -> Result<Answer, Problem> {
 async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Problem> {
     let file = query.get("file").unwrap_or("request");
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    let workloads = read::read(file, text, None).map_err(|d| Problem::invalid(&d))?;
+    let workloads = workload::read(file, text, None).workloads().map_err(|d| Problem::invalid(&d))?;
     let dry_run = query.flag("dryRun")?;
     // All or nothing, as far as it can be known beforehand.
     for w in &workloads {
+        convert::runnable(w).map_err(|(what, hint)| {
+            Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, hint)
+        })?;
         api.handle.check(convert::apply(w, file)).await?;
     }
     let mut items = Vec::new();

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
-use crate::config::workload::Workload;
 pub use crate::supervisor::core::status::{Reason, ReplicaPhase, RolloutState, WorkloadPhase};
+use crate::workload::Workload;
 
 /// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
 pub const PREFIX: &str = "/v1";

@@ -5,7 +5,6 @@ use crate::api::types::{
     RolloutStatus, Stopping, WorkloadObject, WorkloadStatus,
 };
 use crate::config::quantity::{IntOrPercent, Signal};
-use crate::config::workload::{self, Metadata, Spec};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
 use crate::supervisor::core::model::{
@@ -17,6 +16,7 @@ use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
 use crate::sys::timestamp::Timestamp;
+use crate::workload::model::{self, Metadata, Spec};
 
 /// All workloads, by name.
 pub fn workloads(view: &View) -> Vec<WorkloadObject> {
@@ -31,10 +31,10 @@ pub fn workload(view: &View, id: WorkloadId, w: &Workload) -> WorkloadObject {
 }
 
 /// What was applied, with what was changed since.
-fn source(w: &Workload) -> workload::Workload {
-    let mut object = serde_json::from_value(w.source.clone()).unwrap_or_else(|_| workload::Workload {
-        api_version: workload::ApiVersion::V1,
-        kind: workload::Kind::Workload,
+fn source(w: &Workload) -> model::Workload {
+    let mut object = serde_json::from_value(w.source.clone()).unwrap_or_else(|_| model::Workload {
+        api_version: model::ApiVersion::V1,
+        kind: model::Kind::Workload,
         metadata: Metadata { name: w.name.clone(), ..Metadata::default() },
         spec: w.revisions.get(&w.revision).map(spec_of).unwrap_or_default(),
     });
@@ -48,8 +48,8 @@ fn source(w: &Workload) -> workload::Workload {
     rolling.max_surge = number(w.strategy.max_surge);
     rolling.max_unavailable = number(w.strategy.max_unavailable);
     object.spec.strategy.r#type = match w.strategy.recreate {
-        true => workload::StrategyType::Recreate,
-        false => workload::StrategyType::RollingUpdate,
+        true => model::StrategyType::Recreate,
+        false => model::StrategyType::RollingUpdate,
     };
     if w.paused || object.spec.paused.is_some() {
         object.spec.paused = Some(w.paused);
@@ -59,11 +59,11 @@ fn source(w: &Workload) -> workload::Workload {
 
 /// The main fields, for a workload that was not made from a file.
 fn spec_of(t: &Template) -> Spec {
-    let container = |c: &spec::ContainerSpec| workload::Container {
+    let container = |c: &spec::ContainerSpec| model::Container {
         name: c.name.clone(),
         bundle: c.launch.bundle.clone(),
         args: c.launch.args.clone(),
-        ..workload::Container::default()
+        ..model::Container::default()
     };
     Spec {
         termination_grace_period: core::time::Duration::from_millis(t.grace.0),

@@ -1,4 +1,4 @@
-//! Bytes to types: config.json, process.json, the resources document and the supervisor's workload files. No
+//! Bytes to types: config.json, process.json and the resources document. No
 //! look-ups on the host.
 
 pub mod bundle;
@@ -12,4 +12,3 @@ pub mod seccomp;
 pub mod signals;
 pub mod spec;
 mod strict;
-pub mod workload;

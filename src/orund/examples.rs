@@ -67,7 +67,18 @@ Exit status:
 
 pub const VALIDATE: &str = "\
 Examples:
-  orund validate -f web.yaml";
+  orund validate -f web.yaml
+  orund validate --fix -f web.yaml > corrected.yaml";
+
+pub const EXPLAIN: &str = "\
+Examples:
+  orund explain deployment.spec.strategy
+  orund explain terminationGracePeriodSeconds";
+
+pub const CONVERT: &str = "\
+Examples:
+  orund convert --to orun -f deployment.yaml
+  orund convert --to kubernetes -f web.yaml";
 
 pub const GET: &str = "\
 Examples:

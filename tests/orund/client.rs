@@ -233,6 +233,67 @@ fn a_terminal_has_a_size_and_ends_with_its_program() {
     ok(&d, "delete web --now --wait --timeout 60");
 }
 
+/// A file of Kubernetes, whose image is a bundle of the host.
+const KUBERNETES: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: kube, labels: {app: kube}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: kube}}
+  template:
+    metadata: {labels: {app: kube}}
+    spec:
+      terminationGracePeriodSeconds: 7
+      nodeSelector: {disk: ssd}
+      containers:
+      - name: main
+        image: bundle:./bundle
+        command: [sh, -c]
+        args: [\"trap 'exit 0' TERM; echo $GREETING; while true; do sleep 0.05; done\"]
+        env: [{name: GREETING, value: hello}]
+        resources: {limits: {memory: 64Mi}}
+";
+
+#[test]
+fn files_of_kubernetes_are_run_corrected_explained_and_converted() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("kubernetes", &[]);
+    write(&d, "kube.yaml", KUBERNETES);
+    assert_eq!(ok(&d, "validate -f kube.yaml"), "deployment/kube is valid\n");
+    assert_eq!(ok(&d, "apply -f kube.yaml --wait --timeout 60"), "workload/kube created\n");
+    assert_eq!(ok(&d, "get replicas -o name"), "replica/kube-0\nreplica/kube-1\n");
+    wait_for("the output", || (ok(&d, "logs kube-1") == "hello\n").then_some(()));
+    assert!(ok(&d, "get workloads kube -o yaml").contains("terminationGracePeriodSeconds: 7\n"));
+    // Both formats are the same workload.
+    write(&d, "native.yaml", &ok(&d, "convert --to orun -f kube.yaml"));
+    assert_eq!(ok(&d, "apply -f native.yaml"), "workload/kube unchanged\n");
+    write(&d, "back.yaml", &ok(&d, "convert --to kubernetes -f native.yaml"));
+    assert_eq!(ok(&d, "apply -f back.yaml"), "workload/kube unchanged\n");
+    // What cannot run is refused as a whole, with the way out.
+    let image = KUBERNETES.replace("bundle:./bundle", "nginx:1.27").replace("name: kube", "name: other");
+    write(&d, "image.yaml", &image);
+    let (code, said) = fails(&d, "apply -f image.yaml -f kube.yaml");
+    assert!(code == 1 && said.contains("image \"nginx:1.27\" cannot be pulled yet"), "{said}");
+    assert_eq!(ok(&d, "get -o name"), "workload/kube\n");
+    write(
+        &d,
+        "wrong.yaml",
+        &KUBERNETES
+            .replace("    metadata", "    terminationGracePeriodSeconds: 7\n    metadata")
+            .replace("      terminationGrace", "      # terminationGrace"),
+    );
+    let said = fails(&d, "validate -f wrong.yaml").1;
+    assert!(said.contains("it belongs in spec.template.spec, two columns further right"), "{said}");
+    write(&d, "fixed.yaml", &ok(&d, "apply --fix -f wrong.yaml"));
+    assert_eq!(ok(&d, "apply -f fixed.yaml"), "workload/kube unchanged\n");
+    assert!(ok(&d, "explain deployment.spec.replicas").contains("  default: 1\n"));
+    assert!(fails(&d, "explain deployment.spec.replica").1.contains("did you mean \"replicas\"?"));
+    let found: serde_json::Value = serde_json::from_str(&ok(&d, "validate --json -f kube.yaml")).unwrap();
+    assert_eq!(found["files"][0]["objects"], json!([{"kind": "Deployment", "name": "kube"}]));
+}
+
 #[test]
 fn what_is_wrong_is_told_with_the_way_out() {
     if !can_run() {
@@ -243,7 +304,7 @@ fn what_is_wrong_is_told_with_the_way_out() {
     let (code, said) = fails(&d, "apply -f bad.yaml");
     assert_eq!(code, 1);
     for part in [
-        "--> bad.yaml:5:3 (spec.replica)",
+        "--> bad.yaml:5:3 (spec)",
         "did you mean \"replicas\"?",
         "unknown field \"image\"",
         "nothing was applied",

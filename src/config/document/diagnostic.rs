@@ -20,9 +20,38 @@ impl Place {
     }
 }
 
-/// One error of a file.
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file cannot be used.
+    #[default]
+    Error,
+    /// The file can be used, and something in it has no effect.
+    Warning,
+}
+
+impl Severity {
+    fn is_error(&self) -> bool {
+        *self == Severity::Error
+    }
+}
+
+/// A text in place of a part of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    /// Line and column, from 1, in characters.
+    pub from: (u32, u32),
+    /// The first character that stays.
+    pub to: (u32, u32),
+    pub text: String,
+}
+
+/// One finding about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    #[serde(skip_serializing_if = "Severity::is_error")]
+    pub severity: Severity,
     #[serde(flatten)]
     pub place: Place,
     /// The property, as `spec.containers[0].env`; empty for the file as a whole.
@@ -32,11 +61,29 @@ pub struct Diagnostic {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What to write, where that is certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
     pub fn new(place: Place, property: impl Into<String>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { place, property: property.into(), message: message.into(), hint: None }
+        let (property, message) = (property.into(), message.into());
+        Diagnostic { severity: Severity::Error, place, property, message, hint: None, fix: None }
+    }
+
+    /// The same as a warning.
+    pub fn warning(self) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..self }
+    }
+
+    /// Adds what to write.
+    pub fn fix(self, fix: Option<Fix>) -> Diagnostic {
+        Diagnostic { fix, ..self }
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity.is_error()
     }
 
     /// Adds the way out.
@@ -46,7 +93,7 @@ impl Diagnostic {
     }
 }
 
-/// All errors of one file, in the order of their lines, shown with the lines themselves.
+/// All findings about one file, in the order of their lines, shown with the lines themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     /// The file's name as the user gave it.
@@ -66,10 +113,16 @@ impl Diagnostics {
         Diagnostics { file: file.to_owned(), list, lines }
     }
 
+    /// How many of them are errors.
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|d| d.is_error()).count()
+    }
+
     fn show(&self, f: &mut fmt::Formatter<'_>, d: &Diagnostic) -> fmt::Result {
         let Place { line, column, length } = d.place;
         let width = line.to_string().len();
-        writeln!(f, "error: {}", d.message)?;
+        let severity = if d.is_error() { "error" } else { "warning" };
+        writeln!(f, "{severity}: {}", d.message)?;
         write!(f, "{:width$}--> {}:{line}:{column}", "", self.file)?;
         if !d.property.is_empty() {
             write!(f, " ({})", d.property)?;
@@ -103,9 +156,12 @@ impl fmt::Display for Diagnostics {
             self.show(f, d)?;
             writeln!(f)?;
         }
-        match self.list.len() {
-            1 => write!(f, "{}: 1 error", self.file),
-            n => write!(f, "{}: {n} errors", self.file),
+        let count = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
+        let (errors, warnings) = (self.errors(), self.list.len() - self.errors());
+        match (errors, warnings) {
+            (_, 0) => write!(f, "{}: {}", self.file, count(errors, "error")),
+            (0, _) => write!(f, "{}: {}", self.file, count(warnings, "warning")),
+            _ => write!(f, "{}: {}, {}", self.file, count(errors, "error"), count(warnings, "warning")),
         }
     }
 }

@@ -26,6 +26,14 @@ pub struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// Those of a mapping.
+    pub fn of(item: &Item<'n>) -> Option<Fields<'n>> {
+        match &item.node.data {
+            Data::Map(entries) => Some(Fields { place: item.node.place, path: item.path.clone(), entries }),
+            _ => None,
+        }
+    }
+
     /// The field `name`; one without a value is as good as absent.
     pub fn get(&self, name: &str) -> Option<Item<'n>> {
         let of_name = |(key, _): &&(Node, Node)| key.data.text() == Some(name);
@@ -44,9 +52,10 @@ impl<'n> Fields<'n> {
 
 /// The path of field `name` of `path`.
 pub fn join(path: &str, name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_<".contains(c));
     match path {
-        "" => name.to_owned(),
-        path if name.contains(['.', '/']) => format!("{path}[{name:?}]"),
+        "" if plain => name.to_owned(),
+        path if !plain => format!("{path}[{name:?}]"),
         path => format!("{path}.{name}"),
     }
 }
@@ -59,7 +68,7 @@ impl Reader {
 
     /// Adds an error about something at `place`.
     pub fn push(&mut self, place: Place, path: &str, message: String, hint: Option<String>) {
-        self.problems.push(Diagnostic { place, property: path.to_owned(), message, hint });
+        self.problems.push(Diagnostic { hint, ..Diagnostic::new(place, path, message) });
     }
 
     /// The fields of a mapping, whatever they are called.

@@ -12,9 +12,18 @@ pub enum Verb {
     /// Create or update workloads from files
     #[command(after_help = examples::APPLY)]
     Apply(Apply),
-    /// Check workload files without a daemon
+    /// Check files without a supervisor
     #[command(after_help = examples::VALIDATE)]
-    Validate(Files),
+    Validate(Validate),
+    /// Describe a field of a file: its type, its default, and whether it is supported
+    #[command(after_help = examples::EXPLAIN)]
+    Explain {
+        /// Kind, path or name, such as deployment.spec.strategy or terminationGracePeriodSeconds
+        field: String,
+    },
+    /// Print files in another format
+    #[command(after_help = examples::CONVERT)]
+    Convert(Convert),
     /// List workloads, replicas or events
     #[command(after_help = examples::GET)]
     Get(Get),
@@ -79,6 +88,37 @@ pub struct Files {
     pub files: Vec<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct Validate {
+    #[command(flatten)]
+    pub files: Files,
+    /// Print the files with all certain corrections
+    #[arg(long, conflicts_with = "json")]
+    pub fix: bool,
+    /// Print objects and findings as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Kinds without effect on one host are errors
+    #[arg(long)]
+    pub strict_kinds: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    #[command(flatten)]
+    pub files: Files,
+    /// Format to print
+    #[arg(long, value_name = "FORMAT", default_value = "orun")]
+    pub to: Format,
+}
+
+/// A format that workloads are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Kubernetes,
+    Orun,
+}
+
 /// How long to wait for the result of a change.
 #[derive(Debug, Clone, Args)]
 pub struct Waiting {
@@ -100,6 +140,9 @@ pub struct Apply {
     /// Print the changed lines
     #[arg(long)]
     pub diff: bool,
+    /// Print the corrected files, and apply nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
+    pub fix: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }

@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod get;
 mod logs;
+mod manifests;
 mod names;
 mod render;
 mod rollout;
@@ -45,7 +46,9 @@ pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
 fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     let client = Client::new(socket);
     match verb {
-        Verb::Validate(files) => files::validate(&files),
+        Verb::Validate(a) => manifests::validate(&a),
+        Verb::Explain { field } => manifests::explain(&field),
+        Verb::Convert(a) => manifests::convert(&a),
         Verb::Completion { shell } => scripts::completion(shell),
         Verb::Man { dir } => scripts::man(&dir),
         verb => {
@@ -75,6 +78,10 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Logs(a) => logs::logs(client, &a).await,
         Verb::Exec(a) => exec::exec(client, &a).await,
         Verb::Top(a) => top::top(client, &a).await,
-        Verb::Validate(_) | Verb::Completion { .. } | Verb::Man { .. } => Ok(0),
+        Verb::Validate(_)
+        | Verb::Explain { .. }
+        | Verb::Convert(_)
+        | Verb::Completion { .. }
+        | Verb::Man { .. } => Ok(0),
     }
 }

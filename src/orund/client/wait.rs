@@ -202,7 +202,7 @@ fn late(name: &str, goal: Goal, last: &WorkloadObject) -> Error {
 mod tests {
     use super::*;
     use crate::api::types::WorkloadStatus;
-    use crate::config::workload::{Metadata, Spec, Workload};
+    use crate::workload::{Metadata, Spec, Workload};
 
     fn object(phase: WorkloadPhase, ready: u32) -> WorkloadObject {
         WorkloadObject {

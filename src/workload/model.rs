@@ -1,17 +1,14 @@
-//! The supervisor's workload: what shall run, how many times, and what happens when it ends.
+//! What shall run, how many times, and what happens when it exits: the one set of types that all formats are read into.
 //!
-//! The shape is that of Kubernetes' objects (`apiVersion`, `kind`, `metadata`, `spec`); the one kind so far is
-//! `Workload`, replicas of containers that are made from bundles. The serialised form is the canonical one: it
-//! reads back to the same value.
-
-mod hints;
-pub mod read;
+//! The names are those of Kubernetes' PodSpec. The serialised form is the format `orun.dev/v1`: it reads back to the same
+//! value.
 
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
+use super::pod::{ConfigRef, PodSecurity, Port, Security, Volume, VolumeMount};
+use crate::config::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
 
 /// The version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,8 +100,26 @@ pub struct Spec {
     /// How many more of every container are kept created, to run when one exits: 0 or 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spares: u32,
+    /// Host name in the containers. `None`: the bundle's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Namespaces of the host in place of those of the bundle.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub host_network: bool,
+    #[serde(rename = "hostPID", default, skip_serializing_if = "is_false")]
+    pub host_pid: bool,
+    #[serde(rename = "hostIPC", default, skip_serializing_if = "is_false")]
+    pub host_ipc: bool,
+    #[serde(default, skip_serializing_if = "PodSecurity::is_empty")]
+    pub security_context: PodSecurity,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
     /// At least one; names are unique.
     pub containers: Vec<Container>,
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -127,6 +142,12 @@ impl Default for Spec {
             paused: None,
             revision_history_limit: None,
             spares: 0,
+            hostname: None,
+            host_network: false,
+            host_pid: false,
+            host_ipc: false,
+            security_context: PodSecurity::default(),
+            volumes: Vec::new(),
             containers: Vec::new(),
         }
     }
@@ -233,27 +254,80 @@ impl Default for Backoff {
 pub struct Container {
     /// A DNS label. In the short form, the name of the workload.
     pub name: String,
-    /// Absolute path of the bundle's directory.
+    /// Absolute path of the bundle's directory; empty when there is an image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub bundle: String,
-    /// Replaces the whole `process.args` of the bundle.
+    /// The name of an image, in place of a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Before `args`. With either, the bundle's `process.args` are not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
+    /// Where the program starts. `None`: the bundle's `process.cwd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
     /// Added to the bundle's `process.env`; the same name replaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<EnvVar>,
+    /// Variables from whole ConfigMaps and Secrets; those of `env` replace them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<EnvFrom>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMount>,
+    #[serde(default, skip_serializing_if = "Security::is_empty")]
+    pub security_context: Security,
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
 }
 
 /// One environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnvVar {
     pub name: String,
+    /// `$(NAME)` is an earlier variable.
     #[serde(default)]
     pub value: String,
+    /// In place of `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvSource>,
+}
+
+/// Where the value of a variable comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum EnvSource {
+    ConfigMapKeyRef(ConfigRef),
+    SecretKeyRef(ConfigRef),
+    ResourceFieldRef {
+        /// `None`: the container itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container_name: Option<String>,
+        /// As `limits.cpu`.
+        resource: String,
+        /// A quantity; `None`: 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        divisor: Option<String>,
+    },
+}
+
+/// Variables from all keys of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvFrom {
+    /// Before each name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ConfigRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ConfigRef>,
 }
 
 /// `resources` of a container.
@@ -262,11 +336,14 @@ pub struct EnvVar {
 pub struct Resources {
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// The weight against others, and the memory that is taken from them last.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub requests: Limits,
 }
 
 impl Resources {
     pub fn is_empty(&self) -> bool {
-        self.limits.is_empty()
+        self.limits.is_empty() && self.requests.is_empty()
     }
 }
 
@@ -297,11 +374,14 @@ pub struct Lifecycle {
     /// Runs before the stop signal is sent; its time counts against the grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_stop: Option<Handler>,
+    /// In place of the workload's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<Signal>,
 }
 
 impl Lifecycle {
     pub fn is_empty(&self) -> bool {
-        self.pre_stop.is_none()
+        *self == Lifecycle::default()
     }
 }
 

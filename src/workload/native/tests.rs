@@ -1,7 +1,18 @@
 //! Whole files, and the whole texts of their errors.
 
-use super::*;
-use crate::config::workload::Resources;
+use core::time::Duration;
+use std::path::Path;
+
+use crate::config::document::diagnostic::Diagnostics;
+use crate::config::quantity::{Bytes, Factor, MilliCpu, Signal};
+use crate::workload::Workload;
+use crate::workload::model::{
+    Backoff, Container, EnvVar, ExecAction, Handler, Limits, Resources, RestartPolicy,
+};
+
+fn read(file: &str, text: &str, base: Option<&Path>) -> Result<Vec<Workload>, Box<Diagnostics>> {
+    crate::workload::read(file, text, base).workloads()
+}
 
 const FULL: &str = "
 apiVersion: orun.dev/v1
@@ -77,9 +88,9 @@ fn a_full_file_is_read_as_it_says() {
     let app = &w.spec.containers[0];
     assert_eq!(app.bundle, "/srv/bundles/../app");
     assert_eq!(app.args.as_deref().unwrap(), ["serve", "--port", "80"]);
-    assert_eq!(app.env[1], EnvVar { name: "EMPTY".into(), value: String::new() });
+    assert_eq!(app.env[1], EnvVar { name: "EMPTY".into(), ..EnvVar::default() });
     let limits = Limits { cpu: Some(MilliCpu(250)), memory: Some(Bytes(64 << 20)), pids: Some(100) };
-    assert_eq!(app.resources, Resources { limits });
+    assert_eq!(app.resources, Resources { limits, ..Resources::default() });
     let exec = ExecAction { command: vec!["/bin/drain".into(), "--now".into()] };
     assert_eq!(app.lifecycle.pre_stop, Some(Handler::Exec(exec)));
     assert_eq!(w.spec.containers[1].bundle, "/srv/log");
@@ -123,8 +134,8 @@ fn documents_are_several_workloads() {
     let names: Vec<_> = read("f", &text, Some(Path::new("/"))).unwrap();
     assert_eq!(names.iter().map(|w| w.metadata.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let e = errors(&(one("a") + &one("a")));
-    assert!(e.contains("duplicate workload \"a\", first defined on line 2"), "{e}");
-    assert!(errors("# nothing\n").contains("there is no workload in the file"));
+    assert!(e.contains("the name \"a\" is used twice; first by a Workload"), "{e}");
+    assert!(errors("# nothing\n").contains("the file has no objects"));
 }
 
 /// Nothing in it is right.
@@ -140,7 +151,6 @@ spec:
   restartPolicy: always
   containers:
   - name: web
-    image: nginx:1.27
     env:
       MODE: fast
     resources:
@@ -148,32 +158,32 @@ spec:
         memory: 400m
 ";
 
-const TOLD: &str =
-    "error: must be 1 to 63 lower-case letters, digits and \"-\", neither beginning nor ending with \"-\"
+const REPORTED: &str =
+    "error: name must be 1 to 63 lower-case letters, digits and \"-\", neither beginning nor ending with \"-\"
  --> f.yaml:4:9 (metadata.name)
 4 |   name: My_App
   |         ^^^^^^
   = hint: for example \"my-app\"
 
-error: must be a string, not a number
+error: version must be a string, not a number
  --> f.yaml:6:14 (metadata.labels.version)
 6 |     version: 1.10
   |              ^^^^
   = hint: write it in quotes: \"1.10\"
 
 error: unknown field \"terminationGracePeriodSeconds\"
- --> f.yaml:7:1 (terminationGracePeriodSeconds)
+ --> f.yaml:7:1
 7 | terminationGracePeriodSeconds: 45
   | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  = hint: did you mean spec.terminationGracePeriodSeconds?
+  = hint: it belongs in spec, two columns further right
 
 error: unknown field \"replica\"
- --> f.yaml:9:3 (spec.replica)
+ --> f.yaml:9:3 (spec)
 9 |   replica: 3
   |   ^^^^^^^
   = hint: did you mean \"replicas\"?
 
-error: must be one of Always, OnFailure, Never
+error: restartPolicy must be one of Always, OnFailure, Never
   --> f.yaml:10:18 (spec.restartPolicy)
 10 |   restartPolicy: always
    |                  ^^^^^^
@@ -185,42 +195,31 @@ error: field \"bundle\" is missing
    |     ^
    = hint: write `bundle: DIRECTORY`
 
-error: unknown field \"image\"
-  --> f.yaml:13:5 (spec.containers[0].image)
-13 |     image: nginx:1.27
-   |     ^^^^^
-   = hint: a container is made from a bundle: write `bundle: DIRECTORY`
-
-error: must be a list, not a mapping
-  --> f.yaml:15:7 (spec.containers[0].env)
-15 |       MODE: fast
+error: env must be a list, not a mapping
+  --> f.yaml:14:7 (spec.containers[0].env)
+14 |       MODE: fast
    |       ^
    = hint: write a list: `- name: NAME`, below it `value: VALUE`
 
-error: must be a number of bytes such as 67108864, 64Mi or 1.5Gi
-  --> f.yaml:18:17 (spec.containers[0].resources.limits.memory)
-18 |         memory: 400m
+error: memory must be a number of bytes such as 67108864, 64Mi or 1.5Gi
+  --> f.yaml:17:17 (spec.containers[0].resources.limits.memory)
+17 |         memory: 400m
    |                 ^^^^
    = hint: did you mean 400Mi?
 
-f.yaml: 9 errors";
+f.yaml: 8 errors";
 
 #[test]
-fn every_error_is_told_at_once_with_its_line() {
-    assert_eq!(errors(WRONG), TOLD);
+fn every_error_is_reported_at_once_with_its_line() {
+    assert_eq!(errors(WRONG), REPORTED);
 }
 
 #[test]
-fn a_kind_of_kubernetes_is_told_as_such() {
-    let expected = "error: unknown kind \"Deployment\"
- --> f.yaml:2:7 (kind)
-2 | kind: Deployment
-  |       ^^^^^^^^^^
-  = hint: the kind that is supported yet is Workload: replicas of containers that are made from bundles
-
-f.yaml: 1 error";
-    assert_eq!(errors("apiVersion: apps/v1\nkind: Deployment\nspec: {replicas: 3}\n"), expected);
-    assert!(errors("apiVersion: orun.dev/v1\nkind: workload\n").contains("did you mean \"Workload\"?"));
+fn kinds_are_told_apart_by_name_and_version() {
+    let e = errors("apiVersion: orun.dev/v1\nkind: workload\n");
+    assert!(e.contains("unknown kind \"workload\"") && e.contains("did you mean \"Workload\"?"), "{e}");
+    let e = errors("apiVersion: v1\nkind: Workload\n");
+    assert!(e.contains("apiVersion of a Workload must be orun.dev/v1"), "{e}");
 }
 
 #[test]
@@ -235,57 +234,57 @@ fn a_syntax_error_does_not_hide_the_errors_before_it() {
 
 /// A field next to `bundle: b`, and the error about it.
 const REFUSED: &[(&str, &str)] = &[
-    ("replicas: -1", "spec.replicas: must be a whole number from 0 to 10000"),
-    ("replicas: 1.5", "spec.replicas: must be a whole number from 0 to 10000"),
-    ("replicas: \"3\"", "spec.replicas: must be a number, not a string [write it without quotes: 3]"),
+    ("replicas: -1", "spec.replicas: replicas must be a whole number from 0 to 10000"),
+    ("replicas: 1.5", "spec.replicas: replicas must be a whole number from 0 to 10000"),
+    (
+        "replicas: \"3\"",
+        "spec.replicas: replicas must be a number, not a string [write it without quotes: 3]",
+    ),
     (
         "stopSignal: SIGFOO",
-        "spec.stopSignal: must be the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3",
+        "spec.stopSignal: stopSignal must be the name of a signal such as SIGTERM, SIGQUIT or SIGRTMIN+3",
     ),
     (
         "terminationGracePeriodSeconds: -1",
-        "spec.terminationGracePeriodSeconds: must be seconds, or a duration such as \"500ms\", \"1.5s\" or \"1m30s\"",
+        "spec.terminationGracePeriodSeconds: terminationGracePeriodSeconds must be seconds, or a duration such as \"500ms\", \"1.5s\" or \"1m30s\"",
     ),
-    ("backoff: {initial: 5, max: 1}", "spec.backoff.max: must not be less than initial"),
-    ("backoff: {factor: 0.5}", "spec.backoff.factor: must be a number from 1 to 1000"),
+    ("backoff: {initial: 5, max: 1}", "spec.backoff.max: max must not be less than initial"),
+    ("backoff: {factor: 0.5}", "spec.backoff.factor: factor must be a number from 1 to 1000"),
     (
         "backoff: {window: 5}",
-        "spec.backoff.window: has no meaning without maxRestarts [write `maxRestarts: N` beside it, or leave it out]",
+        "spec.backoff.window: window has no effect without maxRestarts [write `maxRestarts: N` beside it, or leave it out]",
     ),
-    ("args: [1]", "spec.args[0]: must be a string, not a number [write it in quotes: \"1\"]"),
-    ("args: run", "spec.args: must be a list, not a string"),
+    ("args: [1]", "spec.args[0]: args[0] must be a string, not a number [write it in quotes: \"1\"]"),
+    ("args: run", "spec.args: args must be a list, not a string [write `[\"run\"]`]"),
     ("env: [{name: A=B}]", "spec.env[0].name: the name of a variable must not be empty nor contain \"=\""),
-    ("env: [{name: A}, {name: A}]", "spec.env[1]: duplicate variable \"A\""),
+    ("env: [{name: A}, {name: A}]", "spec.env[1]: the variable \"A\" is defined twice"),
     ("env: [{value: A}]", "spec.env[0]: field \"name\" is missing [write `name: NAME`]"),
-    ("env: [\"A\\0\"]", "spec.env[0]: must be a mapping, not a string"),
+    ("env: [\"A\\0\"]", "spec.env[0]: env[0] must be a mapping, not a string"),
     (
         "resources: {limits: {cpu: 0}}",
-        "spec.resources.limits.cpu: must be a number of CPUs such as 0.5, 500m or 2",
+        "spec.resources.limits.cpu: cpu must be a number of CPUs such as 0.5, 500m or 2",
     ),
     (
         "resources: {limits: {memory: 64MB}}",
-        "spec.resources.limits.memory: must be a number of bytes such as 67108864, 64Mi or 1.5Gi [did you mean 64Mi?]",
+        "spec.resources.limits.memory: memory must be a number of bytes such as 67108864, 64Mi or 1.5Gi [did you mean 64Mi?]",
     ),
     (
         "resources: {limits: {pids: 0}}",
-        "spec.resources.limits.pids: must be a whole number from 1 to 4194304",
+        "spec.resources.limits.pids: pids must be a whole number from 1 to 4194304",
     ),
     (
-        "resources: {requests: {}}",
-        "spec.resources.requests: unknown field \"requests\" [only limits are supported yet]",
+        "resources: {limits: {gpu: 1}}",
+        "spec.resources.limits.gpu: this host has no resource \"gpu\" [resources are cpu, memory and pids]",
     ),
     (
         "lifecycle: {preStop: {exec: {command: []}}}",
-        "spec.lifecycle.preStop.exec.command: must begin with a program",
+        "spec.lifecycle.preStop.exec.command: command must begin with a program",
     ),
-    (
-        "livenessProbe: {}",
-        "spec.livenessProbe: unknown field \"livenessProbe\" [probes are not supported yet]",
-    ),
-    ("initial: 5", "spec.initial: unknown field \"initial\" [did you mean spec.backoff.initial?]"),
+    ("livenessProbe: {}", "spec: unknown field \"livenessProbe\" [it belongs in spec.containers[]]"),
+    ("initial: 5", "spec: unknown field \"initial\" [it belongs in spec.backoff]"),
     (
         "containers: []",
-        "spec.bundle: cannot be combined with spec.containers [bundle is the short form of a list with one container: leave one of both out]",
+        "spec.bundle: bundle cannot be combined with containers [bundle is the short form of a list with one container: leave one of both out]",
     ),
 ];
 
@@ -297,11 +296,11 @@ fn what_each_field_refuses() {
         assert_eq!(short(&format!("  bundle: b\n  {field}\n")), [*expected], "{field}");
     }
     let cases: &[(&str, &str)] = &[
-        ("containers: []", "spec.containers: must have 1 to 64 entries"),
-        ("containers: [{name: a, bundle: \"\"}]", "spec.containers[0].bundle: must not be empty"),
+        ("containers: []", "spec.containers: containers must have 1 to 64 entries"),
+        ("containers: [{name: a, bundle: \"\"}]", "spec.containers[0].bundle: bundle must not be empty"),
         (
             "containers: [{name: a, bundle: b}, {name: a, bundle: b}]",
-            "spec.containers[1]: the name \"a\" is taken by another container",
+            "spec.containers[1].name: another container has the name \"a\"",
         ),
     ];
     for (field, expected) in cases {
@@ -313,5 +312,5 @@ fn what_each_field_refuses() {
 fn without_a_base_bundles_are_absolute() {
     let text = "apiVersion: orun.dev/v1\nkind: Workload\nmetadata: {name: web}\nspec: {bundle: b}\n";
     let e = read("f", text, None).unwrap_err();
-    assert_eq!(e.list[0].message, "must be an absolute path");
+    assert_eq!(e.list[0].message, "bundle must be an absolute path");
 }

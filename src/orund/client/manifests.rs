@@ -1,0 +1,253 @@
+//! Files of objects, and the verbs that need no supervisor: `validate`, `explain`, `convert`.
+
+use serde_json::{Value, json};
+use std::io::{Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use super::args::{Convert, Format, Validate};
+use super::{print, yaml};
+use crate::config::document::diagnostic::{Diagnostic, Diagnostics};
+use crate::error::{Error, Kind, Result};
+use crate::workload::{self, Object, Read, Workload};
+
+/// A file, and what is in it.
+pub struct Manifest {
+    /// As the user gave it.
+    pub name: String,
+    pub text: String,
+    pub read: Read,
+}
+
+/// Reads files, and the files of directories.
+///
+/// # Errors
+/// One cannot be read.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>> {
+    let one = |path: PathBuf| {
+        let (name, text, base) = content(&path)?;
+        let read = workload::read(&name, &text, Some(&base));
+        Ok(Manifest { name, text, read })
+    };
+    expand(paths)?.into_iter().map(one).collect()
+}
+
+/// All workloads of files without errors; what was found is reported.
+///
+/// # Errors
+/// There are errors, or two files have a workload of the same name.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Workload>> {
+    let manifests = read(paths)?;
+    report(&manifests)?;
+    let mut workloads: Vec<Workload> = Vec::new();
+    for manifest in manifests {
+        let more = manifest.read.workloads().map_err(|d| Error::new(Kind::Config, d.to_string()))?;
+        let known = |w: &&Workload| workloads.iter().any(|k| k.metadata.name == w.metadata.name);
+        if let Some(w) = more.iter().find(known) {
+            let (name, file) = (&w.metadata.name, &manifest.name);
+            return Err(Error::new(
+                Kind::Config,
+                format!("workload {name:?} of {file:?} is in another file, too"),
+            ));
+        }
+        workloads.extend(more);
+    }
+    Ok(workloads)
+}
+
+/// Prints all findings of all files.
+///
+/// # Errors
+/// There are errors among them.
+pub fn report(manifests: &[Manifest]) -> Result<()> {
+    for m in manifests.iter().filter(|m| !m.read.findings.list.is_empty()) {
+        let _ = writeln!(std::io::stderr(), "{}\n", m.read.findings);
+    }
+    let wrong: Vec<&Diagnostics> =
+        manifests.iter().map(|m| &m.read.findings).filter(|d| d.errors() > 0).collect();
+    let what = match wrong.iter().map(|d| d.errors()).sum::<usize>() {
+        0 => return Ok(()),
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
+    };
+    let files = match wrong[..] {
+        [one] => format!("{:?}", one.file),
+        _ => format!("{} files", wrong.len()),
+    };
+    Err(Error::new(Kind::Config, format!("{what} in {files}; nothing was applied")))
+}
+
+/// `validate`.
+///
+/// # Errors
+/// There are errors in the files, with `--strict-kinds` also kinds without effect.
+pub fn validate(a: &Validate) -> Result<u8> {
+    let mut manifests = read(&a.files.files)?;
+    if a.strict_kinds {
+        let inert = |d: &&mut Diagnostic| d.property == "kind" || d.property.ends_with(".kind");
+        manifests.iter_mut().flat_map(|m| m.read.findings.list.iter_mut()).filter(inert).for_each(|d| {
+            d.severity = Default::default();
+        });
+    }
+    if a.fix {
+        return correct(&manifests);
+    }
+    let failed = manifests.iter().any(|m| m.read.findings.errors() > 0);
+    if a.json {
+        print(&format!("{}\n", json!({"files": manifests.iter().map(outline).collect::<Vec<_>>()})))?;
+        return Ok(failed.into());
+    }
+    let reported = report(&manifests)
+        .map_err(|e| Error::new(Kind::Config, e.to_string().replace("; nothing was applied", "")));
+    let valid = manifests.iter().filter(|m| m.read.findings.errors() == 0);
+    let names: String =
+        valid.flat_map(|m| &m.read.objects).map(|o| format!("{} is valid\n", path_of(o))).collect();
+    print(&names)?;
+    reported.map(|()| 0)
+}
+
+/// `workload/web`, `deployment/web`.
+pub fn path_of(o: &Object) -> String {
+    format!("{}/{}", o.kind().to_lowercase(), o.name())
+}
+
+fn outline(m: &Manifest) -> Value {
+    let objects: Vec<Value> =
+        m.read.objects.iter().map(|o| json!({"kind": o.kind(), "name": o.name()})).collect();
+    let d = &m.read.findings;
+    json!({"file": m.name, "valid": d.errors() == 0, "objects": objects, "findings": d.list})
+}
+
+/// Prints files with all certain corrections; what remains is reported.
+///
+/// # Errors
+/// Errors remain.
+pub fn correct(manifests: &[Manifest]) -> Result<u8> {
+    let mut again = Vec::new();
+    let mut out = String::new();
+    for m in manifests {
+        let (text, count) = workload::corrected(&m.text, &m.read.findings.list);
+        let what = if count == 1 { "1 correction".to_owned() } else { format!("{count} corrections") };
+        let _ = writeln!(std::io::stderr(), "{}: {what}", m.name);
+        if !out.is_empty() && !text.starts_with("---") {
+            out.push_str("---\n");
+        }
+        out.push_str(&text);
+        if !out.ends_with('\n') {
+            out.push('\n');
+        }
+        let base = Path::new(&m.name).parent().map(Path::to_owned);
+        let here = std::env::current_dir().unwrap_or_default();
+        let read = workload::read(&m.name, &text, Some(&here.join(base.unwrap_or_default())));
+        again.push(Manifest { name: m.name.clone(), text, read });
+    }
+    print(&out)?;
+    report(&again).map(|()| 0)
+}
+
+/// `explain`.
+///
+/// # Errors
+/// There is no such field.
+pub fn explain(field: &str) -> Result<u8> {
+    let text = workload::explain::explain(field)
+        .map_err(|hint| Error::new(Kind::NotFound, format!("no field {field:?}")).hint(hint))?;
+    print(&text).map(|()| 0)
+}
+
+/// `convert`.
+///
+/// # Errors
+/// There are errors in the files.
+pub fn convert(a: &Convert) -> Result<u8> {
+    let workloads = load(&a.files.files)?;
+    let mut out = String::new();
+    for w in &workloads {
+        let value = match a.to {
+            Format::Orun => serde_json::to_value(w).unwrap_or_default(),
+            Format::Kubernetes => {
+                let (value, lost) = workload::write::kubernetes(w);
+                for what in lost {
+                    crate::log::warn(format!("workload {:?}: {what}", w.metadata.name));
+                }
+                value
+            }
+        };
+        out.push_str(if out.is_empty() { "" } else { "---\n" });
+        out.push_str(&yaml::text(&value));
+    }
+    print(&out).map(|()| 0)
+}
+
+/// Files, and for directories the files in them.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let fail = |e| Error::sys(format!("reading the directory {path:?}"), e);
+        let mut found: Vec<PathBuf> =
+            std::fs::read_dir(path).map_err(fail)?.flatten().map(|entry| entry.path()).collect();
+        found.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"));
+        if found.is_empty() {
+            let e = Error::new(Kind::NotFound, format!("no .yaml, .yml or .json file in {path:?}"));
+            return Err(e);
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// Name, text and the directory that relative paths in it are from.
+fn content(path: &Path) -> Result<(String, String, PathBuf)> {
+    let fail = |e| Error::sys(format!("reading {path:?}"), e);
+    let mut bytes = Vec::new();
+    let limit = crate::config::document::LONGEST as u64 + 1;
+    let here = std::env::current_dir().map_err(|e| Error::sys("finding the current directory", e))?;
+    let (name, base) = if path == Path::new("-") {
+        std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(fail)?;
+        ("standard input".to_owned(), here)
+    } else {
+        let file = std::fs::File::open(path).map_err(fail)?;
+        file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
+        (path.display().to_string(), here.join(path.parent().unwrap_or(Path::new(""))))
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        Error::new(Kind::Config, format!("{name}:{line}: the file is not UTF-8"))
+    })?;
+    Ok((name, text, base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_their_files_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.yml", "a.yaml", "c.json", "README.md"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let names: Vec<_> = expand(&[dir.path().to_owned(), "-".into()])
+            .unwrap()
+            .iter()
+            .map(|p| p.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["a.yaml", "b.yml", "c.json", "-"]);
+    }
+
+    #[test]
+    fn bundles_are_relative_to_their_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("w.yaml");
+        let text = "apiVersion: orun.dev/v1\nkind: Workload\nmetadata: {name: web}\nspec: {bundle: ./b}\n";
+        std::fs::write(&file, text).unwrap();
+        let workloads = load(std::slice::from_ref(&file)).unwrap();
+        assert_eq!(Path::new(&workloads[0].spec.containers[0].bundle), dir.path().join("b"));
+        let e = load(&[file.clone(), file]).unwrap_err();
+        assert!(e.to_string().contains("is in another file, too"), "{e}");
+    }
+}

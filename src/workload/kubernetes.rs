@@ -1,0 +1,204 @@
+//! Kubernetes' workloads as ours: the pod's fields have the same names, so this is about what is around them.
+
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+use super::check::Checker;
+use super::model::{
+    ApiVersion, Kind, Metadata, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload,
+};
+use super::native;
+use super::read::{Document, Object};
+use super::semantic::{self, Pod};
+use crate::config::quantity::IntOrPercent;
+
+/// A Pod, or something that makes pods.
+pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
+    named(checker, d);
+    let spec = d.value.get("spec")?.as_object()?;
+    let (pod, path) = match d.kind {
+        "Pod" => (Some(spec), "spec"),
+        _ => (spec.get("template").and_then(|t| t["spec"].as_object()), "spec.template.spec"),
+    };
+    selector(checker, d, spec);
+    let mut own = Map::new();
+    around(checker, d, spec, &mut own);
+    build(checker, d, pod?.clone(), own, path, base)
+}
+
+/// The name must be in the file.
+pub fn named(checker: &mut Checker<'_>, d: &Document<'_>) {
+    let metadata = semantic::node(d.node, "metadata");
+    if let Some(metadata) = metadata
+        && semantic::node(d.node, "metadata.name").is_none()
+        && semantic::node(d.node, "metadata.generateName").is_none()
+    {
+        let hint = Some("write `name: NAME`".to_owned());
+        checker.error(metadata.place, "metadata", "field \"name\" is missing", hint);
+    }
+}
+
+/// The workload of a pod's fields and of `own`, what stands around them.
+pub fn build(
+    checker: &mut Checker<'_>,
+    d: &Document<'_>,
+    mut pod: Map<String, Value>,
+    own: Map<String, Value>,
+    path: &str,
+    base: Option<&Path>,
+) -> Option<Object> {
+    let os = pod.remove("os");
+    debug_assert!(os.is_none_or(|os| os["name"] == "linux"));
+    if let Some(name) = pod.remove("hostnameOverride") {
+        pod.insert("hostname".to_owned(), name);
+    }
+    for container in pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(container) = container.as_object_mut() else { continue };
+        let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
+        if let Some(dir) = image.strip_prefix("bundle:").and_then(|dir| native::directory(dir, base)) {
+            container.remove("image");
+            container.insert("bundle".to_owned(), dir.into());
+        }
+    }
+    pod.extend(own);
+    let spec = native::spec(checker, d, pod)?;
+    Pod { checker, root: d.node, path: path.to_owned(), native: false }.check(&spec);
+    native::rollout(checker, d, &spec);
+    policy(checker, d, &spec, path);
+    let metadata = metadata(d);
+    let workload = Workload { api_version: ApiVersion::V1, kind: Kind::Workload, metadata, spec };
+    Some(Object::Workload { kind: d.kind.to_owned(), workload: Box::new(workload) })
+}
+
+fn metadata(d: &Document<'_>) -> Metadata {
+    let texts = |name: &str| {
+        let map = d.value.get("metadata").and_then(|m| m[name].as_object());
+        map.into_iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
+            .collect()
+    };
+    Metadata { name: d.name().to_owned(), labels: texts("labels"), annotations: texts("annotations") }
+}
+
+/// A selector must match the labels of the template, or the file is not what its author thinks.
+fn selector(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Value>) {
+    let Some(given) = spec.get("selector") else { return };
+    let (wanted, path) = match given.get("matchLabels") {
+        Some(labels) => (labels, "spec.selector.matchLabels"),
+        None if matches!(d.kind, "ReplicationController" | "DeploymentConfig") => (given, "spec.selector"),
+        None => return,
+    };
+    let labels = spec.get("template").map(|t| &t["metadata"]["labels"]);
+    for (key, value) in wanted.as_object().into_iter().flatten() {
+        let found = labels.and_then(|l| l.get(key));
+        if found == Some(value) {
+            continue;
+        }
+        let message = match found.and_then(Value::as_str) {
+            Some(other) => {
+                format!("the selector wants {key:?} to be {value}, and the template has {other:?}")
+            }
+            None => format!("the selector wants the label {key:?}, which the template does not have"),
+        };
+        let hint = format!("write `{key}: {value}` into spec.template.metadata.labels");
+        checker.error(semantic::place(d.node, path), path, message, Some(hint));
+    }
+}
+
+/// Replicas, strategy and restarts by kind.
+fn around(
+    checker: &mut Checker<'_>,
+    d: &Document<'_>,
+    spec: &Map<String, Value>,
+    own: &mut Map<String, Value>,
+) {
+    for name in ["replicas", "minReadySeconds", "paused", "progressDeadlineSeconds", "revisionHistoryLimit"] {
+        if let Some(value) = spec.get(name) {
+            own.insert(name.to_owned(), value.clone());
+        }
+    }
+    let one = IntOrPercent::Int(1);
+    let (field, surge, unavailable) = match d.kind {
+        "Deployment" => ("strategy", IntOrPercent::Percent(25), IntOrPercent::Percent(25)),
+        "StatefulSet" | "DaemonSet" => ("updateStrategy", IntOrPercent::Int(0), one),
+        "Job" => return job(checker, d, spec, own),
+        _ => ("", IntOrPercent::Int(0), one),
+    };
+    let given = spec.get(field).cloned().unwrap_or(Value::Null);
+    strategy(checker, d, &format!("spec.{field}"), &given, "rollingUpdate", (surge, unavailable), own);
+}
+
+/// `given` is the strategy, whose numbers are in its field `rolling`.
+pub fn strategy(
+    checker: &mut Checker<'_>,
+    d: &Document<'_>,
+    path: &str,
+    given: &Value,
+    rolling: &str,
+    (surge, unavailable): (IntOrPercent, IntOrPercent),
+    own: &mut Map<String, Value>,
+) {
+    if let Some(kind @ "OnDelete") = given["type"].as_str() {
+        let path = format!("{path}.type");
+        let place = semantic::place(d.node, &path);
+        return checker.error(place, &path, format!("{kind} is not supported yet"), None);
+    }
+    let mut number = |name: &str, default: IntOrPercent| match &given[rolling][name] {
+        Value::Null => default,
+        value => {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            IntOrPercent::parse(&text).unwrap_or_else(|| {
+                let path = format!("{path}.{rolling}.{name}");
+                let message = format!("{name} must be a number or a percentage such as \"25%\"");
+                checker.error(semantic::place(d.node, &path), &path, message, None);
+                default
+            })
+        }
+    };
+    let rolling_update = RollingUpdate {
+        max_surge: number("maxSurge", surge),
+        max_unavailable: number("maxUnavailable", unavailable),
+    };
+    let recreate = given["type"] == "Recreate";
+    let kind = if recreate { StrategyType::Recreate } else { StrategyType::RollingUpdate };
+    let strategy = Strategy { r#type: kind, rolling_update };
+    own.insert("strategy".to_owned(), json!(strategy));
+}
+
+fn job(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Value>, own: &mut Map<String, Value>) {
+    let number = |name: &str| spec.get(name).and_then(Value::as_u64);
+    let parallelism = number("parallelism").unwrap_or(1);
+    let completions = number("completions").unwrap_or(1);
+    let all = number("completions").is_none() && parallelism > 1;
+    if all || (parallelism < completions && spec.get("suspend").is_none()) {
+        let message = match all {
+            true => "parallelism without completions is not supported yet",
+            false => "fewer pods at a time than completions is not supported yet",
+        };
+        let hint = format!("write `parallelism: {0}` and `completions: {0}`", parallelism.max(completions));
+        checker.error(semantic::place(d.node, "spec.parallelism"), "spec.parallelism", message, Some(hint));
+    }
+    own.insert("replicas".to_owned(), completions.into());
+    // A pod that failed is run again in its place.
+    let limit = number("backoffLimit").unwrap_or(6);
+    own.insert(
+        "backoff".to_owned(),
+        json!({"initial": 10, "factor": 2, "max": 360, "reset": 3600, "maxRestarts": limit}),
+    );
+    own.insert("restartPolicy".to_owned(), "OnFailure".into());
+}
+
+/// What Kubernetes demands of restartPolicy by kind.
+fn policy(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Spec, path: &str) {
+    let path = format!("{path}.restartPolicy");
+    let given = semantic::text(d.node, &path);
+    let message = match d.kind {
+        "Pod" => return,
+        "Job" if given.as_deref() == Some("OnFailure") || given.as_deref() == Some("Never") => return,
+        "Job" => "restartPolicy of a Job must be OnFailure or Never",
+        _ if spec.restart_policy == RestartPolicy::Always => return,
+        _ => "restartPolicy must be Always here: only a Pod or a Job may end",
+    };
+    checker.error(semantic::place(d.node, &path), &path, message, None);
+}

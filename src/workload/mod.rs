@@ -1,0 +1,24 @@
+//! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
+
+pub mod check;
+mod compose;
+pub mod explain;
+mod fix;
+mod kinds;
+mod kubernetes;
+pub mod model;
+mod native;
+mod openshift;
+pub mod pod;
+pub mod read;
+mod scalar;
+pub mod schema;
+mod semantic;
+pub mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use fix::apply as corrected;
+pub use model::{ApiVersion, Kind, Metadata, Spec, Workload};
+pub use read::{Config, Object, Read, read};

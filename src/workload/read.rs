@@ -1,0 +1,275 @@
+//! Files with any number of objects of any format.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::check::Checker;
+use super::kinds::{self, Verdict};
+use super::model::Workload;
+use super::{compose, kubernetes, native, openshift, scalar};
+use crate::config::document::diagnostic::{Diagnostic, Diagnostics, Place};
+use crate::config::document::reader::{Item, similar};
+use crate::config::document::{self, Data, Node};
+
+/// What a file has in it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    Workload {
+        /// As the file calls it: `Deployment`.
+        kind: String,
+        workload: Box<Workload>,
+    },
+    Config(Config),
+    /// Something that was checked and has no effect.
+    Inert {
+        kind: String,
+        name: String,
+    },
+}
+
+/// A ConfigMap or a Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    pub secret: bool,
+    pub name: String,
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+impl std::fmt::Debug for Config {
+    /// Without what is in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<&String> = self.data.keys().collect();
+        f.debug_struct("Config")
+            .field("secret", &self.secret)
+            .field("name", &self.name)
+            .field("keys", &keys)
+            .finish()
+    }
+}
+
+impl Object {
+    /// `Deployment`, `ConfigMap` ...
+    pub fn kind(&self) -> &str {
+        match self {
+            Object::Workload { kind, .. } | Object::Inert { kind, .. } => kind,
+            Object::Config(Config { secret: true, .. }) => "Secret",
+            Object::Config(_) => "ConfigMap",
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Object::Workload { workload, .. } => &workload.metadata.name,
+            Object::Inert { name, .. } | Object::Config(Config { name, .. }) => name,
+        }
+    }
+}
+
+/// The objects of a file, and what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    pub objects: Vec<Object>,
+    /// Errors and warnings.
+    pub findings: Diagnostics,
+}
+
+impl Read {
+    /// The workloads, when there is no error.
+    ///
+    /// # Errors
+    /// All findings.
+    pub fn workloads(self) -> Result<Vec<Workload>, Box<Diagnostics>> {
+        if self.findings.errors() > 0 {
+            return Err(Box::new(self.findings));
+        }
+        let workload = |o| match o {
+            Object::Workload { workload, .. } => Some(*workload),
+            _ => None,
+        };
+        Ok(self.objects.into_iter().filter_map(workload).collect())
+    }
+}
+
+/// One object of a file.
+pub struct Document<'n> {
+    pub kind: &'static str,
+    pub node: &'n Node,
+    /// What is right of it.
+    pub value: Map<String, Value>,
+}
+
+impl Document<'_> {
+    /// The name in its metadata.
+    pub fn name(&self) -> &str {
+        self.value.get("metadata").and_then(|m| m["name"].as_str()).unwrap_or_default()
+    }
+}
+
+/// Reads a file. `file` is its name for the errors; relative bundles are looked for in `base`.
+pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
+    let mut checker = Checker::new(text);
+    let nodes = document::parse(text, &mut checker.problems);
+    if let Some(problem) = template(text, &checker.problems) {
+        checker.problems = vec![problem];
+        return Read { objects: Vec::new(), findings: Diagnostics::new(file, text, checker.problems) };
+    }
+    if nodes.is_empty() && checker.problems.is_empty() {
+        checker.error(Place::START, "", "the file has no objects", None);
+    }
+    let mut found = Found { documents: Vec::new(), inert: Vec::new() };
+    for node in &nodes {
+        found.take(&mut checker, node);
+    }
+    let mut objects = found.inert;
+    let streams = openshift::streams(&found.documents);
+    for document in &found.documents {
+        let object = match document.kind {
+            "Workload" => native::workload(&mut checker, document, base),
+            "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
+            "ConfigMap" | "Secret" => config(document),
+            _ => kubernetes::workload(&mut checker, document, base),
+        };
+        let Some(object) = object else { continue };
+        let same = |o: &&Object| {
+            is_workload(o) == is_workload(&object)
+                && o.name() == object.name()
+                && (is_workload(o) || o.kind() == object.kind())
+        };
+        if let Some(first) = objects.iter().find(same) {
+            let message = format!("the name {:?} is used twice; first by a {}", object.name(), first.kind());
+            let place = super::semantic::place(document.node, "metadata.name");
+            checker.error(place, "metadata.name", message, None);
+        }
+        objects.push(object);
+    }
+    Read { objects, findings: Diagnostics::new(file, text, checker.problems) }
+}
+
+fn is_workload(o: &Object) -> bool {
+    matches!(o, Object::Workload { .. })
+}
+
+/// A file that is a template of Helm's, which nobody but Helm can read.
+fn template(text: &str, problems: &[Diagnostic]) -> Option<Diagnostic> {
+    if problems.is_empty() {
+        return None;
+    }
+    let has = |line: &str| line.contains("{{") && line.contains("}}");
+    let (line, number) = text.lines().zip(1..).find(|(line, _)| has(line))?;
+    let column = line.split("{{").next().unwrap_or_default().chars().count() + 1;
+    let message = "this is a Helm template, not a manifest";
+    let hint = "render it first: `helm template CHART | orund apply -f -`";
+    Some(Diagnostic::new(Place::new(number, column, 2), "", message).hint(hint))
+}
+
+struct Found<'n> {
+    documents: Vec<Document<'n>>,
+    inert: Vec<Object>,
+}
+
+impl<'n> Found<'n> {
+    fn take(&mut self, checker: &mut Checker<'_>, node: &'n Node) {
+        let Data::Map(entries) = &node.data else {
+            let message = format!("an object must be a mapping, not {}", node.data.noun());
+            return checker.error(
+                node.place,
+                "",
+                message,
+                Some("it begins with `apiVersion: ...`".to_owned()),
+            );
+        };
+        let get = |name: &str| entries.iter().find(|(k, _)| k.data.text() == Some(name));
+        let (version, kind) = (get("apiVersion"), get("kind"));
+        if version.is_none() && kind.is_none() && compose::is_file(entries) {
+            return compose::check(checker, node, entries);
+        }
+        for (name, field, example) in
+            [("apiVersion", version, "apiVersion: apps/v1"), ("kind", kind, "kind: Deployment")]
+        {
+            if field.is_none() {
+                let hint = Some(format!("write `{example}`"));
+                checker.error(node.place, "", format!("field {name:?} is missing"), hint);
+            }
+        }
+        let (Some((_, version)), Some((_, kind))) = (version, kind) else { return };
+        let (group, name) = (version.data.text().unwrap_or_default(), kind.data.text().unwrap_or_default());
+        match kinds::verdict(group, name) {
+            Verdict::Known("List") => self.list(checker, node),
+            Verdict::Known(kind) => {
+                let value = super::check::object(checker.document(kind, node));
+                match kind {
+                    "Service" | "PersistentVolumeClaim" => {
+                        let document = Document { kind, node, value };
+                        kubernetes::named(checker, &document);
+                        self.inert
+                            .push(Object::Inert { kind: kind.to_owned(), name: document.name().to_owned() });
+                    }
+                    _ => self.documents.push(Document { kind, node, value }),
+                }
+            }
+            Verdict::Version(right) => {
+                let message = format!("apiVersion of a {name} must be {right}");
+                let fix = super::fix::replace(version, right);
+                let hint = Some(format!("write `apiVersion: {right}`"));
+                checker.problems.push(
+                    Diagnostic { hint, ..Diagnostic::new(version.place, "apiVersion", message) }.fix(fix),
+                );
+            }
+            Verdict::Inert(reason) => {
+                let d = Diagnostic::new(kind.place, "kind", format!("{name} has no effect"));
+                checker.problems.push(d.hint(reason).warning());
+                let name_of = |n: &Node| super::semantic::text(n, "metadata.name").unwrap_or_default();
+                self.inert.push(Object::Inert { kind: name.to_owned(), name: name_of(node) });
+            }
+            Verdict::Later(reason) => {
+                checker.error(
+                    kind.place,
+                    "kind",
+                    format!("{name} is not supported yet"),
+                    Some(reason.to_owned()),
+                );
+            }
+            Verdict::Unknown => {
+                let known = kinds::names();
+                let meant = similar(name, &known);
+                let hint = match meant {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => format!("kinds are {}", known.join(", ")),
+                };
+                let fix = meant.and_then(|meant| super::fix::replace(kind, meant));
+                let d = Diagnostic::new(kind.place, "kind", format!("unknown kind {name:?}"));
+                checker.problems.push(d.hint(hint).fix(fix));
+            }
+        }
+    }
+
+    fn list(&mut self, checker: &mut Checker<'_>, node: &'n Node) {
+        checker.document("List", node);
+        let Some(items) = super::semantic::node(node, "items") else { return };
+        if let Data::List(items) = &items.data {
+            for item in items {
+                self.take(checker, item);
+            }
+        }
+    }
+}
+
+fn config(document: &Document<'_>) -> Option<Object> {
+    let mut data = BTreeMap::new();
+    let of = |name: &str| document.value.get(name).and_then(Value::as_object).into_iter().flatten();
+    let secret = document.kind == "Secret";
+    let encoded = if secret { "data" } else { "binaryData" };
+    for (key, value) in of(encoded) {
+        data.insert(key.clone(), scalar::base64(value.as_str()?)?);
+    }
+    for (key, value) in of(if secret { "stringData" } else { "data" }) {
+        data.insert(key.clone(), value.as_str()?.as_bytes().to_vec());
+    }
+    Some(Object::Config(Config { secret, name: document.name().to_owned(), data }))
+}
+
+/// The whole of a document, as an item without a path.
+pub fn root(node: &Node) -> Item<'_> {
+    Item { node, path: String::new() }
+}

@@ -1,0 +1,221 @@
+//! What no table can say: names that must differ or exist, paths, and values that exclude each other.
+
+use std::collections::BTreeSet;
+
+use super::check::Checker;
+use super::model::{Container, Spec};
+use crate::config::document::diagnostic::{Diagnostic, Place};
+use crate::config::document::reader::similar;
+use crate::config::document::{Data, Node};
+
+/// How many containers a pod may have.
+const MOST_CONTAINERS: usize = 64;
+
+/// The node at a path such as `spec.containers[0].name`.
+pub fn node<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
+    let mut node = root;
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        let (name, indexes) = part.split_at(part.find('[').unwrap_or(part.len()));
+        if !name.is_empty() {
+            let Data::Map(entries) = &node.data else { return None };
+            node = &entries.iter().find(|(k, _)| k.data.text() == Some(name))?.1;
+        }
+        for index in indexes.split(['[', ']']).filter(|i| !i.is_empty()) {
+            let Data::List(list) = &node.data else { return None };
+            node = list.get(index.parse::<usize>().ok()?)?;
+        }
+    }
+    Some(node)
+}
+
+/// The place of the deepest node on a path that exists.
+pub fn place(root: &Node, path: &str) -> Place {
+    let mut path = path;
+    loop {
+        match (node(root, path), path.rfind('.')) {
+            (Some(node), _) => return node.place,
+            (None, Some(at)) => path = &path[..at],
+            (None, None) => return root.place,
+        }
+    }
+}
+
+/// The text of the scalar at a path.
+pub fn text(root: &Node, path: &str) -> Option<String> {
+    node(root, path)?.data.text().map(str::to_owned)
+}
+
+/// Checks the pod of a workload.
+pub struct Pod<'c, 't, 'n> {
+    pub checker: &'c mut Checker<'t>,
+    pub root: &'n Node,
+    /// The path of what has `containers`.
+    pub path: String,
+    /// The format is orund's own: its rules are stricter.
+    pub native: bool,
+}
+
+impl Pod<'_, '_, '_> {
+    /// The whole path; the short form has the fields of its one container in the spec itself.
+    fn whole(&self, path: &str) -> String {
+        let short = self.native && node(self.root, "spec.containers").is_none();
+        let path = if short { path.strip_prefix("containers[0].").unwrap_or(path) } else { path };
+        format!("{}.{path}", self.path)
+    }
+
+    fn error(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
+        let path = self.whole(path);
+        let place = place(self.root, &path);
+        self.checker.error(place, &path, message, hint);
+    }
+
+    fn warning(&mut self, path: &str, message: String) {
+        let path = self.whole(path);
+        let problem = Diagnostic::new(place(self.root, &path), path, message);
+        self.checker.problems.push(problem.warning());
+    }
+
+    /// Everything about `spec`.
+    pub fn check(&mut self, spec: &Spec) {
+        let count = spec.containers.len();
+        if count == 0 || count > MOST_CONTAINERS {
+            self.error("containers", format!("containers must have 1 to {MOST_CONTAINERS} entries"), None);
+        }
+        let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+        self.unique("containers", "container", &names);
+        let names: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
+        self.unique("volumes", "volume", &names);
+        for (n, volume) in spec.volumes.iter().enumerate() {
+            if volume.host_path.is_some() && volume.empty_dir.is_some() {
+                self.error(&format!("volumes[{n}]"), "a volume must have one source, not several", None);
+            }
+            if let Some(host) = &volume.host_path {
+                self.absolute(&format!("volumes[{n}].hostPath.path"), &host.path);
+            }
+        }
+        for (n, c) in spec.containers.iter().enumerate() {
+            self.container(n, c, spec);
+        }
+        if spec.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
+            self.error("securityContext.seccompProfile.type", "Localhost is not supported yet", None);
+        }
+    }
+
+    fn unique(&mut self, list: &str, what: &str, names: &[&str]) {
+        let mut seen = BTreeSet::new();
+        for (n, name) in names.iter().enumerate() {
+            if !name.is_empty() && !seen.insert(*name) {
+                self.error(
+                    &format!("{list}[{n}].name"),
+                    format!("another {what} has the name {name:?}"),
+                    None,
+                );
+            }
+        }
+    }
+
+    fn absolute(&mut self, path: &str, value: &str) {
+        if !value.starts_with('/') {
+            self.error(path, format!("{} must be an absolute path", super::check::last(path)), None);
+        } else if value.split('/').any(|part| part == "..") {
+            self.error(path, format!("{} must not contain \"..\"", super::check::last(path)), None);
+        }
+    }
+
+    fn container(&mut self, n: usize, c: &Container, spec: &Spec) {
+        let at = format!("containers[{n}]");
+        if c.bundle.is_empty() && c.image.as_ref().is_none_or(|i| i.trim().is_empty()) && !self.native {
+            self.error(
+                &format!("{at}.image"),
+                "image must name what to run",
+                Some("write `image: NAME`, or `image: bundle:DIRECTORY`".to_owned()),
+            );
+        }
+        if let Some(dir) = &c.working_dir {
+            self.absolute(&format!("{at}.workingDir"), dir);
+        }
+        self.variables(&at, c);
+        self.mounts(&at, c, spec);
+        if let Some(command) = c.lifecycle.pre_stop.as_ref().map(|super::model::Handler::Exec(e)| &e.command)
+            && command.first().is_none_or(String::is_empty)
+        {
+            self.error(
+                &format!("{at}.lifecycle.preStop.exec.command"),
+                "command must begin with a program",
+                None,
+            );
+        }
+        if c.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
+            self.error(
+                &format!("{at}.securityContext.seccompProfile.type"),
+                "Localhost is not supported yet",
+                None,
+            );
+        }
+    }
+
+    fn variables(&mut self, at: &str, c: &Container) {
+        let mut seen = BTreeSet::new();
+        for (n, var) in c.env.iter().enumerate() {
+            let path = format!("{at}.env[{n}]");
+            if var.name.is_empty() || var.name.contains('=') {
+                let message = "the name of a variable must not be empty nor contain \"=\"";
+                self.error(&format!("{path}.name"), message, None);
+            } else if !seen.insert(var.name.as_str()) {
+                let message = format!("the variable {:?} is defined twice", var.name);
+                if self.native {
+                    self.error(&path, message, None);
+                } else {
+                    self.warning(&path, format!("{message}; the last one counts"));
+                }
+            }
+            if var.value_from.is_some() && !var.value.is_empty() {
+                self.error(&format!("{path}.valueFrom"), "valueFrom cannot be combined with value", None);
+            }
+        }
+        for (n, from) in c.env_from.iter().enumerate() {
+            if from.config_map_ref.is_some() == from.secret_ref.is_some() {
+                self.error(
+                    &format!("{at}.envFrom[{n}]"),
+                    "envFrom must have either configMapRef or secretRef",
+                    None,
+                );
+            }
+        }
+    }
+
+    fn mounts(&mut self, at: &str, c: &Container, spec: &Spec) {
+        let mut volumes: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
+        let declared = node(self.root, &format!("{}.volumes", self.path)).map_or(0, |v| match &v.data {
+            Data::List(list) => list.len(),
+            _ => usize::MAX,
+        });
+        let whole = declared == volumes.len();
+        let claims = match node(self.root, "spec.volumeClaimTemplates").map(|v| &v.data) {
+            Some(Data::List(list)) => list.iter().filter_map(|claim| text(claim, "metadata.name")).collect(),
+            _ => Vec::new(),
+        };
+        volumes.extend(claims.iter().map(String::as_str));
+        let mut seen = BTreeSet::new();
+        for (n, mount) in c.volume_mounts.iter().enumerate() {
+            let path = format!("{at}.volumeMounts[{n}]");
+            // Where a volume could not be read, its error is enough.
+            if !volumes.contains(&mount.name.as_str()) && whole {
+                let hint = match similar(&mount.name, &volumes) {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => format!("add an entry to {}.volumes: `- name: {}`", self.path, mount.name),
+                };
+                self.error(
+                    &format!("{path}.name"),
+                    format!("no volume has the name {:?}", mount.name),
+                    Some(hint),
+                );
+            }
+            self.absolute(&format!("{path}.mountPath"), &mount.mount_path);
+            if !seen.insert(mount.mount_path.trim_end_matches('/')) {
+                let message = format!("another volume is mounted at {:?}", mount.mount_path);
+                self.error(&format!("{path}.mountPath"), message, None);
+            }
+        }
+    }
+}

@@ -230,17 +230,7 @@ impl<'n> Found<'n> {
                     Some(reason.to_owned()),
                 );
             }
-            Verdict::Unknown => {
-                let known = kinds::names();
-                let meant = similar(name, &known);
-                let hint = match meant {
-                    Some(meant) => format!("did you mean {meant:?}?"),
-                    None => format!("kinds are {}", known.join(", ")),
-                };
-                let fix = meant.and_then(|meant| super::fix::replace(kind, meant));
-                let d = Diagnostic::new(kind.place, "kind", format!("unknown kind {name:?}"));
-                checker.problems.push(d.hint(hint).fix(fix));
-            }
+            Verdict::Unknown => unknown_kind(checker, kind, name),
         }
     }
 
@@ -253,6 +243,19 @@ impl<'n> Found<'n> {
             }
         }
     }
+}
+
+/// A kind without a table.
+fn unknown_kind(checker: &mut Checker<'_>, kind: &Node, name: &str) {
+    let known = kinds::names();
+    let meant = similar(name, &known);
+    let hint = match meant {
+        Some(meant) => format!("did you mean {meant:?}?"),
+        None => format!("kinds are {}", known.join(", ")),
+    };
+    let fix = meant.and_then(|meant| super::fix::replace(kind, meant));
+    let d = Diagnostic::new(kind.place, "kind", format!("unknown kind {name:?}"));
+    checker.problems.push(d.hint(hint).fix(fix));
 }
 
 fn config(document: &Document<'_>) -> Option<Object> {

@@ -34,6 +34,9 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
     if s.containers.iter().any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some())) {
         return no("variables from other objects are not supported yet", "write `value: TEXT`");
     }
+    if let Some(name) = s.containers.iter().find_map(refers_to_itself) {
+        return no(&format!("the reference $({name}) is not expanded yet"), "write the value");
+    }
     let security =
         s.containers.iter().any(|c| !c.security_context.is_empty()) || !s.security_context.is_empty();
     if security || s.host_network || s.host_pid || s.host_ipc || s.hostname.is_some() {
@@ -46,6 +49,14 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
         return no("workingDir and requests are not supported yet", "set them in the bundle's config.json");
     }
     Ok(())
+}
+
+/// The variable of the container that its command, arguments or variables refer to as `$(NAME)`, which Kubernetes expands.
+fn refers_to_itself(c: &Container) -> Option<&str> {
+    let words =
+        || c.command.iter().chain(c.args.iter().flatten()).chain(c.env.iter().map(|v| &v.value));
+    let names = c.env.iter().map(|v| v.name.as_str());
+    names.into_iter().find(|name| words().any(|word| word.contains(&format!("$({name})"))))
 }
 
 /// The wish that `w`, of the file `file`, be as it says.
@@ -253,7 +264,7 @@ spec:
   paused: true
   revisionHistoryLimit: 4
 ";
-        let w = read::read("f", text, Some(Path::new("/"))).unwrap().remove(0);
+        let w = read::read("f", text, Some(Path::new("/"))).workloads().unwrap().remove(0);
         let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
         assert_eq!((applied.cause.as_str(), applied.paused), ("apply f", Some(true)));
         let strategy = Strategy {

@@ -1,7 +1,7 @@
 //! What a field is, for `orund explain`.
 
 use super::kinds;
-use super::schema::{Row, Type, schema, step};
+use super::schema::{Class, Row, Type, schema, step};
 use crate::config::document::reader::similar;
 
 /// The text about `field`: a kind (`deployment`), a path (`deployment.spec.replicas`, `spec.replicas`) or a name.
@@ -69,7 +69,7 @@ fn about(path: &str, row: &Row) -> String {
     if let Some(default) = row.default {
         out.push_str(&format!("  default: {default}\n"));
     }
-    out.push_str(&format!("  status:  {}\n  {}\n", row.class.words(), row.text));
+    out.push_str(&format!("  status:  {}\n  {}\n", status(path, row), row.text));
     let inner = match &row.ty {
         Type::Struct(inner) => Some(*inner),
         Type::List(of) => match **of {
@@ -84,13 +84,34 @@ fn about(path: &str, row: &Row) -> String {
     }
 }
 
+/// Fields that `validate`, `--fix` and `convert` know and `apply` refuses until it can run them.
+const NOT_RUN: [&str; 11] = [
+    "image",
+    "volumes",
+    "volumeMounts",
+    "securityContext",
+    "envFrom",
+    "valueFrom",
+    "workingDir",
+    "requests",
+    "hostname",
+    "hostNetwork",
+    "hostPID",
+];
+
+fn status(path: &str, row: &Row) -> &'static str {
+    let full = step(path, row.field).replace("[]", "");
+    let refused = row.class == Class::Done && full.split('.').any(|part| NOT_RUN.contains(&part));
+    if refused { "checked and converted; `orund apply` cannot run it yet" } else { row.class.words() }
+}
+
 /// One line for each field of a structure.
 fn fields(owner: &str) -> String {
     let rows = schema().fields(owner);
     let widest = rows.iter().map(|r| r.field.len()).max().unwrap_or(0);
     let line = |r: &Row| {
         let status = match r.class {
-            super::schema::Class::Done => String::new(),
+            Class::Done => String::new(),
             class => format!(" ({})", class.words()),
         };
         format!("  {:widest$}  {}{status}\n", r.field, r.text)

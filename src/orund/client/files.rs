@@ -1,4 +1,4 @@
-//! `apply`: files made true.
+//! `apply`: creates and updates the workloads of files.
 
 use hyper::Method;
 
@@ -15,7 +15,7 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     if a.fix {
         return manifests::correct(&manifests::read(&a.files.files)?);
     }
-    let workloads = manifests::load(&a.files.files)?;
+    let workloads = manifests::load_to_run(&a.files.files)?;
     if a.diff {
         for w in &workloads {
             show_difference(client, w).await?;

@@ -56,6 +56,8 @@ pub struct EventLoop {
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
     events_since_trim: usize,
+    /// When the last turn asked to be called again.
+    due: Option<Time>,
     /// When to notify the service manager that the loop runs.
     watchdog: Option<Interval>,
 }
@@ -120,6 +122,7 @@ impl EventLoop {
             waiters: Vec::new(),
             turns,
             events_since_trim: 0,
+            due: None,
             watchdog: watchdog(),
         };
         Ok((this, handle))
@@ -205,6 +208,8 @@ impl EventLoop {
 
     /// Decides, acts, and sets the timer for the next decision. Whether anything has happened since the last turn.
     fn turn(&mut self) -> Result<bool> {
+        // What is true from a certain time on, such as availability, has changed when that time has come.
+        let due = self.due.take().is_some_and(|at| now() >= at);
         let wake = loop {
             let wake = self.supervisor.turn(now());
             let answers = std::mem::take(&mut self.supervisor.world.answers);
@@ -214,6 +219,7 @@ impl EventLoop {
             self.supervisor.events(answers, now());
         };
         let fail = |e: nix::errno::Errno| Error::sys("setting the timer", e);
+        self.due = wake;
         match wake {
             Some(at) => {
                 let at = Duration::from_millis(at.0.max(1));
@@ -224,7 +230,7 @@ impl EventLoop {
         }
         self.compact();
         self.trim();
-        Ok(std::mem::take(&mut self.supervisor.world.happened))
+        Ok(std::mem::take(&mut self.supervisor.world.happened) || due)
     }
 
     fn compact(&mut self) {

@@ -55,6 +55,10 @@ impl Outer {
     /// Starts `cmd` with these streams. What it reads from a file is `input`.
     fn start(t: &T<'_>, cmd: Cmd, streams: [Stream; 3], input: &[u8]) -> Result<Outer> {
         let pair = nix::pty::openpty(None, None)?;
+        // The command must not hold the end whose closing it is to see.
+        for end in [&pair.master, &pair.slave] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        }
         crate::sys::set_winsize(pair.master.as_fd(), 44, 99)?;
         let before = termios::tcgetattr(&pair.slave)?;
         let mut cmd = cmd.terminal(pair.slave.try_clone()?);

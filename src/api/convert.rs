@@ -53,8 +53,7 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
 
 /// The variable of the container that its command, arguments or variables refer to as `$(NAME)`, which Kubernetes expands.
 fn refers_to_itself(c: &Container) -> Option<&str> {
-    let words =
-        || c.command.iter().chain(c.args.iter().flatten()).chain(c.env.iter().map(|v| &v.value));
+    let words = || c.command.iter().chain(c.args.iter().flatten()).chain(c.env.iter().map(|v| &v.value));
     let names = c.env.iter().map(|v| v.name.as_str());
     names.into_iter().find(|name| words().any(|word| word.contains(&format!("$({name})"))))
 }

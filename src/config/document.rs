@@ -68,7 +68,7 @@ pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
         problems.push(Diagnostic::new(Place::START, "", format!("the file is larger than {LONGEST} bytes")));
         return Vec::new();
     }
-    // A byte order mark is no part of the text.
+    // A byte order mark does not belong to the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder =
         Builder { text, events: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0, problems };

@@ -262,7 +262,8 @@ fn files_of_kubernetes_are_run_corrected_explained_and_converted() {
     let d = Daemon::start("kubernetes", &[]);
     write(&d, "kube.yaml", KUBERNETES);
     assert_eq!(ok(&d, "validate -f kube.yaml"), "deployment/kube is valid\n");
-    assert_eq!(ok(&d, "apply -f kube.yaml --wait --timeout 60"), "workload/kube created\n");
+    let applied = "workload/kube created\nworkload/kube ready: 2/2 replicas available\n";
+    assert_eq!(ok(&d, "apply -f kube.yaml --wait --timeout 60"), applied);
     assert_eq!(ok(&d, "get replicas -o name"), "replica/kube-0\nreplica/kube-1\n");
     wait_for("the output", || (ok(&d, "logs kube-1") == "hello\n").then_some(()));
     assert!(ok(&d, "get workloads kube -o yaml").contains("terminationGracePeriodSeconds: 7\n"));

@@ -16,6 +16,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether an instance has run and exited: another one is a restart.
+    pub fn has_run(&self) -> bool {
+        self.known
+    }
+
     pub fn started(&mut self, instance: u64, at: u64) {
         if self.running == Some(instance) && self.started.is_none() {
             self.started = Some(at);

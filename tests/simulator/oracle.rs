@@ -291,7 +291,9 @@ impl Oracle {
             if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
                 continue;
             }
-            let surge = desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
+            // A restart beside a replica that surged in continues, whatever a later strategy allows.
+            let again = self.chains.get(&(key.replica, key.container)).is_some_and(Chain::has_run);
+            let surge = again || desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
             let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
             let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
             if o.replica == key.replica || stopping || !surge || revision(&o) == revision(key) {
@@ -481,6 +483,11 @@ impl Oracle {
         self.complete.insert((id, revision));
         let Some(w) = desired.workloads.get(&id) else { return };
         let slots = observed.workloads.get(&id);
+        // The host has gone down in the middle of this turn: what the supervisor still decides has no effect.
+        let forgotten = |r: &Replica| !self.replicas.contains_key(&r.serial);
+        if slots.into_iter().flat_map(|s| s.slots.values()).flat_map(|s| &s.replicas).any(forgotten) {
+            return;
+        }
         let mut up: BTreeSet<u32> = w.completed.keys().copied().collect();
         for (n, slot) in slots.into_iter().flat_map(|s| &s.slots) {
             let new = |r: &&Replica| r.revision == w.revision || w.in_place(r.revision, w.revision);

@@ -16,9 +16,9 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Whether an instance has run and exited: another one is a restart.
+    /// Whether an instance has been released.
     pub fn has_run(&self) -> bool {
-        self.known
+        self.known || self.running.is_some()
     }
 
     pub fn started(&mut self, instance: u64, at: u64) {

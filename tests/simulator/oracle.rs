@@ -291,8 +291,8 @@ impl Oracle {
             if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
                 continue;
             }
-            // A restart beside a replica that surged in continues, whatever a later strategy allows.
-            let again = self.chains.get(&(key.replica, key.container)).is_some_and(Chain::has_run);
+            // A replica that runs beside another one since a surge continues, whatever a later strategy allows.
+            let again = self.chains.iter().any(|((r, _), c)| *r == key.replica && c.has_run());
             let surge = again || desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
             let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
             let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());

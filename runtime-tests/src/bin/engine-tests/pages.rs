@@ -37,7 +37,9 @@ pub fn start(e: &Env) -> Done {
     let path = "/usr/local/sbin/systemctl";
     fs::write(path, SYSTEMCTL.replace("IMAGE", ARCHIVE))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    e.ok(&format!("mkdir -p {TOP}/target/dist; cp $R {TOP}/target/dist/orun; cp $(dirname $R)/orund {TOP}/target/dist/orund"))?;
+    e.ok(&format!(
+        "mkdir -p {TOP}/target/dist; cp $R {TOP}/target/dist/orun; cp {TOP}/orund {TOP}/target/dist/"
+    ))?;
     // What Podman needs on a host like this one has nothing to do with the pages.
     let podman = "[containers]\ndefault_sysctls = []\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
                   [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";

@@ -178,6 +178,8 @@ fn inner(job: &Job, program: &Path, dir: &Path, results: &fs::File) -> Done {
     let mut files = job.engine.files();
     files.push(program.to_owned());
     files.push(restarts::floor()?);
+    // scripts/install takes the supervisor from beside the runtime.
+    files.extend(program.parent().map(|dir| dir.join("orund")).filter(|orund| orund.exists()));
     world::build(dir, &files)?;
     let env = Env::new(&job.runtime, "engine")?;
     let daemon = job.engine.start(&env)?;

@@ -94,7 +94,7 @@ fn create(t: &mut T<'_>, name: &str) -> Done {
                 return t.nothing_left();
             }
             verb(t.runtime()).ok()?;
-            // As with runc, a program that the kernel refuses is no failure of start: the container exits.
+            // As with runc, start succeeds for a program that the kernel refuses: the container exits.
             if operation == "running the program" {
                 let out = t.runtime().args(["start", id.as_str()]).output()?.exits(0)?;
                 has("standard error", &out.stderr, "input/output error")?;

@@ -293,6 +293,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::Restarted => "Restarted",
         StopCause::ProbeFailed => "ProbeFailed",
         StopCause::Orphaned => "Orphaned",
+        StopCause::Drained => "Drained",
     }
 }
 

@@ -10,7 +10,8 @@
 //!   record; P13 nothing is done for what was removed; P14 replicas of the desired revision are kept; P17 no busy loop; P18
 //!   nothing is left over; P23 a rollout that is called complete is so, and Recreate starts nothing before all that is old
 //!   is gone; P24 a failed rollout goes back at most once, to a revision that worked; P25 while it is paused no replica
-//!   changes its revision.
+//!   changes its revision; P26 while the host is drained everything is stopped with its grace, nothing is started, and the
+//!   desired state stays as it is.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.

@@ -5,7 +5,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload};
 use orun::supervisor::core::event::{Event, Record};
-use orun::supervisor::core::model::{Hook, Instance, Next, Observed, Phase, Replica};
+use orun::supervisor::core::model::{Hook, Instance, Next, Observed, Phase, Replica, StopCause};
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::spec::IntOrPercent;
 use orun::supervisor::core::time::{Millis, Time};
@@ -48,9 +48,13 @@ pub enum Mutant {
     IgnoresPause,
     /// A revision that was gone back to and fails is left for another one.
     ToAndFro,
+    /// A crash makes the supervisor forget that the host is being drained.
+    ForgetsDrain,
+    /// A drain stops the workloads, which stay stopped after the boot.
+    DrainStopsWorkloads,
 }
 
-pub const ALL: [Mutant; 18] = [
+pub const ALL: [Mutant; 20] = [
     Mutant::GraceRestarts,
     Mutant::NoShortening,
     Mutant::KillsEarly,
@@ -69,6 +73,8 @@ pub const ALL: [Mutant; 18] = [
     Mutant::ExecCounts,
     Mutant::IgnoresPause,
     Mutant::ToAndFro,
+    Mutant::ForgetsDrain,
+    Mutant::DrainStopsWorkloads,
 ];
 
 impl Mutant {
@@ -85,6 +91,7 @@ impl Mutant {
             Mutant::ExecCounts => "P23",
             Mutant::IgnoresPause => "P25",
             Mutant::ToAndFro => "P24",
+            Mutant::ForgetsDrain | Mutant::DrainStopsWorkloads => "P26",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -197,6 +204,7 @@ impl Mutant {
             }),
             Mutant::NoBackoff => at_once(&mut step, now),
             Mutant::AlwaysRestarts => restart_all(&mut step, desired, observed, now),
+            Mutant::DrainStopsWorkloads => stop_drained(&mut step),
             _ => {}
         }
         step
@@ -220,6 +228,7 @@ impl Mutant {
 
     /// The broken way to come back after a crash.
     pub fn recovered(self, observed: &mut Observed, desired: &Desired, now: Time) {
+        observed.draining &= self != Mutant::ForgetsDrain;
         for (id, slots) in &mut observed.workloads {
             let workload = desired.workloads.get(id);
             for replica in slots.slots.values_mut().flat_map(|s| &mut s.replicas) {
@@ -256,6 +265,17 @@ impl Mutant {
 
 fn prepares(step: Step) -> impl Iterator<Item = Action> {
     step.actions.into_iter().filter(|a| matches!(a, Action::Prepare { .. }))
+}
+
+fn stop_drained(step: &mut Step) {
+    let stop = |a: &Action| match a {
+        Action::StopReplica { workload, cause: StopCause::Drained, .. } => {
+            Some(Action::Persist { change: Change::Stop { workload: *workload, stopped: true } })
+        }
+        _ => None,
+    };
+    let more: Vec<Action> = step.actions.iter().filter_map(stop).collect();
+    step.actions.extend(more);
 }
 
 fn shortens(action: &Action, observed: &Observed) -> bool {

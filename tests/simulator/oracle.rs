@@ -38,6 +38,8 @@ pub struct Oracle {
     complete: BTreeSet<(WorkloadId, Revision)>,
     /// Workloads that went back by themselves, until their owner changes something.
     rolled_back: BTreeSet<WorkloadId>,
+    /// The host is being drained.
+    draining: bool,
     starts: VecDeque<u64>,
     actions: VecDeque<u64>,
 }
@@ -137,6 +139,7 @@ impl Oracle {
         for Record { at, event } in records {
             match event {
                 Event::Decided { action } => self.recorded(action, *at),
+                Event::Draining { on } => self.draining = *on,
                 Event::Started { key } | Event::Found { key, found: Found::Running { .. } } => {
                     if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
                         chain.started(key.instance, at.0);
@@ -245,6 +248,9 @@ impl Oracle {
         }
         if self.removed.contains(&key.workload) {
             self.blame(format!("P13: {action:?} after the workload was removed"));
+        }
+        if self.draining && matches!(action, Action::Prepare { .. } | Action::Release { .. }) {
+            self.blame(format!("P26: {key} starts while the host is drained"));
         }
         let Some(p) = procs.get(&key.instance) else {
             if matches!(action, Action::Prepare { .. }) {
@@ -358,6 +364,12 @@ impl Oracle {
 
     /// What must hold after each turn of a supervisor that is up since `up`.
     pub fn check(&mut self, now: u64, up: u64, procs: &BTreeMap<u64, Proc>) {
+        let stays = |p: &&Proc| {
+            p.state == State::Running && self.replicas.get(&p.key.replica).is_some_and(|r| r.stop.is_none())
+        };
+        if let Some(p) = procs.values().filter(|_| self.draining).find(stays) {
+            self.blame(format!("P26: {} keeps running while the host is drained", p.key));
+        }
         let mut late = None;
         for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
             let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
@@ -388,6 +400,9 @@ impl Oracle {
                     stops.entry(*workload).or_default().insert(*serial, *cause);
                 }
                 Action::AddReplica { workload, .. } => *adds.entry(*workload).or_default() += 1,
+                Action::Persist { change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. } } => {
+                    self.blame(format!("P26: {action:?}, which nobody has asked for"));
+                }
                 Action::Adopt { workload, revision, .. } => {
                     let known = desired.workloads.get(workload).and_then(|w| w.revisions.get(revision));
                     self.templates.extend(known.map(|t| ((*workload, *revision), t.clone())));

@@ -64,6 +64,10 @@ pub enum What {
         down: u64,
     },
     KeeperDies,
+    /// The host is drained, or that is taken back.
+    Drain {
+        on: bool,
+    },
     Reboot {
         down: u64,
     },
@@ -102,7 +106,7 @@ impl Plan {
             entries.push(Entry { at: rng.below(until), what: request(&mut rng, name) });
         }
         // Each seed has its own small set of faults: some bugs hide behind others.
-        let kinds: Vec<u64> = (0..6).filter(|_| rng.percent(40)).collect();
+        let kinds: Vec<u64> = (0..7).filter(|_| rng.percent(40)).collect();
         if !kinds.is_empty() {
             for _ in 0..rng.below(8) {
                 let kind = rng.pick(&kinds);
@@ -154,6 +158,7 @@ fn fault(rng: &mut Rng, kind: u64) -> What {
         2 => What::KeeperDies,
         3 => What::Reboot { down: rng.between(100, 10_000) },
         4 => What::DiskFull { lasts: rng.between(1, 10_000) },
+        5 => What::Drain { on: rng.percent(60) },
         _ => What::KillInit { nth: rng.below(16), oom: rng.percent(30) },
     }
 }

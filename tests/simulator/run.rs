@@ -69,6 +69,7 @@ impl Run {
             sim.crash_in = None;
             sim.disk.full_until = 0;
         }
+        self.entries.push_back(Entry { at: until + 2, what: What::Drain { on: false } });
         self.back = self.back.min(until + 1);
         self.until(until + CALM)?;
         self.converged()?;
@@ -201,6 +202,11 @@ impl Run {
                 self.sim.borrow_mut().keeper = false;
                 if let Some(supervisor) = &mut self.supervisor {
                     supervisor.events([Event::KeeperLost], Time(now));
+                }
+            }
+            What::Drain { on } => {
+                if let Some(supervisor) = &mut self.supervisor {
+                    supervisor.events([Event::Draining { on: *on }], Time(now));
                 }
             }
             What::Reboot { down } => {

@@ -137,6 +137,8 @@ pub enum Reason {
     RolloutComplete,
     RolloutFailed,
     ProgressDeadlineExceeded,
+    Draining,
+    DrainUndone,
 }
 
 impl Action {

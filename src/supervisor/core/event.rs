@@ -80,6 +80,11 @@ pub enum Event {
         key: Key,
     },
     KeeperLost,
+    /// The host goes down: everything that runs is stopped and nothing is started, until this is taken back or the host
+    /// has booted again. The desired state stays as it is.
+    Draining {
+        on: bool,
+    },
     /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes
     /// more. None: it can again.
     LogsBlocked {

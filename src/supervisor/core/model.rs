@@ -29,6 +29,9 @@ pub struct Observed {
     pub start_credit: u64,
     /// The keeper died: containers that die now are reaped by init.
     pub keeper_lost: bool,
+    /// See [`super::event::Event::Draining`].
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// The slots of one workload.
@@ -131,6 +134,8 @@ pub enum StopCause {
     ProbeFailed,
     /// No workload needs it any more.
     Orphaned,
+    /// The host goes down.
+    Drained,
 }
 
 /// A container of a replica.

@@ -47,6 +47,14 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
             Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
         }
+        Event::Draining { on } => {
+            let (reason, message) = match on {
+                true => (Reason::Draining, "the host is drained: all replicas are stopped and none is started"),
+                false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
+            };
+            let notice = Notice::of_the_daemon(at, reason, message.to_owned());
+            (observed.draining != *on).then_some(Notice { severity: Severity::Normal, ..notice })
+        }
         _ => None,
     }
 }
@@ -193,6 +201,7 @@ impl fmt::Display for StopCause {
             StopCause::Restarted => "stopping: restart requested",
             StopCause::ProbeFailed => "stopping: probe failed",
             StopCause::Orphaned => "stopping: its workload no longer exists",
+            StopCause::Drained => "stopping: the host is drained",
         })
     }
 }

@@ -19,6 +19,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
     match event {
         Event::Decided { action } => decided(observed, action, at),
         Event::KeeperLost => observed.keeper_lost = true,
+        Event::Draining { on } => observed.draining = *on,
         Event::Prepared { key, process } => with(observed, key, |i| i.prepared(*process)),
         Event::Started { key } => with(observed, key, |i| i.started(at)),
         Event::StartFailed { key, error } => with(observed, key, |i| i.start_failed(error, at)),

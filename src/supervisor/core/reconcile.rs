@@ -3,7 +3,7 @@
 use super::Config;
 use super::action::Action;
 use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
+use super::model::{Instance, Key, Next, Observed, Replica, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
 use super::{containers, replicas, rollout};
@@ -30,6 +30,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         last_replica: observed.last_replica,
         credit: observed.start_credit,
         stopped: BTreeSet::new(),
+        draining: observed.draining,
     };
     let none = Slots::default();
     for (id, slots) in &observed.workloads {
@@ -56,6 +57,8 @@ pub struct Pass<'a> {
     credit: u64,
     /// Replicas that are asked to stop in this pass; what follows for them is decided in the next.
     stopped: BTreeSet<u64>,
+    /// The host goes down.
+    draining: bool,
 }
 
 impl Pass<'_> {
@@ -99,6 +102,8 @@ impl Pass<'_> {
     fn workload(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
         if workload.deletion.is_some() {
             self.delete(id, workload, slots);
+        } else if self.draining {
+            self.drain(id, workload, slots);
         } else {
             replicas::plan(self, id, workload, slots);
             rollout::follow(self, id, workload, slots);
@@ -126,6 +131,19 @@ impl Pass<'_> {
         }
         if slots.slots.is_empty() {
             self.push(Action::Persist { change: Change::Removed { workload: id } });
+        }
+    }
+
+    /// Stops what runs or would run again. Replicas that have terminated for good stay: they are not run again after the
+    /// boot, either. The end of a container is judged first, lest a job that has just finished counts as stopped.
+    fn drain(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+        for (slot, replica) in replicas(slots).filter(|(_, r)| r.stop.is_none()) {
+            let instances = || replica.containers.iter().flat_map(|c| &c.instances);
+            let unsettled = instances().any(|i| i.is_dead() && !i.settled);
+            let over = replica.containers.iter().all(|c| c.restart.due().is_none());
+            if !unsettled && !(over && instances().all(Instance::is_dead)) {
+                replicas::stop_one(self, id, workload, slot, replica, StopCause::Drained);
+            }
         }
     }
 

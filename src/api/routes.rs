@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::types::{
-    Applied, Changed, List, Outcome, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
+    Applied, Changed, DrainRequest, List, Outcome, RestartRequest, ScalePatch, UndoRequest, Version,
+    WorkloadObject,
 };
 use crate::api::{convert, exec, logs, metrics, stats, view, watch};
 use crate::config::quantity;
@@ -193,11 +194,13 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
             watch::replicas(api, Some(name.to_owned()), &query(&["watch"])?).await
         }
         ["v1", "replicas", name, "exec"] if post => exec::answer(api, name, request).await,
+        ["v1", "drain"] if get => watch::drain(api, &query(&["watch"])?).await,
+        ["v1", "drain"] if post => drain(api, &body(request).await?).await,
         ["v1", "events"] if get => watch::events(api, query(&["watch", "workload", "replica"])?).await,
         ["v1", "logs"] if get => logs::answer(api, &query(logs::PARAMETERS)?).await,
         ["v1", "stats"] if get => stats::answer(api, &query(&["workload"])?).await,
         ["healthz" | "version" | "metrics"]
-        | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats"]
+        | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats" | "drain"]
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
         | ["v1", "replicas", _, "exec"] => {
@@ -334,6 +337,13 @@ async fn revisions(api: &Api, name: &str) -> Result<Answer, Problem> {
 async fn restart(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     let request: RestartRequest = parse(body)?;
     respond::json(&api.wish(Wish::Restart { name: name.to_owned(), slot: request.slot }).await?)
+}
+
+async fn drain(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
+    let request: DrainRequest = parse(body)?;
+    api.pace().await;
+    api.handle.drain(!request.undo).await?;
+    respond::json(&api.look(view::drain).await?)
 }
 
 async fn delete(api: &Api, name: &str, query: &Query) -> Result<Answer, Problem> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
-pub use crate::supervisor::core::status::{Reason, ReplicaPhase, RolloutState, WorkloadPhase};
+pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::Workload;
 
 /// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
@@ -83,9 +83,45 @@ pub struct WorkloadStatus {
     /// The problem of a replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is true of it besides its phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// When everything is killed at the latest, once it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_deadline: Option<String>,
+}
+
+/// Something that is true of a workload or a replica at present.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `LogDiskFull`: the output of a container cannot be written. `Draining`: the host is drained.
+    pub r#type: ConditionType,
+    /// The container that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    pub message: String,
+}
+
+/// The drain of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatus {
+    /// No replica is started, and all are stopped.
+    pub draining: bool,
+    /// The replicas of which something runs still.
+    pub running: Vec<String>,
+    /// When the last of those that are being stopped is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// Body of a drain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DrainRequest {
+    /// Replicas are started again.
+    pub undo: bool,
 }
 
 /// How far the rollout of a revision is.
@@ -155,6 +191,8 @@ pub struct ReplicaObject {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     pub restarts: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     pub created: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,

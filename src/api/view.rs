@@ -1,14 +1,14 @@
 //! The supervisor's state as objects of the interface. What states mean is decided by `core::status`.
 
 use crate::api::types::{
-    ContainerObject, ContainerState, EventObject, ExitObject, FailedRevision, ReplicaObject, RevisionObject,
-    RolloutStatus, Stopping, WorkloadObject, WorkloadStatus,
+    Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
+    FailedRevision, ReplicaObject, RevisionObject, RolloutStatus, Stopping, WorkloadObject, WorkloadStatus,
 };
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
 use crate::supervisor::core::model::{
-    Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, StopCause,
+    Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
 };
 use crate::supervisor::core::spec::{self, Template};
 use crate::supervisor::core::status;
@@ -79,6 +79,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
     let s = status::workload(w, slots, view.now);
     let trouble = s.trouble.as_ref();
     let replica = trouble.map(|t| names::replica(&w.name, t.slot));
+    let conditions = all_conditions(view, w, slots);
     WorkloadStatus {
         uid: id.0,
         generation: w.generation,
@@ -104,12 +105,66 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
         failed: s.failed,
         restarts: s.restarts,
         stopped: w.stopped,
-        message: trouble.zip(replica).map(|(t, replica)| format!("{replica}: {t}")),
+        message: trouble
+            .zip(replica)
+            .map(|(t, replica)| format!("{replica}: {t}"))
+            .or_else(|| conditions.first().map(|c| c.message.clone())),
+        conditions,
         deletion_deadline: w.deletion.map(|d| {
             let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
             time(view, d.deadline(own))
         }),
     }
+}
+
+/// The first of each type.
+fn all_conditions(view: &View, w: &Workload, slots: Option<&Slots>) -> Vec<Condition> {
+    let of_slot = |(n, slot): (&u32, &Slot)| {
+        let first = slot.replicas.iter().flat_map(conditions).next()?;
+        Some(Condition { message: format!("{}: {}", names::replica(&w.name, *n), first.message), ..first })
+    };
+    let mut list: Vec<Condition> =
+        slots.into_iter().flat_map(|s| &s.slots).find_map(of_slot).into_iter().collect();
+    if view.observed.draining && w.deletion.is_none() {
+        let message =
+            "the host is drained: no replica is started before `orund drain --undo` or the next boot";
+        list.push(Condition {
+            r#type: ConditionType::Draining,
+            container: None,
+            message: message.to_owned(),
+        });
+    }
+    list
+}
+
+fn conditions(r: &Replica) -> Vec<Condition> {
+    let blocked = |(container, error): (&str, &str)| Condition {
+        r#type: ConditionType::LogDiskFull,
+        container: Some(container.to_owned()),
+        message: format!(
+            "the output of container {container} cannot be written, and its program waits: {error}"
+        ),
+    };
+    r.blocked_logs().map(blocked).collect()
+}
+
+/// The drain of the host.
+pub fn drain(view: &View) -> DrainStatus {
+    let mut status = DrainStatus { draining: view.observed.draining, ..DrainStatus::default() };
+    let mut last = None;
+    for (id, slots) in &view.observed.workloads {
+        let name = view.desired.workloads.get(id).map_or("", |w| w.name.as_str());
+        for (n, r) in slots.slots.iter().flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r))) {
+            let runs = |c: &Container| c.instances.iter().any(|i| i.phase != Phase::Dead);
+            if r.containers.iter().any(runs) {
+                status.running.push(names::replica(name, n));
+                last = last.max(r.stop.map(|s| s.deadline));
+            }
+        }
+    }
+    status.running.sort();
+    status.deadline = last.map(|t| time(view, t));
+    status
 }
 
 /// Why a rollout is not complete.
@@ -223,6 +278,7 @@ fn replica(
         available: available_at.is_some_and(|at| view.now >= at),
         labels: labels(w),
         restarts: r.containers.iter().map(|c| u64::from(c.restarts())).sum(),
+        conditions: conditions(r),
         created: time(view, r.created),
         stopping,
         containers,

@@ -67,6 +67,14 @@ pub async fn replicas(api: &Api, name: Option<String>, query: &Query) -> Result<
     one_or_all("replica", name, list)
 }
 
+/// `GET /v1/drain`.
+pub async fn drain(api: &Api, query: &Query) -> Result<Answer, Problem> {
+    if query.flag("watch")? {
+        return stream(api, move |v| keyed(vec![view::drain(v)], |_| String::new())).await;
+    }
+    respond::json(&api.look(view::drain).await?)
+}
+
 async fn known(api: &Api, workload: &str) -> Result<(), Problem> {
     let name = workload.to_owned();
     match api.look(move |v| v.desired.by_name(&name).is_some()).await? {

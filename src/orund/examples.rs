@@ -159,6 +159,18 @@ Examples:
   orund delete web --grace-period 3s
   orund delete web api --now";
 
+pub const DRAIN: &str = "\
+Examples:
+  orund drain
+  orund drain --timeout 2m
+  orund drain --undo
+
+orund-shutdown.service does this when the host goes down. The workloads themselves are not changed: the next boot starts
+them again. A restart of the daemon does not end a drain.
+
+Exit status:
+  0 no replica runs, 1 failure, 3 timeout.";
+
 pub const COMPLETION: &str = "\
 Examples:
   orund completion bash > /usr/share/bash-completion/completions/orund

@@ -5,6 +5,7 @@ mod api;
 mod client;
 mod crash;
 mod daemon;
+mod drain;
 mod life;
 mod rollout;
 mod run;

@@ -1,5 +1,6 @@
 //! Disks that fail and journals that are torn.
 
+use crate::client::ok;
 use crate::daemon::{Daemon, can_run, pid_of, wait_for};
 use serde_json::json;
 use std::fs;
@@ -271,9 +272,21 @@ fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
     wait_for("the trouble", || d.output().contains("writing to the log file").then_some(()));
     let events = |d: &Daemon| d.api("GET", "/v1/events", "").1.to_string();
     wait_for("the event", || events(&d).contains("LogDiskFull").then_some(()));
+    // What is so at present can be seen, too: in the interface, the tables and the description.
+    let condition = |path: &str| d.api("GET", path, "").1["status"]["conditions"][0]["type"].clone();
+    assert_eq!(condition("/v1/workloads/chatty"), "LogDiskFull");
+    assert_eq!(d.replica("chatty-0")["conditions"][0]["container"], "main");
+    assert!(ok(&d, "get replicas chatty").contains("Running,LogDiskFull"));
+    assert!(ok(&d, "get workloads chatty").contains(",LogDiskFull"));
+    assert!(
+        ok(&d, "describe chatty")
+            .contains("LogDiskFull: chatty-0: the output of container main cannot be written")
+    );
+    assert_eq!(condition("/v1/workloads/quiet"), json!(null));
     drop(file);
     fs::remove_file(logs.join("filler")).unwrap();
     wait_for("the event of its end", || events(&d).contains("LogDiskRecovered").then_some(()));
+    assert_eq!(condition("/v1/workloads/chatty"), json!(null));
     let expected: Vec<String> = (0..3000).map(|n| format!("number {n}")).collect();
     wait_for("all lines", || (d.logged("chatty", 0) == expected).then_some(()));
 }

@@ -126,6 +126,31 @@ fn the_scripts_of_the_guest_do_nothing_on_the_host() {
     }
 }
 
+/// As systemd reads them on this machine: a key that it does not know, a program that does not exist, a cycle in the order.
+#[test]
+fn the_units_that_install_puts_in_place_are_valid() {
+    if !is_root() {
+        return;
+    }
+    let analyze = ["/usr/bin/systemd-analyze", "/bin/systemd-analyze"].iter().any(|p| Path::new(p).exists());
+    if !analyze || !Path::new("/etc/systemd/system").is_dir() {
+        return skip::skip("needs systemd-analyze (the package systemd)");
+    }
+    let world = World::new();
+    let out = world.run(&["scripts/install", "--no-engines"]);
+    assert_eq!(out.status, 0, "{}", out.stderr);
+    let units: Vec<&str> = out
+        .changed
+        .iter()
+        .filter(|c| c.starts_with("/etc/systemd/system/orund"))
+        .map(String::as_str)
+        .collect();
+    assert_eq!(units.len(), std::fs::read_dir(top().join("scripts/systemd")).unwrap().count(), "{units:?}");
+    assert!(units.contains(&"/etc/systemd/system/orund-shutdown.service"), "{units:?}");
+    let out = world.run(&[&["systemd-analyze", "--man=no", "verify"][..], &units[..]].concat());
+    assert_eq!((out.status, out.stderr.as_str()), (0, ""), "{}", out.stdout);
+}
+
 #[test]
 fn install_twice_and_uninstall_leave_nothing() {
     if !is_root() {

@@ -400,7 +400,9 @@ impl Oracle {
                     stops.entry(*workload).or_default().insert(*serial, *cause);
                 }
                 Action::AddReplica { workload, .. } => *adds.entry(*workload).or_default() += 1,
-                Action::Persist { change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. } } => {
+                Action::Persist {
+                    change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. },
+                } => {
                     self.blame(format!("P26: {action:?}, which nobody has asked for"));
                 }
                 Action::Adopt { workload, revision, .. } => {

@@ -66,6 +66,9 @@ pub enum Verb {
     /// Delete workloads, stopping their replicas
     #[command(after_help = examples::DELETE)]
     Delete(Delete),
+    /// Stop all replicas with their preStop and grace period, and start none before the next boot
+    #[command(after_help = examples::DRAIN)]
+    Drain(Drain),
     /// Print the completion script for a shell
     #[command(after_help = examples::COMPLETION)]
     Completion {
@@ -374,6 +377,16 @@ pub struct Delete {
     pub now: bool,
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Start the replicas again
+    #[arg(long)]
+    pub undo: bool,
+    /// Maximum time to wait [default: 30 s longer than the longest grace period]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "undo")]
+    pub timeout: Option<Duration>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

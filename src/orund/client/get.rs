@@ -171,6 +171,9 @@ fn of_workload(w: &WorkloadObject) -> String {
     }
     let message = status.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default();
     field("Status", format!("{:?}{message}", status.phase));
+    for c in &status.conditions {
+        field("Condition", format!("{:?}: {}", c.r#type, c.message));
+    }
     field(
         "Replicas",
         format!(
@@ -191,6 +194,9 @@ fn of_replica(r: &ReplicaObject, now: u64) -> String {
         let _ = writeln!(text, "  {:12}{value}", format!("{name}:"));
     };
     field("Status", r.phase.to_string());
+    for c in &r.conditions {
+        field("Condition", format!("{:?}: {}", c.r#type, c.message));
+    }
     field("Age", render::since(&r.created, now));
     field("Revision", r.revision.to_string());
     if let Some(stopping) = &r.stopping {

@@ -3,6 +3,7 @@
 pub mod args;
 mod change;
 pub mod connection;
+mod drain;
 mod exec;
 mod files;
 mod get;
@@ -78,6 +79,7 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Logs(a) => logs::logs(client, &a).await,
         Verb::Exec(a) => exec::exec(client, &a).await,
         Verb::Top(a) => top::top(client, &a).await,
+        Verb::Drain(a) => drain::drain(client, &a).await,
         Verb::Validate(_)
         | Verb::Explain { .. }
         | Verb::Convert(_)

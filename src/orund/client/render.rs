@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::args::Output;
 use super::yaml;
-use crate::api::types::{ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
+use crate::api::types::{Condition, ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
 use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
 use serde::Serialize;
@@ -95,7 +95,7 @@ impl Row for WorkloadObject {
             self.workload.metadata.name.clone(),
             format!("{}/{}", status.ready, spec.replicas),
             status.updated.to_string(),
-            format!("{:?}", status.phase),
+            with_conditions(format!("{:?}", status.phase), &status.conditions),
             status.restarts.to_string(),
         ];
         if wide {
@@ -133,7 +133,7 @@ impl Row for ReplicaObject {
         let mut row = vec![
             self.name.clone(),
             format!("{ready}/{}", self.containers.len()),
-            self.phase.to_string(),
+            with_conditions(self.phase.to_string(), &self.conditions),
             restarts,
             since(&self.created, now),
         ];
@@ -178,6 +178,12 @@ impl EventObject {
             None => format!("workload/{}", self.workload),
         }
     }
+}
+
+/// A phase with what else is true: `Ready,LogDiskFull`.
+fn with_conditions(phase: String, conditions: &[Condition]) -> String {
+    let types: std::collections::BTreeSet<_> = conditions.iter().map(|c| c.r#type).collect();
+    types.iter().fold(phase, |text, t| format!("{text},{t:?}"))
 }
 
 /// A message without its hint, for a row; `describe` has both.

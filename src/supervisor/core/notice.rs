@@ -49,7 +49,9 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         }
         Event::Draining { on } => {
             let (reason, message) = match on {
-                true => (Reason::Draining, "the host is drained: all replicas are stopped and none is started"),
+                true => {
+                    (Reason::Draining, "the host is drained: all replicas are stopped and none is started")
+                }
                 false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
             };
             let notice = Notice::of_the_daemon(at, reason, message.to_owned());

@@ -201,6 +201,26 @@ pub enum RolloutState {
     DeadlineExceeded,
 }
 
+/// Something that is true of a workload besides its phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// The output of a container cannot be written: its program waits when it writes more.
+    LogDiskFull,
+    /// The host is drained: nothing is started.
+    Draining,
+}
+
+impl Replica {
+    /// The containers whose output cannot be written, each with the reason.
+    pub fn blocked_logs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.containers.iter().filter_map(|c| {
+            let live = c.instances.iter().filter(|i| !i.is_dead());
+            let error = live.filter_map(|i| i.logs_blocked.as_deref()).next()?;
+            Some((c.name.as_str(), error))
+        })
+    }
+}
+
 /// A workload in numbers and words.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WorkloadStatus {

@@ -299,6 +299,13 @@ impl EventLoop {
                 });
                 let _ = reply.send(checked.map_err(Denied::Refused));
             }
+            Request::Drain(on, reply) => {
+                if self.supervisor.observed.draining != on {
+                    self.supervisor.events([Event::Draining { on }], now());
+                }
+                // The requester may have disconnected.
+                let _ = reply.send(());
+            }
             Request::Wish(wish, reply) => self.wish(&wish, reply),
         }
     }

@@ -110,6 +110,8 @@ pub enum Request {
     Wish(Wish, oneshot::Sender<Result<Accepted, Denied>>),
     /// Whether a wish would be accepted.
     Check(Wish, oneshot::Sender<Result<(), Denied>>),
+    /// Drain the host, or undo that; answered when it is recorded.
+    Drain(bool, oneshot::Sender<()>),
     /// Runs in the loop; it should only copy what it needs.
     Look(Box<dyn FnOnce(&View) + Send>),
 }
@@ -143,6 +145,16 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Check(wish, reply)).await.map_err(|_| Denied::Ending)?;
         answer.await.unwrap_or(Err(Denied::Ending))
+    }
+
+    /// Has everything stopped and nothing started, until the next boot; or takes that back.
+    ///
+    /// # Errors
+    /// [`Denied::Ending`].
+    pub async fn drain(&self, on: bool) -> Result<(), Denied> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Drain(on, reply)).await.map_err(|_| Denied::Ending)?;
+        answer.await.map_err(|_| Denied::Ending)
     }
 
     /// Looks at the state: `look` runs in the loop, so it should only copy what it needs.

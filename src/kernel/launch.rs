@@ -39,7 +39,6 @@ pub struct Launch {
     succession: Option<u16>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,
-    pub warnings: Vec<String>,
     timeout: u64,
 }
 
@@ -144,7 +143,6 @@ impl Launch {
             early,
             succession,
             terminal: None,
-            warnings: Vec::new(),
             timeout: SETUP_TIMEOUT + hooks,
         })
     }
@@ -240,7 +238,7 @@ impl Launch {
                     .map_err(|_| self.died())
             }
             Tag::Warning => {
-                self.warnings.push(String::from_utf8_lossy(&m.text).into_owned());
+                log::warn(String::from_utf8_lossy(&m.text));
                 Ok(())
             }
             Tag::NotMade => Err(not_made(plan, m.op.into(), Errno(m.number), None)),

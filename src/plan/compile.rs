@@ -283,7 +283,7 @@ fn order(
     // A mount namespace that is entered gets the root all the same: it only holds somebody's mounts.
     let own_mounts = ns.is_new(Kind::Mount) || ns.joins(Kind::Mount);
     if own_mounts {
-        rootfs::open(spec, parts.rootfs, &input.options.rootfs_mountpoint, steps);
+        rootfs::open(&cx, &input.options.rootfs_mountpoint, steps);
         cx.compile(steps);
         rootfs::devices(&cx, steps);
         for_the_program(ns, p, steps);

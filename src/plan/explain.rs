@@ -2,10 +2,11 @@
 
 use super::compile::Plan;
 use super::op::{Filesystem, Limit, MountOp, MountSource, Op, Point};
+use super::overlay::{self, Overlay};
 use super::step::Steps;
 use super::tables::{capabilities, namespaces::Kind};
 use crate::error::{Errno, Error, Kind as Class};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 fn text(c: &CStr) -> String {
     format!("{:?}", c.to_string_lossy())
@@ -64,6 +65,9 @@ fn root_words(op: &Op) -> Option<String> {
         Op::Propagation { flags } => format!("making all mounts {}", propagation(*flags)),
         Op::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
         Op::OpenRoot { path, .. } => format!("mounting the root file system {}", text(path)),
+        Op::OpenOverlay { path, overlay, .. } => {
+            format!("mounting the root file system on {} as an overlay: {}", text(path), overlay.words())
+        }
         Op::Mount(m) => mount_words(m),
         Op::Remount { target, changes, .. } => {
             let (set, clear) = changes.iter().fold((0, 0), |(s, c), (a, _)| (s | a.set, c | a.clear));
@@ -235,6 +239,7 @@ fn part(op: &Op, extra: i32, detail: &str) -> String {
             MountSource::Bind { path, .. } => format!(": opening the source {}", text(path)),
             _ => ": opening the source".into(),
         },
+        (Op::OpenOverlay { overlay, .. }, n) => overlay_part(overlay, n),
         (Op::Mount(_), 2) => ": setting an option".into(),
         (Op::Mount(_), 3) => ": making the file system".into(),
         (Op::Mount(_) | Op::Remount { .. }, 4) => ": setting the mount's attributes".into(),
@@ -250,6 +255,21 @@ fn part(op: &Op, extra: i32, detail: &str) -> String {
     // The kernel's messages begin with their severity: "e tmpfs: Bad value for 'size'".
     let words = detail.strip_prefix("e ").unwrap_or(detail);
     if words.is_empty() { what } else { format!("{what} ({words})") }
+}
+
+/// Which part of an overlay failed: the number of a layer, from 1 on, or one of [`overlay`]'s.
+fn overlay_part(o: &Overlay, extra: i32) -> String {
+    let opening = |what: &str, path: Option<&CString>| {
+        path.map_or(String::new(), |p| format!(": opening the {what} {}", text(p)))
+    };
+    match extra {
+        0 => ": opening the mount point".into(),
+        overlay::OPENING_UPPER => opening("upper directory", o.writable.as_ref().map(|w| &w.0)),
+        overlay::OPENING_WORK => opening("work directory", o.writable.as_ref().map(|w| &w.1)),
+        overlay::MAKING_TMPFS => ": making the tmpfs for changes".into(),
+        overlay::MOUNTING => ": mounting".into(),
+        n => opening("layer", o.layers.get((n - 1) as usize)),
+    }
 }
 
 fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
@@ -271,6 +291,18 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         }
         (Op::Mount(_), libc::ENODEV) if extra == 3 => {
             Some("the kernel does not know this type of file system")
+        }
+        (Op::OpenOverlay { .. }, libc::ENOTDIR) => Some("it must be a directory, not a symlink"),
+        (Op::OpenOverlay { .. }, libc::EACCES) => Some(
+            "every directory above it must be searchable for the container's root user, and changes go to a directory \
+             that is this user's",
+        ),
+        (Op::OpenOverlay { .. }, libc::EINVAL) if extra == overlay::MOUNTING => Some(
+            "the upper and the work directory must be on one file system that overlayfs can write to, and outside of \
+             the layers (the kernel's log says more)",
+        ),
+        (Op::OpenOverlay { .. }, libc::EBUSY) if extra == overlay::MOUNTING => {
+            Some("another container uses the upper or the work directory")
         }
         (Op::OpenRoot { .. }, libc::EACCES) => Some(
             "every directory above the root file system must be searchable for the container's root user",

@@ -4,14 +4,15 @@ use super::Violation;
 use super::compile::{self, Input, Plan};
 use super::facts::HostFacts;
 use super::op::{MountSource, Op};
+use super::overlay::Overlay;
 use super::step::cstring;
 use super::{hooks, process};
 use crate::config::spec::Process;
 use std::ffi::CString;
 
 impl Plan {
-    /// The plan of another container of the same bundle: as if `input`, whose id, `linux.cgroupsPath` and
-    /// `options.extra_env` may differ from those this plan was compiled from, were compiled itself. It is much
+    /// The plan of another container of the same bundle: as if `input`, whose id, `linux.cgroupsPath`, directories of
+    /// an overlay and `options.extra_env` may differ from those this plan was compiled from, were compiled itself. It is much
     /// cheaper, because neither is validated again nor is the system call filter made again.
     ///
     /// # Errors
@@ -30,6 +31,10 @@ impl Plan {
                 Op::SessionKeyring { name, .. } => *name = compile::keyring(input.id),
                 Op::Hook(h) => h.state = state(if h.at_root { "creating" } else { "created" }),
                 Op::Mount(m) => follow(&mut m.source, &moved),
+                Op::OpenOverlay { overlay, .. } => {
+                    let of = Overlay::compile(input.spec, input.bundle, &self.rootfs, overlay.user_xattr);
+                    **overlay = of.unwrap_or_else(|| (**overlay).clone());
+                }
                 _ => {}
             }
         }

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
 pub mod op;
+pub mod overlay;
 pub mod process;
 pub mod rdt;
 pub mod rootfs;

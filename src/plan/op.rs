@@ -1,5 +1,6 @@
 //! The operations that a plan is made of, each with its inputs already in the form the kernel takes.
 
+use super::overlay::Overlay;
 use crate::sys::exec::StringArray;
 use crate::sys::mount::MountAttr;
 use crate::sys::prctl::SockFilter;
@@ -87,6 +88,12 @@ pub enum Op {
     /// `private`: nothing mounted on the host below it later shows up inside.
     OpenRoot {
         path: CString,
+        private: bool,
+    },
+    /// Mount an overlay of layers on the directory `path` and open it as the root file system.
+    OpenOverlay {
+        path: CString,
+        overlay: Box<Overlay>,
         private: bool,
     },
     Mount(Box<MountOp>),

@@ -3,6 +3,7 @@
 use super::compile::Options;
 use super::mounts::Context;
 use super::op::{DeviceOp, Hold, Op};
+use super::overlay::Overlay;
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::attr;
 use super::tables::namespaces;
@@ -27,7 +28,8 @@ const DEFAULT_LINKS: [(&str, &str); 5] = [
 
 /// Makes the root a mount of its own. `mountpoint` is where the root's file system is mounted on the host; it is
 /// needed when the configuration asks for shared propagation only.
-pub(super) fn open(spec: &Spec, rootfs: &Path, mountpoint: &Path, steps: &mut Steps) {
+pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
+    let (spec, rootfs) = (cx.spec, cx.rootfs);
     let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
     let flags = asked.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
     steps.push(Op::Propagation { flags: first_propagation(flags) }, "linux.rootfsPropagation");
@@ -37,7 +39,13 @@ pub(super) fn open(spec: &Spec, rootfs: &Path, mountpoint: &Path, steps: &mut St
     }
     let path = cstring(rootfs.as_os_str().as_encoded_bytes());
     let private = flags & libc::MS_SLAVE == 0 || asked.is_none();
-    steps.push(Op::OpenRoot { path, private }, "root.path");
+    // A user namespace, also one around orun, has no access to attributes in `trusted.`.
+    match Overlay::compile(spec, cx.bundle, rootfs, cx.locked) {
+        Some(overlay) => {
+            steps.push(Op::OpenOverlay { path, overlay: Box::new(overlay), private }, "annotations");
+        }
+        None => steps.push(Op::OpenRoot { path, private }, "root.path"),
+    }
 }
 
 /// What the host's mounts become in the new namespace: shared when the container's are to reach the host, else

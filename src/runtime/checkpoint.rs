@@ -16,6 +16,7 @@ use crate::plan::checkpoint::rpc::{self, Feature, Notification, Response};
 use crate::plan::checkpoint::{self, Dump, Flags, PageServer, Places};
 use crate::plan::compile::Plan;
 use crate::plan::op::Op;
+use crate::plan::overlay;
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::state::lifecycle::Operation;
 use crate::state::model::Record;
@@ -94,9 +95,23 @@ pub fn checkpoint(rt: &Runtime, id: &str, options: &CheckpointOptions) -> Result
     Ok(())
 }
 
+/// CRIU would find the root as a mount that no restore makes again.
+pub(super) fn refuse_overlay(spec: &Spec) -> Result<()> {
+    match spec.annotations.keys().find(|key| key.starts_with(overlay::PREFIX)) {
+        None => Ok(()),
+        Some(key) => {
+            let what = "a container whose root file system is an overlay cannot be checkpointed or restored";
+            Err(Error::new(Kind::Unsupported, what)
+                .property(format!("annotations[{key:?}]"))
+                .hint("give it a root file system of its own at root.path"))
+        }
+    }
+}
+
 fn prepare(rt: &Runtime, c: &Container, images: &Images, options: &CheckpointOptions) -> Result<Dump> {
     let raw = c.entry.config()?;
     let spec: Spec = parse::json(&raw, "config.json")?;
+    refuse_overlay(&spec)?;
     let pid = c.init()?.pid;
     let bundle = Bundle { path: c.record.bundle.clone(), raw, spec };
     let mut external = Vec::new();

@@ -60,6 +60,9 @@ pub struct Instance<'a> {
     pub cgroups_path: &'a str,
     /// Variables of its own.
     pub env: Vec<String>,
+    /// Annotations of its own: the directories of its root file system ([`crate::plan::overlay`]) where that is an
+    /// overlay.
+    pub annotations: Vec<(String, String)>,
     pub stdio: [OwnedFd; 3],
     pub parent: Parent,
 }
@@ -122,6 +125,7 @@ impl Template {
         let id = ContainerId::new(instance.id)?;
         let mut spec = self.bundle.spec.clone();
         instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
+        spec.annotations.extend(instance.annotations);
         let options = Options { extra_env: instance.env, ..self.options.clone() };
         let input = Input { id: id.as_str(), bundle: &self.bundle.path, spec: &spec, options: &options };
         let plan = self.plan.instance(input, &self.facts).map_err(create::invalid)?;

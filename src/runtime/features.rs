@@ -6,10 +6,10 @@ use crate::config::defaults::OCI_VERSION;
 use crate::plan::cgroup::systemd::annotation;
 use crate::plan::seccomp::{Arch, names};
 use crate::plan::tables::{capabilities, mempolicy, mount_options, namespaces};
-use crate::plan::{checkpoint, mounts, process};
+use crate::plan::{checkpoint, mounts, overlay, process};
 
 /// The annotations of config.json, or what they begin with, that change what is done with a bundle.
-const UNSAFE_ANNOTATIONS: [&str; 4] = [
+const UNSAFE_ANNOTATIONS: [&str; 5] = [
     // It names a file of the host with options for CRIU, which runs as root there.
     checkpoint::CONFIG_ANNOTATION,
     // What follows is a property of the unit, for instance a program that systemd runs.
@@ -18,6 +18,8 @@ const UNSAFE_ANNOTATIONS: [&str; 4] = [
     process::KEEP_GROUPS,
     // The label of the mounts means something else.
     mounts::CONTEXT_TYPE,
+    // What follows names directories of the host that become the root file system.
+    overlay::PREFIX,
 ];
 
 /// The features document.
@@ -192,7 +194,8 @@ mod tests {
                 "org.criu.config",
                 "org.systemd.property.",
                 "run.oci.keep_original_groups",
-                "run.oci.mount_context_type"
+                "run.oci.mount_context_type",
+                "run.orun.rootfs."
             ])
         );
         let seccomp = &f["linux"]["seccomp"];

@@ -62,6 +62,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let id = ContainerId::new(id)?;
     let create_options = CreateOptions { detached: options.detach, ..options.create.clone() };
     let (bundle, mut plan) = create::compile(rt, id.as_str(), &create_options, false)?;
+    super::checkpoint::refuse_overlay(&bundle.spec)?;
     for w in &plan.warnings {
         log::warn(w);
     }

@@ -91,6 +91,11 @@ pub fn joined() -> Value {
 /// A time namespace with offsets, real-time scheduling, shared propagation, an execution domain.
 pub fn unusual() -> Value {
     let mut spec = plain();
+    spec["annotations"] = json!({
+        "run.orun.rootfs.lower": "/layers/top:base",
+        "run.orun.rootfs.upper": "/changes/c1/upper",
+        "run.orun.rootfs.work": "/changes/c1/work",
+    });
     push(&mut spec["linux"]["namespaces"], [json!({"type": "time"})]);
     merge(
         &mut spec["process"],

@@ -27,6 +27,10 @@ fn entering(op: &Op) -> bool {
     matches!(op, Op::PivotRoot { .. } | Op::MoveRoot | Op::Chroot { .. })
 }
 
+fn opening(op: &Op) -> bool {
+    matches!(op, Op::OpenRoot { .. } | Op::OpenOverlay { .. })
+}
+
 fn mounting(op: &Op) -> bool {
     matches!(op, Op::Mount(_) | Op::Device(_) | Op::Console { .. } | Op::Directory { .. })
 }
@@ -95,17 +99,12 @@ fn inside(plan: &Plan) {
 
 fn root(plan: &Plan) {
     assert_eq!(at(plan, entering).len(), 1, "the root is entered once");
-    before(
-        plan,
-        "the root before what is in it",
-        |op| matches!(op, Op::OpenRoot { .. }),
-        |op| mounting(op) || sealing(op) || entering(op),
-    );
+    before(plan, "the root before what is in it", opening, |op| mounting(op) || sealing(op) || entering(op));
     before(
         plan,
         "propagation before mounts",
         |op| matches!(op, Op::Propagation { .. }),
-        |op| matches!(op, Op::OpenRoot { .. }) || mounting(op),
+        |op| opening(op) || mounting(op),
     );
     before(plan, "mounts before hooks", mounting, |op| *op == Op::Sync(Point::RuntimeHooks));
     before(plan, "mounts before hooks", mounting, hook("createContainer"));

@@ -21,6 +21,7 @@ mod fds;
 mod hooks;
 mod hostile_words;
 mod killed;
+mod layers;
 mod lifecycle;
 mod masks;
 mod mount_options;
@@ -55,6 +56,7 @@ pub fn register(m: &mut Matrix) {
         userns::register,
         rootless::register,
         rootfs::register,
+        layers::register,
         masks::register,
         mounts::register,
         mount_options::register,

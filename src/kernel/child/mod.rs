@@ -10,6 +10,7 @@ mod console;
 mod copy_up;
 mod hook;
 mod mounts;
+mod overlay;
 mod places;
 mod process;
 mod root;
@@ -187,6 +188,14 @@ impl Child<'_> {
             | Op::MoveRoot
             | Op::Chroot { .. }
             | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,
+            Op::OpenOverlay { path, overlay, private } => {
+                let opened = overlay::open(path, overlay, *private)?;
+                if opened.in_memory {
+                    let text = overlay::IN_MEMORY.as_bytes();
+                    protocol::send(self.socket, Tag::Warning, index as u16, 0, 0, text, None)?;
+                }
+                made.places = Some(Places::with_pile(opened.root, self.base(), opened.pile));
+            }
             Op::Mount(m) => mounts::mount(m, self.slots, made, |slot| {
                 protocol::send(self.socket, Tag::Source, index as u16, slot as i32, 0, &[], None)?;
                 protocol::wait_fd(self.socket)

@@ -93,13 +93,18 @@ pub(super) fn is_procfs_root(fd: RawFd) -> SysResult<bool> {
 impl Places {
     /// The root is `root`; descriptors below `base` are not the child's.
     pub fn new(root: OwnedFd, base: RawFd) -> Places {
+        Places::with_pile(root, base, 0)
+    }
+
+    /// As [`Places::new`]; `pile` descriptors are open that nobody will close.
+    pub fn with_pile(root: OwnedFd, base: RawFd, pile: usize) -> Places {
         Places {
             root: root.into_raw_fd(),
             parent: None,
             parent_linked: false,
             parent_path: [0; PATH_MAX],
             parent_len: 0,
-            pile: 0,
+            pile,
             base,
             null: None,
             empty: None,

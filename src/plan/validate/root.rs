@@ -3,6 +3,7 @@
 use super::namespaces::is_listed;
 use super::{Findings, Spec};
 use crate::plan::mounts::{CONTEXT_TYPE, CONTEXT_TYPES};
+use crate::plan::overlay;
 use crate::plan::process::KEEP_GROUPS;
 use crate::plan::tables::namespaces::Kind;
 
@@ -77,6 +78,8 @@ fn annotations(spec: &Spec, f: &mut Findings) {
     if spec.annotations.contains_key("") {
         f.violation("annotations", "a key is empty");
     }
+    let own_mounts = is_listed(&spec.linux, Kind::Mount);
+    overlay::check(spec, own_mounts, &mut f.violations);
     for (key, value) in spec.annotations.iter().filter(|(key, _)| key.starts_with("run.oci.")) {
         match key.as_str() {
             KEEP_GROUPS => {}

@@ -168,6 +168,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result
     let instance = Instance {
         id: &name.id,
         cgroups_path: &format!("{}/{}", shared.cgroup_parent, name.id),
+        annotations: Vec::new(),
         env: names::environment(&name.workload, name.key.slot).into(),
         stdio: [null, out_end, err_end],
         parent,

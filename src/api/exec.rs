@@ -18,10 +18,11 @@ use tokio::io::{Interest, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 
 use crate::api::frame::{Frame, PROTOCOL};
-use crate::api::respond::{Answer, Problem, typed};
+use crate::api::respond::{self, Answer, Problem, typed};
 use crate::api::routes::{self, Api, missing};
-use crate::api::types::ExecRequest;
+use crate::api::types::{ExecRequest, KillRequest};
 use crate::api::view;
+use crate::config::quantity::Signal;
 use crate::kernel::terminal::EndOfInput;
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
@@ -62,6 +63,21 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
     answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     Ok(answer)
+}
+
+/// `POST /v1/replicas/NAME/kill`: sends a signal to the first process of a container.
+pub async fn kill(api: &Api, replica: &str, body: &[u8]) -> Result<Answer, Problem> {
+    let request: KillRequest = routes::parse(body)?;
+    let Some(Signal(number)) = Signal::parse(&request.signal) else {
+        return Err(Problem::bad_request(format!("{:?} is not a signal", request.signal)));
+    };
+    let (id, _) = container(api, replica, request.container).await?;
+    let runtime = api.handle.runtime().clone();
+    let killed =
+        tokio::task::spawn_blocking(move || crate::runtime::kill::kill(&runtime, &id, number, false)).await;
+    let killed = killed.map_err(|e| Problem::internal(e.to_string()))?;
+    killed.map_err(|e| Problem::new(StatusCode::CONFLICT, "Conflict", e.to_string()))?;
+    respond::json(&serde_json::json!({}))
 }
 
 /// The runtime's id of a container that runs, and what its replica adds to the environment.

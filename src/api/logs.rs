@@ -4,6 +4,8 @@
 use hyper::body::Bytes;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as sync;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -12,9 +14,12 @@ use crate::api::respond::{self, Answer, Problem};
 use crate::api::routes::{Api, Query, missing};
 use crate::api::watch::WAITING;
 use crate::config::quantity;
+use crate::supervisor::core::desired::{Workload, WorkloadId};
+use crate::supervisor::core::model::Slot;
 use crate::supervisor::shell::handle::{Handle, View};
-use crate::supervisor::shell::logs::format::Line;
-use crate::supervisor::shell::logs::reader::{self, Reader};
+use crate::supervisor::shell::logs::format::{self, Line};
+use crate::supervisor::shell::logs::reader::{self, Item, Reader};
+use crate::supervisor::shell::names;
 use crate::sys::timestamp::Timestamp;
 
 /// The parameters of the request.
@@ -39,6 +44,8 @@ struct Source {
     replica: String,
     container: String,
     dir: PathBuf,
+    /// The number of the workload.
+    of: u64,
 }
 
 impl Source {
@@ -46,6 +53,23 @@ impl Source {
         let tag = if l.full { 'F' } else { 'P' };
         let head = format!("{} {} {} {} {tag} ", self.replica, self.container, l.time, l.stream.name());
         [head.as_bytes(), l.text, b"\n"].concat()
+    }
+
+    fn item(&self, item: &Item) -> Vec<u8> {
+        match item {
+            Item::Line(line) => self.line(line),
+            Item::Skipped(Some(1)) => self.note("1 line was removed by the rotation before it was read"),
+            Item::Skipped(Some(n)) => {
+                self.note(&format!("{n} lines were removed by the rotation before they were read"))
+            }
+            Item::Skipped(None) => self.note("lines were removed by the rotation before they were read"),
+        }
+    }
+
+    /// A line of the supervisor's own, about the log.
+    fn note(&self, text: &str) -> Vec<u8> {
+        let text = crate::log::printable(text);
+        format!("{} {} {} orund F {text}\n", self.replica, self.container, format::now()).into_bytes()
     }
 }
 
@@ -66,6 +90,7 @@ pub async fn answer(api: &Api, query: &Query) -> Result<Answer, Problem> {
         previous: query.flag("previous")?,
         since: query.parsed("since", since)?,
         tail: query.parsed("tail", |t| t.parse().ok())?,
+        of: None,
     };
     let follow = query.flag("follow")? && !wanted.previous;
     let sources = find(api, selection.clone()).await?;
@@ -76,7 +101,8 @@ pub async fn answer(api: &Api, query: &Query) -> Result<Answer, Problem> {
         return Err(Problem::hinted(status, "Invalid", message, hint));
     }
     let open = move || -> Result<Vec<(Source, Reader)>, Problem> {
-        let open = |s: Source| match Reader::open(&s.dir, wanted.clone()) {
+        let open = |s: Source| match Reader::open(&s.dir, reader::Query { of: Some(s.of), ..wanted.clone() })
+        {
             Ok(reader) => Ok((s, reader)),
             Err(e) => Err(Problem::internal(e.to_string())),
         };
@@ -84,8 +110,9 @@ pub async fn answer(api: &Api, query: &Query) -> Result<Answer, Problem> {
     };
     let readers = tokio::task::spawn_blocking(open).await.map_err(|e| Problem::internal(e.to_string()))??;
     let (parts, body) = mpsc::channel(WAITING);
-    let handle = api.handle.clone();
-    tokio::task::spawn_local(send(handle, selection, readers, follow, parts));
+    let (handle, wanted) = (api.handle.clone(), selection.clone());
+    let of = api.look(move |v| workload_of(v, &wanted)).await?;
+    tokio::task::spawn_local(send(handle, selection, of, readers, follow, parts));
     Ok(respond::stream("text/plain", body))
 }
 
@@ -124,6 +151,18 @@ async fn find(api: &Api, s: Selection) -> Result<Vec<Source>, Problem> {
     }
 }
 
+/// The workload whose logs these are.
+fn workload_of(v: &View, s: &Selection) -> Option<WorkloadId> {
+    let is_it = |id: &WorkloadId, w: &Workload| match (&s.replica, &s.workload) {
+        (Some(replica), _) => {
+            let slots = v.observed.workloads.get(id).map(|x| x.slots.keys());
+            slots.into_iter().flatten().any(|n| names::replica(&w.name, *n) == *replica)
+        }
+        (None, workload) => workload.as_ref() == Some(&w.name),
+    };
+    v.desired.workloads.iter().find(|(id, w)| is_it(id, w)).map(|(id, _)| *id)
+}
+
 /// The sources, and whether the workload or replica exists at all.
 fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
     let (mut found, mut exists) = (BTreeSet::new(), false);
@@ -134,7 +173,7 @@ fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
         exists |= s.workload.is_some() && s.replica.is_none();
         let Some(slots) = v.observed.workloads.get(id) else { continue };
         for (slot, state) in &slots.slots {
-            let replica = crate::supervisor::shell::names::replica(&w.name, *slot);
+            let replica = names::replica(&w.name, *slot);
             if s.replica.as_ref().is_some_and(|name| replica != *name) {
                 continue;
             }
@@ -144,7 +183,7 @@ fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
             found.extend(names.filter(|name| s.container.as_ref().is_none_or(|wanted| wanted == *name)).map(
                 |name| {
                     let dir = handle.log_dir(&w.name, *slot, name);
-                    Source { replica: replica.clone(), container: name.clone(), dir }
+                    Source { replica: replica.clone(), container: name.clone(), dir, of: id.0 }
                 },
             ));
         }
@@ -152,10 +191,11 @@ fn sources(handle: &Handle, v: &View, s: &Selection) -> (Vec<Source>, bool) {
     (found.into_iter().collect(), exists)
 }
 
-/// Sends the existing lines in the order of time, then new ones as they come.
+/// Sends the existing lines in the order of time, then new ones as they come, until no more can come.
 async fn send(
     handle: Handle,
     selection: Selection,
+    of: Option<WorkloadId>,
     readers: Vec<(Source, Reader)>,
     follow: bool,
     parts: mpsc::Sender<Bytes>,
@@ -166,58 +206,122 @@ async fn send(
     if !follow {
         return;
     }
+    let over = Arc::new(AtomicBool::new(false));
     for (source, reader) in readers {
-        followed(source, reader, parts.clone());
+        followed(source, reader, parts.clone(), &over);
     }
     loop {
+        let (wanted, h) = (selection.clone(), handle.clone());
+        let look = move |v: &View| (sources(&h, v, &wanted).0, is_over(v, &wanted, of));
+        let Ok((found, ended)) = handle.look(look).await else {
+            // This supervisor ends, and the logs do not: the client shall ask the next one.
+            return parts.closed().await;
+        };
+        for source in found {
+            if known.contains(&source) {
+                continue;
+            }
+            known.insert(source.clone());
+            if known.len() > MOST_SOURCES {
+                let text = format!("not followed: {MOST_SOURCES} containers are followed already");
+                let _ = parts.send(Bytes::from(source.note(&text))).await;
+                continue;
+            }
+            // From its beginning: it was not there before.
+            match Reader::open(&source.dir, reader::Query { of: Some(source.of), ..reader::Query::default() })
+            {
+                Ok(reader) => followed(source, reader, parts.clone(), &over),
+                Err(e) => drop(parts.send(Bytes::from(source.note(&format!("not followed: {e}")))).await),
+            }
+        }
+        if ended {
+            // What is in the files is still read.
+            return over.store(true, Ordering::Release);
+        }
         tokio::select! {
             () = tokio::time::sleep(SEARCH) => {}
             () = parts.closed() => return,
         }
-        let (wanted, h) = (selection.clone(), handle.clone());
-        let Ok((found, _)) = handle.look(move |v| sources(&h, v, &wanted)).await else { return };
-        for source in found {
-            if known.len() < MOST_SOURCES && known.insert(source.clone()) {
-                // From its beginning: it was not there before.
-                if let Ok(reader) = Reader::open(&source.dir, reader::Query::default()) {
-                    followed(source, reader, parts.clone());
-                }
-            }
+    }
+}
+
+/// Whether nothing that is selected will write any more: it is deleted, or has terminated for good.
+fn is_over(v: &View, s: &Selection, of: Option<WorkloadId>) -> bool {
+    let Some(id) = of else { return false };
+    let Some(w) = v.desired.workloads.get(&id) else { return true };
+    let Some(slots) = v.observed.workloads.get(&id) else { return false };
+    let done = |slot: &Slot| {
+        let mut containers = slot.replicas.iter().flat_map(|r| &r.containers);
+        containers.all(|c| c.instances.is_empty() && c.restart.due().is_none())
+    };
+    match s.replica.as_deref() {
+        Some(name) => {
+            let slot = slots.slots.iter().find(|(n, _)| names::replica(&w.name, **n) == name);
+            slot.is_none_or(|(_, slot)| done(slot) && !slot.replicas.is_empty())
+        }
+        None => {
+            let ended = slots.slots.values().filter(|s| !s.replicas.is_empty() && done(s)).count();
+            w.wanted() > 0 && ended >= w.wanted() as usize && slots.slots.values().all(done)
         }
     }
 }
 
-/// Has a thread read `reader` for as long as the client is connected.
-fn followed(source: Source, mut reader: Reader, parts: mpsc::Sender<Bytes>) {
+/// Has a thread read `reader` for as long as the client is connected, and more can come.
+fn followed(source: Source, mut reader: Reader, parts: mpsc::Sender<Bytes>, over: &Arc<AtomicBool>) {
+    let (over, name, to) = (Arc::clone(over), source.clone(), parts.clone());
     let run = move || {
+        let mut reported = None;
         while !parts.is_closed() {
-            let mut batch = Vec::new();
-            let read = reader.read(|line| {
-                batch.extend(source.line(&line));
-                if batch.len() >= BATCH {
-                    let _ = parts.blocking_send(Bytes::from(std::mem::take(&mut batch)));
+            // Looked at before reading: nothing is written after it.
+            let last = over.load(Ordering::Acquire);
+            match read(&source, &mut reader, &parts) {
+                Ok(()) => reported = None,
+                Err(e) => {
+                    let text = format!("cannot be read: {e}; trying again");
+                    if reported.as_ref() != Some(&text) {
+                        let _ = parts.blocking_send(Bytes::from(source.note(&text)));
+                    }
+                    reported = Some(text);
                 }
-            });
-            if !batch.is_empty() {
-                let _ = parts.blocking_send(Bytes::from(batch));
             }
-            if read.is_err() {
+            if last {
                 return;
             }
             std::thread::sleep(POLL);
         }
     };
-    // Without a thread this log is not followed; the others are.
-    let _ = std::thread::Builder::new().name("logs".to_owned()).stack_size(STACK).spawn(run);
+    let thread = std::thread::Builder::new().name("logs".to_owned()).stack_size(STACK).spawn(run);
+    if let Err(e) = thread {
+        // A client that does not read will not miss it.
+        let _ = to.try_send(Bytes::from(name.note(&format!("not followed: no thread can be made: {e}"))));
+    }
+}
+
+/// Sends what a reader has now.
+fn read(source: &Source, reader: &mut Reader, parts: &mpsc::Sender<Bytes>) -> crate::error::Result<()> {
+    let mut batch = Vec::new();
+    let read = reader.read(|item| {
+        batch.extend(source.item(&item));
+        if batch.len() >= BATCH {
+            let _ = parts.blocking_send(Bytes::from(std::mem::take(&mut batch)));
+        }
+    });
+    if !batch.is_empty() {
+        let _ = parts.blocking_send(Bytes::from(batch));
+    }
+    read
 }
 
 /// A line with its time.
 type Timed = (String, Vec<u8>);
 
 /// Sends what the readers have now, in the order of time. Returns them.
-fn merge(readers: Vec<(Source, Reader)>, parts: &mpsc::Sender<Bytes>) -> Vec<(Source, Reader)> {
-    if let [_] = readers[..] {
-        return readers.into_iter().map(|(s, r)| one(s, r, parts)).collect();
+fn merge(mut readers: Vec<(Source, Reader)>, parts: &mpsc::Sender<Bytes>) -> Vec<(Source, Reader)> {
+    if let [(source, reader)] = &mut readers[..] {
+        if let Err(e) = read(source, reader, parts) {
+            let _ = parts.blocking_send(Bytes::from(source.note(&format!("cannot be read: {e}"))));
+        }
+        return readers;
     }
     let mut inputs: Vec<sync::Receiver<Timed>> = Vec::new();
     let mut threads = Vec::new();
@@ -225,12 +329,18 @@ fn merge(readers: Vec<(Source, Reader)>, parts: &mpsc::Sender<Bytes>) -> Vec<(So
         let (to, from) = sync::sync_channel(AHEAD);
         inputs.push(from);
         let run = move || {
-            let mut gone = false;
-            let read = reader.read(|line| {
+            let (mut gone, mut time) = (false, String::new());
+            let read = reader.read(|item| {
+                if let Item::Line(line) = &item {
+                    time = line.time.to_owned();
+                }
                 // Once nobody listens, the rest is passed over.
-                gone = gone || to.send((line.time.to_owned(), source.line(&line))).is_err();
+                gone = gone || to.send((time.clone(), source.item(&item))).is_err();
             });
-            read.is_ok().then_some((source, reader))
+            if let Err(e) = read {
+                let _ = to.send((time, source.note(&format!("cannot be read: {e}"))));
+            }
+            (source, reader)
         };
         threads.extend(std::thread::Builder::new().stack_size(STACK).spawn(run));
     }
@@ -250,21 +360,7 @@ fn merge(readers: Vec<(Source, Reader)>, parts: &mpsc::Sender<Bytes>) -> Vec<(So
     if !batch.is_empty() {
         let _ = parts.blocking_send(Bytes::from(batch));
     }
-    threads.into_iter().filter_map(|t| t.join().ok().flatten()).collect()
-}
-
-fn one(source: Source, mut reader: Reader, parts: &mpsc::Sender<Bytes>) -> (Source, Reader) {
-    let mut batch = Vec::new();
-    let _ = reader.read(|line| {
-        batch.extend(source.line(&line));
-        if batch.len() >= BATCH {
-            let _ = parts.blocking_send(Bytes::from(std::mem::take(&mut batch)));
-        }
-    });
-    if !batch.is_empty() {
-        let _ = parts.blocking_send(Bytes::from(batch));
-    }
-    (source, reader)
+    threads.into_iter().filter_map(|t| t.join().ok()).collect()
 }
 
 #[cfg(test)]
@@ -293,7 +389,7 @@ mod tests {
                 lines.iter().map(|n| format!("2026-01-01T00:00:{n:02}.000000000Z stdout F {n}\n")).collect();
             std::fs::write(sub.join("0.log"), text).unwrap();
             let reader = Reader::open(&sub, reader::Query::default()).unwrap();
-            (Source { replica: name.to_owned(), container: "c".to_owned(), dir: sub }, reader)
+            (Source { replica: name.to_owned(), container: "c".to_owned(), dir: sub, of: 1 }, reader)
         };
         let readers = vec![source("a", &[1, 4, 5]), source("b", &[2, 3, 6]), source("d", &[])];
         let (to, mut from) = mpsc::channel(100);

@@ -194,6 +194,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
             watch::replicas(api, Some(name.to_owned()), &query(&["watch"])?).await
         }
         ["v1", "replicas", name, "exec"] if post => exec::answer(api, name, request).await,
+        ["v1", "replicas", name, "kill"] if post => exec::kill(api, name, &body(request).await?).await,
         ["v1", "drain"] if get => watch::drain(api, &query(&["watch"])?).await,
         ["v1", "drain"] if post => drain(api, &body(request).await?).await,
         ["v1", "events"] if get => watch::events(api, query(&["watch", "workload", "replica"])?).await,
@@ -203,7 +204,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats" | "drain"]
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
-        | ["v1", "replicas", _, "exec"] => {
+        | ["v1", "replicas", _, "exec" | "kill"] => {
             let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
         }

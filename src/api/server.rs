@@ -4,18 +4,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::api::routes::{self, Api};
@@ -100,6 +102,7 @@ async fn accept(handle: Handle, listener: UnixListener) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let api = Rc::new(Api::new(handle));
     let open = Rc::new(Cell::new(0));
+    let mut idle: VecDeque<Weak<Idle>> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -114,7 +117,8 @@ async fn accept(handle: Handle, listener: UnixListener) -> io::Result<()> {
                 let message = format!("user {} is not in the group {group} of the socket", peer.uid);
                 Some(("403 Forbidden", "Forbidden", message))
             }
-            Ok(_) if open.get() >= MOST_CONNECTIONS => {
+            // One that has sent no request gives way.
+            Ok(_) if open.get() >= MOST_CONNECTIONS && !close_oldest(&mut idle) => {
                 let message = format!("{MOST_CONNECTIONS} connections are open already");
                 Some(("503 Service Unavailable", "Unavailable", message))
             }
@@ -127,13 +131,37 @@ async fn accept(handle: Handle, listener: UnixListener) -> io::Result<()> {
             None => {
                 let count = Counted::new(&open);
                 let api = Rc::clone(&api);
+                let state = Rc::new(Idle::default());
+                idle.retain(|c| c.upgrade().is_some_and(|c| !c.busy.get()));
+                idle.push_back(Rc::downgrade(&state));
                 tokio::task::spawn_local(async move {
-                    connection(api, stream).await;
+                    tokio::select! {
+                        () = connection(api, stream, &state) => {}
+                        () = state.close.notified() => {}
+                    }
                     drop(count);
                 });
             }
         }
     }
+}
+
+/// A connection, as long as no request has come on it.
+#[derive(Default)]
+struct Idle {
+    busy: Cell<bool>,
+    close: Notify,
+}
+
+/// Closes the connection that has waited for its first request for longest. False when there is none.
+fn close_oldest(idle: &mut VecDeque<Weak<Idle>>) -> bool {
+    while let Some(oldest) = idle.pop_front() {
+        if let Some(oldest) = oldest.upgrade().filter(|c| !c.busy.get()) {
+            oldest.close.notify_one();
+            return true;
+        }
+    }
+    false
 }
 
 /// One connection that is open.
@@ -175,10 +203,12 @@ async fn refuse(mut stream: tokio::net::UnixStream, status: &str, code: &str, me
         tokio::time::timeout(Duration::from_millis(100), stream.write_all((head + &body).as_bytes())).await;
 }
 
-async fn connection(api: Rc<Api>, stream: tokio::net::UnixStream) {
+async fn connection(api: Rc<Api>, stream: tokio::net::UnixStream, state: &Rc<Idle>) {
     let patience = Arc::new(AtomicU32::new(UNREAD));
     let longer = Arc::clone(&patience);
+    let state = Rc::clone(state);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        state.busy.set(true);
         let api = Rc::clone(&api);
         let pauses = routes::may_pause(request.uri().path());
         longer.store(if pauses { PAUSED } else { UNREAD }, Ordering::Relaxed);
@@ -189,6 +219,7 @@ async fn connection(api: Rc<Api>, stream: tokio::net::UnixStream) {
         .header_read_timeout(HEAD)
         .max_buf_size(LONGEST_HEAD)
         .half_close(false)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(Impatient { stream, patience, waiting: None }), service)
         .with_upgrades()
         .await;

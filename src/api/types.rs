@@ -282,6 +282,9 @@ impl ExitObject {
 #[serde(rename_all = "camelCase")]
 pub struct EventObject {
     pub time: String,
+    /// Milliseconds from the boot of the host: other than `time` it is the same whenever it is asked for.
+    #[serde(default)]
+    pub uptime: u64,
     /// `Normal` or `Warning`.
     #[serde(rename = "type")]
     pub severity: String,
@@ -381,6 +384,17 @@ pub struct ExecRequest {
     /// `UID[:GID]` or names of the container's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+}
+
+/// Body of a kill.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KillRequest {
+    /// By name or number.
+    pub signal: String,
+    /// By name; the first one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// Body of a restart.

@@ -357,6 +357,7 @@ fn cause(c: StopCause) -> &'static str {
 pub fn event(epoch_ms: i64, n: &Notice) -> EventObject {
     EventObject {
         time: at_epoch(epoch_ms, n.at),
+        uptime: n.at.0,
         severity: format!("{:?}", n.severity),
         reason: format!("{:?}", n.reason),
         workload: n.workload_name.clone(),

@@ -121,7 +121,8 @@ async fn stream(
     tokio::task::spawn_local(async move {
         let mut told = Objects::new();
         loop {
-            let Ok(now) = seen else { return };
+            // The supervisor ends, and the objects do not: the client shall ask the next one.
+            let Ok(now) = seen else { return parts.closed().await };
             let text = changes(&told, &now);
             told = now;
             if !text.is_empty() && parts.send(Bytes::from(text)).await.is_err() {
@@ -129,7 +130,7 @@ async fn stream(
             }
             tokio::time::sleep(PACE).await;
             tokio::select! {
-                changed = turns.changed() => if changed.is_err() { return },
+                changed = turns.changed() => if changed.is_err() { return parts.closed().await },
                 () = parts.closed() => return,
             }
             // Before the look: what changes after it is another turn.
@@ -214,13 +215,14 @@ async fn follow_events(
             Ok(notice) if past.iter().any(|p| Arc::ptr_eq(p, &notice)) => {}
             Ok(notice) => {
                 // The wall clock may have been set.
-                let Ok(epoch) = handle.look(|v| v.epoch_ms).await else { return };
+                let Ok(epoch) = handle.look(|v| v.epoch_ms).await else { return parts.closed().await };
                 if tell(&parts, &wanted, epoch, &notice).await.is_err() {
                     return;
                 }
             }
             // The client is too slow for what happens: it shall know that it missed something, and start again.
-            Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => return,
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => return parts.closed().await,
         }
     }
 }

@@ -13,7 +13,7 @@ mod verbs;
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kernel::{protect, surroundings};
 use crate::runtime::features;
 use args::Verb;
@@ -22,6 +22,23 @@ use parse::Parsed;
 
 /// Runs the command `words` (without the program's name) and returns the exit code.
 pub fn main(words: Vec<OsString>) -> u8 {
+    run(words, |_| EXEC_FAILED)
+}
+
+/// As [`main`], for `orund`, whose users are not engines: an `exec` whose program cannot be run ends as in a shell, with 127
+/// when it does not exist and 126 when it cannot be executed.
+pub fn main_of_orund(words: Vec<OsString>) -> u8 {
+    run(words, |e| match e.kind() {
+        Kind::Program if e.to_string().contains("not found") || e.to_string().contains("no such file") => 127,
+        Kind::Program => 126,
+        _ => EXEC_FAILED,
+    })
+}
+
+/// The exit code of an `exec` that failed itself: others are the program's.
+const EXEC_FAILED: u8 = 255;
+
+fn run(words: Vec<OsString>, failed_exec: fn(&Error) -> u8) -> u8 {
     let (log_to, log_format) = parse::log_flags(&words);
     // Before anything else is done: it may all be done again.
     let enters = |w: &OsString| ["create", "run", "exec", "restore"].iter().any(|verb| w == verb);
@@ -38,8 +55,12 @@ pub fn main(words: Vec<OsString>) -> u8 {
             match environment::runtime(global).and_then(|rt| verbs::run(&rt, &invocation.verb)) {
                 Ok(code) => code,
                 Err(e) => {
+                    let code = match &invocation.verb {
+                        Verb::Exec(_) => failed_exec(&e),
+                        other => failure(Some(other)),
+                    };
                     crate::log::error(surroundings::explain(e));
-                    failure(Some(&invocation.verb))
+                    code
                 }
             }
         }
@@ -68,7 +89,7 @@ fn open_log(global: &args::Global) -> Result<()> {
 /// The exit code of a verb that failed itself: 255 for `exec`, whose other codes are the program's.
 fn failure(verb: Option<&Verb>) -> u8 {
     match verb {
-        Some(Verb::Exec(_)) => 255,
+        Some(Verb::Exec(_)) => EXEC_FAILED,
         _ => 1,
     }
 }

@@ -17,7 +17,7 @@ Files:
   /var/log/orund                              Logs of containers
 
 Exit status:
-  0 success, 1 failure, 2 invalid arguments, 3 timeout (--timeout); for exec, that of the program, or 255 if it could not be run.";
+  0 success, 1 failure, 2 invalid arguments, 3 timeout (--timeout); for exec, that of the program, or 255 if exec failed.";
 
 pub const SERVE: &str = "\
 Examples:
@@ -47,10 +47,13 @@ pub const APPLY: &str = "\
 Examples:
   orund apply -f web.yaml
   orund apply -f manifests/ --wait --timeout 1m
-  orund apply -f web.yaml --diff --dry-run
+  orund apply -f web.yaml --diff                Print what would change
   cat web.yaml | orund apply -f -
 
-The format of the file: orund-workload(5), docs/orund.md.";
+The format of the file: orund-workload(5), docs/orund.md.
+
+Exit status:
+  0 success, 1 failure, 2 invalid arguments, 3 timeout; with --diff: 0 nothing would change, 1 something would, 2 failure.";
 
 pub const JOURNAL: &str = "\
 Examples:
@@ -83,6 +86,8 @@ Examples:
 pub const GET: &str = "\
 Examples:
   orund get
+  orund get web
+  orund get pods -l app=web
   orund get replicas web -o wide
   orund get workloads web -o yaml
   orund get -o name
@@ -96,6 +101,7 @@ Examples:
 pub const SCALE: &str = "\
 Examples:
   orund scale web=5 --wait
+  orund scale web 5
   orund scale web=0 api=2";
 
 pub const LOGS: &str = "\
@@ -111,7 +117,8 @@ Examples:
   orund exec --user 1000 --workdir /srv web -- ls -l
 
 Exit status:
-  That of the program, 128 + N if signal N killed it, 255 if it could not be run.";
+  That of the program, 128 + N if signal N killed it, 127 if it does not exist, 126 if it cannot be executed, 255 if exec
+  itself failed.";
 
 pub const EVENTS: &str = "\
 Examples:
@@ -156,8 +163,18 @@ Examples:
 pub const DELETE: &str = "\
 Examples:
   orund delete web --wait
+  orund delete -f web.yaml
+  orund delete -l app=web
+  orund delete --all --wait
   orund delete web --grace-period 3s
   orund delete web api --now";
+
+pub const KILL: &str = "\
+Examples:
+  orund kill -s HUP web-0
+  orund kill --signal SIGUSR1 web
+
+The default is SIGKILL. A container that exits of it is restarted as its restart policy says; `orund stop` stops a workload.";
 
 pub const DRAIN: &str = "\
 Examples:

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod examples;
+mod foreign;
 mod journal;
 mod run;
 mod serve;
@@ -48,7 +49,7 @@ pub enum Verb {
 pub fn main(words: Vec<OsString>) -> u8 {
     match words.first().and_then(|w| w.to_str()) {
         // The runtime, for what must be done by a process of its own.
-        Some("oci") => return crate::cli::main(words[1..].to_vec()),
+        Some("oci") => return crate::cli::main_of_orund(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
         Some("cleaner") => return finish(cleaner(&words[1..])),
         _ => {}
@@ -57,6 +58,11 @@ pub fn main(words: Vec<OsString>) -> u8 {
     let arguments = match Arguments::try_parse_from(given) {
         Ok(arguments) => arguments,
         Err(e) => {
+            let typed: Vec<String> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+            if let Some(e) = foreign::hint(&typed) {
+                log_to_stderr(Level::Warning);
+                return finish(Err(e));
+            }
             // Help goes to standard output, which may be closed.
             let _ = e.print();
             return e.exit_code() as u8;

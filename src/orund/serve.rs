@@ -55,7 +55,13 @@ impl Serve {
             keeper.arg("keeper").arg(&places.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
-        let begin = |handle, kept: Socket| api::start(handle, kept.get(|| listener(socket))?);
+        let begin = |handle, kept: Socket| {
+            let listener = kept.get(|| listener(socket))?;
+            let path = listener.local_addr().ok().and_then(|a| a.as_pathname().map(PathBuf::from));
+            api::start(handle, listener)?;
+            eprintln!("orund: ready, serving on {:?}", path.unwrap_or_default());
+            Ok(())
+        };
         daemon::run(&places, begin, asked_to_end())?;
         Ok(0)
     }

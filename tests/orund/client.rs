@@ -65,12 +65,16 @@ fn from_apply_to_delete() {
     assert_eq!(row, ["web", "2/2", "2", "Ready", "0"]);
     assert_eq!(ok(&d, "get replicas -o name"), "replica/web-0\nreplica/web-1\n");
     write(&d, "web.yaml", &WEB.replace("replicas: 2", "replicas: 3"));
-    let diff = ok(&d, "apply -f web.yaml --diff --wait --timeout 60");
-    assert!(diff.contains("\n-  replicas: 2\n+  replicas: 3\n"), "{diff}");
-    assert!(
-        diff.ends_with("workload/web configured\nworkload/web ready: 3/3 replicas available\n"),
-        "{diff}"
-    );
+    // A preview changes nothing, and says by its exit code whether there is something to change.
+    let diff = run(&d, "apply -f web.yaml --diff");
+    let text = String::from_utf8(diff.stdout).unwrap();
+    assert_eq!(diff.status.code(), Some(1), "{text}");
+    assert!(text.contains("\n@@ -") && text.contains("\n-  replicas: 2\n+  replicas: 3\n"), "{text}");
+    assert_eq!(d.api("GET", "/v1/workloads/web", "").1["spec"]["replicas"], 2);
+    let said = ok(&d, "apply -f web.yaml --wait --timeout 60");
+    assert_eq!(said, "workload/web configured\nworkload/web ready: 3/3 replicas available\n");
+    assert_eq!(ok(&d, "apply -f web.yaml --diff"), "");
+    assert_eq!(fails(&d, "apply -f no-such.yaml --diff").0, 2);
     ok(&d, "scale web=1 --wait --timeout 60");
     assert_eq!(ok(&d, "get replicas web -o name"), "replica/web-0\n");
     // What is printed reads back.
@@ -186,7 +190,9 @@ fn programs_in_containers() {
         (!d.processes().iter().any(runs)).then_some(())
     });
     let (code, said) = fails(&d, "exec web-0 -- /none");
-    assert_eq!(code, 255);
+    assert_eq!(code, 127);
+    assert_eq!(fails(&d, "exec web-0 -- none").0, 127);
+    assert_eq!(fails(&d, "exec web-0 -- /bin").0, 126);
     assert!(said.contains("/none") && said.contains("no such file"), "{said}");
     assert_eq!(fails(&d, "exec web-0 -c none -- true").0, 255);
     ok(&d, "delete web --now --wait --timeout 60");
@@ -323,4 +329,152 @@ fn what_is_wrong_is_told_with_the_way_out() {
     assert!(table.contains("StartError: opening the bundle directory \"/nowhere\""), "{table}");
     ok(&d, "delete web --wait --timeout 60");
     assert_eq!(fails(&d, "scale web=x").0, 2);
+}
+
+#[test]
+fn names_selectors_and_files_choose_what_they_say() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("choose", &[]);
+    for (file, name, app) in [("a.yaml", "web", "web"), ("b.yaml", "web-1", "web"), ("c.yaml", "api", "api")]
+    {
+        let text = WEB.replace("{name: web}", &format!("{{name: {name}, labels: {{app: {app}}}}}"));
+        write(&d, file, &text);
+        ok(&d, &format!("apply -f {file} --wait --timeout 60"));
+    }
+    assert_eq!(ok(&d, "get web -o name"), "workload/web\n");
+    assert_eq!(ok(&d, "get web-0 -o name"), "replica/web-0\n");
+    assert_eq!(ok(&d, "get pods -l app=api -o name"), "replica/api-0\nreplica/api-1\n");
+    assert_eq!(ok(&d, "get -l app!=web -o name"), "workload/api\n");
+    assert_eq!(ok(&d, "kill -s TERM api-0"), "replica/api-0: SIGTERM sent\n");
+    d.wait("api-0", "the program to end by it and run again", |r| r["restarts"] == 1);
+    assert!(fails(&d, "kill -s NONE api-0").1.contains("expected a signal"));
+    // The replica web-1 of web, and the workload web-1.
+    for verb in ["describe", "logs", "restart"] {
+        let (_, said) = fails(&d, &format!("{verb} web-1"));
+        assert!(said.contains("write workload/web-1 or replica/web-1"), "{said}");
+    }
+    assert!(ok(&d, "describe replica/web-1").starts_with("Replica web-1:"));
+    assert!(ok(&d, "describe workload/web-1").starts_with("Name:         web-1"));
+    // What is printed is taken.
+    for name in ok(&d, "get -o name").lines().chain(ok(&d, "get replicas -o name").lines()) {
+        ok(&d, &format!("describe {name}"));
+        ok(&d, &format!("logs {name}"));
+        ok(&d, &format!("events {name}"));
+    }
+    ok(&d, "scale workload/api 1 --wait --timeout 60");
+    ok(&d, "wait workload/api --timeout 60");
+    assert_eq!(ok(&d, "get pods api -o name"), "replica/api-0\n");
+    assert_eq!(ok(&d, "delete -f c.yaml --now --wait"), "workload/api deleting\nworkload/api deleted\n");
+    assert_eq!(ok(&d, "delete -l app=web,!tier --now --wait").lines().count(), 4);
+    assert_eq!(ok(&d, "get -o name"), "");
+    ok(&d, "apply -f a.yaml");
+    ok(&d, "delete --all --now --wait");
+    assert_eq!(ok(&d, "get -o name"), "");
+}
+
+#[test]
+fn a_bundle_that_does_not_exist_is_refused_before_anything_is_applied() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("nobundle", &[]);
+    write(&d, "web.yaml", &WEB.replace("./bundle", "./bundel"));
+    for verb in ["validate", "apply --dry-run", "apply --diff", "apply"] {
+        let (_, said) = fails(&d, &format!("{verb} -f web.yaml"));
+        assert!(
+            said.contains("error") && said.contains("there is no bundle at") && said.contains("bundel"),
+            "{said}"
+        );
+    }
+    assert_eq!(ok(&d, "get -o name"), "");
+}
+
+#[test]
+fn idle_connections_lock_nobody_out() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("idleconn", &[]);
+    let open = || std::os::unix::net::UnixStream::connect(d.socket()).unwrap();
+    let idle: Vec<_> = (0..300).map(|_| open()).collect();
+    assert_eq!(ok(&d, "get -o name"), "");
+    drop(idle);
+}
+
+/// A verb that runs on, and the lines of its standard output.
+fn follow(d: &Daemon, words: &str) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    let mut child = command(d, words).stdout(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+#[test]
+fn followers_survive_a_restart_of_the_daemon() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("follow", &[]);
+    let script = "n=0; while [ $n -lt 400 ]; do echo line $n; n=$((n+1)); sleep 0.01; done";
+    d.apply("count", 1, script, json!({"restartPolicy": "Never"}));
+    d.wait_running("count-0");
+    let (mut logs, mut out) = follow(&d, "logs -f count");
+    let (mut events, mut seen) = follow(&d, "events -w");
+    let (mut table, mut rows) = follow(&d, "get -w");
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for _ in 0..2 {
+        for _ in 0..50 {
+            line.clear();
+            out.read_line(&mut line).unwrap();
+            lines.push(line.trim().to_owned());
+        }
+        kill(d.supervisor().unwrap(), libc::SIGKILL);
+    }
+    // It ends by itself, when nothing more can come.
+    lines.extend(out.lines().map(|l| l.unwrap()));
+    assert!(logs.wait().unwrap().success());
+    let expected: Vec<String> = (0..400).map(|n| format!("line {n}")).collect();
+    assert_eq!(lines, expected);
+    d.apply("last", 1, "exec sleep 1000", json!({}));
+    let mut got = Vec::new();
+    while !got.iter().any(|l: &String| l.contains("last-0") && l.contains("Started")) {
+        line.clear();
+        assert!(seen.read_line(&mut line).unwrap() > 0, "{got:?}");
+        got.push(line.split_once(' ').unwrap().1.to_owned());
+    }
+    let started = got.iter().filter(|l| l.contains("count-0") && l.contains(" Started")).count();
+    assert_eq!(started, 1, "{got:?}");
+    let mut printed = Vec::new();
+    while !printed.iter().any(|l: &String| l.starts_with("last ") && l.contains("Ready")) {
+        line.clear();
+        assert!(rows.read_line(&mut line).unwrap() > 0, "{printed:?}");
+        printed.push(line.trim().to_owned());
+    }
+    assert_eq!(printed.iter().filter(|l| l.starts_with("NAME")).count(), 1, "{printed:?}");
+    for child in [&mut events, &mut table] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn logs_of_a_deleted_workload_end_and_are_not_its_namesakes() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("namesake", &[]);
+    d.apply("web", 1, "echo secret of the old; exec sleep 1000", json!({"terminationGracePeriodSeconds": 0}));
+    d.wait_running("web-0");
+    let (mut logs, out) = follow(&d, "logs -f web");
+    let mut out = out.lines();
+    assert_eq!(out.next().unwrap().unwrap(), "secret of the old");
+    d.delete("web", Some(0));
+    assert!(out.next().is_none());
+    assert!(logs.wait().unwrap().success());
+    d.apply("web", 1, "echo new; exec sleep 1000", json!({"terminationGracePeriodSeconds": 0}));
+    d.wait_running("web-0");
+    wait_for("its output", || (ok(&d, "logs web") == "new\n").then_some(()));
+    assert_eq!(ok(&d, "logs -p web"), "");
 }

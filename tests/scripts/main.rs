@@ -118,7 +118,9 @@ fn the_scripts_of_the_guest_do_nothing_on_the_host() {
     if !is_root() {
         return;
     }
-    for script in ["scripts/vm/inside", "scripts/vm/rootless", "scripts/vm/guest/command"] {
+    for script in
+        ["scripts/vm/inside", "scripts/vm/rootless", "scripts/vm/shutdown", "scripts/vm/guest/command"]
+    {
         let out = World::new().run(&[script]);
         assert_ne!(out.status, 0, "{script}");
         assert!(one_line(&out).contains("runs only in the guest"), "{script}: {}", out.stderr);

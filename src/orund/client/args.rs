@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity;
+use crate::orund::client::choose::{Name, Selector, What, any_name, selector, workload_name};
+use crate::orund::client::names;
 use crate::orund::examples;
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +68,9 @@ pub enum Verb {
     /// Delete workloads, stopping their replicas
     #[command(after_help = examples::DELETE)]
     Delete(Delete),
+    /// Send a signal to the first process of containers; their restart policy decides what follows
+    #[command(after_help = examples::KILL)]
+    Kill(Kill),
     /// Stop all replicas with their preStop and grace period, and start none before the next boot
     #[command(after_help = examples::DRAIN)]
     Drain(Drain),
@@ -140,8 +145,8 @@ pub struct Apply {
     /// Print what would change without changing it
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the changed lines
-    #[arg(long)]
+    /// Print the lines that would change and change nothing: exit code 0 nothing would, 1 something would, 2 failure
+    #[arg(long, conflicts_with = "wait")]
     pub diff: bool,
     /// Print the corrected files, and apply nothing
     #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
@@ -159,23 +164,15 @@ pub enum Output {
     Name,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    #[value(aliases = ["workload", "w"])]
-    Workloads,
-    #[value(aliases = ["replica", "r", "pods", "pod"])]
-    Replicas,
-    #[value(aliases = ["event", "e"])]
-    Events,
-}
-
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Kind of objects to list
-    #[arg(value_name = "KIND", default_value = "workloads")]
-    pub what: What,
-    /// Only the object with this name; for replicas and events also those of the workload with this name
-    pub name: Option<String>,
+    /// Kind (workloads, replicas or events) and names, in any of the forms `web`, `replicas web`, `replica/web-0`; for replicas
+    /// and events also the name of their workload
+    #[arg(value_name = "KIND|NAME")]
+    pub words: Vec<String>,
+    /// Show only objects with these labels, such as app=web,tier!=test
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = selector)]
+    pub selector: Option<Selector>,
     /// Output format
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<Output>,
@@ -184,17 +181,33 @@ pub struct Get {
     pub watch: bool,
 }
 
+impl Get {
+    /// What is asked for, and the names, if any.
+    pub fn objects(&self) -> (What, Vec<String>) {
+        let Some((first, rest)) = self.words.split_first() else { return (What::Workloads, Vec::new()) };
+        if let Some(what) = names::kind(first) {
+            return (what, rest.iter().map(|n| names::bare(n).to_owned()).collect());
+        }
+        let what = first.split_once('/').and_then(|(kind, _)| names::kind(kind)).unwrap_or(What::Workloads);
+        (what, self.words.iter().map(|n| names::bare(n).to_owned()).collect())
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Describe {
     /// Name of a workload or replica
-    pub name: String,
+    #[arg(value_parser = any_name)]
+    pub name: Name,
 }
 
 #[derive(Debug, Args)]
 pub struct Scale {
-    /// Workload and number of replicas, such as web=5
-    #[arg(value_name = "NAME=N", required = true, value_parser = name_and_number)]
-    pub targets: Vec<(String, u32)>,
+    /// Workload and number of replicas, such as web=5 or web 5
+    #[arg(value_name = "NAME=N", required = true)]
+    pub words: Vec<String>,
+    /// Number of replicas of all named workloads
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<u32>,
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -202,7 +215,8 @@ pub struct Scale {
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Name of a workload or replica
-    pub name: String,
+    #[arg(value_parser = any_name)]
+    pub name: Name,
     /// Follow the log output
     #[arg(short, long)]
     pub follow: bool,
@@ -244,7 +258,8 @@ pub struct Exec {
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Replica, or a workload to choose one of its replicas
-    pub name: String,
+    #[arg(value_parser = any_name)]
+    pub name: Name,
     /// Command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     pub command: Vec<String>,
@@ -253,7 +268,8 @@ pub struct Exec {
 #[derive(Debug, Args)]
 pub struct Events {
     /// Show only events of this workload or replica
-    pub name: Option<String>,
+    #[arg(value_parser = any_name)]
+    pub name: Option<Name>,
     /// Watch for new events
     #[arg(short, long)]
     pub watch: bool,
@@ -265,6 +281,7 @@ pub struct Events {
 #[derive(Debug, Args)]
 pub struct Top {
     /// Show only this workload
+    #[arg(value_parser = workload_name)]
     pub name: Option<String>,
     /// Print once and exit, as if standard output were not a terminal
     #[arg(long)]
@@ -277,7 +294,7 @@ pub struct Top {
 #[derive(Debug, Args)]
 pub struct Wait {
     /// Names of workloads
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = workload_name)]
     pub names: Vec<String>,
     /// Condition: ready, complete, stopped, delete or replicas=N
     #[arg(long = "for", value_name = "STATE", default_value = "ready", value_parser = goal)]
@@ -303,7 +320,8 @@ pub enum Goal {
 #[derive(Debug, Args)]
 pub struct Restart {
     /// Name of a workload, or of one of its replicas
-    pub name: String,
+    #[arg(value_parser = any_name)]
+    pub name: Name,
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -313,6 +331,7 @@ pub enum Rollout {
     /// Wait until the rollout is complete, and say why it is not (exit codes: 1 failed, 3 not in time)
     Status {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
         /// Print the state and exit: 0 complete, 1 failed, 3 not complete
         #[arg(long)]
@@ -324,11 +343,13 @@ pub enum Rollout {
     /// List the revisions that are kept
     History {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
     },
     /// Go back to an earlier revision
     Undo {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
         /// Number of the revision [default: the one before the current one]
         #[arg(long, value_name = "N")]
@@ -339,16 +360,19 @@ pub enum Rollout {
     /// Keep every replica at its revision
     Pause {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
     },
     /// Continue a paused rollout
     Resume {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
     },
     /// Replace all replicas by new ones of the same template
     Restart {
         /// Name of a workload
+        #[arg(value_parser = workload_name)]
         name: String,
         #[command(flatten)]
         waiting: Waiting,
@@ -358,7 +382,7 @@ pub enum Rollout {
 #[derive(Debug, Args)]
 pub struct StopOrStart {
     /// Names of workloads
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = workload_name)]
     pub names: Vec<String>,
     #[command(flatten)]
     pub waiting: Waiting,
@@ -367,8 +391,17 @@ pub struct StopOrStart {
 #[derive(Debug, Args)]
 pub struct Delete {
     /// Names of workloads
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present_any = ["files", "all", "selector"], value_parser = workload_name)]
     pub names: Vec<String>,
+    /// Delete the workloads of this file, directory, or - for standard input; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "FILE", conflicts_with_all = ["names", "all", "selector"])]
+    pub files: Vec<PathBuf>,
+    /// Delete all workloads
+    #[arg(long, conflicts_with_all = ["names", "selector"])]
+    pub all: bool,
+    /// Delete the workloads with these labels, such as app=web
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = selector, conflicts_with = "names")]
+    pub selector: Option<Selector>,
     /// Grace period instead of the workload's own; 0 kills immediately
     #[arg(long, value_name = "DURATION", value_parser = any_duration, conflicts_with = "now")]
     pub grace_period: Option<Duration>,
@@ -377,6 +410,25 @@ pub struct Delete {
     pub now: bool,
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL", value_parser = signal)]
+    pub signal: String,
+    /// Container of the replica [default: the first one]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Replicas, or workloads for all of their replicas
+    #[arg(value_name = "NAME", required = true, value_parser = any_name)]
+    pub names: Vec<Name>,
+}
+
+fn signal(text: &str) -> Result<String, String> {
+    quantity::Signal::parse(text)
+        .map(|s| s.to_string())
+        .ok_or_else(|| "expected a signal such as HUP, SIGHUP or 1".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -396,12 +448,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn any_duration(text: &str) -> Result<Duration, String> {
     quantity::duration(text).ok_or_else(|| "expected a duration such as 30, 500ms or 1m30s".to_owned())
-}
-
-fn name_and_number(text: &str) -> Result<(String, u32), String> {
-    let (name, number) = text.split_once('=').ok_or("expected NAME=N, such as web=5")?;
-    let number = number.parse().map_err(|_| format!("{number:?} is not a number of replicas"))?;
-    Ok((name.to_owned(), number))
 }
 
 fn goal(text: &str) -> Result<Goal, String> {
@@ -437,13 +483,48 @@ mod tests {
     }
 
     #[test]
+    fn names_are_taken_as_they_are_printed_and_typed() {
+        let get = |words: &str| match parse(&format!("orund get {words}")) {
+            Ok(Verb::Get(get)) => get.objects(),
+            other => panic!("{other:?}"),
+        };
+        for (words, what, names) in [
+            ("", What::Workloads, &[][..]),
+            ("web", What::Workloads, &["web"]),
+            ("pods", What::Replicas, &[]),
+            ("po web-0 web-1", What::Replicas, &["web-0", "web-1"]),
+            ("replica/web-0", What::Replicas, &["web-0"]),
+            ("deploy/web", What::Workloads, &["web"]),
+            ("deployments", What::Workloads, &[]),
+            ("ev web", What::Events, &["web"]),
+        ] {
+            let (got, got_names) = get(words.trim());
+            assert_eq!(
+                (got, got_names.iter().map(String::as_str).collect::<Vec<_>>()),
+                (what, names.to_vec()),
+                "{words}"
+            );
+        }
+        let scale = |words: &str| match parse(&format!("orund scale {words}")) {
+            Ok(Verb::Scale(scale)) => scale.targets(),
+            other => panic!("{other:?}"),
+        };
+        for words in ["web=5", "web 5", "workload/web=5", "deploy/web --replicas 5", "web --replicas=5"] {
+            assert_eq!(scale(words).unwrap(), [("web".to_owned(), 5)], "{words}");
+        }
+        for words in ["web", "web x", "web=x", "web=5 --replicas 3", "replica/web-0=3"] {
+            assert!(scale(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
     fn verbs_take_what_the_help_says() {
         let Ok(Verb::Scale(scale)) = parse("orund scale web=5 api=0 --wait") else { panic!() };
-        assert_eq!(scale.targets, [("web".to_owned(), 5), ("api".to_owned(), 0)]);
+        assert_eq!(scale.targets().unwrap(), [("web".to_owned(), 5), ("api".to_owned(), 0)]);
         assert!(scale.waiting.wait && scale.waiting.timeout == Duration::from_secs(300));
         let Ok(Verb::Exec(exec)) = parse("orund exec -it web-0 -- sh -c x") else { panic!() };
         assert!(exec.stdin && exec.tty);
-        assert_eq!((exec.name.as_str(), exec.command.join(" ").as_str()), ("web-0", "sh -c x"));
+        assert_eq!((exec.name.name.as_str(), exec.command.join(" ").as_str()), ("web-0", "sh -c x"));
         let Ok(Verb::Exec(exec)) = parse("orund exec web-0 ls -l") else { panic!() };
         assert_eq!(exec.command, ["ls", "-l"]);
         for (text, expected) in
@@ -453,11 +534,14 @@ mod tests {
             assert_eq!(w.goal, expected);
         }
         let Ok(Verb::Get(get)) = parse("orund get pods web -o wide -w --socket /s") else { panic!() };
-        assert_eq!((get.what, get.output, get.watch), (What::Replicas, Some(Output::Wide), true));
+        assert_eq!((get.objects().0, get.output, get.watch), (What::Replicas, Some(Output::Wide), true));
         for bad in [
             "orund",
-            "orund scale web",
-            "orund scale web=x",
+            "orund scale",
+            "orund delete",
+            "orund delete web --all",
+            "orund delete replica/web-0",
+            "orund get -l =x",
             "orund delete web --now --grace-period 3",
             "orund wait web --for=x",
             "orund apply",

@@ -5,10 +5,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::args::{self, Delete, Goal, Restart, Scale};
+use super::choose::{Name, What};
 use super::connection::{Call, Client, encoded};
-use super::print;
 use super::wait::Wait;
-use crate::api::types::{Changed, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec, WorkloadObject};
+use super::{manifests, print};
+use crate::api::types::{
+    Changed, KillRequest, List, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec, WorkloadObject,
+};
 use crate::config::quantity;
 use crate::error::{Error, Kind, Result};
 
@@ -25,7 +28,8 @@ pub struct Change<T> {
 pub async fn scale(client: &Client, a: &Scale) -> Result<u8> {
     let deadline = Instant::now() + a.waiting.timeout;
     let mut changed = Vec::new();
-    for (name, replicas) in &a.targets {
+    let targets = a.targets().map_err(|what| Error::new(Kind::Usage, what))?;
+    for (name, replicas) in &targets {
         let call = Call::new(Method::PATCH, path(name));
         let patch = ScalePatch { spec: ScaleSpec { replicas: *replicas } };
         let done: Changed = client.fetch(call.json(&patch)).await?;
@@ -42,23 +46,56 @@ pub async fn scale(client: &Client, a: &Scale) -> Result<u8> {
 /// `restart`.
 pub async fn restart(client: &Client, a: &Restart) -> Result<u8> {
     let deadline = Instant::now() + a.waiting.timeout;
-    let found: Option<WorkloadObject> = client.find(Call::get(path(&a.name))).await?;
-    let (workload, slot) = match found {
-        Some(_) => (a.name.clone(), None),
-        None => {
-            let r: ReplicaObject = replica(client, &a.name).await?;
-            (r.workload, Some(r.slot))
-        }
+    let (workload, slot) = match target(client, &a.name).await? {
+        Target::Workload(w) => (w.workload.metadata.name, None),
+        Target::Replica(r) => (r.workload, Some(r.slot)),
     };
     let call = Call::new(Method::POST, path(&workload) + "/restart").json(&RestartRequest { slot });
     let done: Changed = client.fetch(call).await?;
     let kind = if slot.is_some() { "replica" } else { "workload" };
-    print(&format!("{kind}/{} restarting\n", a.name))?;
+    print(&format!("{kind}/{} restarting\n", a.name.name))?;
     if a.waiting.wait {
         let (generation, revision) = (done.generation, done.revision);
         Wait { generation, revision, ..Wait::of(&workload, Goal::Ready, deadline) }.run(client).await?;
     }
     Ok(0)
+}
+
+/// What a name is the name of.
+pub enum Target {
+    Workload(Box<WorkloadObject>),
+    Replica(Box<ReplicaObject>),
+}
+
+/// The workload or the replica of that name.
+///
+/// # Errors
+/// There is none; there are both.
+pub async fn target(client: &Client, name: &Name) -> Result<Target> {
+    let Name { kind, name } = name;
+    let workload = match kind {
+        Some(What::Replicas) => None,
+        _ => client.find::<WorkloadObject>(Call::get(path(name))).await?,
+    };
+    match (workload, kind) {
+        (Some(w), None) if name.rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok()) => {
+            let call = Call::get(format!("/v1/replicas/{}", encoded(name)));
+            match client.find::<ReplicaObject>(call).await? {
+                None => Ok(Target::Workload(Box::new(w))),
+                Some(r) => {
+                    let what = format!("{name:?} is a workload, and a replica of workload {:?}", r.workload);
+                    Err(Error::new(Kind::Usage, what)
+                        .hint(format!("write workload/{name} or replica/{name}")))
+                }
+            }
+        }
+        (Some(w), _) => Ok(Target::Workload(Box::new(w))),
+        (None, Some(What::Workloads)) => {
+            Err(Error::new(Kind::NotFound, format!("no such workload: {name:?}"))
+                .hint("`orund get` lists them"))
+        }
+        (None, _) => Ok(Target::Replica(Box::new(replica(client, name).await?))),
+    }
 }
 
 /// The replica of that name.
@@ -77,13 +114,65 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
         true => Some("0".to_owned()),
         false => a.grace_period.map(quantity::in_seconds),
     };
-    for name in &a.names {
+    let names = to_delete(client, a).await?;
+    for name in &names {
         let call = Call::new(Method::DELETE, path(name)).with_some("gracePeriodSeconds", grace.as_deref());
         client.fetch::<Changed>(call).await.map_err(|e| e.context(format!("workload {name:?}")))?;
         print(&format!("workload/{name} deleting\n"))?;
     }
-    for name in a.names.iter().filter(|_| a.waiting.wait) {
+    for name in names.iter().filter(|_| a.waiting.wait) {
         Wait::of(name, Goal::Delete, deadline).run(client).await?;
+    }
+    Ok(0)
+}
+
+/// The names of the workloads to delete. Those of a file that do not exist are left out, with a warning.
+async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<String>> {
+    if a.files.is_empty() && !a.all && a.selector.is_none() {
+        return Ok(a.names.clone());
+    }
+    let name = |w: &WorkloadObject| w.workload.metadata.name.clone();
+    let existing = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
+    if a.files.is_empty() {
+        let taken =
+            |w: &&WorkloadObject| a.selector.as_ref().is_none_or(|s| s.takes(&w.workload.metadata.labels));
+        let names: Vec<String> = existing.iter().filter(taken).map(name).collect();
+        if names.is_empty() {
+            eprintln!("no objects found");
+        }
+        return Ok(names);
+    }
+    let mut names = Vec::new();
+    for w in manifests::load(&a.files)? {
+        match existing.iter().any(|e| name(e) == w.metadata.name) {
+            true => names.push(w.metadata.name),
+            false => crate::log::warn(format!("workload {:?} does not exist", w.metadata.name)),
+        }
+    }
+    Ok(names)
+}
+
+/// `kill`.
+pub async fn kill(client: &Client, a: &args::Kill) -> Result<u8> {
+    for name in &a.names {
+        let replicas = match target(client, name).await? {
+            Target::Replica(r) => vec![*r],
+            Target::Workload(_) => {
+                let call = Call::get("/v1/replicas").with("workload", &name.name);
+                let mut replicas = client.fetch::<List<ReplicaObject>>(call).await?.items;
+                replicas.retain(|r| r.containers.iter().any(|c| c.pid.is_some()));
+                replicas
+            }
+        };
+        if replicas.is_empty() {
+            return Err(Error::new(Kind::State, format!("no replica of workload {:?} runs", name.name)));
+        }
+        for replica in replicas {
+            let path = format!("/v1/replicas/{}/kill", encoded(&replica.name));
+            let request = KillRequest { signal: a.signal.clone(), container: a.container.clone() };
+            client.fetch::<serde_json::Value>(Call::new(Method::POST, path).json(&request)).await?;
+            print(&format!("replica/{}: {} sent\n", replica.name, a.signal))?;
+        }
     }
     Ok(0)
 }

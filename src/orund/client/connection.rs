@@ -22,6 +22,8 @@ pub const SOCKET: &str = "/run/orund/orund.sock";
 
 /// How long a restart of the supervisor may take.
 const RESTART: Duration = Duration::from_secs(60);
+/// How long a supervisor that is being started may take until it listens.
+const STARTING: Duration = Duration::from_secs(1);
 /// Between two attempts to reach it.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -133,8 +135,24 @@ impl Client {
         })
     }
 
+    /// One that was started a moment ago does not listen yet.
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        let until = Instant::now() + STARTING.min(self.patience);
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(e)
+                    if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+                        && Instant::now() < until =>
+                {
+                    tokio::time::sleep(RETRY / 2).await;
+                }
+                r => return r,
+            }
+        }
+    }
+
     async fn ask(&self, call: Call) -> Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let stream = self.connect().await.map_err(|e| self.unreachable(&e))?;
         let fail = |e: hyper::Error| {
             Error::new(Kind::System, format!("talking to the supervisor on {:?}: {e}", self.socket))
         };
@@ -209,6 +227,14 @@ impl Client {
                 r => return r,
             }
         }
+    }
+
+    /// As [`Client::lines_again`], for a stream without a deadline.
+    ///
+    /// # Errors
+    /// As [`Client::lines`].
+    pub async fn resume(&self, call: Call) -> Result<Lines> {
+        self.lines_again(call, Instant::now() + RESTART).await
     }
 
     fn unreachable(&self, e: &std::io::Error) -> Error {

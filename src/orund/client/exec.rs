@@ -8,10 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args::Exec;
-use super::change;
+use super::change::{self, Target};
+use super::choose::Name;
 use super::connection::{Call, Client, encoded};
 use crate::api::frame::{Frame, PROTOCOL};
-use crate::api::types::{ExecRequest, List, ReplicaObject, WorkloadObject};
+use crate::api::types::{ExecRequest, List, ReplicaObject};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::terminal::{self, Raw};
 
@@ -51,11 +52,11 @@ fn lost(e: &impl std::fmt::Display) -> Error {
 }
 
 /// The replica that is meant; of a workload, one that serves.
-async fn target(client: &Client, name: &str) -> Result<String> {
-    let workload: Option<WorkloadObject> = client.find(Call::get(change::path(name))).await?;
-    if workload.is_none() {
-        return Ok(change::replica(client, name).await?.name);
+async fn target(client: &Client, name: &Name) -> Result<String> {
+    if let Target::Replica(r) = change::target(client, name).await? {
+        return Ok(r.name);
     }
+    let name = &name.name;
     let call = Call::get("/v1/replicas").with("workload", name);
     let replicas = client.fetch::<List<ReplicaObject>>(call).await?.items;
     let found = replicas.iter().find(|r| r.ready).or(replicas.first());

@@ -3,12 +3,18 @@
 use hyper::Method;
 
 use super::args::{Apply, Goal};
-use super::connection::{Call, Client, encoded};
+use super::change::path;
+use super::connection::{Call, Client};
 use super::wait::Wait;
 use super::{manifests, print, yaml};
 use crate::api::types::{Applied, List, Outcome, WorkloadObject};
 use crate::error::Result;
 use crate::workload::Workload;
+use similar::TextDiff;
+use std::time::Duration;
+
+/// After this a difference need not be the shortest one.
+const DIFF_TIME: Duration = Duration::from_secs(2);
 
 /// `apply`.
 pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
@@ -17,15 +23,9 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     }
     let workloads = manifests::load_to_run(&a.files.files)?;
     if a.diff {
-        for w in &workloads {
-            show_difference(client, w).await?;
-        }
+        return preview(client, &workloads).await;
     }
-    let documents: String = workloads
-        .iter()
-        .map(|w| format!("---\n{}\n", serde_json::to_string(w).unwrap_or_default()))
-        .collect();
-    let call = Call::new(Method::POST, "/v1/workloads").flag("dryRun", a.dry_run).body(documents);
+    let call = Call::new(Method::POST, "/v1/workloads").flag("dryRun", a.dry_run).body(documents(&workloads));
     let applied: List<Applied> = client.fetch(call).await?;
     for item in &applied.items {
         let outcome = match item.outcome {
@@ -46,47 +46,43 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints the lines of the object that would change.
-async fn show_difference(client: &Client, w: &Workload) -> Result<()> {
-    let path = format!("/v1/workloads/{}", encoded(&w.metadata.name));
-    let before: Option<WorkloadObject> = client.find(Call::get(path)).await?;
-    let text = |w: &Workload| yaml::text(&serde_json::to_value(w).unwrap_or_default());
-    let old = before.map(|b| text(&b.workload)).unwrap_or_default();
-    print(&difference(&w.metadata.name, &old, &text(w)))
+/// `apply --diff`: prints what would change, and changes nothing. 1 when something would change, 0 when nothing would.
+async fn preview(client: &Client, workloads: &[Workload]) -> Result<u8> {
+    let call = Call::new(Method::POST, "/v1/workloads").flag("dryRun", true).body(documents(workloads));
+    let applied: List<Applied> = client.fetch(call).await?;
+    let mut changes = false;
+    for (w, item) in workloads.iter().zip(&applied.items) {
+        if item.outcome == Outcome::Unchanged {
+            continue;
+        }
+        changes = true;
+        let name = &w.metadata.name;
+        let before: Option<WorkloadObject> = client.find(Call::get(path(name))).await?;
+        let text = |w: &Workload| yaml::text(&serde_json::to_value(w).unwrap_or_default());
+        let old = before.map(|b| text(&b.workload)).unwrap_or_default();
+        let difference = difference(name, &old, &text(w));
+        print(&match difference.is_empty() {
+            // What is not in the file: the config.json of a bundle, or that it was stopped.
+            true => format!("workload/{name}: no field changes, and its replicas do\n"),
+            false => difference,
+        })?;
+    }
+    Ok(changes.into())
+}
+
+fn documents(workloads: &[Workload]) -> String {
+    let text = |w: &Workload| format!("---\n{}\n", serde_json::to_string(w).unwrap_or_default());
+    workloads.iter().map(text).collect()
 }
 
 /// A unified difference of two texts; empty when there is none.
 fn difference(name: &str, old: &str, new: &str) -> String {
-    if old == new {
-        return String::new();
-    }
-    let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    // The length of the longest common subsequence of what is behind each pair of lines.
-    let mut common = vec![vec![0usize; b.len() + 1]; a.len() + 1];
-    for i in (0..a.len()).rev() {
-        for j in (0..b.len()).rev() {
-            common[i][j] =
-                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
-        }
-    }
-    let mut out = format!("--- workload/{name} (now)\n+++ workload/{name} (applied)\n");
-    let (mut i, mut j) = (0, 0);
-    while i < a.len() || j < b.len() {
-        let (sign, line) = if i < a.len() && j < b.len() && a[i] == b[j] {
-            (i, j) = (i + 1, j + 1);
-            (' ', a[i - 1])
-        } else if i < a.len() && (j == b.len() || common[i + 1][j] >= common[i][j + 1]) {
-            i += 1;
-            ('-', a[i - 1])
-        } else {
-            j += 1;
-            ('+', b[j - 1])
-        };
-        out.push(sign);
-        out.push_str(line);
-        out.push('\n');
-    }
-    out
+    TextDiff::configure()
+        .timeout(DIFF_TIME)
+        .diff_lines(old, new)
+        .unified_diff()
+        .header(&format!("workload/{name} (now)"), &format!("workload/{name} (applied)"))
+        .to_string()
 }
 
 #[cfg(test)]
@@ -95,9 +91,19 @@ mod tests {
 
     #[test]
     fn differences_show_both_sides_in_their_place() {
-        let expected = "--- workload/web (now)\n+++ workload/web (applied)\n a\n-b\n+B\n c\n+d\n";
+        let expected =
+            "--- workload/web (now)\n+++ workload/web (applied)\n@@ -1,3 +1,4 @@\n a\n-b\n+B\n c\n+d\n";
         assert_eq!(difference("web", "a\nb\nc\n", "a\nB\nc\nd\n"), expected);
         assert_eq!(difference("web", "a\n", "a\n"), "");
         assert!(difference("web", "", "a\n").ends_with("\n+a\n"));
+    }
+
+    #[test]
+    fn a_long_object_is_shown_in_hunks() {
+        let text = |changed: &[usize]| -> String {
+            (0..8000).map(|n| format!("name: V{n}\nvalue: {}\n", changed.contains(&n))).collect()
+        };
+        let shown = difference("web", &text(&[]), &text(&[7, 4000]));
+        assert_eq!((shown.matches("@@ -").count(), shown.lines().count()), (2, 2 + 2 * 9), "{shown}");
     }
 }

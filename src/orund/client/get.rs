@@ -1,51 +1,85 @@
 //! `get`, `events` and `describe`.
 
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::args::{Events, Get, Output, What};
-use super::change::{self, Change};
+use super::args::{Events, Get, Output};
+use super::change::{self, Change, Target};
+use super::choose::{Name, What};
 use super::connection::{Call, Client, encoded};
-use super::render::{self, Row};
-use super::{print, print_while_read};
+use super::render::{self, Columns, Row};
+use super::{names, print, print_while_read};
 use crate::api::types::{ContainerObject, EventObject, List, ReplicaObject, WorkloadObject};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::timestamp::Timestamp;
 
 /// `get`.
 pub async fn get(client: &Client, a: &Get) -> Result<u8> {
-    match a.what {
-        What::Workloads => {
-            let path = a.name.as_ref().map_or("/v1/workloads".to_owned(), |name| change::path(name));
-            show::<WorkloadObject>(client, Call::get(path), a, a.name.is_some()).await
+    let (what, names) = a.objects();
+    if names.len() > 1 && a.watch {
+        let e = Error::new(Kind::Usage, "only one object can be watched, or all");
+        return Err(e.hint("leave the names out, or watch with a selector: -l app=web"));
+    }
+    let Some((first, rest)) = names.split_first() else { return all(client, what, a).await };
+    let mut code = one(client, what, first, a).await?;
+    for name in rest {
+        code = code.max(one(client, what, name, a).await?);
+    }
+    Ok(code)
+}
+
+async fn all(client: &Client, what: What, a: &Get) -> Result<u8> {
+    match what {
+        What::Workloads => show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await,
+        What::Replicas => show::<ReplicaObject>(client, Call::get("/v1/replicas"), a, false).await,
+        What::Events => events(client, &Events { name: None, watch: a.watch, output: a.output }).await,
+    }
+}
+
+async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
+    let replica = || Call::get(format!("/v1/replicas/{}", encoded(name)));
+    let workload = client.find::<WorkloadObject>(Call::get(change::path(name))).await?.is_some();
+    let of_kind = a.words.first().is_some_and(|w| names::kind(w.split('/').next().unwrap_or(w)).is_some());
+    match what {
+        What::Workloads if workload || of_kind => {
+            show::<WorkloadObject>(client, Call::get(change::path(name)), a, true).await
         }
-        What::Replicas => {
-            let all = Call::get("/v1/replicas");
-            let Some(name) = &a.name else { return show::<ReplicaObject>(client, all, a, false).await };
-            match client.find::<WorkloadObject>(Call::get(change::path(name))).await? {
-                Some(_) => show::<ReplicaObject>(client, all.with("workload", name), a, false).await,
-                None => {
-                    // For the words of its error.
-                    change::replica(client, name).await?;
-                    let call = Call::get(format!("/v1/replicas/{}", encoded(name)));
-                    show::<ReplicaObject>(client, call, a, true).await
-                }
-            }
+        What::Replicas if workload => {
+            show::<ReplicaObject>(client, Call::get("/v1/replicas").with("workload", name), a, false).await
+        }
+        What::Workloads | What::Replicas => {
+            // For the words of its error.
+            change::replica(client, name).await?;
+            show::<ReplicaObject>(client, replica(), a, true).await
         }
         What::Events => {
-            let events = Events { name: a.name.clone(), watch: a.watch, output: a.output };
-            self::events(client, &events).await
+            let name = Some(Name { kind: None, name: name.to_owned() });
+            events(client, &Events { name, watch: a.watch, output: a.output }).await
         }
     }
 }
 
+impl Get {
+    /// Whether the object has the labels that are asked for.
+    fn selects(&self, object: &impl Row) -> bool {
+        self.selector.as_ref().is_none_or(|s| s.takes(object.labels()))
+    }
+}
+
 /// Prints what `call` lists, and with `watch` what changes.
-async fn show<T: Row + DeserializeOwned>(client: &Client, call: Call, a: &Get, one: bool) -> Result<u8> {
+async fn show<T: Row + DeserializeOwned + PartialEq>(
+    client: &Client,
+    call: Call,
+    a: &Get,
+    one: bool,
+) -> Result<u8> {
     if !a.watch {
         let text = match one {
             true => render::one(&client.fetch::<T>(call).await?, a.output),
             false => {
-                let items = client.fetch::<List<T>>(call).await?.items;
+                let mut items = client.fetch::<List<T>>(call).await?.items;
+                items.retain(|i| a.selects(i));
                 if items.is_empty() && matches!(a.output, None | Some(Output::Wide)) {
                     eprintln!("no objects found");
                     return Ok(0);
@@ -56,57 +90,139 @@ async fn show<T: Row + DeserializeOwned>(client: &Client, call: Call, a: &Get, o
         print(&text)?;
         return Ok(0);
     }
-    let mut lines = client.lines(call.flag("watch", true)).await?;
-    let mut head = matches!(a.output, None | Some(Output::Wide));
-    while let Some(change) = lines.object::<Change<T>>().await? {
-        let mut text = match head {
-            true => render::list(std::slice::from_ref(&change.object), a.output),
-            false => render::next(&change.object, a.output),
+    watch::<T>(client, call, a, one).await
+}
+
+/// Prints what exists and then what changes, over restarts of the supervisor.
+async fn watch<T: Row + DeserializeOwned + PartialEq>(
+    client: &Client,
+    call: Call,
+    a: &Get,
+    one: bool,
+) -> Result<u8> {
+    let tabular = matches!(a.output, None | Some(Output::Wide));
+    let wide = a.output == Some(Output::Wide);
+    let mut columns = Columns::default();
+    let mut shown: BTreeMap<u64, T> = BTreeMap::new();
+    let mut lines = client.lines(call.clone().flag("watch", true)).await?;
+    if tabular && !one {
+        // The widths that the existing objects need.
+        let items = client.fetch::<List<T>>(call.clone()).await?.items;
+        columns.lines(&render::cells(&items, wide, true));
+    }
+    let mut head = tabular;
+    loop {
+        let change = match lines.object::<Change<T>>().await {
+            Ok(Some(change)) => change,
+            Ok(None) | Err(_) => {
+                lines = client.resume(call.clone().flag("watch", true)).await?;
+                for gone in vanished(client, &call, one, &mut shown).await? {
+                    if a.output != Some(Output::Yaml)
+                        && !print_while_read(&format!("{} deleted\n", gone.name()))?
+                    {
+                        return Ok(0);
+                    }
+                }
+                continue;
+            }
         };
-        head = false;
-        if change.kind == "DELETED" && matches!(a.output, None | Some(Output::Wide | Output::Name)) {
-            text = format!("{} deleted\n", change.object.name());
+        let deleted = change.kind == "DELETED";
+        if !a.selects(&change.object) || (!deleted && shown.get(&change.object.key()) == Some(&change.object))
+        {
+            continue;
+        }
+        let text = match a.output {
+            None | Some(Output::Wide | Output::Name) if deleted => {
+                format!("{} deleted\n", change.object.name())
+            }
+            None | Some(Output::Wide) => columns.lines(&render::cells(
+                std::slice::from_ref(&change.object),
+                wide,
+                std::mem::take(&mut head),
+            )),
+            output => render::next(&change.object, output),
+        };
+        match deleted {
+            true => drop(shown.remove(&change.object.key())),
+            false => drop(shown.insert(change.object.key(), change.object)),
         }
         if !print_while_read(&text)? {
-            break;
+            return Ok(0);
         }
     }
-    Ok(0)
+}
+
+/// What was shown and does not exist any more.
+async fn vanished<T: Row + DeserializeOwned>(
+    client: &Client,
+    call: &Call,
+    one: bool,
+    shown: &mut BTreeMap<u64, T>,
+) -> Result<Vec<T>> {
+    let items: Vec<T> = match one {
+        true => client.find::<T>(call.clone()).await?.into_iter().collect(),
+        false => client.find::<List<T>>(call.clone()).await?.map(|l| l.items).unwrap_or_default(),
+    };
+    let keys: Vec<u64> = items.iter().map(Row::key).collect();
+    let gone: Vec<u64> = shown.keys().copied().filter(|k| !keys.contains(k)).collect();
+    Ok(gone.iter().filter_map(|k| shown.remove(k)).collect())
 }
 
 /// `events`.
 pub async fn events(client: &Client, a: &Events) -> Result<u8> {
-    let call = of_name(client, Call::get("/v1/events"), a.name.as_deref()).await?;
+    let call = of_name(client, Call::get("/v1/events"), a.name.as_ref()).await?;
     if !a.watch {
         let items = client.fetch::<List<EventObject>>(call).await?.items;
         print(&render::list(&items, a.output))?;
         return Ok(0);
     }
-    let mut lines = client.lines(call.flag("watch", true)).await?;
-    while let Some(event) = lines.object::<EventObject>().await? {
+    let call = call.flag("watch", true);
+    let mut lines = client.lines(call.clone()).await?;
+    // Those of the last instant: a stream that is taken up again begins with all events that are remembered.
+    let (mut last, mut at, mut again) = (Vec::<EventObject>::new(), 0, 0);
+    loop {
+        let event = match lines.object::<EventObject>().await {
+            Ok(Some(event)) => event,
+            Ok(None) | Err(_) => {
+                lines = client.resume(call.clone()).await?;
+                again = at;
+                continue;
+            }
+        };
+        let same = |e: &EventObject| {
+            (&e.reason, &e.workload, &e.replica, &e.container, &e.message)
+                == (&event.reason, &event.workload, &event.replica, &event.container, &event.message)
+        };
+        if event.uptime < again || (event.uptime == again && last.iter().any(same)) {
+            continue;
+        }
+        if event.uptime != at {
+            last.clear();
+        }
+        at = event.uptime;
         let text = match a.output {
             None => line(&event),
             output => render::next(&event, output),
         };
+        last.push(event);
         if !print_while_read(&text)? {
-            break;
+            return Ok(0);
         }
     }
-    Ok(0)
 }
 
 /// Restricts a call to a workload or a replica.
-async fn of_name(client: &Client, call: Call, name: Option<&str>) -> Result<Call> {
+async fn of_name(client: &Client, call: Call, name: Option<&Name>) -> Result<Call> {
     let Some(name) = name else { return Ok(call) };
-    let workload = client.find::<WorkloadObject>(Call::get(change::path(name))).await?;
-    match workload {
-        Some(_) => Ok(call.with("workload", name)),
-        None => match change::replica(client, name).await {
-            Ok(_) => Ok(call.with("replica", name)),
-            // Events outlive what they are about.
-            Err(e) if e.kind() == Kind::NotFound => Ok(call.with("workload", name)),
-            Err(e) => Err(e),
-        },
+    match change::target(client, name).await {
+        Ok(Target::Workload(_)) => Ok(call.with("workload", &name.name)),
+        Ok(Target::Replica(_)) => Ok(call.with("replica", &name.name)),
+        // Events outlive what they are about.
+        Err(e) if e.kind() == Kind::NotFound => {
+            let filter = if name.kind == Some(What::Replicas) { "replica" } else { "workload" };
+            Ok(call.with(filter, &name.name))
+        }
+        Err(e) => Err(e),
     }
 }
 
@@ -124,17 +240,16 @@ fn line(e: &EventObject) -> String {
 }
 
 /// `describe`.
-pub async fn describe(client: &Client, name: &str) -> Result<u8> {
+pub async fn describe(client: &Client, name: &Name) -> Result<u8> {
     let now = Timestamp::now().seconds;
-    let workload: Option<WorkloadObject> = client.find(Call::get(change::path(name))).await?;
     let mut text = String::new();
-    let (replicas, filter) = match &workload {
-        Some(w) => {
-            text.push_str(&of_workload(w));
-            let call = Call::get("/v1/replicas").with("workload", name);
+    let (replicas, filter) = match change::target(client, name).await? {
+        Target::Workload(w) => {
+            text.push_str(&of_workload(&w));
+            let call = Call::get("/v1/replicas").with("workload", &name.name);
             (client.fetch::<List<ReplicaObject>>(call).await?.items, "workload")
         }
-        None => (vec![change::replica(client, name).await?], "replica"),
+        Target::Replica(r) => (vec![*r], "replica"),
     };
     for r in &replicas {
         text.push_str(&of_replica(r, now));
@@ -143,7 +258,7 @@ pub async fn describe(client: &Client, name: &str) -> Result<u8> {
             text.push_str(&last_words(client, r, c).await?);
         }
     }
-    let call = Call::get("/v1/events").with(filter, name);
+    let call = Call::get("/v1/events").with(filter, &name.name);
     let events = client.fetch::<List<EventObject>>(call).await?.items;
     let recent = &events[events.len().saturating_sub(20)..];
     if !recent.is_empty() {
@@ -241,7 +356,7 @@ async fn last_words(client: &Client, r: &ReplicaObject, c: &ContainerObject) -> 
     let mut lines = client.lines(call.flag("previous", c.pid.is_some())).await?;
     let mut text = String::new();
     while let Some(line) = lines.next().await? {
-        if let Some(entry) = super::logs::Entry::new(&line) {
+        if let Some(entry) = super::logs::Entry::new(&line).filter(|e| !e.note) {
             let _ = writeln!(text, "      | {}", String::from_utf8_lossy(entry.text));
         }
     }

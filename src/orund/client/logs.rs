@@ -1,12 +1,14 @@
 //! `logs`.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use super::args::Logs;
-use super::change;
+use super::change::{self, Target};
 use super::connection::{Call, Client};
-use crate::api::types::WorkloadObject;
 use crate::error::{Error, Result};
+use crate::sys::timestamp::Timestamp;
 
 /// One line of the supervisor's answer.
 pub struct Entry<'a> {
@@ -14,6 +16,8 @@ pub struct Entry<'a> {
     pub container: &'a str,
     pub time: &'a str,
     pub stderr: bool,
+    /// It is about the log: by the supervisor, not by the container.
+    pub note: bool,
     /// The text was terminated by a line feed.
     pub full: bool,
     pub text: &'a [u8],
@@ -26,46 +30,117 @@ impl<'a> Entry<'a> {
         let mut word = || std::str::from_utf8(parts.next()?).ok();
         let (replica, container, time, stream, tag) = (word()?, word()?, word()?, word()?, word()?);
         let text = parts.next()?;
-        Some(Entry { replica, container, time, stderr: stream == "stderr", full: tag == "F", text })
+        Some(Entry {
+            replica,
+            container,
+            time,
+            stderr: stream == "stderr",
+            note: stream == "orund",
+            full: tag == "F",
+            text,
+        })
     }
 }
 
 /// `logs`.
 pub async fn logs(client: &Client, a: &Logs) -> Result<u8> {
-    let workload: Option<WorkloadObject> = client.find(Call::get(change::path(&a.name))).await?;
-    let (filter, prefix) = match &workload {
-        Some(w) => {
-            let many = w.workload.spec.replicas > 1 || w.workload.spec.containers.len() > 1;
-            ("workload", many)
-        }
-        None => ("replica", change::replica(client, &a.name).await?.containers.len() > 1),
+    let (filter, many, containers) = match change::target(client, &a.name).await? {
+        Target::Workload(w) => ("workload", w.workload.spec.replicas > 1, w.workload.spec.containers.len()),
+        Target::Replica(r) => ("replica", false, r.containers.len()),
     };
     let tail = a.tail.map(|n| n.to_string());
-    let call = Call::get("/v1/logs")
-        .with(filter, &a.name)
-        .with_some("container", a.container.as_deref())
-        .with_some("since", a.since.as_deref())
-        .with_some("tail", tail.as_deref())
-        .flag("follow", a.follow)
-        .flag("previous", a.previous);
+    let selection = || {
+        Call::get("/v1/logs")
+            .with(filter, &a.name.name)
+            .with_some("container", a.container.as_deref())
+            .flag("follow", a.follow)
+            .flag("previous", a.previous)
+    };
+    let call = selection().with_some("since", a.since.as_deref()).with_some("tail", tail.as_deref());
+    let mut seen = Seen::new();
     let mut lines = client.lines(call).await?;
     let mut printer = Printer {
-        prefix: prefix && a.container.is_none() || workload.is_some_and(|w| w.workload.spec.replicas > 1),
+        prefix: many || containers > 1 && a.container.is_none(),
         timestamps: a.timestamps,
         colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         open: None,
     };
-    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-    while let Some(line) = lines.next().await? {
+    loop {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(0),
+            // The supervisor restarts, and the containers write on.
+            Err(_) if a.follow => {
+                lines = client.resume(selection().with("since", &seen.since())).await?;
+                seen.again();
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
         let Some(entry) = Entry::new(&line) else { continue };
-        let text = printer.line(&entry);
-        let to: &mut dyn Write = if entry.stderr { &mut err } else { &mut out };
-        match to.write_all(&text).and_then(|()| to.flush()) {
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => break,
-            r => r.map_err(|e| Error::sys("writing to standard output", e))?,
+        if entry.note {
+            let text = String::from_utf8_lossy(entry.text);
+            crate::log::warn(format!("the log of {}/{}: {text}", entry.replica, entry.container));
+            continue;
+        }
+        if seen.is_new(&entry) && !show(&printer.line(&entry), entry.stderr)? {
+            return Ok(0);
         }
     }
-    Ok(0)
+}
+
+/// Whether there is still a reader.
+fn show(text: &[u8], stderr: bool) -> Result<bool> {
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let to: &mut dyn Write = if stderr { &mut err } else { &mut out };
+    match to.write_all(text).and_then(|()| to.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        r => r.map(|()| true).map_err(|e| Error::sys("writing to standard output", e)),
+    }
+}
+
+/// What was shown: the time of the last line of each container, and how many lines had that time. After a connection is lost
+/// the lines from there on are asked for, and those that were shown are passed over.
+struct Seen {
+    began: String,
+    last: BTreeMap<String, (String, u32)>,
+    /// Lines of that time that will come once more.
+    known: BTreeMap<String, u32>,
+}
+
+impl Seen {
+    fn new() -> Seen {
+        let now = Timestamp::now().rfc3339_nanos();
+        Seen { began: now, last: BTreeMap::new(), known: BTreeMap::new() }
+    }
+
+    /// The earliest time of a line that may not have been shown.
+    fn since(&self) -> String {
+        self.last.values().map(|(time, _)| time.clone()).chain([self.began.clone()]).min().unwrap_or_default()
+    }
+
+    fn again(&mut self) {
+        self.known = self.last.iter().map(|(who, (_, count))| (who.clone(), *count)).collect();
+    }
+
+    fn is_new(&mut self, e: &Entry<'_>) -> bool {
+        let who = format!("{} {}", e.replica, e.container);
+        let last = self.last.entry(who.clone()).or_insert_with(|| (String::new(), 0));
+        match e.time.cmp(last.0.as_str()) {
+            // The clock may have been set back: only what was asked for again can be old.
+            Ordering::Less if self.known.contains_key(&who) => return false,
+            Ordering::Equal => {
+                if let Some(left) = self.known.get_mut(&who).filter(|left| **left > 0) {
+                    *left -= 1;
+                    return false;
+                }
+                last.1 += 1;
+            }
+            _ => *last = (e.time.to_owned(), 1),
+        }
+        self.known.remove(&who);
+        true
+    }
 }
 
 /// Puts lines together.
@@ -120,6 +195,28 @@ impl Printer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_is_shown_twice_and_none_is_lost() {
+        let mut seen = Seen::new();
+        let entry = |who: &'static str, time: &'static str| Entry {
+            replica: who,
+            container: "c",
+            time,
+            stderr: false,
+            note: false,
+            full: true,
+            text: b"",
+        };
+        let mut new = |who, time| seen.is_new(&entry(who, time));
+        assert!(new("a", "1") && new("a", "2") && new("a", "2") && new("b", "3"));
+        assert_eq!(seen.since(), "2");
+        seen.again();
+        let mut new = |who, time| seen.is_new(&entry(who, time));
+        // What comes again, and then more of the same time.
+        assert!(!new("a", "2") && !new("a", "2") && new("a", "2") && new("a", "4"));
+        assert!(!new("b", "2") && !new("b", "3") && new("b", "3") && new("c", "2"));
+    }
 
     #[test]
     fn parts_are_joined_and_writers_kept_apart() {

@@ -64,7 +64,35 @@ pub fn load_to_run(paths: &[PathBuf]) -> Result<Vec<Workload>> {
             }
         }
     }
-    merge(manifests)
+    let workloads = merge(manifests)?;
+    check_bundles(&workloads)?;
+    Ok(workloads)
+}
+
+/// A bundle that is not there, of each container. What the user may not look at is the supervisor's affair.
+fn missing_bundles(w: &Workload) -> Vec<Error> {
+    let missing = |c: &&workload::model::Container| {
+        let found = std::fs::metadata(Path::new(&c.bundle).join("config.json"));
+        !c.bundle.is_empty()
+            && found.is_err_and(|e| matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)))
+    };
+    let error = |c: &workload::model::Container| {
+        let (name, bundle) = (&w.metadata.name, &c.bundle);
+        let what = format!(
+            "workload {name:?}, container {:?}: there is no bundle at {bundle:?}: it has no config.json",
+            c.name
+        );
+        Error::new(Kind::Config, what).hint("a relative path is resolved from the directory of the file")
+    };
+    w.spec.containers.iter().filter(missing).map(error).collect()
+}
+
+/// Reports all bundles that are missing.
+fn check_bundles(workloads: &[Workload]) -> Result<()> {
+    let mut missing: Vec<Error> = workloads.iter().flat_map(missing_bundles).collect();
+    let last = missing.pop();
+    missing.iter().for_each(crate::log::error);
+    last.map_or(Ok(()), Err)
 }
 
 fn merge(manifests: Vec<Manifest>) -> Result<Vec<Workload>> {
@@ -129,10 +157,16 @@ pub fn validate(a: &Validate) -> Result<u8> {
     let reported = report(&manifests)
         .map_err(|e| Error::new(Kind::Config, e.to_string().replace("; nothing was applied", "")));
     let valid = manifests.iter().filter(|m| m.read.findings.errors() == 0);
-    let names: String =
-        valid.flat_map(|m| &m.read.objects).map(|o| format!("{} is valid\n", path_of(o))).collect();
+    let workload = |o: &Object| match o {
+        Object::Workload { workload, .. } => Some((**workload).clone()),
+        _ => None,
+    };
+    let objects: Vec<&Object> = valid.flat_map(|m| &m.read.objects).collect();
+    let whole = |o: &&&Object| workload(o).is_none_or(|w| missing_bundles(&w).is_empty());
+    let names: String = objects.iter().filter(whole).map(|o| format!("{} is valid\n", path_of(o))).collect();
     print(&names)?;
-    reported.map(|()| 0)
+    let workloads: Vec<Workload> = objects.iter().filter_map(|o| workload(o)).collect();
+    reported.and(check_bundles(&workloads)).map(|()| 0)
 }
 
 /// `workload/web`, `deployment/web`.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod change;
+pub mod choose;
 pub mod connection;
 mod drain;
 mod exec;
@@ -29,12 +30,19 @@ const TOO_LATE: u8 = 3;
 /// The exit code of an `exec` that failed itself: others are the program's.
 const NO_EXEC: u8 = 255;
 
+/// The exit code of an `apply --diff` that failed: 1 is that there is a difference.
+const NO_DIFF: u8 = 2;
+
 /// Runs a verb. `socket`: where the supervisor is, when it was named.
 ///
 /// # Errors
 /// Printed by the caller; with another exit code than that of errors, the error is printed here.
 pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
-    let own = matches!(verb, Verb::Exec(_)).then_some(NO_EXEC);
+    let own = match &verb {
+        Verb::Exec(_) => Some(NO_EXEC),
+        Verb::Apply(a) if a.diff => Some(NO_DIFF),
+        _ => None,
+    };
     match done(socket, verb) {
         Err(e) if own.is_some() || e.kind() == Kind::Timeout => {
             crate::log::error(&e);
@@ -79,6 +87,7 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Logs(a) => logs::logs(client, &a).await,
         Verb::Exec(a) => exec::exec(client, &a).await,
         Verb::Top(a) => top::top(client, &a).await,
+        Verb::Kill(a) => change::kill(client, &a).await,
         Verb::Drain(a) => drain::drain(client, &a).await,
         Verb::Validate(_)
         | Verb::Explain { .. }

@@ -2,6 +2,25 @@
 
 use clap_complete::Shell;
 
+use super::choose::What;
+
+/// The kind of that name, in orund's words and Kubernetes'.
+pub fn kind(word: &str) -> Option<What> {
+    Some(match word.to_lowercase().as_str() {
+        "workloads" | "workload" | "w" | "deployments" | "deployment" | "deploy" | "statefulsets"
+        | "statefulset" | "sts" | "daemonsets" | "daemonset" | "ds" | "jobs" | "job" | "services"
+        | "service" | "all" => What::Workloads,
+        "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
+        "events" | "event" | "ev" | "e" => What::Events,
+        _ => return None,
+    })
+}
+
+/// A name without its kind: `web` of `workload/web`.
+pub fn bare(name: &str) -> &str {
+    name.split_once('/').filter(|(kind, _)| self::kind(kind).is_some()).map_or(name, |(_, name)| name)
+}
+
 /// Verbs whose arguments are workloads.
 const OF_WORKLOADS: &str = "wait delete scale top";
 /// Verbs whose arguments are workloads or replicas.
@@ -49,7 +68,7 @@ complete -c orund -f -n "__fish_seen_subcommand_from REPLICAS" -a "(__orund_name
 pub fn in_zsh(script: &str) -> String {
     let mut out = String::new();
     for line in script.lines() {
-        let operand = ["':name -- ", "'*::names -- ", "'::name -- ", "'*::targets -- "]
+        let operand = ["':name -- ", "'*::names -- ", "'::name -- ", "'*::words -- "]
             .iter()
             .any(|o| line.starts_with(o));
         match line.strip_suffix(":_default' \\").filter(|_| operand) {

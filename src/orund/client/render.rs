@@ -1,5 +1,6 @@
 //! Objects as text for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::args::Output;
@@ -11,19 +12,34 @@ use serde::Serialize;
 
 /// Rows with columns that line up; the last one is as long as it is.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{:width$}   ", printable(cell));
+    Columns::default().lines(rows)
+}
+
+/// Columns that keep their width from one row to the next.
+#[derive(Debug, Default)]
+pub struct Columns(Vec<usize>);
+
+impl Columns {
+    /// The rows as lines, with columns that are wide enough for them and for all before.
+    pub fn lines(&mut self, rows: &[Vec<String>]) -> String {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        self.0.resize(columns.max(self.0.len()), 0);
+        for row in rows {
+            for (cell, width) in row.iter().zip(&mut self.0) {
+                *width = (*width).max(cell.chars().count());
+            }
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
+        let mut out = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&self.0) {
+                let _ = write!(line, "{:width$}   ", printable(cell));
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
     }
-    out
 }
 
 /// An object that can be listed.
@@ -33,6 +49,12 @@ pub trait Row: Serialize {
     fn row(&self, wide: bool, now: u64) -> Vec<String>;
     /// As `kind/name`.
     fn name(&self) -> String;
+    /// Distinguishes it from all others of its kind, also from later ones of the same name.
+    fn key(&self) -> u64 {
+        0
+    }
+    /// `metadata.labels`.
+    fn labels(&self) -> &BTreeMap<String, String>;
 }
 
 /// Several objects in the form that was asked for.
@@ -68,13 +90,18 @@ pub fn next<T: Row>(item: &T, output: Option<Output>) -> String {
 }
 
 fn rows<T: Row>(items: &[T], wide: bool, head: bool) -> String {
+    table(&cells(items, wide, head))
+}
+
+/// The rows of objects, with a head if asked for.
+pub fn cells<T: Row>(items: &[T], wide: bool, head: bool) -> Vec<Vec<String>> {
     let now = Timestamp::now().seconds;
     let mut rows: Vec<Vec<String>> = Vec::new();
     if head {
         rows.push(T::head(wide).into_iter().map(str::to_owned).collect());
     }
     rows.extend(items.iter().map(|i| i.row(wide, now)));
-    table(&rows)
+    rows
 }
 
 fn pretty(value: &impl Serialize) -> String {
@@ -111,6 +138,14 @@ impl Row for WorkloadObject {
 
     fn name(&self) -> String {
         format!("workload/{}", self.workload.metadata.name)
+    }
+
+    fn key(&self) -> u64 {
+        self.status.uid
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.workload.metadata.labels
     }
 }
 
@@ -150,6 +185,14 @@ impl Row for ReplicaObject {
     fn name(&self) -> String {
         format!("replica/{}", self.name)
     }
+
+    fn key(&self) -> u64 {
+        self.serial
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
 }
 
 impl Row for EventObject {
@@ -168,6 +211,11 @@ impl Row for EventObject {
 
     fn name(&self) -> String {
         self.object()
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        &NONE
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::args::{Goal, Restart, Rollout, StopOrStart};
 use super::change::{self, path};
+use super::choose::{Name, What};
 use super::connection::{Call, Client};
 use super::print;
 use super::render;
@@ -51,7 +52,8 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
             print(&format!("workload/{name} resumed\n"))?;
         }
         Rollout::Restart { name, waiting } => {
-            let restart = Restart { name: name.clone(), waiting: waiting.clone() };
+            let name = Name { kind: Some(What::Workloads), name: name.clone() };
+            let restart = Restart { name, waiting: waiting.clone() };
             return change::restart(client, &restart).await;
         }
     }

@@ -139,7 +139,7 @@ async fn last_line(client: &Client, replica: &str, container: &str) -> Option<St
         let call = Call::get("/v1/logs").with("replica", replica).with("container", container);
         let mut lines = client.lines(call.with("tail", "1").flag("previous", previous)).await.ok()?;
         while let Ok(Some(line)) = lines.next().await {
-            if let Some(entry) = Entry::new(&line) {
+            if let Some(entry) = Entry::new(&line).filter(|e| !e.note) {
                 return Some(String::from_utf8_lossy(entry.text).chars().take(200).collect());
             }
         }

@@ -125,6 +125,9 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
         (Next::Done { failed: false }, _) => (Reason::Completed, what.to_string()),
         (Next::Done { failed: true }, _) => (Reason::Failed, what.to_string()),
         (Next::At(t), ExitClass::Oom) => (Reason::OOMKilling, format!("{what}; restart in {}", t.since(at))),
+        (Next::At(t), ExitClass::StartError { .. }) => {
+            (Reason::BackOff, format!("{what}; the next attempt is in {}", t.since(at)))
+        }
         (Next::At(t), _) if t > at => (Reason::BackOff, format!("{what}; restart in {}", t.since(at))),
         (Next::At(_) | Next::Now, _) => (Reason::Exited, format!("{what}; restart now")),
     };

@@ -3,7 +3,7 @@
 use super::Config;
 use super::action::Action;
 use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use super::model::{Instance, Key, Next, Observed, Replica, Slot, Slots, StopCause};
+use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
 use super::{containers, replicas, rollout};
@@ -140,8 +140,8 @@ impl Pass<'_> {
         for (slot, replica) in replicas(slots).filter(|(_, r)| r.stop.is_none()) {
             let instances = || replica.containers.iter().flat_map(|c| &c.instances);
             let unsettled = instances().any(|i| i.is_dead() && !i.settled);
-            let over = replica.containers.iter().all(|c| c.restart.due().is_none());
-            if !unsettled && !(over && instances().all(Instance::is_dead)) {
+            let again = replica.containers.iter().any(|c| c.restart.due().is_some());
+            if !unsettled && (again || instances().any(|i| !i.is_dead())) {
                 replicas::stop_one(self, id, workload, slot, replica, StopCause::Drained);
             }
         }

@@ -258,6 +258,7 @@ fn shared(
     let (root, run, limits) = (places.logs.clone(), places.run.clone(), places.limits);
     let sink = move |name: &Name| {
         let dir = logs::directory(&root, &name.workload, name.key.slot, &name.container);
+        logs::owner::claim(&dir, name.key.workload.0)?;
         let file = LogFile::new_run(&dir, &limits)?;
         let note = recover::log_note(&run, name.key);
         symlink(file.path(), &note).map_err(|e| Error::sys(format!("noting the log file in {note:?}"), e))?;

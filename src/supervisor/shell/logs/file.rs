@@ -3,7 +3,7 @@
 use super::Limits;
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file that a run is written to.
@@ -12,6 +12,27 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
+    /// The last full file of the run, when it was made here: it may be removed by now.
+    last: Option<Full>,
+}
+
+/// The end of the name of a full file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Full {
+    number: u64,
+    /// How many lines of the run end with it. None: an earlier version has not counted them.
+    lines: Option<u64>,
+}
+
+/// A log file of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub ino: u64,
+    /// Of a full one. None: it is being written.
+    pub number: Option<u64>,
+    /// How many lines of the run end with it, when that is known.
+    pub lines: Option<u64>,
 }
 
 impl LogFile {
@@ -51,7 +72,7 @@ impl LogFile {
             .clone();
         let file = options.open(&path).map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();
-        Ok(LogFile { path, file, size })
+        Ok(LogFile { path, file, size, last: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -73,11 +94,17 @@ impl LogFile {
         }
         let (dir, run) = self.place();
         let full = files(dir, run)?;
-        let number = full.iter().filter_map(|p| rotated(p)).max().unwrap_or(0) + 1;
-        let to = dir.join(format!("{run}.log.{number:06}"));
+        let last = full.iter().filter_map(|p| rotated(p)).max_by_key(|f| f.number).or(self.last);
+        let number = last.map_or(0, |f| f.number) + 1;
+        let before = last.map_or(Some(0), |f| f.lines);
+        // A file that cannot be read is renamed all the same.
+        let lines = before.zip(count_lines(&self.file).ok()).map(|(before, own)| before + own);
+        let counted = lines.map(|n| format!(".{n}")).unwrap_or_default();
+        let to = dir.join(format!("{run}.log.{number:06}{counted}"));
         let to_remove = (full.len() + 1).saturating_sub(limits.files);
         fs::rename(&self.path, &to).map_err(|e| Error::sys(format!("renaming the log file to {to:?}"), e))?;
-        *self = LogFile::open(self.path.clone())?;
+        let last = Some(Full { number, lines });
+        *self = LogFile { last, ..LogFile::open(self.path.clone())? };
         for old in full.iter().filter(|p| rotated(p).is_some()).take(to_remove) {
             let _ = fs::remove_file(old);
         }
@@ -146,6 +173,42 @@ pub fn files(dir: &Path, run: u64) -> Result<Vec<PathBuf>> {
     Ok(all.into_iter().map(|n| dir.join(n)).filter(|p| p.exists()).collect())
 }
 
+/// The files of run `run` with what they are known by, in the order in which they were written. What is removed at this
+/// moment is left out.
+///
+/// # Errors
+/// As for [`runs`].
+pub fn entries(dir: &Path, run: u64) -> Result<Vec<Entry>> {
+    let mut all: Vec<Entry> = files(dir, run)?
+        .into_iter()
+        .filter_map(|path| {
+            let ino = fs::metadata(&path).ok()?.ino();
+            let full = rotated(&path);
+            Some(Entry { path, ino, number: full.map(|f| f.number), lines: full.and_then(|f| f.lines) })
+        })
+        .collect();
+    // A file that was renamed in between was seen by both of its names, or by the next one's.
+    all.dedup_by(|b, a| a.ino == b.ino);
+    Ok(all)
+}
+
+/// The number of lines in a file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn count_lines(file: &File) -> std::io::Result<u64> {
+    let (mut buf, mut at, mut lines) = (vec![0; 256 << 10], 0, 0);
+    loop {
+        match file.read_at(&mut buf, at)? {
+            0 => return Ok(lines),
+            n => {
+                lines += buf[..n].iter().filter(|b| **b == b'\n').count() as u64;
+                at += n as u64;
+            }
+        }
+    }
+}
+
 fn names(dir: &Path) -> Result<Vec<String>> {
     let fail = |e| Error::sys(format!("reading the log directory {dir:?}"), e);
     match fs::read_dir(dir) {
@@ -155,9 +218,15 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// The number of a full file.
-fn rotated(path: &Path) -> Option<u64> {
-    path.extension()?.to_str()?.parse().ok()
+/// What the name of a full file says.
+fn rotated(path: &Path) -> Option<Full> {
+    let (_, end) = path.file_name()?.to_str()?.split_once(".log.")?;
+    let (number, lines) = end.split_once('.').map_or((end, None), |(number, lines)| (number, Some(lines)));
+    let lines = match lines {
+        Some(text) => Some(text.parse().ok()?),
+        None => None,
+    };
+    Some(Full { number: number.parse().ok()?, lines })
 }
 
 /// Removes full files, the oldest first, until all below `root` take at most `total` bytes.
@@ -209,6 +278,8 @@ mod tests {
             assert_eq!(f.make_room(text.len() as u64, &LIMITS).unwrap(), n > 0);
             f.append(text.as_bytes()).unwrap();
         }
+        let names = names(dir.path()).unwrap();
+        assert!(names.contains(&"0.log.000004.4".to_owned()), "{names:?}");
         let text: Vec<String> =
             files(dir.path(), 0).unwrap().iter().map(|p| fs::read_to_string(p).unwrap()).collect();
         assert_eq!(text, ["2234567\n", "3234567\n", "4234567\n"]);

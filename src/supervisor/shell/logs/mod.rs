@@ -2,11 +2,12 @@
 //!
 //! `LOGS/WORKLOAD/SLOT/CONTAINER/N.log` has what run N of a container wrote, in the format of the Kubernetes container
 //! runtime interface: `TIME STREAM TAG TEXT`, with the time in RFC 3339 with nanoseconds, `stdout` or `stderr`, and `F`
-//! for a text terminated by a line feed or `P` for a part of a line. A file that is full becomes `N.log.000001`,
-//! `N.log.000002` and so on.
+//! for a text terminated by a line feed or `P` for a part of a line. A file that is full becomes `N.log.000001.LINES`,
+//! `N.log.000002.LINES` and so on, where LINES says how many lines of the run end with it.
 
 pub mod file;
 pub mod format;
+pub mod owner;
 pub mod pump;
 pub mod reader;
 pub mod stage;

@@ -1,0 +1,142 @@
+//! How a command line says which objects are meant: names, kinds and labels.
+
+use std::collections::BTreeMap;
+
+use super::args::Scale;
+use super::names;
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Workloads,
+    Replicas,
+    Events,
+}
+
+/// A name as people and `-o name` write it, of a workload.
+pub fn workload_name(text: &str) -> Result<String, String> {
+    match text.split_once('/').map(|(kind, name)| (names::kind(kind), name)) {
+        None | Some((Some(What::Workloads), _)) => Ok(names::bare(text).to_owned()),
+        Some((Some(_), _)) => Err("this verb takes a workload, not a replica".to_owned()),
+        Some((None, _)) => Err("expected a name, or workload/NAME".to_owned()),
+    }
+}
+
+/// A name as people and `-o name` write it, of a workload or a replica.
+pub fn any_name(text: &str) -> Result<Name, String> {
+    match text.split_once('/') {
+        None => Ok(Name { kind: None, name: text.to_owned() }),
+        Some((kind, name)) => match names::kind(kind) {
+            Some(kind) if kind != What::Events => Ok(Name { kind: Some(kind), name: name.to_owned() }),
+            _ => Err("expected a name, workload/NAME or replica/NAME".to_owned()),
+        },
+    }
+}
+
+/// A name that may be a workload's or a replica's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub kind: Option<What>,
+    pub name: String,
+}
+
+impl Scale {
+    /// Each workload with its number of replicas.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn targets(&self) -> Result<Vec<(String, u32)>, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of replicas"));
+        let mut list = Vec::new();
+        let mut words = self.words.iter();
+        while let Some(word) = words.next() {
+            list.push(match (word.split_once('='), self.replicas) {
+                (Some((name, n)), None) => (workload_name(name)?, number(n)?),
+                (Some(_), Some(_)) => return Err(format!("{word:?} and --replicas exclude each other")),
+                (None, Some(n)) => (workload_name(word)?, n),
+                (None, None) => {
+                    let n = words.next().ok_or("expected NAME=N or NAME N, such as web=5")?;
+                    (workload_name(word)?, number(n)?)
+                }
+            });
+        }
+        Ok(list)
+    }
+}
+
+/// Conditions on labels, all of which must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+/// One condition on a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    Is(String, String),
+    IsNot(String, String),
+    Exists(String),
+    Missing(String),
+}
+
+impl Selector {
+    pub fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|r| match r {
+            Requirement::Is(key, value) => labels.get(key) == Some(value),
+            Requirement::IsNot(key, value) => labels.get(key) != Some(value),
+            Requirement::Exists(key) => labels.contains_key(key),
+            Requirement::Missing(key) => !labels.contains_key(key),
+        })
+    }
+}
+
+pub fn selector(text: &str) -> Result<Selector, String> {
+    let one =
+        |part: &str| -> Result<Requirement, String> {
+            let part = part.trim();
+            let own = |t: &str| t.trim().to_owned();
+            let r = match (part.split_once("!="), part.split_once('=')) {
+                (Some((k, v)), _) => Requirement::IsNot(own(k), own(v)),
+                (None, Some((k, v))) => Requirement::Is(own(k), own(v.strip_prefix('=').unwrap_or(v))),
+                (None, None) => match part.strip_prefix('!') {
+                    Some(key) => Requirement::Missing(own(key)),
+                    None => Requirement::Exists(own(part)),
+                },
+            };
+            let (Requirement::Is(key, _)
+            | Requirement::IsNot(key, _)
+            | Requirement::Exists(key)
+            | Requirement::Missing(key)) = &r;
+            let bad = |c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c));
+            match key.is_empty() || key.contains(bad) {
+                true => Err("expected labels such as app=web, tier!=test, app or !app, separated by commas"
+                    .to_owned()),
+                false => Ok(r),
+            }
+        };
+    text.split(',').map(one).collect::<Result<_, _>>().map(Selector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_those_of_kubernetes() {
+        let labels =
+            BTreeMap::from([("app".to_owned(), "web".to_owned()), ("tier".to_owned(), "front".to_owned())]);
+        for (text, taken) in [
+            ("app=web", true),
+            ("app==web,tier!=back", true),
+            ("app", true),
+            ("!app", false),
+            ("!x", true),
+            ("x!=1", true),
+            ("app=api", false),
+            ("app=web,tier=back", false),
+        ] {
+            assert_eq!(selector(text).unwrap().takes(&labels), taken, "{text}");
+        }
+        for bad in ["", "=web", "a b=c", "app=web,", "app in (web)"] {
+            assert!(selector(bad).is_err(), "{bad}");
+        }
+    }
+}

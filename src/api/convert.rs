@@ -130,6 +130,7 @@ fn template(spec: &Spec) -> Template {
         restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
         grace: millis(spec.termination_grace_period),
         spare: spec.spares > 0,
+        ..Template::default()
     }
 }
 
@@ -150,6 +151,7 @@ fn container(c: &Container, stop_signal: Option<Signal>) -> ContainerSpec {
         },
         stop_signal: c.lifecycle.stop_signal.or(stop_signal).unwrap_or(Signal::TERM).0,
         pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
+        ..ContainerSpec::default()
     }
 }
 
@@ -231,6 +233,7 @@ spec:
             launch,
             stop_signal: libc::SIGQUIT,
             pre_stop: Some(vec!["/stop".into()]),
+            ..ContainerSpec::default()
         };
         let expected = Template {
             containers: vec![app],
@@ -245,6 +248,7 @@ spec:
             restart_limit: Some(RestartLimit { count: 7, window: Some(Millis(6000)) }),
             grace: Millis(1),
             spare: true,
+            ..Template::default()
         };
         assert_eq!(applied.template, expected);
     }

@@ -348,6 +348,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::Replaced => "Replaced",
         StopCause::Restarted => "Restarted",
         StopCause::ProbeFailed => "ProbeFailed",
+        StopCause::SandboxLost => "SandboxLost",
         StopCause::Orphaned => "Orphaned",
         StopCause::Drained => "Drained",
     }

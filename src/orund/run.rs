@@ -3,7 +3,7 @@
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
-use crate::supervisor::core::spec::{Backoff, ContainerSpec, Launch, RestartPolicy, Template};
+use crate::supervisor::core::spec::{ContainerSpec, Launch, RestartPolicy, Template};
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
 use clap::{Args, ValueEnum};
@@ -99,17 +99,15 @@ impl Run {
                     resources: None,
                 },
                 stop_signal: self.stop_signal,
-                pre_stop: None,
+                ..ContainerSpec::default()
             }],
             restart_policy: match self.restart {
                 Restart::Always => RestartPolicy::Always,
                 Restart::OnFailure => RestartPolicy::OnFailure,
                 Restart::Never => RestartPolicy::Never,
             },
-            backoff: Backoff::default(),
-            restart_limit: None,
             grace: self.grace,
-            spare: false,
+            ..Template::default()
         }
     }
 }

@@ -162,7 +162,7 @@ impl<W: World> Supervisor<W> {
         let mut changed = false;
         for action in actions {
             let Action::Persist { change } = action else { continue };
-            if self.writing.contains(&change) {
+            if self.writing.iter().any(|c| serves_as(c, &change)) {
                 continue;
             }
             match self.world.persist(&change, now) {
@@ -183,5 +183,16 @@ impl<W: World> Supervisor<W> {
             }
             self.world.emit(notice);
         }
+    }
+}
+
+/// Whether `change` need not be written while `other` is. The reason of a failure may have changed meanwhile.
+fn serves_as(other: &Change, change: &Change) -> bool {
+    match (other, change) {
+        (
+            Change::Failed { workload: a, revision: of, .. },
+            Change::Failed { workload: b, revision: to, .. },
+        ) => (a, of) == (b, to),
+        _ => other == change,
     }
 }

@@ -67,6 +67,13 @@ impl Chain {
         (self.running, self.started) = (None, None);
     }
 
+    /// It was stopped because its sandbox was lost: no failure.
+    pub fn lost(&mut self, at: u64, again: bool) {
+        self.next = again.then_some(at);
+        self.known = true;
+        (self.running, self.started) = (None, None);
+    }
+
     /// The rule that starting it now would break.
     pub fn released(&mut self, instance: u64, now: u64, _: &Template) -> Option<String> {
         let problem = match (self.known, self.next) {

@@ -5,7 +5,9 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload};
 use orun::supervisor::core::event::{Event, Record};
-use orun::supervisor::core::model::{Hook, Instance, Next, Observed, Phase, Replica, StopCause};
+use orun::supervisor::core::model::{
+    Hook, Instance, Next, Observed, Phase, Replica, SandboxState, StopCause,
+};
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::spec::IntOrPercent;
 use orun::supervisor::core::time::{Millis, Time};
@@ -46,6 +48,10 @@ pub enum Mutant {
     ExecCounts,
     /// A rollout continues while it is paused.
     IgnoresPause,
+    /// Containers are made before their sandbox.
+    SandboxLater,
+    /// A sandbox is removed while containers are in it.
+    SandboxTooSoon,
     /// A revision that was gone back to and fails is left for another one.
     ToAndFro,
     /// A crash makes the supervisor forget that the host is being drained.
@@ -54,7 +60,7 @@ pub enum Mutant {
     DrainStopsWorkloads,
 }
 
-pub const ALL: [Mutant; 20] = [
+pub const ALL: [Mutant; 22] = [
     Mutant::GraceRestarts,
     Mutant::NoShortening,
     Mutant::KillsEarly,
@@ -75,6 +81,8 @@ pub const ALL: [Mutant; 20] = [
     Mutant::ToAndFro,
     Mutant::ForgetsDrain,
     Mutant::DrainStopsWorkloads,
+    Mutant::SandboxLater,
+    Mutant::SandboxTooSoon,
 ];
 
 impl Mutant {
@@ -92,6 +100,7 @@ impl Mutant {
             Mutant::IgnoresPause => "P25",
             Mutant::ToAndFro => "P24",
             Mutant::ForgetsDrain | Mutant::DrainStopsWorkloads => "P26",
+            Mutant::SandboxLater | Mutant::SandboxTooSoon => "P30",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -158,6 +167,19 @@ impl Mutant {
                 }
                 step
             }
+            Mutant::SandboxLater | Mutant::SandboxTooSoon => {
+                let mut blind = observed.clone();
+                let slots = blind.workloads.values_mut().flat_map(|s| s.slots.values_mut());
+                for r in slots.flat_map(|s| &mut s.replicas) {
+                    self.mistake_sandbox(r);
+                }
+                let later = |a: &Action| matches!(a, Action::Prepare { .. } | Action::RemoveSandbox { .. });
+                let mut step = reconcile(desired, observed, now, config);
+                step.actions.retain(|a| !later(a));
+                step.actions
+                    .extend(reconcile(desired, &blind, now, config).actions.into_iter().filter(later));
+                step
+            }
             Mutant::NoStormLimit => {
                 let limitless = Config { start_rate: 1_000_000, start_burst: 1_000_000, ..config.clone() };
                 reconcile(desired, observed, now, &limitless)
@@ -208,6 +230,17 @@ impl Mutant {
             _ => {}
         }
         step
+    }
+
+    fn mistake_sandbox(self, r: &mut Replica) {
+        let state = r.sandbox.as_mut().map(|s| &mut s.state);
+        match (self, state) {
+            (Mutant::SandboxLater, Some(state @ SandboxState::Making)) => *state = SandboxState::Ready,
+            (Mutant::SandboxTooSoon, Some(SandboxState::Ready)) if r.stop.is_some() => {
+                r.containers.iter_mut().for_each(|c| c.instances.clear());
+            }
+            _ => {}
+        }
     }
 
     /// Whether the record is written.

@@ -10,7 +10,7 @@ use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
-use orun::supervisor::core::spec::{IntOrPercent, Template};
+use orun::supervisor::core::spec::{IntOrPercent, RestartPolicy, Template};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -31,6 +31,11 @@ pub struct Oracle {
     /// The deadlines that were recorded, by replica and by instance.
     deadlines: BTreeMap<(u64, u64), Time>,
     ended: BTreeSet<u64>,
+    /// Of these, those from which nothing has followed yet.
+    ends: BTreeMap<u64, End>,
+    /// Replicas whose sandbox was lost, and instances that are stopped because of that, since when.
+    pub lost_sandboxes: BTreeSet<u64>,
+    lost: BTreeMap<u64, u64>,
     /// Instances whose preStop was recorded to run; it may be that it did not.
     hooked: BTreeSet<u64>,
     templates: BTreeMap<(WorkloadId, Revision), Template>,
@@ -42,6 +47,16 @@ pub struct Oracle {
     draining: bool,
     starts: VecDeque<u64>,
     actions: VecDeque<u64>,
+}
+
+/// How an instance ended.
+#[derive(Debug)]
+struct End {
+    at: u64,
+    released: bool,
+    executed: bool,
+    status: Option<i32>,
+    unrecoverable: bool,
 }
 
 #[derive(Debug)]
@@ -135,11 +150,29 @@ impl Oracle {
         Some((deadline, now))
     }
 
+    /// The same for an instance, which may be stopped alone.
+    fn deadline_of(&self, key: &Key) -> Option<(u64, bool)> {
+        let facts = self.replicas.get(&key.replica)?;
+        let grace = facts.template.as_ref().map_or(0, |t| t.grace.0);
+        let lost = self.lost.get(&key.instance).map(|at| (at + grace, grace == 0));
+        match (self.deadline(key.replica), lost) {
+            (Some((a, now)), Some((b, too))) => Some((a.min(b), now || too)),
+            (whole, own) => whole.or(own),
+        }
+    }
+
     pub fn record(&mut self, records: &[Record], procs: &mut BTreeMap<u64, Proc>) {
         for Record { at, event } in records {
             match event {
-                Event::Decided { action } => self.recorded(action, *at),
                 Event::Draining { on } => self.draining = *on,
+                Event::Decided { action } => {
+                    if let Action::Stop { key, .. } = action
+                        && let Some(p) = procs.get_mut(&key.instance)
+                    {
+                        p.stopping = true;
+                    }
+                    self.recorded(action, *at);
+                }
                 Event::Started { key } | Event::Found { key, found: Found::Running { .. } } => {
                     if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
                         chain.started(key.instance, at.0);
@@ -175,6 +208,7 @@ impl Oracle {
                 }
                 self.falls((*serial, 0), *deadline, action);
             }
+            Action::Settle { key, .. } => self.settled(key),
             Action::RunHook { key } => {
                 self.hooked.insert(key.instance);
             }
@@ -184,7 +218,15 @@ impl Oracle {
                     facts.template = template;
                 }
             }
-            Action::Stop { key, deadline, .. } => self.falls((key.replica, key.instance), *deadline, action),
+            Action::Stop { key, deadline, cause, .. } => {
+                self.falls((key.replica, key.instance), *deadline, action);
+                if *cause == StopCause::SandboxLost {
+                    self.lost.entry(key.instance).or_insert(at.0);
+                    if !self.lost_sandboxes.contains(&key.replica) {
+                        self.blame(format!("P30: {key} is stopped for its sandbox, which is whole"));
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -210,10 +252,27 @@ impl Oracle {
         if !self.ended.insert(key.instance) || stopped {
             return;
         }
+        let ran = procs.get(&key.instance);
+        let end = End {
+            at: at.0,
+            released: ran.is_some_and(|p| p.released.is_some()),
+            executed: ran.is_some_and(|p| p.executed.is_some()),
+            status: status.filter(|_| !oom),
+            unrecoverable,
+        };
+        self.ends.insert(key.instance, end);
+    }
+
+    /// What follows from an end is decided by the template of the moment of the decision.
+    fn settled(&mut self, key: &Key) {
+        let Some(end) = self.ends.remove(&key.instance) else { return };
         let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
-        let released = procs.get(&key.instance).is_some_and(|p| p.released.is_some());
-        if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
-            chain.ended(key.instance, released, status.filter(|_| !oom), unrecoverable, at.0, &template);
+        let lost = self.lost.contains_key(&key.instance);
+        let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) else { return };
+        if !lost {
+            chain.ended(key.instance, end.released, end.status, end.unrecoverable, end.at, &template);
+        } else if end.released {
+            chain.lost(end.at, !end.executed || template.restart_policy != RestartPolicy::Never);
         }
     }
 
@@ -306,7 +365,7 @@ impl Oracle {
                 self.blame(format!("P3: {key} starts while {o} lives"));
             }
         }
-        if self.deadline(key.replica).is_some() {
+        if self.deadline_of(key).is_some() {
             self.blame(format!("{key} starts while it is being stopped"));
         }
         if let Some(w) = desired.workloads.get(&key.workload).filter(|w| w.strategy.recreate && !w.paused) {
@@ -338,7 +397,7 @@ impl Oracle {
         if p.state != State::Running || p.killed.is_some() {
             return;
         }
-        let Some((deadline, at_once)) = self.deadline(p.key.replica) else {
+        let Some((deadline, at_once)) = self.deadline_of(&p.key) else {
             return self.blame(format!("P5: {} is killed without a request to stop it", p.key));
         };
         if at_once {
@@ -353,7 +412,7 @@ impl Oracle {
         let facts = self.replicas.get(&p.key.replica);
         let template = facts.and_then(|f| f.template.as_ref());
         let right = template.map(|t| t.containers[p.key.container as usize].stop_signal);
-        let stopped = facts.is_some_and(|f| f.stop.is_some());
+        let stopped = self.deadline_of(&p.key).is_some();
         if !stopped || right != Some(signal) {
             self.blame(format!("{} gets signal {signal} and should not", p.key));
         }
@@ -372,7 +431,7 @@ impl Oracle {
         }
         let mut late = None;
         for p in procs.values().filter(|p| p.state == State::Running && p.killed.is_none()) {
-            let Some((deadline, _)) = self.deadline(p.key.replica) else { continue };
+            let Some((deadline, _)) = self.deadline_of(&p.key) else { continue };
             let hard = deadline.max(up);
             if p.executed.is_some() && now > hard + SLACK {
                 late = Some(format!("P5: {} lives {} ms after its deadline", p.key, now - hard));
@@ -555,6 +614,7 @@ fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: 
             || procs.values().any(|p| {
                 (p.key.replica, p.key.container) == (replica.serial, index)
                     && p.state == State::Running
+                    && !p.stopping
                     && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
             })
     })

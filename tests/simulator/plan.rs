@@ -3,8 +3,8 @@
 
 use crate::rng::Rng;
 use orun::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, Strategy,
-    Template,
+    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, SandboxSpec,
+    Strategy, Template,
 };
 use orun::supervisor::core::time::Millis;
 use std::fmt;
@@ -74,6 +74,10 @@ pub enum What {
     DiskFull {
         lasts: u64,
     },
+    /// The sandbox of the nth replica that has one is gone.
+    SandboxLost {
+        nth: u64,
+    },
     /// Somebody kills the init of the nth container.
     KillInit {
         nth: u64,
@@ -106,7 +110,7 @@ impl Plan {
             entries.push(Entry { at: rng.below(until), what: request(&mut rng, name) });
         }
         // Each seed has its own small set of faults: some bugs hide behind others.
-        let kinds: Vec<u64> = (0..7).filter(|_| rng.percent(40)).collect();
+        let kinds: Vec<u64> = (0..8).filter(|_| rng.percent(40)).collect();
         if !kinds.is_empty() {
             for _ in 0..rng.below(8) {
                 let kind = rng.pick(&kinds);
@@ -159,6 +163,7 @@ fn fault(rng: &mut Rng, kind: u64) -> What {
         3 => What::Reboot { down: rng.between(100, 10_000) },
         4 => What::DiskFull { lasts: rng.between(1, 10_000) },
         5 => What::Drain { on: rng.percent(60) },
+        6 => What::SandboxLost { nth: rng.below(16) },
         _ => What::KillInit { nth: rng.below(16), oom: rng.percent(30) },
     }
 }
@@ -183,6 +188,7 @@ fn template(rng: &mut Rng) -> Template {
         launch: Launch { bundle: rng.pick(&kinds).to_owned(), ..Launch::default() },
         stop_signal: rng.pick(&[libc::SIGTERM, libc::SIGINT]),
         pre_stop: rng.percent(30).then(|| vec!["drain".to_owned()]),
+        ..ContainerSpec::default()
     });
     let containers = containers.collect();
     let kubelet = Backoff {
@@ -208,6 +214,8 @@ fn template(rng: &mut Rng) -> Template {
             .then(|| RestartLimit { count: rng.between(1, 4) as u32, window: Some(Millis::secs(20)) }),
         grace: Millis(rng.pick(&[0, 200, 1_000, 5_000, 30_000])),
         spare: rng.percent(15),
+        sandbox: rng.percent(50).then(SandboxSpec::default),
+        ..Template::default()
     }
 }
 
@@ -218,6 +226,7 @@ impl fmt::Display for Entry {
             What::Apply { name, replicas, strategy, template } => {
                 write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
                 write!(f, " grace {} spare {}", template.grace, template.spare)?;
+                write!(f, "{}", if template.sandbox.is_some() { " sandbox" } else { "" })?;
                 write!(f, " surge {} unavailable {}", strategy.max_surge, strategy.max_unavailable)?;
                 let recreate = if strategy.recreate { " recreate" } else { "" };
                 write!(f, "{recreate} ready {:?} {:?}", strategy.min_ready, strategy.on_failure)?;

@@ -141,6 +141,8 @@ pub struct Proc {
     /// A `Signalled` for it was recorded since.
     pub signal_confirmed: bool,
     pub hooks: u32,
+    /// Its stop was recorded.
+    pub stopping: bool,
     pub killed: Option<u64>,
 }
 
@@ -161,6 +163,7 @@ impl Proc {
             signals: 0,
             signal_confirmed: false,
             hooks: 0,
+            stopping: false,
             killed: None,
         }
     }

@@ -9,7 +9,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::desired::{Change, WorkloadId};
 use orun::supervisor::core::event::Event;
 use orun::supervisor::core::history::Stamp;
-use orun::supervisor::core::model::{Key, Next, Replica};
+use orun::supervisor::core::model::{Key, Next, Replica, SandboxState};
 use orun::supervisor::core::time::{Millis, Time};
 use orun::supervisor::driver::Supervisor;
 use std::cell::RefCell;
@@ -176,8 +176,16 @@ impl Run {
         }
         let found: Vec<Event> =
             keys.iter().map(|key| Event::Found { key: *key, found: sim.find(key) }).collect();
+        let sandboxes = observed.replicas().filter(|(_, r)| r.sandbox_state() != SandboxState::No);
+        let sandboxes =
+            sandboxes.map(|(key, _)| Event::SandboxFound { replica: key, whole: sim.find_sandbox(key) });
+        let found: Vec<Event> = sandboxes.collect::<Vec<_>>().into_iter().chain(found).collect();
+        let unknown = sim.sandboxes.keys().find(|key| observed.replica_of(key).is_none()).copied();
         let stray = sim.procs.values().find(|p| !keys.contains(&p.key)).map(|p| p.key);
         drop(sim);
+        if let Some(key) = unknown {
+            return Err(format!("P12: the sandbox of {key} exists and no record of it"));
+        }
         if let Some(key) = stray {
             return Err(format!("P12: {key} exists and no record of it"));
         }
@@ -217,6 +225,12 @@ impl Run {
                 sim.reboot();
             }
             What::DiskFull { lasts } => self.sim.borrow_mut().disk.full_until = now + lasts,
+            What::SandboxLost { nth } => {
+                let lost = self.sim.borrow_mut().lose_sandbox(*nth);
+                if let (Some(replica), Some(supervisor)) = (lost, &mut self.supervisor) {
+                    supervisor.events([Event::SandboxLost { replica }], Time(now));
+                }
+            }
             What::KillInit { nth, oom } => self.sim.borrow_mut().kill_init(*nth, *oom),
             request => self.request(request, now),
         }
@@ -305,6 +319,11 @@ impl Run {
         if there != running {
             return Err(format!("P1: {there} programs run, {running} are known"));
         }
+        let ready = |r: &Replica| r.sandbox_state() == SandboxState::Ready;
+        let sandboxes = s.observed.replicas().filter(|(_, r)| ready(r)).count();
+        if sandboxes != sim.sandboxes.len() {
+            return Err(format!("P30: {} sandboxes on the host, {sandboxes} known", sim.sandboxes.len()));
+        }
         let known = s.observed.instances().count();
         if known != sim.procs.len() {
             return Err(format!("P18: {} containers on the host, {known} known", sim.procs.len()));
@@ -339,7 +358,11 @@ impl Run {
     /// P18: everything is gone.
     fn nothing_left(&self) -> Result<(), String> {
         let Some(s) = &self.supervisor else { return Err("P18: no supervisor".to_owned()) };
-        let procs = &self.sim.borrow().procs;
+        let sim = self.sim.borrow();
+        let procs = &sim.procs;
+        if !sim.sandboxes.is_empty() {
+            return Err(format!("P30: left over: {} sandboxes", sim.sandboxes.len()));
+        }
         if !procs.is_empty() || !s.desired.workloads.is_empty() || !s.observed.workloads.is_empty() {
             return Err(format!(
                 "P18: left over: {} containers, {} workloads, {} known",

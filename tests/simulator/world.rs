@@ -5,11 +5,12 @@ use crate::mutants::Mutant;
 use crate::oracle::Oracle;
 use crate::process::{End, Failure, Proc, Script, State};
 use crate::rng::Rng;
+use crate::sandbox::Sandbox;
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::{Action, Notice};
 use orun::supervisor::core::desired::{Change, Desired};
 use orun::supervisor::core::event::{Event, Found, Record};
-use orun::supervisor::core::model::{Key, Observed, Process, StartError, WaitStatus};
+use orun::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::time::Time;
 use orun::supervisor::driver::{Persisted, World};
@@ -28,6 +29,8 @@ pub enum Occurrence {
     Answer { life: u32, event: Event },
     HookDone { life: u32, id: u64 },
     Removed { life: u32, id: u64 },
+    SandboxMade { life: u32, replica: ReplicaKey },
+    SandboxGone { life: u32, replica: ReplicaKey },
     Persisted { life: u32, change: Change, at: Time },
 }
 
@@ -43,6 +46,7 @@ pub struct Sim {
     pub rng: Rng,
     pub procs: BTreeMap<u64, Proc>,
     used: BTreeSet<u64>,
+    pub sandboxes: BTreeMap<ReplicaKey, Sandbox>,
     pub disk: Disk,
     queue: BTreeMap<(u64, u64), Occurrence>,
     sequence: u64,
@@ -68,6 +72,7 @@ impl Sim {
             rng: Rng::of(seed, 2),
             procs: BTreeMap::new(),
             used: BTreeSet::new(),
+            sandboxes: BTreeMap::new(),
             disk: Disk::default(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -145,6 +150,12 @@ impl Sim {
                     self.procs.remove(&id);
                     told.push(Told::Event(Event::Removed { key, error: None }));
                 }
+            }
+            Occurrence::SandboxMade { life, replica } if life == self.life => {
+                self.sandbox_made(replica, told)
+            }
+            Occurrence::SandboxGone { life, replica } if life == self.life => {
+                self.sandbox_gone(replica, told)
             }
             Occurrence::Persisted { life, change, at } if life == self.life => {
                 self.make_durable(&change, at);
@@ -276,6 +287,7 @@ impl Sim {
     pub fn reboot(&mut self) {
         self.procs.clear();
         self.used.clear();
+        self.sandboxes.clear();
         self.queue.clear();
         self.disk.reboot();
         self.keeper = true;
@@ -317,6 +329,9 @@ impl Sim {
         };
         if !self.used.insert(key.instance) {
             self.oracle.blame(format!("P4: the name of {key} is used again"));
+        }
+        if template.sandbox.is_some() && !self.has_sandbox(&key.of_replica()) {
+            self.oracle.blame(format!("P30: {key} is made without its sandbox"));
         }
         let kind = &template.containers[key.container as usize].launch.bundle;
         let mut rng = Rng::of(self.seed, key.instance);
@@ -446,6 +461,9 @@ impl World for Handle {
             return;
         }
         sim.note(|| format!("do {action:?}"));
+        if let Some(replica) = action.sandbox() {
+            return sim.do_sandbox(action, replica);
+        }
         let Some(key) = action.key() else { return };
         let (oracle, procs) = (&mut sim.oracle, &sim.procs);
         oracle.act(action, &key, procs, desired, observed, sim.now);

@@ -1,8 +1,9 @@
 //! Everything that the core can decide. Closed: what is not here is never done.
 
 use super::desired::{Change, Revision, WorkloadId};
-use super::model::{ExitClass, Key, Restart, StopCause};
+use super::model::{ExitClass, Key, ReplicaKey, Restart, StopCause};
 use super::rollout::Rollout;
+use super::spec::Role;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub enum Action {
         revision: Revision,
         restarts: u32,
         containers: Vec<String>,
+        /// Of each container; of those without an entry, Main.
+        #[serde(default)]
+        roles: Vec<Role>,
     },
     /// Nothing of a stopped replica is left.
     DropReplica { workload: WorkloadId, slot: u32, serial: u64 },
@@ -43,6 +47,11 @@ pub enum Action {
     Settle { key: Key, class: ExitClass, restart: Restart },
 
     // Effects.
+    /// Make the sandbox of a replica, before its first container is prepared. `again`: the containers that start over in
+    /// it. Answers: `SandboxMade`, `SandboxFailed`.
+    MakeSandbox { replica: ReplicaKey, revision: Revision, again: Vec<u32> },
+    /// Remove the sandbox of a replica, of which no container is left. Answer: `SandboxGone`.
+    RemoveSandbox { replica: ReplicaKey },
     /// Create the container, up to the state `created`. Answers: `Prepared`, `StartFailed`. `credit`: the new value of
     /// `Observed::start_credit`.
     Prepare { key: Key, revision: Revision, credit: u64 },
@@ -120,6 +129,8 @@ pub enum Reason {
     OOMKilling,
     FailedPreStopHook,
     FailedKillPod,
+    FailedCreatePodSandBox,
+    SandboxChanged,
     SuccessfulCreate,
     SuccessfulDelete,
     Completed,
@@ -144,10 +155,14 @@ pub enum Reason {
 impl Action {
     /// Whether the world has something to do.
     pub fn is_effect(&self) -> bool {
-        use Action::{KillCgroup, Prepare, Release, Remove, RunHook, Signal, Update};
+        use Action::{
+            KillCgroup, MakeSandbox, Prepare, Release, Remove, RemoveSandbox, RunHook, Signal, Update,
+        };
         matches!(
             self,
-            Prepare { .. }
+            MakeSandbox { .. }
+                | RemoveSandbox { .. }
+                | Prepare { .. }
                 | Release { .. }
                 | Signal { .. }
                 | KillCgroup { .. }
@@ -155,6 +170,14 @@ impl Action {
                 | Update { .. }
                 | Remove { .. }
         )
+    }
+
+    /// The replica whose sandbox it is about, if it is about one.
+    pub fn sandbox(&self) -> Option<ReplicaKey> {
+        match self {
+            Action::MakeSandbox { replica, .. } | Action::RemoveSandbox { replica } => Some(*replica),
+            _ => None,
+        }
     }
 
     /// The instance that it is about, if it is about one.

@@ -4,7 +4,7 @@
 use super::action::Action;
 use super::desired::{Desired, Revision, Workload};
 use super::event::Event;
-use super::model::{Key, Observed, Process};
+use super::model::{Key, Observed, Process, ReplicaKey};
 use std::collections::BTreeMap;
 
 /// A container that was found and is not on record.
@@ -45,8 +45,15 @@ pub fn adopt(desired: &Desired, observed: &Observed, strays: &[Stray]) -> Vec<Ev
             revision,
             restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
             containers: template.containers.iter().map(|c| c.name.clone()).collect(),
+            roles: template.roles(),
         };
         events.push(Event::Decided { action: add });
+        if template.sandbox.is_some() {
+            // Whether it is whole is found out next, as for all that are on record.
+            let replica = ReplicaKey { workload: id, slot, serial };
+            let action = Action::MakeSandbox { replica, revision, again: Vec::new() };
+            events.push(Event::Decided { action });
+        }
         events.extend(chosen.into_iter().flat_map(|s| taken_in(s, revision, observed.start_credit)));
     }
     events

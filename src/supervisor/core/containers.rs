@@ -10,11 +10,11 @@
 //! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
 
 use super::action::Action;
-use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, Stop, StopCause};
+use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause};
 use super::reconcile::{Entry, Pass, Place};
-use super::restart;
 use super::spec::{ContainerSpec, Template};
 use super::time::{Millis, Time};
+use super::{restart, sandbox};
 
 /// Dead instances that may wait for their removal before no new one is made.
 const UNREMOVED_MOST: usize = 3;
@@ -53,7 +53,7 @@ pub fn container(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: 
             alive(pass, place, &key, container, instance, spec);
         }
     }
-    if place.replica.stop.is_none() && spec.is_some() {
+    if place.replica.stop.is_none() && place.sandbox && spec.is_some() {
         start(pass, place, index, container);
     }
 }
@@ -61,7 +61,11 @@ pub fn container(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: 
 /// A dead instance: its end has its consequences, then it is removed.
 fn bury(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
     if !instance.settled {
-        settle(pass, place, key, container, instance);
+        // One at a time: what follows from the end of the next one depends on what followed from this one's.
+        let mut unsettled = container.instances.iter().filter(|i| i.is_dead() && !i.settled);
+        if unsettled.next().is_some_and(|first| first.id == instance.id) {
+            settle(pass, place, key, container, instance);
+        }
         return;
     }
     let again = match instance.removal {
@@ -82,6 +86,8 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
         let other_lives = container.instances.iter().any(|i| i.id != instance.id && i.may_run());
         if instance.started.is_none() && instance.stop.is_some() {
             // A spare that is no longer desired: nothing follows.
+        } else if instance.stop.is_some_and(|s| s.cause == StopCause::SandboxLost) {
+            next.next = sandbox::after_loss(template.restart_policy);
         } else if instance.started.is_none() && other_lives {
             next.spare_after = Some(exit.at + template.backoff.max);
         } else {
@@ -157,9 +163,16 @@ fn wanted_stop(
     instance: &Instance,
 ) -> Option<WantedStop> {
     if let Some(stop) = &place.replica.stop {
-        let wanted = WantedStop { cause: stop.cause, deadline: stop.deadline, now: stop.now };
+        let deadline = instance.stop.map_or(stop.deadline, |s| s.deadline.min(stop.deadline));
+        let wanted = WantedStop { cause: stop.cause, deadline, now: stop.now };
         let known = instance.stop.is_some_and(|s| s.deadline <= stop.deadline && (s.now || !stop.now));
         return (!known).then_some(wanted);
+    }
+    if place.replica.sandbox_state() == SandboxState::Lost {
+        let grace = place.template.map_or(Millis(0), |t| t.grace);
+        let (deadline, now) = (pass.now + grace, grace == Millis(0));
+        let wanted = WantedStop { cause: StopCause::SandboxLost, deadline, now };
+        return instance.stop.is_none().then_some(wanted);
     }
     let never_released = instance.phase < Phase::Starting && container.restart.due().is_none();
     (never_released && container.lives().is_none() && instance.stop.is_none()).then_some(WantedStop {
@@ -229,7 +242,9 @@ fn kill(pass: &mut Pass<'_>, key: &Key, instance: &Instance) {
 
 /// A created container runs when its time has come and nothing else of it does.
 fn release(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
-    let alone = container.lives().is_none() && container.instances.iter().all(|i| !i.is_dead() || i.settled);
+    let alone = place.sandbox
+        && container.lives().is_none()
+        && container.instances.iter().all(|i| !i.is_dead() || i.settled);
     if instance.phase != Phase::Prepared || !alone || place.entry != Entry::Free {
         return;
     }

@@ -2,7 +2,7 @@
 //! gives it to [`super::observe::on_event`]; the desired state changes by [`super::desired::Change`] instead.
 
 use super::action::Action;
-use super::model::{Key, Process, StartError, WaitStatus};
+use super::model::{Key, Process, ReplicaKey, StartError, WaitStatus};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,32 @@ pub enum Event {
     Draining {
         on: bool,
     },
+
+    /// Answer to `MakeSandbox`.
+    SandboxMade {
+        replica: ReplicaKey,
+    },
+    /// Answer to `MakeSandbox`: nothing of it is left.
+    SandboxFailed {
+        replica: ReplicaKey,
+        error: String,
+    },
+    /// Its namespaces cannot be joined any more.
+    SandboxLost {
+        replica: ReplicaKey,
+    },
+    /// Answer to `RemoveSandbox`. None: nothing of it is left.
+    SandboxGone {
+        replica: ReplicaKey,
+        error: Option<String>,
+    },
+    /// After a restart of the supervisor, for each replica whose sandbox is on record: whether it is whole. If not, what
+    /// was left of it is removed.
+    SandboxFound {
+        replica: ReplicaKey,
+        whole: bool,
+    },
+
     /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes
     /// more. None: it can again.
     LogsBlocked {

@@ -21,6 +21,7 @@ pub mod reconcile;
 pub mod replicas;
 pub mod restart;
 pub mod rollout;
+pub mod sandbox;
 pub mod spec;
 pub mod status;
 pub mod time;

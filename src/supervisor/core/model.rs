@@ -8,6 +8,7 @@
 
 use super::desired::{Revision, WorkloadId};
 use super::rollout::Rollout;
+use super::spec::Role;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -110,6 +111,48 @@ pub struct Replica {
     /// Set once; the replica only goes down from then on.
     pub stop: Option<ReplicaStop>,
     pub containers: Vec<Container>,
+    /// None: its containers share nothing.
+    #[serde(default)]
+    pub sandbox: Option<Box<Sandbox>>,
+    /// A main container was released, so all init containers have exited successfully.
+    #[serde(default)]
+    pub initialized: bool,
+}
+
+/// What the containers of a replica share: namespaces and a cgroup. It outlives them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sandbox {
+    pub state: SandboxState,
+    /// How often one was made for this replica.
+    pub made: u32,
+    /// How often in a row it could not be made, and why the last time.
+    pub failures: u32,
+    pub error: Option<String>,
+}
+
+/// Where a sandbox is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SandboxState {
+    /// There is none.
+    #[default]
+    No,
+    Making,
+    Ready,
+    /// It could not be made then, and nothing is left of it.
+    Failed(Time),
+    /// It is gone, or a part of it, while containers are in it.
+    Lost,
+    /// None: being removed; else that failed then.
+    Removing(Option<Time>),
+}
+
+/// The address of a replica. `Display` and `FromStr` are the short form `w1.s0.r1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaKey {
+    pub workload: WorkloadId,
+    pub slot: u32,
+    pub serial: u64,
 }
 
 /// A replica that shall go.
@@ -132,6 +175,8 @@ pub enum StopCause {
     Replaced,
     Restarted,
     ProbeFailed,
+    /// The sandbox that it is in is gone.
+    SandboxLost,
     /// No workload needs it any more.
     Orphaned,
     /// The host goes down.
@@ -142,6 +187,8 @@ pub enum StopCause {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,
+    #[serde(default)]
+    pub role: Role,
     /// In the order in which they were prepared.
     pub instances: Vec<Instance>,
     pub restart: Restart,
@@ -318,20 +365,50 @@ impl FromStr for Key {
 
     /// The form that `Display` writes.
     fn from_str(text: &str) -> Result<Key, ()> {
-        let mut parts = text.split('.');
-        let mut part = |letter: char| -> Result<u64, ()> {
-            let digits = parts.next().and_then(|p| p.strip_prefix(letter)).ok_or(())?;
-            digits.parse().map_err(|_| ())
-        };
+        let [workload, slot, replica, container, instance] = numbers(text, ['w', 's', 'r', 'c', 'i'])?;
         let small = |n: u64| u32::try_from(n).map_err(|_| ());
-        let key = Key {
-            workload: WorkloadId(part('w')?),
-            slot: small(part('s')?)?,
-            replica: part('r')?,
-            container: small(part('c')?)?,
-            instance: part('i')?,
-        };
-        if parts.next().is_none() { Ok(key) } else { Err(()) }
+        Ok(Key {
+            workload: WorkloadId(workload),
+            slot: small(slot)?,
+            replica,
+            container: small(container)?,
+            instance,
+        })
+    }
+}
+
+/// The numbers of `w1.s0`, each after its letter.
+fn numbers<const N: usize>(text: &str, letters: [char; N]) -> Result<[u64; N], ()> {
+    let mut parts = text.split('.');
+    let mut found = [0; N];
+    for (letter, number) in letters.into_iter().zip(&mut found) {
+        let digits = parts.next().and_then(|p| p.strip_prefix(letter)).ok_or(())?;
+        *number = digits.parse().map_err(|_| ())?;
+    }
+    if parts.next().is_none() { Ok(found) } else { Err(()) }
+}
+
+impl Key {
+    pub fn of_replica(self) -> ReplicaKey {
+        ReplicaKey { workload: self.workload, slot: self.slot, serial: self.replica }
+    }
+}
+
+impl fmt::Display for ReplicaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReplicaKey { workload, slot, serial } = self;
+        write!(f, "w{}.s{slot}.r{serial}", workload.0)
+    }
+}
+
+impl FromStr for ReplicaKey {
+    type Err = ();
+
+    /// The form that `Display` writes.
+    fn from_str(text: &str) -> Result<ReplicaKey, ()> {
+        let [workload, slot, serial] = numbers(text, ['w', 's', 'r'])?;
+        let slot = u32::try_from(slot).map_err(|_| ())?;
+        Ok(ReplicaKey { workload: WorkloadId(workload), slot, serial })
     }
 }
 

@@ -3,7 +3,9 @@
 use super::action::{Action, Notice, Reason, Severity};
 use super::desired::WorkloadId;
 use super::event::Event;
-use super::model::{ExitClass, Key, Next, Observed, Restart, StopCause, WaitStatus};
+use super::model::{
+    ExitClass, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
+};
 use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
 use std::fmt;
@@ -43,6 +45,26 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::LogsBlocked { key, error: None } => {
             telling(key, Reason::LogDiskRecovered, "its output is written again; nothing was lost".to_owned())
         }
+        Event::SandboxFailed { replica, error } => sandbox(
+            observed,
+            replica,
+            at,
+            Reason::FailedCreatePodSandBox,
+            format!("the sandbox could not be made: {error}"),
+        ),
+        Event::SandboxGone { replica, error: Some(error) } => sandbox(
+            observed,
+            replica,
+            at,
+            Reason::FailedKillPod,
+            format!("removal of the sandbox failed: {error}"),
+        ),
+        Event::SandboxLost { replica } | Event::SandboxFound { replica, whole: false } => {
+            let ready =
+                observed.replica_of(replica).is_some_and(|r| r.sandbox_state() == SandboxState::Ready);
+            let message = "the sandbox is gone: its containers start over in a new one".to_owned();
+            ready.then(|| sandbox(observed, replica, at, Reason::SandboxChanged, message))?
+        }
         Event::KeeperLost => {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
             Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
@@ -59,6 +81,19 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         }
         _ => None,
     }
+}
+
+/// A notice about the sandbox of a replica.
+fn sandbox(
+    observed: &Observed,
+    replica: &ReplicaKey,
+    at: Time,
+    reason: Reason,
+    message: String,
+) -> Option<Notice> {
+    let ReplicaKey { workload, slot, serial } = *replica;
+    let key = Key { workload, slot, replica: serial, container: 0, instance: 0 };
+    Some(Notice { container: None, instance: None, ..about(observed, &key, at, reason, message) })
 }
 
 fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
@@ -136,13 +171,15 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, Failed, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, OOMKilling,
-        ProgressDeadlineExceeded, RestartLimit, RolloutFailed, Unhealthy,
+        BackOff, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost,
+        LogDiskFull, OOMKilling, ProgressDeadlineExceeded, RestartLimit, RolloutFailed, SandboxChanged,
+        Unhealthy,
     };
     let bad = matches!(
         reason,
         BackOff
             | Failed
+            | FailedCreatePodSandBox
             | FailedKillPod
             | FailedPreStopHook
             | FailedResize
@@ -152,6 +189,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | ProgressDeadlineExceeded
             | RestartLimit
             | RolloutFailed
+            | SandboxChanged
             | Unhealthy
     );
     Notice {
@@ -205,6 +243,7 @@ impl fmt::Display for StopCause {
             StopCause::Replaced => "stopping: replaced by a new revision",
             StopCause::Restarted => "stopping: restart requested",
             StopCause::ProbeFailed => "stopping: probe failed",
+            StopCause::SandboxLost => "stopping: its sandbox is gone",
             StopCause::Orphaned => "stopping: its workload no longer exists",
             StopCause::Drained => "stopping: the host is drained",
         })

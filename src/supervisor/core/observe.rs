@@ -5,9 +5,10 @@ use super::desired::{Revision, WorkloadId};
 use super::event::{Event, Found};
 use super::model::{
     Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
-    ReplicaStop, Restart, Slot, StartError, Stop, WaitStatus,
+    ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, StartError, Stop, WaitStatus,
 };
 use super::notice;
+use super::spec::Role;
 use super::time::Time;
 
 /// Takes `event` into account. What people should know of it is added to `notices` (whose `workload_name` is left
@@ -46,6 +47,15 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
             }
         }
         Event::OomKilled { .. } => {}
+        Event::SandboxMade { replica }
+        | Event::SandboxFailed { replica, .. }
+        | Event::SandboxLost { replica }
+        | Event::SandboxGone { replica, .. }
+        | Event::SandboxFound { replica, .. } => {
+            if let Some(replica) = observed.replica_of_mut(replica) {
+                super::sandbox::observe(replica, event, at);
+            }
+        }
         Event::LogsBlocked { key, error } => with(observed, key, |i| i.logs_blocked.clone_from(error)),
     }
 }
@@ -55,6 +65,19 @@ impl Observed {
     pub fn replica(&self, workload: WorkloadId, slot: u32, serial: u64) -> Option<&Replica> {
         let slot = self.workloads.get(&workload)?.slots.get(&slot)?;
         slot.replicas.iter().find(|r| r.serial == serial)
+    }
+
+    /// The replica of `key`.
+    pub fn replica_of(&self, key: &ReplicaKey) -> Option<&Replica> {
+        self.replica(key.workload, key.slot, key.serial)
+    }
+
+    /// All replicas.
+    pub fn replicas(&self) -> impl Iterator<Item = (ReplicaKey, &Replica)> {
+        self.workloads.iter().flat_map(|(workload, slots)| {
+            super::reconcile::replicas(slots)
+                .map(move |(slot, r)| (ReplicaKey { workload: *workload, slot, serial: r.serial }, r))
+        })
     }
 
     /// The container of `key`.
@@ -95,6 +118,10 @@ impl Observed {
 
     fn replica_mut(&mut self, workload: WorkloadId, slot: u32, serial: u64) -> Option<&mut Replica> {
         self.slot_mut(workload, slot)?.replicas.iter_mut().find(|r| r.serial == serial)
+    }
+
+    fn replica_of_mut(&mut self, key: &ReplicaKey) -> Option<&mut Replica> {
+        self.replica_mut(key.workload, key.slot, key.serial)
     }
 
     fn container_mut(&mut self, key: &Key) -> Option<&mut Container> {
@@ -162,9 +189,26 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         }
         Action::Prepare { key, credit, revision } => prepare(observed, key, *credit, *revision, at),
         Action::Settle { key, .. } => settle(observed, key, action),
+        Action::MakeSandbox { replica, again, .. } => {
+            if let Some(replica) = observed.replica_of_mut(replica) {
+                super::sandbox::making(replica, again);
+            }
+        }
+        Action::RemoveSandbox { replica } => {
+            let replica = observed.replica_of_mut(replica);
+            if let Some(sandbox) = replica.and_then(|r| r.sandbox.as_mut()) {
+                sandbox.state = SandboxState::Removing(None);
+            }
+        }
+        Action::Release { key } => {
+            with(observed, key, |i| i.decided(action, at));
+            let main = observed.container(key).is_some_and(|c| c.role == Role::Main);
+            if let (true, Some(replica)) = (main, observed.replica_of_mut(&key.of_replica())) {
+                replica.initialized = true;
+            }
+        }
         Action::Stop { key, .. }
         | Action::AbandonHook { key }
-        | Action::Release { key }
         | Action::Signal { key, .. }
         | Action::KillCgroup { key }
         | Action::RunHook { key }
@@ -175,12 +219,13 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
 }
 
 fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
-    let Action::AddReplica { workload, slot, serial, revision, restarts, containers } = action else {
+    let Action::AddReplica { workload, slot, serial, revision, restarts, containers, roles } = action else {
         return;
     };
     observed.last_replica = observed.last_replica.max(*serial);
-    let container = |name: &String| Container {
+    let container = |(n, name): (usize, &String)| Container {
         name: name.clone(),
+        role: roles.get(n).copied().unwrap_or_default(),
         instances: Vec::new(),
         restart: Restart::default(),
         starts: 0,
@@ -191,7 +236,9 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
         restarts: *restarts,
         created: at,
         stop: None,
-        containers: containers.iter().map(container).collect(),
+        containers: containers.iter().enumerate().map(container).collect(),
+        sandbox: None,
+        initialized: false,
     };
     let slots = observed.workloads.entry(*workload).or_default();
     let replicas = &mut slots.slots.entry(*slot).or_default().replicas;

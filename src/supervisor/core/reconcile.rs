@@ -3,10 +3,10 @@
 use super::Config;
 use super::action::Action;
 use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use super::model::{Key, Next, Observed, Replica, Slot, Slots, StopCause};
+use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, replicas, rollout};
+use super::{containers, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -190,12 +190,13 @@ impl Pass<'_> {
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
             let others = slot.replicas.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r);
             let entry = self.entry(others);
-            let place = Place { workload: id, slot: ordinal, replica, template, of: workload, entry };
+            let mut place =
+                Place { workload: id, slot: ordinal, replica, template, of: workload, entry, sandbox: false };
+            place.sandbox = sandbox::sandbox(self, &place);
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
             }
-            let empty = replica.containers.iter().all(|c| c.instances.is_empty());
-            if replica.stop.is_some() && empty {
+            if replica.stop.is_some() && replica.is_gone() {
                 self.push(Action::DropReplica { workload: id, slot: ordinal, serial: replica.serial });
             } else if let Some(workload) = workload {
                 self.complete(id, ordinal, replica, workload);
@@ -262,12 +263,18 @@ pub struct Place<'a> {
     pub template: Option<&'a Template>,
     pub of: Option<&'a Workload>,
     pub entry: Entry,
+    /// What its containers share is there.
+    pub sandbox: bool,
 }
 
 impl Place<'_> {
     /// The template of a revision of its workload.
     pub fn workload_template(&self, revision: Revision) -> Option<&Template> {
         self.of?.revisions.get(&revision)
+    }
+
+    pub fn replica_key(&self) -> ReplicaKey {
+        ReplicaKey { workload: self.workload, slot: self.slot, serial: self.replica.serial }
     }
 
     pub fn key(&self, container: u32, instance: u64) -> Key {

@@ -69,6 +69,7 @@ pub fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32, 
         revision,
         restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
         containers: template.containers.iter().map(|c| c.name.clone()).collect(),
+        roles: template.roles(),
     });
 }
 

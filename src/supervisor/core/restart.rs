@@ -122,23 +122,11 @@ pub fn scatter(n: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::supervisor::core::model::{Hook, Phase, Removal, StartError, Stop, WaitStatus};
-    use crate::supervisor::core::spec::{ContainerSpec, Launch, RestartLimit};
+    use crate::supervisor::core::spec::{ContainerSpec, RestartLimit};
 
     fn template(policy: RestartPolicy, backoff: Backoff) -> Template {
-        let container = ContainerSpec {
-            name: "main".to_owned(),
-            launch: Launch::default(),
-            stop_signal: libc::SIGTERM,
-            pre_stop: None,
-        };
-        Template {
-            containers: vec![container],
-            restart_policy: policy,
-            backoff,
-            restart_limit: None,
-            grace: Millis::secs(30),
-            spare: false,
-        }
+        let container = ContainerSpec { name: "main".to_owned(), ..ContainerSpec::default() };
+        Template { containers: vec![container], restart_policy: policy, backoff, ..Template::default() }
     }
 
     /// The delays after exits of these classes, each of which comes `up` after a start that came as soon as it could.

@@ -9,8 +9,12 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
-    /// At least one; the index is the container's identity within its replica.
+    /// At least one; the index is the container's identity within its replica. Containers of role Init and Sidecar come
+    /// first, in the order in which they start.
     pub containers: Vec<ContainerSpec>,
+    /// What the containers of a replica share, made before the first of them. None: they share nothing.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
     #[serde(default)]
     pub restart_policy: RestartPolicy,
     #[serde(default)]
@@ -27,18 +31,40 @@ pub struct Template {
 }
 
 impl Template {
+    /// The role of each container; empty when all are main ones.
+    #[must_use]
+    pub fn roles(&self) -> Vec<Role> {
+        let mains = self.containers.iter().all(|c| c.role == Role::Main);
+        self.containers.iter().filter(|_| !mains).map(|c| c.role).collect()
+    }
+
     /// Whether a replica of this template can go over to `other` without a restart: the same programs in the same
     /// places. What remains (limits, grace, signals, hooks, delays) is looked up when it is needed, or written to
     /// the cgroup.
     #[must_use]
     pub fn runs_as(&self, other: &Template) -> bool {
         let same = |(a, b): (&ContainerSpec, &ContainerSpec)| {
-            let (a, b) = ((&a.name, &a.launch), (&b.name, &b.launch));
-            let program = |l: &Launch| (l.bundle.clone(), l.config.clone(), l.args.clone(), l.env.clone());
-            a.0 == b.0 && program(a.1) == program(b.1)
+            let program = |l: &Launch| Launch { resources: None, ..l.clone() };
+            (&a.name, a.role) == (&b.name, b.role) && program(&a.launch) == program(&b.launch)
         };
         self.containers.len() == other.containers.len()
+            && self.sandbox == other.sandbox
             && self.containers.iter().zip(&other.containers).all(same)
+    }
+}
+
+impl Default for Template {
+    /// No container; always restarted, 30 seconds to end.
+    fn default() -> Template {
+        Template {
+            containers: Vec::new(),
+            sandbox: None,
+            restart_policy: RestartPolicy::Always,
+            backoff: Backoff::default(),
+            restart_limit: None,
+            grace: default_grace(),
+            spare: false,
+        }
     }
 }
 
@@ -51,6 +77,8 @@ fn default_grace() -> Millis {
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSpec {
     pub name: String,
+    #[serde(default)]
+    pub role: Role,
     pub launch: Launch,
     /// Signal number that asks the container to end.
     #[serde(default = "default_stop_signal")]
@@ -58,6 +86,37 @@ pub struct ContainerSpec {
     /// Command run in the container before the stop signal, bounded by the grace period.
     #[serde(default)]
     pub pre_stop: Option<Vec<String>>,
+}
+
+impl Default for ContainerSpec {
+    /// A main container without a name and a program.
+    fn default() -> ContainerSpec {
+        ContainerSpec {
+            name: String::new(),
+            role: Role::Main,
+            launch: Launch::default(),
+            stop_signal: default_stop_signal(),
+            pre_stop: None,
+        }
+    }
+}
+
+/// How a sandbox is made. The core compares it and never looks inside.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SandboxSpec {
+    pub config: serde_json::Value,
+}
+
+/// When a container of a replica runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Role {
+    /// Before those after it: it must exit successfully first.
+    Init,
+    /// From before those after it are started until all main containers have ended.
+    Sidecar,
+    #[default]
+    Main,
 }
 
 fn default_stop_signal() -> i32 {

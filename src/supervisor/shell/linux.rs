@@ -451,6 +451,14 @@ impl World for Linux {
             Action::RunHook { key } => self.hook(*key, desired, observed),
             Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
+            // Nothing asks for a sandbox yet.
+            Action::MakeSandbox { replica, .. } => self.answers.push(Event::SandboxFailed {
+                replica: *replica,
+                error: "sandboxes are not supported yet".to_owned(),
+            }),
+            Action::RemoveSandbox { replica } => {
+                self.answers.push(Event::SandboxGone { replica: *replica, error: None });
+            }
             // Notes, which are recorded already, and what comes by the other methods.
             _ => {}
         }

@@ -18,7 +18,7 @@ use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::adopt::{self, Stray};
 use crate::supervisor::core::desired::{Desired, Revision};
 use crate::supervisor::core::event::{Event, Found, Record};
-use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process};
+use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process, SandboxState};
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::World;
 use crate::sys::{self, path, process, wait};
@@ -76,6 +76,9 @@ pub fn recover(
         let found = one(linux, &name, instance, there.contains_key(&key));
         adopt(linux, name, instance, &found, pipes, &places.run);
         events.push(Event::Found { key, found });
+    }
+    for (replica, _) in observed.replicas().filter(|(_, r)| r.sandbox_state() != SandboxState::No) {
+        events.push(Event::SandboxFound { replica, whole: false });
     }
     if let Some(keeper) = &linux.keeper {
         for name in kept.keys().filter(|n| n.starts_with("output:")) {

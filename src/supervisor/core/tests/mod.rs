@@ -1,5 +1,7 @@
 //! The core by scenarios: events in, actions out.
 
+mod sandbox;
+
 use super::action::Action;
 use super::desired::{Change, Desired, Refusal, Revision, WorkloadId};
 use super::event::{Event, Found};
@@ -14,22 +16,16 @@ use super::{Config, action::Reason};
 const PROCESS: Process = Process { pid: 1, pidfd_inode: 1, start_time: 1 };
 
 fn container(name: &str) -> ContainerSpec {
-    ContainerSpec {
-        name: name.to_owned(),
-        launch: Launch { bundle: "/b".to_owned(), ..Launch::default() },
-        stop_signal: libc::SIGTERM,
-        pre_stop: None,
-    }
+    let launch = Launch { bundle: "/b".to_owned(), ..Launch::default() };
+    ContainerSpec { name: name.to_owned(), launch, ..ContainerSpec::default() }
 }
 
 fn template() -> Template {
     Template {
         containers: vec![container("main")],
-        restart_policy: RestartPolicy::Always,
         backoff: super::spec::Backoff { jitter_percent: 0, ..Default::default() },
-        restart_limit: None,
         grace: Millis::secs(10),
-        spare: false,
+        ..Template::default()
     }
 }
 
@@ -176,6 +172,8 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
         Action::RunHook { .. } => "hook",
         Action::Remove { .. } => "remove",
         Action::Persist { .. } => "persist",
+        Action::MakeSandbox { .. } => "make sandbox",
+        Action::RemoveSandbox { .. } => "remove sandbox",
         _ => "note",
     };
     actions.iter().map(name).collect()

@@ -1,0 +1,119 @@
+//! What the containers of a replica share: made before the first of them, removed after the last. When it is lost, its
+//! containers are stopped, and start over in a new one.
+
+use super::action::Action;
+use super::event::Event;
+use super::model::{Container, Next, Replica, Restart, Sandbox, SandboxState};
+use super::reconcile::{Pass, Place};
+use super::restart;
+use super::spec::{Backoff, RestartPolicy, Role, Template};
+use super::time::Time;
+
+impl Replica {
+    pub fn sandbox_state(&self) -> SandboxState {
+        self.sandbox.as_ref().map_or(SandboxState::No, |s| s.state)
+    }
+
+    /// Whether nothing of it is on the host.
+    pub fn is_gone(&self) -> bool {
+        self.is_empty() && matches!(self.sandbox_state(), SandboxState::No | SandboxState::Failed(_))
+    }
+
+    /// Whether no container of it is left.
+    fn is_empty(&self) -> bool {
+        self.containers.iter().all(|c| c.instances.is_empty())
+    }
+
+    /// Whether a container will run in a sandbox that is made now.
+    fn has_use_for_sandbox(&self) -> bool {
+        let due = |c: &Container| c.role == Role::Main && c.restart.due().is_some();
+        let failed = |c: &Container| c.role == Role::Init && c.has_failed();
+        self.stop.is_none()
+            && self.containers.iter().any(due)
+            && (self.initialized || !self.containers.iter().any(failed))
+    }
+}
+
+/// Decides on the sandbox of a replica. Whether its containers can be made.
+pub fn sandbox(pass: &mut Pass<'_>, place: &Place<'_>) -> bool {
+    let replica = place.replica;
+    let wanted = place.template.filter(|t| t.sandbox.is_some());
+    let state = replica.sandbox_state();
+    match state {
+        SandboxState::No => make(pass, place, wanted, Time(0)),
+        SandboxState::Failed(at) => {
+            let failures = replica.sandbox.as_ref().map_or(1, |s| s.failures);
+            let backoff = place.template.map_or_else(Backoff::default, |t| t.backoff.clone());
+            make(pass, place, wanted, at + restart::grown(&backoff, failures.saturating_sub(1)));
+        }
+        SandboxState::Making | SandboxState::Removing(None) => {}
+        SandboxState::Ready if replica.stop.is_none() => {}
+        SandboxState::Ready | SandboxState::Lost => {
+            if replica.is_empty() {
+                pass.push(Action::RemoveSandbox { replica: place.replica_key() });
+            }
+        }
+        SandboxState::Removing(Some(failed)) => {
+            if pass.reached(failed + pass.config.remove_retry) {
+                pass.push(Action::RemoveSandbox { replica: place.replica_key() });
+            }
+        }
+    }
+    wanted.is_none() || state == SandboxState::Ready
+}
+
+fn make(pass: &mut Pass<'_>, place: &Place<'_>, wanted: Option<&Template>, at: Time) {
+    if wanted.is_none() || !place.replica.has_use_for_sandbox() || !pass.reached(at) {
+        return;
+    }
+    let first = place.replica.sandbox.as_ref().is_none_or(|s| s.made == 0);
+    let inits = place.replica.containers.iter().zip(0..).filter(|(c, _)| c.role == Role::Init && !first);
+    let again = inits.map(|(_, index)| index).collect();
+    let (replica, revision) = (place.replica_key(), place.replica.revision);
+    pass.push(Action::MakeSandbox { replica, revision, again });
+}
+
+/// What comes after the end of a container that was stopped because its sandbox was lost: no failure of its own.
+pub fn after_loss(policy: RestartPolicy) -> Next {
+    match policy {
+        RestartPolicy::Always | RestartPolicy::OnFailure => Next::Now,
+        RestartPolicy::Never => Next::Done { failed: true },
+    }
+}
+
+/// A sandbox is about to be made.
+pub fn making(replica: &mut Replica, again: &[u32]) {
+    replica.sandbox.get_or_insert_default().state = SandboxState::Making;
+    replica.initialized = false;
+    for index in again {
+        if let Some(container) = replica.containers.get_mut(*index as usize) {
+            container.restart = Restart::default();
+        }
+    }
+}
+
+/// Takes an event of a sandbox into account.
+pub fn observe(replica: &mut Replica, event: &Event, at: Time) {
+    let empty = replica.is_empty();
+    let Some(sandbox) = &mut replica.sandbox else { return };
+    sandbox.state = match (event, sandbox.state) {
+        (Event::SandboxMade { .. } | Event::SandboxFound { whole: true, .. }, SandboxState::Making) => {
+            let made = sandbox.made.saturating_add(1);
+            **sandbox = Sandbox { made, ..Sandbox::default() };
+            SandboxState::Ready
+        }
+        (Event::SandboxFailed { error, .. }, SandboxState::Making) => {
+            sandbox.failures = sandbox.failures.saturating_add(1);
+            sandbox.error = Some(error.clone());
+            SandboxState::Failed(at)
+        }
+        (Event::SandboxLost { .. }, SandboxState::Ready) => SandboxState::Lost,
+        (Event::SandboxGone { error: None, .. }, _) => SandboxState::No,
+        (Event::SandboxGone { error: Some(_), .. }, _) => SandboxState::Removing(Some(at)),
+        (Event::SandboxFound { whole: false, .. }, SandboxState::Making) if empty => SandboxState::No,
+        (Event::SandboxFound { whole: false, .. }, SandboxState::Making | SandboxState::Ready)
+        // What was being removed is removed again.
+        | (Event::SandboxFound { .. }, SandboxState::Removing(_)) => SandboxState::Lost,
+        (_, state) => state,
+    };
+}

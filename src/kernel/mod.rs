@@ -19,6 +19,7 @@ pub mod procfs;
 pub mod protect;
 pub mod protocol;
 pub mod rdt;
+pub mod sandbox;
 pub mod sd_notify;
 pub mod surroundings;
 pub mod terminal;

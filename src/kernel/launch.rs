@@ -54,6 +54,8 @@ pub struct Means<'a> {
     pub fault: Option<usize>,
     /// What become descriptors 0, 1 and 2; else they are the caller's own.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// Detached mounts, for those that the plan has as given.
+    pub mounts: Vec<OwnedFd>,
     /// Whose child the process becomes.
     pub parent: Parent,
 }
@@ -91,8 +93,8 @@ impl Launch {
     ///
     /// # Errors
     /// A namespace or mount that cannot be opened, and what clone3(2) refuses.
-    pub fn begin(plan: &Plan, means: Means) -> Result<Launch> {
-        let mut slots = prepare::slots(plan)?;
+    pub fn begin(plan: &Plan, mut means: Means) -> Result<Launch> {
+        let mut slots = prepare::slots(plan, std::mem::take(&mut means.mounts))?;
         slots.start = means.start;
         slots.stdio = means.stdio;
         // In a pid namespace of its own nobody else of that user sees it.

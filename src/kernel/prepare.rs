@@ -15,11 +15,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Opens everything that `plan` needs.
+/// Opens everything that `plan` needs. `given` are the detached mounts that come with it.
 ///
 /// # Errors
 /// What cannot be opened, with the property that names it.
-pub fn slots(plan: &Plan) -> Result<Slots> {
+pub fn slots(plan: &Plan, given: Vec<OwnedFd>) -> Result<Slots> {
     let mut slots = Slots::default();
     if plan.steps.ops.iter().any(uses_proc) {
         slots.proc = Some(open_proc()?);
@@ -28,8 +28,10 @@ pub fn slots(plan: &Plan) -> Result<Slots> {
         slots.namespaces.push(open_namespace(join)?);
     }
     check_joined(plan, &slots)?;
+    let mut given: Vec<Option<OwnedFd>> = given.into_iter().map(Some).collect();
     for p in &plan.prepared {
-        slots.mounts.push(prepared(p, plan, &slots).map_err(|e| e.property(p.property.as_str()))?);
+        let given = p.given.and_then(|n| given.get_mut(n)?.take());
+        slots.mounts.push(prepared(p, given, plan, &slots).map_err(|e| e.property(p.property.as_str()))?);
     }
     slots.pid_entered = pid_before_user(plan, &slots)?;
     Ok(slots)
@@ -141,13 +143,14 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
     }
 }
 
-fn prepared(p: &Prepared, plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
-    let tree = match &p.filesystem {
-        Some(fs) => match p.pid_namespace {
+fn prepared(p: &Prepared, given: Option<OwnedFd>, plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
+    let tree = match (&p.filesystem, given) {
+        (_, Some(tree)) => tree,
+        (Some(fs), None) => match p.pid_namespace {
             Some(slot) => procfs::mount(fs, &plan.namespaces.joins, &slots.namespaces, slot)?,
             None => filesystem(fs)?,
         },
-        None => mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
+        (None, None) => mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
             .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?,
     };
     change(&tree, p)?;

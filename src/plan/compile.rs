@@ -36,6 +36,8 @@ pub struct Options {
     pub cgroup_manager: cgroup::Manager,
     /// Where the root's file system is mounted; needed for shared propagation only.
     pub rootfs_mountpoint: PathBuf,
+    /// Entries of `mounts` that are given as descriptors of detached mounts, in this order.
+    pub given: Vec<usize>,
     /// Where procfs and sysfs are mounted on the host; needed for `no_pivot` only.
     pub kernel_mountpoints: Vec<PathBuf>,
 }
@@ -272,6 +274,7 @@ fn order(
         spec,
         bundle: input.bundle,
         rootfs: parts.rootfs,
+        given: &input.options.given,
         namespaces: ns,
         cgroup: parts.cgroup,
         prepared: Vec::new(),

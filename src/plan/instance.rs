@@ -3,6 +3,7 @@
 use super::Violation;
 use super::compile::{self, Input, Plan};
 use super::facts::HostFacts;
+use super::namespaces::Namespaces;
 use super::op::{MountSource, Op};
 use super::overlay::Overlay;
 use super::step::cstring;
@@ -20,6 +21,7 @@ impl Plan {
     pub fn instance(&self, input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
         let mut plan = self.clone();
         input.id.clone_into(&mut plan.id);
+        plan.namespaces = Namespaces::compile(input.spec);
         plan.cgroup = compile::compile_cgroup(input, facts, &plan.namespaces)?;
         let before = self.cgroup.hierarchies.iter().map(|h| cstring(h.dir.as_str()));
         let now = plan.cgroup.hierarchies.iter().map(|h| cstring(h.dir.as_str()));

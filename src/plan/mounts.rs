@@ -23,6 +23,8 @@ pub struct Prepared {
     pub filesystem: Option<Filesystem>,
     /// It is the procfs of the pid namespace of this slot, which the maker of the mounts is not in yet.
     pub pid_namespace: Option<usize>,
+    /// It is there already: the descriptor of this number that comes with the plan.
+    pub given: Option<usize>,
     pub changes: Vec<(MountAttr, bool)>,
     /// The attributes of the source are protected (mount_namespaces(7), "Restrictions"): the kernel does not see to
     /// that, because the mount is made outside of the user namespace.
@@ -63,6 +65,8 @@ pub(super) struct Context<'a> {
     pub spec: &'a Spec,
     pub bundle: &'a Path,
     pub rootfs: &'a Path,
+    /// See [`super::compile::Options::given`].
+    pub given: &'a [usize],
     pub namespaces: &'a Namespaces,
     pub cgroup: &'a CgroupPlan,
     pub prepared: Vec<Prepared>,
@@ -78,11 +82,12 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn compile(&mut self, steps: &mut Steps) {
         for (i, m) in self.spec.mounts.iter().enumerate() {
-            self.one(&format!("mounts[{i}]"), m, steps);
+            let given = self.given.iter().position(|g| *g == i);
+            self.one(&format!("mounts[{i}]"), m, given, steps);
         }
     }
 
-    fn one(&mut self, property: &str, m: &Mount, steps: &mut Steps) {
+    fn one(&mut self, property: &str, m: &Mount, given: Option<usize>, steps: &mut Steps) {
         let mut o = mount_options::parse_options(&m.options);
         let target = self.target(m);
         let mut hold = None;
@@ -102,7 +107,7 @@ impl Context<'_> {
         let own = if o.bind { bind_attributes(&o, self.locked) } else { attributes(&o) };
         let mut changes = changes(&o, own);
         let source = if o.bind {
-            self.bind(property, m, &o, &mut changes)
+            self.bind(property, m, &o, given, &mut changes)
         } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network)
         {
             // sysfs belongs to the network namespace, which here is not the user namespace's own.
@@ -129,12 +134,13 @@ impl Context<'_> {
         property: &str,
         m: &Mount,
         o: &MountOptions,
+        given: Option<usize>,
         changes: &mut Vec<(MountAttr, bool)>,
     ) -> MountSource {
         let source = absolute(self.bundle, &m.source);
         let idmap = self.idmap(m, o);
-        let inside = source.starts_with(self.rootfs);
-        if idmap.is_none() && !(self.privileged && self.namespaces.other_user()) {
+        let inside = given.is_none() && source.starts_with(self.rootfs);
+        if given.is_none() && idmap.is_none() && !(self.privileged && self.namespaces.other_user()) {
             let path = cstring(source.into_os_string().into_encoded_bytes());
             return MountSource::Bind { path, recursive: o.recursive, nofollow: o.src_nofollow };
         }
@@ -144,6 +150,7 @@ impl Context<'_> {
             nofollow: o.src_nofollow,
             filesystem: None,
             pid_namespace: None,
+            given,
             changes: std::mem::take(changes),
             locked: self.locked,
             idmap,
@@ -183,6 +190,7 @@ impl Context<'_> {
             nofollow: false,
             filesystem: Some(filesystem),
             pid_namespace,
+            given: None,
             changes: std::mem::take(changes),
             locked: false,
             idmap,

@@ -49,6 +49,8 @@ pub struct CreateOptions {
 #[derive(Debug, Default)]
 pub(super) struct Wiring {
     pub stdio: Option<[OwnedFd; 3]>,
+    /// Detached mounts, for those that the plan has as given.
+    pub mounts: Vec<OwnedFd>,
     pub parent: Parent,
 }
 
@@ -174,6 +176,7 @@ pub(super) fn compile_bundle(
         wait_for_start,
         cgroup_manager: manager(rt.cgroup_manager),
         rootfs_mountpoint: mountpoint(bundle)?,
+        given: Vec::new(),
         kernel_mountpoints: if options.no_pivot { probe::kernel_mount_points()? } else { Vec::new() },
     };
     let input = Input { id, bundle: &bundle.path, spec: &bundle.spec, options: &compile_options };
@@ -229,15 +232,20 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
         Some(path) => Some(console::connect(path, "the console socket")?),
         None => None,
     };
-    let (entry, record) = enter(rt, &id, &bundle, &plan)?;
+    let (entry, record) = enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
     build(entry, record, plan, console, wait_for_start, Wiring::default())
 }
 
 /// Makes the record of a new container, from which everything that it will hold can be removed.
-pub(super) fn enter(rt: &Runtime, id: &ContainerId, bundle: &Bundle, plan: &Plan) -> Result<(Entry, Record)> {
+pub(super) fn enter(
+    rt: &Runtime,
+    id: &ContainerId,
+    (spec, raw): (&Spec, &[u8]),
+    plan: &Plan,
+) -> Result<(Entry, Record)> {
     let entry = rt.store.create(id)?;
-    let record = new_record(rt, &bundle.spec, plan)?;
-    let written = entry.write_config(&bundle.raw).and_then(|()| entry.write_record(&record)).and_then(|()| {
+    let record = new_record(rt, spec, plan)?;
+    let written = entry.write_config(raw).and_then(|()| entry.write_record(&record)).and_then(|()| {
         if rt.notify_socket.is_some() { sd_notify::make_directory(entry.fd()) } else { Ok(()) }
     });
     match written {
@@ -331,8 +339,8 @@ fn launch(
     }
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
-    let Wiring { stdio, parent } = wiring;
-    let means = Means { cgroup: Some(cgroup), start, fault, stdio, parent, ..Means::default() };
+    let Wiring { stdio, mounts, parent } = wiring;
+    let means = Means { cgroup: Some(cgroup), start, fault, stdio, mounts, parent, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
     if by_systemd {

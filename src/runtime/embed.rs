@@ -1,8 +1,9 @@
 //! Containers for a supervisor in the same process: a bundle is read and compiled once, and made into any number of
 //! containers at the cost of the system calls.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Runtime;
@@ -41,6 +42,8 @@ pub struct Overlay {
     pub open_files: Option<(u64, u64)>,
     /// Added to `annotations`.
     pub annotations: Vec<(String, String)>,
+    /// Entries of `mounts` that every container gets as descriptors: see [`Instance::mounts`].
+    pub given: Vec<usize>,
 }
 
 /// A compiled bundle.
@@ -63,6 +66,12 @@ pub struct Instance<'a> {
     /// Annotations of its own: the directories of its root file system ([`crate::plan::overlay`]) where that is an
     /// overlay.
     pub annotations: Vec<(String, String)>,
+    /// In place of the arguments and variables of the configuration.
+    pub program: Option<(Vec<String>, Vec<String>)>,
+    /// Namespaces that it joins, by their names in config.json.
+    pub namespaces: Vec<(&'static str, PathBuf)>,
+    /// Detached mounts, one for each of [`Overlay::given`].
+    pub mounts: Vec<OwnedFd>,
     pub stdio: [OwnedFd; 3],
     pub parent: Parent,
 }
@@ -98,6 +107,7 @@ impl Template {
             wait_for_start: true,
             cgroup_manager: create::manager(rt.cgroup_manager),
             rootfs_mountpoint: create::mountpoint(&bundle)?,
+            given: overlay.given.clone(),
             ..Options::default()
         };
         let input = Input { id: "template", bundle: &bundle.path, spec: &bundle.spec, options: &options };
@@ -108,6 +118,16 @@ impl Template {
     /// What the compiler has to say about the bundle.
     pub fn warnings(&self) -> &[String] {
         &self.plan.warnings
+    }
+
+    /// The root file system of the bundle.
+    pub fn rootfs(&self) -> &Path {
+        &self.plan.rootfs
+    }
+
+    /// The arguments and variables of the configuration.
+    pub fn program(&self) -> (&[String], &[String]) {
+        self.bundle.spec.process.as_ref().map_or((&[], &[]), |p| (&p.args, &p.env))
     }
 
     /// The user of the host that the program runs as, to whom its standard descriptors should belong.
@@ -126,12 +146,22 @@ impl Template {
         let mut spec = self.bundle.spec.clone();
         instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
         spec.annotations.extend(instance.annotations);
+        let mut raw = Cow::Borrowed(self.bundle.raw.as_slice());
+        if let (Some(process), Some((args, env))) = (&mut spec.process, instance.program) {
+            raw = with_environment(&self.bundle.raw, &process.env, &env)?.into();
+            (process.args, process.env) = (args, env);
+        }
+        for (kind, path) in instance.namespaces {
+            for ns in spec.linux.namespaces.iter_mut().filter(|n| n.kind == kind) {
+                ns.path = path.to_string_lossy().into_owned();
+            }
+        }
         let options = Options { extra_env: instance.env, ..self.options.clone() };
         let input = Input { id: id.as_str(), bundle: &self.bundle.path, spec: &spec, options: &options };
         let plan = self.plan.instance(input, &self.facts).map_err(create::invalid)?;
         create::check_rootfs(&plan.rootfs)?;
-        let (entry, record) = create::enter(rt, &id, &self.bundle, &plan)?;
-        let wiring = Wiring { stdio: Some(instance.stdio), parent: instance.parent };
+        let (entry, record) = create::enter(rt, &id, (&spec, &raw), &plan)?;
+        let wiring = Wiring { stdio: Some(instance.stdio), mounts: instance.mounts, parent: instance.parent };
         let created =
             create::build(entry, record, plan, None, true, wiring).map_err(surroundings::explain)?;
         let created = created.settle(Phase::Created, &CreateOptions::default())?;
@@ -241,6 +271,20 @@ fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
     serde_json::to_vec(&config).map_err(fail)
 }
 
+/// `raw`, which was serialised by [`lay_over`], with the variables `now` in the place of `before`: further processes of the
+/// container have them too. It is text that is replaced, because a container is made many times.
+fn with_environment(raw: &[u8], before: &[String], now: &[String]) -> Result<Vec<u8>> {
+    let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("writing config.json: {e}"));
+    let text = |env: &[String]| -> Result<Vec<u8>> {
+        Ok([b"\"env\":".to_vec(), serde_json::to_vec(env).map_err(fail)?].concat())
+    };
+    let old = text(before)?;
+    // Those of hooks come before those of the process.
+    let at = raw.windows(old.len()).rposition(|w| w == old);
+    let at = at.ok_or_else(|| Error::new(Kind::Config, "config.json: process.env cannot be replaced"))?;
+    Ok([&raw[..at], &text(now)?, &raw[at + old.len()..]].concat())
+}
+
 /// Objects are merged, anything else is replaced.
 fn merge(below: &mut Value, above: &Value) {
     match (below, above) {
@@ -258,6 +302,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn further_processes_get_the_variables_of_their_container() {
+        let raw = br#"{"hooks":{"prestart":[{"env":["A=1"],"path":"/x"}]},"process":{"args":["\"env\":"],"env":["A=1"]}}"#;
+        let overlay = Overlay::default();
+        let raw = lay_over(raw, &overlay).unwrap();
+        let raw = with_environment(&raw, &["A=1".into()], &["B=\"2\"".into()]).unwrap();
+        let got: Value = serde_json::from_slice(&raw).unwrap();
+        assert_eq!(got["process"]["env"], serde_json::json!(["B=\"2\""]));
+        assert_eq!(got["hooks"]["prestart"][0]["env"], serde_json::json!(["A=1"]));
+    }
+
+    #[test]
     fn a_workload_changes_only_what_it_names() {
         let raw = br#"{"x-unknown":[1],"process":{"terminal":true,"args":["a"],"env":["A=1"]},
             "linux":{"resources":{"memory":{"limit":1,"swap":2},"pids":{"limit":3}}}}"#;
@@ -267,6 +322,7 @@ mod tests {
             resources: Some(serde_json::json!({"memory":{"limit":9},"cpu":{"shares":5}})),
             open_files: Some((5, 6)),
             annotations: vec![("a".into(), "1".into())],
+            ..Overlay::default()
         };
         let got: Value = serde_json::from_slice(&lay_over(raw, &overlay).unwrap()).unwrap();
         let expected = serde_json::json!({"x-unknown":[1],"annotations":{"a":"1"},"process":{"args":["a"],"env":["A=1","B=2"],

@@ -90,7 +90,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     if !options.detach && !options.no_subreaper && !plan.namespaces.is_new(Namespace::Pid) {
         let _ = prctl::set_child_subreaper(true);
     }
-    let (entry, mut record) = create::enter(rt, &id, &bundle, &plan)?;
+    let (entry, mut record) = create::enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
     record.restored = true;
     let (mut entry, cgroup) = create::hold(entry, &mut record, &mut plan)?;
     let mut work =

@@ -62,7 +62,7 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
             env: launch.env.clone(),
             resources: launch.resources.clone(),
             open_files,
-            annotations: Vec::new(),
+            ..Overlay::default()
         };
         Template::load(&rt, launch.bundle.as_ref(), None, &overlay)?;
     }

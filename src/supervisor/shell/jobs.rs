@@ -131,6 +131,7 @@ impl Cached {
             resources: launch.resources.clone(),
             open_files: shared.open_files,
             annotations: vec![(names::REVISION.to_owned(), revision.0.to_string())],
+            ..Overlay::default()
         };
         let (bundle, config) = (Path::new(&launch.bundle), launch.config.as_deref());
         let template = Arc::new(Template::load(&shared.rt, bundle, config, &overlay)?);
@@ -170,6 +171,9 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result
         cgroups_path: &format!("{}/{}", shared.cgroup_parent, name.id),
         annotations: Vec::new(),
         env: names::environment(&name.workload, name.key.slot).into(),
+        program: None,
+        namespaces: Vec::new(),
+        mounts: Vec::new(),
         stdio: [null, out_end, err_end],
         parent,
     };

@@ -45,6 +45,10 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
             "set them in the bundle's config.json",
         );
     }
+    let names = !s.host_aliases.is_empty() || s.subdomain.is_some() || s.dns_config.is_some();
+    if names || s.set_hostname_as_fqdn || s.dns_policy.as_deref() == Some("None") {
+        return no("hostAliases, dnsConfig and subdomain are not supported yet", "write them into the image");
+    }
     if s.containers.iter().any(|c| c.working_dir.is_some() || !c.resources.requests.is_empty()) {
         return no("workingDir and requests are not supported yet", "set them in the bundle's config.json");
     }

@@ -85,7 +85,12 @@ fn about(path: &str, row: &Row) -> String {
 }
 
 /// Fields that `validate`, `--fix` and `convert` know and `apply` refuses until it can run them.
-const NOT_RUN: [&str; 11] = [
+const NOT_RUN: [&str; 16] = [
+    "hostAliases",
+    "dnsConfig",
+    "dnsPolicy",
+    "subdomain",
+    "setHostnameAsFQDN",
     "image",
     "volumes",
     "volumeMounts",

@@ -61,6 +61,12 @@ pub fn build(
         }
     }
     pod.extend(own);
+    let of_pod = match d.kind {
+        "Pod" => d.value.get("metadata"),
+        _ => d.value.get("spec").map(|s| &s["template"]["metadata"]),
+    };
+    let field = |name: &str| of_pod.and_then(|m| m.get(name)).cloned().unwrap_or_else(|| json!({}));
+    pod.insert("pod".to_owned(), json!({"labels": field("labels"), "annotations": field("annotations")}));
     let spec = native::spec(checker, d, pod)?;
     Pod { checker, root: d.node, path: path.to_owned(), native: false }.check(&spec);
     native::rollout(checker, d, &spec);

@@ -1,8 +1,11 @@
 //! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
 
+pub mod bundle;
 pub mod check;
 mod compose;
+pub mod environment;
 pub mod explain;
+pub mod files;
 mod fix;
 mod kinds;
 mod kubernetes;
@@ -11,6 +14,7 @@ mod native;
 mod openshift;
 pub mod pod;
 pub mod read;
+pub mod replica;
 mod scalar;
 pub mod schema;
 mod semantic;

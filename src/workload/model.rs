@@ -7,7 +7,10 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::pod::{ConfigRef, PodSecurity, Port, Security, Volume, VolumeMount};
+use super::pod::{
+    ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
+    VolumeMount,
+};
 use crate::config::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
 
 /// The version of the format.
@@ -110,10 +113,30 @@ pub struct Spec {
     pub host_pid: bool,
     #[serde(rename = "hostIPC", default, skip_serializing_if = "is_false")]
     pub host_ipc: bool,
+    /// Part of the pod's full name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdomain: Option<String>,
+    /// The host name is the full name.
+    #[serde(rename = "setHostnameAsFQDN", default, skip_serializing_if = "is_false")]
+    pub set_hostname_as_fqdn: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_aliases: Vec<HostAlias>,
+    /// `None`: only `dnsConfig` says how names are resolved; else as on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_policy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_config: Option<DnsConfig>,
     #[serde(default, skip_serializing_if = "PodSecurity::is_empty")]
     pub security_context: PodSecurity,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// The replicas are pods, with these labels. `None`: a single container without anything of a pod is run as its bundle
+    /// says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodMetadata>,
+    /// The containers write to the bundle's own root file system, which all replicas share.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared_root: bool,
     /// At least one; names are unique.
     pub containers: Vec<Container>,
 }
@@ -146,6 +169,13 @@ impl Default for Spec {
             host_network: false,
             host_pid: false,
             host_ipc: false,
+            subdomain: None,
+            set_hostname_as_fqdn: false,
+            host_aliases: Vec::new(),
+            dns_policy: None,
+            dns_config: None,
+            pod: None,
+            shared_root: false,
             security_context: PodSecurity::default(),
             volumes: Vec::new(),
             containers: Vec::new(),
@@ -301,20 +331,12 @@ pub struct EnvVar {
 
 /// Where the value of a variable comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum EnvSource {
     ConfigMapKeyRef(ConfigRef),
     SecretKeyRef(ConfigRef),
-    ResourceFieldRef {
-        /// `None`: the container itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        container_name: Option<String>,
-        /// As `limits.cpu`.
-        resource: String,
-        /// A quantity; `None`: 1.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        divisor: Option<String>,
-    },
+    FieldRef(FieldRef),
+    ResourceFieldRef(ResourceRef),
 }
 
 /// Variables from all keys of one object.

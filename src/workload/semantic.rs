@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::check::Checker;
 use super::model::{Container, Spec};
+use super::pod::{DownwardVolume, KeyToPath, Volume};
 use crate::config::document::diagnostic::{Diagnostic, Place};
 use crate::config::document::reader::similar;
 use crate::config::document::{Data, Node};
@@ -86,9 +87,10 @@ impl Pod<'_, '_, '_> {
         let names: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
         self.unique("volumes", "volume", &names);
         for (n, volume) in spec.volumes.iter().enumerate() {
-            if volume.host_path.is_some() && volume.empty_dir.is_some() {
+            if volume.sources() > 1 {
                 self.error(&format!("volumes[{n}]"), "a volume must have one source, not several", None);
             }
+            self.files(&format!("volumes[{n}]"), volume);
             if let Some(host) = &volume.host_path {
                 self.absolute(&format!("volumes[{n}].hostPath.path"), &host.path);
             }
@@ -98,6 +100,33 @@ impl Pod<'_, '_, '_> {
         }
         if spec.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
             self.error("securityContext.seccompProfile.type", "Localhost is not supported yet", None);
+        }
+    }
+
+    /// Paths of files in a volume, which stay in it.
+    fn files(&mut self, at: &str, volume: &Volume) {
+        let keys = |path: &str, items: &'_ [KeyToPath]| -> Vec<(String, String)> {
+            let each = items.iter().enumerate();
+            each.map(|(n, item)| (format!("{path}.items[{n}].path"), item.path.clone())).collect()
+        };
+        let fields = |path: &str, v: &DownwardVolume| -> Vec<(String, String)> {
+            let each = v.items.iter().enumerate();
+            each.map(|(n, item)| (format!("{path}.items[{n}].path"), item.path.clone())).collect()
+        };
+        let mut found = Vec::new();
+        found.extend(volume.config_map.iter().flat_map(|v| keys(&format!("{at}.configMap"), &v.items)));
+        found.extend(volume.secret.iter().flat_map(|v| keys(&format!("{at}.secret"), &v.items)));
+        found.extend(volume.downward_api.iter().flat_map(|v| fields(&format!("{at}.downwardAPI"), v)));
+        for (n, source) in volume.projected.iter().flat_map(|v| v.sources.iter().enumerate()) {
+            let at = format!("{at}.projected.sources[{n}]");
+            found.extend(source.config_map.iter().flat_map(|v| keys(&format!("{at}.configMap"), &v.items)));
+            found.extend(source.secret.iter().flat_map(|v| keys(&format!("{at}.secret"), &v.items)));
+            found.extend(source.downward_api.iter().flat_map(|v| fields(&format!("{at}.downwardAPI"), v)));
+        }
+        for (path, value) in found {
+            if !super::files::is_inside(&value) {
+                self.error(&path, "path must be relative, without \"..\"", None);
+            }
         }
     }
 
@@ -212,6 +241,19 @@ impl Pod<'_, '_, '_> {
                 );
             }
             self.absolute(&format!("{path}.mountPath"), &mount.mount_path);
+            if mount.sub_path.is_some() && mount.sub_path_expr.is_some() {
+                self.error(
+                    &format!("{path}.subPathExpr"),
+                    "subPathExpr cannot be combined with subPath",
+                    None,
+                );
+            }
+            for (field, value) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+                if value.as_ref().is_some_and(|v| !v.is_empty() && !super::files::is_inside(v)) {
+                    let message = format!("{field} must be relative, without \"..\"");
+                    self.error(&format!("{path}.{field}"), message, None);
+                }
+            }
             if !seen.insert(mount.mount_path.trim_end_matches('/')) {
                 let message = format!("another volume is mounted at {:?}", mount.mount_path);
                 self.error(&format!("{path}.mountPath"), message, None);

@@ -14,6 +14,10 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     let around: Map<String, Value> =
         AROUND.iter().filter_map(|name| pod.remove(*name).map(|value| ((*name).to_owned(), value))).collect();
     let mut lost = Vec::new();
+    let of_pod = pod.remove("pod").unwrap_or_default();
+    if pod.remove("sharedRoot").is_some() {
+        lost.push("sharedRoot has no equivalent in Kubernetes".to_owned());
+    }
     for (name, default) in [("backoff", json!(super::model::Backoff::default())), ("spares", json!(0))] {
         if around.get(name).is_some_and(|value| *value != default) {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
@@ -26,7 +30,11 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     }
     whole_seconds(&mut pod, "terminationGracePeriodSeconds", w.spec.termination_grace_period, &mut lost);
     let name = w.metadata.name.clone();
-    let labels = if w.metadata.labels.is_empty() { json!({"app": name}) } else { json!(w.metadata.labels) };
+    let labels = match &w.spec.pod {
+        Some(pod) if !pod.labels.is_empty() => json!(pod.labels),
+        _ if w.metadata.labels.is_empty() => json!({"app": name}),
+        _ => json!(w.metadata.labels),
+    };
     if w.spec.restart_policy != RestartPolicy::Always {
         if w.spec.replicas != 1 {
             lost.push(format!("a Pod is one replica, not {}: write a Job for several", w.spec.replicas));
@@ -37,10 +45,14 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
         );
     }
     pod.remove("restartPolicy");
+    let mut template = json!({"labels": labels});
+    if let Some(annotations) = of_pod.get("annotations") {
+        template["annotations"] = annotations.clone();
+    }
     let mut spec = Map::from_iter([
         ("replicas".to_owned(), json!(w.spec.replicas)),
         ("selector".to_owned(), json!({"matchLabels": labels})),
-        ("template".to_owned(), json!({"metadata": {"labels": labels}, "spec": pod})),
+        ("template".to_owned(), json!({"metadata": template, "spec": pod})),
     ]);
     for name in ["strategy", "paused", "revisionHistoryLimit"] {
         spec.extend(around.get(name).map(|value| (name.to_owned(), value.clone())));
@@ -107,6 +119,9 @@ mod tests {
         assert_eq!(written["spec"]["template"]["spec"]["containers"][0]["image"], "bundle:/srv/b");
         let back = crate::workload::read("f", &written.to_string(), None).workloads().unwrap().remove(0);
         let mut expected = w;
+        // What Kubernetes runs is a pod.
+        expected.spec.pod = back.spec.pod.clone();
+        assert_eq!(back.spec.pod.as_ref().unwrap().labels["app"], "web");
         expected.spec.termination_grace_period = core::time::Duration::from_secs(2);
         assert_eq!(back, expected);
     }

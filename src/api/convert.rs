@@ -7,11 +7,13 @@ use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, RestartLimit,
-    RestartPolicy, Strategy, Template,
+    RestartPolicy, SandboxSpec, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
-use crate::workload::model::{self, Container, Handler, Limits};
+use crate::workload::model::{self, Container, EnvSource, EnvVar, Handler, Resources};
+use crate::workload::pod::{Projection, VolumeMount};
+use crate::workload::replica::Sandbox;
 use crate::workload::{Spec, Workload};
 
 /// What of a workload cannot be run yet.
@@ -28,38 +30,23 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
             "write `image: bundle:DIRECTORY`, an OCI bundle of this host",
         );
     }
-    if s.containers.iter().any(|c| !c.volume_mounts.is_empty()) || !s.volumes.is_empty() {
-        return no("volumes are not mounted yet", "set mounts in the bundle's config.json");
+    let there = |m: &VolumeMount| s.volumes.iter().any(|v| v.name == m.name);
+    if let Some(mount) = s.containers.iter().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
+        let what = format!("volumeClaimTemplates are not supported yet: volume {:?}", mount.name);
+        return no(&what, "add a volume with a persistentVolumeClaim");
     }
-    if s.containers.iter().any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some())) {
-        return no("variables from other objects are not supported yet", "write `value: TEXT`");
-    }
-    if let Some(name) = s.containers.iter().find_map(refers_to_itself) {
-        return no(&format!("the reference $({name}) is not expanded yet"), "write the value");
-    }
-    let security =
-        s.containers.iter().any(|c| !c.security_context.is_empty()) || !s.security_context.is_empty();
-    if security || s.host_network || s.host_pid || s.host_ipc || s.hostname.is_some() {
-        return no(
-            "securityContext, hostname and the host's namespaces are not supported yet",
-            "set them in the bundle's config.json",
-        );
-    }
-    let names = !s.host_aliases.is_empty() || s.subdomain.is_some() || s.dns_config.is_some();
-    if names || s.set_hostname_as_fqdn || s.dns_policy.as_deref() == Some("None") {
-        return no("hostAliases, dnsConfig and subdomain are not supported yet", "write them into the image");
-    }
-    if s.containers.iter().any(|c| c.working_dir.is_some() || !c.resources.requests.is_empty()) {
-        return no("workingDir and requests are not supported yet", "set them in the bundle's config.json");
+    let config = s.volumes.iter().any(|v| {
+        let refers = |p: &Projection| p.config_map.is_some() || p.secret.is_some();
+        v.config_map.is_some()
+            || v.secret.is_some()
+            || v.projected.as_ref().is_some_and(|p| p.sources.iter().any(refers))
+    });
+    let keys =
+        |e: &EnvVar| matches!(e.value_from, Some(EnvSource::ConfigMapKeyRef(_) | EnvSource::SecretKeyRef(_)));
+    if config || s.containers.iter().any(|c| !c.env_from.is_empty() || c.env.iter().any(keys)) {
+        return no("ConfigMaps and Secrets are not kept yet", "write `value: TEXT`, or use hostPath");
     }
     Ok(())
-}
-
-/// The variable of the container that its command, arguments or variables refer to as `$(NAME)`, which Kubernetes expands.
-fn refers_to_itself(c: &Container) -> Option<&str> {
-    let words = || c.command.iter().chain(c.args.iter().flatten()).chain(c.env.iter().map(|v| &v.value));
-    let names = c.env.iter().map(|v| v.name.as_str());
-    names.into_iter().find(|name| words().any(|word| word.contains(&format!("$({name})"))))
 }
 
 /// The wish that `w`, of the file `file`, be as it says.
@@ -117,8 +104,9 @@ pub fn same_bundles(wish: &Wish, now: &Template) -> bool {
 
 fn template(spec: &Spec) -> Template {
     let b = &spec.backoff;
+    let sandbox = Sandbox::of(spec);
     Template {
-        containers: spec.containers.iter().map(|c| container(c, spec.stop_signal)).collect(),
+        containers: spec.containers.iter().map(|c| container(c, spec, sandbox.is_some())).collect(),
         restart_policy: match spec.restart_policy {
             model::RestartPolicy::Always => RestartPolicy::Always,
             model::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
@@ -134,6 +122,7 @@ fn template(spec: &Spec) -> Template {
         restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
         grace: millis(spec.termination_grace_period),
         spare: spec.spares > 0,
+        sandbox: sandbox.map(|s| SandboxSpec { config: serde_json::to_value(s).unwrap_or(Value::Null) }),
         ..Template::default()
     }
 }
@@ -143,19 +132,38 @@ fn millis(d: Duration) -> Millis {
     Millis(u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
-fn container(c: &Container, stop_signal: Option<Signal>) -> ContainerSpec {
+fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
+    // What a pod's container gets is worked out for each replica.
+    let plain = |env: &EnvVar| format!("{}={}", env.name, env.value);
     ContainerSpec {
         name: c.name.clone(),
         launch: Launch {
             bundle: c.bundle.clone(),
             config: None,
-            args: arguments(c),
-            env: c.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect(),
-            resources: resources(&c.resources.limits),
+            args: if in_pod { None } else { arguments(c) },
+            env: if in_pod { Vec::new() } else { c.env.iter().map(plain).collect() },
+            resources: resources(&c.resources),
+            container: in_pod.then(|| Box::new(program(c))),
+            shared_root: spec.shared_root,
         },
-        stop_signal: c.lifecycle.stop_signal.or(stop_signal).unwrap_or(Signal::TERM).0,
+        stop_signal: c.lifecycle.stop_signal.or(spec.stop_signal).unwrap_or(Signal::TERM).0,
         pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
         ..ContainerSpec::default()
+    }
+}
+
+/// What of a container makes its program: without what can change while it runs.
+fn program(c: &Container) -> Container {
+    Container {
+        name: c.name.clone(),
+        command: c.command.clone(),
+        args: c.args.clone(),
+        working_dir: c.working_dir.clone(),
+        env: c.env.clone(),
+        env_from: c.env_from.clone(),
+        volume_mounts: c.volume_mounts.clone(),
+        security_context: c.security_context.clone(),
+        ..Container::default()
     }
 }
 
@@ -169,21 +177,41 @@ fn arguments(c: &Container) -> Option<Vec<String>> {
 
 /// The period that CPU limits are measured in, microseconds: that of the kernel and of every container engine.
 const PERIOD: u64 = 100_000;
+/// The shares of one CPU, and the kernel's bounds.
+const SHARES: u64 = 1024;
+const LEAST_SHARES: u64 = 2;
+const MOST_SHARES: u64 = 262_144;
 /// The least quota that the kernel takes, microseconds.
 const LEAST_QUOTA: u64 = 1000;
 
 /// `linux.resources` of the runtime specification.
-fn resources(limits: &Limits) -> Option<Value> {
-    if limits.is_empty() {
+fn resources(resources: &Resources) -> Option<Value> {
+    if resources.is_empty() {
         return None;
     }
+    let (limits, requests) = (&resources.limits, &resources.requests);
     let mut all = Map::new();
+    let mut cpu = Map::new();
     if let Some(MilliCpu(milli)) = limits.cpu {
         let quota = milli.saturating_mul(PERIOD / 1000).clamp(LEAST_QUOTA, i64::MAX as u64);
-        all.insert("cpu".to_owned(), json!({"quota": quota, "period": PERIOD}));
+        cpu.insert("quota".to_owned(), quota.into());
+        cpu.insert("period".to_owned(), PERIOD.into());
     }
-    if let Some(bytes) = limits.memory {
-        all.insert("memory".to_owned(), json!({"limit": bytes.0.min(i64::MAX as u64)}));
+    if let Some(MilliCpu(milli)) = requests.cpu {
+        let shares = milli.saturating_mul(SHARES) / 1000;
+        cpu.insert("shares".to_owned(), shares.clamp(LEAST_SHARES, MOST_SHARES).into());
+    }
+    if !cpu.is_empty() {
+        all.insert("cpu".to_owned(), cpu.into());
+    }
+    let mut memory = Map::new();
+    for (name, bytes) in [("limit", limits.memory), ("reservation", requests.memory)] {
+        if let Some(bytes) = bytes {
+            memory.insert(name.to_owned(), bytes.0.min(i64::MAX as u64).into());
+        }
+    }
+    if !memory.is_empty() {
+        all.insert("memory".to_owned(), memory.into());
     }
     if let Some(pids) = limits.pids {
         all.insert("pids".to_owned(), json!({"limit": pids}));
@@ -194,6 +222,8 @@ fn resources(limits: &Limits) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::quantity::Bytes;
+    use crate::workload::model::Limits;
     use crate::workload::read;
     use std::path::Path;
 
@@ -226,6 +256,8 @@ spec:
             config: None,
             args: Some(vec!["x".into()]),
             env: vec!["A=1".into()],
+            container: None,
+            shared_root: false,
             resources: Some(json!({
                 "cpu": {"quota": 1000, "period": 100_000},
                 "memory": {"limit": 1024},
@@ -288,8 +320,13 @@ spec:
 
     #[test]
     fn what_the_file_does_not_limit_is_the_bundles() {
-        assert_eq!(resources(&Limits::default()), None);
+        assert_eq!(resources(&Resources::default()), None);
         let limits = Limits { cpu: Some(MilliCpu(1500)), ..Limits::default() };
-        assert_eq!(resources(&limits), Some(json!({"cpu": {"quota": 150_000, "period": 100_000}})));
+        let only = Resources { limits, ..Resources::default() };
+        assert_eq!(resources(&only), Some(json!({"cpu": {"quota": 150_000, "period": 100_000}})));
+        let requests = Limits { cpu: Some(MilliCpu(1)), memory: Some(Bytes(7)), ..Limits::default() };
+        let only = Resources { requests, ..Resources::default() };
+        let expected = json!({"cpu": {"shares": 2}, "memory": {"reservation": 7}});
+        assert_eq!(resources(&only), Some(expected), "a request is a weight, and memory that is taken last");
     }
 }

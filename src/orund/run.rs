@@ -92,6 +92,8 @@ impl Run {
             containers: vec![ContainerSpec {
                 name: "main".to_owned(),
                 launch: Launch {
+                    container: None,
+                    shared_root: false,
                     config: None,
                     bundle: bundle.path.to_string_lossy().into_owned(),
                     args: (!self.command.is_empty()).then(|| self.command.clone()),

@@ -85,24 +85,7 @@ fn about(path: &str, row: &Row) -> String {
 }
 
 /// Fields that `validate`, `--fix` and `convert` know and `apply` refuses until it can run them.
-const NOT_RUN: [&str; 16] = [
-    "hostAliases",
-    "dnsConfig",
-    "dnsPolicy",
-    "subdomain",
-    "setHostnameAsFQDN",
-    "image",
-    "volumes",
-    "volumeMounts",
-    "securityContext",
-    "envFrom",
-    "valueFrom",
-    "workingDir",
-    "requests",
-    "hostname",
-    "hostNetwork",
-    "hostPID",
-];
+const NOT_RUN: [&str; 6] = ["image", "envFrom", "configMapKeyRef", "secretKeyRef", "configMap", "secret"];
 
 fn status(path: &str, row: &Row) -> &'static str {
     let full = step(path, row.field).replace("[]", "");

@@ -91,6 +91,12 @@ impl Pod<'_, '_, '_> {
                 self.error(&format!("volumes[{n}]"), "a volume must have one source, not several", None);
             }
             self.files(&format!("volumes[{n}]"), volume);
+            if let Some(claim) = &volume.persistent_volume_claim
+                && !super::files::is_key(&claim.claim_name)
+            {
+                let message = "claimName must be letters, digits, \"-\" and \".\"";
+                self.error(&format!("volumes[{n}].persistentVolumeClaim.claimName"), message, None);
+            }
             if let Some(host) = &volume.host_path {
                 self.absolute(&format!("volumes[{n}].hostPath.path"), &host.path);
             }

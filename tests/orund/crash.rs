@@ -99,7 +99,7 @@ fn deaths_while_nobody_looks_are_told_exactly() {
         "web",
         2,
         "while [ ! -e /go ]; do sleep 0.02; done; echo last words; exit 9",
-        json!({"restartPolicy": "Never"}),
+        json!({"restartPolicy": "Never", "sharedRoot": true}),
     );
     d.wait_running("web-0");
     d.wait_running("web-1");

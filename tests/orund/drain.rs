@@ -13,7 +13,8 @@ const GRACEFUL: &str = "trap 'sleep 1; echo by itself >>/ended-$ORUN_REPLICA_IND
 
 fn graceful(d: &Daemon, name: &str) {
     let pre_stop = json!({"preStop": {"exec": {"command": ["sh", "-c", "echo preStop >>/hooks"]}}});
-    d.apply(name, 2, GRACEFUL, json!({"terminationGracePeriodSeconds": 50, "lifecycle": pre_stop}));
+    let spec = json!({"terminationGracePeriodSeconds": 50, "lifecycle": pre_stop, "sharedRoot": true});
+    d.apply(name, 2, GRACEFUL, spec);
     wait_for("both programs to be ready for their stop signal", || (lines(d, "up") == 2).then_some(()));
 }
 

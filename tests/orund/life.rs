@@ -146,7 +146,7 @@ fn a_child_that_takes_too_much_memory_is_told_while_the_container_goes_on() {
     let d = Daemon::start("oomchild", &[]);
     let script = "while [ ! -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/null bs=200M count=1; \
                   while true; do sleep 1; done";
-    let spec = json!({"resources": {"limits": {"memory": "20Mi"}}});
+    let spec = json!({"resources": {"limits": {"memory": "20Mi"}}, "sharedRoot": true});
     d.apply("big", 1, script, spec);
     let r = d.wait("big-0", "it to run", |r| pid_of(r).is_some() || !exits(r).is_empty());
     if r.to_string().contains("StartError") {

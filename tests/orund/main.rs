@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod drain;
 mod life;
+mod pods;
 mod rollout;
 mod run;
 mod service;

@@ -2,6 +2,7 @@
 //! a file.
 
 use super::time::Millis;
+use crate::workload::model::Container;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -142,6 +143,12 @@ pub struct Launch {
     /// A `linux.resources` object of the runtime specification, laid over the bundle's.
     #[serde(default)]
     pub resources: Option<serde_json::Value>,
+    /// A container of a pod, as the workload describes it, without what changes while it runs.
+    #[serde(default)]
+    pub container: Option<Box<Container>>,
+    /// It writes to the bundle's own root file system.
+    #[serde(default)]
+    pub shared_root: bool,
 }
 
 /// After which ends a container is started again.

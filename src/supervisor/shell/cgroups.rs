@@ -2,6 +2,7 @@
 
 use crate::error::{Errno, Error, Result};
 use crate::kernel::cgroup::{self, Cgroup};
+use crate::supervisor::core::model::ReplicaKey;
 use crate::sys::file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -52,12 +53,45 @@ pub fn own(parent: &str) -> Option<File> {
     None
 }
 
+/// Removes the cgroup `name` in `parent`, in which no other is left, from all hierarchies.
+///
+/// # Errors
+/// Something is in it.
+pub fn remove(parent: &str, name: &str) -> Result<()> {
+    for (dir, _) in directories(parent) {
+        let cgroup = dir.join(name);
+        match std::fs::remove_dir(&cgroup) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::sys(format!("removing the cgroup {cgroup:?}"), e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The names of the cgroups in `parent`, of all hierarchies.
 pub fn children(parent: &str) -> BTreeSet<String> {
     let entries =
         directories(parent).into_iter().flat_map(|(dir, _)| std::fs::read_dir(dir).into_iter().flatten());
     let dirs = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
     dirs.filter_map(|e| e.file_name().into_string().ok()).collect()
+}
+
+/// The cgroups of containers in `parent`, also those in the cgroups of pods, as paths below it.
+pub fn containers(parent: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for name in children(parent) {
+        let is_pod = name
+            .rmatch_indices('.')
+            .nth(2)
+            .is_some_and(|(at, _)| name[at + 1..].parse::<ReplicaKey>().is_ok());
+        if is_pod {
+            found.extend(children(&format!("{parent}/{name}")).iter().map(|below| format!("{name}/{below}")));
+        }
+        found.insert(name);
+    }
+    found
 }
 
 /// Kills what is in the cgroup `name` in `parent` and removes it; how many processes that were.

@@ -54,10 +54,15 @@ pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
             log::warn(e);
         }
     }
-    for name in cgroups::children(cgroup_parent).iter().filter(|n| names::key_of(n).is_some()) {
-        if let Err(e) = cgroups::end(cgroup_parent, name) {
+    let all = cgroups::containers(cgroup_parent);
+    for path in all.iter().filter(|p| names::key_of(p.rsplit('/').next().unwrap_or_default()).is_some()) {
+        if let Err(e) = cgroups::end(cgroup_parent, path) {
             log::warn(e);
         }
+    }
+    for pod in all.iter().filter(|p| !p.contains('/')) {
+        // Others stay: they are not empty.
+        let _ = cgroups::remove(cgroup_parent, pod);
     }
     cgroups::remove_parents(cgroup_parent);
     std::fs::remove_dir_all(run).map_err(|e| Error::sys(format!("removing {run:?}"), e))

@@ -12,6 +12,7 @@ use super::linux::Linux;
 use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
 use super::logs::{self, Limits};
+use super::pods::Directories;
 use super::{cgroups, recover};
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -268,6 +269,7 @@ fn shared(
     Ok(Shared {
         rt: places.runtime(),
         cgroup_parent: places.cgroup_parent.clone(),
+        pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
         pump,
         sink: Box::new(sink),
         forget: Box::new(move |name| {

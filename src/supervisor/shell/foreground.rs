@@ -8,6 +8,7 @@ use super::jobs::{Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
+use super::pods::Directories;
 use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::log;
@@ -102,6 +103,7 @@ fn in_loop(
     let shared = Shared {
         rt,
         cgroup_parent: what.cgroup_parent.clone(),
+        pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
         // Nothing is kept, so no disk can be full.
         pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),

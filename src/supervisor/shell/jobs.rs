@@ -4,6 +4,8 @@
 use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
+use super::pods::{self, Directories, Pod, roots};
+use crate::config::bundle::Bundle;
 use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
@@ -14,9 +16,11 @@ use crate::runtime::embed::{self, Instance, Overlay, Template, Waiting};
 use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
-use crate::supervisor::core::model::{Key, Process, StartError};
+use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
 use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
+use crate::workload::bundle::{self as workload, Source as Show};
+use crate::workload::environment::{self, Objects};
 use serde_json::Value;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -37,6 +41,7 @@ pub struct Shared {
     pub rt: Runtime,
     /// The absolute path in each hierarchy below which containers have their cgroups.
     pub cgroup_parent: String,
+    pub pods: Directories,
     pub pump: Pump,
     pub sink: MakeSink,
     /// Called when nothing of a container is left.
@@ -107,6 +112,14 @@ pub enum Done {
         key: Key,
         error: Option<String>,
     },
+    SandboxMade {
+        replica: ReplicaKey,
+        result: Result<Box<Pod>, String>,
+    },
+    SandboxGone {
+        replica: ReplicaKey,
+        error: Option<String>,
+    },
     Written(Box<Written>),
     /// The output of an instance cannot be written, for that reason; or can again.
     Logs {
@@ -117,30 +130,60 @@ pub enum Done {
 
 /// The compiled bundle of one container of one revision, made by whoever needs it first.
 #[derive(Default)]
-pub struct Cached(Mutex<Option<Arc<Template>>>);
+pub struct Cached(Mutex<Option<Arc<Compiled>>>);
+
+/// A compiled bundle.
+pub struct Compiled {
+    template: Arc<Template>,
+    /// What its given mounts show, in their order.
+    given: Vec<(usize, Show)>,
+}
 
 impl Cached {
-    fn get(&self, shared: &Shared, launch: &Launch, revision: Revision) -> Result<Arc<Template>> {
+    fn get(&self, shared: &Shared, source: &Source) -> Result<Arc<Compiled>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(template) = &*cached {
-            return Ok(Arc::clone(template));
+        if let Some(compiled) = &*cached {
+            return Ok(Arc::clone(compiled));
         }
-        let overlay = Overlay {
-            args: launch.args.clone().unwrap_or_default(),
-            env: launch.env.clone(),
-            resources: launch.resources.clone(),
-            open_files: shared.open_files,
-            annotations: vec![(names::REVISION.to_owned(), revision.0.to_string())],
-            ..Overlay::default()
-        };
-        let (bundle, config) = (Path::new(&launch.bundle), launch.config.as_deref());
-        let template = Arc::new(Template::load(&shared.rt, bundle, config, &overlay)?);
-        for warning in template.warnings() {
-            log::warn(format!("bundle {:?}: {warning}", launch.bundle));
-        }
-        *cached = Some(Arc::clone(&template));
-        Ok(template)
+        let compiled = Arc::new(compile(shared, source)?);
+        *cached = Some(Arc::clone(&compiled));
+        Ok(compiled)
     }
+}
+
+fn compile(shared: &Shared, source: &Source) -> Result<Compiled> {
+    let launch = &source.launch;
+    let mut overlay = Overlay {
+        args: launch.args.clone().unwrap_or_default(),
+        env: launch.env.clone(),
+        resources: launch.resources.clone(),
+        open_files: shared.open_files,
+        annotations: vec![(names::REVISION.to_owned(), source.revision.0.to_string())],
+        ..Overlay::default()
+    };
+    if !launch.shared_root {
+        overlay.annotations.extend(roots::unknown());
+    }
+    let bundle = Path::new(&launch.bundle);
+    let mut config = launch.config.clone();
+    let mut given = Vec::new();
+    if let (Some(pod), Some(container)) = (&source.pod, &launch.container) {
+        let raw = match config {
+            Some(config) => config.into_bytes(),
+            None => Bundle::load(bundle)?.raw,
+        };
+        let privileged = container.security_context.privileged;
+        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(privileged))
+            .map_err(|message| Error::new(Kind::Config, message))?;
+        given = made.given;
+        overlay.given = given.iter().map(|(n, _)| *n).collect();
+        config = Some(made.config.to_string());
+    }
+    let template = Arc::new(Template::load(&shared.rt, bundle, config.as_deref(), &overlay)?);
+    for warning in template.warnings() {
+        log::warn(format!("bundle {:?}: {warning}", launch.bundle));
+    }
+    Ok(Compiled { template, given })
 }
 
 fn start_error(e: &Error) -> StartError {
@@ -152,28 +195,54 @@ pub struct Source {
     pub cached: Arc<Cached>,
     pub launch: Launch,
     pub revision: Revision,
+    /// The sandbox that it joins.
+    pub pod: Option<Arc<Pod>>,
+    /// The ConfigMaps and Secrets that its variables come from.
+    pub objects: Objects,
 }
 
 /// Creates a container.
 pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Done {
-    let result = make(shared, source, name, parent).map(Box::new).map_err(|e| start_error(&e));
+    let result = make(shared, source, name, parent).map(Box::new).map_err(|e| {
+        if let Err(e) = roots::remove(&shared.pods, &name.id) {
+            log::warn(e);
+        }
+        start_error(&e)
+    });
     Done::Prepared { key: name.key, result }
 }
 
 fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result<Made> {
-    let template = source.cached.get(shared, &source.launch, source.revision)?;
+    let compiled = source.cached.get(shared, source)?;
+    let template = &compiled.template;
+    let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
+    let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
+    if let (Some(pod), Some(container)) = (&source.pod, &source.launch.container) {
+        let bad = |message| Error::new(Kind::NotFound, message);
+        let given = (&pod.sandbox, &pod.replica, &source.objects);
+        let known = environment::variables(container, given.0, given.1, given.2).map_err(bad)?;
+        let made = environment::program(template.program(), container, given.0, given.1, given.2);
+        program = Some(made.map_err(bad)?);
+        namespaces = pod.namespaces();
+        mounts = pods::mounts(pod, &compiled.given, &known)?;
+        let replica = pods::cgroup(&name.workload, pod.key);
+        cgroups_path = format!("{}/{replica}/{}", shared.cgroup_parent, name.id);
+    }
     let (out, out_end) = output(template.owner())?;
     let (err, err_end) = output(template.owner())?;
     let null = path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0)
         .map_err(|e| Error::sys("opening /dev/null", e))?;
     let instance = Instance {
         id: &name.id,
-        cgroups_path: &format!("{}/{}", shared.cgroup_parent, name.id),
-        annotations: Vec::new(),
+        cgroups_path: &cgroups_path,
         env: names::environment(&name.workload, name.key.slot).into(),
-        program: None,
-        namespaces: Vec::new(),
-        mounts: Vec::new(),
+        annotations: match source.launch.shared_root {
+            true => Vec::new(),
+            false => roots::make(&shared.pods, &name.id, template.rootfs())?,
+        },
+        program,
+        namespaces,
+        mounts,
         stdio: [null, out_end, err_end],
         parent,
     };
@@ -339,7 +408,9 @@ fn limits(launch: &Launch) -> Result<Resources> {
             values.insert(name.to_owned(), (-1).into());
         }
         // What else the bundle sets there has not changed.
-        values.retain(|key, _| ["limit", "quota", "period", "swap"].contains(&key.as_str()));
+        values.retain(|key, _| {
+            ["limit", "quota", "period", "swap", "shares", "reservation"].contains(&key.as_str())
+        });
         limits.insert(part.to_owned(), Value::Object(values));
     }
     serde_json::from_value(Value::Object(limits))
@@ -354,7 +425,10 @@ pub fn remove(shared: &Shared, name: &Name) -> Done {
         let _ = tell.send(());
     });
     let error = match told.recv_timeout(LAST_OUTPUT) {
-        Ok(()) => delete::delete(&shared.rt, &name.id, true).err().map(|e| e.to_string()),
+        Ok(()) => {
+            let removed = delete::delete(&shared.rt, &name.id, true);
+            removed.and_then(|()| roots::remove(&shared.pods, &name.id)).err().map(|e| e.to_string())
+        }
         Err(_) => Some("its last output cannot be written".to_owned()),
     };
     if error.is_none() {

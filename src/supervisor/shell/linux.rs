@@ -6,6 +6,7 @@ use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::oom;
+use super::pods::{self, Pod};
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
@@ -14,10 +15,11 @@ use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired, Revision};
 use crate::supervisor::core::event::{Event, Record};
-use crate::supervisor::core::model::{Key, Observed, Process, WaitStatus};
+use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, WaitStatus};
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Persisted, World};
 use crate::sys::{process, wait};
+use crate::workload::environment::Objects;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -85,6 +87,8 @@ pub struct Linux {
     /// By number of the instance.
     pub live: HashMap<u64, Live>,
     pub templates: HashMap<Which, Arc<Cached>>,
+    /// The sandboxes that there are.
+    pub pods: HashMap<ReplicaKey, Arc<Pod>>,
     /// Of containers that run; the mark is the number of the instance.
     pub pidfds: Epoll,
     pub memory: oom::Watches,
@@ -116,6 +120,7 @@ impl Linux {
             ring: None,
             live: HashMap::new(),
             templates: HashMap::new(),
+            pods: HashMap::new(),
             pidfds,
             memory: oom::Watches::default(),
             done,
@@ -193,6 +198,19 @@ impl Linux {
                 }
                 events.push(Event::Removed { key, error });
             }
+            Done::SandboxMade { replica, result: Ok(pod) } => {
+                if let Some(keeper) = &self.keeper {
+                    for (kind, fd) in &pod.held {
+                        keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
+                    }
+                }
+                self.pods.insert(replica, Arc::new(*pod));
+                events.push(Event::SandboxMade { replica });
+            }
+            Done::SandboxMade { replica, result: Err(error) } => {
+                events.push(Event::SandboxFailed { replica, error });
+            }
+            Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
             Done::Written(_) | Done::Logs { .. } => {}
         }
@@ -296,10 +314,37 @@ impl Linux {
             desired.workloads.get(id).is_some_and(|w| w.revisions.contains_key(revision))
         });
         let cached = Arc::clone(self.templates.entry(which).or_default());
-        let source = jobs::Source { cached, launch: spec.launch.clone(), revision: which.1 };
+        let pod = self.pods.get(&key.of_replica()).map(Arc::clone);
+        let objects = objects(desired);
+        let source = jobs::Source { cached, launch: spec.launch.clone(), revision: which.1, pod, objects };
         // Without a keeper whatever would take its place might know nothing of exit statuses.
         let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
         self.job(move |shared| jobs::prepare(shared, &source, &name, parent));
+    }
+
+    fn make_sandbox(&mut self, replica: ReplicaKey, revision: Revision, desired: &Desired) {
+        let workload = desired.workloads.get(&replica.workload);
+        let spec = workload.and_then(|w| Some((w, w.revisions.get(&revision)?.sandbox.clone()?)));
+        let Some((workload, spec)) = spec else {
+            let error = "the workload is gone".to_owned();
+            return self.answers.push(Event::SandboxFailed { replica, error });
+        };
+        let (name, objects) = (workload.name.clone(), objects(desired));
+        self.job(move |shared| pods::make(&shared.pods, replica, &name, &spec.config, &objects));
+    }
+
+    fn remove_sandbox(&mut self, replica: ReplicaKey) {
+        let pod = self.pods.remove(&replica);
+        if let Some(keeper) = &self.keeper {
+            for (kind, _) in pod.iter().flat_map(|p| &p.held) {
+                keeper.drop(&pods::held_name(replica, *kind));
+            }
+        }
+        self.job(move |shared| {
+            // Whoever has the last copy has the kernel remove the namespaces.
+            drop(pod);
+            pods::remove(&shared.pods, replica, &shared.cgroup_parent)
+        });
     }
 
     fn release(&mut self, key: Key) {
@@ -384,6 +429,11 @@ impl Linux {
     }
 }
 
+/// The ConfigMaps and Secrets that there are.
+fn objects(_desired: &Desired) -> Objects {
+    Objects::new()
+}
+
 /// Watches a container's first process for its end.
 pub fn watch(pidfds: &Epoll, instance: u64, pidfd: &OwnedFd) {
     if let Err(e) = pidfds.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, instance)) {
@@ -451,14 +501,8 @@ impl World for Linux {
             Action::RunHook { key } => self.hook(*key, desired, observed),
             Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
-            // Nothing asks for a sandbox yet.
-            Action::MakeSandbox { replica, .. } => self.answers.push(Event::SandboxFailed {
-                replica: *replica,
-                error: "sandboxes are not supported yet".to_owned(),
-            }),
-            Action::RemoveSandbox { replica } => {
-                self.answers.push(Event::SandboxGone { replica: *replica, error: None });
-            }
+            Action::MakeSandbox { replica, revision, .. } => self.make_sandbox(*replica, *revision, desired),
+            Action::RemoveSandbox { replica } => self.remove_sandbox(*replica),
             // Notes, which are recorded already, and what comes by the other methods.
             _ => {}
         }

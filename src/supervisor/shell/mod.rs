@@ -14,6 +14,7 @@ pub mod logs;
 pub mod names;
 pub mod notify;
 pub mod oom;
+pub mod pods;
 pub mod recover;
 pub mod screen;
 

@@ -7,7 +7,7 @@ use super::jobs::{Name, pidfd_inode};
 use super::linux::{Linux, Live, how_it_ended, pipe_name, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
-use super::names;
+use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
 use crate::log;
@@ -22,10 +22,11 @@ use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process, Sa
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::World;
 use crate::sys::{self, path, process, wait};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the path of the log file of an instance is noted, as a symlink.
 pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
@@ -77,15 +78,48 @@ pub fn recover(
         adopt(linux, name, instance, &found, pipes, &places.run);
         events.push(Event::Found { key, found });
     }
-    for (replica, _) in observed.replicas().filter(|(_, r)| r.sandbox_state() != SandboxState::No) {
-        events.push(Event::SandboxFound { replica, whole: false });
-    }
+    sandboxes(linux, desired, observed, &mut kept, &mut events);
     if let Some(keeper) = &linux.keeper {
-        for name in kept.keys().filter(|n| n.starts_with("output:")) {
+        for name in kept.keys().filter(|n| n.starts_with("output:") || n.starts_with("ns:")) {
             keeper.drop(name);
         }
     }
     Ok(events)
+}
+
+/// What remains of the sandboxes on record; what belongs to none is removed in the background.
+fn sandboxes(
+    linux: &mut Linux,
+    desired: &Desired,
+    observed: &Observed,
+    kept: &mut BTreeMap<String, OwnedFd>,
+    events: &mut Vec<Event>,
+) {
+    let mut known = HashSet::new();
+    for (replica, r) in observed.replicas().filter(|(_, r)| r.sandbox_state() != SandboxState::No) {
+        known.insert(replica);
+        let pids: Vec<i32> = observed
+            .instances()
+            .filter(|(key, i)| key.of_replica() == replica && i.phase == Phase::Running)
+            .filter_map(|(_, i)| alive(i.process?).and(i.process).map(|p| p.pid))
+            .collect();
+        let found = desired.workloads.get(&replica.workload).and_then(|w| {
+            let spec = w.revisions.get(&r.revision)?.sandbox.as_ref()?;
+            pods::find(&linux.shared.pods, replica, &w.name, &spec.config, kept, &pids)
+        });
+        events.push(Event::SandboxFound { replica, whole: found.is_some() });
+        if let Some(pod) = found {
+            if let Some(keeper) = &linux.keeper {
+                for (kind, fd) in &pod.held {
+                    keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
+                }
+            }
+            linux.pods.insert(replica, Arc::new(pod));
+        }
+    }
+    let containers: HashSet<String> = linux.live.values().map(|l| l.name.id.clone()).collect();
+    let dirs = linux.shared.pods.clone();
+    pods::sweep_later(dirs, known, containers);
 }
 
 /// Takes over running containers without a record that fit the desired state.
@@ -127,9 +161,10 @@ fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
 
 /// Ends what runs in cgroups of containers of which there is not even a directory, as when that was removed.
 fn end_cgroups(linux: &mut Linux, desired: &Desired, parent: &str, there: &HashMap<Key, String>) {
-    for name in cgroups::children(parent) {
+    for path in cgroups::containers(parent) {
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let Some(key) = names::key_of(&name).filter(|k| !there.contains_key(k)) else { continue };
-        match cgroups::end(parent, &name) {
+        match cgroups::end(parent, &path) {
             Ok(0) => {}
             Ok(_) => {
                 let message = format!("container {name} ran without a record and was killed");
@@ -137,6 +172,10 @@ fn end_cgroups(linux: &mut Linux, desired: &Desired, parent: &str, there: &HashM
             }
             Err(e) => log::warn(e),
         }
+    }
+    for pod in cgroups::children(parent).iter().filter(|name| names::key_of(name).is_none()) {
+        // One with containers in it stays; an empty one is made again when it is needed.
+        let _ = cgroups::remove(parent, pod);
     }
 }
 

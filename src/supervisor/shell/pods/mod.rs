@@ -1,0 +1,362 @@
+//! Sandboxes of pods: namespaces, directories and volumes that the containers of a replica share.
+//!
+//! On disk: `DATA/pods/REPLICA/volumes/NAME` and `DATA/volumes/NAMESPACE/CLAIM`. In memory, below the directory of what is:
+//! `RUN/pods/REPLICA/volumes/NAME` for what orund writes, and `RUN/pods/REPLICA/etc`. Nothing is mounted on the host.
+
+pub mod roots;
+mod volumes;
+
+pub use volumes::mounts;
+
+use super::jobs::Done;
+use super::{cgroups, names};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::sandbox::{self, Held};
+use crate::log;
+use crate::plan::tables::capabilities;
+use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::supervisor::core::model::ReplicaKey;
+use crate::workload::bundle;
+use crate::workload::environment::Objects;
+use crate::workload::files;
+use crate::workload::replica::{Replica, Sandbox};
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Where pods have their directories.
+#[derive(Debug, Clone)]
+pub struct Directories {
+    /// On disk.
+    pub disk: PathBuf,
+    /// In memory.
+    pub memory: PathBuf,
+}
+
+impl Directories {
+    fn of(&self, key: ReplicaKey) -> [PathBuf; 2] {
+        [&self.disk, &self.memory].map(|base| base.join("pods").join(key.to_string()))
+    }
+}
+
+/// A sandbox.
+#[derive(Debug)]
+pub struct Pod {
+    pub key: ReplicaKey,
+    pub sandbox: Sandbox,
+    pub replica: Replica,
+    pub held: Held,
+    disk: PathBuf,
+    memory: PathBuf,
+    /// The directories of claims.
+    claims: PathBuf,
+}
+
+impl Pod {
+    fn new(dirs: &Directories, key: ReplicaKey, workload: &str, sandbox: Sandbox, held: Held) -> Pod {
+        let [disk, memory] = dirs.of(key);
+        let replica = facts(key, workload);
+        let claims = dirs.disk.join("volumes").join(&replica.namespace);
+        Pod { key, sandbox, replica, held, disk, memory, claims }
+    }
+
+    /// The namespaces that a container joins, by their names in config.json.
+    pub fn namespaces(&self) -> Vec<(&'static str, PathBuf)> {
+        let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let joined = self.held.iter().filter(|(kind, _)| *kind != Namespace::Mount);
+        joined.map(|(kind, fd)| (kind.name(), path(fd))).collect()
+    }
+}
+
+/// What a replica is called, and what the host has.
+fn facts(key: ReplicaKey, workload: &str) -> Replica {
+    let node = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    Replica {
+        name: names::replica(workload, key.slot),
+        namespace: "default".to_owned(),
+        uid: uid(key),
+        node,
+        host_ip: "127.0.0.1".to_owned(),
+        cpus: crate::config::quantity::MilliCpu(cpus * 1000),
+        memory: crate::config::quantity::Bytes(total.unwrap_or(0_u64) * 1024),
+    }
+}
+
+/// An identifier that no other replica of this host has: the host's (machine-id(5)) and the key, in the form of a UUID.
+fn uid(key: ReplicaKey) -> String {
+    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let text = format!("{}{key}", machine.trim());
+    let hash = |seed: u64| {
+        text.bytes()
+            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    };
+    // Version 8: made in a way of our own (RFC 9562).
+    let high = hash(0) & !0xf000 | 0x8000;
+    let low = hash(0x9e37_79b9_7f4a_7c15) & !(0xc0 << 56) | 0x80 << 56;
+    let hex = format!("{high:016x}{low:016x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// By what name the keeper has a namespace of a pod.
+pub fn held_name(key: ReplicaKey, kind: Namespace) -> String {
+    format!("ns:{key}:{}", kind.proc_name())
+}
+
+fn read(spec: &serde_json::Value) -> Result<Sandbox> {
+    serde_json::from_value(spec.clone())
+        .map_err(|e| Error::new(Kind::Config, format!("reading the sandbox: {e}")))
+}
+
+/// The kinds of namespaces that a pod has of its own.
+fn kinds(pod: &Sandbox) -> Vec<Namespace> {
+    bundle::shared(pod).into_iter().filter_map(Namespace::from_name).collect()
+}
+
+/// Makes the sandbox of a replica.
+pub fn make(
+    dirs: &Directories,
+    key: ReplicaKey,
+    workload: &str,
+    spec: &serde_json::Value,
+    objects: &Objects,
+) -> Done {
+    let result = build(dirs, key, workload, spec, objects).map_err(|e| {
+        // The first error is the one to report.
+        let _ = clear(dirs, key);
+        e.to_string()
+    });
+    Done::SandboxMade { replica: key, result: result.map(Box::new) }
+}
+
+fn build(
+    dirs: &Directories,
+    key: ReplicaKey,
+    workload: &str,
+    spec: &serde_json::Value,
+    objects: &Objects,
+) -> Result<Pod> {
+    // Of an attempt whose supervisor was killed.
+    clear(dirs, key)?;
+    let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
+    for dir in [&pod.disk, &pod.memory] {
+        directory(dir, 0o700)?;
+    }
+    volumes::make(&pod, objects)?;
+    etc(&pod)?;
+    let (short, full) = pod.replica.names(&pod.sandbox);
+    let hostname = full.filter(|_| pod.sandbox.set_hostname_as_fqdn).unwrap_or(short);
+    let sysctls = &pod.sandbox.security.sysctls;
+    let plan = sandbox::Plan {
+        namespaces: kinds(&pod.sandbox),
+        hostname,
+        sysctls: sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
+        memory: volumes::in_memory(&pod.sandbox),
+    };
+    allowed(&plan)?;
+    pod.held = sandbox::make(&plan)?;
+    Ok(pod)
+}
+
+/// Kernel parameters that belong to a namespace of the pod; any other would be the host's.
+fn allowed(plan: &sandbox::Plan) -> Result<()> {
+    for (name, _) in &plan.sysctls {
+        let plain = name.replace('/', ".");
+        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+        let (kind, known) = match plain.as_str() {
+            p if p.starts_with("net.") => (Namespace::Network, true),
+            p => (Namespace::Ipc, ipc.iter().any(|i| p.starts_with(i))),
+        };
+        if !known || !plan.namespaces.contains(&kind) {
+            let message = format!("the kernel parameter {name:?} does not belong to a namespace of the pod");
+            return Err(Error::new(Kind::Config, message).hint("set it on the host (sysctl(8))"));
+        }
+    }
+    Ok(())
+}
+
+fn directory(dir: &Path, mode: u32) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(dir);
+    made.map_err(|e| Error::sys(format!("making the directory {dir:?}"), e))
+}
+
+/// The files that every container gets in /etc.
+fn etc(pod: &Pod) -> Result<()> {
+    let dir = pod.memory.join("etc");
+    directory(&dir, 0o755)?;
+    let host = |name: &str| fs::read_to_string(name).unwrap_or_default();
+    let (short, _) = pod.replica.names(&pod.sandbox);
+    let hostname = if pod.sandbox.host_network { pod.replica.node.clone() } else { short };
+    let all = [
+        ("hosts", files::hosts(&pod.sandbox, &pod.replica, &host("/etc/hosts"))),
+        ("resolv.conf", files::resolv_conf(&pod.sandbox, &host("/etc/resolv.conf"))),
+        ("hostname", format!("{hostname}\n")),
+    ];
+    for (name, text) in all {
+        let file = dir.join(name);
+        fs::write(&file, text).map_err(|e| Error::sys(format!("writing {file:?}"), e))?;
+    }
+    Ok(())
+}
+
+/// Removes the directories of a replica.
+fn clear(dirs: &Directories, key: ReplicaKey) -> Result<()> {
+    dirs.of(key).iter().try_for_each(|dir| remove_tree(dir))
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_tree(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::sys(format!("removing {dir:?}"), e)),
+        _ => Ok(()),
+    }
+}
+
+/// The path of the cgroup of a pod below that of all.
+pub fn cgroup(workload: &str, key: ReplicaKey) -> String {
+    format!("{}.{key}", names::replica(workload, key.slot))
+}
+
+/// Removes what is left of a sandbox. Its namespaces go with their last descriptor.
+pub fn remove(dirs: &Directories, key: ReplicaKey, parent: &str) -> Done {
+    // By its key: the workload may have no name any more.
+    let end = format!(".{key}");
+    let mut cgroups = cgroups::children(parent).into_iter().filter(|name| name.ends_with(&end));
+    let removed = clear(dirs, key).and_then(|()| cgroups.try_for_each(|name| cgroups::remove(parent, &name)));
+    Done::SandboxGone { replica: key, error: removed.err().map(|e| e.to_string()) }
+}
+
+/// After a restart of the supervisor: the sandbox of a replica from what the keeper has, and from its containers, of
+/// which `pids` live. None: a part of it is gone.
+pub fn find(
+    dirs: &Directories,
+    key: ReplicaKey,
+    workload: &str,
+    spec: &serde_json::Value,
+    kept: &mut BTreeMap<String, OwnedFd>,
+    pids: &[i32],
+) -> Option<Pod> {
+    let sandbox = read(spec).ok()?;
+    let mut wanted = kinds(&sandbox);
+    let memory = !volumes::in_memory(&sandbox).is_empty();
+    wanted.extend(memory.then_some(Namespace::Mount));
+    let mut held = Held::new();
+    for kind in wanted {
+        let fd = kept.remove(&held_name(key, kind)).or_else(|| {
+            // The mount namespace of a container is its own.
+            let pid = pids.first().filter(|_| kind != Namespace::Mount)?;
+            Some(sandbox::of_process(*pid, &[kind]).ok()?.pop()?.1)
+        })?;
+        held.push((kind, fd));
+    }
+    let pod = Pod::new(dirs, key, workload, sandbox, held);
+    (pod.disk.is_dir() && pod.memory.is_dir()).then_some(pod)
+}
+
+/// Removes the directories of replicas and containers that do not exist any more, as after a crash or a reboot, in a thread of
+/// its own: it may be much, and nobody waits for it.
+pub fn sweep_later(dirs: Directories, pods: HashSet<ReplicaKey>, containers: HashSet<String>) {
+    // What is new by then is not what was there.
+    let old = |dir: PathBuf| -> Vec<PathBuf> {
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+    };
+    let name = |p: &Path| p.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+    let mut gone = Vec::new();
+    for base in [&dirs.disk, &dirs.memory] {
+        let keep = |p: &PathBuf| name(p).parse().is_ok_and(|key| pods.contains(&key));
+        gone.extend(old(base.join("pods")).into_iter().filter(|p| !keep(p)));
+    }
+    let roots = old(dirs.disk.join("roots")).into_iter();
+    gone.extend(roots.filter(|p| !containers.contains(&name(p))));
+    if gone.is_empty() {
+        return;
+    }
+    let work = move || {
+        for dir in &gone {
+            if let Err(e) = remove_tree(dir) {
+                log::warn(e);
+            }
+        }
+    };
+    if let Err(e) = std::thread::Builder::new().name("sweep".to_owned()).spawn(work) {
+        log::warn(Error::sys("starting a thread that removes old directories", e));
+    }
+}
+
+/// What of the host a container may get: its devices, when it is `privileged`.
+pub fn host(privileged: bool) -> bundle::Host {
+    let capabilities = capabilities::names().map(str::to_owned).collect();
+    let mut devices = Vec::new();
+    if privileged {
+        all_devices(Path::new("/dev"), &mut devices);
+    }
+    bundle::Host { capabilities, devices }
+}
+
+/// How many devices a privileged container gets at most.
+const MOST_DEVICES: usize = 4096;
+
+fn all_devices(dir: &Path, found: &mut Vec<serde_json::Value>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        // These are the container's own.
+        if found.len() >= MOST_DEVICES
+            || matches!(name.to_str(), Some("pts" | "shm" | "mqueue" | "fd" | "console" | "ptmx" | "tty"))
+        {
+            continue;
+        }
+        let Ok(meta) = entry.metadata() else { continue };
+        let kind = match meta.mode() & libc::S_IFMT {
+            libc::S_IFDIR => {
+                all_devices(&path, found);
+                continue;
+            }
+            libc::S_IFCHR => "c",
+            libc::S_IFBLK => "b",
+            _ => continue,
+        };
+        found.push(serde_json::json!({
+            "path": path, "type": kind, "major": libc::major(meta.rdev()), "minor": libc::minor(meta.rdev()),
+            "fileMode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_the_host_are_refused() {
+        let plan = |name: &str, namespaces: &[Namespace]| sandbox::Plan {
+            namespaces: namespaces.to_vec(),
+            sysctls: vec![(name.to_owned(), "1".to_owned())],
+            ..sandbox::Plan::default()
+        };
+        let both = [Namespace::Network, Namespace::Ipc];
+        for name in
+            ["net.core.somaxconn", "net/ipv4/conf/eth0.1/forwarding", "kernel.shmmax", "fs.mqueue.msg_max"]
+        {
+            assert!(allowed(&plan(name, &both)).is_ok(), "{name}");
+            assert!(allowed(&plan(name, &[])).is_err(), "{name}: the namespace is the host's");
+        }
+        for name in ["kernel.core_pattern", "vm.swappiness", "kernel.hostname", "fs.file-max"] {
+            assert!(allowed(&plan(name, &both)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_uuids_and_differ() {
+        let key = |text: &str| text.parse::<ReplicaKey>().unwrap();
+        let (a, b) = (uid(key("w1.s0.r1")), uid(key("w1.s0.r2")));
+        assert_ne!(a, b);
+        assert_eq!((a.len(), &a[14..15]), (36, "8"), "{a}");
+        assert!("89ab".contains(&a[19..20]), "{a}");
+    }
+}

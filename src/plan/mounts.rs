@@ -23,7 +23,7 @@ pub struct Prepared {
     pub filesystem: Option<Filesystem>,
     /// It is the procfs of the pid namespace of this slot, which the maker of the mounts is not in yet.
     pub pid_namespace: Option<usize>,
-    /// It is there already: the descriptor of this number that comes with the plan.
+    /// It exists already: the descriptor of this number that comes with the plan.
     pub given: Option<usize>,
     pub changes: Vec<(MountAttr, bool)>,
     /// The attributes of the source are protected (mount_namespaces(7), "Restrictions"): the kernel does not see to

@@ -163,7 +163,7 @@ fn what_a_container_writes_to_its_root_is_its_own_and_gone_with_it() {
     assert!(!d.dir.join("bundle/rootfs/mark").exists(), "the bundle is never written to");
     d.delete("web", None);
     assert_eq!(left(&d), Vec::<PathBuf>::new());
-    // Unless its author wants that.
+    // Unless the file says sharedRoot.
     let spec = json!({"restartPolicy": "Never", "sharedRoot": true, "containers": [container(&d, "main", script, json!({}))]});
     apply(&d, "shared", 1, spec);
     wait_for("the mark", || d.dir.join("bundle/rootfs/mark").exists().then_some(()));

@@ -49,7 +49,7 @@ pub struct Oracle {
     actions: VecDeque<u64>,
 }
 
-/// How an instance ended.
+/// The exit of an instance.
 #[derive(Debug)]
 struct End {
     at: u64,

@@ -182,7 +182,7 @@ pub struct Get {
 }
 
 impl Get {
-    /// What is asked for, and the names, if any.
+    /// The kind, and the names, if any.
     pub fn objects(&self) -> (What, Vec<String>) {
         let Some((first, rest)) = self.words.split_first() else { return (What::Workloads, Vec::new()) };
         if let Some(what) = names::kind(first) {

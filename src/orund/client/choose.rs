@@ -44,7 +44,7 @@ impl Scale {
     /// Each workload with its number of replicas.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The mistake, in words.
     pub fn targets(&self) -> Result<Vec<(String, u32)>, String> {
         let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of replicas"));
         let mut list = Vec::new();

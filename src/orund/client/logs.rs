@@ -127,7 +127,7 @@ impl Seen {
         let who = format!("{} {}", e.replica, e.container);
         let last = self.last.entry(who.clone()).or_insert_with(|| (String::new(), 0));
         match e.time.cmp(last.0.as_str()) {
-            // The clock may have been set back: only what was asked for again can be old.
+            // The clock may have been set back: only lines that are requested again can be old.
             Ordering::Less if self.known.contains_key(&who) => return false,
             Ordering::Equal => {
                 if let Some(left) = self.known.get_mut(&who).filter(|left| **left > 0) {

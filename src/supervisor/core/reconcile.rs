@@ -263,7 +263,7 @@ pub struct Place<'a> {
     pub template: Option<&'a Template>,
     pub of: Option<&'a Workload>,
     pub entry: Entry,
-    /// What its containers share is there.
+    /// Its sandbox is made.
     pub sandbox: bool,
 }
 

@@ -114,7 +114,7 @@ pub struct SandboxSpec {
 pub enum Role {
     /// Before those after it: it must exit successfully first.
     Init,
-    /// From before those after it are started until all main containers have ended.
+    /// From before those after it are started until all main containers have exited.
     Sidecar,
     #[default]
     Main,

@@ -71,7 +71,11 @@ fn a_sandbox_that_is_lost_takes_its_containers_with_it() {
     assert_eq!(names(&b.dies(key, 0)), ["remove"], "nothing is made in what is left of it");
     assert_eq!(names(&b.event(Event::Removed { key, error: None })), ["remove sandbox"]);
     assert_eq!(names(&b.event(Event::SandboxGone { replica, error: None })), ["make sandbox"]);
-    assert_eq!(names(&b.event(Event::SandboxMade { replica })), ["prepare"], "at once: it is no failure");
+    assert_eq!(
+        names(&b.event(Event::SandboxMade { replica })),
+        ["prepare"],
+        "at once: this does not count as a failure"
+    );
     b.run_all();
     assert_eq!(b.observed.replicas().next().unwrap().1.containers[0].restart.failures, 0);
 }

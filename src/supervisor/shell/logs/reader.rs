@@ -86,10 +86,10 @@ impl Reader {
         Reader { dir, query, run: None, open: None, lines: None, part: Vec::new(), skip: 0 }
     }
 
-    /// Passes every new line to `to`; also those of later runs, unless the previous one was asked for.
+    /// Passes every new line to `to`; also those of later runs, unless the previous one was requested.
     ///
     /// # Errors
-    /// A file cannot be read. The next call continues where this one ended.
+    /// A file cannot be read. The next call continues where this one stopped.
     pub fn read(&mut self, mut to: impl FnMut(Item)) -> Result<()> {
         if self.run.is_none() && (self.query.previous || owner::is_foreign(&self.dir, self.query.of)) {
             return Ok(());
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(read(&mut follow), [-6, 7, 8, 9]);
         (10..13).for_each(|n| write(&mut f, n));
         assert_eq!(read(&mut follow), [10, 11, 12]);
-        // A reader that begins in the middle knows where it is, too; and so it goes on after a restart of the writer.
+        // A reader that begins in the middle knows where it is, too; so it continues after a restart of the writer.
         let mut late = Reader::open(dir.path(), Query { tail: Some(1), ..Query::default() }).unwrap();
         assert_eq!(read(&mut late), [12]);
         let mut f = LogFile::open(dir.path().join("0.log")).unwrap();

@@ -210,7 +210,7 @@ fn clear(dirs: &Directories, key: ReplicaKey) -> Result<()> {
     dirs.of(key).iter().try_for_each(|dir| remove_tree(dir))
 }
 
-/// Removes a directory with all that is in it, if it is there.
+/// Removes a directory with all that is in it, if it exists.
 fn remove_tree(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::sys(format!("removing {dir:?}"), e)),
@@ -262,7 +262,7 @@ pub fn find(
 /// Removes the directories of replicas and containers that do not exist any more, as after a crash or a reboot, in a thread of
 /// its own: it may be much, and nobody waits for it.
 pub fn sweep_later(dirs: Directories, pods: HashSet<ReplicaKey>, containers: HashSet<String>) {
-    // What is new by then is not what was there.
+    // Listed now: what is made later is new.
     let old = |dir: PathBuf| -> Vec<PathBuf> {
         fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
     };

@@ -115,7 +115,7 @@ fn host_path(host: &HostPath) -> Result<()> {
     match host.kind {
         HostPathType::DirectoryOrCreate if !at.exists() => directory(at, 0o755)?,
         HostPathType::FileOrCreate if !at.exists() => {
-            // As kubelet does it: the directory must be there.
+            // As kubelet does it: the directory must exist.
             let mut options = fs::OpenOptions::new();
             let open = options.write(true).create_new(true).mode(0o644);
             open.open(at).map_err(|e| Error::sys(format!("making the file {at:?}"), e))?;

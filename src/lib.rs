@@ -6,6 +6,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod image;
 pub mod kernel;
 pub mod log;
 pub mod orund;

@@ -4,9 +4,9 @@
 pub mod diagnostic;
 pub mod reader;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diagnostic::{Diagnostic, Place};
 
@@ -16,6 +16,10 @@ pub const LONGEST: usize = 1 << 20;
 const DEEPEST: usize = 64;
 /// How many nodes a file may have once its aliases are expanded.
 const MOST_NODES: usize = 100_000;
+/// How much text all passes over a file may read together, bytes.
+const MOST_READ: usize = 8 * LONGEST;
+/// By how many spaces a line with too little indentation is moved: more than its parents have in any real file.
+const SHIFT: usize = 256;
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +74,46 @@ pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
     }
     // A byte order mark does not belong to the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut moved = BTreeSet::new();
+    let mut rest = MOST_READ.saturating_sub(text.len());
+    loop {
+        let before = problems.len();
+        let shifted = shift(text, &moved);
+        let (documents, shallow) = attempt(text, &shifted, &moved, problems);
+        // Each such line is one more pass: a hostile file must not have many of a long text.
+        match shallow {
+            Some(line) if rest >= text.len() && moved.insert(line) => {
+                rest -= text.len();
+                problems.truncate(before);
+            }
+            _ => return documents,
+        }
+    }
+}
+
+/// `text` with the lines `moved` further to the right.
+fn shift<'t>(text: &'t str, moved: &BTreeSet<usize>) -> Cow<'t, str> {
+    if moved.is_empty() {
+        return text.into();
+    }
+    let by = " ".repeat(SHIFT);
+    let line = |(line, n)| [if moved.contains(&n) { by.as_str() } else { "" }, line];
+    text.split_inclusive('\n').zip(1..).flat_map(line).collect::<String>().into()
+}
+
+/// Reads `shifted`, which is `text` with the lines `moved` further to the right.
+///
+/// Also returns the line at which a list or mapping in brackets is indented less than its parent. YAML forbids that; libyaml and
+/// go-yaml, which Kubernetes uses, accept it, and many people write the closing bracket like that.
+fn attempt(
+    text: &str,
+    shifted: &str,
+    moved: &BTreeSet<usize>,
+    problems: &mut Vec<Diagnostic>,
+) -> (Vec<Node>, Option<usize>) {
+    let events = Parser::new_from_str(shifted);
     let mut builder =
-        Builder { text, events: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0, problems };
+        Builder { text, events, moved, shallow: None, anchors: BTreeMap::new(), nodes: 0, problems };
     let mut documents = Vec::new();
     loop {
         match builder.next() {
@@ -88,7 +130,7 @@ pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
             Err(Stop) => break,
         }
     }
-    documents
+    (documents, builder.shallow)
 }
 
 /// The file cannot be read on; the reason is among the problems.
@@ -97,6 +139,10 @@ struct Stop;
 struct Builder<'a, 'p> {
     text: &'a str,
     events: Parser<'a, StrInput<'a>>,
+    /// The lines that are further right than in `text`.
+    moved: &'a BTreeSet<usize>,
+    /// The line of a syntax error that more indentation removes.
+    shallow: Option<usize>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
     problems: &'p mut Vec<Diagnostic>,
@@ -107,15 +153,24 @@ impl<'a> Builder<'a, '_> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
                 let length = if span.start.line() == span.end.line() { span.len() } else { 1 };
-                Ok((event, Place::new(span.start.line(), span.start.col() + 1, length)))
+                Ok((event, Place::new(span.start.line(), self.column(&span.start), length)))
             }
             Some(Err(e)) => Err(self.syntax(&e)),
             None => Err(Stop),
         }
     }
 
+    /// The column in `text`, from 1.
+    fn column(&self, at: &Marker) -> usize {
+        let by = if self.moved.contains(&at.line()) { SHIFT } else { 0 };
+        (at.col() + 1).saturating_sub(by).max(1)
+    }
+
     fn syntax(&mut self, e: &ScanError) -> Stop {
-        let place = Place::new(e.marker().line(), e.marker().col() + 1, 1);
+        let place = Place::new(e.marker().line(), self.column(e.marker()), 1);
+        if matches!(e.info(), "invalid indentation" | "invalid indentation in flow construct") {
+            self.shallow = Some(e.marker().line());
+        }
         let mut problem = Diagnostic::new(place, "", format!("not valid YAML: {}", e.info()));
         if e.info().contains("tab") {
             // The parser reports where the value before the tab ends.
@@ -310,6 +365,48 @@ mod tests {
             Data::Map(mut entries) => entries.remove(0).1.data,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_in_brackets_may_be_indented_as_little_as_people_do() {
+        let list = |text: &str| {
+            let Data::Map(entries) = one(text) else { panic!("{text}") };
+            let Data::Map(inner) = &entries[0].1.data else { panic!("{text}") };
+            inner[0].1.clone()
+        };
+        for text in [
+            "a:\n  b: [\n    \"x\", y\n  ]\n",
+            "a:\n  b: [\n    x, \"y\"\n  ]\n  # end\n  c: 1\n",
+            "a:\n  b: [\n  \"x\",\n  y\n  ]\nz: 1\n",
+            "a:\n  b: [\n\"x\",\n y\n]\nz: {\n}\n",
+            "a:\n  b: [\"x\",\n y]\n---\nz: 1\n",
+        ] {
+            let mut problems = Vec::new();
+            let documents = parse(text, &mut problems);
+            assert_eq!(problems, [], "{text}");
+            let first = if documents.len() > 1 { text.split("---").next().unwrap() } else { text };
+            let Data::List(list) = list(first).data else { panic!("{text}") };
+            let texts: Vec<_> = list.iter().map(|n| n.data.text().unwrap()).collect();
+            assert_eq!(texts, ["x", "y"], "{text}");
+            let at = |n: &Node| {
+                text.lines().nth(n.place.line as usize - 1).unwrap()[n.place.column as usize - 1..].to_owned()
+            };
+            assert!(at(&list[1]).trim_start_matches('"').starts_with('y'), "{text}: {list:?}");
+        }
+        let entry = list("a:\n  b: {\n    \"x\": 1\n  }\n");
+        assert!(matches!(&entry.data, Data::Map(m) if m.len() == 1), "{entry:?}");
+        // Outside of brackets, indentation has a meaning.
+        assert_eq!(bad("a:\n    b: 1\n  c: 2\n").0, 3);
+        assert_eq!(bad("a:\n  b: [\n    \"x\"\n  }\n").0, 4);
+    }
+
+    #[test]
+    fn a_file_of_shallow_lines_is_given_up_in_time() {
+        let text = format!("a:\n  b: [\n{}]\n", " \"x\",\n".repeat(LONGEST / 8));
+        let mut problems = Vec::new();
+        parse(&text, &mut problems);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].message.contains("invalid indentation"), "{problems:?}");
     }
 
     #[test]

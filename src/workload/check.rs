@@ -291,7 +291,7 @@ fn example(row: &Row) -> String {
     let value = match &row.ty {
         Type::Label | Type::Name if row.field == "name" => "NAME".to_owned(),
         Type::Word(words) => words.first().copied().unwrap_or_default().to_owned(),
-        Type::Int { .. } | Type::IntOrString => "NUMBER".to_owned(),
+        Type::Int { .. } | Type::Count { .. } | Type::IntOrString => "NUMBER".to_owned(),
         Type::List(of) if matches!(**of, Type::String) => "[PROGRAM, ARGUMENT]".to_owned(),
         Type::List(_) => return format!("{}:` and a list below it, `- ...", row.field),
         Type::Struct(_) | Type::Map(_) => match schema_example(&row.ty) {

@@ -152,7 +152,7 @@ fn is_workload(o: &Object) -> bool {
 
 /// A file that is a template of Helm's, which nobody but Helm can read.
 fn template(text: &str, problems: &[Diagnostic]) -> Option<Diagnostic> {
-    if problems.is_empty() {
+    if problems.is_empty() || text.len() > document::LONGEST {
         return None;
     }
     let has = |line: &str| line.contains("{{") && line.contains("}}");
@@ -183,6 +183,10 @@ impl<'n> Found<'n> {
         let (version, kind) = (get("apiVersion"), get("kind"));
         if version.is_none() && kind.is_none() && compose::is_file(entries) {
             return compose::check(checker, node, entries);
+        }
+        let text = |value: Option<&'n (Node, Node)>| value.and_then(|(_, v)| v.data.text());
+        if let Some((message, hint)) = source(entries, text(version), text(kind)) {
+            return checker.error(node.place, "", message, Some(hint.to_owned()));
         }
         for (name, field, example) in
             [("apiVersion", version, "apiVersion: apps/v1"), ("kind", kind, "kind: Deployment")]
@@ -243,6 +247,30 @@ impl<'n> Found<'n> {
             }
         }
     }
+}
+
+/// The message and the hint for a source of Helm or kustomize.
+fn source(
+    entries: &[(Node, Node)],
+    version: Option<&str>,
+    kind: Option<&str>,
+) -> Option<(&'static str, &'static str)> {
+    const KUSTOMIZE: [&str; 6] =
+        ["resources", "bases", "components", "patches", "patchesStrategicMerge", "configMapGenerator"];
+    let has = |name: &str| entries.iter().any(|(k, _)| k.data.text() == Some(name));
+    let kustomization = match version {
+        Some(version) => version.starts_with("kustomize.config.k8s.io/"),
+        None => kind.is_none() && KUSTOMIZE.iter().any(|name| has(name)),
+    };
+    if kustomization {
+        let hint = "render it first: `kubectl kustomize DIRECTORY | orund apply -f -`";
+        return Some(("this is a file of kustomize, not an object", hint));
+    }
+    let chart = kind.is_none() && matches!(version, Some("v1" | "v2")) && has("name") && has("version");
+    chart.then_some((
+        "this is the head of a Helm chart, not an object",
+        "render it first: `helm template CHART | orund apply -f -`",
+    ))
 }
 
 /// A kind without a table.

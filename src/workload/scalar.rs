@@ -24,6 +24,10 @@ pub fn read(ty: &Type, item: &Item<'_>) -> Result<Value, Wrong> {
             let number = text.parse().ok().filter(|n: &i64| (*least..=*most).contains(n));
             number.map(Value::from).ok_or_else(|| wrong(ty, item))
         }
+        (Type::Count { least, most }, Data::Number(text) | Data::String(text)) => {
+            let number = count(text).filter(|n| (*least..=*most).contains(n));
+            number.map(Value::from).ok_or_else(|| wrong(ty, item))
+        }
         (Type::Bool | Type::Int { .. }, _) => Err(unquoted(ty, item)),
         (Type::String, Data::String(text)) => no_nul(text, item),
         (Type::String, _) => Err(quote(item)),
@@ -54,6 +58,13 @@ fn is_valid(ty: &Type, text: &str) -> bool {
         Type::Signal => Signal::parse(text).is_some(),
         _ => false,
     }
+}
+
+/// A whole number, or a quantity that is one: `2k`.
+fn count(text: &str) -> Option<i64> {
+    let scaled =
+        || Bytes::parse(text).filter(|_| !text.contains('.') && text.ends_with(['k', 'i', 'M', 'G']));
+    text.parse().ok().or_else(|| i64::try_from(scaled()?.0).ok())
 }
 
 fn problem(item: &Item<'_>, message: String) -> Wrong {
@@ -117,7 +128,8 @@ fn word(words: &[&'static str], given: &str, item: &Item<'_>) -> Result<Value, W
         return Ok(given.into());
     }
     let mut problem = wrong(&Type::Word(words.to_vec()), item);
-    if let Some(meant) = similar(given, words) {
+    let same = words.iter().find(|word| word.eq_ignore_ascii_case(given)).copied();
+    if let Some(meant) = same.or_else(|| similar(given, words)) {
         problem.hint = Some(format!("did you mean {meant:?}?"));
         problem.fix = fix::replace(item.node, meant);
     }
@@ -137,6 +149,8 @@ fn plain_name(ty: &Type, text: &str, item: &Item<'_>) -> Wrong {
     let plain: String = text.to_lowercase().replace(['_', '.', ' '], "-");
     if is_label(&plain) {
         problem.hint = Some(format!("for example {plain:?}"));
+    } else if text.contains('$') {
+        problem.hint = Some("variables are not replaced here: use a tool such as envsubst first".to_owned());
     }
     problem
 }
@@ -278,6 +292,28 @@ mod tests {
         for text in ["YQ", "Y===", "YQ==YQ==", "a-b_", "YQ= =x", "====", "=YQ="] {
             assert_eq!(base64(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_also_as_quantities() {
+        let ty = Type::Count { least: 1, most: 4096 };
+        for (text, number) in [("2048", 2048), ("2k", 2000), ("2Ki", 2048), ("1", 1)] {
+            assert_eq!(of(&ty, Data::String(text.into())), Ok(number.into()), "{text}");
+            assert_eq!(of(&ty, Data::Number(text.into())), Ok(number.into()), "{text}");
+        }
+        for text in ["0", "1.5", "1500m", "5k", "-1", "", "max", "0x10"] {
+            let e = of(&ty, Data::String(text.into())).unwrap_err();
+            assert_eq!(e, "b must be a whole number from 1 to 4096", "{text}");
+        }
+        assert!(of(&ty, Data::Bool(true)).is_err());
+    }
+
+    #[test]
+    fn names_with_variables_get_a_hint() {
+        let name = |text: &str| of(&Type::Name, Data::String(text.into())).unwrap_err();
+        assert!(name("item-$ITEM").contains("[variables are not replaced here"), "{}", name("item-$ITEM"));
+        assert!(name("${NAME}").contains("envsubst"));
+        assert!(name("My_App").contains("[for example \"my-app\"]"));
     }
 
     #[test]

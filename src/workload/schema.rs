@@ -47,6 +47,11 @@ pub enum Type {
         least: i64,
         most: i64,
     },
+    /// As `Int`; also a quantity, which may be in quotes.
+    Count {
+        least: i64,
+        most: i64,
+    },
     String,
     /// A DNS label (RFC 1123).
     Label,
@@ -91,14 +96,13 @@ impl Type {
             "word" => Type::Word(rest.split('|').collect()),
             "list" => Type::List(Box::new(Type::parse(rest)?)),
             "map" => Type::Map(Box::new(Type::parse(rest)?)),
-            "int" => {
+            "int" | "count" => {
                 let (least, most) = rest.split_once("..").unwrap_or_default();
                 let bound =
                     |text: &str, none: i64| if text.is_empty() { Some(none) } else { text.parse().ok() };
-                Type::Int {
-                    least: bound(least, i64::from(i32::MIN))?,
-                    most: bound(most, i64::from(i32::MAX))?,
-                }
+                let least = bound(least, i64::from(i32::MIN))?;
+                let most = bound(most, i64::from(i32::MAX))?;
+                if word == "count" { Type::Count { least, most } } else { Type::Int { least, most } }
             }
             name => Type::Struct(name.strip_prefix('@')?),
         })
@@ -115,7 +119,7 @@ impl Type {
             Type::Int { least, most } if *most == i64::from(i32::MAX) => {
                 format!("a whole number, {least} or more")
             }
-            Type::Int { least, most } => format!("a whole number from {least} to {most}"),
+            Type::Int { least, most } | Type::Count { least, most } => format!("a whole number from {least} to {most}"),
             Type::String => "a string".to_owned(),
             Type::Label => {
                 "1 to 63 lower-case letters, digits and \"-\", neither beginning nor ending with \"-\""

@@ -12,7 +12,7 @@ use crate::config::document::{Data, Node};
 /// How many containers a pod may have.
 const MOST_CONTAINERS: usize = 64;
 
-/// The node at a path such as `spec.containers[0].name`.
+/// The node at a path such as `spec.containers[0].name`; a field without a value is none.
 pub fn node<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
     let mut node = root;
     for part in path.split('.').filter(|part| !part.is_empty()) {
@@ -26,7 +26,7 @@ pub fn node<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
             node = list.get(index.parse::<usize>().ok()?)?;
         }
     }
-    Some(node)
+    Some(node).filter(|node| node.data != Data::Null)
 }
 
 /// The place of the deepest node on a path that exists.
@@ -151,7 +151,9 @@ impl Pod<'_, '_, '_> {
 
     fn absolute(&mut self, path: &str, value: &str) {
         if !value.starts_with('/') {
-            self.error(path, format!("{} must be an absolute path", super::check::last(path)), None);
+            let windows = value.as_bytes().get(1) == Some(&b':') || value.starts_with('\\');
+            let hint = windows.then(|| "Windows containers do not run here".to_owned());
+            self.error(path, format!("{} must be an absolute path", super::check::last(path)), hint);
         } else if value.split('/').any(|part| part == "..") {
             self.error(path, format!("{} must not contain \"..\"", super::check::last(path)), None);
         }

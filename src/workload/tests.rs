@@ -81,6 +81,41 @@ fn of_pod(fields: &str) -> Vec<String> {
 const MAIN: &str = "containers: [{name: a, image: x}]\n";
 
 #[test]
+fn files_of_kustomize_and_helm_say_how_to_get_objects_of_them() {
+    let kustomize = " [render it first: `kubectl kustomize DIRECTORY | orund apply -f -`]";
+    for text in [
+        "resources: [a.yaml]\nnamePrefix: x-\n",
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n",
+        "bases: [../base]\npatchesStrategicMerge: [p.yaml]\n",
+    ] {
+        let found = short(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(kustomize) && !found[0].starts_with("warning"), "{found:?}");
+    }
+    let chart = short("apiVersion: v2\nname: web\nversion: 1.0.0\n");
+    assert_eq!(chart.len(), 1, "{chart:?}");
+    assert!(chart[0].contains("`helm template CHART | orund apply -f -`"), "{chart:?}");
+    // Files of any other program.
+    let other = short("on: push\njobs: {}\n");
+    assert_eq!(other.len(), 2, "{other:?}");
+    assert!(other[0].contains("field \"apiVersion\" is missing"), "{other:?}");
+}
+
+#[test]
+fn a_field_without_a_value_is_as_if_it_were_not_there() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, labels: null}\nspec:\n  replicas: null\n  strategy: {type: Recreate, rollingUpdate: null}\n  selector: {matchLabels: {app: a}}\n  template:\n    metadata: {labels: {app: a}}\n    spec:\n      volumes: null\n      containers: [{name: a, image: x, volumeMounts: null, env: }]\n";
+    assert_eq!(short(text), Vec::<String>::new());
+    let nameless = text.replace("name: a, labels", "name: null, labels");
+    assert!(short(&nameless)[0].contains("field \"name\" is missing"), "{:?}", short(&nameless));
+}
+
+#[test]
+fn a_service_may_leave_the_port_of_the_host_to_orund() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: NodePort, ports: [{port: 80, nodePort: 0}]}\n";
+    assert!(short(text).iter().all(|line| line.starts_with("warning")), "{:?}", short(text));
+}
+
+#[test]
 fn every_class_of_field_says_what_it_is() {
     let cases: &[(&str, &[&str])] = &[
         ("affinity: {nodeAffinity: {}}", &[]),
@@ -129,6 +164,11 @@ fn what_no_table_can_say_is_checked_too() {
             "containers: [{name: a, image: x, volumeMounts: [{name: data, mountPath: d}]}]\nvolumes: [{name: data, hostPath: {path: /d}}]",
             "mountPath must be an absolute path",
         ),
+        (
+            r"containers: [{name: a, image: x, volumeMounts: [{name: data, mountPath: 'C:\d'}]}]
+volumes: [{name: data, hostPath: {path: /d}}]",
+            "mountPath must be an absolute path [Windows containers do not run here]",
+        ),
         ("containers: [{name: a, image: x, workingDir: /a/../b}]", "workingDir must not contain \"..\""),
         (
             "containers: [{name: a, image: x}]\nrestartPolicy: Never",
@@ -141,6 +181,10 @@ fn what_no_table_can_say_is_checked_too() {
         (
             "containers: [{name: a, image: x, imagePullPolicy: always}]",
             "imagePullPolicy must be one of Always, IfNotPresent, Never [did you mean \"Always\"?]",
+        ),
+        (
+            "containers: [{name: a, image: x, ports: [{containerPort: 80, protocol: tcp}]}]",
+            "protocol must be one of TCP, UDP, SCTP [did you mean \"TCP\"?]",
         ),
         ("containers: [{name: a, image: x, port: 80}]", "unknown field \"port\" [did you mean \"ports\"?]"),
         ("containers: [{name: a, image: x, replicas: 3}]", "unknown field \"replicas\" [it belongs in spec]"),

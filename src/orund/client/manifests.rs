@@ -278,7 +278,11 @@ fn content(path: &Path) -> Result<(String, String, PathBuf)> {
         file.take(limit).read_to_end(&mut bytes).map_err(fail)?;
         (path.display().to_string(), here.join(path.parent().unwrap_or(Path::new(""))))
     };
+    let whole = (bytes.len() as u64) < limit;
     let text = String::from_utf8(bytes).map_err(|e| {
+        if !whole {
+            return Error::new(Kind::Config, format!("{name}: the file is larger than {} bytes", limit - 1));
+        }
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Error::new(Kind::Config, format!("{name}:{line}: the file is not UTF-8"))
     })?;
@@ -301,6 +305,20 @@ mod tests {
             .map(|p| p.file_name().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["a.yaml", "b.yml", "c.json", "-"]);
+    }
+
+    #[test]
+    fn the_error_for_a_large_file_does_not_depend_on_where_it_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("w.yaml");
+        for start in ["# {{ x }}", "# {{ x }} "] {
+            std::fs::write(&file, format!("{start}{}", "é".repeat(1 << 19))).unwrap();
+            let text = match read(std::slice::from_ref(&file)) {
+                Ok(manifests) => manifests[0].read.findings.to_string(),
+                Err(e) => e.to_string(),
+            };
+            assert!(text.contains("the file is larger than 1048576 bytes"), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::document::{Data, Node};
 /// How many containers a pod may have.
 const MOST_CONTAINERS: usize = 64;
 
-/// The node at a path such as `spec.containers[0].name`; a field without a value is none.
+/// The node at a path such as `spec.containers[0].name`. `None` for a field without a value, too.
 pub fn node<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
     let mut node = root;
     for part in path.split('.').filter(|part| !part.is_empty()) {

@@ -189,6 +189,7 @@ impl Default for Spec {
 pub struct Strategy {
     pub r#type: StrategyType,
     /// Only for `RollingUpdate`.
+    #[serde(skip_serializing_if = "RollingUpdate::is_default")]
     pub rolling_update: RollingUpdate,
 }
 
@@ -215,6 +216,12 @@ pub struct RollingUpdate {
     pub max_surge: IntOrPercent,
     /// How many of them may be unavailable; percentages are rounded down.
     pub max_unavailable: IntOrPercent,
+}
+
+impl RollingUpdate {
+    fn is_default(&self) -> bool {
+        *self == RollingUpdate::default()
+    }
 }
 
 impl Default for RollingUpdate {

@@ -313,3 +313,21 @@ fn config_maps_and_secrets_have_their_bytes_and_debug_does_not_show_them() {
     let e = short("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: not base64}\n");
     assert_eq!(e, ["4:11 a must be base64"]);
 }
+
+#[test]
+fn a_deployment_that_is_recreated_reads_back_as_it_is_sent() {
+    let text = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: main, image: 'bundle:/b'}]}
+";
+    let w = read("f", text, None).workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
+    let sent = serde_json::to_string(&w).unwrap();
+    let back = read("sent", &sent, None).workloads().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(back, [w]);
+}

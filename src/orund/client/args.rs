@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_as_they_are_printed_and_typed() {
-        let get = |words: &str| match parse(&format!("orund get {words}")) {
+        let get = |words: &str| match parse(format!("orund get {words}").trim()) {
             Ok(Verb::Get(get)) => get.objects(),
             other => panic!("{other:?}"),
         };

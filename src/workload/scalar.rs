@@ -35,7 +35,7 @@ pub fn read(ty: &Type, item: &Item<'_>) -> Result<Value, Wrong> {
         (Type::Name, Data::String(text)) if is_name(text) => Ok(text.as_str().into()),
         (Type::Name, Data::String(text)) => Err(plain_name(ty, text, item)),
         (Type::Label | Type::Name, data) if data.text().is_some() => Err(quote(item)),
-        (Type::Mode, data) => mode(data.text(), item),
+        (Type::Mode(most), data) => mode(*most, data.text(), item),
         (Type::IntOrString, Data::Number(text)) => match text.parse::<u32>() {
             Ok(n) => Ok(n.into()),
             Err(_) => Err(wrong(ty, item)),
@@ -192,17 +192,17 @@ fn bytes(text: &str, item: &Item<'_>) -> Result<Value, Wrong> {
 
 /// Permission bits. `0644` is octal, as YAML 1.1 and Kubernetes read it; so are `0o644` and quoted ones. A decimal
 /// number is what it says in Kubernetes, too, and almost never what was meant.
-fn mode(text: Option<&str>, item: &Item<'_>) -> Result<Value, Wrong> {
+fn mode(most: u32, text: Option<&str>, item: &Item<'_>) -> Result<Value, Wrong> {
     let text = text.unwrap_or_default();
     let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0').filter(|rest| !rest.is_empty()));
     let bits = match octal {
         Some(digits) => u32::from_str_radix(digits, 8).ok(),
         None => text.parse().ok(),
     };
-    if let Some(bits) = bits.filter(|bits| *bits <= 0o777) {
+    if let Some(bits) = bits.filter(|bits| *bits <= most) {
         return Ok(bits.into());
     }
-    let mut problem = wrong(&Type::Mode, item);
+    let mut problem = wrong(&Type::Mode(most), item);
     if octal.is_none() && text.len() == 3 && u32::from_str_radix(text, 8).is_ok() {
         problem.hint = Some(format!("{text} is a decimal number: write 0{text}"));
         problem.fix = fix::replace(item.node, &format!("0{text}"));
@@ -265,16 +265,20 @@ mod tests {
 
     #[test]
     fn modes_are_octal_with_a_leading_zero_and_decimal_ones_are_checked() {
-        let number = |text: &str| of(&Type::Mode, Data::Number(text.into()));
+        let number = |text: &str| of(&Type::Mode(0o777), Data::Number(text.into()));
         for (text, bits) in [("0644", 0o644), ("0o640", 0o640), ("420", 420), ("0", 0), ("0777", 0o777)] {
             assert_eq!(number(text), Ok(bits.into()), "{text}");
         }
-        assert_eq!(of(&Type::Mode, Data::String("0400".into())), Ok(0o400.into()));
+        assert_eq!(of(&Type::Mode(0o777), Data::String("0400".into())), Ok(0o400.into()));
         let e = number("644").unwrap_err();
         assert!(e.ends_with("[644 is a decimal number: write 0644] <0644>"), "{e}");
         for text in ["0888", "01777", "-1", "1.5", "07777777777777777"] {
             assert!(number(text).is_err(), "{text}");
         }
+        let sticky = of(&Type::Mode(0o1777), Data::Number("01777".into()));
+        assert_eq!(sticky, Ok(0o1777.into()));
+        let e = of(&Type::Mode(0o1777), Data::Number("02777".into())).unwrap_err();
+        assert_eq!(e, "b must be permission bits from 0 to 01777");
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub enum Type {
     Quantity,
     /// A number, or a percentage or name.
     IntOrString,
-    /// Permission bits; a leading 0 means octal, as in YAML 1.1.
-    Mode,
+    /// Permission bits, at most these; a leading 0 means octal, as in YAML 1.1.
+    Mode(u32),
     Base64,
     Duration,
     Factor,
@@ -88,7 +88,8 @@ impl Type {
             "bytes" => Type::Bytes,
             "quantity" => Type::Quantity,
             "intstr" => Type::IntOrString,
-            "mode" => Type::Mode,
+            "mode" if rest.is_empty() => Type::Mode(0o777),
+            "mode" => Type::Mode(u32::from_str_radix(rest, 8).ok()?),
             "base64" => Type::Base64,
             "duration" => Type::Duration,
             "factor" => Type::Factor,
@@ -132,7 +133,7 @@ impl Type {
             Type::Bytes => "a number of bytes such as 67108864, 64Mi or 1.5Gi".to_owned(),
             Type::Quantity => "a quantity such as 500m, 64Mi or 1.5Gi".to_owned(),
             Type::IntOrString => "a number or a string".to_owned(),
-            Type::Mode => "permission bits from 0 to 0777".to_owned(),
+            Type::Mode(most) => format!("permission bits from 0 to 0{most:o}"),
             Type::Base64 => "base64".to_owned(),
             Type::Duration => "seconds, or a duration such as \"500ms\", \"1.5s\" or \"1m30s\"".to_owned(),
             Type::Factor => "a number from 1 to 1000".to_owned(),

@@ -32,7 +32,7 @@ pub struct Input<'a> {
 }
 
 /// Compiles the steps of the process. The processes of the container see it only when it holds nothing of the host any
-/// more: its pid namespace comes last (CVE-2016-9962).
+/// more, and no capability that they lack as far as that is possible: its pid namespace comes last (CVE-2016-9962).
 ///
 /// # Errors
 /// Every rule that the process breaks.
@@ -139,6 +139,11 @@ fn enter(input: Input) -> Steps {
         let path = cstring(format!("/proc/{}/root", input.init));
         steps.push(Op::Chroot { path }, "root.path");
     }
+    let p = input.process;
+    if p.terminal {
+        let size = p.console_size.map(|s| (s.height, s.width));
+        steps.push(Op::Terminal { uid: p.user.uid, size }, "process.terminal");
+    }
     steps
 }
 
@@ -149,10 +154,7 @@ fn inside(input: Input) -> Steps {
         steps.push(Op::ContinueInside, "linux.namespaces");
     }
     steps.push(Op::NewSession, "");
-    let p = input.process;
-    if p.terminal {
-        let size = p.console_size.map(|s| (s.height, s.width));
-        steps.push(Op::Terminal { uid: p.user.uid, size }, "process.terminal");
+    if input.process.terminal {
         steps.push(Op::ControllingTerminal, "process.terminal");
     }
     steps

@@ -10,13 +10,19 @@ use crate::config::spec::{Process, Scheduler};
 use crate::plan::seccomp::{Program as Filter, names::FLAG_TSYNC};
 use crate::sys::exec::StringArray;
 use crate::sys::sched::SchedAttr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where execvp(3) searches when there is no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// CAP_SETPCAP as a bit: to take capabilities out of the bounding set.
 const SETPCAP: u64 = 1 << 8;
+/// CAP_SYS_ADMIN, CAP_SYS_NICE and CAP_SYS_RESOURCE as bits.
+const SYS_ADMIN: u64 = 1 << 21;
+const SYS_NICE: u64 = 1 << 23;
+const SYS_RESOURCE: u64 = 1 << 24;
+/// SCHED_FLAG_RESET_ON_FORK.
+const RESET_ON_FORK: u64 = 1;
 
 /// crun's annotation, which Podman sets for `--group-add keep-groups`: with any value but "0" setgroups(2) is not called,
 /// so that a rootless container keeps the access that its user has through groups without an id in the namespace.
@@ -83,18 +89,16 @@ impl Context<'_> {
         self.labels(steps);
         steps.append(std::mem::take(&mut self.enter));
         steps.push(Op::CloseDescriptors { keep: self.keep }, "");
-        steps.append(std::mem::take(&mut self.inside));
+        let inside = std::mem::take(&mut self.inside);
+        // The processes of the container see the successor from its first instant, and one with CAP_SYS_PTRACE may do in
+        // its place what its capabilities allow: what a child inherits is done before.
+        let seen = inside.ops.contains(&Op::ContinueInside);
+        let (inside, before) = if seen { (inside, Steps::default()) } else { (Steps::default(), inside) };
+        steps.append(before);
         if p.no_new_privileges {
             steps.push(Op::NoNewPrivileges, "process.noNewPrivileges");
         }
-        self.scheduling(steps);
-        if !self.other_user {
-            // While still root: another user's limits are out of reach, and a filter may forbid prlimit(2).
-            for limit in limits(p) {
-                let property = limit.property.clone();
-                steps.push(Op::Limit(limit), property);
-            }
-        }
+        let later = self.scheduling(seen, steps);
         if p.user.uid != 0 && !p.terminal {
             // So that the program can open /dev/stdout, which is another name for what only root might. A filter may
             // forbid the call.
@@ -108,10 +112,21 @@ impl Context<'_> {
         let notify = self.filter.as_ref().is_some_and(|f| f.notify);
         let last = !early && !notify && self.start_hooks.is_empty();
         let mut filter = self.filter.take();
+        let sets = self.capabilities(warnings);
+        let needed = later_needs(&later, early && filter.is_some()) & self.grantable();
+        if seen {
+            self.credentials(sets.with(needed), steps);
+        }
+        steps.append(inside);
+        steps.append(later);
         if early {
             load(&mut filter, steps);
         }
-        self.credentials(steps, warnings);
+        if !seen {
+            self.credentials(sets, steps);
+        } else if sets.with(needed) != sets {
+            steps.push(sets.op(0), "process.capabilities");
+        }
         steps.push(Op::WorkingDirectory { path: cwd, last: true }, "process.cwd");
         steps.push(Op::Umask(p.user.umask.unwrap_or(0o022)), "process.user.umask");
         let (_, _, home) = strings(p, &self.extra_env);
@@ -147,10 +162,15 @@ impl Context<'_> {
         }
     }
 
-    fn scheduling(&self, steps: &mut Steps) {
+    /// Scheduling and limits. Returned is what a process cannot set for its successor, if it is to have one.
+    fn scheduling(&self, successor: bool, steps: &mut Steps) -> Steps {
         let p = self.process;
+        let mut later = Steps::default();
         if let Some(s) = &p.scheduler {
-            steps.push(Op::Scheduler(sched_attr(s)), "process.scheduler");
+            let attr = sched_attr(s);
+            let inherited = attr.policy != libc::SCHED_DEADLINE as u32 && attr.flags & RESET_ON_FORK == 0;
+            let to = if successor && !inherited { &mut later } else { &mut *steps };
+            to.push(Op::Scheduler(attr), "process.scheduler");
         }
         if let Some(io) = &p.io_priority
             && let Some(value) = sched::io_priority(&io.class, io.priority)
@@ -168,12 +188,22 @@ impl Context<'_> {
         if let Some(domain) = self.personality.and_then(|p| namespaces::personality(&p.domain)) {
             steps.push(Op::Personality(domain as u32), "linux.personality");
         }
+        if !self.other_user {
+            // While still root: another user's limits are out of reach, and a filter may forbid prlimit(2).
+            for limit in limits(p) {
+                let property = limit.property.clone();
+                // Two processes for one: the limit would stop the second.
+                let to =
+                    if successor && limit.resource == libc::RLIMIT_NPROC { &mut later } else { &mut *steps };
+                to.push(Op::Limit(limit), property);
+            }
+        }
+        later
     }
 
-    fn credentials(&self, steps: &mut Steps, warnings: &mut Vec<String>) {
+    fn capabilities(&self, warnings: &mut Vec<String>) -> Sets {
         let p = self.process;
-        let known = (1u64 << (self.facts.cap_last + 1)) - 1;
-        let grantable = if self.other_user { known } else { self.facts.capabilities & known };
+        let grantable = self.grantable();
         let sets = p.capabilities.clone().unwrap_or_default();
         let mut mask = |names: &[String], set: &str| {
             let asked = capabilities::mask(names);
@@ -205,27 +235,79 @@ impl Context<'_> {
             };
             warnings.push(format!("can't raise ambient capability {name}: it is not {set}"));
         }
-        let ambient = raised;
-        if self.facts.securebits != 0 && !self.other_user {
+        Sets { bounding, permitted, effective, inheritable, ambient: raised }
+    }
+
+    /// The capabilities that orun has, of those that the kernel has.
+    fn grantable(&self) -> u64 {
+        known(self.facts) & if self.other_user { u64::MAX } else { self.facts.capabilities }
+    }
+
+    fn credentials(&self, sets: Sets, steps: &mut Steps) {
+        let facts = self.facts;
+        if facts.securebits != 0 && !self.other_user {
             steps.push(Op::DefaultSecurebits, "process.capabilities");
         }
-        let mut dropped = known & !bounding;
-        if !self.other_user && self.facts.euid == 0 && self.facts.capabilities & SETPCAP == 0 {
+        let mut dropped = known(facts) & !sets.bounding;
+        if !self.other_user && facts.euid == 0 && facts.capabilities & SETPCAP == 0 {
             // Nothing may be dropped, and what orun lacks is not in its bounding set either: execve(2) gave root all of
             // that.
-            dropped &= self.facts.capabilities;
+            dropped &= facts.capabilities;
         }
         if dropped != 0 {
             steps.push(Op::DropBounding { mask: dropped }, "process.capabilities.bounding");
         }
-        let u = &p.user;
+        let u = &self.process.user;
         let set_groups = !self.keep_groups && (!self.no_setgroups || !u.additional_gids.is_empty());
-        let groups = set_groups.then(|| u.additional_gids.clone());
+        let groups = set_groups.then(|| each_once(&u.additional_gids));
         // The change of user would clear the permitted set, out of which capset(2) also takes what is inheritable.
-        let keep_capabilities = u.uid != 0 && permitted | inheritable != 0;
+        let keep_capabilities = u.uid != 0 && sets.permitted | sets.inheritable != 0;
         steps.push(Op::Ids { uid: u.uid, gid: u.gid, groups, keep_capabilities }, "process.user");
-        steps.push(Op::Capabilities { effective, permitted, inheritable, ambient }, "process.capabilities");
+        steps.push(sets.op(sets.ambient), "process.capabilities");
     }
+}
+
+/// The capability sets of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sets {
+    bounding: u64,
+    permitted: u64,
+    effective: u64,
+    inheritable: u64,
+    ambient: u64,
+}
+
+impl Sets {
+    /// These, and for the steps that remain `needed`.
+    fn with(self, needed: u64) -> Sets {
+        Sets { permitted: self.permitted | needed, effective: self.effective | needed, ..self }
+    }
+
+    fn op(self, ambient: u64) -> Op {
+        let Sets { permitted, effective, inheritable, .. } = self;
+        Op::Capabilities { effective, permitted, inheritable, ambient }
+    }
+}
+
+/// The kernel would list a group as often as it was asked for.
+fn each_once(groups: &[u32]) -> Vec<u32> {
+    let mut seen = BTreeSet::new();
+    groups.iter().copied().filter(|group| seen.insert(*group)).collect()
+}
+
+/// All capabilities that the kernel has.
+fn known(facts: &HostFacts) -> u64 {
+    (1u64 << (facts.cap_last + 1)) - 1
+}
+
+/// The capabilities that the steps of a successor need: a filter without no_new_privs needs CAP_SYS_ADMIN.
+fn later_needs(later: &Steps, filter: bool) -> u64 {
+    let one = |op: &Op| match op {
+        Op::Scheduler(_) => SYS_NICE,
+        Op::Limit(_) => SYS_RESOURCE,
+        _ => 0,
+    };
+    later.ops.iter().map(one).fold(if filter { SYS_ADMIN } else { 0 }, |all, c| all | c)
 }
 
 fn load(filter: &mut Option<Filter>, steps: &mut Steps) {

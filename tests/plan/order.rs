@@ -128,8 +128,14 @@ fn privileges(plan: &Plan, no_new_privileges: bool) {
     let caps = |op: &Op| matches!(op, Op::Capabilities { .. });
     before(plan, "dropping needs CAP_SETPCAP", drop, ids);
     before(plan, "a change of user clears the sets", ids, caps);
-    before(plan, "limits need root", |op| matches!(op, Op::Limit(_)), ids);
+    let successor = plan.steps.ops.contains(&Op::ContinueInside);
+    let number_of_processes = |op: &Op| matches!(op, Op::Limit(l) if l.resource == libc::RLIMIT_NPROC);
+    let limits = |op: &Op| matches!(op, Op::Limit(_)) && !(successor && number_of_processes(op));
+    before(plan, "limits need root", limits, ids);
     assert_eq!(at(plan, ids).len(), 1);
+    if successor {
+        return seen(plan, no_new_privileges);
+    }
     let Some(filter) = at(plan, seccomp).first().copied() else { return };
     assert_eq!(at(plan, seccomp).len(), 1, "one filter");
     if no_new_privileges {
@@ -139,6 +145,43 @@ fn privileges(plan: &Plan, no_new_privileges: bool) {
     } else {
         before(plan, "only a privileged process may load it", seccomp, |op| drop(op) || ids(op) || caps(op));
         assert!(at(plan, |op| *op == Op::NoNewPrivileges).is_empty());
+    }
+}
+
+/// What others see from its first instant has the capabilities of the program by then, and for a filter one more.
+fn seen(plan: &Plan, no_new_privileges: bool) {
+    let inside = |op: &Op| *op == Op::ContinueInside;
+    before(
+        plan,
+        "inherited",
+        |op| matches!(op, Op::DropBounding { .. } | Op::NoNewPrivileges) || ids(op),
+        inside,
+    );
+    let all: Vec<_> = at(plan, |op| matches!(op, Op::Capabilities { .. }));
+    let continued = at(plan, inside)[0];
+    assert!(all[0] < continued, "capabilities are set before the successor is made");
+    let permitted = |at: &usize| match plan.steps.ops[*at] {
+        Op::Capabilities { permitted, .. } => permitted,
+        _ => 0,
+    };
+    let Some(filter) = at(plan, seccomp).first().copied() else {
+        assert_eq!(all.len(), 1);
+        return;
+    };
+    assert!(continued < filter, "the filter may forbid to make a process");
+    if no_new_privileges {
+        assert_eq!(all.len(), 1);
+        return before(plan, "it is allowed by no_new_privs", |op| *op == Op::NoNewPrivileges, seccomp);
+    }
+    const SYS_ADMIN: u64 = 1 << 21;
+    assert_ne!(permitted(&all[0]) & SYS_ADMIN, 0, "only a privileged process may load it");
+    match all[..] {
+        [_] => {}
+        [first, last] => {
+            assert!(filter < last);
+            assert_eq!(permitted(&first), permitted(&last) | SYS_ADMIN);
+        }
+        _ => panic!("{all:?}"),
     }
 }
 

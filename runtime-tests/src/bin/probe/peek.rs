@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 pub const SECRET: &str = "secret-of-the-caller";
 
 /// `peek FILE`: FILE is the path of a file of the host. Says `met` at the first process that is not this one, not pid 1
-/// and no kernel thread, `saw WHAT` when the host shows in one, each once. Does not end.
+/// and no kernel thread, `saw WHAT` when the host
+/// or a capability that this process lacks shows in one, each once. Does not end.
 pub fn peek(canary: &str) {
     let own = std::process::id().to_string();
     let mut said = BTreeSet::new();
@@ -34,7 +35,23 @@ pub fn peek(canary: &str) {
     }
 }
 
+/// The capabilities of a process: what it is permitted, and what it may get by execve(2).
+fn capabilities(process: &Path) -> Option<u64> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let sets = status.lines().filter_map(|l| l.strip_prefix("CapPrm:").or_else(|| l.strip_prefix("CapBnd:")));
+    Some(sets.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok()).fold(0, |all, set| all | set))
+}
+
+/// Whoever may trace a process may use what it is permitted.
+fn look_at_capabilities(process: &Path, say: &mut impl FnMut(String)) {
+    let own = capabilities(Path::new("/proc/self")).unwrap_or_else(|| die("/proc/self/status"));
+    if let Some(more) = capabilities(process).map(|c| c & !own).filter(|more| *more != 0) {
+        say(format!("saw capabilities {more:x}"));
+    }
+}
+
 fn look(process: &Path, canary: &str, say: &mut impl FnMut(String)) {
+    look_at_capabilities(process, say);
     let below = |dir: PathBuf| {
         let climbing = format!("../../../../../../../..{canary}");
         [canary.trim_start_matches('/'), &climbing].iter().any(|path| fs::metadata(dir.join(path)).is_ok())

@@ -201,7 +201,9 @@ impl Work<'_> {
                 lsm_profile: options.lsm_profile.clone(),
                 lsm_mount_context: options.lsm_mount_context.clone(),
             };
-            converse(&criu, rpc::Kind::Restore, &request.request(), images, |n, fd| self.notified(n, fd))
+            converse(&criu, rpc::Kind::Restore, &request.request(), images, |n, fd| {
+                self.notified(n, fd, external)
+            })
         })();
         let ended_well = criu.finish()?;
         let response = done?;
@@ -212,10 +214,10 @@ impl Work<'_> {
     }
 
     /// What is done at the points of CRIU's work.
-    fn notified(&mut self, n: &Notification, fd: Option<OwnedFd>) -> Result<()> {
+    fn notified(&mut self, n: &Notification, fd: Option<OwnedFd>, external: &[External]) -> Result<()> {
         match n.script.as_str() {
             "setup-namespaces" => self.namespaces(n.pid),
-            "post-restore" => self.processes(n.pid),
+            "post-restore" => self.processes(n.pid, external),
             "orphan-pts-master" => self.terminal(fd),
             _ => Ok(()),
         }
@@ -238,7 +240,7 @@ impl Work<'_> {
     }
 
     /// The processes exist and are frozen.
-    fn processes(&mut self, pid: i32) -> Result<()> {
+    fn processes(&mut self, pid: i32, external: &[External]) -> Result<()> {
         let pidfd = open(pid)?;
         self.record.init = ProcessId::of(pid)?;
         self.record.phase = Phase::Running;
@@ -246,6 +248,12 @@ impl Work<'_> {
             rdt::join(pid, &rdt.class, rdt.monitor.as_deref())?;
         }
         self.init = Some((pid, pidfd));
+        if self.plan.namespaces.is_new(Namespace::Mount) {
+            let masks: Vec<_> = external.iter().filter(|e| e.mask).map(|e| e.target.as_c_str()).collect();
+            if !masks.is_empty() {
+                root::seal_masks(pid, &masks)?;
+            }
+        }
         self.entry.write_record(self.record)
     }
 

@@ -1,6 +1,7 @@
 //! What a running container has from its host, as CRIU is going to see it.
 
 use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::child::NULL_DEVICE;
 use crate::kernel::inroot;
 use crate::kernel::probe;
 use crate::plan::checkpoint::{self, External};
@@ -11,8 +12,6 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The device number of /dev/null.
-const NULL_DEVICE: u64 = libc::makedev(1, 3);
 /// The major numbers of terminals: consoles, and the other ends of pseudo-terminals.
 const TERMINALS: [u32; 10] = [4, 5, 136, 137, 138, 139, 140, 141, 142, 143];
 

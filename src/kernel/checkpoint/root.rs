@@ -2,6 +2,7 @@
 //! processes in mount namespaces of their own, so that the host sees nothing of it and nothing stays behind.
 
 use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::child::{NODE, NULL_DEVICE};
 use crate::kernel::inroot::{self, Make};
 use crate::kernel::launch::{self, SETUP_TIMEOUT};
 use crate::kernel::protocol::{self, Tag};
@@ -148,6 +149,55 @@ pub fn set_up_network(pid: i32, sysctls: &[(CString, Vec<u8>)]) -> Result<()> {
             let file = sysctls.get(usize::from(n) - 2).map(|(file, _)| file.to_string_lossy());
             Err(Error::sys(format!("writing {}", file.unwrap_or_default()), e).property("linux.sysctl"))
         }
+    }
+}
+
+/// Gives the masked files of process `pid` their attributes again: CRIU makes the second and all further mounts of one file
+/// without any.
+///
+/// # Errors
+/// The mount namespace cannot be entered; an attribute cannot be set.
+pub fn seal_masks(pid: i32, masks: &[&CStr]) -> Result<()> {
+    let open = |file: &str, flags| {
+        let file = CString::new(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        path::openat(sys::CWD, &file, flags, 0)
+            .map_err(|e| Error::sys("opening the mount namespace of the restored container", e))
+    };
+    let (ns, top) = (open("ns/mnt", libc::O_RDONLY)?, open("root", libc::O_PATH | libc::O_DIRECTORY)?);
+    let failed = in_child("the masked files of the restored container", |tell| {
+        let done = clone::setns(ns.as_raw_fd(), libc::CLONE_NEWNS).map_err(|e| (0, e)).and_then(|()| {
+            let mut all = masks.iter().zip(1..);
+            all.try_for_each(|(mask, number)| seal(top.as_raw_fd(), mask).map_err(|e| (number, e)))
+        });
+        if let Err((number, e)) = done {
+            let _ = protocol::send(tell, Tag::Failed, number, e.0, 0, &[], None);
+        }
+    })?;
+    match failed {
+        None => Ok(()),
+        Some((0, e)) => Err(Error::sys("entering the mount namespace of the restored container", e)),
+        Some((n, e)) => {
+            let file = masks.get(usize::from(n) - 1).map(|m| m.to_string_lossy());
+            let what = format!("making the masked file \"/{}\" read-only", file.unwrap_or_default());
+            Err(Error::sys(what, e).property("linux.maskedPaths"))
+        }
+    }
+}
+
+/// What is no mount of the null device is no masked file: the path may have been missing.
+fn seal(root: RawFd, mask: &CStr) -> SysResult<()> {
+    let file = match inroot::open(root, mask) {
+        Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
+        r => r?,
+    };
+    let st = file::fstat(file.as_raw_fd())?;
+    if st.kind() != libc::S_IFCHR || st.rdev != NULL_DEVICE {
+        return Ok(());
+    }
+    match mount::mount_setattr(file.as_raw_fd(), false, &NODE) {
+        // A device of the image's own, with nothing mounted on it.
+        Err(Errno(libc::EINVAL)) => Ok(()),
+        r => r,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::sys::clone::Clone;
 use crate::sys::exec::StringArray;
 use crate::sys::{self, SysResult, clone, entry, exec, fd, file, prctl, sched, socket, tty};
 use places::Places;
+pub(super) use root::{NODE, NULL_DEVICE};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Descriptors that the parent opened for the child before the clone.

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 const READ_ONLY: MountAttr =
     MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
 /// For a device node of another owner: it is read and written, and nothing about it can be changed.
-const NODE: MountAttr = MountAttr {
+pub(in crate::kernel) const NODE: MountAttr = MountAttr {
     set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
     clear: 0,
     propagation: 0,
@@ -23,7 +23,7 @@ const NODE: MountAttr = MountAttr {
 const EMPTY_FLAGS: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 const EMPTY_DATA: &CStr = c"size=0,nr_inodes=1,mode=755";
 /// The device number of /dev/null.
-const NULL_DEVICE: u64 = libc::makedev(1, 3);
+pub(in crate::kernel) const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
 pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
     match op {

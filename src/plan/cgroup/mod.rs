@@ -356,8 +356,11 @@ fn has_v1(facts: &CgroupFacts, v2: &str) -> bool {
     facts.v1.iter().any(|h| h.controllers.iter().any(|c| c == v1))
 }
 
-/// A violation for each limit whose controller is mounted nowhere.
+/// A violation for each limit that version 1 does not have, or whose controller is mounted nowhere.
 fn absent_v1(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) {
+    if has_v1(facts, "cpu") {
+        v1::check_shares(&r.cpu, out);
+    }
     if !r.unified.is_empty() {
         let v = Violation::new(
             "linux.resources.unified",

@@ -354,3 +354,15 @@ fn an_update_replaces_the_entry_of_a_device_and_keeps_the_others() {
     let rates: Vec<u64> = u.resources.block_io.throttle_read_bps_device.iter().map(|d| d.rate).collect();
     assert_eq!(rates, [5, 2]);
 }
+
+#[test]
+fn shares_that_version_1_does_not_have_are_refused_there_only() {
+    for (shares, why) in
+        [(1, "the minimum allowed cpu-shares is 2"), (262_145, "the maximum allowed cpu-shares is 262144")]
+    {
+        let json = format!(r#"{{"cpu":{{"shares":{shares}}}}}"#);
+        assert_eq!(fails(&json, &legacy(V1)), format!("linux.resources.cpu.shares: {why}"));
+        assert!(compile_update(None, &resources(&json), &legacy(V1)).is_err());
+        assert!(compile("c1", "", Some(&resources(&json)), &unified(V2), &Options::default()).is_ok());
+    }
+}

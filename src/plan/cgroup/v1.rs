@@ -1,6 +1,6 @@
 //! `linux.resources` for version 1 controllers (Documentation/admin-guide/cgroup-v1).
 
-use super::{Write, check, convert};
+use super::{Violation, Write, check, convert};
 use crate::config::resources::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
 /// The controllers that have limits in `linux.resources`.
@@ -86,6 +86,16 @@ fn memory(m: &Memory) -> Vec<Write> {
         out.push(Write::new("memory.swappiness", v, "linux.resources.memory.swappiness"));
     }
     out
+}
+
+/// The kernel would take the nearest value that it knows in place of another one, without an error.
+pub(super) fn check_shares(c: &Cpu, out: &mut Vec<Violation>) {
+    let why = match c.shares {
+        Some(1) => "the minimum allowed cpu-shares is 2",
+        Some(shares) if shares > 262_144 => "the maximum allowed cpu-shares is 262144",
+        _ => return,
+    };
+    out.push(Violation::new("linux.resources.cpu.shares", why));
 }
 
 fn cpu(c: &Cpu) -> Vec<Write> {

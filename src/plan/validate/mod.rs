@@ -62,8 +62,7 @@ impl Findings {
 pub enum Context {
     /// The container's first one: the object is `process` of config.json.
     Create,
-    /// One more in a running container: the object is a document of its own, and `cwd` may be missing, which means
-    /// `/` as in runc.
+    /// One more in a running container: the object is a document of its own.
     Exec,
 }
 

@@ -27,6 +27,10 @@ fn device_rules(rules: &[DeviceRule], f: &mut Findings) {
             f.hinted(at("type"), format!("invalid cgroup device type {:?}", d.kind), "one of a, c, b");
         }
         // The letter of a rule for all types means nothing here; runc passes over it too.
+        if d.access.is_empty() {
+            // Nobody says what a rule without it would allow.
+            f.hinted(at("access"), format!("device access at {i} field cannot be empty"), "letters of rwm");
+        }
         if d.access.contains('a') {
             f.warning(format!("{}: ignoring 'a', which is not of \"rwm\"", at("access")));
         }
@@ -156,7 +160,7 @@ mod tests {
     fn no_resources_and_ordinary_ones() {
         passes(with(Value::Null));
         passes(with(json!({
-            "devices": [{"allow": false}, {"allow": true, "type": "c", "major": -1, "minor": 5, "access": "rw"}],
+            "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": -1, "minor": 5, "access": "rw"}],
             "memory": {"limit": -1, "swap": 1 << 30, "swappiness": 100, "kernel": -1},
             "cpu": {"cpus": "0-3", "quota": -1}, "pids": {"limit": -1},
             "blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 500}],
@@ -172,7 +176,11 @@ mod tests {
         let at = "linux.resources.devices[0]";
         breaks(
             &format!("{at}.type: invalid cgroup device type \"p\""),
-            with(json!({"devices": [{"type": "p"}]})),
+            with(json!({"devices": [{"type": "p", "access": "r"}]})),
+        );
+        breaks(
+            &format!("{at}.access: device access at 0 field cannot be empty"),
+            with(json!({"devices": [{"allow": true, "type": "c", "major": 1, "minor": 3}]})),
         );
         breaks(
             &format!("{at}.access: invalid device access \"rwx\""),
@@ -180,7 +188,7 @@ mod tests {
         );
         breaks(
             &format!("{at}.major: -2 is not a valid device number"),
-            with(json!({"devices": [{"major": -2}]})),
+            with(json!({"devices": [{"major": -2, "access": "r"}]})),
         );
     }
 

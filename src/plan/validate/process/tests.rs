@@ -149,15 +149,16 @@ fn exec(document: Value) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn one_more_process_needs_no_working_directory() {
-    assert!(exec(json!({"args": ["sh"]})).0.is_empty());
+fn one_more_process_needs_a_working_directory_too() {
+    assert_eq!(exec(json!({"args": ["sh"]})).0, ["cwd: Cwd property must not be empty"]);
+    assert!(exec(json!({"args": ["sh"], "cwd": "/"})).0.is_empty());
     assert_eq!(exec(json!({"args": ["sh"], "cwd": "x"})).0, ["cwd: Cwd must be an absolute path, not \"x\""]);
 }
 
 #[test]
 fn one_more_process_is_a_document_of_its_own() {
     let (violations, warnings) = exec(json!({
-        "user": {"uid": u32::MAX}, "env": ["A"], "oomScoreAdj": 5000, "capabilities": {"bounding": ["CAP_X"]},
+        "cwd": "/", "user": {"uid": u32::MAX}, "env": ["A"], "oomScoreAdj": 5000, "capabilities": {"bounding": ["CAP_X"]},
         "ioPriority": {"class": "x", "priority": 9}, "scheduler": {"policy": ""},
     }));
     let at: Vec<_> = violations.iter().map(|v| v.split(':').next().unwrap()).collect();

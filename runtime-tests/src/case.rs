@@ -194,8 +194,11 @@ impl<'a> T<'a> {
     }
 
     /// Demands that `run` of this bundle fails with one clear error that holds one of the phrases, and that nothing
-    /// is left. No phrase means that any text will do.
+    /// is left.
     pub fn refuses(&self, bundle: &Bundle, phrases: &[&str]) -> Result<Output> {
+        if phrases.is_empty() {
+            return fail("the case does not say what the error must name, so that any error would do");
+        }
         bundle.save()?;
         let log = self.path("log.json");
         let id = self.id();

@@ -387,7 +387,7 @@ fn unified(m: &mut Matrix) {
     });
     m.case("cgroups/unified-key-with-slash-is-an-error", UNIFIED, |t| {
         let bundle = t.bundle()?.set("/linux/resources/unified", json!({"../pids.max": "1"}));
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["unified", "pids.max"]).map(drop)
     });
 }
 
@@ -424,7 +424,21 @@ fn refusals(m: &mut Matrix) {
             {
                 all.extend(part);
             }
-            t.refuses(&bundle, &[]).map(drop)
+            let mut names = Vec::new();
+            properties(&config, &mut names);
+            t.refuses(&bundle, &names).map(drop)
         });
+    }
+}
+
+/// The names of all properties in `value`: an error names one of them.
+fn properties<'v>(value: &'v Value, names: &mut Vec<&'v str>) {
+    match value {
+        Value::Object(object) => {
+            names.extend(object.keys().map(String::as_str));
+            object.values().for_each(|v| properties(v, names));
+        }
+        Value::Array(list) => list.iter().for_each(|v| properties(v, names)),
+        _ => {}
     }
 }

@@ -139,7 +139,7 @@ fn failure(t: &mut T<'_>, kind: &str) -> Done {
 /// Demands an error and that nothing is left. An error of the container's own process need not be in the log.
 fn refuses(t: &T<'_>, bundle: &Bundle, kind: &str) -> Result<Output> {
     if kind != "startContainer" {
-        return t.refuses(bundle, &[]);
+        return t.refuses(bundle, &["hook"]);
     }
     let out = t.run(bundle)?.fails()?;
     t.nothing_left()?;
@@ -331,7 +331,7 @@ fn failures(m: &mut Matrix) {
     m.case("hooks/failure-ends-the-list", LIFE, |t| {
         let bundle = with_hook(t, t.bundle()?, "createRuntime", "bad", &["exit=9"]);
         let bundle = with_hook(t, bundle, "createRuntime", "late", &[]);
-        t.refuses(&bundle.clone().args(&["true"]), &[])?;
+        t.refuses(&bundle.clone().args(&["true"]), &["hook"])?;
         same("hooks that ran", seen(&bundle)?.len(), 1)
     });
     m.case("hooks/failure-keeps-the-program-from-running", LIFE, |t| {
@@ -352,7 +352,7 @@ fn failures(m: &mut Matrix) {
     m.case("hooks/killed-by-a-signal-is-a-failure", LIFE, |t| {
         let hook = json!({"path": t.host_probe(), "args": ["probe", "fault"]});
         let bundle = t.bundle()?.push("/hooks/createRuntime", hook).args(&["true"]);
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["hook"]).map(drop)
     });
     m.case("hooks/missing-program-is-an-error", SPEC, |t| {
         let bundle = t.bundle()?.push("/hooks/createRuntime", json!({"path": "/none/such"})).args(&["true"]);
@@ -363,11 +363,11 @@ fn failures(m: &mut Matrix) {
 fn refusals(m: &mut Matrix) {
     m.case("hooks/relative-path-is-an-error", "config.md Hooks: path MUST be absolute", |t| {
         let bundle = t.bundle()?.push("/hooks/createRuntime", json!({"path": "bin/true"})).args(&["true"]);
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["hook", "bin/true"]).map(drop)
     });
     m.case("hooks/missing-path-is-an-error", "config.md Hooks: path is REQUIRED", |t| {
         let bundle = t.bundle()?.push("/hooks/createRuntime", json!({"args": ["x"]})).args(&["true"]);
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["hook", "path"]).map(drop)
     });
     for seconds in [0, -1] {
         m.case(
@@ -377,7 +377,8 @@ fn refusals(m: &mut Matrix) {
                 let bundle = t.bundle()?;
                 let mut it = hook(t, &bundle, "createRuntime", "it", &[]);
                 it["timeout"] = json!(seconds);
-                t.refuses(&bundle.push("/hooks/createRuntime", it).args(&["true"]), &[]).map(drop)
+                t.refuses(&bundle.push("/hooks/createRuntime", it).args(&["true"]), &["hook", "timeout"])
+                    .map(drop)
             },
         );
     }

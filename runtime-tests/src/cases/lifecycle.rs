@@ -155,11 +155,11 @@ fn refusals(m: &mut Matrix) {
     m.case("lifecycle/pause-of-a-stopped-one", PHRASES, |t| {
         let c = t.sleeper(t.bundle()?)?;
         c.stop()?;
-        refuses(&c, &["pause"], &[])
+        refuses(&c, &["pause"], &["stopped", "not running", "cannot be paused"])
     });
     m.case("lifecycle/resume-of-a-running-one", PHRASES, |t| {
         let c = t.sleeper(t.bundle()?)?;
-        refuses(&c, &["resume"], &[])?;
+        refuses(&c, &["resume"], &["not paused", "running"])?;
         c.is("running")
     });
     m.case("lifecycle/exec-in-a-stopped-one", PHRASES, |t| {

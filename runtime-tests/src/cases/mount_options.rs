@@ -365,12 +365,12 @@ fn idmapped(m: &mut Matrix) {
     new_file_systems(m, &map);
     m.case("mount-options/idmap-without-any-mapping-is-an-error", IDMAP, |t| {
         let volume = t.volume()?;
-        t.refuses(&t.bundle()?.bind(&volume, "/mnt", &["idmap"]), &[]).map(drop)
+        t.refuses(&t.bundle()?.bind(&volume, "/mnt", &["idmap"]), &["idmap", "mapping", "mapped"]).map(drop)
     });
     m.case("mount-options/idmap-with-one-kind-of-mapping-is-an-error", IDMAP, move |t| {
         let volume = t.volume()?;
         let mount = json!({"destination": "/mnt", "source": volume, "options": ["bind", "idmap"], "uidMappings": map});
-        t.refuses(&t.bundle()?.push("/mounts", mount), &[]).map(drop)
+        t.refuses(&t.bundle()?.push("/mounts", mount), &["idmap", "mapping", "mapped"]).map(drop)
     });
 }
 
@@ -433,7 +433,7 @@ fn new_file_systems(m: &mut Matrix, map: &Value) {
         ("idmap-on-a-tmpfs-with-a-bad-option", option),
     ] {
         m.case(format!("mount-options/{name}-is-an-error"), IDMAP, move |t| {
-            t.refuses(&t.bundle()?.push("/mounts", mount.clone()), &[]).map(drop)
+            t.refuses(&t.bundle()?.push("/mounts", mount.clone()), &["idmap", "mapping", "mounts"]).map(drop)
         });
     }
 }

@@ -164,7 +164,7 @@ fn environment(m: &mut Matrix) {
             .map(drop)
     });
     m.case("process/env-entry-with-nul-is-an-error", "environ(7)", |t| {
-        t.refuses(&t.bundle()?.set("/process/env", json!(["PATH=/bin", "A=\u{0}b"])), &[]).map(drop)
+        t.refuses(&t.bundle()?.set("/process/env", json!(["PATH=/bin", "A=\u{0}b"])), &["env"]).map(drop)
     });
 }
 
@@ -253,10 +253,10 @@ fn ids(m: &mut Matrix) {
         c.exec_report(&[])?.is("/umask", "0077")
     });
     m.case("process/negative-uid-is-an-error", USER, |t| {
-        t.refuses(&t.bundle()?.set("/process/user", json!({"uid": -1, "gid": 0})), &[]).map(drop)
+        t.refuses(&t.bundle()?.set("/process/user", json!({"uid": -1, "gid": 0})), &["uid"]).map(drop)
     });
     m.case("process/uid-above-32-bits-is-an-error", USER, |t| {
-        t.refuses(&t.bundle()?.set("/process/user", json!({"uid": 4_294_967_296_u64, "gid": 0})), &[])
+        t.refuses(&t.bundle()?.set("/process/user", json!({"uid": 4_294_967_296_u64, "gid": 0})), &["uid"])
             .map(drop)
     });
 }

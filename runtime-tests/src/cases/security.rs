@@ -382,7 +382,7 @@ fn sysctls(m: &mut Matrix) {
         ("hostname", "kernel.hostname"),
     ] {
         m.case(format!("security/sysctl-{name}-is-refused"), SYSCTL, move |t| {
-            t.refuses(&t.bundle()?.set("/linux/sysctl", json!({key: "1"})), &[]).map(drop)
+            t.refuses(&t.bundle()?.set("/linux/sysctl", json!({key: "1"})), &["sysctl"]).map(drop)
         });
     }
     m.case("security/sysctl-of-the-host's-network-is-refused", SYSCTL, |t| {

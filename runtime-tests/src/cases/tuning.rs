@@ -49,7 +49,7 @@ fn scheduler(m: &mut Matrix) {
     });
     m.case("tuning/scheduler-priority-of-other-is-an-error", SPEC, |t| {
         let scheduler = json!({"policy": "SCHED_OTHER", "priority": 10});
-        t.refuses(&t.bundle()?.set("/process/scheduler", scheduler), &[]).map(drop)
+        t.refuses(&t.bundle()?.set("/process/scheduler", scheduler), &["scheduler"]).map(drop)
     });
     m.case("tuning/scheduler-flag-reset-on-fork", SPEC, |t| {
         // The probe's report is of the process itself, which keeps the policy; its children do not.
@@ -68,7 +68,7 @@ fn scheduler(m: &mut Matrix) {
         ("deadline-of-others", json!({"policy": "SCHED_OTHER", "deadline": 10_000})),
     ] {
         m.case(format!("tuning/scheduler-{name}-is-an-error"), SPEC, move |t| {
-            t.refuses(&t.bundle()?.set("/process/scheduler", scheduler.clone()), &[]).map(drop)
+            t.refuses(&t.bundle()?.set("/process/scheduler", scheduler.clone()), &["scheduler"]).map(drop)
         });
     }
     for (name, affinity) in [
@@ -78,7 +78,10 @@ fn scheduler(m: &mut Matrix) {
         m.case(
             format!("tuning/exec-cpu-affinity-{name}-is-an-error"),
             "config.md execCPUAffinity",
-            move |t| t.refuses(&t.bundle()?.set("/process/execCPUAffinity", affinity.clone()), &[]).map(drop),
+            move |t| {
+                t.refuses(&t.bundle()?.set("/process/execCPUAffinity", affinity.clone()), &["affinity"])
+                    .map(drop)
+            },
         );
     }
     m.case("tuning/affinity-of-the-runtime-is-not-inherited", "runc contract: init may use every CPU", |t| {
@@ -144,7 +147,7 @@ fn personality(m: &mut Matrix) {
     });
     m.case("tuning/personality-flags-are-an-error", SPEC, |t| {
         let value = json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]});
-        t.refuses(&t.bundle()?.set("/linux/personality", value), &[]).map(drop)
+        t.refuses(&t.bundle()?.set("/linux/personality", value), &["personality"]).map(drop)
     });
 }
 
@@ -175,7 +178,11 @@ fn sysctl(m: &mut Matrix) {
         same("value", report.0["sysctls"]["net.ipv4.ip_forward"].as_str(), Some("1"))
     });
     m.case("tuning/sysctl-unknown-is-an-error", SPEC, |t| {
-        t.refuses(&t.bundle()?.set("/linux/sysctl", json!({"net.moon.full": "1"})), &[]).map(drop)
+        t.refuses(
+            &t.bundle()?.set("/linux/sysctl", json!({"net.moon.full": "1"})),
+            &["sysctl", "net.moon.full", "net/moon"],
+        )
+        .map(drop)
     });
     m.case("tuning/sysctl-bad-value-is-an-error", SPEC, |t| {
         t.refuses(
@@ -203,7 +210,7 @@ fn memory_policy(m: &mut Matrix) {
         ("unknown-flag", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_MOON"]})),
     ] {
         m.case(format!("tuning/memory-policy-{name}-is-an-error"), SPEC, move |t| {
-            t.refuses(&t.bundle()?.set("/linux/memoryPolicy", policy.clone()), &[]).map(drop)
+            t.refuses(&t.bundle()?.set("/linux/memoryPolicy", policy.clone()), &["memory"]).map(drop)
         });
     }
 }
@@ -250,7 +257,10 @@ fn network_devices(m: &mut Matrix) {
     });
     m.case("tuning/network-device-name-taken-is-an-error", SPEC, |t| {
         dummy(t, "tst3")?;
-        let out = t.refuses(&t.bundle()?.set("/linux/netDevices", json!({"tst3": {"name": "lo"}})), &[]);
+        let out = t.refuses(
+            &t.bundle()?.set("/linux/netDevices", json!({"tst3": {"name": "lo"}})),
+            &["tst3", "netDevices"],
+        );
         t.host("/bin/busybox").args(["ip", "link", "del", "tst3"]).output()?;
         out.map(drop)
     });
@@ -260,7 +270,11 @@ fn network_devices(m: &mut Matrix) {
         ("long-name", json!({"lo": {"name": "sixteen-letters-"}})),
     ] {
         m.case(format!("tuning/network-device-{name}-is-an-error"), SPEC, move |t| {
-            t.refuses(&t.bundle()?.set("/linux/netDevices", value.clone()), &[]).map(drop)
+            t.refuses(
+                &t.bundle()?.set("/linux/netDevices", value.clone()),
+                &["netDevices", "network device", "net device"],
+            )
+            .map(drop)
         });
     }
     m.case("tuning/network-device-without-namespace-is-an-error", SPEC, |t| {
@@ -278,7 +292,7 @@ fn others(m: &mut Matrix) {
             return skip("SELinux is enabled");
         }
         let label = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811";
-        t.refuses(&t.bundle()?.set("/linux/mountLabel", label), &[]).map(drop)
+        t.refuses(&t.bundle()?.set("/linux/mountLabel", label), &["label", "selinux"]).map(drop)
     });
     for (name, value) in [
         ("without-resctrl", json!({"closID": "group"})),
@@ -289,7 +303,7 @@ fn others(m: &mut Matrix) {
             if std::path::Path::new("/sys/fs/resctrl/schemata").exists() && name == "without-resctrl" {
                 return skip("resctrl is mounted");
             }
-            t.refuses(&t.bundle()?.set("/linux/intelRdt", value.clone()), &[]).map(drop)
+            t.refuses(&t.bundle()?.set("/linux/intelRdt", value.clone()), &["intelRdt", "resctrl"]).map(drop)
         });
     }
 }

@@ -208,25 +208,25 @@ fn locked_options(m: &mut Matrix) {
 fn refusals(m: &mut Matrix) {
     m.case("userns/unmapped-user-is-an-error", "config.md User", |t| {
         let bundle = bundle(t)?.set("/process/user", json!({"uid": 70_000, "gid": 0}));
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["uid", "user", "mapp"]).map(drop)
     });
     m.case("userns/unmapped-group-is-an-error", "config.md User", |t| {
         let bundle = bundle(t)?.set("/process/user", json!({"uid": 0, "gid": 70_000}));
-        t.refuses(&bundle, &[]).map(drop)
+        t.refuses(&bundle, &["gid", "group", "mapp"]).map(drop)
     });
     m.case("userns/overlapping-maps-is-an-error", SPEC, |t| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 10},
                          {"containerID": 5, "hostID": 200_000, "size": 10}]);
-        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &[]).map(drop)
+        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &["mapping"]).map(drop)
     });
     m.case("userns/too-many-maps-is-an-error", "user_namespaces(7): up to 340 lines", |t| {
         let map: Vec<_> =
             (0..341).map(|n| json!({"containerID": n * 2, "hostID": 100_000 + n * 3, "size": 2})).collect();
-        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &[]).map(drop)
+        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &["mapping"]).map(drop)
     });
     m.case("userns/map-without-size-is-an-error", SPEC, |t| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 0}]);
-        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &[]).map(drop)
+        t.refuses(&bundle(t)?.set("/linux/uidMappings", map), &["mapping", "size"]).map(drop)
     });
 }
 

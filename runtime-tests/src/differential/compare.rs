@@ -30,6 +30,8 @@ pub struct Row {
     pub runc: String,
     /// The reason, with its source.
     pub why: String,
+    /// It does not show in every run.
+    pub sometimes: bool,
 }
 
 /// Reads the explanations of the project in `top`.
@@ -52,6 +54,7 @@ fn row(line: &str) -> Result<Row> {
         ours: text("ours"),
         runc: text("runc"),
         why: text("why"),
+        sometimes: value["sometimes"].as_bool().unwrap_or(false),
     };
     if [&row.document, &row.property, &row.change, &row.ours, &row.runc, &row.why]
         .iter()
@@ -121,20 +124,26 @@ impl Compared {
 }
 
 fn describe(d: &Difference) -> String {
-    let crun = d.crun.as_ref().map(|o| format!("; crun {}", short(o))).unwrap_or_default();
+    let crun = d.crun.as_ref().map(|o| format!("; crun {}", short(o, &d.ours))).unwrap_or_default();
     let name = d.document.name();
-    format!("{name} {} [{}]: ours {}; runc {}{crun}", d.property, d.change, short(&d.ours), short(&d.runc))
+    let (ours, runc) = (short(&d.ours, &d.runc), short(&d.runc, &d.ours));
+    format!("{name} {} [{}]: ours {ours}; runc {runc}{crun}", d.property, d.change)
 }
 
-/// What is particular to an outcome, in a few words.
-fn short(outcome: &Outcome) -> String {
+/// In what an outcome differs from another one, in a few words.
+fn short(outcome: &Outcome, other: &Outcome) -> String {
+    let same = |name: &str, value: &str| match other {
+        Outcome::Accepted(facts) => facts.get(name).is_some_and(|v| v == value),
+        _ => false,
+    };
     match outcome {
         Outcome::Refused(message) => format!("refused: {message}"),
         Outcome::Accepted(facts) if facts.is_empty() => "accepted, nothing changed".into(),
         Outcome::Accepted(facts) => {
+            let facts: Vec<_> = facts.iter().filter(|(k, v)| !same(k, v)).collect();
             let list: Vec<String> = facts.iter().take(6).map(|(k, v)| format!("{k}={v}")).collect();
             let more = if facts.len() > 6 { format!(" and {} more", facts.len() - 6) } else { String::new() };
-            format!("accepted: {}{more}", list.join(" "))
+            if facts.is_empty() { "accepted".into() } else { format!("accepted: {}{more}", list.join(" ")) }
         }
         Outcome::Hung => "hung".into(),
     }
@@ -169,8 +178,12 @@ pub fn compare(results: &Results, runtimes: &[Runtime], rows: &[Row]) -> Result<
         }
         compared.differences.push(d);
     }
-    compared.unused =
-        rows.iter().enumerate().filter(|(i, _)| !used.contains(i)).map(|(_, r)| r.clone()).collect();
+    compared.unused = rows
+        .iter()
+        .enumerate()
+        .filter(|(i, row)| !used.contains(i) && !row.sometimes)
+        .map(|(_, r)| r.clone())
+        .collect();
     Ok(compared)
 }
 
@@ -199,17 +212,17 @@ pub fn page(compared: &Compared, runtimes: &[Runtime]) -> String {
         "| document | property | change | orun | runc | crun | why |\n|---|---|---|---|---|---|---|\n",
     );
     for d in &compared.differences {
-        let cell = |o: &Outcome| {
-            short(o).chars().take(160).collect::<String>().replace('|', "\\|").replace('<', "&lt;")
+        let cell = |o: &Outcome, other: &Outcome| {
+            short(o, other).chars().take(160).collect::<String>().replace('|', "\\|").replace('<', "&lt;")
         };
-        let crun = d.crun.as_ref().map(cell).unwrap_or_default();
+        let crun = d.crun.as_ref().map(|o| cell(o, &d.ours)).unwrap_or_default();
         let why = d.why.as_deref().unwrap_or("**not explained**");
         let (document, property, change) = (d.document.name(), &d.property, &d.change);
         let _ = writeln!(
             text,
             "| {document} | `{property}` | {change} | {} | {} | {crun} | {why} |",
-            cell(&d.ours),
-            cell(&d.runc)
+            cell(&d.ours, &d.runc),
+            cell(&d.runc, &d.ours)
         );
     }
     text
@@ -246,10 +259,16 @@ mod tests {
         assert_eq!(problems(&different, &[]), 1);
         assert_eq!(problems(&different, std::slice::from_ref(&why)), 0);
         assert_eq!(problems(&results(refused(), refused()), std::slice::from_ref(&why)), 1, "a stale row");
-        assert_eq!(problems(&results(accepted("/"), refused()), &[why]), 2, "the other way round");
+        assert_eq!(
+            problems(&results(accepted("/"), refused()), std::slice::from_ref(&why)),
+            2,
+            "the other way round"
+        );
         assert_eq!(problems(&results(accepted("/"), accepted("/")), &[]), 0);
         assert_eq!(problems(&results(accepted("/a"), accepted("/b")), &[]), 1, "another effect");
         assert_eq!(problems(&results(Outcome::Hung, refused()), &[]), 1);
+        let rare = Row { sometimes: true, ..why };
+        assert_eq!(problems(&results(refused(), refused()), &[rare]), 0, "not in every run");
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub fn facts(report: &Value, own: &dyn Fn(&str) -> String) -> Facts {
     let mut facts = Facts::new();
     flatten("", report, &mut facts);
     facts.retain(|name, _| !VOLATILE.iter().any(|v| name == v || name.starts_with(&format!("{v}/"))));
+    // Processes, of which the runtimes have different numbers.
+    let numbers = |name: &str| name.starts_with("/paths/") && name.ends_with("/entries");
+    for (_, list) in facts.iter_mut().filter(|(name, _)| numbers(name)) {
+        let names: Vec<String> = serde_json::from_str(list).unwrap_or_default();
+        let names: Vec<_> = names.into_iter().filter(|n| n.parse::<u32>().is_err()).collect();
+        *list = format!("{names:?}");
+    }
     for (kind, ns) in report["ns"].as_object().into_iter().flatten() {
         let new = ns.as_str().unwrap_or("") != own(kind);
         facts.insert(format!("/ns/{kind}"), if new { "its own" } else { "the caller's" }.into());
@@ -47,6 +54,10 @@ pub fn facts(report: &Value, own: &dyn Fn(&str) -> String) -> Facts {
         };
         let mut options = mount.options.clone();
         options.sort();
+        if name.starts_with("/mounts/home/") {
+            // A directory of the host: what is mounted below it is the host's.
+            continue;
+        }
         facts.insert(name, format!("{} {}", mount.fstype, options.join(",")));
     }
     facts

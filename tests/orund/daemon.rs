@@ -223,6 +223,8 @@ impl Daemon {
         let dir = self.dir.join("logs").join(workload).join(slot.to_string()).join("main");
         let mut files: Vec<PathBuf> =
             fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        // Beside them is the number of the workload.
+        files.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(".log")));
         // N.log comes after N.log.000001 and so on.
         files.sort_by_key(|p| {
             let name = p.file_name().unwrap().to_string_lossy().into_owned();

@@ -347,9 +347,9 @@ fn names_selectors_and_files_choose_what_they_say() {
     assert_eq!(ok(&d, "get web-0 -o name"), "replica/web-0\n");
     assert_eq!(ok(&d, "get pods -l app=api -o name"), "replica/api-0\nreplica/api-1\n");
     assert_eq!(ok(&d, "get -l app!=web -o name"), "workload/api\n");
-    assert_eq!(ok(&d, "kill -s TERM api-0"), "replica/api-0: SIGTERM sent\n");
-    d.wait("api-0", "the program to end by it and run again", |r| r["restarts"] == 1);
-    assert!(fails(&d, "kill -s NONE api-0").1.contains("expected a signal"));
+    assert_eq!(ok(&d, "kill -s TERM api-1"), "replica/api-1: SIGTERM sent\n");
+    d.wait("api-1", "the program to end by it and run again", |r| r["restarts"] == 1);
+    assert!(fails(&d, "kill -s NONE api-1").1.contains("expected a signal"));
     // The replica web-1 of web, and the workload web-1.
     for verb in ["describe", "logs", "restart"] {
         let (_, said) = fails(&d, &format!("{verb} web-1"));

@@ -349,6 +349,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::Restarted => "Restarted",
         StopCause::ProbeFailed => "ProbeFailed",
         StopCause::SandboxLost => "SandboxLost",
+        StopCause::Finished => "Finished",
         StopCause::Orphaned => "Orphaned",
         StopCause::Drained => "Drained",
     }

@@ -28,6 +28,7 @@ impl Chain {
     }
 
     /// `status` None: a failure of whatever kind.
+    #[allow(clippy::too_many_arguments)]
     pub fn ended(
         &mut self,
         instance: u64,
@@ -36,6 +37,7 @@ impl Chain {
         unrecoverable: bool,
         at: u64,
         template: &Template,
+        policy: RestartPolicy,
     ) {
         // A spare that fails next to a running instance does not count as a restart.
         if !released || self.running.is_some_and(|r| r != instance) {
@@ -46,7 +48,7 @@ impl Chain {
             (self.failures, self.cleans) = (0, 0);
         }
         let clean = status == Some(0);
-        let again = match template.restart_policy {
+        let again = match policy {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => !clean,
             RestartPolicy::Never => false,

@@ -11,7 +11,9 @@
 //!   nothing is left over; P23 a rollout that is called complete is so, and Recreate starts nothing before all that is old
 //!   is gone; P24 a failed rollout goes back at most once, to a revision that worked; P25 while it is paused no replica
 //!   changes its revision; P26 while the host is drained everything is stopped with its grace, nothing is started, and the
-//!   desired state stays as it is; P30 containers are made in a whole sandbox only, which is removed after the last of them.
+//!   desired state stays as it is; P21 init containers run one after another, before the others, once in a sandbox; P22
+//!   sidecars start before the main containers and stop after them; P30 containers are made in a whole sandbox only, which
+//!   is removed after the last of them.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.
@@ -19,7 +21,9 @@
 mod chain;
 mod disk;
 mod mutants;
+mod numbers;
 mod oracle;
+mod order;
 mod plan;
 mod process;
 mod rng;

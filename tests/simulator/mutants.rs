@@ -9,7 +9,7 @@ use orun::supervisor::core::model::{
     Hook, Instance, Next, Observed, Phase, Replica, SandboxState, StopCause,
 };
 use orun::supervisor::core::reconcile::{Step, reconcile};
-use orun::supervisor::core::spec::IntOrPercent;
+use orun::supervisor::core::spec::{IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub enum Mutant {
     ExecCounts,
     /// A rollout continues while it is paused.
     IgnoresPause,
+    /// Init containers run beside the others.
+    InitsBeside,
+    /// Init containers run again.
+    InitsAgain,
+    /// Sidecars are stopped together with the main containers.
+    SidecarsTogether,
     /// Containers are made before their sandbox.
     SandboxLater,
     /// A sandbox is removed while containers are in it.
@@ -60,7 +66,7 @@ pub enum Mutant {
     DrainStopsWorkloads,
 }
 
-pub const ALL: [Mutant; 22] = [
+pub const ALL: [Mutant; 25] = [
     Mutant::GraceRestarts,
     Mutant::NoShortening,
     Mutant::KillsEarly,
@@ -83,6 +89,9 @@ pub const ALL: [Mutant; 22] = [
     Mutant::DrainStopsWorkloads,
     Mutant::SandboxLater,
     Mutant::SandboxTooSoon,
+    Mutant::InitsBeside,
+    Mutant::InitsAgain,
+    Mutant::SidecarsTogether,
 ];
 
 impl Mutant {
@@ -101,6 +110,8 @@ impl Mutant {
             Mutant::ToAndFro => "P24",
             Mutant::ForgetsDrain | Mutant::DrainStopsWorkloads => "P26",
             Mutant::SandboxLater | Mutant::SandboxTooSoon => "P30",
+            Mutant::InitsBeside | Mutant::InitsAgain => "P21",
+            Mutant::SidecarsTogether => "P22",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -167,6 +178,12 @@ impl Mutant {
                 }
                 step
             }
+            Mutant::InitsBeside | Mutant::InitsAgain | Mutant::SidecarsTogether => {
+                let mut blind = observed.clone();
+                let slots = blind.workloads.values_mut().flat_map(|s| s.slots.values_mut());
+                slots.flat_map(|s| &mut s.replicas).for_each(|r| self.mistake_order(r));
+                reconcile(desired, &blind, now, config)
+            }
             Mutant::SandboxLater | Mutant::SandboxTooSoon => {
                 let mut blind = observed.clone();
                 let slots = blind.workloads.values_mut().flat_map(|s| s.slots.values_mut());
@@ -230,6 +247,20 @@ impl Mutant {
             _ => {}
         }
         step
+    }
+
+    fn mistake_order(self, r: &mut Replica) {
+        let mistaken = if self == Mutant::SidecarsTogether { Role::Sidecar } else { Role::Init };
+        for c in r.containers.iter_mut().filter(|c| c.role == mistaken) {
+            match self {
+                Mutant::InitsAgain if c.restart.next == (Next::Done { failed: false }) => {
+                    c.restart.next = Next::Now;
+                    r.initialized = false;
+                }
+                Mutant::InitsAgain => {}
+                _ => c.role = Role::Main,
+            }
+        }
     }
 
     fn mistake_sandbox(self, r: &mut Replica) {

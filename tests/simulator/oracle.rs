@@ -2,16 +2,18 @@
 //! of the list in the main file.
 
 use crate::chain::Chain;
+use crate::numbers::{available, limits};
+use crate::order::Order;
 use crate::process::{Proc, State};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
-use orun::supervisor::core::model::{Key, Next, Observed, Replica, StopCause};
+use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
-use orun::supervisor::core::spec::{IntOrPercent, RestartPolicy, Template};
-use orun::supervisor::core::time::{Millis, Time};
+use orun::supervisor::core::spec::{RestartPolicy, Role, Template};
+use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How late something may be.
@@ -26,16 +28,20 @@ pub struct Oracle {
     pub broken: Option<String>,
     deletions: BTreeMap<WorkloadId, Deletion>,
     removed: BTreeSet<WorkloadId>,
-    replicas: BTreeMap<u64, Facts>,
-    chains: BTreeMap<(u64, u32), Chain>,
+    pub replicas: BTreeMap<u64, Facts>,
+    pub chains: BTreeMap<(u64, u32), Chain>,
     /// The deadlines that were recorded, by replica and by instance.
     deadlines: BTreeMap<(u64, u64), Time>,
     ended: BTreeSet<u64>,
     /// Of these, those from which nothing has followed yet.
     ends: BTreeMap<u64, End>,
+    /// What has run in the present sandbox of a replica.
+    pub order: BTreeMap<u64, Order>,
     /// Replicas whose sandbox was lost, and instances that are stopped because of that, since when.
     pub lost_sandboxes: BTreeSet<u64>,
-    lost: BTreeMap<u64, u64>,
+    pub lost: BTreeMap<u64, u64>,
+    /// Sidecars that are stopped because all else has exited.
+    finished: BTreeMap<u64, u64>,
     /// Instances whose preStop was recorded to run; it may be that it did not.
     hooked: BTreeSet<u64>,
     templates: BTreeMap<(WorkloadId, Revision), Template>,
@@ -69,9 +75,9 @@ struct Deletion {
 
 /// What is known of a replica.
 #[derive(Debug)]
-struct Facts {
+pub struct Facts {
     workload: WorkloadId,
-    template: Option<Template>,
+    pub template: Option<Template>,
     stop: Option<(u64, StopCause)>,
 }
 
@@ -154,7 +160,8 @@ impl Oracle {
     fn deadline_of(&self, key: &Key) -> Option<(u64, bool)> {
         let facts = self.replicas.get(&key.replica)?;
         let grace = facts.template.as_ref().map_or(0, |t| t.grace.0);
-        let lost = self.lost.get(&key.instance).map(|at| (at + grace, grace == 0));
+        let alone = self.lost.get(&key.instance).or(self.finished.get(&key.instance));
+        let lost = alone.map(|at| (at + grace, grace == 0));
         match (self.deadline(key.replica), lost) {
             (Some((a, now)), Some((b, too))) => Some((a.min(b), now || too)),
             (whole, own) => whole.or(own),
@@ -214,12 +221,15 @@ impl Oracle {
             }
             Action::Adopt { workload, serial, revision, .. } => {
                 let template = self.templates.get(&(*workload, *revision)).cloned();
-                if let Some(facts) = self.replicas.get_mut(serial).filter(|f| f.template.is_some()) {
+                if let Some(facts) = self.replicas.get_mut(serial) {
                     facts.template = template;
                 }
             }
             Action::Stop { key, deadline, cause, .. } => {
                 self.falls((key.replica, key.instance), *deadline, action);
+                if *cause == StopCause::Finished {
+                    self.finished.entry(key.instance).or_insert(at.0);
+                }
                 if *cause == StopCause::SandboxLost {
                     self.lost.entry(key.instance).or_insert(at.0);
                     if !self.lost_sandboxes.contains(&key.replica) {
@@ -263,22 +273,27 @@ impl Oracle {
         self.ends.insert(key.instance, end);
     }
 
-    /// What follows from an end is decided by the template of the moment of the decision.
+    /// What follows from an exit is decided by the template of the moment of the decision.
     fn settled(&mut self, key: &Key) {
         let Some(end) = self.ends.remove(&key.instance) else { return };
         let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
         let lost = self.lost.contains_key(&key.instance);
+        let policy = policy(&template, key.container as usize);
         let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) else { return };
         if !lost {
-            chain.ended(key.instance, end.released, end.status, end.unrecoverable, end.at, &template);
+            chain.ended(key.instance, end.released, end.status, end.unrecoverable, end.at, &template, policy);
+            if end.status == Some(0) && end.released {
+                self.order.entry(key.replica).or_default().succeeded.insert(key.container);
+            }
         } else if end.released {
-            chain.lost(end.at, !end.executed || template.restart_policy != RestartPolicy::Never);
+            chain.lost(end.at, !end.executed || policy != RestartPolicy::Never);
         }
     }
 
     pub fn prepare(&mut self, key: &Key, template: &Template, procs: &BTreeMap<u64, Proc>) {
         if let Some(facts) = self.replicas.get_mut(&key.replica) {
-            facts.template = Some(template.clone());
+            // It may have been adopted in the same decision.
+            facts.template.get_or_insert_with(|| template.clone());
         }
         self.chains.entry((key.replica, key.container)).or_default();
         let same = |p: &&Proc| {
@@ -320,7 +335,10 @@ impl Oracle {
         match action {
             Action::Release { .. } => self.release(key, procs, desired, observed, now),
             Action::KillCgroup { .. } => self.kill(p, now),
-            Action::Signal { signal, .. } => self.signal(p, *signal),
+            Action::Signal { signal, .. } => {
+                self.signal(p, *signal);
+                self.out_of_order(p, procs);
+            }
             Action::RunHook { .. } if p.hooks > 0 || p.signals > 0 => {
                 self.blame(format!("P7: preStop of {key} runs twice or late"));
             }
@@ -383,6 +401,7 @@ impl Oracle {
             }
         }
         let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
+        self.in_order(key, &template, procs);
         let problem = self
             .chains
             .get_mut(&(key.replica, key.container))
@@ -583,39 +602,13 @@ impl Oracle {
     }
 }
 
-/// How many more than desired there may be, and how many of them may be missing: as Kubernetes has it.
-fn limits(w: &Workload) -> (u32, u32) {
-    let wanted = f64::from(w.wanted());
-    let share = |n: IntOrPercent, round: fn(f64) -> f64| match n {
-        IntOrPercent::Int(n) => n,
-        IntOrPercent::Percent(p) => round(wanted * f64::from(p) / 100.0) as u32,
-    };
-    let surge = share(w.strategy.max_surge, f64::ceil);
-    let down = share(w.strategy.max_unavailable, f64::floor);
-    match (w.strategy.recreate, surge, down) {
-        (true, _, _) => (0, w.wanted()),
-        (false, 0, 0) => (0, 1),
-        (false, surge, down) => (surge, down),
+/// After which ends a container is started again.
+fn policy(template: &Template, index: usize) -> RestartPolicy {
+    let container = &template.containers[index];
+    let own = container.restart_policy.unwrap_or(template.restart_policy);
+    match (container.role, own) {
+        (Role::Sidecar, _) => RestartPolicy::Always,
+        (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
+        _ => own,
     }
-}
-
-/// Whether all containers of a replica have run their program for long enough, or exited successfully.
-fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
-    let min_ready = w.strategy.min_ready.unwrap_or(Millis(1_000));
-    let Some(template) = w.revisions.get(&replica.revision) else { return false };
-    replica.containers.iter().zip(0..).all(|(container, index)| {
-        // One that has failed proves itself by running for longer than it would have to wait now.
-        let (ends, b) = (container.restart.failures + container.restart.cleans, &template.backoff);
-        let wait = b.initial.0 as f64 * b.factor.powi(ends.min(1000) as i32 - 1);
-        let wait = if ends == 0 { 0 } else { (wait as u64).min(b.max.0) };
-        let min_ready = Millis(min_ready.0.max(wait));
-        let ended_well = container.restart.next == Next::Done { failed: false };
-        ended_well
-            || procs.values().any(|p| {
-                (p.key.replica, p.key.container) == (replica.serial, index)
-                    && p.state == State::Running
-                    && !p.stopping
-                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
-            })
-    })
 }

@@ -3,8 +3,8 @@
 
 use crate::rng::Rng;
 use orun::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, SandboxSpec,
-    Strategy, Template,
+    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, Role,
+    SandboxSpec, Strategy, Template,
 };
 use orun::supervisor::core::time::Millis;
 use std::fmt;
@@ -183,9 +183,18 @@ fn strategy(rng: &mut Rng) -> Strategy {
 
 fn template(rng: &mut Rng) -> Template {
     let kinds = [STEADY, STEADY, STEADY, CRASHER, FLAKY, JOB, STUBBORN, UNSTARTABLE, SLOW];
-    let containers = (0..rng.pick(&[1, 1, 1, 2])).map(|n| ContainerSpec {
+    let first = rng.pick(&[0, 0, 1, 2]);
+    let first: Vec<Role> = (0..first).map(|_| rng.pick(&[Role::Init, Role::Init, Role::Sidecar])).collect();
+    let count = first.len() + rng.pick(&[1, 1, 1, 2]);
+    let role = |n: usize| first.get(n).copied().unwrap_or_default();
+    let containers = (0..count).map(|n| ContainerSpec {
         name: format!("c{n}"),
-        launch: Launch { bundle: rng.pick(&kinds).to_owned(), ..Launch::default() },
+        role: role(n),
+        launch: Launch {
+            bundle: if role(n) == Role::Init { rng.pick(&[JOB, JOB, CRASHER]) } else { rng.pick(&kinds) }
+                .to_owned(),
+            ..Launch::default()
+        },
         stop_signal: rng.pick(&[libc::SIGTERM, libc::SIGINT]),
         pre_stop: rng.percent(30).then(|| vec!["drain".to_owned()]),
         ..ContainerSpec::default()
@@ -233,7 +242,8 @@ impl fmt::Display for Entry {
                 for c in &template.containers {
                     write!(
                         f,
-                        " [{}{}]",
+                        " [{:?} {}{}]",
+                        c.role,
                         c.launch.bundle,
                         if c.pre_stop.is_some() { " preStop" } else { "" }
                     )?;

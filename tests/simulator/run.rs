@@ -303,7 +303,11 @@ impl Run {
                 };
                 let ended = |n: Next| matches!(n, Next::Done { .. } | Next::GivenUp);
                 let live = live_containers(replica);
-                let rest = replica.containers.iter().filter(|c| c.lives().is_none() && ended(c.restart.next));
+                let over = replica.is_over() || (!replica.initialized && failed_for_good(replica));
+                let rest = replica
+                    .containers
+                    .iter()
+                    .filter(|c| c.lives().is_none() && (over || ended(c.restart.next)));
                 let right = (replica.revision == w.revision || stalled) && replica.stop.is_none();
                 settled += usize::from(right && live + rest.count() == replica.containers.len());
                 running += live;

@@ -28,6 +28,7 @@ impl Sim {
         }
         match action {
             Action::MakeSandbox { .. } => {
+                self.oracle.new_sandbox(replica.serial);
                 if let Some(old) = self.sandboxes.insert(replica, Sandbox::Making) {
                     self.oracle.blame(format!("P30: {replica} has a sandbox already: {old:?}"));
                 }

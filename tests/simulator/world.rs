@@ -12,6 +12,7 @@ use orun::supervisor::core::desired::{Change, Desired};
 use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use orun::supervisor::core::reconcile::{Step, reconcile};
+use orun::supervisor::core::spec::Role;
 use orun::supervisor::core::time::Time;
 use orun::supervisor::driver::{Persisted, World};
 use std::cell::RefCell;
@@ -335,7 +336,10 @@ impl Sim {
         }
         let kind = &template.containers[key.container as usize].launch.bundle;
         let mut rng = Rng::of(self.seed, key.instance);
-        let script = if self.tame { Script::tame() } else { Script::new(kind, &mut rng) };
+        let mut script = if self.tame { Script::tame() } else { Script::new(kind, &mut rng) };
+        if template.containers[key.container as usize].role == Role::Init && self.tame {
+            script.life = Some((5, End::Exit(0)));
+        }
         let delay = script.prepare;
         self.oracle.prepare(key, template, &self.procs);
         self.procs.insert(key.instance, Proc::new(*key, script));

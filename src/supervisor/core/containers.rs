@@ -12,7 +12,7 @@
 use super::action::Action;
 use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause};
 use super::reconcile::{Entry, Pass, Place};
-use super::spec::{ContainerSpec, Template};
+use super::spec::{ContainerSpec, Role, Template};
 use super::time::{Millis, Time};
 use super::{restart, sandbox};
 
@@ -87,13 +87,24 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
         if instance.started.is_none() && instance.stop.is_some() {
             // A spare that is no longer desired: nothing follows.
         } else if instance.stop.is_some_and(|s| s.cause == StopCause::SandboxLost) {
-            next.next = sandbox::after_loss(template.restart_policy);
+            next.next = sandbox::after_loss(template, key.container);
+        } else if instance.stop.is_some_and(|s| s.cause == StopCause::Finished) {
+            next.next = Next::Done { failed: false };
         } else if instance.started.is_none() && other_lives {
             next.spare_after = Some(exit.at + template.backoff.max);
         } else {
             let chance = pass.config.seed ^ key.instance;
             let times = (exit.at, instance.started, instance.ready);
-            next = restart::after_exit(template, &next, class, times, chance, pass.config.min_start_interval);
+            let index = key.container as usize;
+            next = restart::after_exit(
+                template,
+                index,
+                &next,
+                class,
+                times,
+                chance,
+                pass.config.min_start_interval,
+            );
             if instance.started.is_none() {
                 // One that was made ahead of its time does not bring the time forward.
                 next.next = later(container.restart.next, next.next);
@@ -120,7 +131,7 @@ fn alive(
     instance: &Instance,
     spec: Option<&ContainerSpec>,
 ) {
-    if let Some(stop) = wanted_stop(pass, place, container, instance) {
+    if let Some(stop) = wanted_stop(pass, place, key, container, instance) {
         pass.push(Action::Stop { key: *key, cause: stop.cause, deadline: stop.deadline, now: stop.now });
         return;
     }
@@ -157,21 +168,27 @@ struct WantedStop {
 
 /// The stop that is not yet recorded: a first one, or one that brings the deadline forward.
 fn wanted_stop(
-    pass: &Pass<'_>,
+    pass: &mut Pass<'_>,
     place: &Place<'_>,
+    key: &Key,
     container: &Container,
     instance: &Instance,
 ) -> Option<WantedStop> {
+    let index = key.container as usize;
     if let Some(stop) = &place.replica.stop {
+        let turn = instance.phase < Phase::Starting || stop.now || place.replica.may_stop(index);
+        if !turn && !pass.reached(stop.deadline) {
+            return None;
+        }
         let deadline = instance.stop.map_or(stop.deadline, |s| s.deadline.min(stop.deadline));
         let wanted = WantedStop { cause: stop.cause, deadline, now: stop.now };
         let known = instance.stop.is_some_and(|s| s.deadline <= stop.deadline && (s.now || !stop.now));
         return (!known).then_some(wanted);
     }
-    if place.replica.sandbox_state() == SandboxState::Lost {
+    let lost = place.replica.sandbox_state() == SandboxState::Lost;
+    if let Some(cause) = lost.then_some(StopCause::SandboxLost).or(place.replica.surplus(index)) {
         let grace = place.template.map_or(Millis(0), |t| t.grace);
-        let (deadline, now) = (pass.now + grace, grace == Millis(0));
-        let wanted = WantedStop { cause: StopCause::SandboxLost, deadline, now };
+        let wanted = WantedStop { cause, deadline: pass.now + grace, now: grace == Millis(0) };
         return instance.stop.is_none().then_some(wanted);
     }
     let never_released = instance.phase < Phase::Starting && container.restart.due().is_none();
@@ -243,6 +260,7 @@ fn kill(pass: &mut Pass<'_>, key: &Key, instance: &Instance) {
 /// A created container runs when its time has come and nothing else of it does.
 fn release(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
     let alone = place.sandbox
+        && place.replica.may_start(key.container as usize)
         && container.lives().is_none()
         && container.instances.iter().all(|i| !i.is_dead() || i.settled);
     if instance.phase != Phase::Prepared || !alone || place.entry != Entry::Free {
@@ -260,9 +278,9 @@ fn start(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Contain
     if container.waiting().is_some() || unsettled || dead.count() >= UNREMOVED_MOST {
         return;
     }
-    let Some(template) = place.template else { return };
+    let Some(template) = place.template.filter(|_| place.replica.may_start(index as usize)) else { return };
     let due = match (container.lives(), container.restart.next) {
-        (Some(i), _) if template.spare && spare_is_useful(i) => {
+        (Some(i), _) if template.spare && container.role != Role::Init && spare_is_useful(i) => {
             container.restart.spare_after.unwrap_or(Time(0))
         }
         (Some(_), _) | (None, Next::Done { .. } | Next::GivenUp) => return,

@@ -13,6 +13,7 @@ pub mod adopt;
 pub mod containers;
 pub mod desired;
 pub mod event;
+pub mod gate;
 pub mod history;
 pub mod model;
 pub mod notice;

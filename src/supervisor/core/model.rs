@@ -177,6 +177,8 @@ pub enum StopCause {
     ProbeFailed,
     /// The sandbox that it is in is gone.
     SandboxLost,
+    /// A sidecar whose main containers have exited.
+    Finished,
     /// No workload needs it any more.
     Orphaned,
     /// The host goes down.

@@ -244,6 +244,7 @@ impl fmt::Display for StopCause {
             StopCause::Restarted => "stopping: restart requested",
             StopCause::ProbeFailed => "stopping: probe failed",
             StopCause::SandboxLost => "stopping: its sandbox is gone",
+            StopCause::Finished => "stopping: the main containers have exited",
             StopCause::Orphaned => "stopping: its workload no longer exists",
             StopCause::Drained => "stopping: the host is drained",
         })

@@ -217,8 +217,9 @@ impl Pass<'_> {
             return;
         }
         let wanted_again = workload.restarts.get(&slot).copied().unwrap_or(0) > replica.restarts;
-        let ended = |next: Next| matches!(next, Next::Done { .. });
-        if !wanted_again && replica.containers.iter().all(|c| ended(c.restart.next) && c.lives().is_none()) {
+        // One that restarted too often is tried again after a reboot.
+        let given_up = replica.containers.iter().any(|c| c.restart.next == Next::GivenUp);
+        if !wanted_again && !given_up && replica.has_ended() {
             let failed =
                 replica.containers.iter().any(|c| matches!(c.restart.next, Next::Done { failed: true }));
             let change = Change::Completed { workload: id, revision: replica.revision, slot, failed };

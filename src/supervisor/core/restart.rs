@@ -1,7 +1,7 @@
 //! What follows from the end of an instance: its class, and when the container is started again.
 
 use super::model::{Exit, ExitClass, Instance, Next, Restart, StopCause};
-use super::spec::{Backoff, RestartPolicy, Template};
+use super::spec::{Backoff, Template};
 use super::time::{Millis, Time};
 
 impl ExitClass {
@@ -30,9 +30,10 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
 }
 
 /// The state of restarts after an exit of class `class`, at `at`, of an instance that was started and ready at the
-/// given times. `chance` is what jitter is drawn from, `apart` the least time between two starts.
+/// given times. `container` is its index, `chance` is what jitter is drawn from, `apart` the least time between two starts.
 pub fn after_exit(
     template: &Template,
+    container: usize,
     before: &Restart,
     class: ExitClass,
     exit: (Time, Option<Time>, Option<Time>),
@@ -49,12 +50,7 @@ pub fn after_exit(
             restart.recent.clear();
         }
     }
-    let again = match template.restart_policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => class.is_failure(),
-        RestartPolicy::Never => false,
-    };
-    if !again {
+    if !template.restarts(container, class) {
         restart.next = Next::Done { failed: class.is_failure() };
         return restart;
     }
@@ -122,7 +118,7 @@ pub fn scatter(n: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::supervisor::core::model::{Hook, Phase, Removal, StartError, Stop, WaitStatus};
-    use crate::supervisor::core::spec::{ContainerSpec, RestartLimit};
+    use crate::supervisor::core::spec::{ContainerSpec, RestartLimit, RestartPolicy};
 
     fn template(policy: RestartPolicy, backoff: Backoff) -> Template {
         let container = ContainerSpec { name: "main".to_owned(), ..ContainerSpec::default() };
@@ -137,7 +133,7 @@ mod tests {
         for class in classes {
             let exit = start + up;
             let times = (exit, Some(start), Some(start));
-            restart = after_exit(template, &restart, *class, times, 0, Millis(0));
+            restart = after_exit(template, 0, &restart, *class, times, 0, Millis(0));
             let Some(due) = restart.due() else {
                 found.push(None);
                 continue;
@@ -213,8 +209,9 @@ mod tests {
         assert_eq!(delays(&on_failure, &[ExitClass::Exited(2)], Millis(1)), [Some(0)]);
         let never = template(RestartPolicy::Never, exact(Backoff::default()));
         assert_eq!(delays(&never, &[ExitClass::Exited(2)], Millis(1)), [None]);
-        let after =
-            |class| after_exit(&never, &Restart::default(), class, (Time(5), None, None), 0, Millis(0)).next;
+        let after = |class| {
+            after_exit(&never, 0, &Restart::default(), class, (Time(5), None, None), 0, Millis(0)).next
+        };
         assert_eq!(after(ExitClass::Exited(2)), Next::Done { failed: true });
         assert_eq!(after(ExitClass::Exited(0)), Next::Done { failed: false });
     }
@@ -242,7 +239,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for chance in 0..1000 {
             let times = (Time(1_000), None, None);
-            let due = after_exit(&t, &before, ExitClass::Exited(1), times, chance, Millis(0)).due();
+            let due = after_exit(&t, 0, &before, ExitClass::Exited(1), times, chance, Millis(0)).due();
             let delay = due.unwrap().since(Time(1_000)).0;
             assert!((60_000..=66_000).contains(&delay), "{delay}");
             seen.insert(delay);
@@ -254,7 +251,7 @@ mod tests {
     fn two_starts_are_apart() {
         let t = template(RestartPolicy::Always, Backoff::default());
         let times = (Time(1_010), Some(Time(1_000)), Some(Time(1_000)));
-        let next = after_exit(&t, &Restart::default(), ExitClass::Exited(1), times, 0, Millis(100)).next;
+        let next = after_exit(&t, 0, &Restart::default(), ExitClass::Exited(1), times, 0, Millis(100)).next;
         assert_eq!(next, Next::At(Time(1_100)));
     }
 
@@ -280,7 +277,7 @@ mod tests {
             let t = template(RestartPolicy::Always, Backoff { factor, ..exact(Backoff::default()) });
             let before = Restart { failures: u32::MAX, ..Restart::default() };
             let times = (Time(0), None, None);
-            let next = after_exit(&t, &before, ExitClass::Unknown, times, 0, Millis(0)).next;
+            let next = after_exit(&t, 0, &before, ExitClass::Unknown, times, 0, Millis(0)).next;
             assert_eq!(next, Next::At(Time(60_000)), "{factor}");
         }
     }

@@ -3,10 +3,10 @@
 
 use super::action::Action;
 use super::event::Event;
-use super::model::{Container, Next, Replica, Restart, Sandbox, SandboxState};
+use super::model::{Container, ExitClass, Next, Replica, Restart, Sandbox, SandboxState};
 use super::reconcile::{Pass, Place};
 use super::restart;
-use super::spec::{Backoff, RestartPolicy, Role, Template};
+use super::spec::{Backoff, Role, Template};
 use super::time::Time;
 
 impl Replica {
@@ -27,10 +27,7 @@ impl Replica {
     /// Whether a container will run in a sandbox that is made now.
     fn has_use_for_sandbox(&self) -> bool {
         let due = |c: &Container| c.role == Role::Main && c.restart.due().is_some();
-        let failed = |c: &Container| c.role == Role::Init && c.has_failed();
-        self.stop.is_none()
-            && self.containers.iter().any(due)
-            && (self.initialized || !self.containers.iter().any(failed))
+        self.stop.is_none() && !self.is_over() && self.containers.iter().any(due)
     }
 }
 
@@ -74,10 +71,10 @@ fn make(pass: &mut Pass<'_>, place: &Place<'_>, wanted: Option<&Template>, at: T
 }
 
 /// What comes after the end of a container that was stopped because its sandbox was lost: no failure of its own.
-pub fn after_loss(policy: RestartPolicy) -> Next {
-    match policy {
-        RestartPolicy::Always | RestartPolicy::OnFailure => Next::Now,
-        RestartPolicy::Never => Next::Done { failed: true },
+pub fn after_loss(template: &Template, container: u32) -> Next {
+    match template.restarts(container as usize, ExitClass::Unknown) {
+        true => Next::Now,
+        false => Next::Done { failed: true },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The specification of one workload, in the core's own types. Manifests are converted into it; the core never reads
 //! a file.
 
+use super::model::ExitClass;
 use super::time::Millis;
 use crate::workload::model::Container;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,30 @@ impl Template {
     pub fn roles(&self) -> Vec<Role> {
         let mains = self.containers.iter().all(|c| c.role == Role::Main);
         self.containers.iter().filter(|_| !mains).map(|c| c.role).collect()
+    }
+
+    /// Whether container `index` is started again after an exit of that class.
+    #[must_use]
+    pub fn restarts(&self, index: usize, class: ExitClass) -> bool {
+        let spec = self.containers.get(index);
+        let rules = spec.into_iter().flat_map(|c| &c.restart_rules);
+        if let ExitClass::Exited(code) = class
+            && rules.into_iter().any(|r| r.codes.contains(&code) != r.others)
+        {
+            return true;
+        }
+        let own = spec.and_then(|c| c.restart_policy).unwrap_or(self.restart_policy);
+        let policy = match spec.map_or(Role::Main, |c| c.role) {
+            Role::Main => own,
+            Role::Sidecar => RestartPolicy::Always,
+            Role::Init if own == RestartPolicy::Never => RestartPolicy::Never,
+            Role::Init => RestartPolicy::OnFailure,
+        };
+        match policy {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => class.is_failure(),
+            RestartPolicy::Never => false,
+        }
     }
 
     /// Whether a replica of this template can go over to `other` without a restart: the same programs in the same
@@ -80,6 +105,12 @@ pub struct ContainerSpec {
     pub name: String,
     #[serde(default)]
     pub role: Role,
+    /// None: the template's. A sidecar is always restarted, an init container until it succeeds.
+    #[serde(default)]
+    pub restart_policy: Option<RestartPolicy>,
+    /// The first that matches an exit code goes before the policy.
+    #[serde(default)]
+    pub restart_rules: Vec<RestartRule>,
     pub launch: Launch,
     /// Signal number that asks the container to end.
     #[serde(default = "default_stop_signal")]
@@ -95,6 +126,8 @@ impl Default for ContainerSpec {
         ContainerSpec {
             name: String::new(),
             role: Role::Main,
+            restart_policy: None,
+            restart_rules: Vec::new(),
             launch: Launch::default(),
             stop_signal: default_stop_signal(),
             pre_stop: None,
@@ -149,6 +182,16 @@ pub struct Launch {
     /// It writes to the bundle's own root file system.
     #[serde(default)]
     pub shared_root: bool,
+}
+
+/// A container that exits with one of these codes, or with another one, is started again whatever its policy says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartRule {
+    pub codes: Vec<i32>,
+    /// The rule is about all codes but these.
+    #[serde(default)]
+    pub others: bool,
 }
 
 /// After which ends a container is started again.

@@ -2,8 +2,8 @@
 //! interface, waiting, and metrics.
 //!
 //! * A **container** is ready while its program runs and is not being stopped.
-//! * A **replica** is ready when each container is ready or has exited successfully, and at least one is ready. It has succeeded
-//!   when all have exited successfully for good.
+//! * A **replica** is ready when each container is ready or has exited successfully, and at least one main container is ready.
+//!   It has succeeded when all of these have exited successfully for good.
 //! * A ready replica is **available** once it has been ready for the workload's `minReadySeconds`; a container that has
 //!   failed before must also have run for longer than it would wait if it failed now. A replica that has succeeded is
 //!   available.
@@ -14,7 +14,7 @@ use super::model::{
 };
 use super::restart;
 use super::rollout::{self, Verdict};
-use super::spec::Template;
+use super::spec::{Role, Template};
 use super::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,12 +78,16 @@ impl Replica {
         let mut containers = self.containers.iter();
         self.stop.is_none()
             && containers.all(|c| c.ready_since().is_some() || c.has_succeeded())
-            && self.containers.iter().any(|c| c.ready_since().is_some())
+            && self.mains().any(|c| c.ready_since().is_some())
     }
 
-    /// Whether all of its containers have exited successfully, for good.
+    fn mains(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(|c| c.role == Role::Main)
+    }
+
+    /// Whether all of its main containers have exited successfully, for good.
     pub fn has_succeeded(&self) -> bool {
-        self.stop.is_none() && self.containers.iter().all(Container::has_succeeded)
+        self.stop.is_none() && self.mains().all(Container::has_succeeded)
     }
 
     /// Whether a container has failed for good.
@@ -412,7 +416,11 @@ pub fn replica(r: &Replica, states: impl Iterator<Item = ContainerState>) -> Rep
         ContainerState::Terminating { .. } => ReplicaPhase::Terminating,
         ContainerState::Running { .. } => ReplicaPhase::Running,
     };
-    states.map(word).min().unwrap_or(ReplicaPhase::Pending)
+    // Sidecars only matter while a main container runs or will run.
+    let over = r.is_over();
+    let counts = |c: &Container| !over || c.role != Role::Sidecar;
+    let states = states.zip(&r.containers).filter(|(_, c)| counts(c));
+    states.map(|(s, _)| word(s)).min().unwrap_or(ReplicaPhase::Pending)
 }
 
 impl From<Reason> for ReplicaPhase {

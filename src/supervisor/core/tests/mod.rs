@@ -1,5 +1,6 @@
 //! The core by scenarios: events in, actions out.
 
+mod order;
 mod sandbox;
 
 use super::action::Action;

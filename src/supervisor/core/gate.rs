@@ -1,0 +1,63 @@
+//! The order in which the containers of a replica start and stop.
+//!
+//! ```text
+//! init containers, one after another, each must succeed ┐
+//! sidecars among them, each must have started           ┴─ main containers ─ all exited ─ sidecars, in reverse
+//! ```
+//! Init containers run once in a sandbox. A sidecar that is restarted later keeps nobody waiting.
+
+use super::model::{Container, Next, Phase, Replica, StopCause};
+use super::spec::Role;
+
+impl Container {
+    /// Whether its program runs and has come up.
+    pub fn has_started(&self) -> bool {
+        self.lives().is_some_and(|i| i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none())
+    }
+
+    fn all_dead(&self) -> bool {
+        self.instances.iter().all(|i| i.is_dead())
+    }
+}
+
+impl Replica {
+    /// Whether container `index` may run its program, as far as the order goes.
+    pub fn may_start(&self, index: usize) -> bool {
+        let role = self.containers.get(index).map_or(Role::Main, |c| c.role);
+        if self.initialized || self.is_over() {
+            return role != Role::Init && !self.is_over();
+        }
+        self.containers.iter().take(index).all(|c| match c.role {
+            Role::Init => c.has_succeeded(),
+            Role::Sidecar => c.has_started(),
+            Role::Main => true,
+        })
+    }
+
+    /// Whether container `index` is stopped now when the whole replica is.
+    pub fn may_stop(&self, index: usize) -> bool {
+        let sidecar = self.containers.get(index).is_some_and(|c| c.role == Role::Sidecar);
+        let before =
+            |(n, c): (usize, &Container)| c.role == Role::Main || (c.role == Role::Sidecar && n > index);
+        !sidecar || self.containers.iter().enumerate().filter(|p| before(*p)).all(|(_, c)| c.all_dead())
+    }
+
+    /// Whether no main container will run again: all have exited for good, or an init container has failed for good.
+    pub fn is_over(&self) -> bool {
+        let ended = |c: &Container| c.lives().is_none() && matches!(c.restart.next, Next::Done { .. });
+        let failed = |c: &Container| c.role == Role::Init && c.has_failed();
+        (!self.initialized && self.containers.iter().any(failed))
+            || self.containers.iter().filter(|c| c.role == Role::Main).all(ended)
+    }
+
+    /// Whether all of it has exited, sidecars too.
+    pub fn has_ended(&self) -> bool {
+        self.is_over() && self.containers.iter().all(|c| c.lives().is_none())
+    }
+
+    /// Why container `index` of a replica that stays is to be stopped.
+    pub fn surplus(&self, index: usize) -> Option<StopCause> {
+        let sidecar = self.containers.get(index).is_some_and(|c| c.role == Role::Sidecar);
+        (sidecar && self.is_over() && self.may_stop(index)).then_some(StopCause::Finished)
+    }
+}

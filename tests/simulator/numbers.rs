@@ -1,0 +1,50 @@
+//! What counts as available, and how many must be, in the words of the checks.
+
+use crate::process::{Proc, State};
+use orun::supervisor::core::desired::Workload;
+use orun::supervisor::core::model::{Container, Next, Replica};
+use orun::supervisor::core::spec::{IntOrPercent, Role};
+use orun::supervisor::core::time::{Millis, Time};
+use std::collections::BTreeMap;
+
+/// How many more than desired there may be, and how many of them may be missing: as Kubernetes has it.
+pub fn limits(w: &Workload) -> (u32, u32) {
+    let wanted = f64::from(w.wanted());
+    let share = |n: IntOrPercent, round: fn(f64) -> f64| match n {
+        IntOrPercent::Int(n) => n,
+        IntOrPercent::Percent(p) => round(wanted * f64::from(p) / 100.0) as u32,
+    };
+    let surge = share(w.strategy.max_surge, f64::ceil);
+    let down = share(w.strategy.max_unavailable, f64::floor);
+    match (w.strategy.recreate, surge, down) {
+        (true, _, _) => (0, w.wanted()),
+        (false, 0, 0) => (0, 1),
+        (false, surge, down) => (surge, down),
+    }
+}
+
+/// Whether all containers of a replica have run their program for long enough, or exited successfully.
+pub fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
+    let min_ready = w.strategy.min_ready.unwrap_or(Millis(1_000));
+    let Some(template) = w.revisions.get(&replica.revision) else { return false };
+    // Sidecars go once the main containers have done their work.
+    let done = |c: &Container| c.restart.next == Next::Done { failed: false };
+    if replica.containers.iter().filter(|c| c.role == Role::Main).all(done) {
+        return true;
+    }
+    replica.containers.iter().zip(0..).all(|(container, index)| {
+        // One that has failed proves itself by running for longer than it would have to wait now.
+        let (ends, b) = (container.restart.failures + container.restart.cleans, &template.backoff);
+        let wait = b.initial.0 as f64 * b.factor.powi(ends.min(1000) as i32 - 1);
+        let wait = if ends == 0 { 0 } else { (wait as u64).min(b.max.0) };
+        let min_ready = Millis(min_ready.0.max(wait));
+        let ended_well = container.restart.next == Next::Done { failed: false };
+        ended_well
+            || procs.values().any(|p| {
+                (p.key.replica, p.key.container) == (replica.serial, index)
+                    && p.state == State::Running
+                    && !p.stopping
+                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
+            })
+    })
+}

@@ -3,7 +3,7 @@
 
 use crate::chain::Chain;
 use crate::numbers::{available, limits};
-use crate::order::Order;
+use crate::order::{Order, policy};
 use crate::process::{Proc, State};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
@@ -12,7 +12,7 @@ use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
-use orun::supervisor::core::spec::{RestartPolicy, Role, Template};
+use orun::supervisor::core::spec::{RestartPolicy, Template};
 use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -599,16 +599,5 @@ impl Oracle {
         if up.len() < w.wanted() as usize {
             self.blame(format!("P23: {id:?} is complete with {} of {} replicas", up.len(), w.wanted()));
         }
-    }
-}
-
-/// After which ends a container is started again.
-fn policy(template: &Template, index: usize) -> RestartPolicy {
-    let container = &template.containers[index];
-    let own = container.restart_policy.unwrap_or(template.restart_policy);
-    match (container.role, own) {
-        (Role::Sidecar, _) => RestartPolicy::Always,
-        (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
-        _ => own,
     }
 }

@@ -3,7 +3,7 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use orun::supervisor::core::model::Key;
-use orun::supervisor::core::spec::{Role, Template};
+use orun::supervisor::core::spec::{RestartPolicy, Role, Template};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The order within a replica.
@@ -73,5 +73,16 @@ impl Oracle {
                 self.chains.remove(&(replica, index));
             }
         }
+    }
+}
+
+/// After which ends a container is started again.
+pub fn policy(template: &Template, index: usize) -> RestartPolicy {
+    let container = &template.containers[index];
+    let own = container.restart_policy.unwrap_or(template.restart_policy);
+    match (container.role, own) {
+        (Role::Sidecar, _) => RestartPolicy::Always,
+        (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
+        _ => own,
     }
 }

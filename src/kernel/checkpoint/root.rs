@@ -184,7 +184,7 @@ pub fn seal_masks(pid: i32, masks: &[&CStr]) -> Result<()> {
     }
 }
 
-/// What is no mount of the null device is no masked file: the path may have been missing.
+/// Only a mount of the null device is a masked file: the path may have been missing.
 fn seal(root: RawFd, mask: &CStr) -> SysResult<()> {
     let file = match inroot::open(root, mask) {
         Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),

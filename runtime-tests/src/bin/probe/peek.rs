@@ -42,7 +42,7 @@ fn capabilities(process: &Path) -> Option<u64> {
     Some(sets.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok()).fold(0, |all, set| all | set))
 }
 
-/// Whoever may trace a process may use what it is permitted.
+/// A process that traces another one can use the capabilities of that one.
 fn look_at_capabilities(process: &Path, say: &mut impl FnMut(String)) {
     let own = capabilities(Path::new("/proc/self")).unwrap_or_else(|| die("/proc/self/status"));
     if let Some(more) = capabilities(process).map(|c| c & !own).filter(|more| *more != 0) {

@@ -32,7 +32,10 @@ fn try_apply(d: &Daemon, name: &str, replicas: u32, mut spec: Value) -> (u16, Va
 /// What a container has written, all of its runs.
 fn logged(d: &Daemon, workload: &str, slot: u32, container: &str) -> Vec<String> {
     let dir = d.dir.join("logs").join(workload).join(slot.to_string()).join(container);
-    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<BTreeSet<_>>();
+    let mut files =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<BTreeSet<_>>();
+    // Beside them is the number of the workload.
+    files.retain(|f| f.file_name().is_some_and(|n| n.to_string_lossy().contains(".log")));
     let text: String = files.iter().map(|f| fs::read_to_string(f).unwrap_or_default()).collect();
     text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
 }

@@ -123,7 +123,6 @@ fn template(spec: &Spec) -> Template {
         grace: millis(spec.termination_grace_period),
         spare: spec.spares > 0,
         sandbox: sandbox.map(|s| SandboxSpec { config: serde_json::to_value(s).unwrap_or(Value::Null) }),
-        ..Template::default()
     }
 }
 

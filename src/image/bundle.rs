@@ -204,7 +204,7 @@ mod tests {
             "org.opencontainers.image.stopSignal": "SIGQUIT",
             "org.opencontainers.image.exposedPorts": "443/tcp,80/tcp",
         });
-        assert_eq!(config["annotations"], annotations, "a label of the image is no annotation");
+        assert_eq!(config["annotations"], annotations, "labels of the image do not become annotations");
         let kinds: Vec<_> =
             config["linux"]["namespaces"].as_array().unwrap().iter().map(|n| &n["type"]).collect();
         assert_eq!(kinds, ["pid", "network", "ipc", "uts", "mount", "cgroup"]);

@@ -23,7 +23,7 @@ pub enum Reference {
     OciArchive { file: String, tag: Option<String> },
     /// What `docker save` writes.
     DockerArchive { file: String, tag: Option<String> },
-    /// A runtime bundle, which is no image but stands where one can.
+    /// A runtime bundle in place of an image.
     Bundle { dir: String },
     /// A registry has it.
     Registry(Remote),
@@ -179,7 +179,7 @@ fn is_host(host: &str) -> bool {
         port.is_none_or(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok_and(|n| n > 0));
     let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     let name_ok = match address {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(v6) => v6.parse::<core::net::Ipv6Addr>().is_ok(),
         None => name.split('.').all(|label| {
             let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
             !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inner)
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(parse("oci-archive:x.tar"), Reference::OciArchive { file: "x.tar".into(), tag: None });
         assert_eq!(parse("docker-archive:x.tar:1.2"), Reference::DockerArchive { file: "x.tar".into(), tag });
         assert_eq!(parse("bundle:/b:c"), Reference::Bundle { dir: "/b:c".into() });
-        // What is written is read again as the same.
+        // The displayed form is parsed to the same reference.
         for text in ["oci:/a/b:1.2", "oci-archive:x.tar", "docker-archive:d/x.tar:t", "bundle:rel"] {
             assert_eq!(full(text), text);
         }

@@ -32,7 +32,7 @@ pub enum What {
         name: usize,
         replicas: u32,
         strategy: Strategy,
-        template: Template,
+        template: Box<Template>,
     },
     Scale {
         name: usize,
@@ -133,7 +133,7 @@ fn apply(rng: &mut Rng, name: usize) -> What {
         name,
         replicas: rng.pick(&[0, 1, 1, 2, 3, 4]) as u32,
         strategy: strategy(rng),
-        template: template(rng),
+        template: Box::new(template(rng)),
     }
 }
 
@@ -224,7 +224,6 @@ fn template(rng: &mut Rng) -> Template {
         grace: Millis(rng.pick(&[0, 200, 1_000, 5_000, 30_000])),
         spare: rng.percent(15),
         sandbox: rng.percent(50).then(SandboxSpec::default),
-        ..Template::default()
     }
 }
 

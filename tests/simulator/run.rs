@@ -248,7 +248,7 @@ impl Run {
                 replicas: *replicas,
                 strategy: *strategy,
                 paused: None,
-                template: Box::new(template.clone()),
+                template: template.clone(),
                 source: serde_json::Value::Null,
                 stamp: Stamp::default(),
             }),

@@ -191,11 +191,7 @@ impl Child<'_> {
             | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,
             Op::OpenOverlay { path, overlay, private } => {
                 let opened = overlay::open(path, overlay, *private)?;
-                if opened.in_memory {
-                    let text = overlay::IN_MEMORY.as_bytes();
-                    protocol::send(self.socket, Tag::Warning, index as u16, 0, 0, text, None)?;
-                }
-                made.places = Some(Places::with_pile(opened.root, self.base(), opened.pile));
+                self.take_overlay(index, opened, made)?;
             }
             Op::Mount(m) => mounts::mount(m, self.slots, made, |slot| {
                 protocol::send(self.socket, Tag::Source, index as u16, slot as i32, 0, &[], None)?;
@@ -221,6 +217,15 @@ impl Child<'_> {
             Some(places) => places.sweep().map_err(Failure::from),
             None => Ok(()),
         }
+    }
+
+    fn take_overlay(&self, index: usize, opened: overlay::Opened, made: &mut Made) -> Done {
+        if opened.in_memory {
+            let text = overlay::IN_MEMORY.as_bytes();
+            protocol::send(self.socket, Tag::Warning, index as u16, 0, 0, text, None)?;
+        }
+        made.places = Some(Places::with_pile(opened.root, self.base(), opened.pile));
+        Ok(())
     }
 
     /// Operations that take the process out of the host.

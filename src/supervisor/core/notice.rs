@@ -69,18 +69,17 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
             Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
         }
-        Event::Draining { on } => {
-            let (reason, message) = match on {
-                true => {
-                    (Reason::Draining, "the host is drained: all replicas are stopped and none is started")
-                }
-                false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
-            };
-            let notice = Notice::of_the_daemon(at, reason, message.to_owned());
-            (observed.draining != *on).then_some(Notice { severity: Severity::Normal, ..notice })
-        }
+        Event::Draining { on } => (observed.draining != *on).then(|| draining(*on, at)),
         _ => None,
     }
+}
+
+fn draining(on: bool, at: Time) -> Notice {
+    let (reason, message) = match on {
+        true => (Reason::Draining, "the host is drained: all replicas are stopped and none is started"),
+        false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
+    };
+    Notice { severity: Severity::Normal, ..Notice::of_the_daemon(at, reason, message.to_owned()) }
 }
 
 /// A notice about the sandbox of a replica.

@@ -114,8 +114,7 @@ fn in_loop(
     let signals = signals.map(|kind| signal(kind).map_err(|e| Error::sys("taking over signals", e)));
     let [interrupt, terminate, hangup] = signals;
     let linux = Linux::new(shared, done)?;
-    let config = daemon::config();
-    let supervisor = Supervisor::new(Desired::default(), Observed::default(), config, linux);
+    let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
     let mut notices = handle.notices();
     let wish = Wish::Apply(Box::new(Apply {

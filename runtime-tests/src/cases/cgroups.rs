@@ -424,7 +424,8 @@ fn refusals(m: &mut Matrix) {
             {
                 all.extend(part);
             }
-            let mut names = Vec::new();
+            // A limit that the kernel takes kills the first process.
+            let mut names = vec!["OOM"];
             properties(&config, &mut names);
             t.refuses(&bundle, &names).map(drop)
         });

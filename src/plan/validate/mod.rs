@@ -62,7 +62,8 @@ impl Findings {
 pub enum Context {
     /// The container's first one: the object is `process` of config.json.
     Create,
-    /// One more in a running container: the object is a document of its own.
+    /// One more in a running container: the object is a document of its own, in which `cwd` may be missing and is `/` then,
+    /// as CRI-O writes it.
     Exec,
 }
 

@@ -20,7 +20,7 @@ pub fn check_init(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
 pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings) {
     let at = At(if context == Context::Create { "process." } else { "" });
     args(p, at, f);
-    cwd(p, at, f);
+    cwd(p, at, context, f);
     env(&p.env, || at.of("env"), f);
     if let Some(c) = &p.capabilities {
         unknown_capabilities(c, at, f);
@@ -64,9 +64,11 @@ fn args(p: &Process, at: At, f: &mut Findings) {
 }
 
 /// The working directory is absolute.
-fn cwd(p: &Process, at: At, f: &mut Findings) {
+fn cwd(p: &Process, at: At, context: Context, f: &mut Findings) {
     if p.cwd.is_empty() {
-        f.violation(at.of("cwd"), "Cwd property must not be empty");
+        if context == Context::Create {
+            f.violation(at.of("cwd"), "Cwd property must not be empty");
+        }
     } else if !p.cwd.starts_with('/') {
         f.violation(at.of("cwd"), format!("Cwd must be an absolute path, not {:?}", p.cwd));
     }

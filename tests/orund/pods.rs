@@ -1,5 +1,6 @@
 //! Pods: containers that share namespaces and volumes, on the real kernel.
 
+use crate::client::ok;
 use crate::daemon::{Daemon, can_run, kill, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -281,8 +282,8 @@ fn the_deployment_of_the_seed_runs_three_pods_of_two_containers() {
         .replace("    terminationGracePeriodSeconds: 30", "      terminationGracePeriodSeconds: 0")
         .replace("image: my-image", &format!("image: {image}"))
         .replace("image: my-other-image", &format!("image: {image}"));
-    let (status, answer) = d.api("POST", "/v1/workloads", &text);
-    assert_eq!(status, 200, "{answer}");
+    fs::write(d.dir.join("seed.yaml"), text).unwrap();
+    ok(&d, "apply -f seed.yaml --wait --timeout 60");
     for slot in 0..3 {
         for container in ["my-container", "my-other-container"] {
             wait_for("its output", || (logged(&d, "my-deployment", slot, container) == ["up"]).then_some(()));

@@ -300,7 +300,8 @@ fn readers(m: &mut Matrix, verb: Verb) {
         ("a-program-that-writes-for-ever", "exec busybox yes"),
         ("a-shell-that-ignores-errors", "while :; do echo x; done"),
         ("a-program-that-ignores-the-hangup", "trap '' HUP; while :; do echo x; done"),
-        ("one-that-writes-no-more", "busybox yes | busybox head -n 20000; exec busybox sleep 1000"),
+        // 99 kB: more than the pipe of the reader holds, less than the pipe and the runtime's buffer together.
+        ("one-that-writes-no-more", "busybox yes | busybox head -n 33000; exec busybox sleep 1000"),
     ] {
         m.case(format!("terminal/{}-t-a-reader-leaves-{what}", verb.name()), LEAVES, move |t| {
             for stdin in [Terminal, Null, Pipe] {

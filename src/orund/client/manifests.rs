@@ -44,24 +44,13 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Workload>> {
 /// As [`load`], for `apply`: what it cannot do yet is an error, and what it leaves out is reported.
 ///
 /// # Errors
-/// As [`load`]; a pod whose containers must share namespaces.
+/// As [`load`]; a bundle that does not exist.
 pub fn load_to_run(paths: &[PathBuf]) -> Result<Vec<Workload>> {
     let manifests = read(paths)?;
     report(&manifests)?;
     for object in manifests.iter().flat_map(|m| &m.read.objects) {
-        match object {
-            Object::Workload { kind, workload }
-                if *kind != "Workload" && workload.spec.containers.len() > 1 =>
-            {
-                let what =
-                    format!("{}: the containers of a pod do not share namespaces yet", path_of(object));
-                return Err(Error::new(Kind::Unsupported, what)
-                    .hint("write a pod for each container, or a Workload of orun.dev/v1, whose containers are separate"));
-            }
-            Object::Workload { .. } => {}
-            other => {
-                crate::log::warn(format!("{} is left out: apply keeps only workloads yet", path_of(other)))
-            }
+        if !matches!(object, Object::Workload { .. }) {
+            crate::log::warn(format!("{} is left out: apply keeps only workloads yet", path_of(object)));
         }
     }
     let workloads = merge(manifests)?;

@@ -16,16 +16,16 @@ const ATTACKER: [&str; 4] = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ
 /// Adds the cases of this area.
 pub fn register(m: &mut Matrix) {
     m.case("security/exec-shows-nothing-of-the-host", SOURCE, |t| {
-        let attacker = attacker(t, t.bundle()?)?;
+        let attacker = attacker(t, t.bundle()?, "capabilities")?;
         rounds(t, &attacker, || attacker.exec_cmd(&[], &["true"]).env("SECRET", SECRET).ok().map(drop))
     });
     m.case("security/exec-as-another-user-shows-nothing-of-the-host", SOURCE, |t| {
-        let attacker = attacker(t, t.bundle()?)?;
+        let attacker = attacker(t, t.bundle()?, "capabilities")?;
         let options = ["--user", "1000:1000", "--cwd", "/tmp"];
         rounds(t, &attacker, || attacker.exec_cmd(&options, &["true"]).env("SECRET", SECRET).ok().map(drop))
     });
     m.case("security/exec-into-a-user-namespace-shows-nothing-of-the-host", SOURCE, |t| {
-        let attacker = attacker(t, t.bundle()?.userns(100_000, 65536))?;
+        let attacker = attacker(t, t.bundle()?.userns(100_000, 65536), "capabilities")?;
         rounds(t, &attacker, || attacker.exec_cmd(&[], &["true"]).env("SECRET", SECRET).ok().map(drop))
     });
     m.case("security/exec-without-a-mount-namespace-ends-well", SOURCE, |t| {
@@ -69,12 +69,13 @@ pub fn register(m: &mut Matrix) {
 /// Stands in the environment of every command; the probe looks for it.
 const SECRET: &str = "secret-of-the-caller";
 
-/// A container that looks into every process that shows up.
-fn attacker<'t>(t: &'t T<'t>, bundle: Bundle) -> Result<Container<'t>> {
+/// A container that looks into every process that shows up: for the host, and with "capabilities" for those that it lacks,
+/// which a neighbour may have.
+fn attacker<'t>(t: &'t T<'t>, bundle: Bundle, compare: &str) -> Result<Container<'t>> {
     let canary = t.volume()?.join("canary");
     fs::write(&canary, "of the host")?;
     let path = canary.to_string_lossy().into_owned();
-    let c = t.start(&bundle.args(&["probe", "peek", &path]).capabilities(&ATTACKER))?;
+    let c = t.start(&bundle.args(&["probe", "peek", &path, compare]).capabilities(&ATTACKER))?;
     c.await_output("ready")?;
     Ok(c)
 }
@@ -99,7 +100,7 @@ fn rounds(t: &T<'_>, attacker: &Container<'_>, mut act: impl FnMut() -> Done) ->
 
 /// Creates containers in the attacker's pid namespace.
 fn neighbour(t: &T<'_>, change: impl Fn(Bundle) -> Result<Bundle>) -> Done {
-    let attacker = attacker(t, t.bundle()?)?;
+    let attacker = attacker(t, t.bundle()?, "the host")?;
     let path = format!("/proc/{}/ns/pid", attacker.pid()?);
     let bundle = change(t.bundle()?.args(&["true"]).join_ns("pid", &path))?;
     rounds(t, &attacker, || t.run_cmd(&bundle)?.env("SECRET", SECRET).ok().map(drop))

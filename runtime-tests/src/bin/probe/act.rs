@@ -49,7 +49,7 @@ pub fn act(verb: &str, words: &[&str]) {
         "overwrite-exe" => overwrite_exe(),
         "exchange" => exchange(words),
         "swap-new" => swap_new(words),
-        "peek" => crate::peek::peek(first),
+        "peek" => crate::peek::peek(first, words.get(1).copied()),
         "count-locked" => count_locked(words),
         "count-over-tcp" => count_over_tcp(first),
         "count-to-socket" => count_to_socket(words),

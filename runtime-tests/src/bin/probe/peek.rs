@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 /// What a process of the runtime has in its environment in these cases.
 pub const SECRET: &str = "secret-of-the-caller";
 
-/// `peek FILE`: FILE is the path of a file of the host. Says `met` at the first process that is not this one, not pid 1
-/// and no kernel thread, `saw WHAT` when the host
-/// or a capability that this process lacks shows in one, each once. Does not end.
-pub fn peek(canary: &str) {
+/// `peek FILE [capabilities]`: FILE is the path of a file of the host. Says `met` at the first process that is not this
+/// one, not pid 1 and no kernel thread, `saw WHAT` when the host, or with `capabilities` one that this process lacks, shows in
+/// one, each once. Does not end.
+pub fn peek(canary: &str, compare: Option<&str>) {
     let own = std::process::id().to_string();
     let mut said = BTreeSet::new();
     let mut say = |what: String| {
@@ -30,6 +30,9 @@ pub fn peek(canary: &str) {
                 continue;
             }
             say("met".to_owned());
+            if compare == Some("capabilities") {
+                look_at_capabilities(&entry.path(), &mut say);
+            }
             look(&entry.path(), canary, &mut say);
         }
     }
@@ -51,7 +54,6 @@ fn look_at_capabilities(process: &Path, say: &mut impl FnMut(String)) {
 }
 
 fn look(process: &Path, canary: &str, say: &mut impl FnMut(String)) {
-    look_at_capabilities(process, say);
     let below = |dir: PathBuf| {
         let climbing = format!("../../../../../../../..{canary}");
         [canary.trim_start_matches('/'), &climbing].iter().any(|path| fs::metadata(dir.join(path)).is_ok())

@@ -16,11 +16,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Whether an instance has been released.
-    pub fn has_run(&self) -> bool {
-        self.known || self.running.is_some()
-    }
-
     pub fn started(&mut self, instance: u64, at: u64) {
         if self.running == Some(instance) && self.started.is_none() {
             self.started = Some(at);

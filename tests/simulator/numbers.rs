@@ -1,11 +1,36 @@
-//! What counts as available, and how many must be, in the words of the checks.
+//! What counts as available, how many must be, and how many may run in one slot, in the words of the checks.
 
+use crate::oracle::Oracle;
 use crate::process::{Proc, State};
-use orun::supervisor::core::desired::Workload;
-use orun::supervisor::core::model::{Container, Next, Replica};
+use orun::supervisor::core::desired::{Desired, Workload};
+use orun::supervisor::core::model::{Container, Key, Next, Observed, Replica};
 use orun::supervisor::core::spec::{IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::BTreeMap;
+
+impl Oracle {
+    /// P3: nothing else of the slot runs this container, unless both replicas came to run beside each other in a surge: they
+    /// continue then, whatever a later strategy allows.
+    pub fn alone(&mut self, key: &Key, procs: &BTreeMap<u64, Proc>, desired: &Desired, observed: &Observed) {
+        let pair = |other: u64| (key.replica.min(other), key.replica.max(other));
+        if desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0) {
+            let slot = observed.replicas().filter(|(k, _)| (k.workload, k.slot) == (key.workload, key.slot));
+            self.surged.extend(slot.map(|(_, r)| pair(r.serial)));
+        }
+        for other in procs.values().filter(|p| p.key.instance != key.instance && p.serves()) {
+            let o = other.key;
+            if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
+                continue;
+            }
+            let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
+            let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
+            let surged = self.surged.contains(&pair(o.replica));
+            if o.replica == key.replica || stopping || !surged || revision(&o) == revision(key) {
+                self.blame(format!("P3: {key} starts while {o} lives"));
+            }
+        }
+    }
+}
 
 /// How many more than desired there may be, and how many of them may be missing: as Kubernetes has it.
 pub fn limits(w: &Workload) -> (u32, u32) {

@@ -35,6 +35,8 @@ pub struct Oracle {
     ended: BTreeSet<u64>,
     /// Of these, those from which nothing has followed yet.
     ends: BTreeMap<u64, End>,
+    /// Replicas that came to run in one slot while the strategy allowed a surge.
+    pub surged: BTreeSet<(u64, u64)>,
     /// What has run in the present sandbox of a replica.
     pub order: BTreeMap<u64, Order>,
     /// Replicas whose sandbox was lost, and instances that are stopped because of that, since when.
@@ -369,20 +371,7 @@ impl Oracle {
         observed: &Observed,
         now: u64,
     ) {
-        for other in procs.values().filter(|p| p.key.instance != key.instance && p.serves()) {
-            let o = other.key;
-            if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
-                continue;
-            }
-            // A replica that runs beside another one since a surge continues, whatever a later strategy allows.
-            let again = self.chains.iter().any(|((r, _), c)| *r == key.replica && c.has_run());
-            let surge = again || desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
-            let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
-            let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
-            if o.replica == key.replica || stopping || !surge || revision(&o) == revision(key) {
-                self.blame(format!("P3: {key} starts while {o} lives"));
-            }
-        }
+        self.alone(key, procs, desired, observed);
         if self.deadline_of(key).is_some() {
             self.blame(format!("{key} starts while it is being stopped"));
         }

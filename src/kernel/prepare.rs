@@ -147,8 +147,11 @@ fn prepared(p: &Prepared, given: Option<OwnedFd>, plan: &Plan, slots: &Slots) ->
     let tree = match (&p.filesystem, given) {
         (_, Some(tree)) => tree,
         (Some(fs), None) => match p.pid_namespace {
-            Some(slot) => procfs::mount(fs, &plan.namespaces.joins, &slots.namespaces, slot)?,
-            None => filesystem(fs)?,
+            Some(slot) => match context_of_pid_namespace(fs, &slots.namespaces[slot]) {
+                Some(context) => filesystem(fs, context)?,
+                None => procfs::mount(fs, &plan.namespaces.joins, &slots.namespaces, slot)?,
+            },
+            None => filesystem(fs, open_context(fs)?)?,
         },
         (None, None) => mount::clone_tree(sys::CWD, &cpath(&p.source)?, p.recursive, p.nofollow)
             .map_err(|e| Error::sys(format!("opening the mount source {:?}", p.source), e))?,
@@ -157,10 +160,21 @@ fn prepared(p: &Prepared, given: Option<OwnedFd>, plan: &Plan, slots: &Slots) ->
     Ok(tree)
 }
 
-/// A detached mount of a new file system.
-fn filesystem(fs: &Filesystem) -> Result<OwnedFd> {
+fn open_context(fs: &Filesystem) -> Result<OwnedFd> {
+    mount::fsopen(&fs.kind).map_err(|e| Error::sys(format!("mounting {}", fs.kind.to_string_lossy()), e))
+}
+
+/// A procfs of the pid namespace `pid`, without a process in it that the others there would see. None: the kernel cannot
+/// (before Linux 6.17), or it is not for this user.
+fn context_of_pid_namespace(fs: &Filesystem, pid: &OwnedFd) -> Option<OwnedFd> {
+    let context = mount::fsopen(&fs.kind).ok()?;
+    mount::fsconfig_set_fd(context.as_raw_fd(), c"pidns", pid.as_raw_fd()).ok()?;
+    Some(context)
+}
+
+/// A detached mount of a new file system, from its configuration `context`.
+fn filesystem(fs: &Filesystem, context: OwnedFd) -> Result<OwnedFd> {
     let kind = fs.kind.to_string_lossy();
-    let context = mount::fsopen(&fs.kind).map_err(|e| Error::sys(format!("mounting {kind}"), e))?;
     let fd = context.as_raw_fd();
     // The kernel's own words about a refusal stand in the context.
     let fail = |doing: &str, e: Errno| {

@@ -1,4 +1,5 @@
-//! The procfs of a pid namespace that a container joins.
+//! The procfs of a pid namespace that a container joins, where the kernel does not make it for a descriptor of the namespace
+//! (the parameter `pidns` of Linux 6.17).
 //!
 //! procfs shows the pid namespace of the process that asks for the file system. Such a process is seen by those that
 //! are in the namespace already, so that it holds nothing of the host: its root is an empty file system, and no

@@ -65,6 +65,13 @@ pub fn fsconfig_set(fs: RawFd, key: &CStr, value: Option<&CStr>) -> SysResult<()
     unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, cmd, key.as_ptr(), value, 0) })
 }
 
+/// Gives the file system the descriptor `value` as a parameter: fsconfig(2), FSCONFIG_SET_FD.
+pub fn fsconfig_set_fd(fs: RawFd, key: &CStr, value: RawFd) -> SysResult<()> {
+    let none = null::<libc::c_char>();
+    // SAFETY: key is a C string, and this command takes no other pointer.
+    unit(unsafe { libc::syscall(libc::SYS_fsconfig, fs, libc::FSCONFIG_SET_FD, key.as_ptr(), none, value) })
+}
+
 /// Makes the superblock: fsconfig(2), FSCONFIG_CMD_CREATE.
 pub fn fsconfig_create(fs: RawFd) -> SysResult<()> {
     let none = null::<libc::c_char>();

@@ -6,6 +6,7 @@ use crate::check::{Done, Result};
 use crate::container::Container;
 use crate::ensure;
 use crate::matrix::Matrix;
+use crate::proc;
 use serde_json::json;
 use std::fs;
 
@@ -69,8 +70,7 @@ pub fn register(m: &mut Matrix) {
 /// Stands in the environment of every command; the probe looks for it.
 const SECRET: &str = "secret-of-the-caller";
 
-/// A container that looks into every process that shows up: for the host, and with "capabilities" for those that it lacks,
-/// which a neighbour may have.
+/// A container that looks into every process that shows up: for the host, and with "capabilities" for those that it lacks.
 fn attacker<'t>(t: &'t T<'t>, bundle: Bundle, compare: &str) -> Result<Container<'t>> {
     let canary = t.volume()?.join("canary");
     fs::write(&canary, "of the host")?;
@@ -100,8 +100,11 @@ fn rounds(t: &T<'_>, attacker: &Container<'_>, mut act: impl FnMut() -> Done) ->
 
 /// Creates containers in the attacker's pid namespace.
 fn neighbour(t: &T<'_>, change: impl Fn(Bundle) -> Result<Bundle>) -> Done {
-    let attacker = attacker(t, t.bundle()?, "the host")?;
+    // Before Linux 6.17 only a process in the namespace can make its procfs, and that needs capabilities there.
+    let compare = if proc::kernel_version() >= (6, 17) { "capabilities" } else { "the host" };
+    let attacker = attacker(t, t.bundle()?, compare)?;
     let path = format!("/proc/{}/ns/pid", attacker.pid()?);
-    let bundle = change(t.bundle()?.args(&["true"]).join_ns("pid", &path))?;
+    let bundle = t.bundle()?.args(&["true"]).capabilities(&ATTACKER).join_ns("pid", &path);
+    let bundle = change(bundle)?;
     rounds(t, &attacker, || t.run_cmd(&bundle)?.env("SECRET", SECRET).ok().map(drop))
 }

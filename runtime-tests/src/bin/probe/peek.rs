@@ -48,6 +48,14 @@ fn capabilities(process: &Path) -> Option<u64> {
 /// A process that traces another one can use the capabilities of that one.
 fn look_at_capabilities(process: &Path, say: &mut impl FnMut(String)) {
     let own = capabilities(Path::new("/proc/self")).unwrap_or_else(|| die("/proc/self/status"));
+    // Capabilities in a user namespace below have no effect here. The namespace of a zombie cannot be read.
+    let user = |process: &Path| fs::read_link(process.join("ns/user")).ok();
+    let theirs = user(process);
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let elsewhere = theirs.is_some() && theirs != user(Path::new("/proc/self"));
+    if elsewhere || theirs.is_none() && status.contains("State:\tZ") {
+        return;
+    }
     if let Some(more) = capabilities(process).map(|c| c & !own).filter(|more| *more != 0) {
         say(format!("saw capabilities {more:x}"));
     }

@@ -14,6 +14,11 @@ impl Replica {
         self.sandbox.as_ref().map_or(SandboxState::No, |s| s.state)
     }
 
+    /// Why its sandbox could not be made the last time, until it is.
+    pub fn sandbox_error(&self) -> Option<&str> {
+        self.sandbox.as_ref().and_then(|s| s.error.as_deref())
+    }
+
     /// Whether nothing of it is on the host.
     pub fn is_gone(&self) -> bool {
         self.is_empty() && matches!(self.sandbox_state(), SandboxState::No | SandboxState::Failed(_))

@@ -318,6 +318,11 @@ pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatu
 }
 
 fn trouble(n: u32, slot: &Slot, r: &Replica, available_at: Option<Time>, now: Time) -> Option<Trouble> {
+    if let (Some(error), Some(first)) = (r.sandbox_error(), r.containers.first()) {
+        let last = Some(format!("the sandbox could not be made: {error}"));
+        let container = first.name.clone();
+        return Some(Trouble { slot: n, container, reason: Reason::StartError, last, new: (0, 0) });
+    }
     if !r.is_troubled(available_at, now) {
         return None;
     }
@@ -420,7 +425,8 @@ pub fn replica(r: &Replica, states: impl Iterator<Item = ContainerState>) -> Rep
     let over = r.is_over();
     let counts = |c: &Container| !over || c.role != Role::Sidecar;
     let states = states.zip(&r.containers).filter(|(_, c)| counts(c));
-    states.map(|(s, _)| word(s)).min().unwrap_or(ReplicaPhase::Pending)
+    let sandbox = r.sandbox_error().map(|_| ReplicaPhase::StartError);
+    states.map(|(s, _)| word(s)).chain(sandbox).min().unwrap_or(ReplicaPhase::Pending)
 }
 
 impl From<Reason> for ReplicaPhase {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::supervisor::core::model::{Next, ReplicaKey, SandboxState};
 use crate::supervisor::core::spec::SandboxSpec;
+use crate::supervisor::core::status;
 
 fn pod() -> Template {
     Template { sandbox: Some(SandboxSpec::default()), ..template() }
@@ -42,11 +43,16 @@ fn a_sandbox_that_cannot_be_made_is_tried_again_later_and_later() {
     for delay in [1_000, 2_000, 4_000] {
         let error = "no space left on device".to_owned();
         assert!(b.event(Event::SandboxFailed { replica, error }).is_empty());
+        let (workload, slots) = (&b.desired.workloads[&WEB], b.observed.workloads.get(&WEB));
+        let trouble = status::workload(workload, slots, b.now).trouble.unwrap();
+        assert_eq!(trouble.to_string(), "StartError: the sandbox could not be made: no space left on device");
         assert!(b.pass(delay - 1).is_empty());
         assert_eq!(names(&b.pass(1)), ["make sandbox"]);
     }
     assert!(b.reasons.contains(&Reason::FailedCreatePodSandBox));
     assert_eq!(names(&b.event(Event::SandboxMade { replica })), ["prepare"]);
+    let (workload, slots) = (&b.desired.workloads[&WEB], b.observed.workloads.get(&WEB));
+    assert_eq!(status::workload(workload, slots, b.now).trouble, None);
 }
 
 #[test]

@@ -51,7 +51,12 @@ pub fn text(path: &Path) -> Result<&str, String> {
 }
 
 impl Place<'_> {
-    /// The socket that a program sees as `/stamps-NAME`.
+    /// The socket that a program of `orund` sees as `/stamps-NAME`: a replica has a root of its own, so that it is bound there.
+    pub fn bound_socket(&self, name: &str) -> PathBuf {
+        self.workshop.state(&format!("stamps-{name}"))
+    }
+
+    /// The socket that another program sees as `/stamps-NAME`.
     pub fn socket(&self, name: &str) -> PathBuf {
         self.workshop.rootfs().join(format!("stamps-{name}"))
     }
@@ -77,6 +82,9 @@ impl Place<'_> {
         {
             namespaces.retain(|n| n["type"] != "network");
             namespaces.extend(namespace.map(|path| json!({ "type": "network", "path": path })));
+        }
+        if let Some(mounts) = config["mounts"].as_array_mut() {
+            mounts.push(json!({ "destination": socket, "source": self.bound_socket(name), "type": "bind", "options": ["bind"] }));
         }
         std::fs::write(&file, config.to_string()).map_err(fail)?;
         Ok(directory)
@@ -134,7 +142,7 @@ fn many(
     const IDLE: Duration = Duration::from_secs(5);
     let daemon = Daemon::start(&arguments.orund, directory)?;
     let name = format!("many{replicas}");
-    let stamps = Stamps::bind(&place.socket(&name))?;
+    let stamps = Stamps::bind(&place.bound_socket(&name))?;
     let mut up = Duration::ZERO;
     if replicas > 0 {
         let bundle = place.bundle(&name, Network::New, None, &[])?;
@@ -175,7 +183,7 @@ fn many(
 fn storm(place: &Place, daemon: &Daemon) -> Result<String, String> {
     const REPLICAS: usize = 200;
     const LENGTH: Duration = Duration::from_secs(5);
-    let stamps = Stamps::bind(&place.socket("storm"))?;
+    let stamps = Stamps::bind(&place.bound_socket("storm"))?;
     let bundle = place.bundle("storm", Network::New, None, &["exit"])?;
     daemon.apply("storm", &bundle, REPLICAS)?;
     stamps.wait_for(REPLICAS, Duration::from_secs(60))?;

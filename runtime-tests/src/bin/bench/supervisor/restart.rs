@@ -150,7 +150,7 @@ fn floor(place: &Place, network: Network, kept: &Namespace) -> Result<Kept, Stri
 }
 
 fn orund(place: &Place, daemon: &Daemon, network: Network, kept: &Namespace) -> Result<Kept, String> {
-    let stamps = Stamps::bind(&place.socket(network.name()))?;
+    let stamps = Stamps::bind(&place.bound_socket(network.name()))?;
     let path = (network == Network::Kept).then(|| kept.path());
     let bundle = place.bundle(network.name(), network, path.as_deref(), &[])?;
     daemon.apply(network.name(), &bundle, 1)?;
@@ -159,7 +159,7 @@ fn orund(place: &Place, daemon: &Daemon, network: Network, kept: &Namespace) -> 
 
 /// A container with a new network namespace whose replacement waits, created, all the time.
 fn spare(place: &Place, daemon: &Daemon) -> Result<Kept, String> {
-    let stamps = Stamps::bind(&place.socket(SPARE))?;
+    let stamps = Stamps::bind(&place.bound_socket(SPARE))?;
     daemon.apply_with_spares(SPARE, &place.bundle(SPARE, Network::New, None, &[])?)?;
     Kept::new(stamps, None)
 }

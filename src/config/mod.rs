@@ -6,6 +6,7 @@ pub mod defaults;
 pub mod document;
 pub mod linux;
 pub mod parse;
+pub mod procfs;
 pub mod quantity;
 pub mod resources;
 pub mod seccomp;

@@ -8,6 +8,7 @@ use super::pod::{DownwardVolume, KeyToPath, Volume};
 use crate::config::document::diagnostic::{Diagnostic, Place};
 use crate::config::document::reader::similar;
 use crate::config::document::{Data, Node};
+use crate::config::procfs;
 
 /// How many containers a pod may have.
 const MOST_CONTAINERS: usize = 64;
@@ -159,6 +160,19 @@ impl Pod<'_, '_, '_> {
         }
     }
 
+    /// The runtime refuses mounts that hide the kernel's /proc (CVE-2019-16884); /proc itself may be the `host`'s.
+    fn outside_proc(&mut self, path: &str, value: &str, host: bool) {
+        let target = procfs::lexical(value);
+        if (target == "/proc" && !host) || procfs::is_reserved(&target) {
+            let message = format!("no volume can be mounted at {target:?}");
+            let hint = format!(
+                "the container sees the kernel's own /proc; only {} may be replaced",
+                procfs::FILES.join(", ")
+            );
+            self.error(path, message, Some(hint));
+        }
+    }
+
     fn container(&mut self, n: usize, c: &Container, spec: &Spec) {
         let at = format!("containers[{n}]");
         if c.bundle.is_empty() && c.image.as_ref().is_none_or(|i| i.trim().is_empty()) && !self.native {
@@ -249,6 +263,8 @@ impl Pod<'_, '_, '_> {
                 );
             }
             self.absolute(&format!("{path}.mountPath"), &mount.mount_path);
+            let host = spec.volumes.iter().any(|v| v.name == mount.name && v.host_path.is_some());
+            self.outside_proc(&format!("{path}.mountPath"), &mount.mount_path, host);
             if mount.sub_path.is_some() && mount.sub_path_expr.is_some() {
                 self.error(
                     &format!("{path}.subPathExpr"),

@@ -169,6 +169,14 @@ fn what_no_table_can_say_is_checked_too() {
 volumes: [{name: data, hostPath: {path: /d}}]",
             "mountPath must be an absolute path [Windows containers do not run here]",
         ),
+        (
+            "containers: [{name: a, image: x, volumeMounts: [{name: data, mountPath: /proc//sys/net}]}]\nvolumes: [{name: data, hostPath: {path: /d}}]",
+            "no volume can be mounted at \"/proc/sys/net\" [the container sees the kernel's own /proc; only /proc/cpuinfo, /proc/diskstats, /proc/loadavg, /proc/meminfo, /proc/slabinfo, /proc/stat, /proc/swaps, /proc/sys/crypto/fips_enabled, /proc/sys/kernel/ns_last_pid, /proc/uptime may be replaced]",
+        ),
+        (
+            "containers: [{name: a, image: x, volumeMounts: [{name: data, mountPath: /proc/}]}]\nvolumes: [{name: data, emptyDir: {}}]",
+            "no volume can be mounted at \"/proc\" [the container sees the kernel's own /proc; only /proc/cpuinfo, /proc/diskstats, /proc/loadavg, /proc/meminfo, /proc/slabinfo, /proc/stat, /proc/swaps, /proc/sys/crypto/fips_enabled, /proc/sys/kernel/ns_last_pid, /proc/uptime may be replaced]",
+        ),
         ("containers: [{name: a, image: x, workingDir: /a/../b}]", "workingDir must not contain \"..\""),
         (
             "containers: [{name: a, image: x}]\nrestartPolicy: Never",

@@ -2,6 +2,7 @@
 
 use super::namespaces::listed;
 use super::{Findings, Spec, idmap};
+use crate::config::procfs;
 use crate::config::spec::Mount;
 use crate::plan::facts::HostFacts;
 use crate::plan::tables::mount_options::{Idmap, MountOptions, parse_options};
@@ -110,25 +111,11 @@ fn options_apply(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) 
     }
 }
 
-/// Files below /proc that a container may get its own versions of (LXCFS and the like).
-const PROC_FILES: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/slabinfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/sys/crypto/fips_enabled",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/uptime",
-];
-
 /// A process that sees another /proc than the kernel's cannot be confined through it (CVE-2019-16884), so only a
-/// proc file system or a bind mount of one goes there, and nothing below it but [`PROC_FILES`]. Whether the source
+/// proc file system or a bind mount of one goes there, and nothing below it but [`procfs::FILES`]. Whether the source
 /// of a bind mount is one shows when it is opened, and symbolic links when the destination is.
 fn proc_is_kept(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) {
-    let path = lexical(&m.destination);
+    let path = procfs::lexical(&m.destination);
     if path == "/proc" {
         if !options.bind && m.kind != "proc" {
             f.violation(
@@ -136,27 +123,12 @@ fn proc_is_kept(i: usize, m: &Mount, options: &MountOptions, f: &mut Findings) {
                 "\"/proc\" cannot be mounted because it is not of type proc",
             );
         }
-    } else if path.starts_with("/proc/") && !PROC_FILES.contains(&path.as_str()) {
+    } else if procfs::is_reserved(&path) {
         f.violation(
             format!("mounts[{i}].destination"),
             format!("{path:?} cannot be mounted because it is inside /proc"),
         );
     }
-}
-
-/// The path as seen from the root, without empty and dot parts.
-fn lexical(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// File systems that show a namespace, which has its own ids.
@@ -223,7 +195,7 @@ fn option_ranges(at: &str, own: &Idmap, spec: &Spec, f: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use super::lexical;
+    use crate::config::procfs::lexical;
     use crate::plan::facts::HostFacts;
     use serde_json::{Value, json};
 

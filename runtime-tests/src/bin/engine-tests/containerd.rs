@@ -1,5 +1,6 @@
 //! containerd, by its own client `ctr`.
 
+use crate::broken;
 use crate::cri;
 use crate::docker::IDLE;
 use crate::engine::{self, ARCHIVE};
@@ -88,6 +89,7 @@ fn runs(c: &mut Cases) {
         }
         e.sh(&format!("{RUN} --rm $I $N sh -c 'kill -9 $$; sleep 5'")).map(drop)
     });
+    c.case("a program that cannot be executed", broken::containerd);
     c.case("stdin, stdout, tty", |e| {
         // ctr overlooks an end of its input that comes before the container exists.
         e.prints(&format!("{{ echo in; sleep 2; }} | {RUN} --rm $I $N cat"), "in")?;

@@ -191,6 +191,20 @@ pub fn cases(c: &mut Cases) {
             Ok(())
         })
     });
+    c.case("CRI: a program that cannot be executed", move |e| {
+        e.ok("echo 'not a program' >$D/text; chmod 755 $D/text")?;
+        in_pod(e, &none(), |pod| {
+            let mount = none().text(1, "/text").text(2, e.dir.join("text").to_string_lossy().as_bytes());
+            let one =
+                pod.start("one", &["/text"], |c| linux(&none(), &none())(c.message(7, &mount.number(3, 1))))?;
+            let code = one.becomes(EXITED)?.number(7);
+            if code == 0 {
+                return fail("its exit status is 0");
+            }
+            e.until("grep -ci 'exec format error' $D/one.log", "1")?;
+            one.call("RemoveContainer").map(drop)
+        })
+    });
     c.case("CRI: error: a missing program", move |e| {
         in_pod(e, &none(), |pod| {
             let one = pod.create("one", &["/none/such"], linux(&none(), &none()))?;

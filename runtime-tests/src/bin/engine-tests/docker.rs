@@ -1,5 +1,6 @@
 //! Docker: single containers.
 
+use crate::broken;
 use crate::checkpoints;
 use crate::engine::{self, ARCHIVE};
 use crate::env::{Cases, Env};
@@ -32,6 +33,7 @@ pub fn cases() -> Cases {
     networks(&mut c);
     sharing(&mut c);
     errors(&mut c);
+    c.alone("200 starts of a program that cannot be executed", broken::docker_parallel);
     c.alone("50 at once, killed, restarted, removed", many::docker);
     c.alone("checkpoint create, start --checkpoint", |e| {
         let keep = "docker checkpoint create --leave-running $N two; docker checkpoint ls $N | grep two";
@@ -73,6 +75,7 @@ fn ends(c: &mut Cases) {
         e.fails("docker run --rm $I /none/such", 127, "no such file or directory")?;
         e.fails("docker run --rm $I none-such", 127, "executable file not found in $PATH")
     });
+    c.case("a program that cannot be executed", |e| broken::container(e, "docker"));
     c.case("exit status 126 and the reason", |e| {
         e.fails("docker run --rm $I /etc/passwd", 126, "permission denied")
     });
@@ -212,6 +215,7 @@ fn restarts(c: &mut Cases) {
         state(e, ".State.Status", "exited")?;
         state(e, ".State.ExitCode", "5")
     });
+    c.case("--restart on-failure: a program that cannot be executed", broken::docker_restarts);
     c.case("--restart always", |e| {
         e.ok("docker run -d --name $N --network none --restart always $I sleep 1000")?;
         let pid = e.ok("docker inspect -f '{{.State.Pid}}' $N")?;

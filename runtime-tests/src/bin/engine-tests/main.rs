@@ -3,6 +3,7 @@
 //! Every pair of an engine and a runtime gets a world of its own (see [`world`]), in which the engine is started and
 //! its cases run, several at a time. The host sees none of it.
 
+mod broken;
 mod checkpoints;
 mod containerd;
 mod cri;

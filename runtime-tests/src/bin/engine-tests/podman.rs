@@ -1,5 +1,6 @@
 //! Podman: as root, and as an ordinary user.
 
+use crate::broken;
 use crate::checkpoints;
 use crate::docker::IDLE;
 use crate::engine::ARCHIVE;
@@ -83,6 +84,7 @@ fn runs(c: &mut Cases) {
         e.fails("podman run --rm $I none-such", 127, "executable file")?;
         e.fails("podman run --rm $I /etc/passwd", 126, "permission denied")
     });
+    c.case("a program that cannot be executed", |e| broken::container(e, "podman"));
     c.case("stdin, stdout, tty, logs", |e| {
         e.prints("echo in | podman run -i --rm --network none $I cat", "in")?;
         e.shows("podman run --rm -t --network none $I tty", "/dev/pts/0")?;

@@ -7,7 +7,7 @@ use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, RestartLimit,
-    RestartPolicy, SandboxSpec, Strategy, Template,
+    RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
@@ -24,14 +24,14 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
     let name = &w.metadata.name;
     let s = &w.spec;
     let no = |what: &str, hint: &'static str| Err((format!("workload {name:?}: {what}"), hint));
-    if let Some(image) = s.containers.iter().find_map(|c| c.image.as_ref()) {
+    if let Some(image) = s.all_containers().find_map(|c| c.image.as_ref()) {
         return no(
             &format!("image {image:?} cannot be pulled yet"),
             "write `image: bundle:DIRECTORY`, an OCI bundle of this host",
         );
     }
     let there = |m: &VolumeMount| s.volumes.iter().any(|v| v.name == m.name);
-    if let Some(mount) = s.containers.iter().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
+    if let Some(mount) = s.all_containers().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
         let what = format!("volumeClaimTemplates are not supported yet: volume {:?}", mount.name);
         return no(&what, "add a volume with a persistentVolumeClaim");
     }
@@ -43,7 +43,7 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
     });
     let keys =
         |e: &EnvVar| matches!(e.value_from, Some(EnvSource::ConfigMapKeyRef(_) | EnvSource::SecretKeyRef(_)));
-    if config || s.containers.iter().any(|c| !c.env_from.is_empty() || c.env.iter().any(keys)) {
+    if config || s.all_containers().any(|c| !c.env_from.is_empty() || c.env.iter().any(keys)) {
         return no("ConfigMaps and Secrets are not kept yet", "write `value: TEXT`, or use hostPath");
     }
     Ok(())
@@ -106,12 +106,9 @@ fn template(spec: &Spec) -> Template {
     let b = &spec.backoff;
     let sandbox = Sandbox::of(spec);
     Template {
-        containers: spec.containers.iter().map(|c| container(c, spec, sandbox.is_some())).collect(),
-        restart_policy: match spec.restart_policy {
-            model::RestartPolicy::Always => RestartPolicy::Always,
-            model::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-            model::RestartPolicy::Never => RestartPolicy::Never,
-        },
+        containers: containers(spec, sandbox.is_some()),
+        restart_policy: policy(spec.restart_policy),
+        active_deadline: spec.active_deadline.map(millis),
         backoff: Backoff {
             initial: millis(b.initial),
             factor: f64::from(b.factor.0) / 100.0,
@@ -131,11 +128,37 @@ fn millis(d: Duration) -> Millis {
     Millis(u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
+fn policy(policy: model::RestartPolicy) -> RestartPolicy {
+    match policy {
+        model::RestartPolicy::Always => RestartPolicy::Always,
+        model::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+        model::RestartPolicy::Never => RestartPolicy::Never,
+    }
+}
+
+/// The containers in the order in which they start.
+fn containers(spec: &Spec, in_pod: bool) -> Vec<ContainerSpec> {
+    let of_role = |c: &Container, role| ContainerSpec { role, ..container(c, spec, in_pod) };
+    let init = |c: &Container| of_role(c, if c.is_sidecar() { Role::Sidecar } else { Role::Init });
+    let inits = spec.init_containers.iter().map(init);
+    inits.chain(spec.containers.iter().map(|c| of_role(c, Role::Main))).collect()
+}
+
+fn rule(rule: &model::RestartRule) -> RestartRule {
+    let model::RestartAction::Restart = rule.action;
+    RestartRule {
+        codes: rule.exit_codes.values.iter().map(|code| i32::from(*code)).collect(),
+        others: rule.exit_codes.operator == model::Membership::NotIn,
+    }
+}
+
 fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
     // What a pod's container gets is worked out for each replica.
     let plain = |env: &EnvVar| format!("{}={}", env.name, env.value);
     ContainerSpec {
         name: c.name.clone(),
+        restart_policy: c.restart_policy.map(policy),
+        restart_rules: c.restart_policy_rules.iter().map(rule).collect(),
         launch: Launch {
             bundle: c.bundle.clone(),
             config: None,

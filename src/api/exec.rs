@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::api::frame::{Frame, PROTOCOL};
 use crate::api::respond::{self, Answer, Problem, typed};
 use crate::api::routes::{self, Api, missing};
-use crate::api::types::{ExecRequest, KillRequest};
+use crate::api::types::{ExecRequest, KillRequest, Role};
 use crate::api::view;
 use crate::config::quantity::Signal;
 use crate::kernel::terminal::EndOfInput;
@@ -87,7 +87,7 @@ async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<(St
     let found = api.look(find).await?.ok_or_else(|| missing("replica", replica))?;
     let chosen = match &name {
         Some(name) => found.containers.iter().find(|c| c.name == *name),
-        None => found.containers.first(),
+        None => found.containers.iter().find(|c| c.role == Role::Main),
     };
     let Some(chosen) = chosen else {
         let names: Vec<&str> = found.containers.iter().map(|c| c.name.as_str()).collect();

@@ -87,6 +87,7 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
             | ReplicaPhase::OomKilled
             | ReplicaPhase::RestartLimit
             | ReplicaPhase::Unhealthy
+            | ReplicaPhase::DeadlineExceeded
             | ReplicaPhase::Stopped => "Failed",
             ReplicaPhase::Running
             | ReplicaPhase::Terminating

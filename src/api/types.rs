@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
+pub use crate::supervisor::core::spec::Role;
 pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::Workload;
 
@@ -182,6 +183,9 @@ pub struct ReplicaObject {
     pub revision: u32,
     /// In one word, as Kubernetes has it: `Running`, `Pending`, `CrashLoopBackOff`, `Terminating`, `Completed` ...
     pub phase: ReplicaPhase,
+    /// While init containers run, in kubectl's words: `Init:0/2`, `Init:Error`, `PodInitializing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initializing: Option<String>,
     /// Each container is ready, or exited successfully.
     pub ready: bool,
     /// It has been ready for long enough.
@@ -212,6 +216,8 @@ pub struct Stopping {
 #[serde(rename_all = "camelCase")]
 pub struct ContainerObject {
     pub name: String,
+    #[serde(default)]
+    pub role: Role,
     pub bundle: String,
     /// Its id for the runtime, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

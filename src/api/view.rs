@@ -274,6 +274,7 @@ fn replica(
         serial: r.serial,
         revision: w.number(r.revision),
         phase: status::replica(r, r.containers.iter().map(state)),
+        initializing: status::initializing(r, r.containers.iter().map(state)),
         ready: r.is_ready(),
         available: available_at.is_some_and(|at| view.now >= at),
         labels: labels(w),
@@ -301,6 +302,7 @@ fn container(
     let live = c.instances.iter().find(|i| i.phase != Phase::Dead);
     ContainerObject {
         name: c.name.clone(),
+        role: c.role,
         bundle: String::new(),
         id: live.map(&id),
         pid: live.and_then(|i| i.process).map(|p| p.pid),
@@ -348,6 +350,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::Replaced => "Replaced",
         StopCause::Restarted => "Restarted",
         StopCause::ProbeFailed => "ProbeFailed",
+        StopCause::DeadlineExceeded => "DeadlineExceeded",
         StopCause::SandboxLost => "SandboxLost",
         StopCause::Finished => "Finished",
         StopCause::Orphaned => "Orphaned",

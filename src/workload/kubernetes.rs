@@ -52,7 +52,8 @@ pub fn build(
     if let Some(name) = pod.remove("hostnameOverride") {
         pod.insert("hostname".to_owned(), name);
     }
-    for container in pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+    let lists = pod.iter_mut().filter(|(name, _)| native::LISTS.contains(&name.as_str()));
+    for container in lists.filter_map(|(_, list)| list.as_array_mut()).flatten() {
         let Some(container) = container.as_object_mut() else { continue };
         let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
         if let Some(dir) = image.strip_prefix("bundle:").and_then(|dir| native::directory(dir, base)) {
@@ -197,6 +198,11 @@ fn job(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Value>, o
 
 /// What Kubernetes demands of restartPolicy by kind.
 fn policy(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Spec, path: &str) {
+    if spec.active_deadline.is_some() && !matches!(d.kind, "Pod" | "Job") {
+        let path = format!("{path}.activeDeadlineSeconds");
+        let message = "activeDeadlineSeconds is for a Pod or a Job: other pods run until they are stopped";
+        checker.error(semantic::place(d.node, &path), &path, message, None);
+    }
     let path = format!("{path}.restartPolicy");
     let given = semantic::text(d.node, &path);
     let message = match d.kind {

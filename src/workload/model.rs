@@ -137,8 +137,27 @@ pub struct Spec {
     /// The containers write to the bundle's own root file system, which all replicas share.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared_root: bool,
+    /// How long a replica may run. `None`: for ever.
+    #[serde(
+        rename = "activeDeadlineSeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::option"
+    )]
+    pub active_deadline: Option<Duration>,
+    /// Run one after another before the others. Those with `restartPolicy: Always` are sidecars: they keep running until
+    /// the containers have exited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<Container>,
     /// At least one; names are unique.
     pub containers: Vec<Container>,
+}
+
+impl Spec {
+    /// All containers, in the order in which they start.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
 }
 
 fn is_false(b: &bool) -> bool {
@@ -178,6 +197,8 @@ impl Default for Spec {
             shared_root: false,
             security_context: PodSecurity::default(),
             volumes: Vec::new(),
+            active_deadline: None,
+            init_containers: Vec::new(),
             containers: Vec::new(),
         }
     }
@@ -321,6 +342,48 @@ pub struct Container {
     pub security_context: Security,
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
+    /// `None`: the workload's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// What goes before the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_policy_rules: Vec<RestartRule>,
+}
+
+impl Container {
+    /// Whether it, an init container, is a sidecar.
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy == Some(RestartPolicy::Always)
+    }
+}
+
+/// What follows from some exit codes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestartRule {
+    pub action: RestartAction,
+    pub exit_codes: ExitCodes,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartAction {
+    /// The container is started again, whatever its policy says.
+    Restart,
+}
+
+/// `exitCodes` of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExitCodes {
+    pub operator: Membership,
+    pub values: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Membership {
+    In,
+    NotIn,
 }
 
 /// One environment variable.

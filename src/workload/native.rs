@@ -13,6 +13,9 @@ use crate::config::quantity::IntOrPercent;
 /// The fields of the short form.
 const SHORT: [&str; 5] = ["bundle", "args", "env", "resources", "lifecycle"];
 
+/// The lists of containers.
+pub const LISTS: [&str; 2] = ["initContainers", "containers"];
+
 /// A Workload.
 pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
     let mut spec = d.value.get("spec")?.as_object()?.clone();
@@ -114,10 +117,13 @@ fn one_form(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Valu
 /// Directories of bundles, made absolute.
 fn bundles(checker: &mut Checker<'_>, d: &Document<'_>, spec: &mut Map<String, Value>, base: Option<&Path>) {
     let short = semantic::node(d.node, "spec.bundle").is_some();
-    for (n, container) in
-        spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+    let lists = spec.iter_mut().filter(|(name, _)| LISTS.contains(&name.as_str()));
+    let entries = lists.filter_map(|(name, list)| Some((name.as_str(), list.as_array_mut()?)));
+    for (list, n, container) in
+        entries.flat_map(|(name, list)| list.iter_mut().enumerate().map(move |(n, c)| (name, n, c)))
     {
-        let path = if short { "spec".to_owned() } else { format!("spec.containers[{n}]") };
+        let one = short && list == "containers";
+        let path = if one { "spec".to_owned() } else { format!("spec.{list}[{n}]") };
         let Some(container) = container.as_object_mut() else { continue };
         let given = container.get("bundle").and_then(Value::as_str);
         let (message, hint) = match (given, container.get("image")) {

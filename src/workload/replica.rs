@@ -31,9 +31,9 @@ pub struct Sandbox {
 impl Sandbox {
     /// The sandbox that `spec` needs. `None`: it is one container that is run as its bundle says.
     pub fn of(spec: &Spec) -> Option<Sandbox> {
-        let refers = spec.containers.iter().any(|c| c.env.iter().any(|e| e.value_from.is_some()));
+        let refers = spec.all_containers().any(|c| c.env.iter().any(|e| e.value_from.is_some()));
         let with_resources = refers || spec.volumes.iter().any(Volume::is_written);
-        let resources = spec.containers.iter().filter(|_| with_resources);
+        let resources = spec.all_containers().filter(|_| with_resources);
         let sandbox = Sandbox {
             hostname: spec.hostname.clone(),
             subdomain: spec.subdomain.clone(),
@@ -49,7 +49,7 @@ impl Sandbox {
             metadata: spec.pod.clone().unwrap_or_default(),
             resources: resources.map(|c| (c.name.clone(), c.resources.clone())).collect(),
         };
-        let needed = spec.pod.is_some() || spec.containers.len() > 1 || sandbox != Sandbox::default();
+        let needed = spec.pod.is_some() || spec.all_containers().count() > 1 || sandbox != Sandbox::default();
         needed.then_some(sandbox)
     }
 

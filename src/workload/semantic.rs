@@ -79,12 +79,15 @@ impl Pod<'_, '_, '_> {
 
     /// Everything about `spec`.
     pub fn check(&mut self, spec: &Spec) {
-        let count = spec.containers.len();
-        if count == 0 || count > MOST_CONTAINERS {
-            self.error("containers", format!("containers must have 1 to {MOST_CONTAINERS} entries"), None);
+        for (list, count, least) in
+            [("containers", spec.containers.len(), 1), ("initContainers", spec.init_containers.len(), 0)]
+        {
+            if !(least..=MOST_CONTAINERS).contains(&count) {
+                let message = format!("{list} must have {least} to {MOST_CONTAINERS} entries");
+                self.error(list, message, None);
+            }
         }
-        let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
-        self.unique("containers", "container", &names);
+        self.containers(spec);
         let names: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
         self.unique("volumes", "volume", &names);
         for (n, volume) in spec.volumes.iter().enumerate() {
@@ -101,9 +104,6 @@ impl Pod<'_, '_, '_> {
             if let Some(host) = &volume.host_path {
                 self.absolute(&format!("volumes[{n}].hostPath.path"), &host.path);
             }
-        }
-        for (n, c) in spec.containers.iter().enumerate() {
-            self.container(n, c, spec);
         }
         if spec.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
             self.error("securityContext.seccompProfile.type", "Localhost is not supported yet", None);
@@ -138,14 +138,16 @@ impl Pod<'_, '_, '_> {
     }
 
     fn unique(&mut self, list: &str, what: &str, names: &[&str]) {
+        let paths = names.iter().enumerate().map(|(n, name)| (format!("{list}[{n}].name"), *name));
+        self.different(what, paths);
+    }
+
+    /// Names of `what`, each with its path, must differ.
+    fn different<'s>(&mut self, what: &str, names: impl Iterator<Item = (String, &'s str)>) {
         let mut seen = BTreeSet::new();
-        for (n, name) in names.iter().enumerate() {
-            if !name.is_empty() && !seen.insert(*name) {
-                self.error(
-                    &format!("{list}[{n}].name"),
-                    format!("another {what} has the name {name:?}"),
-                    None,
-                );
+        for (path, name) in names {
+            if !name.is_empty() && !seen.insert(name) {
+                self.error(&path, format!("another {what} has the name {name:?}"), None);
             }
         }
     }
@@ -173,8 +175,48 @@ impl Pod<'_, '_, '_> {
         }
     }
 
-    fn container(&mut self, n: usize, c: &Container, spec: &Spec) {
-        let at = format!("containers[{n}]");
+    fn containers(&mut self, spec: &Spec) {
+        let path = |list: &str, n: usize| format!("{list}[{n}]");
+        let inits = spec.init_containers.iter().enumerate().map(|(n, c)| (path("initContainers", n), c));
+        let mains = spec.containers.iter().enumerate().map(|(n, c)| (path("containers", n), c));
+        let all: Vec<(String, &Container)> = inits.chain(mains).collect();
+        self.different("container", all.iter().map(|(at, c)| (format!("{at}.name"), c.name.as_str())));
+        for (n, (at, c)) in all.into_iter().enumerate() {
+            self.container(&at, c, spec);
+            self.restarts(&at, c, n < spec.init_containers.len());
+        }
+    }
+
+    /// What Kubernetes demands of the policy of a container, and of one that must exit.
+    fn restarts(&mut self, at: &str, c: &Container, init: bool) {
+        let rules = format!("{at}.restartPolicyRules");
+        if !c.restart_policy_rules.is_empty() {
+            if c.restart_policy.is_none() {
+                let hint = Some("write `restartPolicy: Never` beside them".to_owned());
+                self.error(&rules, "restartPolicyRules have no effect without restartPolicy", hint);
+            } else if init && c.is_sidecar() {
+                self.error(&rules, "a sidecar is always restarted: it cannot have restartPolicyRules", None);
+            }
+        }
+        for (n, rule) in c.restart_policy_rules.iter().enumerate() {
+            if rule.exit_codes.values.is_empty() {
+                self.error(&format!("{rules}[{n}].exitCodes.values"), "values must name an exit code", None);
+            }
+        }
+        if !init || c.is_sidecar() {
+            return;
+        }
+        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+            let path = format!("{at}.{field}");
+            if node(self.root, &self.whole(&path)).is_some() {
+                let message = format!("an init container cannot have {field}: it must exit by itself");
+                let hint = Some("write `restartPolicy: Always` if it is to run beside the others".to_owned());
+                self.error(&path, message, hint);
+            }
+        }
+    }
+
+    fn container(&mut self, at: &str, c: &Container, spec: &Spec) {
         if c.bundle.is_empty() && c.image.as_ref().is_none_or(|i| i.trim().is_empty()) && !self.native {
             self.error(
                 &format!("{at}.image"),
@@ -185,8 +227,8 @@ impl Pod<'_, '_, '_> {
         if let Some(dir) = &c.working_dir {
             self.absolute(&format!("{at}.workingDir"), dir);
         }
-        self.variables(&at, c);
-        self.mounts(&at, c, spec);
+        self.variables(at, c);
+        self.mounts(at, c, spec);
         if let Some(command) = c.lifecycle.pre_stop.as_ref().map(|super::model::Handler::Exec(e)| &e.command)
             && command.first().is_none_or(String::is_empty)
         {

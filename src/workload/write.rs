@@ -23,7 +23,8 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
         }
     }
-    for container in pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
+    let lists = pod.iter_mut().filter(|(name, _)| super::native::LISTS.contains(&name.as_str()));
+    for container in lists.filter_map(|(_, list)| list.as_array_mut()).flatten() {
         if let Some(container) = container.as_object_mut() {
             written(container, around.get("stopSignal"), &mut lost);
         }

@@ -8,6 +8,7 @@ mod daemon;
 mod drain;
 mod life;
 mod pods;
+mod roles;
 mod rollout;
 mod run;
 mod service;

@@ -10,7 +10,7 @@ use super::choose::{Name, What};
 use super::connection::{Call, Client, encoded};
 use super::render::{self, Columns, Row};
 use super::{names, print, print_while_read};
-use crate::api::types::{ContainerObject, EventObject, List, ReplicaObject, WorkloadObject};
+use crate::api::types::{ContainerObject, EventObject, List, ReplicaObject, Role, WorkloadObject};
 use crate::error::{Error, Kind, Result};
 use crate::sys::timestamp::Timestamp;
 
@@ -308,7 +308,7 @@ fn of_replica(r: &ReplicaObject, now: u64) -> String {
     let mut field = |name: &str, value: String| {
         let _ = writeln!(text, "  {:12}{value}", format!("{name}:"));
     };
-    field("Status", r.phase.to_string());
+    field("Status", r.state());
     for c in &r.conditions {
         field("Condition", format!("{:?}: {}", c.r#type, c.message));
     }
@@ -322,7 +322,12 @@ fn of_replica(r: &ReplicaObject, now: u64) -> String {
 
 /// A container, and why it was restarted.
 fn of_container(c: &ContainerObject, now: u64) -> String {
-    let mut text = format!("  Container {}:\n", c.name);
+    let kind = match c.role {
+        Role::Init => "Init container",
+        Role::Sidecar => "Sidecar",
+        Role::Main => "Container",
+    };
+    let mut text = format!("  {kind} {}:\n", c.name);
     let mut field = |name: &str, value: String| {
         let _ = writeln!(text, "    {:10}{value}", format!("{name}:"));
     };
@@ -383,6 +388,7 @@ mod tests {
         };
         let c = ContainerObject {
             name: "web".into(),
+            role: Role::Main,
             bundle: "/b".into(),
             id: None,
             pid: None,

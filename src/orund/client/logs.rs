@@ -45,7 +45,9 @@ impl<'a> Entry<'a> {
 /// `logs`.
 pub async fn logs(client: &Client, a: &Logs) -> Result<u8> {
     let (filter, many, containers) = match change::target(client, &a.name).await? {
-        Target::Workload(w) => ("workload", w.workload.spec.replicas > 1, w.workload.spec.containers.len()),
+        Target::Workload(w) => {
+            ("workload", w.workload.spec.replicas > 1, w.workload.spec.all_containers().count())
+        }
         Target::Replica(r) => ("replica", false, r.containers.len()),
     };
     let tail = a.tail.map(|n| n.to_string());

@@ -73,7 +73,7 @@ fn missing_bundles(w: &Workload) -> Vec<Error> {
         );
         Error::new(Kind::Config, what).hint("a relative path is resolved from the directory of the file")
     };
-    w.spec.containers.iter().filter(missing).map(error).collect()
+    w.spec.all_containers().filter(missing).map(error).collect()
 }
 
 /// Reports all bundles that are missing.

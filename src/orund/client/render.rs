@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::args::Output;
 use super::yaml;
-use crate::api::types::{Condition, ContainerState, EventObject, List, ReplicaObject, WorkloadObject};
+use crate::api::types::{Condition, ContainerState, EventObject, List, ReplicaObject, Role, WorkloadObject};
 use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
 use serde::Serialize;
@@ -157,7 +157,8 @@ impl Row for ReplicaObject {
     }
 
     fn row(&self, wide: bool, now: u64) -> Vec<String> {
-        let ready = self.containers.iter().filter(|c| c.ready).count();
+        let counted = || self.containers.iter().filter(|c| c.role != Role::Init);
+        let ready = counted().filter(|c| c.ready).count();
         let last = self.containers.iter().filter_map(|c| c.exits.first()).max_by_key(|e| &e.time);
         let restarts = match last {
             Some(exit) if self.restarts > 0 => {
@@ -167,8 +168,8 @@ impl Row for ReplicaObject {
         };
         let mut row = vec![
             self.name.clone(),
-            format!("{ready}/{}", self.containers.len()),
-            with_conditions(self.phase.to_string(), &self.conditions),
+            format!("{ready}/{}", counted().count()),
+            with_conditions(self.state(), &self.conditions),
             restarts,
             since(&self.created, now),
         ];
@@ -216,6 +217,13 @@ impl Row for EventObject {
     fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         &NONE
+    }
+}
+
+impl ReplicaObject {
+    /// Its state in one word.
+    pub fn state(&self) -> String {
+        self.initializing.clone().unwrap_or_else(|| self.phase.to_string())
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Action {
     Stop { key: Key, cause: StopCause, deadline: Time, now: bool },
     /// The preStop hook is not waited for any longer.
     AbandonHook { key: Key },
+    /// A replica has run for as long as it may: none of its containers is started again.
+    Expire { replica: ReplicaKey },
     /// A replica is one of this revision from now on, as it runs.
     Adopt { workload: WorkloadId, slot: u32, serial: u64, revision: Revision },
     /// How far a rollout is.
@@ -127,6 +129,7 @@ pub enum Reason {
     Unhealthy,
     Failed,
     OOMKilling,
+    DeadlineExceeded,
     FailedPreStopHook,
     FailedKillPod,
     FailedCreatePodSandBox,

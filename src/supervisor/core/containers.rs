@@ -10,7 +10,9 @@
 //! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
 
 use super::action::Action;
-use super::model::{Container, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause};
+use super::model::{
+    Container, ExitClass, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause,
+};
 use super::reconcile::{Entry, Pass, Place};
 use super::spec::{ContainerSpec, Role, Template};
 use super::time::{Millis, Time};
@@ -90,6 +92,8 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
             next.next = sandbox::after_loss(template, key.container);
         } else if instance.stop.is_some_and(|s| s.cause == StopCause::Finished) {
             next.next = Next::Done { failed: false };
+        } else if class == ExitClass::Deadline {
+            next.next = Next::Done { failed: true };
         } else if instance.started.is_none() && other_lives {
             next.spare_after = Some(exit.at + template.backoff.max);
         } else {
@@ -111,6 +115,9 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
                 next.spare_after = next.due();
             }
         }
+    }
+    if place.replica.expired && next.due().is_some() {
+        next.next = Next::Done { failed: true };
     }
     pass.push(Action::Settle { key: *key, class, restart: next });
 }

@@ -55,8 +55,21 @@ impl Replica {
         self.is_over() && self.containers.iter().all(|c| c.lives().is_none())
     }
 
+    /// Nothing of it is started again. What has not exited by itself has failed.
+    pub fn expire(&mut self) {
+        self.expired = true;
+        for container in &mut self.containers {
+            if container.lives().is_none() && container.restart.due().is_some() {
+                container.restart.next = Next::Done { failed: true };
+            }
+        }
+    }
+
     /// Why container `index` of a replica that stays is to be stopped.
     pub fn surplus(&self, index: usize) -> Option<StopCause> {
+        if self.expired {
+            return self.may_stop(index).then_some(StopCause::DeadlineExceeded);
+        }
         let sidecar = self.containers.get(index).is_some_and(|c| c.role == Role::Sidecar);
         (sidecar && self.is_over() && self.may_stop(index)).then_some(StopCause::Finished)
     }

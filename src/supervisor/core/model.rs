@@ -89,6 +89,8 @@ pub enum ExitClass {
     Oom,
     /// It was stopped because a probe failed.
     Probe,
+    /// It was stopped because its replica had run for as long as it may.
+    Deadline,
     Signal(i32),
     Exited(i32),
     /// The program could not be run, or the container not be created.
@@ -117,6 +119,9 @@ pub struct Replica {
     /// A main container was released, so all init containers have exited successfully.
     #[serde(default)]
     pub initialized: bool,
+    /// It has run for as long as it may.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// What the containers of a replica share: namespaces and a cgroup. It outlives them.
@@ -175,6 +180,8 @@ pub enum StopCause {
     Replaced,
     Restarted,
     ProbeFailed,
+    /// Its replica has run for as long as it may.
+    DeadlineExceeded,
     /// The sandbox that it is in is gone.
     SandboxLost,
     /// A sidecar whose main containers have exited.

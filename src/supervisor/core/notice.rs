@@ -117,6 +117,13 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
             let text = if known { "deadline brought forward".to_owned() } else { cause.to_string() };
             replica(workload, slot, Reason::Killing, format!("{text}; {left} of grace"))
         }
+        Action::Expire { replica } => sandbox(
+            observed,
+            replica,
+            at,
+            Reason::DeadlineExceeded,
+            "it was active for longer than activeDeadlineSeconds: stopping".to_owned(),
+        ),
         Action::Stop { key, cause: StopCause::ProbeFailed, .. } => {
             telling(key, Reason::Unhealthy, "stopped: the probe failed".to_owned())
         }
@@ -170,13 +177,14 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPreStopHook, FailedResize, KeeperLost,
-        LogDiskFull, OOMKilling, ProgressDeadlineExceeded, RestartLimit, RolloutFailed, SandboxChanged,
-        Unhealthy,
+        BackOff, DeadlineExceeded, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPreStopHook,
+        FailedResize, KeeperLost, LogDiskFull, OOMKilling, ProgressDeadlineExceeded, RestartLimit,
+        RolloutFailed, SandboxChanged, Unhealthy,
     };
     let bad = matches!(
         reason,
         BackOff
+            | DeadlineExceeded
             | Failed
             | FailedCreatePodSandBox
             | FailedKillPod
@@ -215,6 +223,7 @@ impl fmt::Display for Cause {
         match self.class {
             ExitClass::Oom => f.write_str("killed by the OOM killer: memory limit reached")?,
             ExitClass::Probe => f.write_str("stopped: the probe failed")?,
+            ExitClass::Deadline => f.write_str("stopped: activeDeadlineSeconds have passed")?,
             ExitClass::StartError { unrecoverable: false } => return f.write_str("it could not be started"),
             ExitClass::StartError { unrecoverable: true } => {
                 return f.write_str("it cannot start with this bundle and workload");
@@ -242,6 +251,7 @@ impl fmt::Display for StopCause {
             StopCause::Replaced => "stopping: replaced by a new revision",
             StopCause::Restarted => "stopping: restart requested",
             StopCause::ProbeFailed => "stopping: probe failed",
+            StopCause::DeadlineExceeded => "stopping: activeDeadlineSeconds have passed",
             StopCause::SandboxLost => "stopping: its sandbox is gone",
             StopCause::Finished => "stopping: the main containers have exited",
             StopCause::Orphaned => "stopping: its workload no longer exists",

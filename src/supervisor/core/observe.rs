@@ -179,6 +179,11 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             stop.deadline = stop.deadline.min(*deadline);
             stop.now |= now;
         }
+        Action::Expire { replica } => {
+            if let Some(replica) = observed.replica_of_mut(replica) {
+                replica.expire();
+            }
+        }
         Action::Adopt { workload, slot, serial, revision } => {
             if let Some(replica) = observed.replica_mut(*workload, *slot, *serial) {
                 replica.revision = *revision;
@@ -239,6 +244,7 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
         containers: containers.iter().enumerate().map(container).collect(),
         sandbox: None,
         initialized: false,
+        expired: false,
     };
     let slots = observed.workloads.entry(*workload).or_default();
     let replicas = &mut slots.slots.entry(*slot).or_default().replicas;

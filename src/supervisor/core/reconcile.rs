@@ -192,6 +192,9 @@ impl Pass<'_> {
             let entry = self.entry(others);
             let mut place =
                 Place { workload: id, slot: ordinal, replica, template, of: workload, entry, sandbox: false };
+            if self.expires(&place) {
+                continue;
+            }
             place.sandbox = sandbox::sandbox(self, &place);
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
@@ -202,6 +205,18 @@ impl Pass<'_> {
                 self.complete(id, ordinal, replica, workload);
             }
         }
+    }
+
+    /// Whether a replica has just run for as long as it may; what follows is decided in the next pass.
+    fn expires(&mut self, place: &Place<'_>) -> bool {
+        let replica = place.replica;
+        let Some(limit) = place.template.and_then(|t| t.active_deadline) else { return false };
+        let over = replica.expired || replica.stop.is_some() || replica.has_ended();
+        let expires = !over && self.reached(replica.created + limit);
+        if expires {
+            self.push(Action::Expire { replica: place.replica_key() });
+        }
+        expires
     }
 
     fn entry<'r>(&self, mut others: impl Iterator<Item = &'r Replica>) -> Entry {

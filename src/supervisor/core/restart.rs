@@ -14,7 +14,18 @@ impl ExitClass {
 /// Why `instance` exited with `exit`; the first rule that applies.
 pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
     if let Some(stop) = &instance.stop {
-        return if stop.cause == StopCause::ProbeFailed { ExitClass::Probe } else { ExitClass::Requested };
+        return match stop.cause {
+            StopCause::ProbeFailed => ExitClass::Probe,
+            StopCause::DeadlineExceeded => ExitClass::Deadline,
+            StopCause::Deleted
+            | StopCause::ScaledDown
+            | StopCause::Replaced
+            | StopCause::Restarted
+            | StopCause::SandboxLost
+            | StopCause::Finished
+            | StopCause::Orphaned
+            | StopCause::Drained => ExitClass::Requested,
+        };
     }
     if let Some(error) = &exit.error {
         return ExitClass::StartError { unrecoverable: error.unrecoverable };

@@ -27,6 +27,9 @@ pub struct Template {
     /// From the decision to stop until SIGKILL. Zero: killed at once, without preStop and stop signal.
     #[serde(default = "default_grace")]
     pub grace: Millis,
+    /// A replica that has existed for so long is stopped, and has failed. None: it may run for ever.
+    #[serde(default)]
+    pub active_deadline: Option<Millis>,
     /// Keep one more instance of every container created, waiting to be released when the running one dies.
     #[serde(default)]
     pub spare: bool,
@@ -89,6 +92,7 @@ impl Default for Template {
             backoff: Backoff::default(),
             restart_limit: None,
             grace: default_grace(),
+            active_deadline: None,
             spare: false,
         }
     }

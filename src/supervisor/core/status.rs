@@ -139,6 +139,8 @@ pub enum Reason {
     Stopped,
     /// It was stopped because a probe failed.
     Unhealthy,
+    /// It had run for as long as its replica may.
+    DeadlineExceeded,
     /// Its exit status is unknown.
     Unknown,
     /// It restarted too often and is not started again.
@@ -166,6 +168,7 @@ pub enum ReplicaPhase {
     OomKilled,
     Error,
     Unhealthy,
+    DeadlineExceeded,
     Unknown,
     Stopped,
     Terminating,
@@ -411,6 +414,32 @@ pub fn container(c: &Container, history: &History, now: Time) -> ContainerState 
     }
 }
 
+/// How far the start of a replica is, as kubectl has it: `Init:1/2`, `Init:Error`, `PodInitializing`. None: it has no init
+/// containers, or they have done their work.
+pub fn initializing(r: &Replica, states: impl Iterator<Item = ContainerState>) -> Option<String> {
+    let first = |c: &Container| c.role != Role::Main;
+    let total = r.containers.iter().filter(|c| first(c)).count();
+    if total == 0 || r.initialized || r.stop.is_some() {
+        return None;
+    }
+    let satisfied = |c: &Container| match c.role {
+        Role::Init => c.has_succeeded(),
+        Role::Sidecar => c.has_started(),
+        Role::Main => false,
+    };
+    let done = r.containers.iter().take_while(|c| satisfied(c)).count();
+    if done == total {
+        return Some("PodInitializing".to_owned());
+    }
+    Some(match states.into_iter().nth(done) {
+        Some(ContainerState::Waiting { reason, .. }) if reason != Reason::ContainerCreating => {
+            format!("Init:{reason}")
+        }
+        Some(ContainerState::Terminated { reason }) => format!("Init:{reason}"),
+        _ => format!("Init:{done}/{total}"),
+    })
+}
+
 /// The phase of a replica, from the states of its containers.
 pub fn replica(r: &Replica, states: impl Iterator<Item = ContainerState>) -> ReplicaPhase {
     if r.stop.is_some() {
@@ -441,6 +470,7 @@ impl From<Reason> for ReplicaPhase {
             Reason::OomKilled => ReplicaPhase::OomKilled,
             Reason::Stopped => ReplicaPhase::Stopped,
             Reason::Unhealthy => ReplicaPhase::Unhealthy,
+            Reason::DeadlineExceeded => ReplicaPhase::DeadlineExceeded,
             Reason::Unknown => ReplicaPhase::Unknown,
             Reason::RestartLimit => ReplicaPhase::RestartLimit,
         }
@@ -454,6 +484,7 @@ impl ExitRecord {
             ExitClass::Requested => Reason::Stopped,
             ExitClass::Oom => Reason::OomKilled,
             ExitClass::Probe => Reason::Unhealthy,
+            ExitClass::Deadline => Reason::DeadlineExceeded,
             ExitClass::Exited(0) => Reason::Completed,
             ExitClass::Signal(_) | ExitClass::Exited(_) => Reason::Error,
             ExitClass::StartError { .. } => Reason::StartError,
@@ -471,7 +502,9 @@ impl fmt::Display for ExitRecord {
             _ => f.write_str("exit status unknown")?,
         }
         match self.reason() {
-            reason @ (Reason::OomKilled | Reason::Unhealthy | Reason::Stopped) => write!(f, " ({reason})"),
+            reason @ (Reason::OomKilled | Reason::Unhealthy | Reason::DeadlineExceeded | Reason::Stopped) => {
+                write!(f, " ({reason})")
+            }
             _ => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! The order of the containers of a replica, by scenarios.
 
 use super::*;
-use crate::supervisor::core::model::Next;
+use crate::supervisor::core::model::{ExitClass, Next};
 use crate::supervisor::core::spec::{RestartPolicy, RestartRule, Role};
 
 fn ordered() -> Template {
@@ -140,4 +140,43 @@ fn a_container_may_have_a_policy_and_rules_of_its_own() {
     assert!(prepared(&b.dies(key, 1 << 8)).is_empty());
     let next = b.observed.replicas().next().unwrap().1.containers[0].restart.next;
     assert_eq!(next, Next::Done { failed: true });
+}
+
+#[test]
+fn a_replica_ends_when_its_time_is_over() {
+    let mut b = Bench::new();
+    let limit = Some(Millis::secs(60));
+    b.change(apply(1, Template { active_deadline: limit, ..ordered() }, one_by_one()));
+    starts(&mut b, 0);
+    let first = of(&b, 0);
+    b.dies(first, 0);
+    starts(&mut b, 1);
+    let (proxy, init) = (of(&b, 1), of(&b, 2));
+    b.now = b.now + Millis::secs(1);
+    let dead = b.dies(init, 0x100);
+    assert!(prepared(&dead).is_empty() || prepared(&dead) == [2], "{dead:?}");
+    let actions = b.pass(60_000);
+    assert!(b.reasons.contains(&Reason::DeadlineExceeded), "{:?}", b.reasons);
+    let signalled: Vec<Key> =
+        actions.iter().filter(|a| matches!(a, Action::Signal { .. })).filter_map(Action::key).collect();
+    assert_eq!(signalled, [proxy], "{actions:?}");
+    let actions = b.dies(proxy, 0x8f00);
+    let failed = |a: &Action| matches!(a, Action::Persist { change: Change::Completed { failed: true, .. } });
+    let later: Vec<Action> = (0..10).flat_map(|_| b.pass(60_000)).collect();
+    assert!(actions.iter().chain(&later).any(failed), "{actions:?} {later:?}");
+    assert!(later.iter().all(|a| prepared(std::slice::from_ref(a)).is_empty()), "{later:?}");
+}
+
+#[test]
+fn a_main_container_that_outlives_the_deadline_has_failed() {
+    let limit = Some(Millis::secs(60));
+    let mut b = Bench::running(1, Template { active_deadline: limit, ..template() }, one_by_one());
+    let key = of(&b, 0);
+    assert!(names(&b.pass(59_000)).is_empty());
+    assert_eq!(names(&b.pass(1_000)), ["signal"]);
+    let actions = b.dies(key, 0);
+    let failed = |a: &Action| matches!(a, Action::Persist { change: Change::Completed { failed: true, .. } });
+    assert!(actions.iter().any(failed), "{actions:?}");
+    let exits = &b.observed.workloads[&WEB].slots[&0].history["main"].exits;
+    assert_eq!(exits[0].class, ExitClass::Deadline);
 }

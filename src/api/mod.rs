@@ -2,6 +2,7 @@
 //!
 //! It has a thread and a loop of its own: whatever a client does, the supervisor's loop only sees finished requests.
 
+mod apply;
 mod convert;
 mod exec;
 pub mod frame;

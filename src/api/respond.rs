@@ -71,6 +71,14 @@ impl Problem {
         Problem { status: StatusCode::UNPROCESSABLE_ENTITY, body: body.unwrap_or_default() }
     }
 
+    /// The same, about an object of several.
+    pub fn about(self, what: &str) -> Problem {
+        match serde_json::from_slice::<Failure>(&self.body) {
+            Ok(f) => Problem::with(self.status, &f.code, format!("{what}: {}", f.message), f.hint),
+            Err(_) => self,
+        }
+    }
+
     /// The answer.
     pub fn answer(self) -> Answer {
         typed(self.status, "application/json", self.body)
@@ -91,6 +99,12 @@ impl From<Denied> for Problem {
                 "Conflict",
                 refusal.to_string(),
                 Some("wait until it is gone: `orund wait --for=delete NAME`".to_owned()),
+            ),
+            Denied::Refused(refusal @ Refusal::Immutable { .. }) => Problem::with(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                refusal.to_string(),
+                Some("delete the object first, or give the new one another name".to_owned()),
             ),
             Denied::Refused(refusal) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", refusal.to_string())

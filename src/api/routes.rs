@@ -12,16 +12,14 @@ use tokio::time::Instant;
 
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::types::{
-    Applied, Changed, DrainRequest, List, Outcome, RestartRequest, ScalePatch, UndoRequest, Version,
-    WorkloadObject,
+    Changed, DrainRequest, List, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
 };
-use crate::api::{convert, exec, logs, metrics, stats, view, watch};
+use crate::api::{apply, exec, logs, metrics, stats, view, watch};
 use crate::config::quantity;
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::desired::Refusal;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
-use crate::workload::{self, Workload};
 
 /// Bytes of a request's body.
 const LONGEST_BODY: usize = 1 << 20;
@@ -77,7 +75,11 @@ impl Api {
         Ok(self.handle.look(move |v| look(&clock.steady(v))).await?)
     }
 
-    async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
+    /// Makes a wish durable and has it acted on.
+    ///
+    /// # Errors
+    /// It was refused, or cannot be written.
+    pub async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
         self.pace().await;
         let accepted = self.handle.wish(wish).await?;
         let revision = accepted.revision;
@@ -171,9 +173,17 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["version"] if get => version(),
         ["metrics"] if get => metrics::answer(api).await,
         ["v1", "workloads"] if get => watch::workloads(api, None, &query(&["watch"])?).await,
-        ["v1", "workloads"] if post => {
+        ["v1", "apply" | "workloads"] if post => {
             let query = query(&["file", "dryRun"])?;
-            apply(api, &query, &body(request).await?).await
+            apply::apply(api, &query, &body(request).await?).await
+        }
+        ["v1", "objects"] if get => watch::objects(api, None, &query(&["watch", "kind"])?).await,
+        ["v1", "objects", kind, name] if get => {
+            let one = Some((apply::kind(kind)?, name.to_owned()));
+            watch::objects(api, one, &query(&["watch"])?).await
+        }
+        ["v1", "objects", kind, name] if request.method() == Method::DELETE => {
+            apply::discard(api, apply::kind(kind)?, name).await
         }
         ["v1", "workloads", name] if get => {
             watch::workloads(api, Some(name.to_owned()), &query(&["watch"])?).await
@@ -201,7 +211,8 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["v1", "logs"] if get => logs::answer(api, &query(logs::PARAMETERS)?).await,
         ["v1", "stats"] if get => stats::answer(api, &query(&["workload"])?).await,
         ["healthz" | "version" | "metrics"]
-        | ["v1", "workloads" | "replicas" | "events" | "logs" | "stats" | "drain"]
+        | ["v1", "apply" | "workloads" | "replicas" | "objects" | "events" | "logs" | "stats" | "drain"]
+        | ["v1", "objects", _, _]
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
         | ["v1", "replicas", _, "exec" | "kill"] => {
@@ -250,58 +261,6 @@ fn version() -> Result<Answer, Problem> {
         commit: COMMIT.to_owned(),
         api: vec!["v1".to_owned()],
     })
-}
-
-async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Problem> {
-    let file = query.get("file").unwrap_or("request");
-    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    let workloads = workload::read(file, text, None).workloads().map_err(|d| Problem::invalid(&d))?;
-    let dry_run = query.flag("dryRun")?;
-    // All or nothing, as far as it can be known beforehand.
-    for w in &workloads {
-        convert::runnable(w).map_err(|(what, hint)| {
-            Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, hint)
-        })?;
-        api.handle.check(convert::apply(w, file)).await?;
-    }
-    let mut items = Vec::new();
-    for w in &workloads {
-        items.push(apply_one(api, w, file, dry_run).await?);
-    }
-    respond::json(&List { items })
-}
-
-async fn apply_one(api: &Api, w: &Workload, file: &str, dry_run: bool) -> Result<Applied, Problem> {
-    let name = w.metadata.name.clone();
-    let before = object(api, &name).await?;
-    let (generation, revision) = before.as_ref().map_or((0, 0), |b| (b.status.generation, b.status.revision));
-    let wish = convert::apply(w, file);
-    // A file system may let one wait.
-    let pinned = tokio::task::spawn_blocking(move || convert::pin(wish)).await;
-    let wish = pinned.map_err(|e| Problem::bad_request(format!("reading the bundles: {e}")))?;
-    let outcome = match &before {
-        None => Outcome::Created,
-        // Also when a scale has made it so: there is nothing to do.
-        Some(b) if b.as_applied(w) && !b.status.stopped && same_bundles(api, &name, &wish).await? => {
-            Outcome::Unchanged
-        }
-        Some(_) => Outcome::Configured,
-    };
-    if dry_run || outcome == Outcome::Unchanged {
-        return Ok(Applied { name, outcome, generation, revision });
-    }
-    let Changed { generation, revision, .. } = api.wish(wish).await?;
-    Ok(Applied { name, outcome, generation, revision })
-}
-
-/// Whether each config.json is what the workload's current revision was made from.
-async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Problem> {
-    let (name, wish) = (name.to_owned(), wish.clone());
-    let same = move |v: &View| {
-        let template = v.desired.by_name(&name).and_then(|(_, w)| w.template());
-        template.is_none_or(|t| convert::same_bundles(&wish, t))
-    };
-    api.look(same).await
 }
 
 /// The workload of that name.

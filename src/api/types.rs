@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::config::document::diagnostic::Diagnostic;
 pub use crate::supervisor::core::spec::Role;
 pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
-use crate::workload::Workload;
+use crate::workload::{KeptObject, Workload};
 
 /// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
 pub const PREFIX: &str = "/v1";
@@ -304,13 +304,34 @@ pub struct EventObject {
     pub message: String,
 }
 
-/// What became of an applied workload.
+/// A kept object: as it was applied, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptAnswer {
+    #[serde(flatten)]
+    pub object: KeptObject,
+    pub status: KeptStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptStatus {
+    /// Never used twice among kept objects, unlike the name.
+    pub uid: u64,
+    /// Counts the changes of the object.
+    pub generation: u64,
+    pub created: String,
+}
+
+/// What became of an applied object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
+    /// `workload`, or that of the kept object: `configmap`.
+    pub kind: String,
     pub name: String,
     pub outcome: Outcome,
-    /// Of the workload after the change; 0 for one that a dry run would create.
+    /// Of the object after the change; 0 for one that a dry run would create.
     pub generation: u64,
     #[serde(default)]
     pub revision: u32,

@@ -2,7 +2,8 @@
 
 use crate::api::types::{
     Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
-    FailedRevision, ReplicaObject, RevisionObject, RolloutStatus, Stopping, WorkloadObject, WorkloadStatus,
+    FailedRevision, KeptAnswer, KeptStatus, ReplicaObject, RevisionObject, RolloutStatus, Stopping,
+    WorkloadObject, WorkloadStatus,
 };
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
@@ -10,6 +11,7 @@ use crate::supervisor::core::desired::{Workload, WorkloadId};
 use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
 };
+use crate::supervisor::core::objects::Entry;
 use crate::supervisor::core::spec::{self, Template};
 use crate::supervisor::core::status;
 use crate::supervisor::core::time::{Millis, Time};
@@ -23,6 +25,16 @@ pub fn workloads(view: &View) -> Vec<WorkloadObject> {
     let mut list: Vec<_> = view.desired.workloads.iter().map(|(id, w)| workload(view, *id, w)).collect();
     list.sort_by(|a, b| a.workload.metadata.name.cmp(&b.workload.metadata.name));
     list
+}
+
+/// A kept object.
+pub fn kept(e: &Entry) -> KeptAnswer {
+    let seconds = u64::try_from(e.created.at / 1000).unwrap_or(0);
+    let created = Timestamp { seconds, nanos: 0 }.rfc3339();
+    KeptAnswer {
+        object: e.object.clone(),
+        status: KeptStatus { uid: e.uid, generation: e.generation, created },
+    }
 }
 
 /// One workload.

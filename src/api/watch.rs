@@ -11,10 +11,12 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::routes::{Api, Query, missing};
-use crate::api::types::{List, WorkloadObject};
-use crate::api::view;
+use crate::api::types::{KeptAnswer, List, WorkloadObject};
+use crate::api::{apply, view};
 use crate::supervisor::core::action::Notice;
+use crate::supervisor::core::objects::Entry;
 use crate::supervisor::shell::handle::{Handle, View};
+use crate::workload::KeptKind;
 
 /// The media type of streams.
 const LINES: &str = "application/x-ndjson";
@@ -65,6 +67,29 @@ pub async fn replicas(api: &Api, name: Option<String>, query: &Query) -> Result<
         list.drain(..list.len() - 1);
     }
     one_or_all("replica", name, list)
+}
+
+/// `GET /v1/objects`, and `GET /v1/objects/KIND/NAME`.
+pub async fn objects(api: &Api, one: Option<(KeptKind, String)>, query: &Query) -> Result<Answer, Problem> {
+    let kind = match (&one, query.get("kind")) {
+        (None, Some(word)) => Some(apply::kind(word)?),
+        (one, _) => one.as_ref().map(|(kind, _)| *kind),
+    };
+    let wanted = one.clone().map(|(_, name)| name);
+    let select = move |v: &View| -> Vec<KeptAnswer> {
+        let of_kind = v.desired.objects.iter().filter(|e| kind.is_none_or(|k| k == e.object.kind));
+        let named = |e: &&Entry| wanted.as_ref().is_none_or(|name| *name == e.object.metadata.name);
+        of_kind.filter(named).map(view::kept).collect()
+    };
+    if query.flag("watch")? {
+        return stream(api, move |v| keyed(select(v), |o| o.status.uid.to_string())).await;
+    }
+    let items = api.look(select).await?;
+    match (one, items.first()) {
+        (None, _) => respond::json(&List { items }),
+        (Some(_), Some(item)) => respond::json(item),
+        (Some((kind, name)), None) => Err(apply::missing(kind, &name)),
+    }
 }
 
 /// `GET /v1/drain`.

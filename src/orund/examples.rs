@@ -90,13 +90,16 @@ Examples:
   orund get pods -l app=web
   orund get replicas web -o wide
   orund get workloads web -o yaml
+  orund get secrets
+  orund get all
   orund get -o name
   orund get replicas -w";
 
 pub const DESCRIBE: &str = "\
 Examples:
   orund describe web
-  orund describe web-0";
+  orund describe web-0
+  orund describe configmap web-conf";
 
 pub const SCALE: &str = "\
 Examples:
@@ -163,6 +166,7 @@ Examples:
 pub const DELETE: &str = "\
 Examples:
   orund delete web --wait
+  orund delete configmap web-conf
   orund delete -f web.yaml
   orund delete -l app=web
   orund delete --all --wait

@@ -77,7 +77,8 @@ pub fn build(
     Some(Object::Workload { kind: d.kind.to_owned(), workload: Box::new(workload) })
 }
 
-fn metadata(d: &Document<'_>) -> Metadata {
+/// Name, labels and annotations of an object.
+pub fn metadata(d: &Document<'_>) -> Metadata {
     let texts = |name: &str| {
         let map = d.value.get("metadata").and_then(|m| m[name].as_object());
         map.into_iter()

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod explain;
 pub mod files;
 mod fix;
+pub mod kept;
 mod kinds;
 mod kubernetes;
 pub mod model;
@@ -24,5 +25,6 @@ pub mod write;
 mod tests;
 
 pub use fix::apply as corrected;
+pub use kept::{KeptKind, KeptObject};
 pub use model::{ApiVersion, Kind, Metadata, Spec, Workload};
-pub use read::{Config, Object, Read, read};
+pub use read::{Object, Read, read};

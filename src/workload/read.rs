@@ -1,13 +1,13 @@
 //! Files with any number of objects of any format.
 
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::Checker;
+use super::kept::KeptObject;
 use super::kinds::{self, Verdict};
 use super::model::Workload;
-use super::{compose, kubernetes, native, openshift, scalar};
+use super::{compose, kubernetes, native, openshift};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::config::document::reader::{Item, similar};
 use crate::config::document::{self, Data, Node};
@@ -20,32 +20,10 @@ pub enum Object {
         kind: String,
         workload: Box<Workload>,
     },
-    Config(Config),
+    /// Something that is kept for the workloads.
+    Kept(KeptObject),
     /// Something that was checked and has no effect.
-    Inert {
-        kind: String,
-        name: String,
-    },
-}
-
-/// A ConfigMap or a Secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Config {
-    pub secret: bool,
-    pub name: String,
-    pub data: BTreeMap<String, Vec<u8>>,
-}
-
-impl std::fmt::Debug for Config {
-    /// Without what is in it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let keys: Vec<&String> = self.data.keys().collect();
-        f.debug_struct("Config")
-            .field("secret", &self.secret)
-            .field("name", &self.name)
-            .field("keys", &keys)
-            .finish()
-    }
+    Inert { kind: String, name: String },
 }
 
 impl Object {
@@ -53,15 +31,29 @@ impl Object {
     pub fn kind(&self) -> &str {
         match self {
             Object::Workload { kind, .. } | Object::Inert { kind, .. } => kind,
-            Object::Config(Config { secret: true, .. }) => "Secret",
-            Object::Config(_) => "ConfigMap",
+            Object::Kept(object) => object.kind.name(),
         }
+    }
+
+    /// What it is to orund: `workload`, `configmap` ...
+    pub fn word(&self) -> String {
+        match self {
+            Object::Workload { .. } => "workload".to_owned(),
+            Object::Kept(object) => object.kind.word().to_owned(),
+            Object::Inert { kind, .. } => kind.to_lowercase(),
+        }
+    }
+
+    /// Whether both are the same object to orund, which has one name for all kinds of workloads.
+    pub fn is_same(&self, other: &Object) -> bool {
+        self.word() == other.word() && self.name() == other.name() && !matches!(self, Object::Inert { .. })
     }
 
     pub fn name(&self) -> &str {
         match self {
             Object::Workload { workload, .. } => &workload.metadata.name,
-            Object::Inert { name, .. } | Object::Config(Config { name, .. }) => name,
+            Object::Inert { name, .. } => name,
+            Object::Kept(object) => &object.metadata.name,
         }
     }
 }
@@ -85,9 +77,17 @@ impl Read {
         }
         let workload = |o| match o {
             Object::Workload { workload, .. } => Some(*workload),
-            _ => None,
+            Object::Kept(_) | Object::Inert { .. } => None,
         };
         Ok(self.objects.into_iter().filter_map(workload).collect())
+    }
+
+    /// All objects, when there is no error.
+    ///
+    /// # Errors
+    /// All findings.
+    pub fn checked(self) -> Result<Vec<Object>, Box<Diagnostics>> {
+        if self.findings.errors() > 0 { Err(Box::new(self.findings)) } else { Ok(self.objects) }
     }
 }
 
@@ -127,16 +127,14 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
         let object = match document.kind {
             "Workload" => native::workload(&mut checker, document, base),
             "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
-            "ConfigMap" | "Secret" => config(document),
+            "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Service" => {
+                kubernetes::named(&mut checker, document);
+                KeptObject::new(document).map(Object::Kept)
+            }
             _ => kubernetes::workload(&mut checker, document, base),
         };
         let Some(object) = object else { continue };
-        let same = |o: &&Object| {
-            is_workload(o) == is_workload(&object)
-                && o.name() == object.name()
-                && (is_workload(o) || o.kind() == object.kind())
-        };
-        if let Some(first) = objects.iter().find(same) {
+        if let Some(first) = objects.iter().find(|o| o.is_same(&object)) {
             let message = format!("the name {:?} is used twice; first by a {}", object.name(), first.kind());
             let place = super::semantic::place(document.node, "metadata.name");
             checker.error(place, "metadata.name", message, None);
@@ -144,10 +142,6 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
         objects.push(object);
     }
     Read { objects, findings: Diagnostics::new(file, text, checker.problems) }
-}
-
-fn is_workload(o: &Object) -> bool {
-    matches!(o, Object::Workload { .. })
 }
 
 /// A file that is a template of Helm's, which nobody but Helm can read.
@@ -202,15 +196,7 @@ impl<'n> Found<'n> {
             Verdict::Known("List") => self.list(checker, node),
             Verdict::Known(kind) => {
                 let value = super::check::object(checker.document(kind, node));
-                match kind {
-                    "Service" | "PersistentVolumeClaim" => {
-                        let document = Document { kind, node, value };
-                        kubernetes::named(checker, &document);
-                        self.inert
-                            .push(Object::Inert { kind: kind.to_owned(), name: document.name().to_owned() });
-                    }
-                    _ => self.documents.push(Document { kind, node, value }),
-                }
+                self.documents.push(Document { kind, node, value });
             }
             Verdict::Version(right) => {
                 let message = format!("apiVersion of a {name} must be {right}");
@@ -284,20 +270,6 @@ fn unknown_kind(checker: &mut Checker<'_>, kind: &Node, name: &str) {
     let fix = meant.and_then(|meant| super::fix::replace(kind, meant));
     let d = Diagnostic::new(kind.place, "kind", format!("unknown kind {name:?}"));
     checker.problems.push(d.hint(hint).fix(fix));
-}
-
-fn config(document: &Document<'_>) -> Option<Object> {
-    let mut data = BTreeMap::new();
-    let of = |name: &str| document.value.get(name).and_then(Value::as_object).into_iter().flatten();
-    let secret = document.kind == "Secret";
-    let encoded = if secret { "data" } else { "binaryData" };
-    for (key, value) in of(encoded) {
-        data.insert(key.clone(), scalar::base64(value.as_str()?)?);
-    }
-    for (key, value) in of(if secret { "stringData" } else { "data" }) {
-        data.insert(key.clone(), value.as_str()?.as_bytes().to_vec());
-    }
-    Some(Object::Config(Config { secret, name: document.name().to_owned(), data }))
 }
 
 /// The whole of a document, as an item without a path.

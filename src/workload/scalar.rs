@@ -210,6 +210,21 @@ fn mode(most: u32, text: Option<&str>, item: &Item<'_>) -> Result<Value, Wrong> 
     Err(problem)
 }
 
+/// Encodes as base64 with padding (RFC 4648).
+pub fn to_base64(bytes: &[u8]) -> String {
+    const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |n: usize| u32::from(group.get(n).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for n in 0..4 {
+            let symbol = SYMBOLS[(bits >> (18 - 6 * n) & 63) as usize];
+            text.push(if n > group.len() { '=' } else { char::from(symbol) });
+        }
+    }
+    text
+}
+
 /// Decodes base64 with padding (RFC 4648); white space is left out, as Kubernetes does.
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     let symbols: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
@@ -292,6 +307,7 @@ mod tests {
             ("YWJj\nZA==", b"abcd"),
         ] {
             assert_eq!(base64(text).as_deref(), Some(bytes), "{text}");
+            assert_eq!(to_base64(bytes), text.replace('\n', ""));
         }
         for text in ["YQ", "Y===", "YQ==YQ==", "a-b_", "YQ= =x", "====", "=YQ="] {
             assert_eq!(base64(text), None, "{text}");

@@ -11,7 +11,7 @@ use crate::orund::examples;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Create or update workloads from files
+    /// Create or update the objects of files, all or none
     #[command(after_help = examples::APPLY)]
     Apply(Apply),
     /// Check files without a supervisor
@@ -26,10 +26,10 @@ pub enum Verb {
     /// Print files in another format
     #[command(after_help = examples::CONVERT)]
     Convert(Convert),
-    /// List workloads, replicas or events
+    /// List workloads, replicas, events or kept objects
     #[command(after_help = examples::GET)]
     Get(Get),
-    /// Show details of a workload or replica, including why it restarted
+    /// Show details of objects, including why a replica restarted
     #[command(after_help = examples::DESCRIBE)]
     Describe(Describe),
     /// Set the number of replicas of workloads
@@ -65,7 +65,7 @@ pub enum Verb {
     /// Start workloads that were stopped
     #[command(after_help = examples::START)]
     Start(StopOrStart),
-    /// Delete workloads, stopping their replicas
+    /// Delete workloads, stopping their replicas, and kept objects
     #[command(after_help = examples::DELETE)]
     Delete(Delete),
     /// Send a signal to the first process of containers; their restart policy decides what follows
@@ -166,8 +166,8 @@ pub enum Output {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Kind (workloads, replicas or events) and names, in any of the forms `web`, `replicas web`, `replica/web-0`; for replicas
-    /// and events also the name of their workload
+    /// Kind (workloads, replicas, events, configmaps, secrets, pvc, services or all) and names, in any of the forms `web`,
+    /// `replicas web`, `replica/web-0`; for replicas and events also the name of their workload
     #[arg(value_name = "KIND|NAME")]
     pub words: Vec<String>,
     /// Show only objects with these labels, such as app=web,tier!=test
@@ -195,9 +195,9 @@ impl Get {
 
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// Name of a workload or replica
-    #[arg(value_parser = any_name)]
-    pub name: Name,
+    /// Kind and names, or names alone, such as web, web-0, configmap/web or secret web
+    #[arg(value_name = "KIND|NAME", required = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -390,10 +390,10 @@ pub struct StopOrStart {
 
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// Names of workloads
-    #[arg(value_name = "NAME", required_unless_present_any = ["files", "all", "selector"], value_parser = workload_name)]
+    /// Kind and names, or names alone, such as web, deployment/web or configmap web
+    #[arg(value_name = "KIND|NAME", required_unless_present_any = ["files", "all", "selector"])]
     pub names: Vec<String>,
-    /// Delete the workloads of this file, directory, or - for standard input; may be repeated
+    /// Delete the objects of this file, directory, or - for standard input; may be repeated
     #[arg(short = 'f', long = "filename", value_name = "FILE", conflicts_with_all = ["names", "all", "selector"])]
     pub files: Vec<PathBuf>,
     /// Delete all workloads
@@ -468,6 +468,7 @@ fn goal(text: &str) -> Result<Goal, String> {
 mod tests {
     use super::*;
     use crate::orund::{self, Arguments};
+    use crate::workload::KeptKind;
     use clap::{CommandFactory, Parser};
 
     fn parse(words: &str) -> Result<Verb, clap::Error> {
@@ -497,6 +498,9 @@ mod tests {
             ("deploy/web", What::Workloads, &["web"]),
             ("deployments", What::Workloads, &[]),
             ("ev web", What::Events, &["web"]),
+            ("cm/web", What::Kept(KeptKind::ConfigMap), &["web"]),
+            ("svc", What::Kept(KeptKind::Service), &[]),
+            ("all", What::All, &[]),
         ] {
             let (got, got_names) = get(words.trim());
             assert_eq!(
@@ -540,7 +544,6 @@ mod tests {
             "orund scale",
             "orund delete",
             "orund delete web --all",
-            "orund delete replica/web-0",
             "orund get -l =x",
             "orund delete web --now --grace-period 3",
             "orund wait web --for=x",

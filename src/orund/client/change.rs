@@ -5,15 +5,17 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::args::{self, Delete, Goal, Restart, Scale};
-use super::choose::{Name, What};
+use super::choose::{Name, What, names_of};
 use super::connection::{Call, Client, encoded};
 use super::wait::Wait;
-use super::{manifests, print};
+use super::{kept, manifests, print};
 use crate::api::types::{
-    Changed, KillRequest, List, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec, WorkloadObject,
+    Changed, KeptAnswer, KillRequest, List, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec,
+    WorkloadObject,
 };
 use crate::config::quantity;
 use crate::error::{Error, Kind, Result};
+use crate::workload::Object;
 
 /// One line of a watch.
 #[derive(Debug, Deserialize)]
@@ -114,39 +116,70 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
         true => Some("0".to_owned()),
         false => a.grace_period.map(quantity::in_seconds),
     };
-    let names = to_delete(client, a).await?;
-    for name in &names {
+    let mut workloads = Vec::new();
+    for name in to_delete(client, a).await? {
+        let Name { kind, name } = name;
+        if let Some(What::Kept(kind)) = kind {
+            let call = Call::new(Method::DELETE, kept::path(kind, &name));
+            client.fetch::<Changed>(call).await?;
+            print(&format!("{}/{name} deleted\n", kind.word()))?;
+            continue;
+        }
+        if kind == Some(What::Replicas) {
+            let e = Error::new(
+                Kind::Usage,
+                format!("replica {name:?}: this verb takes a workload, not a replica"),
+            );
+            return Err(e.hint(format!("`orund restart {name}` replaces it; `orund scale` removes replicas")));
+        }
+        workloads.push(name);
+    }
+    for name in &workloads {
         let call = Call::new(Method::DELETE, path(name)).with_some("gracePeriodSeconds", grace.as_deref());
         client.fetch::<Changed>(call).await.map_err(|e| e.context(format!("workload {name:?}")))?;
         print(&format!("workload/{name} deleting\n"))?;
     }
-    for name in names.iter().filter(|_| a.waiting.wait) {
+    for name in workloads.iter().filter(|_| a.waiting.wait) {
         Wait::of(name, Goal::Delete, deadline).run(client).await?;
     }
     Ok(0)
 }
 
-/// The names of the workloads to delete. Those of a file that do not exist are left out, with a warning.
-async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<String>> {
+/// What to delete. Of a file, what does not exist is left out, with a warning.
+async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
     if a.files.is_empty() && !a.all && a.selector.is_none() {
-        return Ok(a.names.clone());
+        return names_of(&a.names).map_err(|what| Error::new(Kind::Usage, what));
     }
-    let name = |w: &WorkloadObject| w.workload.metadata.name.clone();
+    let workload = |name: &str| Name { kind: Some(What::Workloads), name: name.to_owned() };
     let existing = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
     if a.files.is_empty() {
         let taken =
             |w: &&WorkloadObject| a.selector.as_ref().is_none_or(|s| s.takes(&w.workload.metadata.labels));
-        let names: Vec<String> = existing.iter().filter(taken).map(name).collect();
+        let names = existing.iter().filter(taken).map(|w| workload(&w.workload.metadata.name));
+        let names: Vec<Name> = names.collect();
         if names.is_empty() {
             eprintln!("no objects found");
         }
         return Ok(names);
     }
+    let kept = client.fetch::<List<KeptAnswer>>(Call::get("/v1/objects")).await?.items;
     let mut names = Vec::new();
-    for w in manifests::load(&a.files)? {
-        match existing.iter().any(|e| name(e) == w.metadata.name) {
-            true => names.push(w.metadata.name),
-            false => crate::log::warn(format!("workload {:?} does not exist", w.metadata.name)),
+    for object in manifests::load_all(&a.files)? {
+        let name = object.name();
+        let found = match &object {
+            Object::Workload { .. } => {
+                existing.iter().any(|e| e.workload.metadata.name == name).then(|| workload(name))
+            }
+            Object::Kept(k) => {
+                let same = |e: &KeptAnswer| e.object.kind == k.kind && e.object.metadata.name == name;
+                let found = Name { kind: Some(What::Kept(k.kind)), name: name.to_owned() };
+                kept.iter().any(same).then_some(found)
+            }
+            Object::Inert { .. } => continue,
+        };
+        match found {
+            Some(name) => names.push(name),
+            None => crate::log::warn(format!("{} {name:?} does not exist", object.kind().to_lowercase())),
         }
     }
     Ok(names)

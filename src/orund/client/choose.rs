@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::args::Scale;
 use super::names;
+use crate::workload::KeptKind;
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,13 +12,16 @@ pub enum What {
     Workloads,
     Replicas,
     Events,
+    Kept(KeptKind),
+    /// Everything but events.
+    All,
 }
 
 /// A name as people and `-o name` write it, of a workload.
 pub fn workload_name(text: &str) -> Result<String, String> {
     match text.split_once('/').map(|(kind, name)| (names::kind(kind), name)) {
         None | Some((Some(What::Workloads), _)) => Ok(names::bare(text).to_owned()),
-        Some((Some(_), _)) => Err("this verb takes a workload, not a replica".to_owned()),
+        Some((Some(_), _)) => Err("this verb takes the name of a workload".to_owned()),
         Some((None, _)) => Err("expected a name, or workload/NAME".to_owned()),
     }
 }
@@ -27,9 +31,30 @@ pub fn any_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         None => Ok(Name { kind: None, name: text.to_owned() }),
         Some((kind, name)) => match names::kind(kind) {
-            Some(kind) if kind != What::Events => Ok(Name { kind: Some(kind), name: name.to_owned() }),
-            _ => Err("expected a name, workload/NAME or replica/NAME".to_owned()),
+            Some(kind @ (What::Workloads | What::Replicas | What::Kept(_))) => {
+                Ok(Name { kind: Some(kind), name: name.to_owned() })
+            }
+            Some(What::Events | What::All) | None => {
+                Err("expected a name, workload/NAME or replica/NAME".to_owned())
+            }
         },
+    }
+}
+
+/// Names as kubectl takes them: `KIND NAME...`, or any of `NAME`, `KIND/NAME`.
+///
+/// # Errors
+/// The mistake, in words.
+pub fn names_of(words: &[String]) -> Result<Vec<Name>, String> {
+    match words.split_first() {
+        Some((first, rest)) if !rest.is_empty() && names::kind(first).is_some() => {
+            let one = |name: &String| match name.contains('/') {
+                true => Err(format!("{name:?} has a kind, and so has the list")),
+                false => any_name(&format!("{first}/{name}")),
+            };
+            rest.iter().map(one).collect()
+        }
+        _ => words.iter().map(|w| any_name(w)).collect(),
     }
 }
 
@@ -118,6 +143,18 @@ pub fn selector(text: &str) -> Result<Selector, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_may_stand_before_names() {
+        let words = |text: &str| names_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let name = |kind, name: &str| Name { kind, name: name.to_owned() };
+        let secret = Some(What::Kept(KeptKind::Secret));
+        assert_eq!(words("secret a b").unwrap(), [name(secret, "a"), name(secret, "b")]);
+        assert_eq!(words("deploy web").unwrap(), [name(Some(What::Workloads), "web")]);
+        assert_eq!(words("web secret/a").unwrap(), [name(None, "web"), name(secret, "a")]);
+        assert_eq!(words("secret").unwrap(), [name(None, "secret")], "a name alone is a name");
+        assert!(words("secret cm/a").is_err() && words("all x").is_err() && words("events x").is_err());
+    }
 
     #[test]
     fn selectors_are_those_of_kubernetes() {

@@ -1,4 +1,4 @@
-//! `apply`: creates and updates the workloads of files.
+//! `apply`: creates and updates the objects of files.
 
 use hyper::Method;
 
@@ -6,10 +6,11 @@ use super::args::{Apply, Goal};
 use super::change::path;
 use super::connection::{Call, Client};
 use super::wait::Wait;
-use super::{manifests, print, yaml};
-use crate::api::types::{Applied, List, Outcome, WorkloadObject};
+use super::{kept, manifests, print, yaml};
+use crate::api::types::{Applied, KeptAnswer, List, Outcome, WorkloadObject};
 use crate::error::Result;
-use crate::workload::Workload;
+use crate::workload::{KeptKind, KeptObject, Object};
+use serde_json::Value;
 use similar::TextDiff;
 use std::time::Duration;
 
@@ -21,24 +22,23 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     if a.fix {
         return manifests::correct(&manifests::read(&a.files.files)?);
     }
-    let workloads = manifests::load_to_run(&a.files.files)?;
+    let objects = manifests::load_to_run(&a.files.files)?;
     if a.diff {
-        return preview(client, &workloads).await;
+        return preview(client, &objects).await;
     }
-    let call = Call::new(Method::POST, "/v1/workloads").flag("dryRun", a.dry_run).body(documents(&workloads));
-    let applied: List<Applied> = client.fetch(call).await?;
-    for item in &applied.items {
+    let applied = send(client, &objects, a.dry_run).await?;
+    for item in &applied {
         let outcome = match item.outcome {
             Outcome::Created => "created",
             Outcome::Configured => "configured",
             Outcome::Unchanged => "unchanged",
         };
         let dry = if a.dry_run { " (dry run)" } else { "" };
-        print(&format!("workload/{} {outcome}{dry}\n", item.name))?;
+        print(&format!("{}/{} {outcome}{dry}\n", item.kind, item.name))?;
     }
     if a.waiting.wait && !a.dry_run {
         let deadline = tokio::time::Instant::now() + a.waiting.timeout;
-        for item in &applied.items {
+        for item in applied.iter().filter(|i| i.kind == "workload") {
             let (generation, revision) = (item.generation, item.revision);
             Wait { generation, revision, ..Wait::of(&item.name, Goal::Ready, deadline) }.run(client).await?;
         }
@@ -46,33 +46,68 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     Ok(0)
 }
 
+/// One request with everything: all of it is applied, or nothing.
+async fn send(client: &Client, objects: &[Object], dry_run: bool) -> Result<Vec<Applied>> {
+    let document = |o: &Object| match o {
+        Object::Workload { workload, .. } => serde_json::to_string(workload),
+        Object::Kept(kept) => serde_json::to_string(kept),
+        Object::Inert { .. } => Ok(String::new()),
+    };
+    let body: String =
+        objects.iter().map(|o| format!("---\n{}\n", document(o).unwrap_or_default())).collect();
+    if objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let call = Call::new(Method::POST, "/v1/apply").flag("dryRun", dry_run).body(body);
+    Ok(client.fetch::<List<Applied>>(call).await?.items)
+}
+
 /// `apply --diff`: prints what would change, and changes nothing. 1 when something would change, 0 when nothing would.
-async fn preview(client: &Client, workloads: &[Workload]) -> Result<u8> {
-    let call = Call::new(Method::POST, "/v1/workloads").flag("dryRun", true).body(documents(workloads));
-    let applied: List<Applied> = client.fetch(call).await?;
+async fn preview(client: &Client, objects: &[Object]) -> Result<u8> {
+    let applied = send(client, objects, true).await?;
     let mut changes = false;
-    for (w, item) in workloads.iter().zip(&applied.items) {
+    for (object, item) in objects.iter().zip(&applied) {
         if item.outcome == Outcome::Unchanged {
             continue;
         }
         changes = true;
-        let name = &w.metadata.name;
-        let before: Option<WorkloadObject> = client.find(Call::get(path(name))).await?;
-        let text = |w: &Workload| yaml::text(&serde_json::to_value(w).unwrap_or_default());
-        let old = before.map(|b| text(&b.workload)).unwrap_or_default();
-        let difference = difference(name, &old, &text(w));
+        let name = format!("{}/{}", item.kind, item.name);
+        let text = |value: &dyn Fn() -> serde_json::Result<Value>| yaml::text(&value().unwrap_or_default());
+        let (old, new) = match object {
+            Object::Workload { workload, .. } => {
+                let before: Option<WorkloadObject> = client.find(Call::get(path(&item.name))).await?;
+                let old = before.map(|b| text(&|| serde_json::to_value(&b.workload)));
+                (old, text(&|| serde_json::to_value(workload)))
+            }
+            Object::Kept(o) => {
+                let before: Option<KeptAnswer> =
+                    client.find(Call::get(kept::path(o.kind, &item.name))).await?;
+                let old = before.map(|b| text(&|| hidden(&b.object)));
+                (old, text(&|| hidden(o)))
+            }
+            Object::Inert { .. } => continue,
+        };
+        let difference = difference(&name, &old.unwrap_or_default(), &new);
         print(&match difference.is_empty() {
-            // What is not in the file: the config.json of a bundle, or that it was stopped.
-            true => format!("workload/{name}: no field changes, and its replicas do\n"),
+            // What is not in the file: the config.json of a bundle, or that it was stopped; what a Secret holds.
+            true => format!("{name}: no field that is shown changes\n"),
             false => difference,
         })?;
     }
     Ok(changes.into())
 }
 
-fn documents(workloads: &[Workload]) -> String {
-    let text = |w: &Workload| format!("---\n{}\n", serde_json::to_string(w).unwrap_or_default());
-    workloads.iter().map(text).collect()
+/// A kept object for people: what a Secret holds is not shown, only its size.
+fn hidden(o: &KeptObject) -> serde_json::Result<Value> {
+    let mut value = serde_json::to_value(o)?;
+    if o.kind == KeptKind::Secret
+        && let Some(data) = value.get_mut("data").and_then(Value::as_object_mut)
+    {
+        for (key, bytes) in o.data() {
+            data.insert(key, format!("{} bytes", bytes.len()).into());
+        }
+    }
+    Ok(value)
 }
 
 /// A unified difference of two texts; empty when there is none.
@@ -81,7 +116,7 @@ fn difference(name: &str, old: &str, new: &str) -> String {
         .timeout(DIFF_TIME)
         .diff_lines(old, new)
         .unified_diff()
-        .header(&format!("workload/{name} (now)"), &format!("workload/{name} (applied)"))
+        .header(&format!("{name} (now)"), &format!("{name} (applied)"))
         .to_string()
 }
 
@@ -93,9 +128,9 @@ mod tests {
     fn differences_show_both_sides_in_their_place() {
         let expected =
             "--- workload/web (now)\n+++ workload/web (applied)\n@@ -1,3 +1,4 @@\n a\n-b\n+B\n c\n+d\n";
-        assert_eq!(difference("web", "a\nb\nc\n", "a\nB\nc\nd\n"), expected);
-        assert_eq!(difference("web", "a\n", "a\n"), "");
-        assert!(difference("web", "", "a\n").ends_with("\n+a\n"));
+        assert_eq!(difference("workload/web", "a\nb\nc\n", "a\nB\nc\nd\n"), expected);
+        assert_eq!(difference("workload/web", "a\n", "a\n"), "");
+        assert!(difference("workload/web", "", "a\n").ends_with("\n+a\n"));
     }
 
     #[test]
@@ -103,7 +138,7 @@ mod tests {
         let text = |changed: &[usize]| -> String {
             (0..8000).map(|n| format!("name: V{n}\nvalue: {}\n", changed.contains(&n))).collect()
         };
-        let shown = difference("web", &text(&[]), &text(&[7, 4000]));
+        let shown = difference("workload/web", &text(&[]), &text(&[7, 4000]));
         assert_eq!((shown.matches("@@ -").count(), shown.lines().count()), (2, 2 + 2 * 9), "{shown}");
     }
 }

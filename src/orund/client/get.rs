@@ -4,15 +4,18 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::args::{Events, Get, Output};
+use super::args::{Describe, Events, Get, Output};
 use super::change::{self, Change, Target};
-use super::choose::{Name, What};
+use super::choose::{Name, What, names_of};
 use super::connection::{Call, Client, encoded};
 use super::render::{self, Columns, Row};
-use super::{names, print, print_while_read};
-use crate::api::types::{ContainerObject, EventObject, List, ReplicaObject, Role, WorkloadObject};
+use super::{kept, names, print, print_while_read};
+use crate::api::types::{
+    ContainerObject, EventObject, KeptAnswer, List, ReplicaObject, Role, WorkloadObject,
+};
 use crate::error::{Error, Kind, Result};
 use crate::sys::timestamp::Timestamp;
+use crate::workload::KeptKind;
 
 /// `get`.
 pub async fn get(client: &Client, a: &Get) -> Result<u8> {
@@ -34,15 +37,76 @@ async fn all(client: &Client, what: What, a: &Get) -> Result<u8> {
         What::Workloads => show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await,
         What::Replicas => show::<ReplicaObject>(client, Call::get("/v1/replicas"), a, false).await,
         What::Events => events(client, &Events { name: None, watch: a.watch, output: a.output }).await,
+        What::Kept(kind) => of_kind(client, kind, kept::list(kind), a, false).await,
+        What::All => everything(client, a).await,
+    }
+}
+
+/// Kept objects of a kind, or one.
+async fn of_kind(client: &Client, kind: KeptKind, call: Call, a: &Get, one: bool) -> Result<u8> {
+    match kind {
+        KeptKind::ConfigMap => show::<kept::ConfigMapRow>(client, call, a, one).await,
+        KeptKind::PersistentVolumeClaim => show::<kept::ClaimRow>(client, call, a, one).await,
+        KeptKind::Secret => show::<kept::SecretRow>(client, call, a, one).await,
+        KeptKind::Service => show::<kept::ServiceRow>(client, call, a, one).await,
+    }
+}
+
+/// `get all`: a table for each kind that has objects, or one list.
+async fn everything(client: &Client, a: &Get) -> Result<u8> {
+    if a.watch {
+        return Err(Error::new(Kind::Usage, "only one kind can be watched").hint("orund get replicas -w"));
+    }
+    let mut all = Everything::default();
+    all.add::<WorkloadObject>(client, Call::get("/v1/workloads"), a).await?;
+    all.add::<ReplicaObject>(client, Call::get("/v1/replicas"), a).await?;
+    all.add::<kept::ServiceRow>(client, kept::list(KeptKind::Service), a).await?;
+    all.add::<kept::ConfigMapRow>(client, kept::list(KeptKind::ConfigMap), a).await?;
+    all.add::<kept::SecretRow>(client, kept::list(KeptKind::Secret), a).await?;
+    all.add::<kept::ClaimRow>(client, kept::list(KeptKind::PersistentVolumeClaim), a).await?;
+    if all.items.is_empty() {
+        eprintln!("no objects found");
+        return Ok(0);
+    }
+    let list = List { items: all.items };
+    print(&match a.output {
+        Some(Output::Json) => serde_json::to_string_pretty(&list).unwrap_or_default() + "\n",
+        Some(Output::Yaml) => super::yaml::text(&serde_json::to_value(&list).unwrap_or_default()),
+        Some(Output::Name) => all.names,
+        Some(Output::Wide) | None => all.tables.join("\n"),
+    })?;
+    Ok(0)
+}
+
+#[derive(Default)]
+struct Everything {
+    items: Vec<serde_json::Value>,
+    names: String,
+    tables: Vec<String>,
+}
+
+impl Everything {
+    async fn add<T: Row + DeserializeOwned>(&mut self, client: &Client, call: Call, a: &Get) -> Result<()> {
+        let mut items = client.fetch::<List<T>>(call).await?.items;
+        items.retain(|i| a.selects(i));
+        if !items.is_empty() {
+            self.tables.push(kept::with_kinds(&items, a.output));
+        }
+        self.names.extend(items.iter().map(|i| i.name() + "\n"));
+        self.items.extend(items.iter().map(|i| serde_json::to_value(i).unwrap_or_default()));
+        Ok(())
     }
 }
 
 async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
+    if let What::Kept(kind) = what {
+        return of_kind(client, kind, Call::get(kept::path(kind, name)), a, true).await;
+    }
     let replica = || Call::get(format!("/v1/replicas/{}", encoded(name)));
     let workload = client.find::<WorkloadObject>(Call::get(change::path(name))).await?.is_some();
-    let of_kind = a.words.first().is_some_and(|w| names::kind(w.split('/').next().unwrap_or(w)).is_some());
+    let kind_given = a.words.first().is_some_and(|w| names::kind(w.split('/').next().unwrap_or(w)).is_some());
     match what {
-        What::Workloads if workload || of_kind => {
+        What::Workloads if workload || kind_given => {
             show::<WorkloadObject>(client, Call::get(change::path(name)), a, true).await
         }
         What::Replicas if workload => {
@@ -57,6 +121,7 @@ async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
             let name = Some(Name { kind: None, name: name.to_owned() });
             events(client, &Events { name, watch: a.watch, output: a.output }).await
         }
+        What::Kept(_) | What::All => Err(Error::new(Kind::Usage, "all takes no names")),
     }
 }
 
@@ -240,9 +305,22 @@ fn line(e: &EventObject) -> String {
 }
 
 /// `describe`.
-pub async fn describe(client: &Client, name: &Name) -> Result<u8> {
+pub async fn describe(client: &Client, a: &Describe) -> Result<u8> {
+    let names = names_of(&a.words).map_err(|what| Error::new(Kind::Usage, what))?;
+    for (n, name) in names.iter().enumerate() {
+        let head = if n > 0 { "\n" } else { "" };
+        print(&format!("{head}{}", description(client, name).await?))?;
+    }
+    Ok(0)
+}
+
+async fn description(client: &Client, name: &Name) -> Result<String> {
     let now = Timestamp::now().seconds;
     let mut text = String::new();
+    if let Some(What::Kept(kind)) = name.kind {
+        let object: KeptAnswer = client.fetch(Call::get(kept::path(kind, &name.name))).await?;
+        return Ok(kept::describe(&object, now));
+    }
     let (replicas, filter) = match change::target(client, name).await? {
         Target::Workload(w) => {
             text.push_str(&of_workload(&w));
@@ -267,8 +345,7 @@ pub async fn describe(client: &Client, name: &Name) -> Result<u8> {
             let _ = writeln!(text, "  {row}");
         }
     }
-    print(&text)?;
-    Ok(0)
+    Ok(text)
 }
 
 fn of_workload(w: &WorkloadObject) -> String {

@@ -38,24 +38,36 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>> {
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Workload>> {
     let manifests = read(paths)?;
     report(&manifests)?;
+    merge(manifests).map(|objects| workloads(&objects))
+}
+
+/// All objects of files without errors; what was found is reported.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Object>> {
+    let manifests = read(paths)?;
+    report(&manifests)?;
     merge(manifests)
 }
 
-/// As [`load`], for `apply`: what it cannot do yet is an error, and what it leaves out is reported.
+/// As [`load_all`], for `apply`: what has no effect is reported and left out.
 ///
 /// # Errors
 /// As [`load`]; a bundle that does not exist.
-pub fn load_to_run(paths: &[PathBuf]) -> Result<Vec<Workload>> {
-    let manifests = read(paths)?;
-    report(&manifests)?;
-    for object in manifests.iter().flat_map(|m| &m.read.objects) {
-        if !matches!(object, Object::Workload { .. }) {
-            crate::log::warn(format!("{} is left out: apply keeps only workloads yet", path_of(object)));
-        }
-    }
-    let workloads = merge(manifests)?;
-    check_bundles(&workloads)?;
-    Ok(workloads)
+pub fn load_to_run(paths: &[PathBuf]) -> Result<Vec<Object>> {
+    let mut objects = load_all(paths)?;
+    objects.retain(|o| !matches!(o, Object::Inert { .. }));
+    check_bundles(&workloads(&objects))?;
+    Ok(objects)
+}
+
+fn workloads(objects: &[Object]) -> Vec<Workload> {
+    let workload = |o: &Object| match o {
+        Object::Workload { workload, .. } => Some((**workload).clone()),
+        Object::Kept(_) | Object::Inert { .. } => None,
+    };
+    objects.iter().filter_map(workload).collect()
 }
 
 /// A bundle that is not there, of each container. What the user may not look at is the supervisor's affair.
@@ -84,21 +96,20 @@ fn check_bundles(workloads: &[Workload]) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-fn merge(manifests: Vec<Manifest>) -> Result<Vec<Workload>> {
-    let mut workloads: Vec<Workload> = Vec::new();
+/// The objects of all files, none of which is in two.
+fn merge(manifests: Vec<Manifest>) -> Result<Vec<Object>> {
+    let mut objects: Vec<Object> = Vec::new();
     for manifest in manifests {
-        let more = manifest.read.workloads().map_err(|d| Error::new(Kind::Config, d.to_string()))?;
-        let known = |w: &&Workload| workloads.iter().any(|k| k.metadata.name == w.metadata.name);
-        if let Some(w) = more.iter().find(known) {
-            let (name, file) = (&w.metadata.name, &manifest.name);
-            return Err(Error::new(
-                Kind::Config,
-                format!("workload {name:?} of {file:?} is in another file, too"),
-            ));
+        let more = manifest.read.checked().map_err(|d| Error::new(Kind::Config, d.to_string()))?;
+        let known = |o: &&Object| objects.iter().any(|k| k.is_same(o));
+        if let Some(o) = more.iter().find(known) {
+            let (kind, name, file) = (o.word(), o.name(), &manifest.name);
+            let what = format!("{kind} {name:?} of {file:?} is in another file, too");
+            return Err(Error::new(Kind::Config, what));
         }
-        workloads.extend(more);
+        objects.extend(more);
     }
-    Ok(workloads)
+    Ok(objects)
 }
 
 /// Prints all findings of all files.
@@ -159,7 +170,7 @@ pub fn validate(a: &Validate) -> Result<u8> {
 }
 
 /// `workload/web`, `deployment/web`.
-pub fn path_of(o: &Object) -> String {
+fn path_of(o: &Object) -> String {
     format!("{}/{}", o.kind().to_lowercase(), o.name())
 }
 

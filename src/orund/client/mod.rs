@@ -8,6 +8,7 @@ mod drain;
 mod exec;
 mod files;
 mod get;
+mod kept;
 mod logs;
 mod manifests;
 mod names;
@@ -76,7 +77,7 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Apply(a) => files::apply(client, &a).await,
         Verb::Get(a) => get::get(client, &a).await,
         Verb::Events(a) => get::events(client, &a).await,
-        Verb::Describe(a) => get::describe(client, &a.name).await,
+        Verb::Describe(a) => get::describe(client, &a).await,
         Verb::Scale(a) => change::scale(client, &a).await,
         Verb::Restart(a) => change::restart(client, &a).await,
         Verb::Rollout { verb } => rollout::rollout(client, &verb).await,

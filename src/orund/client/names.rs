@@ -3,16 +3,17 @@
 use clap_complete::Shell;
 
 use super::choose::What;
+use crate::workload::KeptKind;
 
 /// The kind of that name, in orund's words and Kubernetes'.
 pub fn kind(word: &str) -> Option<What> {
     Some(match word.to_lowercase().as_str() {
         "workloads" | "workload" | "w" | "deployments" | "deployment" | "deploy" | "statefulsets"
-        | "statefulset" | "sts" | "daemonsets" | "daemonset" | "ds" | "jobs" | "job" | "services"
-        | "service" | "all" => What::Workloads,
+        | "statefulset" | "sts" | "daemonsets" | "daemonset" | "ds" | "jobs" | "job" => What::Workloads,
         "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
         "events" | "event" | "ev" | "e" => What::Events,
-        _ => return None,
+        "all" => What::All,
+        other => What::Kept(KeptKind::from_word(other)?),
     })
 }
 

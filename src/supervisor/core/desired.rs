@@ -3,8 +3,10 @@
 
 use super::Config;
 use super::history::{Kept, Stamp};
+use super::objects::Objects;
 use super::spec::{Strategy, Template};
 use super::time::{Millis, Time};
+use crate::workload::kept::{KeptKind, KeptObject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +22,13 @@ pub struct WorkloadId(pub u64);
 #[serde(transparent)]
 pub struct Revision(pub u32);
 
-/// All workloads.
+/// All workloads, and the objects that are kept for them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
     pub workloads: BTreeMap<WorkloadId, Workload>,
+    /// Journals of the first format have none.
+    #[serde(default, skip_serializing_if = "Objects::is_empty")]
+    pub objects: Objects,
     /// The last identity given out.
     pub last_id: u64,
 }
@@ -105,6 +110,21 @@ pub enum Change {
         source: serde_json::Value,
         #[serde(default)]
         stamp: Stamp,
+    },
+    /// Keep this object, or change it.
+    Keep {
+        object: Box<KeptObject>,
+        #[serde(default)]
+        stamp: Stamp,
+    },
+    /// Keep the object of that name no longer.
+    Discard {
+        kind: KeptKind,
+        name: String,
+    },
+    /// Everything of one file: all of these changes, which are of different objects, or none of them.
+    All {
+        changes: Vec<Change>,
     },
     Scale {
         workload: WorkloadId,
@@ -196,6 +216,10 @@ pub enum Refusal {
     SameRevision {
         number: u32,
     },
+    /// It was declared immutable, or such a field of it cannot be changed.
+    Immutable {
+        what: String,
+    },
     /// It is superseded by the desired state of now.
     Pointless,
 }
@@ -215,6 +239,13 @@ impl Desired {
                 }
                 self.by_name(name).map_or(Ok(()), |(_, w)| w.not_deleting())
             }
+            Change::Keep { object, .. } => self.objects.check_keep(object),
+            Change::Discard { kind, name } => self.objects.check_discard(*kind, name),
+            Change::All { changes } => changes.iter().try_for_each(|c| match c {
+                // One frame within another would be a mistake.
+                Change::All { .. } => Err(Refusal::Pointless),
+                change => self.check(change, config),
+            }),
             Change::Scale { workload, replicas } => {
                 enough(*replicas)?;
                 self.get(*workload)?.not_deleting()
@@ -265,6 +296,13 @@ impl Desired {
         self.check(change, config)?;
         match change {
             Change::Apply { .. } => self.apply_workload(change),
+            Change::Keep { object, stamp } => self.objects.keep(object, stamp),
+            Change::Discard { kind, name } => self.objects.discard(*kind, name),
+            Change::All { changes } => {
+                let mut next = self.clone();
+                changes.iter().try_for_each(|change| next.apply(change, at, config))?;
+                *self = next;
+            }
             Change::Scale { workload, replicas } => {
                 let w = self.get_mut(*workload)?;
                 w.generation += u64::from(w.replicas != *replicas || w.stopped);
@@ -416,6 +454,7 @@ impl fmt::Display for Refusal {
             Refusal::NoRevision { number: Some(n) } => write!(f, "no revision {n} is kept"),
             Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
             Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),
+            Refusal::Immutable { what } => write!(f, "{what} cannot be changed"),
             Refusal::Pointless => f.write_str("nothing to do"),
         }
     }

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod history;
 pub mod model;
 pub mod notice;
+pub mod objects;
 pub mod observe;
 pub mod reconcile;
 pub mod replicas;

@@ -8,7 +8,7 @@ use super::linux::Linux;
 use super::notify;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::supervisor::core::desired::Change;
+use crate::supervisor::core::desired::{Change, WorkloadId};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Answer, Supervisor};
@@ -37,7 +37,8 @@ const SILENT: Duration = Duration::from_secs(15);
 /// Who waits for a change to become durable.
 struct Waiter {
     change: Change,
-    name: String,
+    /// Of the workload, if it is about one.
+    name: Option<String>,
     reply: oneshot::Sender<Result<Accepted, Denied>>,
 }
 
@@ -260,7 +261,7 @@ impl EventLoop {
             log::warn(e.clone().context("a change cannot be made durable"));
         }
         if let Some(Waiter { name, reply, .. }) = waiter.map(|at| self.waiters.remove(at)) {
-            let answer = self.accepted(&name, answer, result.err());
+            let answer = self.accepted(name.as_deref(), answer, result.err());
             // The requester may have disconnected.
             let _ = reply.send(answer);
         }
@@ -272,11 +273,14 @@ impl EventLoop {
         }
     }
 
-    fn accepted(&self, name: &str, answer: Answer, error: Option<Error>) -> Result<Accepted, Denied> {
+    fn accepted(&self, name: Option<&str>, answer: Answer, error: Option<Error>) -> Result<Accepted, Denied> {
         match answer {
             Answer::Refused(refusal) => Err(Denied::Refused(refusal)),
             Answer::NotDurable => Err(Denied::NotDurable(error.map(|e| e.to_string()).unwrap_or_default())),
             Answer::Accepted | Answer::Pending => {
+                let Some(name) = name else {
+                    return Ok(Accepted { workload: WorkloadId(0), generation: 0, revision: 0 });
+                };
                 let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
                 let revision = w.number(w.applied());
                 Ok(Accepted { workload, generation: w.generation, revision })
@@ -312,7 +316,7 @@ impl EventLoop {
 
     /// A change that somebody wishes.
     pub fn wish(&mut self, wish: &Wish, reply: oneshot::Sender<Result<Accepted, Denied>>) {
-        let name = wish.name().to_owned();
+        let name = wish.name().map(str::to_owned);
         let answer = match wish.change(&self.supervisor.desired, wall_ms()) {
             Err(refusal) => Answer::Refused(refusal),
             Ok(change) => match self.supervisor.request(change.clone(), now()) {
@@ -321,7 +325,7 @@ impl EventLoop {
             },
         };
         // The requester may have disconnected.
-        let _ = reply.send(self.accepted(&name, answer, None));
+        let _ = reply.send(self.accepted(name.as_deref(), answer, None));
     }
 
     /// Notifies the service manager (sd_notify(3)): through the keeper, which is the service's main process.

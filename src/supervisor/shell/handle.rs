@@ -12,15 +12,24 @@ use crate::supervisor::core::history::Stamp;
 use crate::supervisor::core::model::{Key, Observed, Process};
 use crate::supervisor::core::spec::{Strategy, Template};
 use crate::supervisor::core::time::{Millis, Time};
+use crate::workload::kept::{KeptKind, KeptObject};
 
 /// Requests that wait for the loop at most; a caller beyond that waits for room.
 pub const BACKLOG: usize = 256;
 
-/// A change to a workload that is known by its name.
+/// A change to a workload or a kept object that is known by its name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// Create it, or change it.
     Apply(Box<Apply>),
+    /// See [`Change::Keep`]; the text is the cause.
+    Keep(Box<KeptObject>, String),
+    Discard {
+        kind: KeptKind,
+        name: String,
+    },
+    /// All of these, of different objects, or none.
+    All(Vec<Wish>),
     Scale {
         name: String,
         replicas: u32,
@@ -66,6 +75,7 @@ pub struct Apply {
 /// A wish that was made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
+    /// 0, as the others: the wish was not about one workload.
     pub workload: WorkloadId,
     /// `Workload::generation` after it.
     pub generation: u64,
@@ -232,6 +242,12 @@ impl Wish {
                 source: a.source,
                 stamp: stamp(a.cause),
             },
+            Wish::Keep(object, cause) => Change::Keep { object, stamp: stamp(cause) },
+            Wish::Discard { kind, name } => Change::Discard { kind, name },
+            Wish::All(wishes) => {
+                let changes = wishes.iter().map(|w| w.change(desired, wall));
+                Change::All { changes: changes.collect::<Result<_, _>>()? }
+            }
             Wish::Scale { name, replicas } => Change::Scale { workload: workload(&name)?, replicas },
             Wish::Restart { name, slot } => Change::Restart {
                 workload: workload(&name)?,
@@ -250,16 +266,17 @@ impl Wish {
         })
     }
 
-    /// The name of the workload.
-    pub(super) fn name(&self) -> &str {
+    /// The name of the workload, if it is about one.
+    pub(super) fn name(&self) -> Option<&str> {
         match self {
-            Wish::Apply(a) => &a.name,
+            Wish::Apply(a) => Some(&a.name),
+            Wish::Keep(..) | Wish::Discard { .. } | Wish::All(_) => None,
             Wish::Scale { name, .. }
             | Wish::Restart { name, .. }
             | Wish::Undo { name, .. }
             | Wish::Pause { name, .. }
             | Wish::Stop { name, .. }
-            | Wish::Delete { name, .. } => name,
+            | Wish::Delete { name, .. } => Some(name),
         }
     }
 }

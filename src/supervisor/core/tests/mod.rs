@@ -1,5 +1,6 @@
 //! The core by scenarios: events in, actions out.
 
+mod objects;
 mod order;
 mod sandbox;
 
@@ -13,6 +14,7 @@ use super::reconcile::reconcile;
 use super::spec::{ContainerSpec, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
 use super::time::{Millis, Time};
 use super::{Config, action::Reason};
+use crate::workload::kept::KeptKind;
 
 const PROCESS: Process = Process { pid: 1, pidfd_inode: 1, start_time: 1 };
 

@@ -249,7 +249,12 @@ impl Salvage<'_> {
         let changes: Vec<&str> = text.split("\"change\":\"").skip(1).collect();
         for part in &changes {
             let kind = part.split('"').next().unwrap_or_default().escape_debug().to_string();
-            let name = after(part, "\"name\":\"", '"').map(|n| format!("workload \"{}\"", n.escape_debug()));
+            let noun = match after(part, "\"kind\":\"", '"').filter(|_| matches!(&*kind, "keep" | "discard"))
+            {
+                Some(kind) => kind.escape_debug().to_string(),
+                None => "workload".to_owned(),
+            };
+            let name = after(part, "\"name\":\"", '"').map(|n| format!("{noun} \"{}\"", n.escape_debug()));
             let id = || after(part, "\"workload\":", ',').and_then(|n| n.trim_end_matches('}').parse().ok());
             let known = |id: u64| {
                 let name =

@@ -1,0 +1,141 @@
+//! `apply`: all objects of a request become one change, or nothing changes; and the kept objects.
+
+use hyper::StatusCode;
+
+use crate::api::respond::{self, Answer, Problem};
+use crate::api::routes::{Api, Query, object};
+use crate::api::types::{Applied, KeptAnswer, List, Outcome};
+use crate::api::{convert, view};
+use crate::supervisor::shell::handle::{View, Wish};
+use crate::workload::{self, KeptKind, KeptObject, Object, Workload};
+
+/// An object of the request: what is to be done, and what becomes of it.
+struct Step {
+    /// None: nothing is to be done.
+    wish: Option<Wish>,
+    applied: Applied,
+}
+
+/// `POST /v1/apply`.
+pub async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Problem> {
+    let file = query.get("file").unwrap_or("request");
+    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    let objects = workload::read(file, text, None).checked().map_err(|d| Problem::invalid(&d))?;
+    let mut steps = Vec::new();
+    for object in objects {
+        match object {
+            Object::Workload { workload, .. } => steps.push(of_workload(api, &workload, file).await?),
+            Object::Kept(object) => steps.push(of_kept(api, object, file).await?),
+            Object::Inert { .. } => {}
+        }
+    }
+    let (wishes, mut items): (Vec<Option<Wish>>, Vec<Applied>) =
+        steps.into_iter().map(|s| (s.wish, s.applied)).unzip();
+    let wishes: Vec<Wish> = wishes.into_iter().flatten().collect();
+    if !query.flag("dryRun")? && !wishes.is_empty() {
+        api.wish(Wish::All(wishes)).await?;
+        for item in items.iter_mut().filter(|i| i.outcome != Outcome::Unchanged) {
+            renew(api, item).await?;
+        }
+    }
+    respond::json(&List { items })
+}
+
+async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Problem> {
+    convert::runnable(w)
+        .map_err(|(what, hint)| Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, hint))?;
+    let (name, wish) = (w.metadata.name.clone(), convert::apply(w, file));
+    // A file system may let one wait.
+    let pinned = tokio::task::spawn_blocking(move || convert::pin(wish)).await;
+    let wish = pinned.map_err(|e| Problem::bad_request(format!("reading the bundles: {e}")))?;
+    check(api, &wish, &format!("workload {name:?}")).await?;
+    let before = object(api, &name).await?;
+    let outcome = match &before {
+        None => Outcome::Created,
+        // Also when a scale has made it so: there is nothing to do.
+        Some(b) if b.as_applied(w) && !b.status.stopped && same_bundles(api, &name, &wish).await? => {
+            Outcome::Unchanged
+        }
+        Some(_) => Outcome::Configured,
+    };
+    let (generation, revision) = before.map_or((0, 0), |b| (b.status.generation, b.status.revision));
+    let applied = Applied { kind: "workload".to_owned(), name, outcome, generation, revision };
+    Ok(Step { wish: Some(wish).filter(|_| outcome != Outcome::Unchanged), applied })
+}
+
+async fn of_kept(api: &Api, object: KeptObject, file: &str) -> Result<Step, Problem> {
+    let (kind, name) = (object.kind, object.metadata.name.clone());
+    let before = kept(api, kind, &name).await?;
+    let (outcome, generation) = match &before {
+        None => (Outcome::Created, 0),
+        Some(b) if b.object == object => (Outcome::Unchanged, b.status.generation),
+        Some(b) => (Outcome::Configured, b.status.generation),
+    };
+    let wish = Wish::Keep(Box::new(object), format!("apply {file}"));
+    check(api, &wish, &format!("{} {name:?}", kind.name())).await?;
+    let applied = Applied { kind: kind.word().to_owned(), name, outcome, generation, revision: 0 };
+    Ok(Step { wish: Some(wish).filter(|_| outcome != Outcome::Unchanged), applied })
+}
+
+/// Whether the core would accept a wish about `what`.
+async fn check(api: &Api, wish: &Wish, what: &str) -> Result<(), Problem> {
+    let checked = api.handle.check(wish.clone()).await;
+    checked.map_err(|denied| Problem::from(denied).about(what))
+}
+
+/// The generation and the revision that an object has now.
+async fn renew(api: &Api, item: &mut Applied) -> Result<(), Problem> {
+    (item.generation, item.revision) = match KeptKind::from_word(&item.kind) {
+        Some(kind) => (kept(api, kind, &item.name).await?.map_or(0, |k| k.status.generation), 0),
+        None => {
+            let name = item.name.clone();
+            let find =
+                move |v: &View| v.desired.by_name(&name).map(|(_, w)| (w.generation, w.number(w.applied())));
+            api.look(find).await?.unwrap_or((0, 0))
+        }
+    };
+    Ok(())
+}
+
+/// Whether each config.json is what the workload's current revision was made from.
+async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Problem> {
+    let (name, wish) = (name.to_owned(), wish.clone());
+    let same = move |v: &View| {
+        let template = v.desired.by_name(&name).and_then(|(_, w)| w.template());
+        template.is_none_or(|t| convert::same_bundles(&wish, t))
+    };
+    api.look(same).await
+}
+
+async fn kept(api: &Api, kind: KeptKind, name: &str) -> Result<Option<KeptAnswer>, Problem> {
+    let name = name.to_owned();
+    api.look(move |v| v.desired.objects.get(kind, &name).map(view::kept)).await
+}
+
+/// The kind that a path or a parameter names.
+pub fn kind(word: &str) -> Result<KeptKind, Problem> {
+    KeptKind::from_word(word).ok_or_else(|| {
+        let kinds = KeptKind::ALL.map(|k| format!("{}s", k.word())).join(", ");
+        Problem::not_found(format!("no kind {word:?} is kept; there are {kinds}"))
+    })
+}
+
+/// `DELETE /v1/objects/KIND/NAME`.
+pub async fn discard(api: &Api, kind: KeptKind, name: &str) -> Result<Answer, Problem> {
+    let done = api.wish(Wish::Discard { kind, name: name.to_owned() }).await;
+    match done {
+        Err(p) if p.status == StatusCode::NOT_FOUND => Err(missing(kind, name)),
+        done => respond::json(&done?),
+    }
+}
+
+/// The problem with an object that is not there.
+pub fn missing(kind: KeptKind, name: &str) -> Problem {
+    let word = kind.word();
+    Problem::hinted(
+        StatusCode::NOT_FOUND,
+        "NotFound",
+        format!("no such {word}: {name:?}"),
+        &format!("`orund get {word}s` lists them"),
+    )
+}

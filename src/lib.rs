@@ -9,6 +9,7 @@ pub mod error;
 pub mod image;
 pub mod kernel;
 pub mod log;
+pub mod network;
 pub mod orund;
 pub mod plan;
 pub mod runtime;

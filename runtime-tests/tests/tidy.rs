@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 8] = [
     &["plan"],
     &["kernel"],
     &["state"],
-    &["runtime", "image"],
+    &["runtime", "image", "network"],
     &["supervisor"],
     &["cli", "api", "shim", "orund"],
 ];

@@ -200,6 +200,9 @@ pub struct ReplicaObject {
     pub created: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,
+    /// In the network of pods.
+    #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
     pub containers: Vec<ContainerObject>,
 }
 

@@ -290,6 +290,7 @@ fn replica(
         ready: r.is_ready(),
         available: available_at.is_some_and(|at| view.now >= at),
         labels: labels(w),
+        pod_ip: r.address().map(str::to_owned),
         restarts: r.containers.iter().map(|c| u64::from(c.restarts())).sum(),
         conditions: conditions(r),
         created: time(view, r.created),

@@ -6,7 +6,7 @@
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::netdev::NetDevice;
 use crate::sys::netlink::{Refusal, Request, Socket, attributes};
-use crate::sys::{self, SysResult, clone, path};
+use crate::sys::{self, path};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -37,20 +37,11 @@ pub fn move_all(devices: &[NetDevice], pid: i32) -> Result<()> {
     let file = CString::new(format!("/proc/{pid}/ns/net")).unwrap_or_default();
     let namespace = path::openat(sys::CWD, &file, libc::O_RDONLY, 0).map_err(fail)?;
     let mut host = Socket::open().map_err(fail)?;
-    let mut container = socket_in(&namespace).map_err(fail)?;
+    let mut container = Socket::open_in(&namespace).map_err(fail)?;
     for device in devices {
         one(device, &namespace, &mut host, &mut container)?;
     }
     Ok(())
-}
-
-/// A socket of the network namespace `namespace`. The calling thread is back in its own at the end.
-fn socket_in(namespace: &OwnedFd) -> SysResult<Socket> {
-    let own = path::openat(sys::CWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
-    clone::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)?;
-    let socket = Socket::open();
-    clone::setns(own.as_raw_fd(), libc::CLONE_NEWNET)?;
-    socket
 }
 
 fn one(device: &NetDevice, namespace: &OwnedFd, host: &mut Socket, container: &mut Socket) -> Result<()> {

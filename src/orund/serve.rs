@@ -2,6 +2,7 @@
 
 use crate::api::server as api;
 use crate::error::{Error, Result};
+use crate::network::{Wish, address::Range};
 use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places, Socket};
 use crate::supervisor::shell::keeper::LINK;
@@ -38,6 +39,15 @@ pub struct Serve {
     /// Maximum total size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
+    /// Network of pods: a bridge with an address for each pod, or none but their loopback interfaces
+    #[arg(long, value_name = "KIND", default_value = "bridge", value_parser = ["bridge", "none"])]
+    pub network: String,
+    /// Name of the bridge
+    #[arg(long, value_name = "NAME", default_value = "orun0")]
+    pub network_bridge: String,
+    /// Addresses of pods [default: a private range that overlaps no route of the host]
+    #[arg(long, value_name = "CIDR")]
+    pub network_range: Option<Range>,
     /// Run without the keeper process: a crashed daemon is not restarted, and exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
@@ -80,6 +90,12 @@ impl Serve {
                 files: self.log_files.max(1),
                 total: self.log_total_size,
                 ..Limits::default()
+            },
+            network: Wish {
+                none: self.network == "none",
+                bridge: self.network_bridge.clone(),
+                range: self.network_range,
+                owner: format!("orund {}", absolute(&self.run_dir)?.display()),
             },
         })
     }

@@ -2,6 +2,7 @@
 
 mod engines;
 mod host;
+mod network;
 mod user;
 
 use std::path::Path;
@@ -51,6 +52,7 @@ impl Finding {
 pub fn doctor() -> Vec<Finding> {
     let root = Path::new("/");
     let mut found = host::findings(root);
+    found.extend(network::findings(root));
     found.extend(user::findings(root));
     found.extend(engines::findings(root));
     found

@@ -1,6 +1,6 @@
-//! Requests to the kernel's network configuration: rtnetlink(7). For the runtime itself only: it allocates.
+//! Requests to the kernel's network configuration: rtnetlink(7), and nfnetlink for nf_tables. They allocate.
 
-use super::{SysResult, fd, owned, unit};
+use super::{SysResult, clone, fd, owned, path, unit};
 use crate::error::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -46,6 +46,23 @@ impl Request {
         self.attribute(kind, &bytes)
     }
 
+    /// Adds an attribute whose value is the attributes that `build` adds.
+    #[must_use]
+    pub fn nested(self, kind: u16, build: impl FnOnce(Request) -> Request) -> Request {
+        let start = self.0.len();
+        let mut whole = build(self.attribute(kind | libc::NLA_F_NESTED as u16, &[]));
+        let len = (whole.0.len() - start) as u16;
+        whole.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+        whole
+    }
+
+    /// Adds bytes as they are: a structure before the attributes of a nested value.
+    #[must_use]
+    pub fn structure(mut self, bytes: &[u8]) -> Request {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
     fn finish(mut self, sequence: u32) -> Vec<u8> {
         let len = self.0.len() as u32;
         self.0[..4].copy_from_slice(&len.to_ne_bytes());
@@ -76,11 +93,30 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens one: socket(2), AF_NETLINK.
+    /// Opens one for links, addresses and routes: socket(2), AF_NETLINK.
     pub fn open() -> SysResult<Socket> {
+        Socket::of(libc::NETLINK_ROUTE)
+    }
+
+    /// Opens one for netfilter.
+    pub fn open_netfilter() -> SysResult<Socket> {
+        Socket::of(libc::NETLINK_NETFILTER)
+    }
+
+    /// Opens one for links, addresses and routes of the network namespace `namespace`. The calling thread is back in its
+    /// own at the end.
+    pub fn open_in(namespace: &OwnedFd) -> SysResult<Socket> {
+        let own = path::openat(super::CWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
+        clone::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)?;
+        let socket = Socket::open();
+        clone::setns(own.as_raw_fd(), libc::CLONE_NEWNET)?;
+        socket
+    }
+
+    fn of(protocol: i32) -> SysResult<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: no memory is passed.
-        let fd = owned(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) }.into())?;
+        let fd = owned(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) }.into())?;
         // Words of refusals are welcome, not needed: Linux 4.12 has them.
         let _ = option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &1i32);
         let _ = option(&fd, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, &1i32);
@@ -110,6 +146,44 @@ impl Socket {
                         };
                     }
                     _ => each(m.kind, m.content),
+                }
+            }
+        }
+    }
+}
+
+impl Socket {
+    /// Has all of `requests` done by nf_tables, or none of them.
+    ///
+    /// # Errors
+    /// Of the first that is refused; EAGAIN after 10 s without an answer.
+    pub fn transaction(&mut self, requests: Vec<Request>) -> Result<(), Refusal> {
+        let mark = |kind: i32| {
+            let subsystem = (libc::NFNL_SUBSYS_NFTABLES as u16).to_be_bytes();
+            let mut request = Request::new(kind as u16, 0, &[0, 0, subsystem[0], subsystem[1]]);
+            // Only what is between them is answered.
+            request.0[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+            request
+        };
+        let first = self.sequence + 1;
+        let marks = [mark(libc::NFNL_MSG_BATCH_BEGIN), mark(libc::NFNL_MSG_BATCH_END)];
+        let [begin, end] = marks;
+        let last = first + requests.len() as u32;
+        let mut bytes = Vec::new();
+        for request in std::iter::once(begin).chain(requests).chain([end]) {
+            self.sequence += 1;
+            bytes.extend(request.finish(self.sequence));
+        }
+        fd::write(self.fd.as_raw_fd(), &bytes)?;
+        let mut buf = vec![0; ANSWER];
+        let mut result = Ok(());
+        loop {
+            let n = fd::read(self.fd.as_raw_fd(), &mut buf)?;
+            for m in messages(&buf[..n]).filter(|m| m.sequence >= first) {
+                result = result.and_then(|()| outcome(&m));
+                // A refused beginning is the only answer.
+                if m.sequence >= last || m.sequence == first {
+                    return result;
                 }
             }
         }

@@ -134,10 +134,11 @@ pub fn hosts(pod: &Sandbox, replica: &Replica, host: &str) -> String {
     let mut text = match pod.host_network {
         true => host.to_owned(),
         false => {
+            let own = replica.pod_ip.as_deref().unwrap_or("127.0.0.1");
             let names = full.map_or(short.clone(), |full| format!("{full}\t{short}"));
             format!(
                 "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
-                 ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n127.0.0.1\t{names}\n"
+                 ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{own}\t{names}\n"
             )
         }
     };

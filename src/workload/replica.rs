@@ -69,6 +69,8 @@ pub struct Replica {
     /// The name of the host.
     pub node: String,
     pub host_ip: String,
+    /// Its address in the network of pods; None when it has only its loopback interface, or the host's network.
+    pub pod_ip: Option<String>,
     /// What the host has, for limits that are not set.
     pub cpus: MilliCpu,
     pub memory: Bytes,
@@ -108,8 +110,10 @@ impl Replica {
             "spec.serviceAccountName" => Some("default".to_owned()),
             "status.hostIP" | "status.hostIPs" => Some(self.host_ip.clone()),
             "status.podIP" | "status.podIPs" if pod.host_network => Some(self.host_ip.clone()),
-            // Until pods have a network between them, that is what their programs reach themselves by.
-            "status.podIP" | "status.podIPs" => Some("127.0.0.1".to_owned()),
+            // Without a network between pods, that is what their programs reach themselves by.
+            "status.podIP" | "status.podIPs" => {
+                Some(self.pod_ip.clone().unwrap_or_else(|| "127.0.0.1".to_owned()))
+            }
             _ => match path.split_once('[') {
                 Some(("metadata.labels", _)) => of(&pod.metadata.labels, &path["metadata.labels".len()..]),
                 Some(("metadata.annotations", _)) => {

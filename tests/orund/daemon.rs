@@ -97,6 +97,10 @@ impl Daemon {
             command.arg(flag).arg(self.dir.join(dir));
         }
         command.args(["--cgroup-parent", &format!("/{}", self.name)]).args(&self.flags);
+        if !self.flags.iter().any(|f| f.starts_with("--network")) {
+            // The host's own interfaces are left alone.
+            command.args(["--network", "none"]);
+        }
         command
             .stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(out.try_clone().unwrap())

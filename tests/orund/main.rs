@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod drain;
 mod life;
+mod network;
 mod objects;
 mod pods;
 mod roles;

@@ -177,8 +177,11 @@ impl Run {
         let found: Vec<Event> =
             keys.iter().map(|key| Event::Found { key: *key, found: sim.find(key) }).collect();
         let sandboxes = observed.replicas().filter(|(_, r)| r.sandbox_state() != SandboxState::No);
-        let sandboxes =
-            sandboxes.map(|(key, _)| Event::SandboxFound { replica: key, whole: sim.find_sandbox(key) });
+        let sandboxes = sandboxes.map(|(replica, _)| Event::SandboxFound {
+            replica,
+            whole: sim.find_sandbox(replica),
+            address: None,
+        });
         let found: Vec<Event> = sandboxes.collect::<Vec<_>>().into_iter().chain(found).collect();
         let unknown = sim.sandboxes.keys().find(|key| observed.replica_of(key).is_none()).copied();
         let stray = sim.procs.values().find(|p| !keys.contains(&p.key)).map(|p| p.key);

@@ -49,7 +49,7 @@ impl Sim {
             told.push(Told::Event(Event::SandboxFailed { replica, error }));
         } else {
             self.sandboxes.insert(replica, Sandbox::Whole);
-            told.push(Told::Event(Event::SandboxMade { replica }));
+            told.push(Told::Event(Event::SandboxMade { replica, address: None }));
         }
     }
 

@@ -152,7 +152,7 @@ impl Row for WorkloadObject {
 impl Row for ReplicaObject {
     fn head(wide: bool) -> Vec<&'static str> {
         let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
-        head.extend(if wide { &["PID", "REVISION", "LAST EXIT"][..] } else { &[] });
+        head.extend(if wide { &["IP", "PID", "REVISION", "LAST EXIT"][..] } else { &[] });
         head
     }
 
@@ -174,6 +174,7 @@ impl Row for ReplicaObject {
             since(&self.created, now),
         ];
         if wide {
+            row.push(self.pod_ip.clone().unwrap_or_else(|| "<none>".to_owned()));
             let pids: Vec<String> =
                 self.containers.iter().filter_map(|c| c.pid).map(|pid| pid.to_string()).collect();
             row.push(pids.join(","));

@@ -153,6 +153,7 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     Draining,
     DrainUndone,
+    NetworkDegraded,
 }
 
 impl Action {

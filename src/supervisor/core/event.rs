@@ -86,9 +86,11 @@ pub enum Event {
         on: bool,
     },
 
-    /// Answer to `MakeSandbox`.
+    /// Answer to `MakeSandbox`. `address`: of its network, where it has one.
     SandboxMade {
         replica: ReplicaKey,
+        #[serde(default)]
+        address: Option<String>,
     },
     /// Answer to `MakeSandbox`: nothing of it is left.
     SandboxFailed {
@@ -109,6 +111,8 @@ pub enum Event {
     SandboxFound {
         replica: ReplicaKey,
         whole: bool,
+        #[serde(default)]
+        address: Option<String>,
     },
 
     /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes

@@ -133,6 +133,9 @@ pub struct Sandbox {
     /// How often in a row it could not be made, and why the last time.
     pub failures: u32,
     pub error: Option<String>,
+    /// In the network of pods.
+    #[serde(default)]
+    pub address: Option<String>,
 }
 
 /// Where a sandbox is.

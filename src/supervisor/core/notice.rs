@@ -59,7 +59,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             Reason::FailedKillPod,
             format!("removal of the sandbox failed: {error}"),
         ),
-        Event::SandboxLost { replica } | Event::SandboxFound { replica, whole: false } => {
+        Event::SandboxLost { replica } | Event::SandboxFound { replica, whole: false, .. } => {
             let ready =
                 observed.replica_of(replica).is_some_and(|r| r.sandbox_state() == SandboxState::Ready);
             let message = "the sandbox is gone: its containers start over in a new one".to_owned();

@@ -47,7 +47,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
             }
         }
         Event::OomKilled { .. } => {}
-        Event::SandboxMade { replica }
+        Event::SandboxMade { replica, .. }
         | Event::SandboxFailed { replica, .. }
         | Event::SandboxLost { replica }
         | Event::SandboxGone { replica, .. }

@@ -19,6 +19,11 @@ impl Replica {
         self.sandbox.as_ref().and_then(|s| s.error.as_deref())
     }
 
+    /// Its address in the network of pods.
+    pub fn address(&self) -> Option<&str> {
+        self.sandbox.as_ref().and_then(|s| s.address.as_deref())
+    }
+
     /// Whether nothing of it is on the host.
     pub fn is_gone(&self) -> bool {
         self.is_empty() && matches!(self.sandbox_state(), SandboxState::No | SandboxState::Failed(_))
@@ -98,10 +103,14 @@ pub fn making(replica: &mut Replica, again: &[u32]) {
 pub fn observe(replica: &mut Replica, event: &Event, at: Time) {
     let empty = replica.is_empty();
     let Some(sandbox) = &mut replica.sandbox else { return };
+    if let Event::SandboxMade { address, .. } | Event::SandboxFound { address, whole: true, .. } = event {
+        sandbox.address.clone_from(address);
+    }
     sandbox.state = match (event, sandbox.state) {
         (Event::SandboxMade { .. } | Event::SandboxFound { whole: true, .. }, SandboxState::Making) => {
             let made = sandbox.made.saturating_add(1);
-            **sandbox = Sandbox { made, ..Sandbox::default() };
+            let address = sandbox.address.take();
+            **sandbox = Sandbox { made, address, ..Sandbox::default() };
             SandboxState::Ready
         }
         (Event::SandboxFailed { error, .. }, SandboxState::Making) => {

@@ -16,6 +16,7 @@ use super::pods::Directories;
 use super::{cgroups, recover};
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::network::{Network, Wish};
 use crate::runtime::Runtime;
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
@@ -45,6 +46,8 @@ pub struct Places {
     /// The absolute path below which containers have their cgroups.
     pub cgroup_parent: String,
     pub limits: Limits,
+    /// What pods get as their network.
+    pub network: Wish,
 }
 
 /// Threads for what may take a while.
@@ -270,6 +273,7 @@ fn shared(
         rt: places.runtime(),
         cgroup_parent: places.cgroup_parent.clone(),
         pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
+        network: (!places.network.none).then(|| Network::open(places.network.clone())).transpose()?,
         pump,
         sink: Box::new(sink),
         forget: Box::new(move |name| {

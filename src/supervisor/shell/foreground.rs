@@ -104,15 +104,14 @@ fn in_loop(
         rt,
         cgroup_parent: what.cgroup_parent.clone(),
         pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
+        network: None,
         // Nothing is kept, so no disk can be full.
         pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),
         forget: Box::new(|_| ()),
         open_files,
     };
-    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let signals = signals.map(|kind| signal(kind).map_err(|e| Error::sys("taking over signals", e)));
-    let [interrupt, terminate, hangup] = signals;
+    let signals = take_signals()?;
     let linux = Linux::new(shared, done)?;
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
@@ -126,7 +125,7 @@ fn in_loop(
         source: serde_json::Value::Null,
         cause: "run".to_owned(),
     }));
-    let asking = asked_to_end(handle, what.name.clone(), wish, [interrupt?, terminate?, hangup?]);
+    let asking = asked_to_end(handle, what.name.clone(), wish, signals);
     let mut outcome = Outcome::Well;
     let mut begun = false;
     tokio.block_on(async {
@@ -150,6 +149,11 @@ fn in_loop(
     drop(event_loop);
     screen.lock().unwrap_or_else(PoisonError::into_inner).end();
     Ok(outcome)
+}
+
+fn take_signals() -> Result<[Signal; 3]> {
+    let take = |kind| signal(kind).map_err(|e| Error::sys("taking over signals", e));
+    Ok([take(SignalKind::interrupt())?, take(SignalKind::terminate())?, take(SignalKind::hangup())?])
 }
 
 /// Asks for the replicas, then waits for signals. Does not end.

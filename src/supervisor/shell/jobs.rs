@@ -11,6 +11,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::log;
+use crate::network::Network;
 use crate::runtime::container::Container;
 use crate::runtime::embed::{self, Instance, Overlay, Template, Waiting};
 use crate::runtime::{Runtime, delete, start, update};
@@ -42,6 +43,8 @@ pub struct Shared {
     /// The absolute path in each hierarchy below which containers have their cgroups.
     pub cgroup_parent: String,
     pub pods: Directories,
+    /// That of pods. None: each has only its loopback interface.
+    pub network: Option<Network>,
     pub pump: Pump,
     pub sink: MakeSink,
     /// Called when nothing of a container is left.

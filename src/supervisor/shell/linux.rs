@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
 use crate::log;
+use crate::network::Network;
 use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired, Revision};
@@ -204,15 +205,27 @@ impl Linux {
                         keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
                     }
                 }
+                let address = pod.replica.pod_ip.clone();
                 self.pods.insert(replica, Arc::new(*pod));
-                events.push(Event::SandboxMade { replica });
+                self.warn_of_network();
+                events.push(Event::SandboxMade { replica, address });
             }
             Done::SandboxMade { replica, result: Err(error) } => {
+                self.warn_of_network();
                 events.push(Event::SandboxFailed { replica, error });
             }
             Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
             Done::Written(_) | Done::Logs { .. } => {}
+        }
+    }
+
+    /// Reports what the network of pods cannot do.
+    pub fn warn_of_network(&mut self) {
+        let warnings = self.shared.network.as_ref().map(Network::take_warnings).unwrap_or_default();
+        for message in warnings {
+            log::warn(message.clone());
+            self.emit(Notice::of_the_daemon(super::event_loop::now(), Reason::NetworkDegraded, message));
         }
     }
 
@@ -330,7 +343,9 @@ impl Linux {
             return self.answers.push(Event::SandboxFailed { replica, error });
         };
         let (name, objects) = (workload.name.clone(), objects(desired));
-        self.job(move |shared| pods::make(&shared.pods, replica, &name, &spec.config, &objects));
+        self.job(move |shared| {
+            pods::make(&shared.pods, shared.network.as_ref(), replica, &name, &spec.config, &objects)
+        });
     }
 
     fn remove_sandbox(&mut self, replica: ReplicaKey) {
@@ -341,9 +356,10 @@ impl Linux {
             }
         }
         self.job(move |shared| {
+            let address = pod.as_ref().and_then(|p| p.address);
             // Whoever has the last copy has the kernel remove the namespaces.
             drop(pod);
-            pods::remove(&shared.pods, replica, &shared.cgroup_parent)
+            pods::remove(&shared.pods, shared.network.as_ref(), replica, address, &shared.cgroup_parent)
         });
     }
 

@@ -11,6 +11,7 @@ use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
 use crate::log;
+use crate::network::Network;
 use crate::runtime::container::Container;
 use crate::runtime::delete;
 use crate::state::lifecycle;
@@ -105,9 +106,18 @@ fn sandboxes(
             .collect();
         let found = desired.workloads.get(&replica.workload).and_then(|w| {
             let spec = w.revisions.get(&r.revision)?.sandbox.as_ref()?;
-            pods::find(&linux.shared.pods, replica, &w.name, &spec.config, kept, &pids)
+            pods::find(
+                &linux.shared.pods,
+                linux.shared.network.as_ref(),
+                replica,
+                &w.name,
+                &spec.config,
+                kept,
+                &pids,
+            )
         });
-        events.push(Event::SandboxFound { replica, whole: found.is_some() });
+        let address = found.as_ref().and_then(|pod| pod.replica.pod_ip.clone());
+        events.push(Event::SandboxFound { replica, whole: found.is_some(), address });
         if let Some(pod) = found {
             if let Some(keeper) = &linux.keeper {
                 for (kind, fd) in &pod.held {
@@ -117,6 +127,10 @@ fn sandboxes(
             linux.pods.insert(replica, Arc::new(pod));
         }
     }
+    if let Some(Err(e)) = linux.shared.network.as_ref().map(Network::recovered) {
+        log::warn(e);
+    }
+    linux.warn_of_network();
     let containers: HashSet<String> = linux.live.values().map(|l| l.name.id.clone()).collect();
     let dirs = linux.shared.pods.clone();
     pods::sweep_later(dirs, known, containers);

@@ -22,7 +22,7 @@ fn running_pod(template: Template) -> Bench {
     let mut b = Bench::new();
     b.change(apply(1, template, one_by_one()));
     let replica = replica(&b);
-    b.event(Event::SandboxMade { replica });
+    b.event(Event::SandboxMade { replica, address: None });
     b.run_all();
     b
 }
@@ -32,7 +32,7 @@ fn no_container_is_made_before_the_sandbox() {
     let mut b = Bench::new();
     assert_eq!(names(&b.change(apply(1, pod(), one_by_one()))), ["make sandbox"]);
     let replica = replica(&b);
-    assert_eq!(names(&b.event(Event::SandboxMade { replica })), ["prepare"]);
+    assert_eq!(names(&b.event(Event::SandboxMade { replica, address: None })), ["prepare"]);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_sandbox_that_cannot_be_made_is_tried_again_later_and_later() {
         assert_eq!(names(&b.pass(1)), ["make sandbox"]);
     }
     assert!(b.reasons.contains(&Reason::FailedCreatePodSandBox));
-    assert_eq!(names(&b.event(Event::SandboxMade { replica })), ["prepare"]);
+    assert_eq!(names(&b.event(Event::SandboxMade { replica, address: None })), ["prepare"]);
     let (workload, slots) = (&b.desired.workloads[&WEB], b.observed.workloads.get(&WEB));
     assert_eq!(status::workload(workload, slots, b.now).trouble, None);
 }
@@ -78,7 +78,7 @@ fn a_sandbox_that_is_lost_takes_its_containers_with_it() {
     assert_eq!(names(&b.event(Event::Removed { key, error: None })), ["remove sandbox"]);
     assert_eq!(names(&b.event(Event::SandboxGone { replica, error: None })), ["make sandbox"]);
     assert_eq!(
-        names(&b.event(Event::SandboxMade { replica })),
+        names(&b.event(Event::SandboxMade { replica, address: None })),
         ["prepare"],
         "at once: this does not count as a failure"
     );
@@ -105,12 +105,15 @@ fn after_a_restart_of_the_supervisor_a_sandbox_is_taken_over_or_made_again() {
     let mut b = Bench::new();
     b.change(apply(1, pod(), one_by_one()));
     let replica = replica(&b);
-    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: false })), ["make sandbox"]);
-    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: true })), ["prepare"]);
+    assert_eq!(
+        names(&b.event(Event::SandboxFound { replica, whole: false, address: None })),
+        ["make sandbox"]
+    );
+    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: true, address: None })), ["prepare"]);
     // Whole, and not.
     b.run_all();
-    assert!(b.event(Event::SandboxFound { replica, whole: true }).is_empty());
-    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: false })), ["signal"]);
+    assert!(b.event(Event::SandboxFound { replica, whole: true, address: None }).is_empty());
+    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: false, address: None })), ["signal"]);
     // Being removed.
     let mut b = running_pod(pod());
     let key = b.keys()[0];
@@ -119,5 +122,8 @@ fn after_a_restart_of_the_supervisor_a_sandbox_is_taken_over_or_made_again() {
     b.dies(key, 9);
     b.event(Event::Removed { key, error: None });
     assert_eq!(state(&b), SandboxState::Removing(None));
-    assert_eq!(names(&b.event(Event::SandboxFound { replica, whole: true })), ["remove sandbox"]);
+    assert_eq!(
+        names(&b.event(Event::SandboxFound { replica, whole: true, address: None })),
+        ["remove sandbox"]
+    );
 }

@@ -13,6 +13,7 @@ use super::{cgroups, names};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::sandbox::{self, Held};
 use crate::log;
+use crate::network::Network;
 use crate::plan::tables::capabilities;
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::supervisor::core::model::ReplicaKey;
@@ -22,6 +23,7 @@ use crate::workload::files;
 use crate::workload::replica::{Replica, Sandbox};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -48,6 +50,8 @@ pub struct Pod {
     pub sandbox: Sandbox,
     pub replica: Replica,
     pub held: Held,
+    /// In the network of pods.
+    pub address: Option<Ipv4Addr>,
     disk: PathBuf,
     memory: PathBuf,
     /// The directories of claims.
@@ -59,7 +63,19 @@ impl Pod {
         let [disk, memory] = dirs.of(key);
         let replica = facts(key, workload);
         let claims = dirs.disk.join("volumes").join(&replica.namespace);
-        Pod { key, sandbox, replica, held, disk, memory, claims }
+        Pod { key, sandbox, replica, held, address: None, disk, memory, claims }
+    }
+
+    fn set_address(&mut self, network: Option<&Network>, address: Option<Ipv4Addr>) {
+        self.address = address;
+        self.replica.pod_ip = address.map(|a| a.to_string());
+        if let Some(network) = network {
+            self.replica.host_ip = network.host_address().to_string();
+        }
+    }
+
+    fn network(&self) -> Option<&OwnedFd> {
+        self.held.iter().find(|(kind, _)| *kind == Namespace::Network).map(|(_, fd)| fd)
     }
 
     /// The namespaces that a container joins, by their names in config.json.
@@ -84,6 +100,7 @@ fn facts(key: ReplicaKey, workload: &str) -> Replica {
         uid: uid(key),
         node,
         host_ip: "127.0.0.1".to_owned(),
+        pod_ip: None,
         cpus: crate::config::quantity::MilliCpu(cpus * 1000),
         memory: crate::config::quantity::Bytes(total.unwrap_or(0_u64) * 1024),
     }
@@ -119,37 +136,50 @@ fn kinds(pod: &Sandbox) -> Vec<Namespace> {
     bundle::shared(pod).into_iter().filter_map(Namespace::from_name).collect()
 }
 
-/// Makes the sandbox of a replica.
+/// Makes the sandbox of a replica. `network`: that of pods, where they have one.
 pub fn make(
     dirs: &Directories,
+    network: Option<&Network>,
     key: ReplicaKey,
     workload: &str,
     spec: &serde_json::Value,
     objects: &Objects,
 ) -> Done {
-    let result = build(dirs, key, workload, spec, objects).map_err(|e| {
+    let mut address = None;
+    let mut made = || -> Result<Pod> {
+        // Of an attempt whose supervisor was killed.
+        clear(dirs, key)?;
+        let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
+        let network = network.filter(|_| kinds(&pod.sandbox).contains(&Namespace::Network));
+        address = network.map(Network::reserve).transpose()?.flatten();
+        pod.set_address(network, address);
+        build(&mut pod, network, objects)?;
+        Ok(pod)
+    };
+    let result = made().map_err(|e| {
         // The first error is the one to report.
         let _ = clear(dirs, key);
+        release(network, address);
         e.to_string()
     });
     Done::SandboxMade { replica: key, result: result.map(Box::new) }
 }
 
-fn build(
-    dirs: &Directories,
-    key: ReplicaKey,
-    workload: &str,
-    spec: &serde_json::Value,
-    objects: &Objects,
-) -> Result<Pod> {
-    // Of an attempt whose supervisor was killed.
-    clear(dirs, key)?;
-    let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
+/// Gives the address of a pod back.
+fn release(network: Option<&Network>, address: Option<Ipv4Addr>) {
+    if let Some((network, address)) = network.zip(address)
+        && let Err(e) = network.give_back(address)
+    {
+        log::warn(e);
+    }
+}
+
+fn build(pod: &mut Pod, network: Option<&Network>, objects: &Objects) -> Result<()> {
     for dir in [&pod.disk, &pod.memory] {
         directory(dir, 0o700)?;
     }
-    volumes::make(&pod, objects)?;
-    etc(&pod)?;
+    volumes::make(pod, objects)?;
+    etc(pod)?;
     let (short, full) = pod.replica.names(&pod.sandbox);
     let hostname = full.filter(|_| pod.sandbox.set_hostname_as_fqdn).unwrap_or(short);
     let sysctls = &pod.sandbox.security.sysctls;
@@ -161,7 +191,10 @@ fn build(
     };
     allowed(&plan)?;
     pod.held = sandbox::make(&plan)?;
-    Ok(pod)
+    match (network, pod.network(), pod.address) {
+        (Some(network), Some(namespace), Some(address)) => network.attach(pod.key.serial, namespace, address),
+        _ => Ok(()),
+    }
 }
 
 /// Kernel parameters that belong to a namespace of the pod; any other would be the host's.
@@ -223,8 +256,15 @@ pub fn cgroup(workload: &str, key: ReplicaKey) -> String {
     format!("{}.{key}", names::replica(workload, key.slot))
 }
 
-/// Removes what is left of a sandbox. Its namespaces go with their last descriptor.
-pub fn remove(dirs: &Directories, key: ReplicaKey, parent: &str) -> Done {
+/// Removes what is left of a sandbox. Its namespaces go with their last descriptor, and with them its interfaces.
+pub fn remove(
+    dirs: &Directories,
+    network: Option<&Network>,
+    key: ReplicaKey,
+    address: Option<Ipv4Addr>,
+    parent: &str,
+) -> Done {
+    release(network, address);
     // By its key: the workload may have no name any more.
     let end = format!(".{key}");
     let mut cgroups = cgroups::children(parent).into_iter().filter(|name| name.ends_with(&end));
@@ -236,6 +276,7 @@ pub fn remove(dirs: &Directories, key: ReplicaKey, parent: &str) -> Done {
 /// which `pids` live. None: a part of it is gone.
 pub fn find(
     dirs: &Directories,
+    network: Option<&Network>,
     key: ReplicaKey,
     workload: &str,
     spec: &serde_json::Value,
@@ -255,7 +296,9 @@ pub fn find(
         })?;
         held.push((kind, fd));
     }
-    let pod = Pod::new(dirs, key, workload, sandbox, held);
+    let mut pod = Pod::new(dirs, key, workload, sandbox, held);
+    let address = network.zip(pod.network()).and_then(|(network, namespace)| network.adopt(namespace));
+    pod.set_address(network, address);
     (pod.disk.is_dir() && pod.memory.is_dir()).then_some(pod)
 }
 

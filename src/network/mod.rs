@@ -1,0 +1,302 @@
+//! The network of pods: a bridge, a pair of interfaces for each pod, and one rule that lets pods out with the host's
+//! address; all by requests of our own to the kernel.
+//!
+//! Everything is found again by its name: the bridge has the name of its supervisor as its alias, the port of a pod the
+//! number of its replica, and the address of a pod is read from its own network. So nothing is written down, and after the
+//! last pod nothing is left.
+
+pub mod address;
+mod links;
+mod nft;
+
+use crate::error::{Errno, Error, Kind, Result};
+use crate::sys::netlink::{Refusal, Socket};
+use address::{Pool, Range};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a user says about the network of pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Pods have only their loopback interface.
+    pub none: bool,
+    /// The name of the bridge.
+    pub bridge: String,
+    /// None: one that overlaps no route of the host.
+    pub range: Option<Range>,
+    /// Whose bridge it is: nobody else's is touched.
+    pub owner: String,
+}
+
+/// How long the name of a bridge can be: names of interfaces have 15 bytes, and those of its ports have its name, a
+/// letter and the number of a replica.
+pub const LONGEST_BRIDGE: usize = 8;
+
+/// The network of all pods.
+#[derive(Debug)]
+pub struct Network {
+    wish: Wish,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    pool: Pool,
+    /// Its index, while there is one.
+    bridge: Option<u32>,
+    /// What people should know and has not been reported, and what has been.
+    warnings: Vec<String>,
+    reported: BTreeSet<String>,
+    /// The kernel or the rights of the caller do not allow a bridge: pods have only their loopback interface.
+    refused: bool,
+}
+
+/// A request to the kernel that was refused, in words.
+fn refused(doing: impl Into<String>, r: Refusal) -> Error {
+    let words = if r.words.is_empty() { String::new() } else { format!(" ({})", r.words) };
+    Error::sys(format!("{}{words}", doing.into()), r.errno)
+}
+
+impl Network {
+    /// Looks at what the host has. Nothing is changed before the first pod.
+    ///
+    /// # Errors
+    /// The name of the bridge is invalid; the host's addresses cannot be read; no range is free.
+    pub fn open(wish: Wish) -> Result<Network> {
+        check_name(&wish.bridge)?;
+        let mut warnings = Vec::new();
+        let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
+        let fail = |r: Refusal| refused("reading the addresses and routes of the host", r);
+        let own = links::find(&mut socket, &wish.bridge).map_err(fail)?;
+        let ours = own.filter(|l| l.is_of(&wish.owner)).map(|l| l.index);
+        let addresses = links::addresses(&mut socket).map_err(fail)?;
+        let is_other = |index: u32| Some(index) != ours;
+        let of_others = addresses.iter().filter(|a| is_other(a.index));
+        let mut taken: Vec<Range> = of_others.map(|a| Range::new(a.address, a.prefix)).collect();
+        let routes = links::routes(&mut socket).map_err(fail)?;
+        taken.extend(routes.iter().filter(|(index, _)| is_other(*index)).map(|(_, range)| *range));
+        let existing = addresses.iter().find(|a| Some(a.index) == ours);
+        let range = match (wish.range, existing) {
+            (Some(range), _) => {
+                if let Some(other) = taken.iter().find(|t| t.overlaps(&range)) {
+                    warnings.push(format!(
+                        "the range {range} of the pods overlaps the route {other} of the host: one of the two cannot be reached; choose another --network-range"
+                    ));
+                }
+                range
+            }
+            // Pods that run have addresses of it.
+            (None, Some(a)) => Range::new(a.address, a.prefix),
+            (None, None) => Range::choose(&taken).ok_or_else(|| {
+                let message =
+                    "no range of private addresses is free for pods: routes of the host cover all of them";
+                Error::new(Kind::Unsupported, message)
+                    .hint("choose one with --network-range, or use --network none")
+            })?,
+        };
+        let state = State {
+            pool: Pool::new(range),
+            bridge: ours,
+            warnings,
+            reported: BTreeSet::new(),
+            refused: false,
+        };
+        Ok(Network { wish, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What people should know, once.
+    pub fn take_warnings(&self) -> Vec<String> {
+        let mut state = self.state();
+        let mut warnings = std::mem::take(&mut state.warnings);
+        warnings.retain(|text| state.reported.insert(text.clone()));
+        warnings
+    }
+
+    /// The address at which pods reach the host.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.state().pool.range().gateway()
+    }
+
+    /// The address of the host for others: that of its way out, if it has one, else the bridge's.
+    pub fn host_address(&self) -> Ipv4Addr {
+        let out = || {
+            // Nothing is sent: connecting chooses a route (RFC 5737 has the address for documentation).
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+            socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+            match socket.local_addr().ok()?.ip() {
+                std::net::IpAddr::V4(address) => Some(address),
+                std::net::IpAddr::V6(_) => None,
+            }
+        };
+        out().unwrap_or_else(|| self.gateway())
+    }
+
+    /// An address for a pod; None if pods cannot have any here. Ends with [`Network::give_back`].
+    ///
+    /// # Errors
+    /// The bridge cannot be made; all addresses are used.
+    pub fn reserve(&self) -> Result<Option<Ipv4Addr>> {
+        let mut state = self.state();
+        if state.refused {
+            return Ok(None);
+        }
+        if state.bridge.is_none() {
+            match self.raise(&mut state) {
+                Err(e) if matches!(e.errno(), Some(Errno(libc::EPERM | libc::EOPNOTSUPP))) => {
+                    state.refused = true;
+                    state.warnings.push(format!("pods have only their loopback interface: {e}"));
+                    return Ok(None);
+                }
+                r => r?,
+            }
+        }
+        let range = state.pool.range();
+        state.pool.take().map(Some).ok_or_else(|| {
+            let error =
+                Error::new(Kind::System, format!("all addresses of the range {range} are used by pods"));
+            error.hint("choose a larger --network-range")
+        })
+    }
+
+    /// Makes the bridge and the way out.
+    fn raise(&self, state: &mut State) -> Result<()> {
+        let (bridge, range) = (&self.wish.bridge, state.pool.range());
+        let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
+        let found = links::find(&mut socket, bridge).map_err(|r| refused("looking for the bridge", r))?;
+        if found.is_some_and(|l| !l.is_of(&self.wish.owner)) {
+            let message = format!("the interface {bridge:?} belongs to somebody else");
+            let hint = "give the bridge of the pods another name: --network-bridge NAME";
+            return Err(Error::new(Kind::System, message).hint(hint));
+        }
+        // One of ours that is only half made, or has another range.
+        links::remove(&mut socket, bridge)
+            .map_err(|r| refused(format!("removing the bridge {bridge:?}"), r))?;
+        let made = links::make_bridge(&mut socket, bridge, &self.wish.owner, range);
+        let index = made.map_err(|r| refused(format!("making the bridge {bridge:?}"), r))?;
+        if let Err(r) = nft::make(bridge, range) {
+            let e = refused("making the rule that gives pods the address of the host outside", r);
+            state.warnings.push(format!("pods reach each other and the host, but nothing outside: {e}"));
+        } else if let Some(text) = forwarding() {
+            state.warnings.push(text);
+        }
+        state.bridge = Some(index);
+        Ok(())
+    }
+
+    /// Connects the network `namespace` of the replica with the number `serial` to the bridge.
+    ///
+    /// # Errors
+    /// What the kernel refuses. The address is still reserved then.
+    pub fn attach(&self, serial: u64, namespace: &OwnedFd, address: Ipv4Addr) -> Result<()> {
+        let (bridge, range) = {
+            let state = self.state();
+            (state.bridge.unwrap_or(0), state.pool.range())
+        };
+        let name = self.port(serial);
+        let mut host = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
+        let made = match links::make_pair(&mut host, &name, bridge, namespace, address) {
+            // Of an earlier sandbox of this replica, which the kernel has not cleared away yet.
+            Err(Refusal { errno: Errno(libc::EEXIST), .. }) => links::remove(&mut host, &name)
+                .and_then(|()| links::make_pair(&mut host, &name, bridge, namespace, address)),
+            r => r,
+        };
+        made.map_err(|r| match r.errno {
+            Errno(libc::EXFULL) => refused("connecting the pod to the bridge", r)
+                .hint("a bridge has 1023 ports at most; pods with hostNetwork need none"),
+            _ => refused("connecting the pod to the bridge", r),
+        })?;
+        let mut pod =
+            Socket::open_in(namespace).map_err(|e| Error::sys("entering the network of the pod", e))?;
+        links::set_up_pod(&mut pod, address, range)
+            .map_err(|r| refused(format!("giving the pod the address {address}"), r))
+    }
+
+    /// What the port of a replica is called.
+    fn port(&self, serial: u64) -> String {
+        // The number of replicas that there are at a time is far below what is cut off here.
+        format!("{}p{:x}", self.wish.bridge, serial & 0xff_ffff)
+    }
+
+    /// After a restart: the address of a pod, which is used again from now on; None if it has none.
+    pub fn adopt(&self, namespace: &OwnedFd) -> Option<Ipv4Addr> {
+        let mut socket = Socket::open_in(namespace).ok()?;
+        let address = links::addresses(&mut socket).ok()?.first()?.address;
+        self.state().pool.note(address);
+        Some(address)
+    }
+
+    /// An address that no pod has any more. After the last pod the bridge and the rule go too.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn give_back(&self, address: Ipv4Addr) -> Result<()> {
+        self.state().pool.give_back(address);
+        self.settle()
+    }
+
+    /// After a restart, when all pods that there are have been adopted: removes what none of them needs, or makes the
+    /// rule again, which an interrupted start may lack.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn recovered(&self) -> Result<()> {
+        let range = {
+            let state = self.state();
+            state.pool.range()
+        };
+        self.settle()?;
+        if self.state().bridge.is_none() {
+            return Ok(());
+        }
+        nft::make(&self.wish.bridge, range)
+            .map_err(|r| refused("making the rule that gives pods the address of the host outside", r))
+    }
+
+    /// Removes what no pod needs.
+    fn settle(&self) -> Result<()> {
+        let mut state = self.state();
+        if !state.pool.is_empty() || state.bridge.take().is_none() {
+            return Ok(());
+        }
+        let bridge = &self.wish.bridge;
+        nft::remove(bridge)
+            .map_err(|r| refused(format!("removing the table {:?}", nft::table(bridge)), r))?;
+        let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
+        links::remove(&mut socket, bridge).map_err(|r| refused(format!("removing the bridge {bridge:?}"), r))
+    }
+}
+
+/// Whether the kernel has nf_tables.
+///
+/// # Errors
+/// EPERM: the caller may not ask.
+pub fn has_nf_tables() -> std::result::Result<(), Errno> {
+    nft::probe().map_err(|r| r.errno)
+}
+
+/// Whether a name is one that a bridge of ours can have.
+fn check_name(name: &str) -> Result<()> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric());
+    if plain && !name.is_empty() && name.len() <= LONGEST_BRIDGE {
+        return Ok(());
+    }
+    let message = format!("invalid name of a bridge {name:?}");
+    Err(Error::new(Kind::Usage, message)
+        .hint(format!("use 1 to {LONGEST_BRIDGE} letters and digits, such as orun0")))
+}
+
+/// Why the host passes nothing on between its interfaces, if that is so.
+fn forwarding() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").ok()?;
+    (text.trim() == "0").then(|| {
+        "pods reach each other and the host, but nothing outside: the host does not forward packets; \
+         run: sysctl -w net.ipv4.ip_forward=1"
+            .to_owned()
+    })
+}

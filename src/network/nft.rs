@@ -1,0 +1,158 @@
+//! The one table of nf_tables that orund has: whoever leaves the range of the pods by another interface than their bridge
+//! does so with the host's address. Nothing of the host's own rules is touched.
+//!
+//! ```text
+//! table ip orund_orun0 {
+//!     chain postrouting {
+//!         type nat hook postrouting priority srcnat; policy accept;
+//!         ip saddr 10.89.0.0/16 oifname != "orun0" masquerade
+//!     }
+//! }
+//! ```
+
+use super::address::Range;
+use crate::error::Errno;
+use crate::sys::netlink::{Refusal, Request, Socket};
+
+/// Attributes of linux/netfilter/nf_tables.h.
+mod attribute {
+    pub const TABLE_NAME: u16 = 1;
+    pub const CHAIN_TABLE: u16 = 1;
+    pub const CHAIN_NAME: u16 = 3;
+    pub const CHAIN_HOOK: u16 = 4;
+    pub const CHAIN_TYPE: u16 = 7;
+    pub const HOOK_HOOKNUM: u16 = 1;
+    pub const HOOK_PRIORITY: u16 = 2;
+    pub const RULE_TABLE: u16 = 1;
+    pub const RULE_CHAIN: u16 = 2;
+    pub const RULE_EXPRESSIONS: u16 = 4;
+    pub const LIST_ELEM: u16 = 1;
+    pub const EXPR_NAME: u16 = 1;
+    pub const EXPR_DATA: u16 = 2;
+    pub const DATA_VALUE: u16 = 1;
+    pub const PAYLOAD_DREG: u16 = 1;
+    pub const PAYLOAD_BASE: u16 = 2;
+    pub const PAYLOAD_OFFSET: u16 = 3;
+    pub const PAYLOAD_LEN: u16 = 4;
+    pub const BITWISE_SREG: u16 = 1;
+    pub const BITWISE_DREG: u16 = 2;
+    pub const BITWISE_LEN: u16 = 3;
+    pub const BITWISE_MASK: u16 = 4;
+    pub const BITWISE_XOR: u16 = 5;
+    pub const CMP_SREG: u16 = 1;
+    pub const CMP_OP: u16 = 2;
+    pub const CMP_DATA: u16 = 3;
+    pub const META_DREG: u16 = 1;
+    pub const META_KEY: u16 = 2;
+}
+
+const REGISTER: u32 = 1;
+const NETWORK_HEADER: u32 = 1;
+/// Where an IPv4 header has the address of the sender.
+const SOURCE: u32 = 12;
+const META_OIFNAME: u32 = 7;
+const CMP_EQ: u32 = 0;
+const CMP_NEQ: u32 = 1;
+const POSTROUTING: u32 = 4;
+/// The priority `srcnat`.
+const SRCNAT: u32 = 100;
+const CHAIN: &str = "postrouting";
+
+/// What the table of a bridge is called.
+pub fn table(bridge: &str) -> String {
+    format!("orund_{bridge}")
+}
+
+fn request(kind: i32, flags: i32) -> Request {
+    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
+    // struct nfgenmsg: the family, a version, a resource.
+    Request::new(kind, flags, &[libc::NFPROTO_IPV4 as u8, 0, 0, 0])
+}
+
+/// Numbers of nf_tables have the network's byte order.
+fn number(r: Request, kind: u16, value: u32) -> Request {
+    r.attribute(kind, &value.to_be_bytes())
+}
+
+fn data(r: Request, kind: u16, value: &[u8]) -> Request {
+    r.nested(kind, |r| r.attribute(attribute::DATA_VALUE, value))
+}
+
+fn expression(r: Request, name: &str, build: impl FnOnce(Request) -> Request) -> Request {
+    r.nested(attribute::LIST_ELEM, |r| r.text(attribute::EXPR_NAME, name).nested(attribute::EXPR_DATA, build))
+}
+
+fn compare(r: Request, operation: u32, value: &[u8]) -> Request {
+    expression(r, "cmp", |r| {
+        let r = number(number(r, attribute::CMP_SREG, REGISTER), attribute::CMP_OP, operation);
+        data(r, attribute::CMP_DATA, value)
+    })
+}
+
+/// Makes the table of a bridge, in place of one that there was.
+///
+/// # Errors
+/// What nf_tables refuses; EOPNOTSUPP, EINVAL or EPROTONOSUPPORT from a kernel without it.
+pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
+    let name = table(bridge);
+    let named = |kind, flags| request(kind, flags).text(attribute::TABLE_NAME, &name);
+    let chain = request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
+        .text(attribute::CHAIN_TABLE, &name)
+        .text(attribute::CHAIN_NAME, CHAIN)
+        .nested(attribute::CHAIN_HOOK, |r| {
+            number(number(r, attribute::HOOK_HOOKNUM, POSTROUTING), attribute::HOOK_PRIORITY, SRCNAT)
+        })
+        .text(attribute::CHAIN_TYPE, "nat");
+    let mut interface = [0; libc::IFNAMSIZ];
+    interface[..bridge.len()].copy_from_slice(bridge.as_bytes());
+    let rule = request(libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND)
+        .text(attribute::RULE_TABLE, &name)
+        .text(attribute::RULE_CHAIN, CHAIN)
+        .nested(attribute::RULE_EXPRESSIONS, |r| {
+            let r = expression(r, "payload", |r| {
+                let r = number(r, attribute::PAYLOAD_DREG, REGISTER);
+                let r = number(r, attribute::PAYLOAD_BASE, NETWORK_HEADER);
+                number(number(r, attribute::PAYLOAD_OFFSET, SOURCE), attribute::PAYLOAD_LEN, 4)
+            });
+            let r = expression(r, "bitwise", |r| {
+                let r = number(r, attribute::BITWISE_SREG, REGISTER);
+                let r = number(number(r, attribute::BITWISE_DREG, REGISTER), attribute::BITWISE_LEN, 4);
+                let r = data(r, attribute::BITWISE_MASK, &range.mask().to_be_bytes());
+                data(r, attribute::BITWISE_XOR, &[0; 4])
+            });
+            let r = compare(r, CMP_EQ, &range.first().octets());
+            let r = expression(r, "meta", |r| {
+                number(number(r, attribute::META_DREG, REGISTER), attribute::META_KEY, META_OIFNAME)
+            });
+            expression(compare(r, CMP_NEQ, &interface), "masq", |r| r)
+        });
+    // Made first, lest there is none to be removed.
+    let all = vec![
+        named(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE),
+        named(libc::NFT_MSG_DELTABLE, 0),
+        named(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE),
+        chain,
+        rule,
+    ];
+    Socket::open_netfilter()?.transaction(all)
+}
+
+/// Asks nf_tables for the number of its generation, which it always has.
+///
+/// # Errors
+/// EPERM; what a kernel without nf_tables answers.
+pub fn probe() -> Result<(), Refusal> {
+    Socket::open_netfilter()?.ask(request(libc::NFT_MSG_GETGEN, 0), |_, _| {})
+}
+
+/// Removes the table of a bridge; no error if there is none.
+///
+/// # Errors
+/// What nf_tables refuses.
+pub fn remove(bridge: &str) -> Result<(), Refusal> {
+    let request = request(libc::NFT_MSG_DELTABLE, 0).text(attribute::TABLE_NAME, &table(bridge));
+    match Socket::open_netfilter().map_err(Refusal::from).and_then(|mut s| s.transaction(vec![request])) {
+        Err(Refusal { errno: Errno(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT), .. }) => Ok(()),
+        r => r,
+    }
+}

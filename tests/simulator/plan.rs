@@ -222,6 +222,7 @@ fn template(rng: &mut Rng) -> Template {
             .percent(10)
             .then(|| RestartLimit { count: rng.between(1, 4) as u32, window: Some(Millis::secs(20)) }),
         grace: Millis(rng.pick(&[0, 200, 1_000, 5_000, 30_000])),
+        active_deadline: None,
         spare: rng.percent(15),
         sandbox: rng.percent(50).then(SandboxSpec::default),
     }

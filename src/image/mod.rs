@@ -1,5 +1,14 @@
-//! Images: how they are named, and what their configuration makes of a container. Pure so far.
+//! Images: their names, their files on this host, and what becomes of them. [`reference`], [`configuration`] and [`bundle`] are
+//! pure. What comes from outside is read by children of `orund` only ([`child`]).
 
 pub mod bundle;
+pub mod child;
 pub mod configuration;
+pub mod fetch;
+mod local;
+pub mod manifest;
 pub mod reference;
+pub mod store;
+mod stream;
+mod tar;
+pub mod unpack;

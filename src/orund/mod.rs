@@ -52,6 +52,10 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Some("oci") => return crate::cli::main_of_orund(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
         Some("cleaner") => return finish(cleaner(&words[1..])),
+        Some(crate::image::unpack::VERB) => return finish(crate::image::unpack::main(&words[1..])),
+        Some(crate::image::fetch::VERB) => {
+            return finish(crate::image::fetch::main(&crate::supervisor::shell::program(), &words[1..]));
+        }
         _ => {}
     }
     let given = std::iter::once("orund".into()).chain(words.iter().cloned());

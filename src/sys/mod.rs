@@ -34,6 +34,7 @@ pub mod socket;
 pub mod splice;
 pub mod time;
 pub mod timestamp;
+pub mod tree;
 pub mod tty;
 pub mod wait;
 pub mod watched;

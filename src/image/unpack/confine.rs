@@ -1,0 +1,139 @@
+//! Where a layer is unpacked: a process that sees nothing but the layer's directory, without network, with the capabilities that
+//! making files of any kind needs and no others, and with a filter of system calls. What an archive makes of the code that
+//! reads it stays in there.
+
+use super::Limits;
+use crate::error::{Error, Result};
+use crate::sys::prctl::{self, SockFilter};
+use crate::sys::{self, cred, fd, file, mount, path, sched};
+use libc::{CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+/// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD and CAP_SETFCAP (capabilities(7)).
+const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
+/// The namespaces that the process has for itself.
+pub const NAMESPACES: u64 = (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) as u64;
+/// Bytes of memory: the window of zstd takes most.
+const MEMORY: u64 = 512 << 20;
+/// Seconds of the processor.
+const CPU: u64 = 3600;
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+
+/// What unpacking calls, its allocator included.
+const CALLS: [libc::c_long; 50] = [
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_lseek,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fcntl,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_unlinkat,
+    libc::SYS_readlinkat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_utimensat,
+    libc::SYS_fsetxattr,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_sched_yield,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_prlimit64,
+];
+
+/// Confines the calling process, which is alone in its [`NAMESPACES`], to the directory `dir`. The directory itself.
+///
+/// # Errors
+/// A step fails: nothing may be unpacked then.
+pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
+    let step =
+        |what: &'static str| move |e| Error::sys(format!("confining the unpacking of a layer: {what}"), e);
+    prctl::set_parent_death_signal(libc::SIGKILL).map_err(step("the signal at the end of the parent"))?;
+    mount::set_propagation(c"/", (libc::MS_REC | libc::MS_PRIVATE) as u64).map_err(step("private mounts"))?;
+    mount::mount(dir, dir, c"none", libc::MS_BIND as u64, c"").map_err(step("a mount of the directory"))?;
+    file::chdir(dir).map_err(step("entering the directory"))?;
+    mount::pivot_root_here().map_err(step("making the directory the root"))?;
+    mount::detach(c".").map_err(step("detaching the host's root"))?;
+    file::chdir(c"/").map_err(step("entering the root"))?;
+    fd::close_range(3, u32::MAX).map_err(step("closing files"))?;
+    file::umask(0);
+    let root = path::openat(sys::CWD, c"/", libc::O_DIRECTORY, 0).map_err(step("opening the root"))?;
+    for (resource, most) in [
+        (libc::RLIMIT_AS, MEMORY),
+        (libc::RLIMIT_CPU, CPU),
+        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_NOFILE, 64),
+        (libc::RLIMIT_FSIZE, limits.bytes),
+    ] {
+        sched::prlimit(0, resource as _, most, most).map_err(step("limits of resources"))?;
+    }
+    for capability in (0..64).filter(|n| prctl::is_capability(*n)) {
+        if CAPABILITIES & 1 << capability == 0 {
+            prctl::drop_bounding(capability).map_err(step("dropping capabilities"))?;
+        }
+    }
+    let sets = cred::CapSets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: 0 };
+    cred::capset(sets).map_err(step("setting capabilities"))?;
+    prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
+    prctl::seccomp_load(&filter(), 0).map_err(step("the filter of system calls"))?;
+    Ok(root)
+}
+
+/// A filter that lets [`CALLS`] through and answers EPERM to all others; a foreign architecture is killed (seccomp(2)).
+fn filter() -> Vec<SockFilter> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let rule = |code, jt, jf, k| SockFilter { code, jt, jf, k };
+    let mut program = vec![
+        rule(LOAD, 0, 0, 4),
+        rule(EQUAL, 1, 0, AUDIT_ARCH),
+        rule(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        rule(LOAD, 0, 0, 0),
+    ];
+    for (n, call) in CALLS.iter().enumerate() {
+        // Over those that follow and the refusal.
+        let over = (CALLS.len() - n) as u8;
+        program.push(rule(EQUAL, over, 0, *call as u32));
+    }
+    program.push(rule(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    program.push(rule(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program
+}

@@ -1,0 +1,154 @@
+//! Unpacking layers. The archive of a layer is read in a process of its own (`orund image-layer`), which is confined to the
+//! directory that it fills ([`confine`]); whoever asked gets digests and figures, or one error.
+
+mod confine;
+mod tree;
+
+use super::child::{self, Answer};
+use super::stream::{Hashing, Unpacked as Plain};
+use super::tar::{self, Entries};
+use crate::error::{Error, Kind, Result};
+use crate::sys::clone::{self, Clone};
+use crate::sys::{exec, file, path, prctl, wait};
+use serde::{Deserialize, Serialize};
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// The hidden verb.
+pub const VERB: &str = "image-layer";
+/// How long a layer may take: the largest one on the slowest disk.
+const DEADLINE: Duration = Duration::from_secs(3600);
+/// Bytes that a layer may have whatever it is compressed to.
+const FLOOR: u64 = 1 << 30;
+/// How much larger than compressed it may be beyond that.
+const RATIO: u64 = 200;
+
+/// The compressed bytes of a layer: a part of a file.
+#[derive(Debug)]
+pub struct Blob {
+    pub file: File,
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// How much of everything a layer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub entries: u64,
+    /// Bytes of the archive, and of all files in it.
+    pub bytes: u64,
+}
+
+impl Limits {
+    /// Those of a layer of `compressed` bytes.
+    pub fn of(compressed: u64) -> Limits {
+        Limits { entries: 1_000_000, bytes: compressed.saturating_mul(RATIO).max(FLOOR) }
+    }
+}
+
+/// What came of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The digest of the compressed bytes.
+    pub digest: String,
+    /// The digest of the archive.
+    pub diff_id: String,
+    pub entries: u64,
+    pub bytes: u64,
+    /// The archive sets owner and permissions of the root.
+    pub has_root: bool,
+    pub opaque: Vec<Vec<u8>>,
+}
+
+/// Unpacks `blob` into the empty directory `dir`. `cancelled` is asked now and then.
+///
+/// # Errors
+/// The archive is damaged or hostile; the disk is full. What has been made in `dir` is the caller's to remove.
+pub fn unpack(program: &Path, blob: Blob, dir: &Path, cancelled: &dyn Fn() -> bool) -> Result<Layer> {
+    let limits = Limits::of(blob.length);
+    let Blob { mut file, offset, length } = blob;
+    file.seek(SeekFrom::Start(offset)).map_err(|e| Error::sys("reading a layer", e))?;
+    let mut command = Command::new(program);
+    let numbers = [length, limits.entries, limits.bytes].map(|n| n.to_string());
+    command.arg(VERB).arg(dir).args(numbers).stdin(Stdio::from(file));
+    let layer: Layer = child::run(command, "unpacking a layer", DEADLINE, cancelled)?;
+    mark_opaque(dir, &layer.opaque)?;
+    Ok(layer)
+}
+
+/// Marks directories for overlayfs. The process that made them may not: attributes in `trusted.` need CAP_SYS_ADMIN.
+fn mark_opaque(dir: &Path, paths: &[Vec<u8>]) -> Result<()> {
+    let fail = |e| Error::sys(format!("marking the opaque directories of {dir:?}"), e);
+    let root = File::open(dir).map_err(|e| Error::sys(format!("opening {dir:?}"), e))?;
+    for name in paths {
+        let name = if name.is_empty() { b".".to_vec() } else { name.clone() };
+        let name =
+            CString::new(name).map_err(|_| tar::bad("an opaque directory has a null byte in its name"))?;
+        let rules = path::BENEATH | path::NO_SYMLINKS;
+        match path::openat2(root.as_raw_fd(), &name, libc::O_DIRECTORY, rules) {
+            Ok(at) => file::setxattr(at.as_raw_fd(), c"trusted.overlay.opaque", b"y").map_err(fail)?,
+            // A later entry has taken its place: nothing below it is seen anyway.
+            Err(e) if matches!(e.0, libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => {}
+            Err(e) => return Err(fail(e)),
+        }
+    }
+    Ok(())
+}
+
+/// `orund image-layer DIR LENGTH ENTRIES BYTES`, with the blob on standard input: unpacks it and answers on standard output.
+///
+/// # Errors
+/// The arguments are wrong, or there can be no child.
+pub fn main(words: &[OsString]) -> Result<u8> {
+    let numbers: Vec<u64> = words.iter().skip(1).filter_map(|w| w.to_str()?.parse().ok()).collect();
+    let ([dir, _, _, _], [length, entries, bytes]) = (words, &numbers[..]) else {
+        return Err(Error::new(Kind::Usage, format!("{VERB} is for orund itself")));
+    };
+    let limits = Limits { entries: *entries, bytes: *bytes };
+    let dir = CString::new(dir.as_bytes()).map_err(|_| Error::new(Kind::Usage, "a path with a null byte"))?;
+    let _ = prctl::set_name(c"orund-layer");
+    prctl::set_parent_death_signal(libc::SIGKILL).map_err(|e| Error::sys("preparing to unpack", e))?;
+    // This process has one thread, so that the child may do anything.
+    match clone::clone3(confine::NAMESPACES, None) {
+        Err(e) => Err(Error::sys("making namespaces to unpack a layer in", e).hint("root is needed")),
+        Ok(Clone::Parent { pidfd, .. }) => {
+            let exit = wait::wait_pidfd(pidfd.as_raw_fd(), true);
+            let exit = exit.map_err(|e| Error::sys("waiting for the unpacking of a layer", e))?;
+            Ok(exit.map_or(1, |e| e.code() as u8))
+        }
+        Ok(Clone::Child) => {
+            let answer = Answer::of(inside(&dir, *length, &limits));
+            exec::exit(i32::from(answer.write().is_err()))
+        }
+    }
+}
+
+fn inside(dir: &CString, length: u64, limits: &Limits) -> Result<Layer> {
+    let root = confine::confine(dir, limits)?;
+    let compressed = Hashing::new(io::stdin().lock().take(length), u64::MAX);
+    let archive = Hashing::new(Plain::new(compressed)?, limits.bytes);
+    let mut entries = Entries::new(archive);
+    let made = tree::unpack(&mut entries, root, limits)?;
+    // The digests are those of all bytes, also of what fills the archive at its end.
+    let mut archive = entries.into_inner();
+    let fail = |e: io::Error| match e.raw_os_error() {
+        Some(_) => Error::sys("reading the end of the layer", e),
+        None => tar::bad(format!("reading the end of the layer: {e}")),
+    };
+    io::copy(&mut archive, &mut io::sink()).map_err(fail)?;
+    let (diff_id, plain) = archive.finish();
+    let mut compressed = plain.into_inner();
+    io::copy(&mut compressed, &mut io::sink()).map_err(fail)?;
+    if compressed.length != length {
+        return Err(tar::bad(format!("the layer has {} bytes in place of {length}", compressed.length)));
+    }
+    let (digest, _) = compressed.finish();
+    let tree::Made { entries, bytes, opaque, has_root } = made;
+    Ok(Layer { digest, diff_id, entries, bytes, has_root, opaque })
+}

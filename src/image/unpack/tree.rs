@@ -1,0 +1,393 @@
+//! The tree of a layer, made from the entries of its archive (OCI image-spec, "Image Layer Filesystem Changeset"), in the form
+//! that overlayfs takes: whiteouts are character devices 0:0, opaque directories are listed for whoever may mark them.
+//!
+//! All paths are looked up beneath the layer's directory by the kernel (openat2(2), `RESOLVE_BENEATH`), although that is the
+//! process's root: a path through a symlink that leads out is an error, and not a path to somewhere else in the layer.
+
+use super::super::tar::{Entries, Entry, Node, bad, shown};
+use super::Limits;
+use crate::error::{Error, Result};
+use crate::sys::file::{self, Stat};
+use crate::sys::{self, path, tree};
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What else begins so belonged to aufs and has no meaning.
+const AUFS: &[u8] = b".wh..wh.";
+/// Directories below each other.
+const DEEPEST: usize = 256;
+/// Bytes of all extended attributes of a file that the kernel takes are less.
+const LONGEST_XATTR: usize = 64 << 10;
+
+/// A tree that is being made.
+pub struct Tree<'a> {
+    root: OwnedFd,
+    limits: &'a Limits,
+    /// The directory that was used last: entries of one directory follow each other.
+    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories get their times when nothing is made in them any more.
+    times: Vec<(Vec<u8>, (i64, u32))>,
+    opaque: HashSet<Vec<u8>>,
+    buffer: Vec<u8>,
+    made: Made,
+}
+
+/// What was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    pub entries: u64,
+    /// Bytes of all files, as long as they seem.
+    pub bytes: u64,
+    /// The archive has an entry for the root itself.
+    pub has_root: bool,
+    /// Paths of directories that hide those of the layers below.
+    pub opaque: Vec<Vec<u8>>,
+}
+
+/// Unpacks all of `entries` below `root`.
+///
+/// # Errors
+/// The archive is damaged or hostile, a limit is exceeded, or the disk is full.
+pub fn unpack<R: Read>(entries: &mut Entries<R>, root: OwnedFd, limits: &Limits) -> Result<Made> {
+    let mut tree = Tree {
+        root,
+        limits,
+        parent: None,
+        times: Vec::new(),
+        opaque: HashSet::new(),
+        buffer: vec![0; 128 << 10],
+        made: Made::default(),
+    };
+    while let Some(entry) = entries.next_entry()? {
+        tree.made.entries += 1;
+        if tree.made.entries > limits.entries {
+            return Err(bad(format!("the layer has more than {} entries", limits.entries)));
+        }
+        tree.add(&entry, entries)
+            .map_err(|e| e.context(format!("entry {} of the layer", shown(&entry.path))))?;
+    }
+    tree.finish()
+}
+
+/// The components of a path. It begins at the root of the image, with and without a slash.
+fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
+    if parts.contains(&b"..".as_slice()) {
+        return Err(bad(format!("the path {} has \"..\", which leads out of the layer", shown(path))));
+    }
+    if parts.len() > DEEPEST {
+        return Err(bad(format!("the path is more than {DEEPEST} directories deep")));
+    }
+    if let Some(long) = parts.iter().find(|p| p.len() > 255) {
+        return Err(bad(format!("the name {} is longer than 255 bytes", shown(long))));
+    }
+    Ok(parts)
+}
+
+fn c(name: &[u8]) -> Result<CString> {
+    CString::new(name).map_err(|_| bad(format!("the name {} contains a null byte", shown(name))))
+}
+
+/// The result of a system call on an entry.
+fn done<T>(what: &str, name: &[u8], result: Result<T, crate::error::Errno>) -> Result<T> {
+    result.map_err(|e| match e.0 {
+        libc::EXDEV | libc::ELOOP => {
+            bad(format!("the path of {} leads out of the layer by a symlink", shown(name)))
+        }
+        _ => Error::sys(format!("{what} {}", shown(name)), e),
+    })
+}
+
+impl Tree<'_> {
+    fn add<R: Read>(&mut self, entry: &Entry, from: &mut Entries<R>) -> Result<()> {
+        let parts = components(&entry.path)?;
+        let Some((name, above)) = parts.split_last() else {
+            return self.root_entry(entry);
+        };
+        if matches!(*name, b".wh.." | b".wh..." | b".wh.") {
+            return Err(bad("a whiteout of \".\", \"..\" or of nothing"));
+        }
+        self.enter(above)?;
+        if *name == OPAQUE {
+            self.opaque.insert(above.join(&b'/'));
+            return Ok(());
+        }
+        if name.starts_with(AUFS) {
+            return Ok(());
+        }
+        if let Some(gone) = name.strip_prefix(WHITEOUT) {
+            return self.whiteout(gone, &parts);
+        }
+        self.node(entry, name, &parts, from)
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
+        if entry.node != Node::Directory {
+            return Err(bad("the root of the layer is not a directory"));
+        }
+        self.made.has_root = true;
+        let root = self.root.as_raw_fd();
+        attributes(root, entry)?;
+        self.times.push((Vec::new(), entry.mtime));
+        Ok(())
+    }
+
+    /// Opens the directory that `above` names, making what is missing of it, as the current parent.
+    fn enter(&mut self, above: &[&[u8]]) -> Result<()> {
+        let joined = above.join(&b'/');
+        if self.parent.as_ref().is_some_and(|(path, _)| *path == joined) {
+            return Ok(());
+        }
+        let flags = libc::O_DIRECTORY | libc::O_RDONLY;
+        let open = |path: &[u8]| -> Result<Result<OwnedFd, crate::error::Errno>> {
+            let path = if path.is_empty() { c(b".")? } else { c(path)? };
+            Ok(path::openat2(self.root.as_raw_fd(), &path, flags, path::BENEATH | path::NO_MAGICLINKS))
+        };
+        let fd = match open(&joined)? {
+            Err(e) if e.0 == libc::ENOENT => {
+                for depth in 1..=above.len() {
+                    let part = above[..depth].join(&b'/');
+                    let missing = open(&part)?.err().is_some_and(|e| e.0 == libc::ENOENT);
+                    if missing {
+                        let within = done("opening", &part, open(&above[..depth - 1].join(&b'/'))?)?;
+                        let name = c(above[depth - 1])?;
+                        done("making the directory", &part, file::mkdirat(within.as_raw_fd(), &name, 0o755))?;
+                    }
+                }
+                done("opening", &joined, open(&joined)?)?
+            }
+            r => done("opening", &joined, r)?,
+        };
+        self.parent = Some((joined, fd));
+        Ok(())
+    }
+
+    fn parent(&self) -> i32 {
+        self.parent.as_ref().map_or(self.root.as_raw_fd(), |(_, fd)| fd.as_raw_fd())
+    }
+
+    fn existing(&self, name: &CString) -> Option<Stat> {
+        file::fstatat(self.parent(), name, libc::AT_SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Hides `gone` of the layers below. What this layer has of that name itself stays, and hides them too.
+    fn whiteout(&mut self, gone: &[u8], parts: &[&[u8]]) -> Result<()> {
+        let name = c(gone)?;
+        match self.existing(&name) {
+            Some(s) if s.is_dir() => {
+                let mut path = parts[..parts.len() - 1].to_vec();
+                path.push(gone);
+                self.opaque.insert(path.join(&b'/'));
+                Ok(())
+            }
+            Some(_) => Ok(()),
+            None => done("marking as removed", gone, file::mknodat(self.parent(), &name, libc::S_IFCHR, 0)),
+        }
+    }
+
+    fn node<R: Read>(
+        &mut self,
+        entry: &Entry,
+        name: &[u8],
+        parts: &[&[u8]],
+        from: &mut Entries<R>,
+    ) -> Result<()> {
+        let file_name = c(name)?;
+        let at = self.parent();
+        let existing = self.existing(&file_name);
+        if let Some(s) = existing {
+            let keeps = s.is_dir() && entry.node == Node::Directory;
+            if !keeps {
+                // Of two entries with one name the last counts. A directory that has something in it is not replaced.
+                let flags = if s.is_dir() { libc::AT_REMOVEDIR } else { 0 };
+                done("replacing", name, file::unlinkat(at, &file_name, flags))?;
+            }
+        }
+        let make = |kind: u32, device: u64| file::mknodat(at, &file_name, kind | 0o600, device);
+        match entry.node {
+            Node::Directory => {
+                if !existing.is_some_and(Stat::is_dir) {
+                    done("making the directory", name, file::mkdirat(at, &file_name, 0o700))?;
+                }
+                if existing.is_some_and(|s| s.kind() == libc::S_IFCHR && s.rdev == 0) {
+                    // A directory in the place of what the layers below have.
+                    self.opaque.insert(parts.join(&b'/'));
+                }
+            }
+            Node::File => return self.file(entry, &file_name, from),
+            Node::HardLink => return self.hard_link(entry, name),
+            Node::Symlink => {
+                if entry.link.is_empty() {
+                    return Err(bad("a symlink without a target"));
+                }
+                done("making the symlink", name, file::symlinkat(&c(&entry.link)?, at, &file_name))?;
+            }
+            Node::Character | Node::Block => {
+                let (major, minor) = entry.device;
+                if (major, minor) == (0, 0) {
+                    return Err(bad("the device 0:0, which would hide files of other layers"));
+                }
+                let kind = if entry.node == Node::Block { libc::S_IFBLK } else { libc::S_IFCHR };
+                done("making the device", name, make(kind, libc::makedev(major, minor)))?;
+            }
+            Node::Fifo => done("making the FIFO", name, make(libc::S_IFIFO, 0))?,
+        }
+        if entry.node == Node::Symlink {
+            done("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
+            return done("setting the time of", name, tree::set_times(at, &file_name, entry.mtime));
+        }
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let fd = done("opening", name, path::openat(at, &file_name, flags, 0))?;
+        if entry.node == Node::Directory {
+            let fd =
+                done("opening", name, path::openat(at, &file_name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0))?;
+            attributes(fd.as_raw_fd(), entry)?;
+            self.times.push((parts.join(&b'/'), entry.mtime));
+            return Ok(());
+        }
+        drop(fd);
+        done("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
+        done("setting the permissions of", name, tree::chmodat(at, &file_name, entry.mode))?;
+        done("setting the time of", name, tree::set_times(at, &file_name, entry.mtime))
+    }
+
+    fn hard_link(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        let target = components(&entry.link)?;
+        let Some((last, above)) = target.split_last() else {
+            return Err(bad("a hard link to the root of the layer"));
+        };
+        if last.starts_with(WHITEOUT) {
+            return Err(bad(format!("a hard link to the whiteout {}", shown(last))));
+        }
+        // The target is an entry of this layer, in a directory of it.
+        let to = self.parent.take();
+        let entered = self.enter_existing(above);
+        let from = self.parent.take();
+        self.parent = to;
+        entered?;
+        let from = from.ok_or_else(|| bad("a hard link to nothing"))?.1;
+        let linked = tree::linkat(from.as_raw_fd(), &c(last)?, self.parent(), &c(name)?);
+        match linked {
+            Err(e) if e.0 == libc::ENOENT => {
+                Err(bad(format!("a hard link to {}, which the layer does not have", shown(&entry.link))))
+            }
+            r => done("making the hard link", name, r),
+        }
+    }
+
+    fn enter_existing(&mut self, above: &[&[u8]]) -> Result<()> {
+        let joined = above.join(&b'/');
+        let path = if joined.is_empty() { c(b".")? } else { c(&joined)? };
+        let flags = libc::O_DIRECTORY | libc::O_PATH;
+        let opened = path::openat2(self.root.as_raw_fd(), &path, flags, path::BENEATH | path::NO_MAGICLINKS);
+        match opened {
+            Err(e) if e.0 == libc::ENOENT => {
+                Err(bad(format!("a hard link into {}, which the layer does not have", shown(&joined))))
+            }
+            r => {
+                self.parent = Some((joined.clone(), done("opening", &joined, r)?));
+                Ok(())
+            }
+        }
+    }
+
+    fn file<R: Read>(&mut self, entry: &Entry, name: &CString, from: &mut Entries<R>) -> Result<()> {
+        self.made.bytes = self.made.bytes.saturating_add(entry.size);
+        if self.made.bytes > self.limits.bytes {
+            return Err(bad(format!(
+                "the files of the layer exceed the limit of {} bytes",
+                self.limits.bytes
+            )));
+        }
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
+        let bytes = name.as_bytes();
+        let fd = done("making the file", bytes, path::openat(self.parent(), name, flags, 0o600))?;
+        let raw = fd.as_raw_fd();
+        match &entry.pieces {
+            None => self.copy(raw, None, bytes, from)?,
+            Some(pieces) => {
+                for (offset, length) in pieces {
+                    self.copy(raw, Some((*offset, *length)), bytes, from)?;
+                }
+                done("making the holes of", bytes, tree::truncate(raw, entry.size))?;
+            }
+        }
+        attributes(raw, entry)?;
+        done("setting the time of", bytes, tree::set_times_of(raw, entry.mtime))
+    }
+
+    /// Copies `length` bytes of the entry to `offset`, or all of it.
+    fn copy<R: Read>(
+        &mut self,
+        to: i32,
+        piece: Option<(u64, u64)>,
+        name: &[u8],
+        from: &mut Entries<R>,
+    ) -> Result<()> {
+        if let Some((offset, _)) = piece {
+            done("writing", name, tree::seek(to, offset))?;
+        }
+        let mut left = piece.map_or(from.left(), |(_, length)| length);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let n = from.read(&mut self.buffer[..most])?;
+            if n == 0 {
+                return Err(bad("the archive ends in the middle of a file"));
+            }
+            done("writing", name, sys::fd::write_all(to, &self.buffer[..n]))?;
+            left -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// The last of it: times of directories, which the making of entries has changed.
+    fn finish(mut self) -> Result<Made> {
+        for (path, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
+            let name = if path.is_empty() { c(b".")? } else { c(&path)? };
+            // A later entry may have taken its place.
+            let rules = path::BENEATH | path::NO_SYMLINKS;
+            if let Ok(dir) = path::openat2(self.root.as_raw_fd(), &name, libc::O_DIRECTORY, rules) {
+                done("setting the time of", &path, tree::set_times_of(dir.as_raw_fd(), mtime))?;
+            }
+        }
+        self.made.opaque = self.opaque.into_iter().collect();
+        self.made.opaque.sort();
+        Ok(self.made)
+    }
+}
+
+/// Owner, permissions and extended attributes of an open file. The owner comes first: to change it clears set-user-id bits and
+/// capabilities.
+fn attributes(fd: i32, entry: &Entry) -> Result<()> {
+    let name = &entry.path;
+    done("changing the owner of", name, file::fchown(fd, entry.uid, entry.gid))?;
+    done("setting the permissions of", name, file::fchmod(fd, entry.mode))?;
+    for (key, value) in &entry.xattrs {
+        if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
+            return Err(bad(format!(
+                "the attribute {}, which would change how layers are put together",
+                shown(key)
+            )));
+        }
+        let carried = key.as_slice() == b"security.capability"
+            || key.starts_with(b"user.")
+            || key.starts_with(b"system.posix_acl_");
+        // Others are about the host that made the archive: labels of its security module, what its files were packed with.
+        if !carried {
+            continue;
+        }
+        if value.len() > LONGEST_XATTR || key.len() > 255 {
+            return Err(bad(format!("the attribute {} is too long", shown(key))));
+        }
+        match file::setxattr(fd, &c(key)?, value) {
+            // The file system cannot have it: a program that needs it will report that.
+            Err(e) if e.0 == libc::EOPNOTSUPP => {}
+            r => done(&format!("setting the attribute {} of", shown(key)), name, r)?,
+        }
+    }
+    Ok(())
+}

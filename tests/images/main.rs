@@ -1,0 +1,283 @@
+//! Images on the real kernel, as root: layers of every kind and every hostile one that we could think of, unpacked by the
+//! program itself into a store of the test's own.
+
+mod made;
+#[path = "../common/skip.rs"]
+mod skip;
+mod trees;
+
+use made::{Entry, Image, Layer};
+use skip::{is_root, skip};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// The one layer with these entries, unpacked; where it is.
+fn unpacked(image: &Image, entries: &[Entry]) -> std::path::PathBuf {
+    let layer = Layer::plain(entries);
+    image.write(std::slice::from_ref(&layer));
+    image.fetch().unwrap();
+    image.layer(&layer)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut all: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_layer_has_files_of_every_kind() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("kinds");
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(150));
+    let fs = unpacked(
+        &image,
+        &[
+            Entry::dir("./").mode(0o751).owner(7, 8).time(1_000_000_000),
+            Entry::file("etc/passwd", b"root:x:0:0::/:/bin/sh\n").time(1_234_567_890),
+            Entry::file("/bin/su", b"su").mode(0o4755).owner(0, 50),
+            Entry::link("bin/also", "bin/su"),
+            Entry::symlink("lib", "usr/lib"),
+            Entry::symlink("out", "/etc/../../../etc/passwd").owner(3, 4),
+            Entry::dir("usr/lib"),
+            Entry::file("lib/through", b"x"),
+            Entry::device("dev/null", b'3', 1, 3).mode(0o666),
+            Entry::device("dev/disk", b'4', 8, 1),
+            Entry::fifo("run/pipe"),
+            Entry::file(&long, b"long").pax("path", &long),
+            Entry::file("big", b"").pax("mtime", "1.5").pax("uid", "3000000").pax("SCHILY.xattr.user.a", "v"),
+            Entry::file("sparse", b"AB").sparse(&[(0, 1), (1 << 20, 1)], 2 << 20),
+        ],
+    );
+    let meta = |name: &str| fs.join(name).symlink_metadata().unwrap();
+    let of = |name: &str| (meta(name).mode() & 0o7777, meta(name).uid(), meta(name).gid());
+    assert_eq!((of("."), meta(".").mtime()), ((0o751, 7, 8), 1_000_000_000));
+    assert_eq!(meta("etc/passwd").mtime(), 1_234_567_890);
+    assert_eq!(of("bin/su"), (0o4755, 0, 50));
+    assert_eq!(meta("bin/su").ino(), meta("bin/also").ino());
+    assert_eq!(of("etc"), (0o755, 0, 0), "a directory without an entry");
+    assert_eq!(fs::read_link(fs.join("out")).unwrap(), Path::new("/etc/../../../etc/passwd"));
+    assert_eq!((meta("out").uid(), meta("out").gid()), (3, 4));
+    assert!(fs.join("usr/lib/through").exists());
+    assert!(meta("dev/null").file_type().is_char_device() && meta("dev/null").rdev() == libc::makedev(1, 3));
+    assert!(meta("dev/disk").file_type().is_block_device() && meta("run/pipe").file_type().is_fifo());
+    assert_eq!(fs::read(fs.join(&long)).unwrap(), b"long");
+    assert_eq!(
+        (meta("big").mtime(), meta("big").mtime_nsec(), meta("big").uid()),
+        (1, 500_000_000, 3_000_000)
+    );
+    let sparse = fs::read(fs.join("sparse")).unwrap();
+    assert_eq!((sparse.len(), sparse[0], sparse[1], sparse[1 << 20]), (2 << 20, b'A', 0, b'B'));
+    assert!(meta("sparse").blocks() * 512 < 1 << 20, "holes stay holes");
+}
+
+#[test]
+fn whiteouts_have_the_form_of_overlayfs() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("whiteouts");
+    let fs = unpacked(
+        &image,
+        &[
+            Entry::dir("a"),
+            Entry::file("a/.wh.gone", b""),
+            Entry::file("a/.wh..wh..opq", b""),
+            Entry::file("b/.wh.replaced", b""),
+            Entry::dir("b/replaced"),
+            Entry::file("c/kept", b"new"),
+            Entry::file("c/.wh.kept", b""),
+            Entry::file(".wh..wh.plnk", b""),
+        ],
+    );
+    let gone = fs.join("a/gone").symlink_metadata().unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    assert_eq!(names(&fs.join("a")), ["gone"]);
+    for opaque in ["a", "b/replaced"] {
+        assert_eq!(made::xattr(&fs.join(opaque), "trusted.overlay.opaque"), Some(b"y".to_vec()), "{opaque}");
+    }
+    assert_eq!(fs::read(fs.join("c/kept")).unwrap(), b"new", "whiteouts are for layers below");
+    assert_eq!(names(&fs), ["a", "b", "c"]);
+}
+
+#[test]
+fn hostile_archives_are_refused_whole() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("hostile");
+    let deep = vec!["d"; 300].join("/");
+    let long = "x".repeat(300);
+    let huge = vec![(0, 1), (u64::MAX - 5, 10)];
+    let kit: Vec<(&str, Vec<Entry>, &str)> = vec![
+        ("dots", vec![Entry::file("../escape", b"")], "leads out of the layer"),
+        ("dots inside", vec![Entry::file("a/../../escape", b"")], "leads out of the layer"),
+        ("dots in PAX", vec![Entry::file("a", b"").pax("path", "../escape")], "leads out of the layer"),
+        (
+            "through an absolute link",
+            vec![Entry::symlink("a", "/tmp"), Entry::file("a/escape", b"")],
+            "leads out of the layer by a symlink",
+        ),
+        (
+            "through a relative link",
+            vec![Entry::symlink("a", "../../tmp"), Entry::file("a/escape", b"")],
+            "leads out of the layer by a symlink",
+        ),
+        (
+            "a file in the place of a directory, then a link",
+            vec![Entry::dir("a"), Entry::symlink("a", "/"), Entry::file("a/etc/escape", b"")],
+            "leads out of the layer by a symlink",
+        ),
+        ("a hard link out", vec![Entry::link("a", "../etc/passwd")], "leads out of the layer"),
+        ("a hard link to nothing", vec![Entry::link("a", "etc/passwd")], "which the layer does not have"),
+        (
+            "a hard link through a link",
+            vec![Entry::symlink("e", "/etc"), Entry::link("a", "e/passwd")],
+            "leads out of the layer by a symlink",
+        ),
+        ("a whiteout of ..", vec![Entry::file("a/.wh...", b"")], "a whiteout of"),
+        ("a whiteout of .", vec![Entry::file(".wh..", b"")], "a whiteout of"),
+        ("a whiteout of nothing", vec![Entry::file(".wh.", b"")], "a whiteout of"),
+        ("a hidden whiteout", vec![Entry::device("a", b'3', 0, 0)], "the device 0:0"),
+        (
+            "an attribute of overlayfs",
+            vec![Entry::dir("a").pax("SCHILY.xattr.trusted.overlay.redirect", "/etc")],
+            "would change how layers are put together",
+        ),
+        ("a root that is a file", vec![Entry::file("./", b"")], "the root of the layer is not a directory"),
+        ("depth", vec![Entry::file("a", b"").pax("path", &deep)], "more than 256 directories deep"),
+        ("a long name", vec![Entry::file("a", b"").pax("path", &long)], "longer than 255 bytes"),
+        ("a long path", vec![Entry::file("a", b"").pax("path", &"y/".repeat(3000))], "exceeds 4096 bytes"),
+        (
+            "attributes",
+            vec![Entry::file("a", b"").pax("comment", &"z".repeat(2 << 20))],
+            "exceed 1048576 bytes",
+        ),
+        ("a null byte", vec![Entry::file("a", b"").pax("path", "a\0b")], "contains a null byte"),
+        (
+            "a wide owner",
+            vec![Entry::file("a", b"").pax("uid", "4294967296")],
+            "user ID 4294967296 is too large",
+        ),
+        ("an owner of -1", vec![Entry::file("a", b"").pax("gid", "4294967295")], "group ID 4294967295"),
+        (
+            "a size",
+            vec![Entry::file("a", b"").pax("size", "99999999999999999999")],
+            "extended header is invalid",
+        ),
+        (
+            "a size that is not there",
+            vec![Entry::file("a", b"x").pax("size", "999999")],
+            "in the middle of a file",
+        ),
+        ("a sparse bomb", vec![Entry::file("a", b"A").sparse(&[(0, 1)], 1 << 60)], "exceed the limit"),
+        ("a sparse map", vec![Entry::file("a", b"AB").sparse(&huge, 9)], "map of a sparse file is invalid"),
+        ("a type", vec![Entry::kind("a", b'Q')], "its type 'Q' is unknown"),
+        (
+            "a full directory",
+            vec![Entry::file("a/b", b""), Entry::symlink("a", "/")],
+            "replacing \"a\": directory not empty",
+        ),
+    ];
+    let before = names(Path::new("/tmp"));
+    for (what, entries, expected) in kit {
+        image.write(&[Layer::gzip(&entries)]);
+        let e = image.fetch().expect_err(what);
+        assert!(e.contains(expected), "{what}: {e}");
+        assert!(e.lines().count() == 1 && e.len() < 1000, "{what}: {e}");
+        image.assert_empty(what);
+    }
+    let escaped = |n: &String| n.contains("escape") && !before.contains(n);
+    assert!(!names(Path::new("/tmp")).iter().any(escaped), "something left the layer");
+}
+
+#[test]
+fn damaged_layers_are_refused_whole() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("damaged");
+    let entries = [Entry::file("a", &[7; 100_000]), Entry::file("b", b"x")];
+    let good = Layer::gzip(&entries);
+    let cut = good.bytes[..good.bytes.len() / 2].to_vec();
+    let bomb = Layer::gzip(&[Entry::file("zeros", &[]).pax("size", "1200000000")]).with_zeros(1_200_000_000);
+    let mut other = Layer::gzip(&entries);
+    other.diff_id = Layer::gzip(&[Entry::file("c", b"")]).diff_id;
+    let mut header = Layer::plain(&entries);
+    header.bytes[10] ^= 1;
+    header.rehash();
+    let mut xz = Layer::plain(&entries);
+    xz.bytes = b"\xfd7zXZ\0rest".to_vec();
+    for (what, layer, expected) in [
+        ("cut", Layer { bytes: cut, ..good.clone() }, "reading the archive"),
+        ("a bomb", bomb, "exceeds the limit"),
+        ("another archive", other, "its diff ID is sha256:"),
+        ("a changed header", header, "the checksum of a header is wrong"),
+        ("xz", xz, "compressed with bzip2 or xz"),
+    ] {
+        image.write(&[layer]);
+        let e = image.fetch().expect_err(what);
+        assert!(e.contains(expected), "{what}: {e}");
+        image.assert_empty(what);
+    }
+    // A blob that is not what its name says.
+    image.write(std::slice::from_ref(&good));
+    image.replace_blob(&good, &Layer::gzip(&[Entry::file("a", b"other")]).bytes);
+    let e = image.fetch().unwrap_err();
+    assert!(e.contains("its digest is sha256:"), "{e}");
+    image.assert_empty("a changed blob");
+}
+
+#[test]
+fn layers_are_shared_and_made_once() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("shared");
+    let (below, above) = (Layer::zstd(&[Entry::file("a", b"1")]), Layer::gzip(&[Entry::file("b", b"2")]));
+    image.write(&[below.clone(), above.clone()]);
+    let all: Vec<_> = std::thread::scope(|s| {
+        let threads: Vec<_> = (0..4).map(|_| s.spawn(|| image.fetch())).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let digest = all[0].clone().unwrap();
+    assert!(all.iter().all(|d| d.as_ref() == Ok(&digest)), "{all:?}");
+    let made = image.layer(&below).metadata().unwrap().ino();
+    image.write(&[below.clone()]);
+    image.fetch().unwrap();
+    assert_eq!(image.layer(&below).metadata().unwrap().ino(), made, "it is not unpacked again");
+    assert_eq!(names(&image.store.join("layers")).len(), 2);
+    assert_eq!(names(&image.store.join("tmp")), [""; 0]);
+}
+
+#[test]
+fn archives_are_read_where_they_are() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("archives");
+    let layers = [Layer::gzip(&[Entry::file("a", b"1")]), Layer::plain(&[Entry::file("b", b"2")])];
+    image.write(&layers);
+    let digest = image.fetch().unwrap();
+    let from = |kind: &str, bytes: &[u8]| {
+        fs::write(image.dir.join("x.tar"), bytes).unwrap();
+        fs::remove_dir_all(&image.store).unwrap();
+        image.fetch_from(&format!("{kind}:{}", image.dir.join("x.tar").display()))
+    };
+    let oci = image.archive();
+    assert_eq!(from("oci-archive", &oci).as_ref(), Ok(&digest));
+    assert_eq!(from("oci-archive", &made::gzip(&oci)).as_ref(), Ok(&digest), "compressed as a whole");
+    assert!(from("docker-archive", &oci).unwrap_err().contains("manifest.json"));
+    let docker = image.docker_archive(&layers, &["web:1"]);
+    from("docker-archive", &docker).unwrap();
+    assert!(image.layer(&layers[1]).join("b").exists());
+    let e = from("oci-archive", &docker).unwrap_err();
+    assert!(e.contains("index.json"), "{e}");
+    let e = from("oci-archive", &oci[..oci.len() / 2]).unwrap_err();
+    assert!(e.contains("the archive is cut") || e.contains("in the middle"), "{e}");
+    image.assert_empty("cut");
+}

@@ -385,6 +385,9 @@ pub struct StatsObject {
     pub cpu: u64,
     /// CLOCK_BOOTTIME when it was read, nanoseconds: what differences of `cpu` are to be divided by.
     pub at: u64,
+    /// CLOCK_BOOTTIME when its first process started, nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
     /// Bytes, without what could be dropped at once (the page cache that nothing uses).
     pub memory: u64,
     /// Bytes; absent: no limit.

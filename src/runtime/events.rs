@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use super::Runtime;
-use super::container::Container;
+use super::container::{Container, cgroup_of};
 use super::process::Process;
 use crate::error::{Error, Result};
-use crate::kernel::cgroup::{Cgroup, OomEvent, OomWatch, Stats};
+use crate::kernel::cgroup::{Cgroup, OomEvent, OomWatch, Stats, Usage};
 use crate::kernel::rdt;
 use crate::log;
+use crate::state::id::ContainerId;
 use crate::state::lifecycle::Operation;
 use crate::state::model::Record;
 use crate::sys::fd::{self, PollFd};
@@ -44,6 +45,18 @@ pub fn stats<'a>(runtime: &Runtime, id: &'a str) -> Result<Event<'a>> {
     let container = Container::open(runtime, id)?;
     container.check(Operation::Events)?;
     figures(id, &container.record, &container.cgroup()?)
+}
+
+/// What the container `id` uses at this moment, for those who ask about many; zeros once it has exited. With it, when its
+/// first process started: `CLOCK_BOOTTIME`, in nanoseconds.
+///
+/// # Errors
+/// There is no such container, or an existing file of its cgroup cannot be read.
+pub fn usage(runtime: &Runtime, id: &str) -> Result<(Usage, Option<u64>)> {
+    let record = runtime.store.open(&ContainerId::new(id)?)?.record()?;
+    // Ticks of USER_HZ (time(7)).
+    let started = record.init.map(|process| process.start_time * 10_000_000);
+    Ok((cgroup_of(&record)?.usage()?, started))
 }
 
 /// Reports to `out` everything that happens in the container `id`, with statistics every `interval`, until the container

@@ -79,6 +79,9 @@ fn statistics_and_the_oom_killer_of_version_1() {
     assert_eq!((s.pids.current, s.pids.limit), (1, 50));
     assert_eq!(s.memory.usage.limit, 16_777_216);
     assert!(s.memory.usage.usage > 0 && s.memory.raw.contains_key("rss"));
+    let usage = t.cgroup.usage().unwrap();
+    assert_eq!((usage.pids, usage.pids_limit, usage.memory_limit), (1, Some(50), Some(16_777_216)));
+    assert!(usage.memory > 0 && usage.cpu >= s.cpu.usage.total, "{usage:?} after {:?}", s.cpu.usage);
     assert!(!s.cpu.usage.percpu.is_empty() && s.cpuset.cpus.len() == s.cpu.usage.percpu.len());
     let json = serde_json::to_value(&s).unwrap();
     assert_eq!(json["pids"]["limit"], 50);

@@ -49,6 +49,8 @@ fn version_2_limits_need_their_controllers() {
     let e = update(r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap_err().to_string();
     assert!(e.contains("rejecting memory limit 4096 <= usage "), "{e}");
     assert!(t.cgroup.stats().unwrap().memory.usage.usage > 0);
+    let usage = t.cgroup.usage().unwrap();
+    assert!(usage.memory > 0 && usage.pids > 0, "{usage:?}");
     assert!(child.try_wait().unwrap().is_none());
     t.cgroup.kill_all(libc::SIGKILL).unwrap();
     child.wait().unwrap();

@@ -17,7 +17,7 @@ mod write;
 
 pub use events::{OomEvent, OomWatch};
 pub use probe::probe;
-pub use stats::Stats;
+pub use stats::{Stats, Usage};
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, Update, Version};

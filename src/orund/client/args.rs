@@ -283,12 +283,13 @@ pub struct Top {
     /// Show only this workload
     #[arg(value_parser = workload_name)]
     pub name: Option<String>,
-    /// Print once and exit, as if standard output were not a terminal
+    /// Print once and exit, as if standard output were not a terminal. CPU is the mean since the start of the container, or
+    /// with --interval that of the interval
     #[arg(long)]
     pub once: bool,
-    /// Refresh interval
-    #[arg(short = 'd', long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
-    pub interval: Duration,
+    /// Refresh interval [default: 2s]
+    #[arg(short = 'd', long, value_name = "DURATION", value_parser = duration)]
+    pub interval: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

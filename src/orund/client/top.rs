@@ -10,15 +10,20 @@ use super::{print_while_read, render};
 use crate::api::types::{List, StatsObject};
 use crate::error::Result;
 
-/// The two looks of a single print are that far apart.
-const ONCE: Duration = Duration::from_millis(500);
+/// The time between two refreshes.
+const REFRESH: Duration = Duration::from_secs(2);
 
 /// `top`.
 pub async fn top(client: &Client, a: &Top) -> Result<u8> {
     let live = std::io::stdout().is_terminal() && !a.once;
     let mut before = look(client, a).await?;
+    if !live && a.interval.is_none() {
+        let start: Vec<StatsObject> = before.iter().filter_map(at_the_start).collect();
+        print_while_read(&table(&start, &before))?;
+        return Ok(0);
+    }
     loop {
-        tokio::time::sleep(if live { a.interval } else { ONCE }).await;
+        tokio::time::sleep(a.interval.unwrap_or(REFRESH)).await;
         let now = look(client, a).await?;
         let mut text = table(&before, &now);
         if live {
@@ -30,6 +35,11 @@ pub async fn top(client: &Client, a: &Top) -> Result<u8> {
         }
         before = now;
     }
+}
+
+/// The figures of a container when its first process started.
+fn at_the_start(now: &StatsObject) -> Option<StatsObject> {
+    Some(StatsObject { at: now.started?, cpu: 0, ..now.clone() })
 }
 
 async fn look(client: &Client, a: &Top) -> Result<Vec<StatsObject>> {
@@ -94,6 +104,9 @@ mod tests {
         let expected = "REPLICA   CONTAINER   CPU     MEMORY   LIMIT   PIDS   RESTARTS\n\
                         web-0     web         25.0%   1.5MiB   -       2      0\n";
         assert_eq!(text, expected);
+        let started = StatsObject { started: Some(500), ..at(1000, 100) };
+        let text = table(&[at_the_start(&started).expect("its start is known")], &[started]);
+        assert!(text.contains("20.0%"), "{text}");
         // Restarted in between.
         assert!(table(&[at(1000, 900)], &[at(2000, 10)]).contains(" -  "), "{text}");
         assert_eq!(size(1023), "1023B");

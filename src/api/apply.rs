@@ -97,12 +97,12 @@ async fn renew(api: &Api, item: &mut Applied) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether each config.json is what the workload's current revision was made from.
+/// Whether each config.json, ConfigMap and Secret is what the workload's current revision was made from.
 async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Problem> {
     let (name, wish) = (name.to_owned(), wish.clone());
     let same = move |v: &View| {
         let template = v.desired.by_name(&name).and_then(|(_, w)| w.template());
-        template.is_none_or(|t| convert::same_bundles(&wish, t))
+        template.is_none_or(|t| convert::same_bundles(&wish, t) && v.desired.objects.is_current(t))
     };
     api.look(same).await
 }

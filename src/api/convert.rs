@@ -6,13 +6,14 @@ use serde_json::{Map, Value, json};
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, RestartLimit,
+    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned, RestartLimit,
     RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
-use crate::workload::model::{self, Container, EnvSource, EnvVar, Handler, Resources};
-use crate::workload::pod::{Projection, VolumeMount};
+use crate::workload::inputs::inputs;
+use crate::workload::model::{self, Container, EnvVar, Handler, Resources};
+use crate::workload::pod::VolumeMount;
 use crate::workload::replica::Sandbox;
 use crate::workload::{Spec, Workload};
 
@@ -34,17 +35,6 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
     if let Some(mount) = s.all_containers().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
         let what = format!("volumeClaimTemplates are not supported yet: volume {:?}", mount.name);
         return no(&what, "add a volume with a persistentVolumeClaim");
-    }
-    let config = s.volumes.iter().any(|v| {
-        let refers = |p: &Projection| p.config_map.is_some() || p.secret.is_some();
-        v.config_map.is_some()
-            || v.secret.is_some()
-            || v.projected.as_ref().is_some_and(|p| p.sources.iter().any(refers))
-    });
-    let keys =
-        |e: &EnvVar| matches!(e.value_from, Some(EnvSource::ConfigMapKeyRef(_) | EnvSource::SecretKeyRef(_)));
-    if config || s.all_containers().any(|c| !c.env_from.is_empty() || c.env.iter().any(keys)) {
-        return no("ConfigMaps and Secrets are not kept yet", "write `value: TEXT`, or use hostPath");
     }
     Ok(())
 }
@@ -119,6 +109,7 @@ fn template(spec: &Spec) -> Template {
         restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
         grace: millis(spec.termination_grace_period),
         spare: spec.spares > 0,
+        inputs: inputs(spec).into_iter().map(|input| Pinned { input, digest: None, lack: None }).collect(),
         sandbox: sandbox.map(|s| SandboxSpec { config: serde_json::to_value(s).unwrap_or(Value::Null) }),
     }
 }

@@ -94,7 +94,10 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
             | ReplicaPhase::Restarting
             | ReplicaPhase::CrashLoopBackOff => "Running",
             ReplicaPhase::Unknown => "Unknown",
-            ReplicaPhase::ContainerCreating | ReplicaPhase::StartError | ReplicaPhase::Pending => "Pending",
+            ReplicaPhase::ContainerCreating
+            | ReplicaPhase::CreateContainerConfigError
+            | ReplicaPhase::StartError
+            | ReplicaPhase::Pending => "Pending",
         };
         doc.sample(name, &[("pod", &r.name), ("phase", phase)], 1);
     }

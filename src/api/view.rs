@@ -2,7 +2,7 @@
 
 use crate::api::types::{
     Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
-    FailedRevision, KeptAnswer, KeptStatus, ReplicaObject, RevisionObject, RolloutStatus, Stopping,
+    FailedRevision, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus, Stopping,
     WorkloadObject, WorkloadStatus,
 };
 use crate::config::quantity::{IntOrPercent, Signal};
@@ -256,7 +256,11 @@ fn replica(
 ) -> ReplicaObject {
     let none = History::default();
     let template = w.revisions.get(&r.revision);
-    let state = |c: &Container| status::container(c, slot.history.get(&c.name).unwrap_or(&none), view.now);
+    let lack = status::lack(r, template);
+    let state = |c: &Container| match lack {
+        Some(_) => status::LACKING,
+        None => status::container(c, slot.history.get(&c.name).unwrap_or(&none), view.now),
+    };
     let containers: Vec<ContainerObject> = r
         .containers
         .iter()
@@ -271,6 +275,10 @@ fn replica(
             };
             let history = slot.history.get(&c.name).unwrap_or(&none);
             let mut object = container(view, c, history, |i| names::container_id(&w.name, key(i)));
+            if let Some(lack) = lack {
+                let (reason, message) = (Reason::CreateContainerConfigError, Some(lack.to_owned()));
+                object.state = ContainerState::Waiting { reason, message, next_attempt: None };
+            }
             let spec = template.and_then(|t| t.containers.get(index));
             object.bundle = spec.map(|s| s.launch.bundle.clone()).unwrap_or_default();
             object

@@ -31,7 +31,9 @@ pub struct Sandbox {
 impl Sandbox {
     /// The sandbox that `spec` needs. `None`: it is one container that is run as its bundle says.
     pub fn of(spec: &Spec) -> Option<Sandbox> {
-        let refers = spec.all_containers().any(|c| c.env.iter().any(|e| e.value_from.is_some()));
+        let refers = spec
+            .all_containers()
+            .any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some()));
         let with_resources = refers || spec.volumes.iter().any(Volume::is_written);
         let resources = spec.all_containers().filter(|_| with_resources);
         let sandbox = Sandbox {

@@ -104,3 +104,82 @@ fn an_immutable_config_map_is_refused_with_the_way_out() {
     assert_eq!(ok(&d, "get all -o name"), "configmap/c\n", "nothing of the file was applied");
     d.stop();
 }
+
+const CONSUMER: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      volumes:
+      - {name: conf, configMap: {name: conf, defaultMode: 0440}}
+      - {name: all, projected: {sources: [{secret: {name: key, items: [{key: pw, path: sub/pw, mode: 0400}]}}, {configMap: {name: maybe, optional: true}}]}}
+      containers:
+      - name: main
+        image: bundle:./bundle
+        command: [sh, -c]
+        args: ['echo $COLOR $P_COLOR $PW $NONE. $(cat /conf/COLOR) $(cat /all/sub/pw) $(stat -c %a /conf/COLOR /all/sub/pw) $(stat -f -c %T /all); exec sleep 1000']
+        env:
+        - {name: COLOR, valueFrom: {configMapKeyRef: {name: conf, key: COLOR}}}
+        - {name: PW, valueFrom: {secretKeyRef: {name: key, key: pw}}}
+        - {name: NONE, valueFrom: {secretKeyRef: {name: none, key: x, optional: true}}}
+        envFrom: [{prefix: P_, configMapRef: {name: conf}}]
+        volumeMounts: [{name: conf, mountPath: /conf}, {name: all, mountPath: /all}]
+";
+
+fn objects(color: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{COLOR: {color}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: key}}\nstringData: {{pw: hunter2}}\n"
+    )
+}
+
+#[test]
+fn containers_are_made_from_config_maps_and_secrets() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("content", &[]);
+    let said = |d: &Daemon, line: &str| {
+        wait_for(line, || ok(d, "logs web").lines().any(|l| l.ends_with(line)).then_some(()));
+    };
+    write(&d, "web.yaml", CONSUMER);
+    ok(&d, "apply -f web.yaml");
+    // It waits, and says for what.
+    let waits = |what: &str| {
+        wait_for(what, || {
+            let replica = d.try_api("GET", "/v1/replicas/web-0", "")?.1;
+            let state = &replica["containers"][0]["state"]["waiting"];
+            (replica["phase"] == "CreateContainerConfigError" && state["message"] == what).then_some(())
+        });
+    };
+    waits("configmap \"conf\" not found");
+    write(&d, "objects.yaml", &objects("red"));
+    ok(&d, "apply -f objects.yaml");
+    let line = |color: &str| format!("{color} {color} hunter2 . {color} hunter2 440 400 tmpfs");
+    said(&d, &line("red"));
+    assert_eq!(d.replica("web-0")["revision"], 1, "it was not replaced, it had only to wait");
+    // Changed content is rolled out, and one can go back to what it was.
+    write(&d, "objects.yaml", &objects("blue"));
+    ok(&d, "apply -f objects.yaml");
+    said(&d, &line("blue"));
+    ok(&d, "rollout status web --timeout 60");
+    let history = ok(&d, "rollout history web");
+    assert!(history.contains("ConfigMap conf changed"), "{history}");
+    ok(&d, "rollout undo web --wait --timeout 60");
+    wait_for("the old color", || {
+        let logs = ok(&d, "logs web");
+        logs.lines().last().is_some_and(|l| l.ends_with(&line("red"))).then_some(())
+    });
+    assert!(!d.output().contains("hunter2"));
+    // A key that is missing is named.
+    write(&d, "objects.yaml", &objects("red").replace("COLOR", "COLOUR"));
+    ok(&d, "apply -f objects.yaml");
+    wait_for("the missing key", || {
+        ok(&d, "get web").contains("couldn't find key COLOR in ConfigMap default/conf").then_some(())
+    });
+    ok(&d, "delete -f web.yaml --wait");
+    d.stop();
+}

@@ -225,6 +225,7 @@ fn template(rng: &mut Rng) -> Template {
         active_deadline: None,
         spare: rng.percent(15),
         sandbox: rng.percent(50).then(SandboxSpec::default),
+        ..Template::default()
     }
 }
 

@@ -295,14 +295,30 @@ impl Desired {
     pub fn apply(&mut self, change: &Change, at: Time, config: &Config) -> Result<(), Refusal> {
         self.check(change, config)?;
         match change {
-            Change::Apply { .. } => self.apply_workload(change),
-            Change::Keep { object, stamp } => self.objects.keep(object, stamp),
-            Change::Discard { kind, name } => self.objects.discard(*kind, name),
             Change::All { changes } => {
                 let mut next = self.clone();
-                changes.iter().try_for_each(|change| next.apply(change, at, config))?;
+                // What workloads are made from comes first, wherever it is in the file.
+                let kept = |c: &&Change| matches!(c, Change::Keep { .. } | Change::Discard { .. });
+                let (kept, others): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(kept);
+                kept.into_iter().chain(others).try_for_each(|change| next.apply_one(change, at))?;
                 *self = next;
             }
+            change => self.apply_one(change, at)?,
+        }
+        self.renew(change);
+        self.objects.sweep(self.workloads.values().flat_map(|w| w.revisions.values()));
+        Ok(())
+    }
+
+    fn apply_one(&mut self, change: &Change, at: Time) -> Result<(), Refusal> {
+        match change {
+            Change::Apply { .. } => self.apply_workload(change),
+            Change::Keep { object, stamp } => self.objects.keep(object, stamp),
+            Change::Discard { kind, name } => {
+                self.objects.check_discard(*kind, name)?;
+                self.objects.discard(*kind, name);
+            }
+            Change::All { .. } => return Err(Refusal::Pointless),
             Change::Scale { workload, replicas } => {
                 let w = self.get_mut(*workload)?;
                 w.generation += u64::from(w.replicas != *replicas || w.stopped);
@@ -347,10 +363,29 @@ impl Desired {
         Ok(())
     }
 
+    /// What is made from an object that has changed becomes a new revision. What waited for one need not wait any more.
+    fn renew(&mut self, change: &Change) {
+        let changes = match change {
+            Change::All { changes } => &changes[..],
+            change => std::slice::from_ref(change),
+        };
+        let kept = |c: &Change| match c {
+            Change::Keep { object, stamp } => Some((object.kind, object.metadata.name.clone(), stamp.at)),
+            _ => None,
+        };
+        let changed: Vec<(KeptKind, String, i64)> = changes.iter().filter_map(kept).collect();
+        for w in self.workloads.values_mut().filter(|_| !changed.is_empty()) {
+            w.renew(&self.objects, &changed);
+        }
+    }
+
     fn apply_workload(&mut self, change: &Change) {
         let Change::Apply { name, replicas, strategy, paused, template, source, stamp } = change else {
             return;
         };
+        let mut template = template.clone();
+        self.objects.pin(&mut template);
+        let template = &template;
         let Some(id) = self.by_name(name).map(|(id, _)| id) else {
             self.last_id += 1;
             let revision = Revision(1);

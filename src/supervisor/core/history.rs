@@ -1,7 +1,9 @@
 //! The revisions of a workload: which there were, why, and how it goes from one to another.
 
 use super::desired::{Refusal, Revision, Workload};
-use super::spec::Template;
+use super::objects::Objects;
+use super::spec::{Pinned, Template};
+use crate::workload::kept::KeptKind;
 use serde::{Deserialize, Serialize};
 
 /// When and why a revision became the desired one.
@@ -79,6 +81,33 @@ impl Workload {
         self.revisions.insert(revision, template);
         self.history.insert(revision, Kept { incarnation, ..Kept::default() });
         revision
+    }
+
+    /// Takes changed objects into account: kind, name, and when.
+    pub(super) fn renew(&mut self, objects: &Objects, changed: &[(KeptKind, String, i64)]) {
+        if self.deletion.is_some() {
+            return;
+        }
+        let uses = |t: &Template| {
+            let of = |i: &Pinned| changed.iter().find(|(k, n, _)| (*k, n) == (i.input.kind, &i.input.name));
+            t.inputs.iter().find_map(of).cloned()
+        };
+        for template in self.revisions.values_mut().filter(|t| uses(t).is_some()) {
+            objects.fill(template);
+        }
+        let Some(template) = self.revisions.get(&self.applied()) else { return };
+        let Some((kind, name, at)) = uses(template) else { return };
+        let (mut now, before) = (template.clone(), template.inputs.clone());
+        objects.pin(&mut now);
+        if now.inputs == before {
+            return;
+        }
+        let other = before.iter().zip(&now.inputs).find(|(b, n)| b != n).map(|(_, n)| &n.input);
+        let (kind, name) = other.map_or((kind, name), |i| (i.kind, i.name.clone()));
+        self.generation += 1;
+        let source = self.source.clone();
+        self.change_template(&now, &Stamp { at, cause: format!("{} {name} changed", kind.name()) });
+        self.source = source;
     }
 
     fn want(&mut self, revision: Revision, stamp: &Stamp) {

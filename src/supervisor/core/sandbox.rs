@@ -44,7 +44,8 @@ impl Replica {
 /// Decides on the sandbox of a replica. Whether its containers can be made.
 pub fn sandbox(pass: &mut Pass<'_>, place: &Place<'_>) -> bool {
     let replica = place.replica;
-    let wanted = place.template.filter(|t| t.sandbox.is_some());
+    let lacks = place.template.is_some_and(|t| t.lack().is_some());
+    let wanted = place.template.filter(|t| t.sandbox.is_some() && !lacks);
     let state = replica.sandbox_state();
     match state {
         SandboxState::No => make(pass, place, wanted, Time(0)),
@@ -66,7 +67,7 @@ pub fn sandbox(pass: &mut Pass<'_>, place: &Place<'_>) -> bool {
             }
         }
     }
-    wanted.is_none() || state == SandboxState::Ready
+    !lacks && (wanted.is_none() || state == SandboxState::Ready)
 }
 
 fn make(pass: &mut Pass<'_>, place: &Place<'_>, wanted: Option<&Template>, at: Time) {

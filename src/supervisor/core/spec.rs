@@ -3,6 +3,7 @@
 
 use super::model::ExitClass;
 use super::time::Millis;
+use crate::workload::inputs::Input;
 use crate::workload::model::Container;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,9 +34,32 @@ pub struct Template {
     /// Keep one more instance of every container created, waiting to be released when the running one dies.
     #[serde(default)]
     pub spare: bool,
+    /// The ConfigMaps and Secrets that it is made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Pinned>,
+}
+
+/// An input with what it held when the template was made: other content is another template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pinned {
+    #[serde(flatten)]
+    pub input: Input,
+    /// See [`super::objects::digest`]. None: there was no such object.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Why no container can be made.
+    #[serde(default)]
+    pub lack: Option<String>,
 }
 
 impl Template {
+    /// What its containers lack to be made: a ConfigMap, a Secret, or a key of one.
+    #[must_use]
+    pub fn lack(&self) -> Option<&str> {
+        self.inputs.iter().find_map(|i| i.lack.as_deref())
+    }
+
     /// The role of each container; empty when all are main ones.
     #[must_use]
     pub fn roles(&self) -> Vec<Role> {
@@ -78,6 +102,7 @@ impl Template {
         };
         self.containers.len() == other.containers.len()
             && self.sandbox == other.sandbox
+            && self.inputs == other.inputs
             && self.containers.iter().zip(&other.containers).all(same)
     }
 }
@@ -94,6 +119,7 @@ impl Default for Template {
             grace: default_grace(),
             active_deadline: None,
             spare: false,
+            inputs: Vec::new(),
         }
     }
 }

@@ -127,6 +127,8 @@ pub enum Reason {
     ContainerCreating,
     /// It failed and waits for its next start.
     CrashLoopBackOff,
+    /// A ConfigMap or Secret that it is made from, or a key of one, is missing.
+    CreateContainerConfigError,
     /// It could not be created or its program not be run.
     StartError,
     /// It exited successfully and waits for its next start.
@@ -159,6 +161,7 @@ pub enum ContainerState {
 /// A replica in a word: that of the container that is worst off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ReplicaPhase {
+    CreateContainerConfigError,
     CrashLoopBackOff,
     StartError,
     Restarting,
@@ -295,7 +298,9 @@ pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatu
             if current && ended.is_none() {
                 ended = ended.or(r.has_succeeded().then_some(false)).or(r.has_failed().then_some(true));
             }
-            let found = trouble(*n, slot, r, at, now);
+            let found = lack(r, w.revisions.get(&r.revision))
+                .and_then(|lack| lacking(*n, r, lack))
+                .or_else(|| trouble(*n, slot, r, at, now));
             new.0 += u32::from(current && found.is_some());
             s.trouble = s.trouble.take().or(found);
         }
@@ -318,6 +323,11 @@ pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatu
     s.rollout = rollout_state(w, slots, &s);
     s.phase = phase(w, &s);
     s
+}
+
+fn lacking(n: u32, r: &Replica, lack: &str) -> Option<Trouble> {
+    let (container, last) = (r.containers.first()?.name.clone(), Some(lack.to_owned()));
+    Some(Trouble { slot: n, container, reason: Reason::CreateContainerConfigError, last, new: (0, 0) })
 }
 
 fn trouble(n: u32, slot: &Slot, r: &Replica, available_at: Option<Time>, now: Time) -> Option<Trouble> {
@@ -381,6 +391,15 @@ fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
         WorkloadPhase::Progressing
     }
 }
+
+/// What a replica of `template` waits for.
+pub fn lack<'t>(r: &Replica, template: Option<&'t Template>) -> Option<&'t str> {
+    template.filter(|_| r.stop.is_none()).and_then(Template::lack)
+}
+
+/// The state of a container of a replica whose template lacks something.
+pub const LACKING: ContainerState =
+    ContainerState::Waiting { reason: Reason::CreateContainerConfigError, next_attempt: None };
 
 /// The state of a container whose past is `history`.
 pub fn container(c: &Container, history: &History, now: Time) -> ContainerState {
@@ -463,6 +482,7 @@ impl From<Reason> for ReplicaPhase {
         match reason {
             Reason::ContainerCreating => ReplicaPhase::ContainerCreating,
             Reason::CrashLoopBackOff => ReplicaPhase::CrashLoopBackOff,
+            Reason::CreateContainerConfigError => ReplicaPhase::CreateContainerConfigError,
             Reason::StartError => ReplicaPhase::StartError,
             Reason::Restarting => ReplicaPhase::Restarting,
             Reason::Completed => ReplicaPhase::Completed,

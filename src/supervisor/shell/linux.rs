@@ -20,7 +20,6 @@ use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, WaitSta
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Persisted, World};
 use crate::sys::{process, wait};
-use crate::workload::environment::Objects;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -328,7 +327,8 @@ impl Linux {
         });
         let cached = Arc::clone(self.templates.entry(which).or_default());
         let pod = self.pods.get(&key.of_replica()).map(Arc::clone);
-        let objects = objects(desired);
+        let template = workload.revisions.get(&which.1);
+        let objects = template.map(|t| desired.objects.of(t)).unwrap_or_default();
         let source = jobs::Source { cached, launch: spec.launch.clone(), revision: which.1, pod, objects };
         // Without a keeper whatever would take its place might know nothing of exit statuses.
         let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
@@ -337,12 +337,13 @@ impl Linux {
 
     fn make_sandbox(&mut self, replica: ReplicaKey, revision: Revision, desired: &Desired) {
         let workload = desired.workloads.get(&replica.workload);
-        let spec = workload.and_then(|w| Some((w, w.revisions.get(&revision)?.sandbox.clone()?)));
-        let Some((workload, spec)) = spec else {
+        let template = workload.and_then(|w| w.revisions.get(&revision));
+        let spec = workload.zip(template).and_then(|(w, t)| Some((w, t.sandbox.clone()?, t)));
+        let Some((workload, spec, template)) = spec else {
             let error = "the workload is gone".to_owned();
             return self.answers.push(Event::SandboxFailed { replica, error });
         };
-        let (name, objects) = (workload.name.clone(), objects(desired));
+        let (name, objects) = (workload.name.clone(), desired.objects.of(template));
         self.job(move |shared| {
             pods::make(&shared.pods, shared.network.as_ref(), replica, &name, &spec.config, &objects)
         });
@@ -443,11 +444,6 @@ impl Linux {
             None => self.answers.push(Event::Removed { key, error: None }),
         }
     }
-}
-
-/// The ConfigMaps and Secrets that there are.
-fn objects(_desired: &Desired) -> Objects {
-    Objects::new()
 }
 
 /// Watches a container's first process for its end.

@@ -1,6 +1,9 @@
 //! Kept objects, and files as one change.
 
 use super::*;
+use crate::supervisor::core::spec::Pinned;
+use crate::supervisor::core::status;
+use crate::workload::inputs::Input;
 use crate::workload::kept::KeptObject;
 use crate::workload::{Object, read};
 
@@ -59,4 +62,75 @@ fn an_immutable_object_keeps_what_it_holds() {
     b.change(Change::Discard { kind: KeptKind::ConfigMap, name: "c".to_owned() });
     b.change(keep(config_map("c", "d", "")));
     assert_eq!(entry(&b), Some((2, 1)), "a new one");
+}
+
+/// A template that is made from `key k` of ConfigMap `c`.
+fn from_config(optional: bool) -> Template {
+    let keys = if optional { Vec::new() } else { vec!["k".to_owned()] };
+    let input = Input { kind: KeptKind::ConfigMap, name: "c".to_owned(), optional, keys };
+    Template { inputs: vec![Pinned { input, digest: None, lack: None }], ..template() }
+}
+
+fn shown(b: &Bench) -> status::WorkloadStatus {
+    status::workload(&b.desired.workloads[&WEB], b.observed.workloads.get(&WEB), b.now)
+}
+
+/// What the revision of that number is made from.
+fn holds(b: &Bench, revision: u32) -> Option<Vec<u8>> {
+    let template = &b.desired.workloads[&WEB].revisions[&Revision(revision)];
+    b.desired.objects.of(template).remove(&(false, "c".to_owned()))?.remove("k")
+}
+
+#[test]
+fn a_missing_config_map_is_waited_for() {
+    let mut b = Bench::new();
+    b.change(apply(1, from_config(false), one_by_one()));
+    b.run_all();
+    let trouble = |b: &Bench| shown(b).trouble.map(|t| t.to_string());
+    let expected = "CreateContainerConfigError: configmap \"c\" not found";
+    assert_eq!(trouble(&b).as_deref(), Some(expected));
+    assert_eq!(shown(&b).ready, 0);
+    // As soon as it exists, the same replica of the same revision starts.
+    b.change(keep(config_map("c", "v", "")));
+    b.run_all();
+    assert_eq!((trouble(&b), shown(&b).ready), (None, 1));
+    assert_eq!(b.desired.workloads[&WEB].revision, Revision(1));
+    assert_eq!(holds(&b, 1).as_deref(), Some(&b"v"[..]));
+    // One that is optional is not.
+    let mut b = Bench::new();
+    b.change(apply(1, from_config(true), one_by_one()));
+    b.run_all();
+    assert_eq!((trouble(&b), shown(&b).ready), (None, 1));
+    b.change(keep(config_map("c", "v", "")));
+    assert_eq!(b.desired.workloads[&WEB].revision, Revision(2), "now it is made from something");
+}
+
+#[test]
+fn changed_content_is_a_new_revision_and_the_old_one_keeps_its_own() {
+    let mut b = Bench::new();
+    let file = |value: &str| Change::All {
+        // The order of a file does not matter.
+        changes: vec![apply(1, from_config(false), one_by_one()), keep(config_map("c", value, ""))],
+    };
+    b.change(file("v1"));
+    b.run_all();
+    let revision = |b: &Bench| b.desired.workloads[&WEB].revision.0;
+    assert_eq!((revision(&b), shown(&b).ready), (1, 1));
+    b.change(file("v1"));
+    b.change(keep(config_map("c", "v1", "")));
+    b.change(keep(config_map("other", "x", "")));
+    assert_eq!(revision(&b), 1, "nothing that it is made from has changed");
+    b.change(keep(config_map("c", "v2", "")));
+    let w = &b.desired.workloads[&WEB];
+    assert_eq!((w.revision.0, w.kept(w.revision).stamp.cause.as_str()), (2, "ConfigMap c changed"));
+    assert_eq!((holds(&b, 1).as_deref(), holds(&b, 2).as_deref()), (Some(&b"v1"[..]), Some(&b"v2"[..])));
+    b.change(Change::Undo { workload: WEB, to: None, stamp: Stamp::default() });
+    assert_eq!((revision(&b), holds(&b, 1).as_deref()), (1, Some(&b"v1"[..])), "back to what it held");
+    b.change(Change::Discard { kind: KeptKind::ConfigMap, name: "c".to_owned() });
+    assert_eq!(holds(&b, 1).as_deref(), Some(&b"v1"[..]), "what runs may restart");
+    // It is remembered as long as a revision is made from it.
+    let text = |b: &Bench| serde_json::to_string(&b.desired).unwrap();
+    assert!(text(&b).contains("\"v2\""));
+    b.change(Change::Pruned { workload: WEB, revision: Revision(2) });
+    assert!(!text(&b).contains("\"v2\"") && text(&b).contains("\"v1\""));
 }

@@ -5,9 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
+use crate::image::reference::{Reference, Remote};
 use crate::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned, RestartLimit,
-    RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
+    Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
+    PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
@@ -25,11 +26,20 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
     let name = &w.metadata.name;
     let s = &w.spec;
     let no = |what: &str, hint: &'static str| Err((format!("workload {name:?}: {what}"), hint));
-    if let Some(image) = s.all_containers().find_map(|c| c.image.as_ref()) {
-        return no(
-            &format!("image {image:?} cannot be pulled yet"),
-            "write `image: bundle:DIRECTORY`, an OCI bundle of this host",
-        );
+    for image in s.all_containers().filter_map(|c| c.image.as_ref()) {
+        let path = match Reference::parse(image) {
+            Err(e) => return no(&e.to_string(), "write a name such as nginx:1.27"),
+            Ok(
+                Reference::OciLayout { dir: path, .. }
+                | Reference::OciArchive { file: path, .. }
+                | Reference::DockerArchive { file: path, .. }
+                | Reference::Bundle { dir: path },
+            ) => path,
+            Ok(Reference::Registry(_)) => continue,
+        };
+        if !path.starts_with('/') {
+            return no(&format!("the path of image {image:?} must be absolute"), "begin it with a slash");
+        }
     }
     let there = |m: &VolumeMount| s.volumes.iter().any(|v| v.name == m.name);
     if let Some(mount) = s.all_containers().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
@@ -152,8 +162,9 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
         restart_rules: c.restart_policy_rules.iter().map(rule).collect(),
         launch: Launch {
             bundle: c.bundle.clone(),
+            image: c.image.as_ref().map(|name| image(name, c, in_pod)),
             config: None,
-            args: if in_pod { None } else { arguments(c) },
+            args: if in_pod || c.image.is_some() { None } else { arguments(c) },
             env: if in_pod { Vec::new() } else { c.env.iter().map(plain).collect() },
             resources: resources(&c.resources),
             container: in_pod.then(|| Box::new(program(c))),
@@ -162,6 +173,26 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
         stop_signal: c.lifecycle.stop_signal.or(spec.stop_signal).unwrap_or(Signal::TERM).0,
         pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
         ..ContainerSpec::default()
+    }
+}
+
+/// A container of a pod has its program worked out for each replica.
+fn image(name: &str, c: &Container, in_pod: bool) -> ImageSource {
+    let latest = |r: &Remote| !r.is_pinned() && r.tag.as_deref() == Some("latest");
+    let latest = matches!(Reference::parse(name), Ok(Reference::Registry(r)) if latest(&r));
+    ImageSource {
+        name: name.to_owned(),
+        policy: match c.image_pull_policy {
+            Some(model::PullPolicy::Always) => PullPolicy::Always,
+            Some(model::PullPolicy::IfNotPresent) => PullPolicy::IfNotPresent,
+            Some(model::PullPolicy::Never) => PullPolicy::Never,
+            // Kubernetes' rule.
+            None if latest => PullPolicy::Always,
+            None => PullPolicy::IfNotPresent,
+        },
+        digest: None,
+        command: if in_pod { Vec::new() } else { c.command.clone() },
+        args: if in_pod { None } else { c.args.clone() },
     }
 }
 
@@ -266,6 +297,7 @@ spec:
         assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);
         let launch = Launch {
             bundle: "/b".into(),
+            image: None,
             config: None,
             args: Some(vec!["x".into()]),
             env: vec!["A=1".into()],

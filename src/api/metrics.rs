@@ -97,6 +97,10 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
             ReplicaPhase::ContainerCreating
             | ReplicaPhase::CreateContainerConfigError
             | ReplicaPhase::StartError
+            | ReplicaPhase::ErrImagePull
+            | ReplicaPhase::ImagePullBackOff
+            | ReplicaPhase::ErrImageNeverPull
+            | ReplicaPhase::InvalidImageName
             | ReplicaPhase::Pending => "Pending",
         };
         doc.sample(name, &[("pod", &r.name), ("phase", phase)], 1);

@@ -280,7 +280,14 @@ impl ExitObject {
             (None, None) => self.message.clone().unwrap_or_else(|| "exit status unknown".to_owned()),
         };
         match self.reason {
-            Reason::Completed | Reason::Error | Reason::Unknown | Reason::StartError => how,
+            Reason::Completed
+            | Reason::Error
+            | Reason::Unknown
+            | Reason::StartError
+            | Reason::ErrImagePull
+            | Reason::ImagePullBackOff
+            | Reason::ErrImageNeverPull
+            | Reason::InvalidImageName => how,
             reason => format!("{how} ({reason})"),
         }
     }

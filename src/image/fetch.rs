@@ -101,7 +101,7 @@ fn bring(program: &Path, store: &Store, reference: &Reference, stdin: bool) -> R
             let found = files.docker(tag.as_deref())?;
             (files, found)
         }
-        Reference::Bundle { .. } => return Err(Error::new(Kind::Config, "a bundle is no image")),
+        Reference::Bundle { .. } => return Err(Error::new(Kind::Config, "a bundle is not an image")),
         Reference::Registry(r) => {
             let what = format!("image {r} is not on this host, and registries are not supported yet");
             return Err(Error::new(Kind::Unsupported, what)

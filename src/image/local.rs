@@ -57,7 +57,7 @@ impl Files {
     /// An archive, whose files are listed. A compressed one is decompressed to an unnamed file in `tmp` first.
     ///
     /// # Errors
-    /// It cannot be read, or is no archive.
+    /// It cannot be read, or is not an archive.
     pub fn archive(file: File, tmp: &Path) -> Result<Files> {
         let fail = |e: io::Error| match e.raw_os_error() {
             Some(_) => Error::sys("reading the archive", e),

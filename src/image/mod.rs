@@ -8,6 +8,7 @@ pub mod fetch;
 mod local;
 pub mod manifest;
 pub mod reference;
+pub mod rootfs;
 pub mod store;
 mod stream;
 mod tar;

@@ -309,7 +309,7 @@ impl Store {
             .map_err(|e| Error::new(Kind::Config, format!("{path:?} is damaged: {e}")))
     }
 
-    /// Unpacks the layer `diff_id`, unless it is there. `blob` opens its archive; `digest` is that of its compressed bytes, where
+    /// Unpacks the layer `diff_id`, unless the store has it. `blob` opens its archive; `digest` is that of its compressed bytes, where
     /// they have one. Others who ask for the same layer meanwhile wait for it.
     ///
     /// # Errors
@@ -377,7 +377,7 @@ impl Store {
         tree::syncfs(dir.as_raw_fd())
             .map_err(|e| Error::sys(format!("writing the layer {diff_id} to the disk"), e))?;
         let at = self.layer_path(diff_id)?;
-        // One without layer.json is none.
+        // A directory without layer.json is not a layer.
         remove_tree(&at)?;
         fs::rename(new, &at).map_err(fail)
     }
@@ -385,7 +385,7 @@ impl Store {
     /// The image with that manifest, `None` when something of it is missing.
     ///
     /// # Errors
-    /// What there is cannot be read, or is no image.
+    /// It cannot be read, or is not an image.
     pub fn image(&self, digest: &str) -> Result<Option<Image>> {
         let Some((_, configuration)) = self.documents(digest)? else { return Ok(None) };
         let diff_ids = configuration.rootfs.diff_ids.clone();
@@ -404,7 +404,7 @@ impl Store {
     /// The layers that the manifest `digest` names, and its configuration.
     ///
     /// # Errors
-    /// What there is cannot be read, or is no image.
+    /// It cannot be read, or is not an image.
     pub fn documents(&self, digest: &str) -> Result<Option<(Vec<Descriptor>, Configuration)>> {
         let Some(bytes) = self.blob(digest)? else { return Ok(None) };
         let name = format!("manifest {digest}");

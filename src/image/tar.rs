@@ -116,7 +116,7 @@ impl<R: Read> Entries<R> {
     /// The next entry; `None` at the end of the archive. What was not read of the one before is skipped.
     ///
     /// # Errors
-    /// The stream cannot be read, or is no tar archive.
+    /// The stream cannot be read, or is not a tar archive.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut extended = self.global.clone();
         let mut extended_bytes = 0;

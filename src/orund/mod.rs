@@ -36,7 +36,7 @@ pub enum Verb {
     /// Run the daemon
     #[command(after_help = examples::SERVE)]
     Serve(serve::Serve),
-    /// Run replicas of a bundle in the foreground, without a daemon
+    /// Run replicas of an image or a bundle in the foreground, without a daemon
     #[command(after_help = examples::RUN)]
     Run(run::Run),
     /// Inspect the journals of a daemon

@@ -3,13 +3,19 @@
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
-use crate::supervisor::core::spec::{ContainerSpec, Launch, RestartPolicy, Template};
+use crate::image::store::{Image, Store};
+use crate::supervisor::core::spec::{
+    ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, Template,
+};
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
+use crate::supervisor::shell::images::Images;
+use crate::workload;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-/// Run replicas of a bundle in the foreground, without a daemon
+/// Run replicas of an image or a bundle in the foreground, without a daemon
 #[derive(Debug, Args)]
 pub struct Run {
     /// Number of replicas
@@ -21,13 +27,13 @@ pub struct Run {
     /// Restart policy
     #[arg(long, value_enum, default_value_t = Restart::Always)]
     pub restart: Restart,
-    /// Signal sent to stop a replica
-    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = signal)]
-    pub stop_signal: i32,
+    /// Signal sent to stop a replica [default: the one that the image names, else TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    pub stop_signal: Option<i32>,
     /// Environment variable for the replicas; may be repeated
     #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
-    /// Name of the replicas [default: the name of the bundle directory]
+    /// Name of the replicas [default: the name of the bundle directory or of the image]
     #[arg(long)]
     pub name: Option<String>,
     /// Directory for runtime state (should be a tmpfs)
@@ -36,9 +42,16 @@ pub struct Run {
     /// Parent cgroup of the replicas
     #[arg(long, value_name = "PATH", default_value = "/orund")]
     pub cgroup_parent: String,
-    /// Bundle directory
-    pub bundle: PathBuf,
-    /// Command to run instead of process.args of the bundle
+    /// Directory of the store of images
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/orund/images")]
+    pub images: PathBuf,
+    /// When to pull an image
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pub pull: Pull,
+    /// Image (nginx:1.27, oci:DIR, oci-archive:FILE, docker-archive:FILE), or the directory of a bundle
+    #[arg(value_name = "IMAGE|BUNDLE")]
+    pub what: String,
+    /// Command to run instead of process.args of the bundle, or arguments in place of the image's
     #[arg(trailing_var_arg = true)]
     pub command: Vec<String>,
 }
@@ -50,20 +63,41 @@ pub enum Restart {
     Never,
 }
 
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
+/// What the replicas are made from.
+enum Origin {
+    Bundle(Bundle),
+    /// An image of the store, and its name for people.
+    Image(Box<Image>, String),
+}
+
 impl Run {
     /// Runs the replicas.
     pub fn run(&self) -> Result<u8> {
         // Report an invalid bundle before anything is created.
-        let bundle = Bundle::load(&self.bundle)?;
-        let name = self.name(&bundle)?;
-        let run = std::path::absolute(&self.run_dir)
-            .map_err(|e| Error::sys(format!("resolving {:?}", self.run_dir), e))?;
+        let origin = self.origin()?;
+        let _held = match &origin {
+            Origin::Bundle(_) => None,
+            Origin::Image(image, _) => Some(Store::open(&self.images)?.hold(&image.digest)?),
+        };
+        let name = self.name(&origin)?;
+        let absolute =
+            |p: &PathBuf| std::path::absolute(p).map_err(|e| Error::sys(format!("resolving {p:?}"), e));
+        let (run, images) = (absolute(&self.run_dir)?, absolute(&self.images)?);
         let own = format!("run-{}", std::process::id());
         let outcome = foreground::run(&Foreground {
             name,
             replicas: self.replicas,
-            template: self.template(&bundle),
+            template: self.template(&origin),
             run: run.join(&own),
+            images,
             cgroup_parent: format!("/{}/{own}", self.cgroup_parent.trim_matches('/')),
         })?;
         Ok(match outcome {
@@ -73,34 +107,72 @@ impl Run {
         })
     }
 
-    fn name(&self, bundle: &Bundle) -> Result<String> {
+    fn origin(&self) -> Result<Origin> {
+        let dir = self.what.strip_prefix("bundle:").unwrap_or(&self.what);
+        let is_path = self.what.starts_with(['/', '.', '~']) || dir.len() != self.what.len();
+        if is_path || Path::new(dir).join("config.json").is_file() {
+            return Bundle::load(Path::new(dir)).map(Origin::Bundle);
+        }
+        let base = std::env::current_dir().map_err(|e| Error::sys("asking for the current directory", e))?;
+        let name = workload::absolute_image(&self.what, Some(&base)).unwrap_or_else(|| self.what.clone());
+        let policy = match self.pull {
+            Pull::Always => PullPolicy::Always,
+            Pull::Missing => PullPolicy::IfNotPresent,
+            Pull::Never => PullPolicy::Never,
+        };
+        let source = ImageSource { name: name.clone(), policy, ..ImageSource::default() };
+        let tell = |_: bool, message: String| eprintln!("orund: {message}");
+        let images = Images::new(self.images.clone());
+        let image = images.ready(&source, None, &AtomicBool::new(false), &tell).map_err(|t| t.error)?;
+        Ok(Origin::Image(Box::new(image), name))
+    }
+
+    fn name(&self, origin: &Origin) -> Result<String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         match &self.name {
             Some(name) if !name.is_empty() && name.len() <= 63 && name.chars().all(plain) => Ok(name.clone()),
             Some(name) => Err(Error::new(Kind::Usage, format!("invalid name {name:?}"))
                 .hint("a name has at most 63 letters, digits, \"_\" and \"-\"")),
             None => {
-                let name = bundle.path.file_name().map(|n| n.to_string_lossy().into_owned());
+                let name = match origin {
+                    Origin::Bundle(bundle) => {
+                        bundle.path.file_name().map(|n| n.to_string_lossy().into_owned())
+                    }
+                    // library/nginx:1.27@sha256:... is called nginx.
+                    Origin::Image(_, name) => {
+                        let last = name.split('@').next().unwrap_or_default().rsplit('/').next();
+                        last.and_then(|last| last.split(':').next()).map(str::to_owned)
+                    }
+                };
                 let name: String = name.unwrap_or_default().chars().filter(|c| plain(*c)).take(63).collect();
                 Ok(if name.is_empty() { "replica".to_owned() } else { name })
             }
         }
     }
 
-    fn template(&self, bundle: &Bundle) -> Template {
+    fn template(&self, origin: &Origin) -> Template {
+        let mut launch = Launch { env: self.env.clone(), ..Launch::default() };
+        let mut stop_signal = None;
+        match origin {
+            Origin::Bundle(bundle) => {
+                launch.bundle = bundle.path.to_string_lossy().into_owned();
+                launch.args = (!self.command.is_empty()).then(|| self.command.clone());
+            }
+            Origin::Image(image, name) => {
+                launch.image = Some(ImageSource {
+                    name: name.clone(),
+                    digest: Some(image.digest.clone()),
+                    args: (!self.command.is_empty()).then(|| self.command.clone()),
+                    ..ImageSource::default()
+                });
+                stop_signal = signals::number(&image.configuration.config.stop_signal);
+            }
+        }
         Template {
             containers: vec![ContainerSpec {
                 name: "main".to_owned(),
-                launch: Launch {
-                    container: None,
-                    shared_root: false,
-                    config: None,
-                    bundle: bundle.path.to_string_lossy().into_owned(),
-                    args: (!self.command.is_empty()).then(|| self.command.clone()),
-                    env: self.env.clone(),
-                    resources: None,
-                },
-                stop_signal: self.stop_signal,
+                launch,
+                stop_signal: self.stop_signal.or(stop_signal).unwrap_or(libc::SIGTERM),
                 ..ContainerSpec::default()
             }],
             restart_policy: match self.restart {

@@ -225,7 +225,15 @@ impl Waiting {
 /// # Errors
 /// There is no such bundle, or it cannot be read.
 pub fn resources(dir: &Path, overlay: &Overlay) -> Result<Value> {
-    let raw = lay_over(&Bundle::load(dir)?.raw, overlay)?;
+    resources_of(&Bundle::load(dir)?.raw, overlay)
+}
+
+/// As [`resources`], of the config.json `raw`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn resources_of(raw: &[u8], overlay: &Overlay) -> Result<Value> {
+    let raw = lay_over(raw, overlay)?;
     let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("reading config.json: {e}"));
     let mut config: Value = serde_json::from_slice(&raw).map_err(fail)?;
     Ok(config["linux"]["resources"].take())

@@ -59,6 +59,8 @@ pub fn build(
         if let Some(dir) = image.strip_prefix("bundle:").and_then(|dir| native::directory(dir, base)) {
             container.remove("image");
             container.insert("bundle".to_owned(), dir.into());
+        } else if let Some(image) = native::image(image, base) {
+            container.insert("image".to_owned(), image.into());
         }
     }
     pod.extend(own);

@@ -13,6 +13,7 @@ mod kinds;
 mod kubernetes;
 pub mod model;
 mod native;
+pub use native::image as absolute_image;
 mod openshift;
 pub mod pod;
 pub mod read;

@@ -306,6 +306,14 @@ impl Default for Backoff {
     }
 }
 
+/// `imagePullPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
 /// One entry of `spec.containers`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -318,6 +326,9 @@ pub struct Container {
     /// The name of an image, in place of a bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// When the image is pulled. `None`: by its tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
     /// Before `args`. With either, the bundle's `process.args` are not used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,

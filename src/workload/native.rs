@@ -136,7 +136,12 @@ fn bundles(checker: &mut Checker<'_>, d: &Document<'_>, spec: &mut Map<String, V
                 }
                 None => ("bundle must be an absolute path", None),
             },
-            (None, Some(_)) => continue,
+            (None, Some(image)) => {
+                if let Some(image) = image.as_str().and_then(|i| self::image(i, base)) {
+                    container.insert("image".to_owned(), image.into());
+                }
+                continue;
+            }
             (None, None) if semantic::node(d.node, &format!("{path}.bundle")).is_some() => continue,
             (None, None) => {
                 let place = semantic::place(d.node, &path);
@@ -148,6 +153,13 @@ fn bundles(checker: &mut Checker<'_>, d: &Document<'_>, spec: &mut Map<String, V
         let path = format!("{path}.bundle");
         checker.error(semantic::place(d.node, &path), &path, message, hint);
     }
+}
+
+/// The name of an image in a file of this host, with an absolute path. None: it is another name, or has an absolute path.
+pub fn image(name: &str, base: Option<&Path>) -> Option<String> {
+    let kinds = ["oci:", "oci-archive:", "docker-archive:"];
+    let (kind, path) = kinds.iter().find_map(|kind| Some((kind, name.strip_prefix(kind)?)))?;
+    Some(format!("{kind}{}", directory(path, base)?))
 }
 
 /// The absolute path of a bundle, without `.` and doubled slashes.

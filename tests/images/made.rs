@@ -164,7 +164,9 @@ impl Layer {
     pub fn with_zeros(self, count: usize) -> Layer {
         // A gzip file may have several members.
         let mut bytes = gzip(&self.archive[..self.archive.len() - 1024]);
-        let zeros = gzip(&vec![0; 64 << 20]);
+        let mut zeros = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        zeros.write_all(&vec![0; 64 << 20]).unwrap();
+        let zeros = zeros.finish().unwrap();
         for _ in 0..count.div_ceil(64 << 20) {
             bytes.extend(&zeros);
         }

@@ -405,7 +405,7 @@ impl Sim {
 
 fn start_error(failure: Option<Failure>) -> StartError {
     let unrecoverable = failure == Some(Failure::Unrecoverable);
-    StartError { message: "no such file or directory".to_owned(), unrecoverable }
+    StartError { message: "no such file or directory".to_owned(), unrecoverable, image: None }
 }
 
 /// The world as the supervisor holds it.

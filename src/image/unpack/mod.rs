@@ -1,5 +1,5 @@
 //! Unpacking layers. The archive of a layer is read in a process of its own (`orund image-layer`), which is confined to the
-//! directory that it fills ([`confine`]); whoever asked gets digests and figures, or one error.
+//! directory that it fills ([`confine`]); the caller gets digests and figures, or one error.
 
 mod confine;
 mod tree;

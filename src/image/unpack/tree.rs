@@ -1,5 +1,5 @@
 //! The tree of a layer, made from the entries of its archive (OCI image-spec, "Image Layer Filesystem Changeset"), in the form
-//! that overlayfs takes: whiteouts are character devices 0:0, opaque directories are listed for whoever may mark them.
+//! that overlayfs takes: whiteouts are character devices 0:0, opaque directories are listed for the parent, which may mark them.
 //!
 //! All paths are looked up beneath the layer's directory by the kernel (openat2(2), `RESOLVE_BENEATH`), although that is the
 //! process's root: a path through a symlink that leads out is an error, and not a path to somewhere else in the layer.

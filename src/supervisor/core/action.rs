@@ -124,6 +124,8 @@ pub enum Severity {
 pub enum Reason {
     Created,
     Started,
+    Pulling,
+    Pulled,
     Killing,
     BackOff,
     Unhealthy,

@@ -96,6 +96,9 @@ pub enum ExitClass {
     /// The program could not be run, or the container not be created.
     StartError {
         unrecoverable: bool,
+        /// The reason is its image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<ImageError>,
     },
     /// It exited while no supervisor could see its status; counts as a failure.
     Unknown,
@@ -325,6 +328,17 @@ pub struct StartError {
     pub message: String,
     /// Trying again is useless until the bundle changes: no such program, invalid configuration.
     pub unrecoverable: bool,
+    /// The reason is its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageError>,
+}
+
+/// Why a container's image cannot be used, in Kubernetes' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageError {
+    ErrImagePull,
+    ErrImageNeverPull,
+    InvalidImageName,
 }
 
 /// An instance that is being stopped.

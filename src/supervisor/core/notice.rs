@@ -224,8 +224,11 @@ impl fmt::Display for Cause {
             ExitClass::Oom => f.write_str("killed by the OOM killer: memory limit reached")?,
             ExitClass::Probe => f.write_str("stopped: the probe failed")?,
             ExitClass::Deadline => f.write_str("stopped: activeDeadlineSeconds have passed")?,
-            ExitClass::StartError { unrecoverable: false } => return f.write_str("it could not be started"),
-            ExitClass::StartError { unrecoverable: true } => {
+            ExitClass::StartError { image: Some(_), .. } => return f.write_str("its image cannot be used"),
+            ExitClass::StartError { unrecoverable: false, .. } => {
+                return f.write_str("it could not be started");
+            }
+            ExitClass::StartError { unrecoverable: true, .. } => {
                 return f.write_str("it cannot start with this bundle and workload");
             }
             ExitClass::Unknown => {

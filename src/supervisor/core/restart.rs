@@ -28,7 +28,7 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
         };
     }
     if let Some(error) = &exit.error {
-        return ExitClass::StartError { unrecoverable: error.unrecoverable };
+        return ExitClass::StartError { unrecoverable: error.unrecoverable, image: error.image };
     }
     let Some(status) = exit.status else { return ExitClass::Unknown };
     match (status.code(), status.signal()) {
@@ -82,7 +82,7 @@ pub fn after_exit(
 /// The delay before jitter.
 fn delay(backoff: &Backoff, restart: &Restart, class: ExitClass) -> Millis {
     match (class, backoff.clean) {
-        (ExitClass::StartError { unrecoverable: true }, _) => backoff.max,
+        (ExitClass::StartError { unrecoverable: true, .. }, _) => backoff.max,
         (ExitClass::Exited(0), Some(_)) if restart.cleans == 0 && restart.failures == 0 => backoff.first,
         (ExitClass::Exited(0), Some(flat)) => flat,
         _ if restart.failures == 0 => backoff.first,
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn what_cannot_work_is_tried_rarely() {
         let t = template(RestartPolicy::Always, exact(Backoff::default()));
-        let hopeless = ExitClass::StartError { unrecoverable: true };
+        let hopeless = ExitClass::StartError { unrecoverable: true, image: None };
         assert_eq!(delays(&t, &[hopeless; 2], Millis(0)), [Some(60_000); 2]);
-        let passing = ExitClass::StartError { unrecoverable: false };
+        let passing = ExitClass::StartError { unrecoverable: false, image: None };
         assert_eq!(delays(&t, &[passing; 3], Millis(0)), [0, 1000, 2000].map(Some));
     }
 
@@ -329,7 +329,7 @@ mod tests {
             |status: Option<i32>, oom| Exit { at: Time(9), status: status.map(WaitStatus), oom, error: None };
         let free = instance(None);
         let failed = |unrecoverable| Exit {
-            error: Some(StartError { message: String::new(), unrecoverable }),
+            error: Some(StartError { message: String::new(), unrecoverable, image: None }),
             ..exit(None, false)
         };
         assert_eq!(classify(&free, &exit(Some(0x2a00), false)), ExitClass::Exited(42));
@@ -340,7 +340,10 @@ mod tests {
         // With a core dump.
         assert_eq!(classify(&free, &exit(Some(0x8b), false)), ExitClass::Signal(11));
         assert_eq!(classify(&free, &exit(None, false)), ExitClass::Unknown);
-        assert_eq!(classify(&free, &failed(true)), ExitClass::StartError { unrecoverable: true });
+        assert_eq!(
+            classify(&free, &failed(true)),
+            ExitClass::StartError { unrecoverable: true, image: None }
+        );
         let stopped = instance(Some(StopCause::Deleted));
         assert_eq!(classify(&stopped, &exit(Some(9), true)), ExitClass::Requested);
         let unhealthy = instance(Some(StopCause::ProbeFailed));

@@ -71,6 +71,10 @@ impl Template {
     #[must_use]
     pub fn restarts(&self, index: usize, class: ExitClass) -> bool {
         let spec = self.containers.get(index);
+        if matches!(class, ExitClass::StartError { image: Some(_), .. }) {
+            // It never ran, and the next attempt may find the image.
+            return true;
+        }
         let rules = spec.into_iter().flat_map(|c| &c.restart_rules);
         if let ExitClass::Exited(code) = class
             && rules.into_iter().any(|r| r.codes.contains(&code) != r.others)
@@ -187,12 +191,39 @@ fn default_stop_signal() -> i32 {
     libc::SIGTERM
 }
 
+/// Which image, and what the container changes of it. The core compares it and never looks inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageSource {
+    /// As it was written.
+    pub name: String,
+    pub policy: PullPolicy,
+    /// The digest of the manifest, where the caller knows it. None: the name is resolved once for a revision.
+    pub digest: Option<String>,
+    /// In place of the image's entrypoint.
+    pub command: Vec<String>,
+    /// In place of the image's arguments.
+    pub args: Option<Vec<String>>,
+}
+
+/// When an image is looked for elsewhere, although it may be on this host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    Always,
+    #[default]
+    IfNotPresent,
+    Never,
+}
+
 /// How the runtime makes the container. The core compares it and never looks inside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Launch {
     /// Absolute path of the OCI bundle.
     pub bundle: String,
+    /// The image that its root file system and its defaults come from; there is no bundle then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
     /// Its config.json as it was when the workload was applied, which all replicas of the revision are made from. None: it
     /// could not be read then, or an older version applied it; it is read when it is needed.
     #[serde(default)]

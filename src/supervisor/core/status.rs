@@ -10,7 +10,8 @@
 
 use super::desired::Workload;
 use super::model::{
-    Container, ExitClass, ExitRecord, History, Instance, Next, Phase, Replica, Slot, Slots, StopCause,
+    Container, ExitClass, ExitRecord, History, ImageError, Instance, Next, Phase, Replica, Slot, Slots,
+    StopCause,
 };
 use super::restart;
 use super::rollout::{self, Verdict};
@@ -131,6 +132,13 @@ pub enum Reason {
     CreateContainerConfigError,
     /// It could not be created or its program not be run.
     StartError,
+    /// Its image could not be pulled a moment ago.
+    ErrImagePull,
+    /// Its image could not be pulled, and it waits for the next attempt.
+    ImagePullBackOff,
+    /// Its image is not on this host and must not be pulled.
+    ErrImageNeverPull,
+    InvalidImageName,
     /// It exited successfully and waits for its next start.
     Restarting,
     Completed,
@@ -164,6 +172,10 @@ pub enum ReplicaPhase {
     CreateContainerConfigError,
     CrashLoopBackOff,
     StartError,
+    ErrImagePull,
+    ImagePullBackOff,
+    ErrImageNeverPull,
+    InvalidImageName,
     Restarting,
     ContainerCreating,
     RestartLimit,
@@ -349,7 +361,9 @@ fn trouble(n: u32, slot: &Slot, r: &Replica, available_at: Option<Time>, now: Ti
         };
         let reason = match (reason, last.map(|e| e.class)) {
             // The moment between the end and the decision, or before the next end.
-            (Reason::ContainerCreating, Some(ExitClass::StartError { .. })) => Reason::StartError,
+            (Reason::ContainerCreating, Some(ExitClass::StartError { image, .. })) => {
+                not_started(image, false)
+            }
             (Reason::ContainerCreating, Some(_)) => Reason::CrashLoopBackOff,
             (reason, _) => reason,
         };
@@ -421,7 +435,7 @@ pub fn container(c: &Container, history: &History, now: Time) -> ContainerState 
         Next::GivenUp => ContainerState::Terminated { reason: Reason::RestartLimit },
         Next::At(at) if at > now && live.is_none_or(|i| i.phase == Phase::Prepared) => {
             let reason = match last.map(|e| e.class) {
-                Some(ExitClass::StartError { .. }) => Reason::StartError,
+                Some(ExitClass::StartError { image, .. }) => not_started(image, true),
                 Some(ExitClass::Exited(0)) => Reason::Restarting,
                 _ => Reason::CrashLoopBackOff,
             };
@@ -484,6 +498,10 @@ impl From<Reason> for ReplicaPhase {
             Reason::CrashLoopBackOff => ReplicaPhase::CrashLoopBackOff,
             Reason::CreateContainerConfigError => ReplicaPhase::CreateContainerConfigError,
             Reason::StartError => ReplicaPhase::StartError,
+            Reason::ErrImagePull => ReplicaPhase::ErrImagePull,
+            Reason::ImagePullBackOff => ReplicaPhase::ImagePullBackOff,
+            Reason::ErrImageNeverPull => ReplicaPhase::ErrImageNeverPull,
+            Reason::InvalidImageName => ReplicaPhase::InvalidImageName,
             Reason::Restarting => ReplicaPhase::Restarting,
             Reason::Completed => ReplicaPhase::Completed,
             Reason::Error => ReplicaPhase::Error,
@@ -497,6 +515,17 @@ impl From<Reason> for ReplicaPhase {
     }
 }
 
+/// The word for a container that could not be started; `waits`: for the next attempt.
+fn not_started(image: Option<ImageError>, waits: bool) -> Reason {
+    match image {
+        None => Reason::StartError,
+        Some(ImageError::ErrImagePull) if waits => Reason::ImagePullBackOff,
+        Some(ImageError::ErrImagePull) => Reason::ErrImagePull,
+        Some(ImageError::ErrImageNeverPull) => Reason::ErrImageNeverPull,
+        Some(ImageError::InvalidImageName) => Reason::InvalidImageName,
+    }
+}
+
 impl ExitRecord {
     /// A word for it.
     pub fn reason(&self) -> Reason {
@@ -507,7 +536,7 @@ impl ExitRecord {
             ExitClass::Deadline => Reason::DeadlineExceeded,
             ExitClass::Exited(0) => Reason::Completed,
             ExitClass::Signal(_) | ExitClass::Exited(_) => Reason::Error,
-            ExitClass::StartError { .. } => Reason::StartError,
+            ExitClass::StartError { image, .. } => not_started(image, false),
             ExitClass::Unknown => Reason::Unknown,
         }
     }

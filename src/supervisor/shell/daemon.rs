@@ -2,6 +2,7 @@
 
 use super::event_loop::EventLoop;
 use super::handle::Handle;
+use super::images::Images;
 use super::jobs::{Done, Name, Shared};
 use super::journal::disk::{Changed, Disk};
 use super::journal::store::Content;
@@ -274,6 +275,7 @@ fn shared(
         cgroup_parent: places.cgroup_parent.clone(),
         pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
         network: (!places.network.none).then(|| Network::open(places.network.clone())).transpose()?,
+        images: Images::new(places.data.join("images")),
         pump,
         sink: Box::new(sink),
         forget: Box::new(move |name| {

@@ -247,6 +247,9 @@ impl EventLoop {
     fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
         match done {
             Done::Written(written) => self.written(*written),
+            Done::Image { key, reason, message } => {
+                self.supervisor.world.image_told(key, reason, message, now());
+            }
             Done::Logs { instance, error } => self.supervisor.world.logs_blocked(instance, error, events),
             done => self.supervisor.world.finished(done, events),
         }

@@ -4,6 +4,7 @@ use super::cleaner::Cleaner;
 use super::daemon;
 use super::event_loop::EventLoop;
 use super::handle::{Apply, Handle, Wish};
+use super::images::Images;
 use super::jobs::{Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
@@ -33,6 +34,8 @@ pub struct Foreground {
     pub template: Spec,
     /// Where the runtime's records are kept meanwhile; should be on tmpfs.
     pub run: PathBuf,
+    /// The store of images.
+    pub images: PathBuf,
     pub cgroup_parent: String,
 }
 
@@ -58,6 +61,9 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
     let rt = daemon::runtime(what.run.join("containers"));
     for container in &what.template.containers {
         let launch = &container.launch;
+        if launch.image.is_some() {
+            continue;
+        }
         let overlay = Overlay {
             args: launch.args.clone().unwrap_or_default(),
             env: launch.env.clone(),
@@ -105,6 +111,7 @@ fn in_loop(
         cgroup_parent: what.cgroup_parent.clone(),
         pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
         network: None,
+        images: Images::new(what.images.clone()),
         // Nothing is kept, so no disk can be full.
         pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),

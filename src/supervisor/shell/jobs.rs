@@ -1,11 +1,12 @@
 //! What may take a while, done by a few threads beside the loop. Jobs touch no state: what comes of them goes to the
 //! loop as a message.
 
+use super::compiled::{Cached, Compiled, with_entrypoint};
+use super::images::Images;
 use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
 use super::pods::{self, Directories, Pod, roots};
-use crate::config::bundle::Bundle;
 use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
@@ -13,20 +14,21 @@ use crate::kernel::launch::Parent;
 use crate::log;
 use crate::network::Network;
 use crate::runtime::container::Container;
-use crate::runtime::embed::{self, Instance, Overlay, Template, Waiting};
+use crate::runtime::embed::{self, Instance, Overlay, Waiting};
 use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
+use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
 use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
 use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
-use crate::workload::bundle::{self as workload, Source as Show};
 use crate::workload::environment::{self, Objects};
 use serde_json::Value;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a killed cgroup is waited for; the core asks again after a little more.
@@ -45,6 +47,7 @@ pub struct Shared {
     pub pods: Directories,
     /// That of pods. None: each has only its loopback interface.
     pub network: Option<Network>,
+    pub images: Images,
     pub pump: Pump,
     pub sink: MakeSink,
     /// Called when nothing of a container is left.
@@ -124,6 +127,12 @@ pub enum Done {
         error: Option<String>,
     },
     Written(Box<Written>),
+    /// An image is being pulled for a container, or was.
+    Image {
+        key: Key,
+        reason: Reason,
+        message: String,
+    },
     /// The output of an instance cannot be written, for that reason; or can again.
     Logs {
         instance: u64,
@@ -131,66 +140,10 @@ pub enum Done {
     },
 }
 
-/// The compiled bundle of one container of one revision, made by whoever needs it first.
-#[derive(Default)]
-pub struct Cached(Mutex<Option<Arc<Compiled>>>);
-
-/// A compiled bundle.
-pub struct Compiled {
-    template: Arc<Template>,
-    /// What its given mounts show, in their order.
-    given: Vec<(usize, Show)>,
-}
-
-impl Cached {
-    fn get(&self, shared: &Shared, source: &Source) -> Result<Arc<Compiled>> {
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(compiled) = &*cached {
-            return Ok(Arc::clone(compiled));
-        }
-        let compiled = Arc::new(compile(shared, source)?);
-        *cached = Some(Arc::clone(&compiled));
-        Ok(compiled)
-    }
-}
-
-fn compile(shared: &Shared, source: &Source) -> Result<Compiled> {
-    let launch = &source.launch;
-    let mut overlay = Overlay {
-        args: launch.args.clone().unwrap_or_default(),
-        env: launch.env.clone(),
-        resources: launch.resources.clone(),
-        open_files: shared.open_files,
-        annotations: vec![(names::REVISION.to_owned(), source.revision.0.to_string())],
-        ..Overlay::default()
-    };
-    if !launch.shared_root {
-        overlay.annotations.extend(roots::unknown());
-    }
-    let bundle = Path::new(&launch.bundle);
-    let mut config = launch.config.clone();
-    let mut given = Vec::new();
-    if let (Some(pod), Some(container)) = (&source.pod, &launch.container) {
-        let raw = match config {
-            Some(config) => config.into_bytes(),
-            None => Bundle::load(bundle)?.raw,
-        };
-        let privileged = container.security_context.privileged;
-        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(privileged))
-            .map_err(|message| Error::new(Kind::Config, message))?;
-        given = made.given;
-        overlay.given = given.iter().map(|(n, _)| *n).collect();
-        config = Some(made.config.to_string());
-    }
-    let template = Arc::new(Template::load(&shared.rt, bundle, config.as_deref(), &overlay)?);
-    for warning in template.warnings() {
-        log::warn(format!("bundle {:?}: {warning}", launch.bundle));
-    }
-    Ok(Compiled { template, given })
-}
-
-fn start_error(e: &Error) -> StartError {
-    StartError { message: e.to_string(), unrecoverable: matches!(e.kind(), Kind::Config | Kind::Program) }
+/// The error of a container that cannot be made or started.
+pub fn start_error(e: &Error) -> StartError {
+    let unrecoverable = matches!(e.kind(), Kind::Config | Kind::Program);
+    StartError { message: e.to_string(), unrecoverable, image: None }
 }
 
 /// What a container is made from.
@@ -202,25 +155,33 @@ pub struct Source {
     pub pod: Option<Arc<Pod>>,
     /// The ConfigMaps and Secrets that its variables come from.
     pub objects: Objects,
+    /// Nobody waits for the container any more.
+    pub cancelled: Arc<AtomicBool>,
+    /// Reports what happens meanwhile.
+    pub tell: Box<dyn Fn(Done) + Send + Sync>,
 }
 
 /// Creates a container.
 pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Done {
-    let result = make(shared, source, name, parent).map(Box::new).map_err(|e| {
-        if let Err(e) = roots::remove(&shared.pods, &name.id) {
-            log::warn(e);
-        }
-        start_error(&e)
+    let made = source.cached.get(shared, source, name).and_then(|compiled| {
+        make(shared, source, name, parent, &compiled).map_err(|e| {
+            if let Err(e) = roots::remove(&shared.pods, &name.id) {
+                log::warn(e);
+            }
+            start_error(&e)
+        })
     });
+    let result = made.map(Box::new);
     Done::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result<Made> {
-    let compiled = source.cached.get(shared, source)?;
+fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled: &Compiled) -> Result<Made> {
     let template = &compiled.template;
     let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
     let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
+    let image = compiled.image.as_ref();
     if let (Some(pod), Some(container)) = (&source.pod, &source.launch.container) {
+        let container = &with_entrypoint(container, image);
         let bad = |message| Error::new(Kind::NotFound, message);
         let given = (&pod.sandbox, &pod.replica, &source.objects);
         let known = environment::variables(container, given.0, given.1, given.2).map_err(bad)?;
@@ -241,7 +202,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Result
         env: names::environment(&name.workload, name.key.slot).into(),
         annotations: match source.launch.shared_root {
             true => Vec::new(),
-            false => roots::make(&shared.pods, &name.id, template.rootfs())?,
+            false => roots::make(&shared.pods, &name.id, image.map_or(template.rootfs(), |i| &i.like))?,
         },
         program,
         namespaces,
@@ -398,7 +359,10 @@ pub fn update(shared: &Shared, name: &Name, launch: &Launch) -> Done {
 /// The limits that workloads can have, in full: what is left out would stay as it is.
 fn limits(launch: &Launch) -> Result<Resources> {
     let overlay = Overlay { resources: launch.resources.clone(), ..Overlay::default() };
-    let mut all = embed::resources(Path::new(&launch.bundle), &overlay)?;
+    let mut all = match launch.image {
+        Some(_) => embed::resources_of(b"{}", &overlay)?,
+        None => embed::resources(Path::new(&launch.bundle), &overlay)?,
+    };
     let missing = |all: &Value, part: &str, name: &str| all[part].get(name).is_none_or(Value::is_null);
     let unlimited = [("memory", "limit"), ("cpu", "quota"), ("pids", "limit")];
     let mut limits = serde_json::Map::new();

@@ -1,6 +1,7 @@
 //! The world of Linux: decisions become system calls, and what happens becomes events.
 
-use super::jobs::{self, Cached, Done, Made, Name, Shared, Which};
+use super::compiled::Cached;
+use super::jobs::{self, Done, Made, Name, Shared, Which};
 use super::journal::Journal;
 use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
@@ -16,7 +17,7 @@ use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired, Revision};
 use crate::supervisor::core::event::{Event, Record};
-use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, WaitStatus};
+use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Persisted, World};
 use crate::sys::{process, wait};
@@ -24,6 +25,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc};
 
 /// Notices that are remembered.
@@ -46,6 +48,8 @@ pub struct Live {
     pub ended: Option<Ended>,
     /// It was to be killed while it was being created.
     pub doomed: bool,
+    /// As `doomed`, for the job that creates it.
+    pub cancelled: Arc<AtomicBool>,
     pub memory: oom::Watch,
 }
 
@@ -69,6 +73,7 @@ impl Live {
             releasing: false,
             ended: None,
             doomed: false,
+            cancelled: Arc::default(),
             memory: oom::Watch::default(),
         }
     }
@@ -139,6 +144,24 @@ impl Linux {
             // Without a receiver the supervisor is ending.
             let _ = done.send(job(&shared));
         });
+    }
+
+    /// As [`Linux::job`], in a thread of its own: for what may take so long that others would wait for a worker.
+    fn long_job(
+        &mut self,
+        job: impl FnOnce(&Shared) -> Done + Send + 'static,
+        failed: impl FnOnce(String) -> Done,
+    ) {
+        self.jobs += 1;
+        let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
+        let told = done.clone();
+        let work = move || {
+            // Without a receiver the supervisor is ending.
+            let _ = done.send(job(&shared));
+        };
+        if let Err(e) = std::thread::Builder::new().name("image".to_owned()).spawn(work) {
+            let _ = told.send(failed(format!("starting a thread: {e}")));
+        }
     }
 
     /// Those that have exited since.
@@ -215,7 +238,7 @@ impl Linux {
             }
             Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
-            Done::Written(_) | Done::Logs { .. } => {}
+            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } => {}
         }
     }
 
@@ -234,9 +257,10 @@ impl Linux {
         if live.doomed {
             self.job(move |_| {
                 waiting.destroy();
-                let error = crate::supervisor::core::model::StartError {
+                let error = StartError {
                     message: "stopped while it was being created".to_owned(),
                     unrecoverable: false,
+                    image: None,
                 };
                 Done::Prepared { key, result: Err(error) }
             });
@@ -257,12 +281,7 @@ impl Linux {
         events.push(Event::Prepared { key, process });
     }
 
-    fn released(
-        &mut self,
-        key: Key,
-        result: Result<(), crate::supervisor::core::model::StartError>,
-        events: &mut Vec<Event>,
-    ) {
+    fn released(&mut self, key: Key, result: Result<(), StartError>, events: &mut Vec<Event>) {
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         live.releasing = false;
         match result {
@@ -321,17 +340,39 @@ impl Linux {
         let spec = workload.and_then(|w| w.revisions.get(&which.1)?.containers.get(key.container as usize));
         let (Some(workload), Some(spec)) = (workload, spec) else { return };
         let name = Name::new(key, &workload.name, &spec.name);
-        self.live.insert(key.instance, Live::new(name.clone()));
+        let live = Live::new(name.clone());
+        let cancelled = Arc::clone(&live.cancelled);
+        self.live.insert(key.instance, live);
+        let before = self.templates.len();
         self.templates.retain(|(id, revision, _), _| {
             desired.workloads.get(id).is_some_and(|w| w.revisions.contains_key(revision))
         });
+        if self.templates.len() < before {
+            self.forget_images(desired);
+        }
         let cached = Arc::clone(self.templates.entry(which).or_default());
+        let waits = spec.launch.image.is_some() && !cached.is_ready();
         let pod = self.pods.get(&key.of_replica()).map(Arc::clone);
         let template = workload.revisions.get(&which.1);
         let objects = template.map(|t| desired.objects.of(t)).unwrap_or_default();
-        let source = jobs::Source { cached, launch: spec.launch.clone(), revision: which.1, pod, objects };
+        let source = jobs::Source {
+            cached,
+            launch: spec.launch.clone(),
+            revision: which.1,
+            pod,
+            objects,
+            cancelled,
+            tell: self.teller(),
+        };
         // Without a keeper whatever would take its place might know nothing of exit statuses.
         let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
+        if waits {
+            let failed = move |message| {
+                let error = StartError { message, unrecoverable: false, image: None };
+                Done::Prepared { key, result: Err(error) }
+            };
+            return self.long_job(move |shared| jobs::prepare(shared, &source, &name, parent), failed);
+        }
         self.job(move |shared| jobs::prepare(shared, &source, &name, parent));
     }
 
@@ -401,6 +442,7 @@ impl Linux {
             return;
         };
         live.doomed = live.process.is_none();
+        live.cancelled.store(live.doomed, Ordering::Relaxed);
         let name = live.name.clone();
         self.job(move |shared| jobs::kill(shared, &name));
     }

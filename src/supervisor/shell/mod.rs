@@ -2,14 +2,17 @@
 
 pub mod cgroups;
 pub mod cleaner;
+pub mod compiled;
 pub mod daemon;
 pub mod event_loop;
 pub mod foreground;
 pub mod handle;
+pub mod images;
 pub mod jobs;
 pub mod journal;
 pub mod keeper;
 pub mod linux;
+mod linux_images;
 pub mod logs;
 pub mod names;
 pub mod notify;

@@ -1,0 +1,184 @@
+//! The compiled bundle or image of one container of one revision, made by whoever needs it first. An image may have to be pulled
+//! for it.
+
+use super::images::{self, Prepared, Trouble};
+use super::jobs::{Done, Name, Shared, Source, start_error};
+use super::names;
+use super::pods::{self, roots};
+use crate::config::bundle::Bundle;
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::runtime::embed::{Overlay, Template};
+use crate::supervisor::core::action::Reason;
+use crate::supervisor::core::desired::{Revision, WorkloadId};
+use crate::supervisor::core::model::{ImageError, StartError};
+use crate::workload::bundle::{self as workload, Source as Show};
+use crate::workload::model::Container;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+/// How long a failure is that of all replicas.
+const FAILED: Duration = Duration::from_secs(2);
+/// How often a container that waits for an image is asked whether it still does.
+const TURN: Duration = Duration::from_millis(50);
+
+/// What was compiled, as soon as it is.
+#[derive(Default)]
+pub struct Cached {
+    compiled: Mutex<Option<Arc<Compiled>>>,
+    /// Held by whoever makes it.
+    making: Mutex<Option<Failed>>,
+}
+
+/// A failure that others who wait for the same need not repeat.
+struct Failed {
+    at: Instant,
+    error: StartError,
+}
+
+/// A compiled bundle.
+pub struct Compiled {
+    pub template: Arc<Template>,
+    /// What its given mounts show, in their order.
+    pub given: Vec<(usize, Show)>,
+    pub image: Option<Prepared>,
+}
+
+impl Cached {
+    fn compiled(&self) -> Option<Arc<Compiled>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether nobody has to wait for it.
+    pub fn is_ready(&self) -> bool {
+        self.compiled().is_some()
+    }
+
+    /// What is compiled, or is now.
+    ///
+    /// # Errors
+    /// It cannot be compiled, or there is no image.
+    pub fn get(&self, shared: &Shared, source: &Source, name: &Name) -> Result<Arc<Compiled>, StartError> {
+        let mut making = loop {
+            if let Some(compiled) = self.compiled() {
+                return Ok(compiled);
+            }
+            // Compiling is over at once, and an image takes as long as it takes.
+            if source.launch.image.is_none() {
+                break self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            }
+            match self.making.try_lock() {
+                Ok(making) => break making,
+                Err(TryLockError::Poisoned(e)) => break e.into_inner(),
+                Err(TryLockError::WouldBlock) if source.cancelled.load(Ordering::Relaxed) => {
+                    let message = "stopped while it waited for its image".to_owned();
+                    return Err(StartError { message, unrecoverable: false, image: None });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN),
+            }
+        };
+        if let Some(compiled) = self.compiled() {
+            return Ok(compiled);
+        }
+        if let Some(failed) = making.as_ref().filter(|f| f.at.elapsed() < FAILED) {
+            return Err(failed.error.clone());
+        }
+        match compile(shared, source, name) {
+            Ok(compiled) => {
+                let compiled = Arc::new(compiled);
+                *self.compiled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&compiled));
+                Ok(compiled)
+            }
+            Err(error) => {
+                let of_all = error.image.is_some() && !source.cancelled.load(Ordering::Relaxed);
+                *making = of_all.then(|| Failed { at: Instant::now(), error: error.clone() });
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The image of a container, with what its user says.
+fn image_of(shared: &Shared, source: &Source, name: &Name) -> Result<Option<Prepared>, StartError> {
+    let Some(image) = &source.launch.image else { return Ok(None) };
+    let pin = match image.digest {
+        Some(_) => None,
+        None => Some(pin(name.key.workload, source.revision, name.key.container)),
+    };
+    let tell = |pulls: bool, message: String| {
+        let reason = if pulls { Reason::Pulling } else { Reason::Pulled };
+        (source.tell)(Done::Image { key: name.key, reason, message });
+    };
+    let ready = shared.images.ready(image, pin.as_deref(), &source.cancelled, &tell);
+    let ready = ready.map_err(|Trouble { reason, error }| StartError {
+        message: error.to_string(),
+        unrecoverable: reason == ImageError::InvalidImageName,
+        image: Some(reason),
+    })?;
+    let own = source.launch.container.as_ref().map(|c| &c.security_context);
+    let pod = source.pod.as_ref().map(|p| &p.sandbox.security);
+    let user = own.and_then(|s| s.run_as_user).or(pod.and_then(|s| s.run_as_user));
+    let user = user.map(|uid| uid.to_string());
+    let prepared = images::prepare(&ready, shared.images.bundle(), image, user.as_deref());
+    prepared.map(Some).map_err(|e| start_error(&e))
+}
+
+/// By what name the store keeps what the image of a container of a revision is.
+pub fn pin(workload: WorkloadId, revision: Revision, container: u32) -> String {
+    format!("{}.{}.{container}", workload.0, revision.0)
+}
+
+/// Arguments alone are for the image's entrypoint.
+pub fn with_entrypoint(container: &Container, image: Option<&Prepared>) -> Container {
+    let mut container = container.clone();
+    if let (Some(image), true, Some(_)) = (image, container.command.is_empty(), &container.args) {
+        container.command.clone_from(&image.entrypoint);
+    }
+    container
+}
+
+fn compile(shared: &Shared, source: &Source, name: &Name) -> Result<Compiled, StartError> {
+    let image = image_of(shared, source, name)?;
+    compile_with(shared, source, image).map_err(|e| start_error(&e))
+}
+
+fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Result<Compiled> {
+    let launch = &source.launch;
+    let mut overlay = Overlay {
+        args: launch.args.clone().unwrap_or_default(),
+        env: launch.env.clone(),
+        resources: launch.resources.clone(),
+        open_files: shared.open_files,
+        annotations: vec![(names::REVISION.to_owned(), source.revision.0.to_string())],
+        ..Overlay::default()
+    };
+    if !launch.shared_root {
+        overlay.annotations.extend(roots::unknown());
+    }
+    let (mut bundle, mut config) = (Path::new(&launch.bundle), launch.config.clone());
+    if let Some(image) = &image {
+        bundle = &image.dir;
+        config = Some(image.config.clone());
+        overlay.annotations.push(image.annotation.clone());
+    }
+    let mut given = Vec::new();
+    if let (Some(pod), Some(container)) = (&source.pod, &launch.container) {
+        let raw = match config {
+            Some(config) => config.into_bytes(),
+            None => Bundle::load(bundle)?.raw,
+        };
+        let privileged = container.security_context.privileged;
+        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(privileged))
+            .map_err(|message| Error::new(Kind::Config, message))?;
+        given = made.given;
+        overlay.given = given.iter().map(|(n, _)| *n).collect();
+        config = Some(made.config.to_string());
+    }
+    let template = Arc::new(Template::load(&shared.rt, bundle, config.as_deref(), &overlay)?);
+    for warning in template.warnings() {
+        log::warn(format!("bundle {bundle:?}: {warning}"));
+    }
+    Ok(Compiled { template, given, image })
+}

@@ -1,0 +1,164 @@
+//! The images of containers: found in the store or brought there, once for a revision.
+
+use crate::error::{Error, Kind, Result};
+use crate::image::bundle::{self, Wanted};
+use crate::image::reference::Reference;
+use crate::image::store::{Image, Named, Store};
+use crate::image::{fetch, rootfs};
+use crate::plan::overlay;
+use crate::supervisor::core::model::ImageError;
+use crate::supervisor::core::spec::{ImageSource, PullPolicy};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+/// Where images come from.
+pub struct Images {
+    root: PathBuf,
+}
+
+/// Why there is no image.
+#[derive(Debug)]
+pub struct Trouble {
+    pub reason: ImageError,
+    pub error: Error,
+}
+
+/// An image as a bundle.
+#[derive(Debug)]
+pub struct Prepared {
+    /// A directory with an empty root file system.
+    pub dir: PathBuf,
+    pub config: String,
+    /// The annotation of the layers.
+    pub annotation: (String, String),
+    /// Whose owner and permissions the root has.
+    pub like: PathBuf,
+    pub entrypoint: Vec<String>,
+}
+
+/// Says what happens to people: whether it is pulled now or was, and the message.
+pub type Tell<'a> = &'a dyn Fn(bool, String);
+
+impl Images {
+    pub fn new(root: PathBuf) -> Images {
+        Images { root }
+    }
+
+    /// The image of a container. `pin` names the container of the revision; with it, a name is resolved once.
+    ///
+    /// # Errors
+    /// The reason, for the status, and the error.
+    pub fn ready(
+        &self,
+        source: &ImageSource,
+        pin: Option<&str>,
+        cancelled: &AtomicBool,
+        tell: Tell,
+    ) -> Result<Image, Trouble> {
+        let pull = |error| Trouble { reason: ImageError::ErrImagePull, error };
+        let name = Reference::parse(&source.name)
+            .map_err(|error| Trouble { reason: ImageError::InvalidImageName, error })?;
+        let store = Store::open(&self.root).map_err(pull)?;
+        let names = store.names().map_err(pull)?;
+        let pinned = pin.and_then(|pin| names.pins.get(pin)).map(|n| n.digest.clone());
+        let known = pinned.clone().or_else(|| source.digest.clone());
+        let full = name.to_string();
+        let local = !matches!(name, Reference::Registry(_));
+        let digest = known.clone().or_else(|| match source.policy {
+            PullPolicy::Always => None,
+            // What is in a file of this host may have changed, and costs little to look at.
+            PullPolicy::IfNotPresent if local => None,
+            PullPolicy::IfNotPresent | PullPolicy::Never => names.names.get(&full).map(|n| n.digest.clone()),
+        });
+        let image = match &digest {
+            Some(digest) => store.image(digest).map_err(pull)?,
+            None => None,
+        };
+        let image = match image {
+            Some(image) => image,
+            None if source.policy == PullPolicy::Never => {
+                let what = format!("image {full:?} is not on this host, and imagePullPolicy is Never");
+                let error = Error::new(Kind::NotFound, what)
+                    .hint(format!("run \"orund image pull {}\"", source.name));
+                return Err(Trouble { reason: ImageError::ErrImageNeverPull, error });
+            }
+            None => self.bring(&store, &full, known.as_deref(), cancelled, tell).map_err(pull)?,
+        };
+        if let (Some(pin), None) = (pin, pinned) {
+            let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let named = Named { digest: image.digest.clone(), image: full, at };
+            store.change_names(|n| n.pins.insert(pin.to_owned(), named.clone()).is_none()).map_err(pull)?;
+        }
+        Ok(image)
+    }
+
+    fn bring(
+        &self,
+        store: &Store,
+        full: &str,
+        known: Option<&str>,
+        cancelled: &AtomicBool,
+        tell: Tell,
+    ) -> Result<Image> {
+        let begun = std::time::Instant::now();
+        tell(true, format!("pulling image {full:?}"));
+        let of = |e: Error| e.context(format!("image {full:?}"));
+        let program = super::program();
+        let fetched =
+            fetch::fetch(&program, store, full, &|| cancelled.load(Ordering::Relaxed)).map_err(of)?;
+        if let Some(known) = known.filter(|k| **k != fetched.digest) {
+            let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
+            return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));
+        }
+        let image = store.image(&fetched.digest)?;
+        let image =
+            image.ok_or_else(|| Error::new(Kind::State, format!("image {full:?} was removed meanwhile")))?;
+        tell(
+            false,
+            format!("pulled image {full:?} ({}) in {:.1} s", image.digest, begun.elapsed().as_secs_f64()),
+        );
+        Ok(image)
+    }
+
+    /// The bundle of all containers that have an image.
+    pub fn bundle(&self) -> PathBuf {
+        self.root.join("bundle")
+    }
+
+    /// Forgets what containers of revisions that are gone were resolved to.
+    pub fn retain(&self, pins: &HashSet<String>) -> Result<()> {
+        if !self.root.exists() {
+            return Ok(());
+        }
+        let store = Store::open(&self.root)?;
+        store.change_names(|n| {
+            let before = n.pins.len();
+            n.pins.retain(|pin, _| pins.contains(pin));
+            n.pins.len() != before
+        })
+    }
+}
+
+/// The configuration of a container of `image`; `user` is in place of the image's.
+///
+/// # Errors
+/// The image names no program, or a user that it does not have.
+pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Option<&str>) -> Result<Prepared> {
+    let command = Some(source.command.as_slice()).filter(|c| !c.is_empty());
+    let wanted = Wanted { command, args: source.args.as_deref(), user, ..Wanted::default() };
+    let configuration = &image.configuration;
+    let ids = rootfs::ids(image, bundle::user(configuration, &wanted))?;
+    let config: Value = bundle::config(configuration, &wanted, &ids)
+        .map_err(|e| e.context(format!("image {:?}", source.name)))?;
+    let layers: Vec<String> = image.layers.iter().map(|l| l.to_string_lossy().into_owned()).collect();
+    Ok(Prepared {
+        dir: bundle,
+        config: config.to_string(),
+        annotation: (overlay::LOWER.to_owned(), overlay::join(layers.iter().map(String::as_str))),
+        like: image.root.clone(),
+        entrypoint: configuration.config.entrypoint.clone(),
+    })
+}

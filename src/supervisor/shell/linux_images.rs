@@ -1,0 +1,56 @@
+//! Images in the world of Linux: their events, and what the store may forget.
+
+use super::compiled;
+use super::jobs::Done;
+use super::linux::Linux;
+use crate::log;
+use crate::supervisor::core::action::{Notice, Reason, Severity};
+use crate::supervisor::core::desired::Desired;
+use crate::supervisor::core::model::Key;
+use crate::supervisor::core::time::Time;
+use crate::supervisor::driver::World;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+impl Linux {
+    /// What sends messages to the loop.
+    pub(super) fn teller(&self) -> Box<dyn Fn(Done) + Send + Sync> {
+        let done = self.done.clone();
+        Box::new(move |what| {
+            // Without a receiver the supervisor is ending.
+            let _ = done.send(what);
+        })
+    }
+
+    /// Lets the store know which revisions there still are.
+    pub fn forget_images(&self, desired: &Desired) {
+        let mut pins = HashSet::new();
+        for (id, workload) in &desired.workloads {
+            for (revision, template) in &workload.revisions {
+                let containers = (0..).zip(&template.containers).filter(|(_, c)| c.launch.image.is_some());
+                pins.extend(containers.map(|(n, _)| compiled::pin(*id, *revision, n)));
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = shared.images.retain(&pins) {
+                log::warn(e);
+            }
+        });
+    }
+
+    /// An image is being pulled for a container, or was.
+    pub fn image_told(&mut self, key: Key, reason: Reason, message: String, at: Time) {
+        let Some(live) = self.live.get(&key.instance) else { return };
+        let notice = Notice {
+            workload: key.workload,
+            workload_name: live.name.workload.clone(),
+            slot: Some(key.slot),
+            container: Some(live.name.container.clone()),
+            instance: Some(key.instance),
+            severity: Severity::Normal,
+            ..Notice::of_the_daemon(at, reason, message)
+        };
+        self.emit(notice);
+    }
+}

@@ -1,0 +1,202 @@
+//! Containers of images: layers that tests make of busybox, under a supervisor and without one.
+
+use crate::client::ok;
+use crate::daemon::{Daemon, can_run, kill, wait_for};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// An image layout below the directory of the test: two layers, a user of its own, an entrypoint.
+fn layout(d: &Daemon, name: &str, word: &str) -> PathBuf {
+    let dir = d.dir.join(name);
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    let root = d.dir.join(format!("{name}-root"));
+    for sub in ["bin", "etc", "work", "proc", "dev", "sys"] {
+        fs::create_dir_all(root.join(sub)).unwrap();
+    }
+    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    for applet in ["sh", "sleep", "cat", "id", "touch", "ls", "rm"] {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    fs::write(root.join("etc/gone"), "x").unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:34::/work:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nextra:x:35:web\n").unwrap();
+    let above = d.dir.join(format!("{name}-above"));
+    fs::create_dir_all(above.join("etc")).unwrap();
+    fs::write(above.join("etc/.wh.gone"), "").unwrap();
+    fs::write(above.join("word"), word).unwrap();
+    let mut layers = Vec::new();
+    let mut ids = Vec::new();
+    for tree in [&root, &above] {
+        let tar = Command::new("tar").arg("-C").arg(tree).args(["-cf", "-", "."]).output().unwrap().stdout;
+        ids.push(digest(&tar));
+        layers.push(put(&dir, &tar, "layer.v1.tar"));
+        fs::remove_dir_all(tree).unwrap();
+    }
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
+        "config": {"User": "web", "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/work",
+            "Entrypoint": ["sh", "-c", "echo \"$0 $FROM $(id -u):$(id -g) $(cat /word) $PWD $*\"; exec sleep 1000"],
+            "Cmd": ["default"], "StopSignal": "SIGKILL"}});
+    let config = put(&dir, config.to_string().as_bytes(), "config.v1+json");
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let mut manifest = put(&dir, manifest.to_string().as_bytes(), "manifest.v1+json");
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "1"});
+    fs::write(dir.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())
+        .unwrap();
+    dir
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let hex: String = sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn put(dir: &Path, bytes: &[u8], kind: &str) -> Value {
+    let digest = digest(bytes);
+    fs::write(dir.join("blobs").join(digest.replace(':', "/")), bytes).unwrap();
+    json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": bytes.len()})
+}
+
+fn deployment(name: &str, replicas: u32, container: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}}})
+}
+
+fn apply(d: &Daemon, object: &Value) {
+    let (status, answer) = d.api("POST", "/v1/apply", &object.to_string());
+    assert_eq!(status, 200, "{answer}\n{}", d.output());
+}
+
+/// The first line of each run of container `app` in a slot.
+fn logged(d: &Daemon, workload: &str, slot: u32) -> String {
+    crate::client::run(d, &format!("logs {workload}-{slot}")).stdout.iter().map(|b| *b as char).collect()
+}
+
+#[test]
+fn a_deployment_of_an_image_runs_as_the_image_says() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image", &[]);
+    let dir = layout(&d, "web", "one");
+    let image = format!("oci:{}:1", dir.display());
+    let args = json!({"name": "app", "image": image, "args": ["given", "$(X)"], "env": [{"name": "X", "value": "y"}]});
+    apply(&d, &deployment("web", 3, args));
+    apply(&d, &deployment("plain", 1, json!({"name": "app", "image": image})));
+    let root = json!({"name": "app", "image": image, "command": ["sh", "-c", "id -u; ls /etc; touch /new; exec sleep 1000"],
+        "securityContext": {"runAsUser": 0}});
+    apply(&d, &deployment("root", 2, root));
+    for slot in 0..3 {
+        wait_for("the arguments", || {
+            logged(&d, "web", slot).contains("given image 33:34 one /work y").then_some(())
+        });
+    }
+    wait_for("the default", || {
+        logged(&d, "plain", 0).contains("default image 33:34 one /work").then_some(())
+    });
+    wait_for("root", || {
+        let text = logged(&d, "root", 0);
+        (text.lines().next() == Some("0") && text.contains("passwd") && !text.contains("gone")).then_some(())
+    });
+    // What a container writes is its own, and the layers stay as they are.
+    assert!(ok(&d, "exec root-1 -- ls /").contains("new"));
+    let layers = d.dir.join("data/images/layers");
+    for layer in fs::read_dir(&layers).unwrap().flatten() {
+        assert!(!layer.path().join("fs/new").exists());
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(
+        !mounts.contains(&*d.dir.join("data/images").to_string_lossy()),
+        "nothing is mounted on the host"
+    );
+    let events = ok(&d, "events");
+    assert!(events.contains("Pulling") && events.contains("Pulled"), "{events}");
+}
+
+#[test]
+fn a_name_is_resolved_once_for_a_revision() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("image-once", &[]);
+    let dir = layout(&d, "web", "one");
+    let image = format!("oci:{}", dir.display());
+    let container = |more: &str| json!({"name": "app", "image": image, "args": [more]});
+    apply(&d, &deployment("web", 1, container("a")));
+    wait_for("the first", || logged(&d, "web", 0).contains("one").then_some(()));
+    fs::remove_dir_all(&dir).unwrap();
+    layout(&d, "web", "two");
+    d.stop();
+    d.start_again();
+    ok(&d, "scale web --replicas 2");
+    wait_for("the second", || logged(&d, "web", 1).contains("one").then_some(()));
+    apply(&d, &deployment("web", 2, container("b")));
+    wait_for("the new revision", || logged(&d, "web", 1).contains("two").then_some(()));
+}
+
+#[test]
+fn an_image_that_is_not_there_is_the_reason() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image-missing", &[]);
+    let dir = d.dir.join("later");
+    let reason = |w: &str, reason: &str| {
+        wait_for(reason, || {
+            ok(&d, "get pods").lines().any(|l| l.starts_with(w) && l.contains(reason)).then_some(())
+        });
+    };
+    let never = json!({"name": "app", "image": "web:1", "imagePullPolicy": "Never"});
+    apply(&d, &deployment("never", 1, never));
+    reason("never", "ErrImageNeverPull");
+    apply(&d, &deployment("later", 2, json!({"name": "app", "image": format!("oci:{}", dir.display())})));
+    reason("later", "ImagePull");
+    let text = ok(&d, "describe later");
+    assert!(text.contains("an OCI image layout has a file index.json"), "{text}");
+    // Nothing waits for the image when the workload is gone.
+    ok(&d, "delete never");
+    layout(&d, "later", "late");
+    wait_for("the next attempt", || logged(&d, "later", 1).contains("late").then_some(()));
+    let bad = deployment("bad", 1, json!({"name": "app", "image": "Bad:name:x"}));
+    let (status, answer) = d.api("POST", "/v1/apply", &bad.to_string());
+    assert!(status == 422 && answer.to_string().contains("invalid image reference"), "{status} {answer}");
+}
+
+#[test]
+fn run_takes_an_image() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::prepare("image-run", &[]);
+    let dir = layout(&d, "web", "one");
+    let cgroup = format!("/{}", d.dir.file_name().unwrap().to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+        command.args(["run", "--cgroup-parent", &cgroup, "--images"]).arg(d.dir.join("images"));
+        command.arg("--run-dir").arg(d.dir.join("run")).current_dir(&d.dir).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut child = run(&["oci:web:1", "a", "b"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("a image 33:34 one /work b"), "{line}");
+    kill(child.id() as i32, libc::SIGTERM);
+    let out = child.wait_with_output().unwrap();
+    // The image's stop signal ends it at once; nothing but the store is left.
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(fs::read_dir(d.dir.join("run")).unwrap().count(), 0);
+    assert!(dir.exists() && d.processes().is_empty());
+    let out = run(&["oci:nowhere"]).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && text.contains("index.json"), "{text}");
+    let out = run(&["--pull", "never", "web:2"]).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && text.contains("is not on this host"), "{text}");
+}

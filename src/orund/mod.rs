@@ -11,7 +11,7 @@ use crate::cli::log::Log;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{protect, surroundings};
 use crate::log::Level;
-use crate::sys::fd;
+use crate::sys::{fd, signalfd};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -81,8 +81,10 @@ pub fn main(words: Vec<OsString>) -> u8 {
     })
 }
 
-/// Takes what runs for long out of the hands of who started it: its executable, and the files that its caller has open.
+/// Takes what runs for long out of the hands of who started it: its executable, the files that its caller has open, and the
+/// signals that its caller, or the keeper, has blocked.
 fn alone() -> Result<()> {
+    signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals", e))?;
     surroundings::check_limits(true)?;
     protect::executable()?;
     let passed = serve::passed_sockets();

@@ -14,8 +14,13 @@ struct Run {
 
 fn run(test: &str, flags: &[&str], script: &str) -> Run {
     let place = Daemon::prepare(test, &[]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
-    command.arg("run").args(flags).arg("--run-dir").arg(place.dir.join("run"));
+    run_by(&[env!("CARGO_BIN_EXE_orund")], place, flags, script)
+}
+
+/// The words of `caller` end with the program.
+fn run_by(caller: &[&str], place: Daemon, flags: &[&str], script: &str) -> Run {
+    let mut command = Command::new(caller[0]);
+    command.args(&caller[1..]).arg("run").args(flags).arg("--run-dir").arg(place.dir.join("run"));
     command.arg("--cgroup-parent").arg(format!("/{}", place.dir.file_name().unwrap().to_str().unwrap()));
     command.arg(place.dir.join("bundle")).args(["--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -125,4 +130,23 @@ fn a_bundle_that_is_none_is_told_at_once() {
     let out = Command::new(env!("CARGO_BIN_EXE_orund")).args(["run", "/nonexistent"]).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("opening the bundle directory \"/nonexistent\""));
+}
+
+#[test]
+fn a_caller_that_blocks_and_ignores_all_signals_changes_nothing() {
+    if !can_run() {
+        return;
+    }
+    let place = Daemon::prepare("fgodd", &[]);
+    let caller = ["env", "--ignore-signal", "--block-signal", env!("CARGO_BIN_EXE_orund")];
+    // A shell cannot trap what was ignored when it started.
+    let script =
+        "grep SigBlk /proc/1/status; trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.02; done";
+    let r = run_by(&caller, place, &["--grace", "10s"], script);
+    let begin: Vec<String> = (0..2).map(|_| r.line().replace('\t', " ")).collect();
+    assert_eq!(begin, ["bundle-0 | SigBlk: 0000000000000000", "bundle-0 | up"]);
+    r.signal(libc::SIGTERM);
+    let (status, lines) = r.end();
+    assert_eq!(lines, ["bundle-0 | bye"]);
+    assert_eq!(status.code(), Some(0));
 }

@@ -28,7 +28,7 @@ use crate::supervisor::core::event::Record;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
-use crate::sys::{heap, prctl, sched, signalfd};
+use crate::sys::{heap, prctl, sched};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -123,7 +123,6 @@ pub fn run(
     begin: impl FnOnce(Handle, Socket) -> Result<()>,
     end: impl Future<Output = ()>,
 ) -> Result<()> {
-    signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals, which the keeper has blocked", e))?;
     // Started by its file's descriptor, it would be called "exe".
     let _ = prctl::set_name(c"orund");
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use serde_json::{Map, Value, json};
 
+use super::health;
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::image::reference::{Reference, Remote};
@@ -13,7 +14,7 @@ use crate::supervisor::core::spec::{
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
 use crate::workload::inputs::inputs;
-use crate::workload::model::{self, Container, EnvVar, Handler, Resources};
+use crate::workload::model::{self, Container, EnvVar, Resources};
 use crate::workload::pod::VolumeMount;
 use crate::workload::replica::Sandbox;
 use crate::workload::{Spec, Workload};
@@ -171,7 +172,9 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
             shared_root: spec.shared_root,
         },
         stop_signal: c.lifecycle.stop_signal.or(spec.stop_signal).unwrap_or(Signal::TERM).0,
-        pre_stop: c.lifecycle.pre_stop.as_ref().map(|Handler::Exec(exec)| exec.command.clone()),
+        post_start: c.lifecycle.post_start.as_ref().and_then(|h| health::handler(c, h)),
+        pre_stop: c.lifecycle.pre_stop.as_ref().and_then(|h| health::handler(c, h)),
+        probes: health::probes(c),
         ..ContainerSpec::default()
     }
 }
@@ -313,7 +316,7 @@ spec:
             name: "app".into(),
             launch,
             stop_signal: libc::SIGQUIT,
-            pre_stop: Some(vec!["/stop".into()]),
+            pre_stop: Some(crate::supervisor::core::spec::Handler::Exec(vec!["/stop".into()])),
             ..ContainerSpec::default()
         };
         let expected = Template {

@@ -87,6 +87,7 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
             | ReplicaPhase::OomKilled
             | ReplicaPhase::RestartLimit
             | ReplicaPhase::Unhealthy
+            | ReplicaPhase::PostStartHookError
             | ReplicaPhase::DeadlineExceeded
             | ReplicaPhase::Stopped => "Failed",
             ReplicaPhase::Running
@@ -113,12 +114,34 @@ fn of_replicas(doc: &mut Document, replicas: &[ReplicaObject]) {
     doc.sample(name, &[], replicas.iter().filter(waiting).count());
 }
 
+/// kubelet's counter.
+fn probes(doc: &mut Document, replicas: &[ReplicaObject]) {
+    let name = "prober_probe_total";
+    doc.family(name, "counter", "Results of probes since their container was started.");
+    for r in replicas {
+        for (c, p) in r.containers.iter().flat_map(|c| c.probes.iter().map(move |p| (c, p))) {
+            let kind = format!("{:?}", p.kind);
+            let results = [("successful", p.successes), ("failed", p.failures), ("unknown", p.errors)];
+            for (result, n) in results {
+                let labels = [
+                    ("pod", r.name.as_str()),
+                    ("container", &c.name),
+                    ("probe_type", &kind),
+                    ("result", result),
+                ];
+                doc.sample(name, &labels, n);
+            }
+        }
+    }
+}
+
 fn of_containers(doc: &mut Document, replicas: &[ReplicaObject]) {
     let all = || {
         replicas.iter().filter(|r| r.stopping.is_none()).flat_map(|r| {
             r.containers.iter().map(move |c| ([("pod", r.name.as_str()), ("container", &c.name)], c))
         })
     };
+    probes(doc, replicas);
     let name = "kube_pod_container_status_restarts_total";
     doc.family(name, "counter", "Starts after the first one.");
     all().for_each(|(labels, c)| doc.sample(name, &labels, c.restarts));

@@ -6,6 +6,7 @@ mod apply;
 mod convert;
 mod exec;
 pub mod frame;
+mod health;
 mod logs;
 mod metrics;
 mod respond;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
+pub use crate::supervisor::core::health::ProbeKind;
 pub use crate::supervisor::core::spec::Role;
 pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::{KeptObject, Workload};
@@ -230,8 +231,29 @@ pub struct ContainerObject {
     pub ready: bool,
     pub restarts: u64,
     pub state: ContainerState,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeObject>,
     /// The last ends, newest first.
     pub exits: Vec<ExitObject>,
+}
+
+/// A probe of a container, and its results since the container was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeObject {
+    pub kind: ProbeKind,
+    /// What it does, as kubectl shows it.
+    pub check: String,
+    /// None: there is no verdict yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed: Option<bool>,
+    pub successes: u64,
+    pub failures: u64,
+    /// It could not be carried out.
+    pub errors: u64,
+    /// Why the last one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Where a container is.

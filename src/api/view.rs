@@ -8,6 +8,7 @@ use crate::api::types::{
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
+use crate::supervisor::core::gate;
 use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
 };
@@ -281,6 +282,7 @@ fn replica(
             }
             let spec = template.and_then(|t| t.containers.get(index));
             object.bundle = spec.map(|s| s.launch.bundle.clone()).unwrap_or_default();
+            object.probes = spec.map(|s| super::health::objects(c, s)).unwrap_or_default();
             object
         })
         .collect();
@@ -294,7 +296,7 @@ fn replica(
         serial: r.serial,
         revision: w.number(r.revision),
         phase: status::replica(r, r.containers.iter().map(state)),
-        initializing: status::initializing(r, r.containers.iter().map(state)),
+        initializing: gate::initializing(r, r.containers.iter().map(state)),
         ready: r.is_ready(),
         available: available_at.is_some_and(|at| view.now >= at),
         labels: labels(w),
@@ -330,6 +332,7 @@ fn container(
         ready: c.ready_since().is_some(),
         restarts: u64::from(c.restarts()),
         state: container_state(view, c, history),
+        probes: Vec::new(),
         exits: history.exits.iter().rev().map(|e| exit(view, e)).collect(),
     }
 }
@@ -371,6 +374,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::Replaced => "Replaced",
         StopCause::Restarted => "Restarted",
         StopCause::ProbeFailed => "ProbeFailed",
+        StopCause::PostStartFailed => "PostStartFailed",
         StopCause::DeadlineExceeded => "DeadlineExceeded",
         StopCause::SandboxLost => "SandboxLost",
         StopCause::Finished => "Finished",

@@ -11,6 +11,7 @@ pub struct Stat {
     /// `R`, `S`, `Z` and so on.
     pub state: u8,
     pub parent: i32,
+    pub session: i32,
     /// Threads; a zombie that still has live ones has more than one.
     pub threads: u32,
     /// Clock ticks from boot to the start of the process. Together with the pid it names a process for good.
@@ -50,10 +51,11 @@ fn parse(text: &[u8]) -> Option<Stat> {
     // Numbers are those of the fields in the manual page; the first after the name is 3.
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let threads = fields.nth(20 - 5)?.parse().ok()?;
+    let session = fields.nth(6 - 5)?.parse().ok()?;
+    let threads = fields.nth(20 - 7)?.parse().ok()?;
     let start_time = fields.nth(22 - 21)?.parse().ok()?;
     let exit_code = fields.nth(52 - 23).and_then(|f| f.parse().ok()).unwrap_or(0);
-    Some(Stat { state, parent, threads, start_time, exit_code })
+    Some(Stat { state, parent, session, threads, start_time, exit_code })
 }
 
 #[cfg(test)]
@@ -65,7 +67,14 @@ mod tests {
         let text = b"42 (a) Z 1 (x) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 1234567 1 1 1\n";
         assert_eq!(
             parse(text),
-            Some(Stat { state: b'S', parent: 7, threads: 9, start_time: 1_234_567, exit_code: 0 })
+            Some(Stat {
+                state: b'S',
+                parent: 7,
+                session: 42,
+                threads: 9,
+                start_time: 1_234_567,
+                exit_code: 0
+            })
         );
         assert_eq!(parse(b"42 (cut"), None);
         assert_eq!(parse(b"42 (x) S 7 42"), None);
@@ -95,7 +104,7 @@ mod tests {
 
     #[test]
     fn threads_outlive_the_first() {
-        let at = |state, threads| Stat { state, parent: 1, threads, start_time: 1, exit_code: 0 };
+        let at = |state, threads| Stat { state, parent: 1, session: 1, threads, start_time: 1, exit_code: 0 };
         assert!(at(b'Z', 1).has_ended());
         assert!(!at(b'Z', 2).has_ended());
         assert!(!at(b'S', 1).has_ended());

@@ -58,6 +58,12 @@ impl Watched {
     }
 }
 
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.get_ref().as_raw_fd()
+    }
+}
+
 fn system(e: Errno) -> io::Error {
     io::Error::from_raw_os_error(e.0)
 }

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod explain;
 pub mod files;
 mod fix;
+pub mod health;
 pub mod inputs;
 pub mod kept;
 mod kinds;

@@ -7,6 +7,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::health::{Handler, Probe};
 use super::pod::{
     ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
     VolumeMount,
@@ -353,6 +354,12 @@ pub struct Container {
     pub security_context: Security,
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_probe: Option<Probe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<Probe>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<Probe>,
     /// `None`: the workload's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
@@ -474,6 +481,9 @@ impl Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Lifecycle {
+    /// Runs once the program does; until then the container is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_start: Option<Handler>,
     /// Runs before the stop signal is sent; its time counts against the grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_stop: Option<Handler>,
@@ -486,20 +496,4 @@ impl Lifecycle {
     pub fn is_empty(&self) -> bool {
         *self == Lifecycle::default()
     }
-}
-
-/// What a hook of the life cycle does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Handler {
-    /// Runs a program in the container.
-    Exec(ExecAction),
-}
-
-/// `exec` of a handler.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExecAction {
-    /// Program and arguments; no shell is involved. Not empty.
-    pub command: Vec<String>,
 }

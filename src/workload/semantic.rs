@@ -65,7 +65,12 @@ impl Pod<'_, '_, '_> {
         format!("{}.{path}", self.path)
     }
 
-    fn error(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
+    /// Whether the file has the field.
+    pub fn has(&self, path: &str) -> bool {
+        node(self.root, &self.whole(path)).is_some()
+    }
+
+    pub fn error(&mut self, path: &str, message: impl Into<String>, hint: Option<String>) {
         let path = self.whole(path);
         let place = place(self.root, &path);
         self.checker.error(place, &path, message, hint);
@@ -208,7 +213,7 @@ impl Pod<'_, '_, '_> {
         }
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
             let path = format!("{at}.{field}");
-            if node(self.root, &self.whole(&path)).is_some() {
+            if self.has(&path) {
                 let message = format!("an init container cannot have {field}: it must exit by itself");
                 let hint = Some("write `restartPolicy: Always` if it is to run beside the others".to_owned());
                 self.error(&path, message, hint);
@@ -229,15 +234,7 @@ impl Pod<'_, '_, '_> {
         }
         self.variables(at, c);
         self.mounts(at, c, spec);
-        if let Some(command) = c.lifecycle.pre_stop.as_ref().map(|super::model::Handler::Exec(e)| &e.command)
-            && command.first().is_none_or(String::is_empty)
-        {
-            self.error(
-                &format!("{at}.lifecycle.preStop.exec.command"),
-                "command must begin with a program",
-                None,
-            );
-        }
+        self.health(at, c);
         if c.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
             self.error(
                 &format!("{at}.securityContext.seccompProfile.type"),

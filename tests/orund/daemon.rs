@@ -163,6 +163,16 @@ impl Daemon {
         Some((status, json.and_then(|t| serde_json::from_str(t).ok()).unwrap_or(Value::Null)))
     }
 
+    /// A page that is no JSON.
+    pub fn text(&self, path: &str) -> String {
+        let mut s = UnixStream::connect(self.socket()).unwrap();
+        s.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(s, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        s.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     /// A request that is answered, as soon as a supervisor serves.
     pub fn api(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         wait_for("an answer", || self.try_api(method, path, body))

@@ -6,6 +6,7 @@ mod client;
 mod crash;
 mod daemon;
 mod drain;
+mod health;
 mod images;
 mod life;
 mod network;

@@ -13,13 +13,15 @@
 //!   changes its revision; P26 while the host is drained everything is stopped with its grace, nothing is started, and the
 //!   desired state stays as it is; P21 init containers run one after another, before the others, once in a sandbox; P22
 //!   sidecars start before the main containers and stop after them; P30 containers are made in a whole sandbox only, which
-//!   is removed after the last of them.
+//!   is removed after the last of them; P31 probes are asked for in their time, a verdict follows from as many results in a
+//!   row as the probe demands, and a container is stopped for its health once, when it has failed so often.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.
 
 mod chain;
 mod disk;
+mod health;
 mod mutants;
 mod numbers;
 mod oracle;

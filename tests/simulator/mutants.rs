@@ -62,11 +62,20 @@ pub enum Mutant {
     ToAndFro,
     /// A crash makes the supervisor forget that the host is being drained.
     ForgetsDrain,
+    /// One result is enough for every verdict.
+    JudgesAtOnce,
+    /// A container that is being stopped for its health is stopped again.
+    KillsAgain,
+    /// A container counts as ready whatever its readiness probe says.
+    ReadyAnyway,
     /// A drain stops the workloads, which stay stopped after the boot.
     DrainStopsWorkloads,
 }
 
-pub const ALL: [Mutant; 25] = [
+pub const ALL: [Mutant; 28] = [
+    Mutant::JudgesAtOnce,
+    Mutant::KillsAgain,
+    Mutant::ReadyAnyway,
     Mutant::GraceRestarts,
     Mutant::NoShortening,
     Mutant::KillsEarly,
@@ -105,7 +114,8 @@ impl Mutant {
             Mutant::HookRunsAgain => "P7",
             Mutant::SignalsAgain => "twice",
             Mutant::ReplacesAtOnce | Mutant::SharesOfAnother => "P2",
-            Mutant::ExecCounts => "P23",
+            Mutant::JudgesAtOnce | Mutant::KillsAgain => "P31",
+            Mutant::ExecCounts | Mutant::ReadyAnyway => "P23",
             Mutant::IgnoresPause => "P25",
             Mutant::ToAndFro => "P24",
             Mutant::ForgetsDrain | Mutant::DrainStopsWorkloads => "P26",
@@ -151,6 +161,42 @@ impl Mutant {
                 }
                 let mut step = reconcile(desired, observed, now, config);
                 let hasty = reconcile(&hasty, &blind, now, config).actions;
+                let rollout = |a: &Action| matches!(a, Action::Advance { .. });
+                step.actions.retain(|a| !rollout(a));
+                step.actions.extend(hasty.into_iter().filter(rollout));
+                step
+            }
+            Mutant::JudgesAtOnce => {
+                let mut hasty = desired.clone();
+                let templates = hasty.workloads.values_mut().flat_map(|w| w.revisions.values_mut());
+                let specs = templates.flat_map(|t| &mut t.containers).filter_map(|c| c.probes.as_mut());
+                for p in specs {
+                    for probe in [&mut p.startup, &mut p.readiness, &mut p.liveness].into_iter().flatten() {
+                        (probe.success_threshold, probe.failure_threshold) = (1, 1);
+                    }
+                }
+                reconcile(&hasty, observed, now, config)
+            }
+            Mutant::KillsAgain => {
+                let mut step = reconcile(desired, observed, now, config);
+                let stopping = observed.instances().filter(|(_, i)| i.phase == Phase::Running);
+                for (key, i) in stopping {
+                    if let Some(stop) = i.stop.filter(|s| s.cause == StopCause::ProbeFailed && s.at == now) {
+                        let (cause, deadline) = (stop.cause, stop.deadline);
+                        step.actions.push(Action::Stop { key, cause, deadline, now: stop.now });
+                    }
+                }
+                step
+            }
+            Mutant::ReadyAnyway => {
+                let mut blind = observed.clone();
+                let slots = blind.workloads.values_mut().flat_map(|s| s.slots.values_mut());
+                let containers = slots.flat_map(|s| &mut s.replicas).flat_map(|r| &mut r.containers);
+                for i in containers.flat_map(|c| &mut c.instances) {
+                    i.ready = i.ready.or(i.started);
+                }
+                let mut step = reconcile(desired, observed, now, config);
+                let hasty = reconcile(desired, &blind, now, config).actions;
                 let rollout = |a: &Action| matches!(a, Action::Advance { .. });
                 step.actions.retain(|a| !rollout(a));
                 step.actions.extend(hasty.into_iter().filter(rollout));

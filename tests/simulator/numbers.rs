@@ -69,7 +69,7 @@ pub fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, n
                 (p.key.replica, p.key.container) == (replica.serial, index)
                     && p.state == State::Running
                     && !p.stopping
-                    && p.executed.is_some_and(|t| t + min_ready.0 <= now.0)
+                    && p.ready.is_some_and(|t| t + min_ready.0 <= now.0)
             })
     })
 }

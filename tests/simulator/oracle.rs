@@ -2,6 +2,7 @@
 //! of the list in the main file.
 
 use crate::chain::Chain;
+use crate::health::Watch;
 use crate::numbers::{available, limits};
 use crate::order::{Order, policy};
 use crate::process::{Proc, State};
@@ -9,6 +10,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
+use orun::supervisor::core::health::HookKind;
 use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
@@ -42,8 +44,13 @@ pub struct Oracle {
     /// Replicas whose sandbox was lost, and instances that are stopped because of that, since when.
     pub lost_sandboxes: BTreeSet<u64>,
     pub lost: BTreeMap<u64, u64>,
-    /// Sidecars that are stopped because all else has exited.
-    finished: BTreeMap<u64, u64>,
+    /// Instances that are stopped alone, each since when and with which grace: sidecars when all else has exited, and
+    /// those that have failed a check.
+    alone: BTreeMap<u64, (u64, u64)>,
+    /// Instances that have failed a check.
+    pub unhealthy: BTreeSet<u64>,
+    /// The answers to probes and hooks.
+    pub watches: BTreeMap<u64, Watch>,
     /// Instances whose preStop was recorded to run; it may be that it did not.
     hooked: BTreeSet<u64>,
     templates: BTreeMap<(WorkloadId, Revision), Template>,
@@ -162,9 +169,10 @@ impl Oracle {
     fn deadline_of(&self, key: &Key) -> Option<(u64, bool)> {
         let facts = self.replicas.get(&key.replica)?;
         let grace = facts.template.as_ref().map_or(0, |t| t.grace.0);
-        let alone = self.lost.get(&key.instance).or(self.finished.get(&key.instance));
-        let lost = alone.map(|at| (at + grace, grace == 0));
-        match (self.deadline(key.replica), lost) {
+        let lost = self.lost.get(&key.instance).map(|at| (*at, grace));
+        let alone = lost.or(self.alone.get(&key.instance).copied());
+        let alone = alone.map(|(at, grace)| (at + grace, grace == 0));
+        match (self.deadline(key.replica), alone) {
             (Some((a, now)), Some((b, too))) => Some((a.min(b), now || too)),
             (whole, own) => whole.or(own),
         }
@@ -183,6 +191,9 @@ impl Oracle {
                     self.recorded(action, *at);
                 }
                 Event::Started { key } | Event::Found { key, found: Found::Running { .. } } => {
+                    if matches!(event, Event::Found { .. }) {
+                        self.hook_lost(key);
+                    }
                     if let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) {
                         chain.started(key.instance, at.0);
                     }
@@ -196,12 +207,23 @@ impl Oracle {
                 Event::StartFailed { key, error } => {
                     self.end(key, None, false, error.unrecoverable, *at, procs);
                 }
+                Event::HookDone { key, kind, error } => self.hooked(key, *kind, error.is_some()),
+                Event::Probed { key, kind, n, ok, .. } => self.answered(key, *kind, *n, *ok),
                 Event::Signalled { key } => {
                     if let Some(p) = procs.get_mut(&key.instance) {
                         p.signal_confirmed = true;
                     }
                 }
                 _ => {}
+            }
+            let judged = |a: &Action| matches!(a, Action::Judge { .. } | Action::Slept { .. });
+            let changes = match event {
+                Event::Started { .. } | Event::Found { .. } | Event::HookDone { .. } => true,
+                Event::Decided { action } => judged(action),
+                _ => false,
+            };
+            if changes {
+                self.note_ready(procs, at.0);
             }
         }
     }
@@ -218,9 +240,15 @@ impl Oracle {
                 self.falls((*serial, 0), *deadline, action);
             }
             Action::Settle { key, .. } => self.settled(key),
-            Action::RunHook { key } => {
+            Action::RunHook { key, kind: HookKind::PreStop } => {
                 self.hooked.insert(key.instance);
             }
+            Action::RunHook { key, kind: HookKind::PostStart } => {
+                self.watches.entry(key.instance).or_default().post_start_asked = true;
+            }
+            Action::Slept { key, kind } => self.hooked(key, *kind, false),
+            Action::Probe { key, kind, n, counts } => self.asked(key, *kind, *n, *counts, at.0),
+            Action::Judge { key, kind, ok } => self.judged(key, *kind, *ok),
             Action::Adopt { workload, serial, revision, .. } => {
                 let template = self.templates.get(&(*workload, *revision)).cloned();
                 if let Some(facts) = self.replicas.get_mut(serial) {
@@ -230,7 +258,15 @@ impl Oracle {
             Action::Stop { key, deadline, cause, .. } => {
                 self.falls((key.replica, key.instance), *deadline, action);
                 if *cause == StopCause::Finished {
-                    self.finished.entry(key.instance).or_insert(at.0);
+                    let grace = self.replicas.get(&key.replica).and_then(|f| f.template.as_ref());
+                    let grace = grace.map_or(0, |t| t.grace.0);
+                    self.alone.entry(key.instance).or_insert((at.0, grace));
+                }
+                if matches!(cause, StopCause::ProbeFailed | StopCause::PostStartFailed) {
+                    let grace = self.health_grace(key, *cause);
+                    self.stopped_for_health(key, *cause);
+                    self.alone.entry(key.instance).or_insert((at.0, grace));
+                    self.unhealthy.insert(key.instance);
                 }
                 if *cause == StopCause::SandboxLost {
                     self.lost.entry(key.instance).or_insert(at.0);
@@ -269,7 +305,8 @@ impl Oracle {
             at: at.0,
             released: ran.is_some_and(|p| p.released.is_some()),
             executed: ran.is_some_and(|p| p.executed.is_some()),
-            status: status.filter(|_| !oom),
+            // One that was stopped for its health has failed, whatever it says.
+            status: status.filter(|_| !oom && !self.unhealthy.contains(&key.instance)),
             unrecoverable,
         };
         self.ends.insert(key.instance, end);
@@ -341,8 +378,11 @@ impl Oracle {
                 self.signal(p, *signal);
                 self.out_of_order(p, procs);
             }
-            Action::RunHook { .. } if p.hooks > 0 || p.signals > 0 => {
+            Action::RunHook { kind: HookKind::PreStop, .. } if p.hooks > 0 || p.signals > 0 => {
                 self.blame(format!("P7: preStop of {key} runs twice or late"));
+            }
+            Action::RunHook { kind: HookKind::PostStart, .. } if p.post_starts > 0 => {
+                self.blame(format!("P7: postStart of {key} runs twice"));
             }
             Action::Remove { .. } if p.populated() || p.state == State::Creating => {
                 self.blame(format!("P18: {key} is removed while processes are in its cgroup"));

@@ -22,7 +22,7 @@ impl Oracle {
         let role = template.containers[key.container as usize].role;
         let up = |index: u32| {
             let its = |p: &Proc| (p.key.replica, p.key.container) == (key.replica, index);
-            procs.values().any(|p| its(p) && p.state == State::Running && p.executed.is_some())
+            procs.values().any(|p| its(p) && p.state == State::Running && p.executed.is_some() && p.up)
         };
         let mut problem = None;
         if role == Role::Init && (order.mains || order.succeeded.contains(&key.container)) {
@@ -56,7 +56,8 @@ impl Oracle {
             Role::Sidecar => k.container > p.key.container,
             Role::Init => false,
         };
-        let first = role(&p.key) == Role::Sidecar && !self.lost.contains_key(&p.key.instance);
+        let alone = self.lost.contains_key(&p.key.instance) || self.unhealthy.contains(&p.key.instance);
+        let first = role(&p.key) == Role::Sidecar && !alone;
         let same = procs.values().filter(|o| o.key.replica == p.key.replica && o.state == State::Running);
         let earlier = same.map(|o| o.key).find(later).filter(|_| first);
         if let Some(other) = earlier {

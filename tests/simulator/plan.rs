@@ -1,10 +1,11 @@
 //! What happens in a run: requests and faults, all from one seed. A plan can be run with some of its entries only, which
 //! is how a failing run is made small.
 
+use crate::health;
 use crate::rng::Rng;
 use orun::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, IntOrPercent, Launch, RestartLimit, RestartPolicy, Role,
-    SandboxSpec, Strategy, Template,
+    Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
+    RestartPolicy, Role, SandboxSpec, Strategy, Template,
 };
 use orun::supervisor::core::time::Millis;
 use std::fmt;
@@ -196,7 +197,9 @@ fn template(rng: &mut Rng) -> Template {
             ..Launch::default()
         },
         stop_signal: rng.pick(&[libc::SIGTERM, libc::SIGINT]),
-        pre_stop: rng.percent(30).then(|| vec!["drain".to_owned()]),
+        post_start: rng.percent(10).then(|| hook(rng)),
+        pre_stop: rng.percent(30).then(|| hook(rng)),
+        probes: (rng.percent(20) && role(n) != Role::Init).then(|| Box::new(probes(rng))),
         ..ContainerSpec::default()
     });
     let containers = containers.collect();
@@ -229,6 +232,21 @@ fn template(rng: &mut Rng) -> Template {
     }
 }
 
+fn hook(rng: &mut Rng) -> Handler {
+    match rng.below(4) {
+        0 => Handler::Sleep(Millis(rng.pick(&[0, 500, 4_000]))),
+        _ => Handler::Exec(vec!["drain".to_owned()]),
+    }
+}
+
+fn probes(rng: &mut Rng) -> Probes {
+    Probes {
+        startup: rng.percent(40).then(|| health::random(rng, false)),
+        readiness: rng.percent(70).then(|| health::random(rng, true)),
+        liveness: rng.percent(50).then(|| health::random(rng, false)),
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>7} ms  ", self.at)?;
@@ -243,10 +261,12 @@ impl fmt::Display for Entry {
                 for c in &template.containers {
                     write!(
                         f,
-                        " [{:?} {}{}]",
+                        " [{:?} {}{}{}{}]",
                         c.role,
                         c.launch.bundle,
-                        if c.pre_stop.is_some() { " preStop" } else { "" }
+                        if c.post_start.is_some() { " postStart" } else { "" },
+                        if c.pre_stop.is_some() { " preStop" } else { "" },
+                        if c.probes.is_some() { " probes" } else { "" }
                     )?;
                 }
                 Ok(())

@@ -1,7 +1,9 @@
 //! The model of a container: a program by script, its cgroup, and what the kernel does to them.
 
+use crate::health::Answers;
 use crate::plan;
 use crate::rng::Rng;
+use orun::supervisor::core::health::Checks;
 use orun::supervisor::core::model::Key;
 
 /// What a program will do. Times in milliseconds.
@@ -22,6 +24,9 @@ pub struct Script {
     /// How long the preStop command takes; None: for ever.
     pub hook: Option<u64>,
     pub hook_fails: bool,
+    /// What it answers to its startup, readiness and liveness probes, and how fast.
+    pub answers: [Answers; 3],
+    pub answer: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,8 @@ impl Script {
             kill: 3,
             hook: Some(20),
             hook_fails: false,
+            answers: [Answers::Good; 3],
+            answer: 3,
         }
     }
 
@@ -74,6 +81,8 @@ impl Script {
         s.kill = rng.pick(&[1, 3, 10]);
         s.hook = rng.pick(&[Some(1), Some(100), Some(900), Some(4_000), None]);
         s.hook_fails = rng.percent(20);
+        s.answers = [Answers::of(rng), Answers::of(rng), Answers::of(rng)];
+        s.answer = rng.pick(&[0, 3, 1_000]);
         s.lingers = rng.percent(15).then(|| rng.pick(&[5, 500, u64::MAX]));
         let ends = [End::Exit(0), End::Exit(1), End::Exit(3), End::Signal(11), End::Oom, End::Exit(137)];
         match kind {
@@ -141,6 +150,11 @@ pub struct Proc {
     /// A `Signalled` for it was recorded since.
     pub signal_confirmed: bool,
     pub hooks: u32,
+    pub post_starts: u32,
+    /// What it must do besides run; whether it is up by that, and since when it is ready.
+    pub checks: Checks,
+    pub up: bool,
+    pub ready: Option<u64>,
     /// Its stop was recorded.
     pub stopping: bool,
     pub killed: Option<u64>,
@@ -163,6 +177,10 @@ impl Proc {
             signals: 0,
             signal_confirmed: false,
             hooks: 0,
+            post_starts: 0,
+            checks: Checks::default(),
+            up: false,
+            ready: None,
             stopping: false,
             killed: None,
         }

@@ -10,6 +10,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::{Action, Notice};
 use orun::supervisor::core::desired::{Change, Desired};
 use orun::supervisor::core::event::{Event, Found, Record};
+use orun::supervisor::core::health::{HookKind, ProbeKind};
 use orun::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::spec::Role;
@@ -28,7 +29,8 @@ pub enum Occurrence {
     OthersGone { id: u64 },
     Empty { id: u64 },
     Answer { life: u32, event: Event },
-    HookDone { life: u32, id: u64 },
+    HookDone { life: u32, id: u64, kind: HookKind },
+    Probed { life: u32, id: u64, kind: ProbeKind, n: u32 },
     Removed { life: u32, id: u64 },
     SandboxMade { life: u32, replica: ReplicaKey },
     SandboxGone { life: u32, replica: ReplicaKey },
@@ -136,11 +138,13 @@ impl Sim {
                 }
             }
             Occurrence::Answer { life, event } if life == self.life => told.push(Told::Event(event)),
-            Occurrence::HookDone { life, id } if life == self.life => {
+            Occurrence::HookDone { life, id, kind } if life == self.life => {
+                let tame = self.tame;
                 let Some(p) = self.procs.get(&id).filter(|p| p.init_lives()) else { return };
-                let error = p.script.hook_fails.then(|| "exit code 1".to_owned());
-                told.push(Told::Event(Event::HookDone { key: p.key, error }));
+                let error = (p.script.hook_fails && !tame).then(|| "exit code 1".to_owned());
+                told.push(Told::Event(Event::HookDone { key: p.key, kind, error }));
             }
+            Occurrence::Probed { life, id, kind, n } if life == self.life => self.probed(id, kind, n, told),
             Occurrence::Removed { life, id } if life == self.life => {
                 let Some(p) = self.procs.get(&id) else { return };
                 let key = p.key;
@@ -227,6 +231,19 @@ impl Sim {
             let delay = self.rng.between(0, 3);
             self.after(delay, Occurrence::Empty { id });
         }
+    }
+
+    fn probed(&mut self, id: u64, kind: ProbeKind, n: u32, told: &mut Vec<Told>) {
+        let Some(p) = self.procs.get(&id) else { return };
+        let since = p.executed.map_or(0, |at| self.now - at);
+        let answers = p.script.answers[kind as usize];
+        let ok = match (p.init_lives(), self.tame) {
+            (false, _) => Some(false),
+            (true, true) => Some(true),
+            (true, false) => answers.at(since, &mut self.rng),
+        };
+        let error = (ok != Some(true)).then(|| "connection refused".to_owned());
+        told.push(Told::Event(Event::Probed { key: p.key, kind, n, ok, error }));
     }
 
     fn make_durable(&mut self, change: &Change, at: Time) {
@@ -352,7 +369,8 @@ impl Sim {
             return self.oracle.blame(format!("P4: {action:?} of what is not there"));
         };
         match action {
-            Action::Release { .. } => {
+            Action::Release { checks, .. } => {
+                p.checks = *checks;
                 p.state = State::Running;
                 p.released = Some(now);
                 let delay = p.script.start;
@@ -380,11 +398,21 @@ impl Sim {
                 }
                 self.after(delay, Occurrence::OthersGone { id });
             }
-            Action::RunHook { .. } => {
-                p.hooks += 1;
-                if let Some(delay) = p.script.hook {
-                    self.after(delay, Occurrence::HookDone { life, id });
+            Action::RunHook { kind, .. } => {
+                match kind {
+                    HookKind::PostStart => p.post_starts += 1,
+                    HookKind::PreStop => p.hooks += 1,
                 }
+                // A postStart that never ends would keep the container from being ready for ever.
+                let endless = *kind == HookKind::PostStart && p.script.hook.is_none();
+                let hook = if self.tame || endless { Some(20) } else { p.script.hook };
+                if let Some(delay) = hook {
+                    self.after(delay, Occurrence::HookDone { life, id, kind: *kind });
+                }
+            }
+            Action::Probe { kind, n, .. } => {
+                let delay = if self.tame { 3 } else { p.script.answer };
+                self.after(delay, Occurrence::Probed { life, id, kind: *kind, n: *n });
             }
             Action::Update { .. } => {
                 let delay = self.rng.between(0, 5);

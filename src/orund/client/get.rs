@@ -406,7 +406,7 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
     };
     let mut text = format!("  {kind} {}:\n", c.name);
     let mut field = |name: &str, value: String| {
-        let _ = writeln!(text, "    {:10}{value}", format!("{name}:"));
+        let _ = writeln!(text, "    {:9} {value}", format!("{name}:"));
     };
     field("Bundle", c.bundle.clone());
     if let (Some(id), Some(pid)) = (&c.id, c.pid) {
@@ -414,6 +414,15 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
     }
     field("State", render::state(&c.state, now));
     field("Restarts", c.restarts.to_string());
+    for p in &c.probes {
+        let verdict = match (p.passed, &p.error) {
+            (_, None) if p.successes + p.failures + p.errors == 0 => "not asked yet".to_owned(),
+            (_, None) => "succeeds".to_owned(),
+            (_, Some(error)) => format!("fails: {}", crate::log::printable(error)),
+        };
+        let counts = format!("{} ok, {} failed, {} without result", p.successes, p.failures, p.errors);
+        field(&format!("{:?}", p.kind), format!("{} ({counts}; {verdict})", p.check));
+    }
     for (n, e) in c.exits.iter().enumerate() {
         let ran = match e.started.as_deref().and_then(render::seconds).zip(render::seconds(&e.time)) {
             Some((from, to)) => format!(" after {}", render::span(to.saturating_sub(from))),
@@ -476,6 +485,7 @@ mod tests {
                 message: Some("exit code 1".into()),
                 next_attempt: Some(Timestamp { seconds: 1007, nanos: 0 }.rfc3339()),
             },
+            probes: Vec::new(),
             exits: vec![
                 exit(1000, Some(1), None, Reason::Error),
                 exit(900, None, Some("SIGKILL"), Reason::OomKilled),

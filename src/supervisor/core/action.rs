@@ -1,6 +1,7 @@
 //! Everything that the core can decide. Closed: what is not here is never done.
 
 use super::desired::{Change, Revision, WorkloadId};
+use super::health::{Checks, HookKind, ProbeKind};
 use super::model::{ExitClass, Key, ReplicaKey, Restart, StopCause};
 use super::rollout::Rollout;
 use super::spec::Role;
@@ -28,53 +29,142 @@ pub enum Action {
         roles: Vec<Role>,
     },
     /// Nothing of a stopped replica is left.
-    DropReplica { workload: WorkloadId, slot: u32, serial: u64 },
+    DropReplica {
+        workload: WorkloadId,
+        slot: u32,
+        serial: u64,
+    },
     /// The slot is no longer desired; its history is dropped.
-    DropSlot { workload: WorkloadId, slot: u32 },
+    DropSlot {
+        workload: WorkloadId,
+        slot: u32,
+    },
     /// The workload is gone for good.
-    DropWorkload { workload: WorkloadId },
+    DropWorkload {
+        workload: WorkloadId,
+    },
     /// A replica shall go, by `deadline`; or its deadline comes forward.
-    StopReplica { workload: WorkloadId, slot: u32, serial: u64, cause: StopCause, deadline: Time, now: bool },
+    StopReplica {
+        workload: WorkloadId,
+        slot: u32,
+        serial: u64,
+        cause: StopCause,
+        deadline: Time,
+        now: bool,
+    },
     /// An instance shall go, by `deadline`; or its deadline comes forward.
-    Stop { key: Key, cause: StopCause, deadline: Time, now: bool },
+    Stop {
+        key: Key,
+        cause: StopCause,
+        deadline: Time,
+        now: bool,
+    },
     /// The preStop hook is not waited for any longer.
-    AbandonHook { key: Key },
+    AbandonHook {
+        key: Key,
+    },
     /// A replica has run for as long as it may: none of its containers is started again.
-    Expire { replica: ReplicaKey },
+    Expire {
+        replica: ReplicaKey,
+    },
     /// A replica is one of this revision from now on, as it runs.
-    Adopt { workload: WorkloadId, slot: u32, serial: u64, revision: Revision },
+    Adopt {
+        workload: WorkloadId,
+        slot: u32,
+        serial: u64,
+        revision: Revision,
+    },
+    /// A hook that only waits begins, and is over.
+    Sleep {
+        key: Key,
+        kind: HookKind,
+    },
+    Slept {
+        key: Key,
+        kind: HookKind,
+    },
+    /// A probe has had as many results alike as it demands.
+    Judge {
+        key: Key,
+        kind: ProbeKind,
+        ok: bool,
+    },
     /// How far a rollout is.
-    Advance { workload: WorkloadId, rollout: Rollout },
+    Advance {
+        workload: WorkloadId,
+        rollout: Rollout,
+    },
     /// What follows from the end of an instance.
-    Settle { key: Key, class: ExitClass, restart: Restart },
+    Settle {
+        key: Key,
+        class: ExitClass,
+        restart: Restart,
+    },
 
     // Effects.
     /// Make the sandbox of a replica, before its first container is prepared. `again`: the containers that start over in
     /// it. Answers: `SandboxMade`, `SandboxFailed`.
-    MakeSandbox { replica: ReplicaKey, revision: Revision, again: Vec<u32> },
+    MakeSandbox {
+        replica: ReplicaKey,
+        revision: Revision,
+        again: Vec<u32>,
+    },
     /// Remove the sandbox of a replica, of which no container is left. Answer: `SandboxGone`.
-    RemoveSandbox { replica: ReplicaKey },
+    RemoveSandbox {
+        replica: ReplicaKey,
+    },
     /// Create the container, up to the state `created`. Answers: `Prepared`, `StartFailed`. `credit`: the new value of
     /// `Observed::start_credit`.
-    Prepare { key: Key, revision: Revision, credit: u64 },
+    Prepare {
+        key: Key,
+        revision: Revision,
+        credit: u64,
+    },
     /// Let the created container run its program (`start`). Answers: `Started`, `StartFailed`.
-    Release { key: Key },
+    Release {
+        key: Key,
+        /// What it must do besides run.
+        #[serde(default, skip_serializing_if = "Checks::is_empty")]
+        checks: Checks,
+    },
     /// Send the stop signal to init through its pidfd, then SIGCONT; a frozen cgroup is thawed first.
     /// Answer: `Signalled`; then `Exited` when it dies of it.
-    Signal { key: Key, signal: i32 },
+    Signal {
+        key: Key,
+        signal: i32,
+    },
     /// SIGKILL every process of the cgroup until none is left; also an instance that is still being created, and its
     /// hooks. Answers: `Exited` (or `StartFailed` when it was being created) and `CgroupEmpty`.
-    KillCgroup { key: Key },
-    /// Run the preStop command in the container. Answer: `HookDone`. A hook that runs longer than the container dies
-    /// with it.
-    RunHook { key: Key },
+    KillCgroup {
+        key: Key,
+    },
+    /// Run a hook. Answer: `HookDone`. One that runs longer than the container dies with it.
+    RunHook {
+        key: Key,
+        #[serde(default)]
+        kind: HookKind,
+    },
+    /// Carry out probe number `n`. Answer: `Probed`, not much later than its timeout. `counts`: whether its failure does.
+    Probe {
+        key: Key,
+        kind: ProbeKind,
+        n: u32,
+        counts: bool,
+    },
     /// Give a container that exists the limits of `revision`. Answer: `Updated`.
-    Update { key: Key, revision: Revision },
+    Update {
+        key: Key,
+        revision: Revision,
+    },
     /// Remove what is left of a dead instance: cgroup, mounts, state directory. Answer: `Removed`.
-    Remove { key: Key },
+    Remove {
+        key: Key,
+    },
     /// Make a change of the desired state durable, then apply it to `Desired`. It is asked for again until it is applied.
     /// Not recorded in the runtime journal.
-    Persist { change: Change },
+    Persist {
+        change: Change,
+    },
 }
 
 /// Something that people want to know, with the reasons that Kubernetes has for it.
@@ -133,6 +223,7 @@ pub enum Reason {
     OOMKilling,
     DeadlineExceeded,
     FailedPreStopHook,
+    FailedPostStartHook,
     FailedKillPod,
     FailedCreatePodSandBox,
     SandboxChanged,
@@ -162,7 +253,7 @@ impl Action {
     /// Whether the world has something to do.
     pub fn is_effect(&self) -> bool {
         use Action::{
-            KillCgroup, MakeSandbox, Prepare, Release, Remove, RemoveSandbox, RunHook, Signal, Update,
+            KillCgroup, MakeSandbox, Prepare, Probe, Release, Remove, RemoveSandbox, RunHook, Signal, Update,
         };
         matches!(
             self,
@@ -173,6 +264,7 @@ impl Action {
                 | Signal { .. }
                 | KillCgroup { .. }
                 | RunHook { .. }
+                | Probe { .. }
                 | Update { .. }
                 | Remove { .. }
         )
@@ -189,17 +281,22 @@ impl Action {
     /// The instance that it is about, if it is about one.
     pub fn key(&self) -> Option<Key> {
         use Action::{
-            AbandonHook, KillCgroup, Prepare, Release, Remove, RunHook, Settle, Signal, Stop, Update,
+            AbandonHook, Judge, KillCgroup, Prepare, Probe, Release, Remove, RunHook, Settle, Signal, Sleep,
+            Slept, Stop, Update,
         };
         match self {
             Stop { key, .. }
             | AbandonHook { key }
             | Settle { key, .. }
             | Prepare { key, .. }
-            | Release { key }
+            | Release { key, .. }
+            | Sleep { key, .. }
+            | Slept { key, .. }
+            | Judge { key, .. }
+            | Probe { key, .. }
             | Signal { key, .. }
             | KillCgroup { key }
-            | RunHook { key }
+            | RunHook { key, .. }
             | Update { key, .. }
             | Remove { key } => Some(*key),
             _ => None,

@@ -4,7 +4,9 @@
 use super::action::Action;
 use super::desired::{Desired, Revision, Workload};
 use super::event::Event;
+use super::health::Checks;
 use super::model::{Key, Observed, Process, ReplicaKey};
+use super::spec::ContainerSpec;
 use std::collections::BTreeMap;
 
 /// A container that was found and is not on record.
@@ -54,7 +56,10 @@ pub fn adopt(desired: &Desired, observed: &Observed, strays: &[Stray]) -> Vec<Ev
             let action = Action::MakeSandbox { replica, revision, again: Vec::new() };
             events.push(Event::Decided { action });
         }
-        events.extend(chosen.into_iter().flat_map(|s| taken_in(s, revision, observed.start_credit)));
+        for s in chosen {
+            let spec = template.containers.get(s.key.container as usize);
+            events.extend(taken_in(s, spec, revision, observed.start_credit));
+        }
     }
     events
 }
@@ -79,14 +84,16 @@ fn choose<'a>(strays: &[&'a Stray], containers: usize) -> Vec<&'a Stray> {
     newest.into_values().collect()
 }
 
-fn taken_in(s: &Stray, revision: Revision, credit: u64) -> Vec<Event> {
+fn taken_in(s: &Stray, spec: Option<&ContainerSpec>, revision: Revision, credit: u64) -> Vec<Event> {
     let (key, process) = (s.key, s.process);
     let mut events = vec![
         Event::Decided { action: Action::Prepare { key, revision, credit } },
         Event::Prepared { key, process },
     ];
     if s.started {
-        events.push(Event::Decided { action: Action::Release { key } });
+        // Its postStart was run when it was started, if it has one.
+        let checks = Checks { post_start: false, ..spec.map(Checks::of).unwrap_or_default() };
+        events.push(Event::Decided { action: Action::Release { key, checks } });
         events.push(Event::Started { key });
     }
     events
@@ -152,7 +159,7 @@ mod tests {
         let step = reconcile(&desired, &observed, Time(6), &Config::default());
         let released = stray("w1.s1.r4.c1.i11", None, false).key;
         let effects: Vec<_> = step.actions.into_iter().filter(Action::is_effect).collect();
-        assert_eq!(effects, [Action::Release { key: released }]);
+        assert_eq!(effects, [Action::Release { key: released, checks: Checks::default() }]);
         assert_eq!(observed.workloads.keys().copied().collect::<Vec<_>>(), [WorkloadId(1)]);
     }
 

@@ -10,11 +10,12 @@
 //! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
 
 use super::action::Action;
+use super::health::{self, Checks, HookKind};
 use super::model::{
     Container, ExitClass, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause,
 };
 use super::reconcile::{Entry, Pass, Place};
-use super::spec::{ContainerSpec, Role, Template};
+use super::spec::{ContainerSpec, Handler, Role, Template};
 use super::time::{Millis, Time};
 use super::{restart, sandbox};
 
@@ -138,7 +139,7 @@ fn alive(
     instance: &Instance,
     spec: Option<&ContainerSpec>,
 ) {
-    if let Some(stop) = wanted_stop(pass, place, key, container, instance) {
+    if let Some(stop) = wanted_stop(pass, place, key, container, instance, spec) {
         pass.push(Action::Stop { key: *key, cause: stop.cause, deadline: stop.deadline, now: stop.now });
         return;
     }
@@ -148,7 +149,10 @@ fn alive(
         (Some(stop), None) => stopping(pass, key, instance, stop, spec),
         (None, None) => {
             update(pass, place, key, instance);
-            release(pass, place, key, container, instance);
+            release(pass, place, key, container, instance, spec);
+            if let Some(spec) = spec {
+                health::check(pass, place, key, instance, spec);
+            }
         }
     }
 }
@@ -180,6 +184,7 @@ fn wanted_stop(
     key: &Key,
     container: &Container,
     instance: &Instance,
+    spec: Option<&ContainerSpec>,
 ) -> Option<WantedStop> {
     let index = key.container as usize;
     if let Some(stop) = &place.replica.stop {
@@ -197,6 +202,11 @@ fn wanted_stop(
         let grace = place.template.map_or(Millis(0), |t| t.grace);
         let wanted = WantedStop { cause, deadline: pass.now + grace, now: grace == Millis(0) };
         return instance.stop.is_none().then_some(wanted);
+    }
+    if let (Some(spec), Some(template), None) = (spec, place.template, &instance.stop)
+        && let Some((cause, grace)) = health::failure(instance, spec, template.grace)
+    {
+        return Some(WantedStop { cause, deadline: pass.now + grace, now: grace == Millis(0) });
     }
     let never_released = instance.phase < Phase::Starting && container.restart.due().is_none();
     (never_released && container.lives().is_none() && instance.stop.is_none()).then_some(WantedStop {
@@ -220,17 +230,28 @@ fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, sp
         }
         Phase::Running | Phase::Dead => {}
     }
-    let has_hook = spec.is_some_and(|s| s.pre_stop.is_some());
+    let hook = spec.and_then(|s| s.pre_stop.as_ref());
     if pass.reached(stop.deadline) {
         return kill(pass, key, instance);
     }
     match stop.hook {
         Hook::NotRun
             if stop.signalled.is_none()
-                && has_hook
+                && hook.is_some()
                 && !pass.reached(hook_until(stop, pass.config.stop_floor)) =>
         {
-            pass.push(Action::RunHook { key: *key });
+            let kind = HookKind::PreStop;
+            pass.push(match hook {
+                Some(Handler::Sleep(_)) => Action::Sleep { key: *key, kind },
+                _ => Action::RunHook { key: *key, kind },
+            });
+        }
+        Hook::Sleeping(since) => {
+            let time = if let Some(Handler::Sleep(time)) = hook { *time } else { Millis(0) };
+            let until = (since + time).min(hook_until(stop, pass.config.stop_floor));
+            if pass.reached(until) {
+                pass.push(Action::Slept { key: *key, kind: HookKind::PreStop });
+            }
         }
         Hook::Running(_) => {
             if pass.reached(hook_until(stop, pass.config.stop_floor)) {
@@ -265,7 +286,14 @@ fn kill(pass: &mut Pass<'_>, key: &Key, instance: &Instance) {
 }
 
 /// A created container runs when its time has come and nothing else of it does.
-fn release(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+fn release(
+    pass: &mut Pass<'_>,
+    place: &Place<'_>,
+    key: &Key,
+    container: &Container,
+    instance: &Instance,
+    spec: Option<&ContainerSpec>,
+) {
     let alone = place.sandbox
         && place.replica.may_start(key.container as usize)
         && container.lives().is_none()
@@ -274,7 +302,7 @@ fn release(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contai
         return;
     }
     if container.restart.due().is_some_and(|at| pass.reached(at)) {
-        pass.push(Action::Release { key: *key });
+        pass.push(Action::Release { key: *key, checks: spec.map(Checks::of).unwrap_or_default() });
     }
 }
 

@@ -2,6 +2,7 @@
 //! gives it to [`super::observe::on_event`]; the desired state changes by [`super::desired::Change`] instead.
 
 use super::action::Action;
+use super::health::{HookKind, ProbeKind};
 use super::model::{Key, Process, ReplicaKey, StartError, WaitStatus};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,17 @@ pub enum Event {
     /// Answer to `RunHook`: it finished, could not be run, or is lost after a restart of the supervisor.
     HookDone {
         key: Key,
+        #[serde(default)]
+        kind: HookKind,
+        error: Option<String>,
+    },
+    /// Answer to `Probe`. `ok`: None when it could not be carried out. `error`: why it failed, or could not.
+    Probed {
+        key: Key,
+        kind: ProbeKind,
+        n: u32,
+        ok: Option<bool>,
+        #[serde(default)]
         error: Option<String>,
     },
     /// Answer to `Update`. None: it has the limits.

@@ -6,13 +6,16 @@
 //! ```
 //! Init containers run once in a sandbox. A sidecar that is restarted later keeps nobody waiting.
 
-use super::model::{Container, Next, Phase, Replica, StopCause};
+use super::model::{Container, Instance, Next, Phase, Replica, StopCause};
 use super::spec::Role;
+use super::status::{ContainerState, Reason};
 
 impl Container {
     /// Whether its program runs and has come up.
     pub fn has_started(&self) -> bool {
-        self.lives().is_some_and(|i| i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none())
+        let up = |i: &Instance| i.health.as_ref().is_none_or(|h| h.is_started());
+        let runs = |i: &Instance| i.phase == Phase::Running && i.exit.is_none() && i.stop.is_none();
+        self.lives().is_some_and(|i| runs(i) && up(i))
     }
 
     fn all_dead(&self) -> bool {
@@ -73,4 +76,30 @@ impl Replica {
         let sidecar = self.containers.get(index).is_some_and(|c| c.role == Role::Sidecar);
         (sidecar && self.is_over() && self.may_stop(index)).then_some(StopCause::Finished)
     }
+}
+
+/// How far the start of a replica is, as kubectl has it: `Init:1/2`, `Init:Error`, `PodInitializing`. None: it has no init
+/// containers, or they have done their work.
+pub fn initializing(r: &Replica, states: impl Iterator<Item = ContainerState>) -> Option<String> {
+    let first = |c: &Container| c.role != Role::Main;
+    let total = r.containers.iter().filter(|c| first(c)).count();
+    if total == 0 || r.initialized || r.stop.is_some() {
+        return None;
+    }
+    let satisfied = |c: &Container| match c.role {
+        Role::Init => c.has_succeeded(),
+        Role::Sidecar => c.has_started(),
+        Role::Main => false,
+    };
+    let done = r.containers.iter().take_while(|c| satisfied(c)).count();
+    if done == total {
+        return Some("PodInitializing".to_owned());
+    }
+    Some(match states.into_iter().nth(done) {
+        Some(ContainerState::Waiting { reason, .. }) if reason != Reason::ContainerCreating => {
+            format!("Init:{reason}")
+        }
+        Some(ContainerState::Terminated { reason }) => format!("Init:{reason}"),
+        _ => format!("Init:{done}/{total}"),
+    })
 }

@@ -14,6 +14,7 @@ pub mod containers;
 pub mod desired;
 pub mod event;
 pub mod gate;
+pub mod health;
 pub mod history;
 pub mod model;
 pub mod notice;

@@ -7,6 +7,7 @@
 //! run its program, besides at most one spare that waits in `created`, and dead ones that are not yet removed.
 
 use super::desired::{Revision, WorkloadId};
+use super::health::Health;
 use super::rollout::Rollout;
 use super::spec::Role;
 use super::time::Time;
@@ -89,6 +90,8 @@ pub enum ExitClass {
     Oom,
     /// It was stopped because a probe failed.
     Probe,
+    /// It was stopped because its postStart hook failed.
+    PostStart,
     /// It was stopped because its replica had run for as long as it may.
     Deadline,
     Signal(i32),
@@ -186,6 +189,8 @@ pub enum StopCause {
     Replaced,
     Restarted,
     ProbeFailed,
+    /// The postStart hook.
+    PostStartFailed,
     /// Its replica has run for as long as it may.
     DeadlineExceeded,
     /// The sandbox that it is in is gone.
@@ -272,7 +277,11 @@ pub struct Instance {
     pub process: Option<Process>,
     pub prepared: Time,
     pub started: Option<Time>,
+    /// Since when it does all that it must. None: it does not.
     pub ready: Option<Time>,
+    /// None: it has neither postStart nor probes.
+    #[serde(default)]
+    pub health: Option<Box<Health>>,
     pub stop: Option<Stop>,
     /// Set when init was reaped.
     pub exit: Option<Exit>,
@@ -356,12 +365,14 @@ pub struct Stop {
     pub delivered: bool,
 }
 
-/// The preStop hook of one instance. Runs at most once.
+/// A hook of one instance. Runs at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Hook {
     NotRun,
     Running(Time),
+    /// It only waits, since then.
+    Sleeping(Time),
     Done,
     /// It ran too long and is not waited for.
     Abandoned,

@@ -3,8 +3,9 @@
 use super::action::{Action, Notice, Reason, Severity};
 use super::desired::WorkloadId;
 use super::event::Event;
+use super::health::{HookKind, ProbeKind};
 use super::model::{
-    ExitClass, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
+    ExitClass, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
 };
 use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
@@ -18,8 +19,15 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::Prepared { key, .. } => telling(key, Reason::Created, "created".to_owned()),
         Event::Started { key } => telling(key, Reason::Started, "started".to_owned()),
         Event::StartFailed { key, error } => telling(key, Reason::Failed, error.message.clone()),
-        Event::HookDone { key, error: Some(error) } => {
+        Event::HookDone { key, kind: HookKind::PreStop, error: Some(error) } => {
             telling(key, Reason::FailedPreStopHook, format!("preStop: {error}"))
+        }
+        Event::HookDone { key, kind: HookKind::PostStart, error: Some(error) } => {
+            telling(key, Reason::FailedPostStartHook, format!("postStart: {error}"))
+        }
+        Event::Probed { key, kind, n, ok, error: Some(error) } => {
+            let message = probed(observed.instance(key)?, *kind, *n, *ok, error)?;
+            telling(key, Reason::Unhealthy, message)
         }
         Event::Updated { key, error: None } => {
             telling(key, Reason::ResizeCompleted, "new limits in effect".to_owned())
@@ -125,7 +133,16 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
             "it was active for longer than activeDeadlineSeconds: stopping".to_owned(),
         ),
         Action::Stop { key, cause: StopCause::ProbeFailed, .. } => {
-            telling(key, Reason::Unhealthy, "stopped: the probe failed".to_owned())
+            let starting = observed.instance(key)?.health.as_ref().is_some_and(|h| !h.is_started());
+            let kind = if starting { ProbeKind::Startup } else { ProbeKind::Liveness };
+            telling(key, Reason::Killing, format!("stopped: the {kind} probe has failed too often in a row"))
+        }
+        Action::Stop { key, cause: StopCause::PostStartFailed, .. } => {
+            telling(key, Reason::Killing, "stopped: postStart failed".to_owned())
+        }
+        Action::Judge { key, kind, ok: false } => {
+            let message = format!("not ready: the {kind} probe has failed too often in a row");
+            telling(key, Reason::Unhealthy, message)
         }
         Action::AbandonHook { key, .. } => telling(
             key,
@@ -141,6 +158,21 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
         },
         Action::Settle { key, class, restart } => settled(observed, key, *class, restart, at),
         Action::Advance { workload, rollout } => rollout_notice(observed, *workload, rollout, at),
+        _ => None,
+    }
+}
+
+/// The text for a probe that failed: the first of several in a row, of a container that was well, or that may be stopped
+/// for it.
+fn probed(i: &Instance, kind: ProbeKind, n: u32, ok: Option<bool>, error: &String) -> Option<String> {
+    let count = i.health.as_ref()?.count(kind).filter(|c| c.asked && c.n == n)?;
+    let counts = count.counts && (kind != ProbeKind::Readiness || count.passed == Some(true));
+    let first = count.ok || count.run == 0;
+    match ok {
+        Some(false) if counts && first => Some(format!("{kind} probe failed: {error}")),
+        None if count.error.as_ref() != Some(error) => {
+            Some(format!("{kind} probe could not be carried out: {error}"))
+        }
         _ => None,
     }
 }
@@ -177,9 +209,9 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, DeadlineExceeded, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPreStopHook,
-        FailedResize, KeeperLost, LogDiskFull, OOMKilling, ProgressDeadlineExceeded, RestartLimit,
-        RolloutFailed, SandboxChanged, Unhealthy,
+        BackOff, DeadlineExceeded, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPostStartHook,
+        FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, OOMKilling, ProgressDeadlineExceeded,
+        RestartLimit, RolloutFailed, SandboxChanged, Unhealthy,
     };
     let bad = matches!(
         reason,
@@ -188,6 +220,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | Failed
             | FailedCreatePodSandBox
             | FailedKillPod
+            | FailedPostStartHook
             | FailedPreStopHook
             | FailedResize
             | KeeperLost
@@ -223,6 +256,7 @@ impl fmt::Display for Cause {
         match self.class {
             ExitClass::Oom => f.write_str("killed by the OOM killer: memory limit reached")?,
             ExitClass::Probe => f.write_str("stopped: the probe failed")?,
+            ExitClass::PostStart => f.write_str("stopped: postStart failed")?,
             ExitClass::Deadline => f.write_str("stopped: activeDeadlineSeconds have passed")?,
             ExitClass::StartError { image: Some(_), .. } => return f.write_str("its image cannot be used"),
             ExitClass::StartError { unrecoverable: false, .. } => {
@@ -254,6 +288,7 @@ impl fmt::Display for StopCause {
             StopCause::Replaced => "stopping: replaced by a new revision",
             StopCause::Restarted => "stopping: restart requested",
             StopCause::ProbeFailed => "stopping: probe failed",
+            StopCause::PostStartFailed => "stopping: postStart failed",
             StopCause::DeadlineExceeded => "stopping: activeDeadlineSeconds have passed",
             StopCause::SandboxLost => "stopping: its sandbox is gone",
             StopCause::Finished => "stopping: the main containers have exited",

@@ -3,6 +3,7 @@
 use super::action::{Action, Notice};
 use super::desired::{Revision, WorkloadId};
 use super::event::{Event, Found};
+use super::health::{Health, HookKind};
 use super::model::{
     Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
     ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, StartError, Stop, WaitStatus,
@@ -33,9 +34,12 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
                 stop.delivered = true;
             }
         }),
-        Event::HookDone { key, .. } => with(observed, key, |i| {
-            if let Some(stop) = i.stop.as_mut().filter(|s| matches!(s.hook, Hook::Running(_))) {
-                stop.hook = Hook::Done;
+        Event::HookDone { key, kind, error } => {
+            with(observed, key, |i| i.hook_done(*kind, error.as_ref(), at));
+        }
+        Event::Probed { key, kind, n, ok, error } => with(observed, key, |i| {
+            if let Some(count) = i.health.as_mut().and_then(|h| h.count_mut(*kind)) {
+                count.answer(*n, *ok, error.as_ref());
             }
         }),
         Event::Updated { key, .. } => with(observed, key, |i| i.updating = false),
@@ -205,7 +209,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
                 sandbox.state = SandboxState::Removing(None);
             }
         }
-        Action::Release { key } => {
+        Action::Release { key, .. } => {
             with(observed, key, |i| i.decided(action, at));
             let main = observed.container(key).is_some_and(|c| c.role == Role::Main);
             if let (true, Some(replica)) = (main, observed.replica_of_mut(&key.of_replica())) {
@@ -214,9 +218,13 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         }
         Action::Stop { key, .. }
         | Action::AbandonHook { key }
+        | Action::Sleep { key, .. }
+        | Action::Slept { key, .. }
+        | Action::Judge { key, .. }
+        | Action::Probe { key, .. }
         | Action::Signal { key, .. }
         | Action::KillCgroup { key }
-        | Action::RunHook { key }
+        | Action::RunHook { key, .. }
         | Action::Update { key, .. }
         | Action::Remove { key } => with(observed, key, |i| i.decided(action, at)),
         Action::Persist { .. } => {}
@@ -267,6 +275,7 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, 
         prepared: at,
         started: None,
         ready: None,
+        health: None,
         stop: None,
         exit: None,
         empty: false,
@@ -351,6 +360,9 @@ impl Instance {
         }
         // A log that still cannot be written is reported again.
         self.logs_blocked = None;
+        if let Some(health) = &mut self.health {
+            health.unconfirm();
+        }
         let Some(stop) = &mut self.stop else { return };
         if matches!(stop.hook, Hook::Running(_)) {
             stop.hook = Hook::Done;
@@ -371,7 +383,41 @@ impl Instance {
         if self.phase < Phase::Running {
             self.phase = Phase::Running;
             self.started = Some(at);
-            self.ready = Some(at);
+        }
+        // Also when it was found again: of what it must do a part may be taken as done then.
+        self.judge_ready(at);
+    }
+
+    fn judge_ready(&mut self, at: Time) {
+        if self.phase == Phase::Dead {
+            return;
+        }
+        let ready = self.phase == Phase::Running && self.health.as_ref().is_none_or(|h| h.is_ready());
+        self.ready = if ready { self.ready.or(Some(at)) } else { None };
+    }
+
+    fn hook_done(&mut self, kind: HookKind, error: Option<&String>, at: Time) {
+        let over = |hook: &mut Hook| {
+            let running = matches!(hook, Hook::Running(_) | Hook::Sleeping(_));
+            if running {
+                *hook = Hook::Done;
+            }
+            running
+        };
+        match kind {
+            HookKind::PreStop => {
+                if let Some(stop) = &mut self.stop {
+                    over(&mut stop.hook);
+                }
+            }
+            HookKind::PostStart => {
+                if let Some(health) = &mut self.health
+                    && over(&mut health.post_start)
+                {
+                    health.post_start_error = error.cloned();
+                }
+                self.judge_ready(at);
+            }
         }
     }
 
@@ -411,7 +457,10 @@ impl Instance {
                 stop.deadline = stop.deadline.min(*deadline);
                 stop.now |= now;
             }
-            Action::Release { .. } => self.phase = Phase::Starting,
+            Action::Release { checks, .. } => {
+                self.phase = Phase::Starting;
+                self.health = (!checks.is_empty()).then(|| Box::new(Health::new(*checks)));
+            }
             Action::KillCgroup { .. } => {
                 self.kills += 1;
                 self.killed = Some(at);
@@ -423,12 +472,40 @@ impl Instance {
     }
 
     fn stop_decided(&mut self, action: &Action, at: Time) {
+        if self.health_decided(action, at) {
+            return;
+        }
         let Some(stop) = &mut self.stop else { return };
         match action {
             Action::RunHook { .. } => stop.hook = Hook::Running(at),
+            Action::Sleep { .. } => stop.hook = Hook::Sleeping(at),
+            Action::Slept { .. } => stop.hook = Hook::Done,
             Action::AbandonHook { .. } => stop.hook = Hook::Abandoned,
             Action::Signal { .. } => stop.signalled = Some(at),
             _ => {}
         }
+    }
+
+    /// Whether the action is about postStart or a probe.
+    fn health_decided(&mut self, action: &Action, at: Time) -> bool {
+        let Some(health) = &mut self.health else { return false };
+        match action {
+            Action::RunHook { kind: HookKind::PostStart, .. } => health.post_start = Hook::Running(at),
+            Action::Sleep { kind: HookKind::PostStart, .. } => health.post_start = Hook::Sleeping(at),
+            Action::Slept { kind: HookKind::PostStart, .. } => health.post_start = Hook::Done,
+            Action::Probe { kind, n, counts, .. } => {
+                if let Some(count) = health.count_mut(*kind) {
+                    count.ask(*n, *counts, at);
+                }
+            }
+            Action::Judge { kind, ok, .. } => {
+                if let Some(count) = health.count_mut(*kind) {
+                    count.passed = Some(*ok);
+                }
+            }
+            _ => return false,
+        }
+        self.judge_ready(at);
+        true
     }
 }

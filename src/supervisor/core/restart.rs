@@ -16,6 +16,7 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
     if let Some(stop) = &instance.stop {
         return match stop.cause {
             StopCause::ProbeFailed => ExitClass::Probe,
+            StopCause::PostStartFailed => ExitClass::PostStart,
             StopCause::DeadlineExceeded => ExitClass::Deadline,
             StopCause::Deleted
             | StopCause::ScaledDown
@@ -312,6 +313,7 @@ mod tests {
             prepared: Time(0),
             started: Some(Time(0)),
             ready: Some(Time(0)),
+            health: None,
             stop,
             exit: None,
             empty: false,

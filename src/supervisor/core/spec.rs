@@ -5,7 +5,7 @@ use super::model::ExitClass;
 use super::time::Millis;
 use crate::workload::inputs::Input;
 use crate::workload::model::Container;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// What every replica of one revision is made of. A changed template is a new revision.
@@ -102,7 +102,8 @@ impl Template {
     pub fn runs_as(&self, other: &Template) -> bool {
         let same = |(a, b): (&ContainerSpec, &ContainerSpec)| {
             let program = |l: &Launch| Launch { resources: None, ..l.clone() };
-            (&a.name, a.role) == (&b.name, b.role) && program(&a.launch) == program(&b.launch)
+            (&a.name, a.role, &a.probes) == (&b.name, b.role, &b.probes)
+                && program(&a.launch) == program(&b.launch)
         };
         self.containers.len() == other.containers.len()
             && self.sandbox == other.sandbox
@@ -149,9 +150,91 @@ pub struct ContainerSpec {
     /// Signal number that asks the container to end.
     #[serde(default = "default_stop_signal")]
     pub stop_signal: i32,
-    /// Command run in the container before the stop signal, bounded by the grace period.
+    /// What happens once its program runs, before it counts as ready.
     #[serde(default)]
-    pub pre_stop: Option<Vec<String>>,
+    pub post_start: Option<Handler>,
+    /// What happens before the stop signal, bounded by the grace period.
+    #[serde(default, deserialize_with = "pre_stop")]
+    pub pre_stop: Option<Handler>,
+    #[serde(default)]
+    pub probes: Option<Box<Probes>>,
+}
+
+/// What a hook or a probe does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Handler {
+    /// Runs a command in the container.
+    Exec(Vec<String>),
+    /// Sends a request, from within the network of the container.
+    Http(HttpRequest),
+    /// Connects, from within the network of the container.
+    Tcp(Endpoint),
+    /// Waits.
+    Sleep(Millis),
+}
+
+/// `GET` over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRequest {
+    pub endpoint: Endpoint,
+    pub path: String,
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// None: the container's own.
+    #[serde(default)]
+    pub host: Option<std::net::IpAddr>,
+    pub port: u16,
+}
+
+/// The probes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Probes {
+    pub startup: Option<Probe>,
+    pub readiness: Option<Probe>,
+    pub liveness: Option<Probe>,
+}
+
+/// How the health of a container is found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    pub handler: Handler,
+    /// From the start of the program until the first one.
+    pub initial_delay: Millis,
+    /// Between two of them.
+    pub period: Millis,
+    /// How long one may take.
+    pub timeout: Millis,
+    /// How many in a row count as success, and as failure.
+    pub success_threshold: u32,
+    pub failure_threshold: u32,
+    /// In place of the template's, when it has the container stopped.
+    #[serde(default)]
+    pub grace: Option<Millis>,
+}
+
+/// A hook as journals have it; those of the first format have the command alone.
+fn pre_stop<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Handler>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Recorded {
+        Command(Vec<String>),
+        Handler(Handler),
+    }
+    let recorded = Option::<Recorded>::deserialize(from)?;
+    Ok(recorded.map(|r| match r {
+        Recorded::Command(command) => Handler::Exec(command),
+        Recorded::Handler(handler) => handler,
+    }))
 }
 
 impl Default for ContainerSpec {
@@ -164,7 +247,9 @@ impl Default for ContainerSpec {
             restart_rules: Vec::new(),
             launch: Launch::default(),
             stop_signal: default_stop_signal(),
+            post_start: None,
             pre_stop: None,
+            probes: None,
         }
     }
 }

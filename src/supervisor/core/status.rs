@@ -1,7 +1,8 @@
 //! The only place that says what ready, available and failed mean, and what state things are in: used by rollouts, the
 //! interface, waiting, and metrics.
 //!
-//! * A **container** is ready while its program runs and is not being stopped.
+//! * A **container** is ready while its program runs and is not being stopped, its postStart hook is over, and its startup
+//!   and readiness probes, if it has any, have succeeded ([`super::health`]).
 //! * A **replica** is ready when each container is ready or has exited successfully, and at least one main container is ready.
 //!   It has succeeded when all of these have exited successfully for good.
 //! * A ready replica is **available** once it has been ready for the workload's `minReadySeconds`; a container that has
@@ -149,6 +150,8 @@ pub enum Reason {
     Stopped,
     /// It was stopped because a probe failed.
     Unhealthy,
+    /// It was stopped because its postStart hook failed.
+    PostStartHookError,
     /// It had run for as long as its replica may.
     DeadlineExceeded,
     /// Its exit status is unknown.
@@ -183,6 +186,7 @@ pub enum ReplicaPhase {
     OomKilled,
     Error,
     Unhealthy,
+    PostStartHookError,
     DeadlineExceeded,
     Unknown,
     Stopped,
@@ -447,32 +451,6 @@ pub fn container(c: &Container, history: &History, now: Time) -> ContainerState 
     }
 }
 
-/// How far the start of a replica is, as kubectl has it: `Init:1/2`, `Init:Error`, `PodInitializing`. None: it has no init
-/// containers, or they have done their work.
-pub fn initializing(r: &Replica, states: impl Iterator<Item = ContainerState>) -> Option<String> {
-    let first = |c: &Container| c.role != Role::Main;
-    let total = r.containers.iter().filter(|c| first(c)).count();
-    if total == 0 || r.initialized || r.stop.is_some() {
-        return None;
-    }
-    let satisfied = |c: &Container| match c.role {
-        Role::Init => c.has_succeeded(),
-        Role::Sidecar => c.has_started(),
-        Role::Main => false,
-    };
-    let done = r.containers.iter().take_while(|c| satisfied(c)).count();
-    if done == total {
-        return Some("PodInitializing".to_owned());
-    }
-    Some(match states.into_iter().nth(done) {
-        Some(ContainerState::Waiting { reason, .. }) if reason != Reason::ContainerCreating => {
-            format!("Init:{reason}")
-        }
-        Some(ContainerState::Terminated { reason }) => format!("Init:{reason}"),
-        _ => format!("Init:{done}/{total}"),
-    })
-}
-
 /// The phase of a replica, from the states of its containers.
 pub fn replica(r: &Replica, states: impl Iterator<Item = ContainerState>) -> ReplicaPhase {
     if r.stop.is_some() {
@@ -508,6 +486,7 @@ impl From<Reason> for ReplicaPhase {
             Reason::OomKilled => ReplicaPhase::OomKilled,
             Reason::Stopped => ReplicaPhase::Stopped,
             Reason::Unhealthy => ReplicaPhase::Unhealthy,
+            Reason::PostStartHookError => ReplicaPhase::PostStartHookError,
             Reason::DeadlineExceeded => ReplicaPhase::DeadlineExceeded,
             Reason::Unknown => ReplicaPhase::Unknown,
             Reason::RestartLimit => ReplicaPhase::RestartLimit,
@@ -533,6 +512,7 @@ impl ExitRecord {
             ExitClass::Requested => Reason::Stopped,
             ExitClass::Oom => Reason::OomKilled,
             ExitClass::Probe => Reason::Unhealthy,
+            ExitClass::PostStart => Reason::PostStartHookError,
             ExitClass::Deadline => Reason::DeadlineExceeded,
             ExitClass::Exited(0) => Reason::Completed,
             ExitClass::Signal(_) | ExitClass::Exited(_) => Reason::Error,
@@ -551,7 +531,11 @@ impl fmt::Display for ExitRecord {
             _ => f.write_str("exit status unknown")?,
         }
         match self.reason() {
-            reason @ (Reason::OomKilled | Reason::Unhealthy | Reason::DeadlineExceeded | Reason::Stopped) => {
+            reason @ (Reason::OomKilled
+            | Reason::Unhealthy
+            | Reason::PostStartHookError
+            | Reason::DeadlineExceeded
+            | Reason::Stopped) => {
                 write!(f, " ({reason})")
             }
             _ => Ok(()),

@@ -19,6 +19,7 @@ use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
+use crate::supervisor::core::health::{HookKind, ProbeKind};
 use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
 use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
@@ -104,6 +105,14 @@ pub enum Done {
     },
     Hook {
         key: Key,
+        kind: HookKind,
+        error: Option<String>,
+    },
+    Probed {
+        key: Key,
+        kind: ProbeKind,
+        n: u32,
+        ok: Option<bool>,
         error: Option<String>,
     },
     Updated {
@@ -318,31 +327,6 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
         log::warn(e.context(format!("killing container {}", name.id)));
         false
     })
-}
-
-/// Runs the preStop command in a container.
-pub fn hook(shared: &Shared, name: &Name, command: &[String]) -> Done {
-    // A process of its own enters the container: entering is for good, and the supervisor has threads.
-    let ran = std::process::Command::new(super::program())
-        .env_remove(super::keeper::LINK)
-        .arg("oci")
-        .arg("--root")
-        .arg(shared.rt.store.root())
-        .arg("exec")
-        .args(names::environment(&name.workload, name.key.slot).iter().flat_map(|v| ["--env", v]))
-        .arg(&name.id)
-        .args(command)
-        .stdin(std::process::Stdio::null())
-        .output();
-    let error = match ran {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stderr);
-            Some(format!("{}: {}", output.status, text.trim().lines().last().unwrap_or_default()))
-        }
-        Err(e) => Some(format!("it cannot be run: {e}")),
-    };
-    Done::Hook { key: name.key, error }
 }
 
 /// Gives a container that exists the limits that `launch` says; where it says none, those of the bundle, or none.

@@ -213,7 +213,10 @@ impl Linux {
             Done::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),
             Done::Killed { empty: false, .. } => {}
             Done::Memory { key } => self.look_at_memory(key, events),
-            Done::Hook { key, error } => events.push(Event::HookDone { key, error }),
+            Done::Hook { key, kind, error } => events.push(Event::HookDone { key, kind, error }),
+            Done::Probed { key, kind, n, ok, error } => {
+                events.push(Event::Probed { key, kind, n, ok, error });
+            }
             Done::Updated { key, error } => events.push(Event::Updated { key, error }),
             Done::Removed { key, error } => {
                 if error.is_none() {
@@ -447,19 +450,14 @@ impl Linux {
         self.job(move |shared| jobs::kill(shared, &name));
     }
 
-    fn hook(&mut self, key: Key, desired: &Desired, observed: &Observed) {
-        let command = || {
-            let replica = observed.replica(key.workload, key.slot, key.replica)?;
-            let template = desired.workloads.get(&key.workload)?.revisions.get(&replica.revision)?;
-            template.containers.get(key.container as usize)?.pre_stop.clone()
-        };
-        match (command(), self.live.get(&key.instance)) {
-            (Some(command), Some(live)) => {
-                let name = live.name.clone();
-                self.job(move |shared| jobs::hook(shared, &name, &command));
-            }
-            _ => self.answers.push(Event::HookDone { key, error: None }),
-        }
+    /// A task that answers once.
+    pub fn task(&mut self, answer: impl Future<Output = Done> + Send + 'static) {
+        self.jobs += 1;
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            // Without a receiver the supervisor is ending.
+            let _ = done.send(answer.await);
+        });
     }
 
     /// Gives a container the limits of another revision.
@@ -549,10 +547,11 @@ impl World for Linux {
             Action::Prepare { key, revision, .. } => {
                 self.prepare(*key, (key.workload, *revision, key.container), desired);
             }
-            Action::Release { key } => self.release(*key),
+            Action::Release { key, .. } => self.release(*key),
             Action::Signal { key, signal, .. } => self.signal(*key, *signal),
             Action::KillCgroup { key } => self.kill(*key),
-            Action::RunHook { key } => self.hook(*key, desired, observed),
+            Action::RunHook { key, kind } => self.hook(*key, *kind, desired, observed),
+            Action::Probe { key, kind, n, .. } => self.probe(*key, *kind, *n, desired, observed),
             Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
             Action::MakeSandbox { replica, revision, .. } => self.make_sandbox(*replica, *revision, desired),

@@ -1,6 +1,7 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
 pub mod cgroups;
+pub mod checks;
 pub mod cleaner;
 pub mod compiled;
 pub mod daemon;

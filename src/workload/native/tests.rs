@@ -6,9 +6,8 @@ use std::path::Path;
 use crate::config::document::diagnostic::Diagnostics;
 use crate::config::quantity::{Bytes, Factor, MilliCpu, Signal};
 use crate::workload::Workload;
-use crate::workload::model::{
-    Backoff, Container, EnvVar, ExecAction, Handler, Limits, Resources, RestartPolicy,
-};
+use crate::workload::health::{ExecAction, Handler};
+use crate::workload::model::{Backoff, Container, EnvVar, Limits, Resources, RestartPolicy};
 
 fn read(file: &str, text: &str, base: Option<&Path>) -> Result<Vec<Workload>, Box<Diagnostics>> {
     crate::workload::read(file, text, base).workloads()
@@ -92,7 +91,7 @@ fn a_full_file_is_read_as_it_says() {
     let limits = Limits { cpu: Some(MilliCpu(250)), memory: Some(Bytes(64 << 20)), pids: Some(100) };
     assert_eq!(app.resources, Resources { limits, ..Resources::default() });
     let exec = ExecAction { command: vec!["/bin/drain".into(), "--now".into()] };
-    assert_eq!(app.lifecycle.pre_stop, Some(Handler::Exec(exec)));
+    assert_eq!(app.lifecycle.pre_stop, Some(Handler { exec: Some(exec), ..Handler::default() }));
     assert_eq!(w.spec.containers[1].bundle, "/srv/log");
 }
 

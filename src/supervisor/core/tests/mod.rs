@@ -1,5 +1,6 @@
 //! The core by scenarios: events in, actions out.
 
+mod health;
 mod objects;
 mod order;
 mod sandbox;
@@ -7,11 +8,12 @@ mod sandbox;
 use super::action::Action;
 use super::desired::{Change, Desired, Refusal, Revision, WorkloadId};
 use super::event::{Event, Found};
+use super::health::{Checks, HookKind};
 use super::history::Stamp;
 use super::model::{Key, Observed, Process, StopCause, WaitStatus};
 use super::observe::on_event;
 use super::reconcile::reconcile;
-use super::spec::{ContainerSpec, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
+use super::spec::{ContainerSpec, Handler, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
 use super::time::{Millis, Time};
 use super::{Config, action::Reason};
 use crate::workload::kept::KeptKind;
@@ -173,6 +175,7 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
         Action::Signal { .. } => "signal",
         Action::KillCgroup { .. } => "kill",
         Action::RunHook { .. } => "hook",
+        Action::Probe { .. } => "probe",
         Action::Remove { .. } => "remove",
         Action::Persist { .. } => "persist",
         Action::MakeSandbox { .. } => "make sandbox",
@@ -229,7 +232,10 @@ fn the_stop_signal_then_the_deadline() {
 #[test]
 fn grace_zero_asks_nobody() {
     let with_hook = Template {
-        containers: vec![ContainerSpec { pre_stop: Some(vec!["drain".to_owned()]), ..container("main") }],
+        containers: vec![ContainerSpec {
+            pre_stop: Some(Handler::Exec(vec!["drain".to_owned()])),
+            ..container("main")
+        }],
         ..template()
     };
     let mut b = Bench::running(1, with_hook, one_by_one());
@@ -251,7 +257,7 @@ fn a_second_delete_shortens_and_never_lengthens() {
 }
 
 fn with_hook() -> Template {
-    let main = ContainerSpec { pre_stop: Some(vec!["drain".to_owned()]), ..container("main") };
+    let main = ContainerSpec { pre_stop: Some(Handler::Exec(vec!["drain".to_owned()])), ..container("main") };
     Template { containers: vec![main], ..template() }
 }
 
@@ -262,7 +268,7 @@ fn the_hook_runs_before_the_signal() {
     let scale = Change::Scale { workload: WEB, replicas: 0 };
     assert_eq!(names(&b.change(scale)), ["hook"]);
     assert!(b.pass(3_000).is_empty());
-    let actions = b.event(Event::HookDone { key, error: None });
+    let actions = b.event(Event::HookDone { key, kind: HookKind::PreStop, error: None });
     assert_eq!(actions, [Action::Signal { key, signal: libc::SIGTERM }]);
     assert_eq!(names(&b.pass(7_000)), ["kill"], "the hook's time counts against the grace period");
 }
@@ -345,7 +351,7 @@ fn a_replacement_is_ready_but_does_not_run_beside_the_old_one() {
     let new = *b.keys().iter().find(|k| **k != old).unwrap();
     assert!(b.event(Event::Prepared { key: new, process: PROCESS }).is_empty());
     let actions = b.dies(old, 0);
-    assert!(actions.contains(&Action::Release { key: new }), "{actions:?}");
+    assert!(actions.contains(&Action::Release { key: new, checks: Checks::default() }), "{actions:?}");
 }
 
 #[test]
@@ -436,7 +442,7 @@ fn a_signal_that_was_lost_with_the_supervisor_is_not_sent_after_the_deadline() {
     let mut b = Bench::running(1, with_hook(), one_by_one());
     let key = b.keys()[0];
     b.change(Change::Scale { workload: WEB, replicas: 0 });
-    assert_eq!(names(&b.event(Event::HookDone { key, error: None })), ["signal"]);
+    assert_eq!(names(&b.event(Event::HookDone { key, kind: HookKind::PreStop, error: None })), ["signal"]);
     // The supervisor died before the signal was sent, and was away until long after the deadline.
     b.now = b.now + Millis::secs(60);
     b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });

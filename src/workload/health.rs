@@ -1,0 +1,241 @@
+//! Hooks and probes of containers: their types, and what Kubernetes demands of them.
+
+use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+
+use super::model::{Container, Lifecycle};
+use super::semantic::Pod;
+use crate::config::document::reader::similar;
+
+/// What a hook of the life cycle does: one of these.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Handler {
+    /// Runs a program in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecAction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<SleepAction>,
+}
+
+/// `exec` of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecAction {
+    /// Program and arguments; no shell is involved. Not empty.
+    pub command: Vec<String>,
+}
+
+/// `sleep` of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SleepAction {
+    pub seconds: u32,
+}
+
+/// `httpGet` of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpGet {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    pub port: PortRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_headers: Vec<HttpHeader>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpHeader {
+    pub name: String,
+    pub value: String,
+}
+
+/// `tcpSocket` of a handler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpSocket {
+    pub port: PortRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// A port, by number or by its name in `ports`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortRef {
+    Number(i64),
+    Name(String),
+}
+
+impl PortRef {
+    /// The number. None: there is no such port.
+    pub fn resolve(&self, c: &Container) -> Option<u16> {
+        let number = |n: i64| u16::try_from(n).ok().filter(|n| *n > 0);
+        match self {
+            PortRef::Number(n) => number(*n),
+            PortRef::Name(name) => {
+                let named = c.ports.iter().find(|p| p.name.as_ref() == Some(name));
+                named.map(|p| p.container_port).or_else(|| number(name.parse().ok()?))
+            }
+        }
+    }
+}
+
+/// A probe of a container: one handler, and its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Probe {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecAction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocket>,
+    /// `None`: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_delay_seconds: Option<u32>,
+    /// `None`: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_seconds: Option<u32>,
+    /// `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+    /// `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_threshold: Option<u32>,
+    /// `None`: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_threshold: Option<u32>,
+    /// `None`: the pod's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_grace_period_seconds: Option<u32>,
+}
+
+/// The address that a host stands for. None: it would have to be looked up.
+pub fn host(text: &str) -> Option<IpAddr> {
+    match text {
+        "localhost" => Some(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST)),
+        text => text.trim_start_matches('[').trim_end_matches(']').parse().ok(),
+    }
+}
+
+impl Pod<'_, '_, '_> {
+    /// The hooks and probes of `c`, which is at `at`.
+    pub fn health(&mut self, at: &str, c: &Container) {
+        let Lifecycle { post_start, pre_stop, .. } = &c.lifecycle;
+        for (field, hook) in [("postStart", post_start), ("preStop", pre_stop)] {
+            let Some(Handler { exec, http_get, sleep }) = hook else { continue };
+            let path = format!("{at}.lifecycle.{field}");
+            let there = [exec.is_some(), http_get.is_some(), sleep.is_some()];
+            self.one_handler(&path, &there, "exec, httpGet or sleep");
+            self.command(&path, exec.as_ref());
+            self.http(&path, c, http_get.as_ref());
+        }
+        let probes = [
+            ("startupProbe", &c.startup_probe),
+            ("readinessProbe", &c.readiness_probe),
+            ("livenessProbe", &c.liveness_probe),
+        ];
+        for (field, probe) in probes {
+            let Some(probe) = probe else { continue };
+            let path = format!("{at}.{field}");
+            let there = [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some()];
+            self.one_handler(&path, &there, "exec, httpGet or tcpSocket");
+            self.command(&path, probe.exec.as_ref());
+            self.http(&path, c, probe.http_get.as_ref());
+            if let Some(tcp) = &probe.tcp_socket {
+                self.port(&format!("{path}.tcpSocket.port"), c, &tcp.port);
+                self.host(&format!("{path}.tcpSocket.host"), tcp.host.as_deref(), None);
+            }
+            self.numbers(&path, field, probe);
+        }
+    }
+
+    fn one_handler(&mut self, path: &str, there: &[bool], what: &str) {
+        // One that is not supported has an error of its own.
+        if ["tcpSocket", "grpc"].iter().any(|field| self.has(&format!("{path}.{field}")))
+            && !there.contains(&true)
+        {
+            return;
+        }
+        match there.iter().filter(|there| **there).count() {
+            1 => {}
+            0 => self.error(path, format!("it must have {what}"), None),
+            _ => self.error(path, format!("it must have only one of {what}"), None),
+        }
+    }
+
+    fn command(&mut self, path: &str, exec: Option<&ExecAction>) {
+        if exec.is_some_and(|e| e.command.first().is_none_or(String::is_empty)) {
+            self.error(&format!("{path}.exec.command"), "command must begin with a program", None);
+        }
+    }
+
+    fn http(&mut self, path: &str, c: &Container, http: Option<&HttpGet>) {
+        let Some(http) = http else { return };
+        let path = format!("{path}.httpGet");
+        self.port(&format!("{path}.port"), c, &http.port);
+        let hint =
+            "a server with several names is asked by its name in httpHeaders: `- {name: Host, value: NAME}`";
+        self.host(&format!("{path}.host"), http.host.as_deref(), Some(hint));
+        if http.scheme.as_deref() == Some("HTTPS") {
+            let hint = "use tcpSocket, or exec with a program that speaks it".to_owned();
+            self.error(&format!("{path}.scheme"), "HTTPS is not supported yet", Some(hint));
+        }
+        if http.path.as_ref().is_some_and(|p| !p.bytes().all(|b| b.is_ascii_graphic())) {
+            let message = "path must be printable ASCII without spaces";
+            self.error(&format!("{path}.path"), message, Some("write %20 for a space".to_owned()));
+        }
+        for (n, header) in http.http_headers.iter().enumerate() {
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let at = format!("{path}.httpHeaders[{n}]");
+            if header.name.is_empty() || !header.name.bytes().all(token) {
+                let message = format!("{:?} is not a valid name of a header", header.name);
+                self.error(&format!("{at}.name"), message, None);
+            }
+            if header.value.chars().any(char::is_control) {
+                self.error(&format!("{at}.value"), "the value must not have control characters", None);
+            }
+        }
+    }
+
+    fn port(&mut self, path: &str, c: &Container, port: &PortRef) {
+        if port.resolve(c).is_some() {
+            return;
+        }
+        let PortRef::Name(name) = port else {
+            return self.error(path, "port must be from 1 to 65535", None);
+        };
+        let names: Vec<&str> = c.ports.iter().filter_map(|p| p.name.as_deref()).collect();
+        let hint = match similar(name, &names) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => format!("write its number, or add `- {{name: {name}, containerPort: NUMBER}}` to ports"),
+        };
+        self.error(path, format!("no port of the container has the name {name:?}"), Some(hint));
+    }
+
+    fn host(&mut self, path: &str, text: Option<&str>, hint: Option<&str>) {
+        if text.is_some_and(|text| !text.is_empty() && host(text).is_none()) {
+            let message = "host must be an address: names are not looked up in the container's network";
+            self.error(path, message, hint.map(str::to_owned));
+        }
+    }
+
+    fn numbers(&mut self, path: &str, field: &str, probe: &Probe) {
+        if field != "readinessProbe" && probe.success_threshold.is_some_and(|n| n != 1) {
+            let message = format!("successThreshold of {field} must be 1");
+            self.error(&format!("{path}.successThreshold"), message, None);
+        }
+        if field == "readinessProbe" && probe.termination_grace_period_seconds.is_some() {
+            let path = format!("{path}.terminationGracePeriodSeconds");
+            self.error(&path, "a readinessProbe stops nothing: it has no grace period", None);
+        }
+    }
+}

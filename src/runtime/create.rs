@@ -258,6 +258,9 @@ pub(super) fn enter(
     }
 }
 
+/// The way out for a container whose first process the kernel has killed.
+const OUT_OF_MEMORY: &str = "the kernel killed it because the memory limit was reached: raise the limit";
+
 /// Makes what the record stands for. Nothing is left behind after an error.
 pub(super) fn build(
     entry: Entry,
@@ -283,8 +286,11 @@ pub(super) fn build(
             if let Some(l) = launched {
                 l.kill();
             }
+            let short = cgroup.oom_count().is_ok_and(|n| n > 0);
             clean_up(entry, &record, Some(&cgroup));
-            Err(done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made")))
+            let e =
+                done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made"));
+            Err(if short { e.property("linux.resources.memory.limit").hint(OUT_OF_MEMORY) } else { e })
         }
     }
 }

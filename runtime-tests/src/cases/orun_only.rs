@@ -23,6 +23,14 @@ pub fn register(m: &mut Matrix) {
         ensure!(lines.contains(&"spec: 1.3.0"), "{lines:?}");
         Ok(())
     });
+    m.case("orun/a-memory-limit-that-is-too-small-is-named", ORUN, |t| {
+        t.only("orun")?;
+        t.controller("memory")?;
+        let bundle = t.bundle()?.set("/linux/resources/memory/limit", 16 << 10);
+        let out = t.run(&bundle)?.fails_with(&["linux.resources.memory.limit"])?;
+        has("message", &out.stderr, "raise the limit")?;
+        t.nothing_left()
+    });
     m.case("orun/bad-usage-is-1", ORUN, |t| {
         t.only("orun")?;
         t.verb("moonwalk").output()?.exits(1).map(drop)

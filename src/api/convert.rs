@@ -7,6 +7,7 @@ use super::health;
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::image::reference::{Reference, Remote};
+use crate::supervisor::core::endpoints::{HostPort, Protocol, PublishedPort};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
     PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
@@ -15,7 +16,7 @@ use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
 use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
-use crate::workload::pod::VolumeMount;
+use crate::workload::pod::{Port, VolumeMount};
 use crate::workload::replica::Sandbox;
 use crate::workload::{Spec, Workload};
 
@@ -120,9 +121,22 @@ fn template(spec: &Spec) -> Template {
         restart_limit: b.max_restarts.map(|count| RestartLimit { count, window: b.window.map(millis) }),
         grace: millis(spec.termination_grace_period),
         spare: spec.spares > 0,
+        ports: ports(spec),
         inputs: inputs(spec).into_iter().map(|input| Pinned { input, digest: None, lack: None }).collect(),
         sandbox: sandbox.map(|s| SandboxSpec { config: serde_json::to_value(s).unwrap_or(Value::Null) }),
     }
+}
+
+/// The ports of its containers that are published on the host.
+fn ports(spec: &Spec) -> Vec<PublishedPort> {
+    let published = |p: &Port| {
+        let protocol = if p.protocol.as_deref() == Some("UDP") { Protocol::Udp } else { Protocol::Tcp };
+        let address = p.host_ip.clone().filter(|a| !a.is_empty() && a != "0.0.0.0");
+        let host = HostPort { protocol, address, port: p.host_port? };
+        Some(PublishedPort { host, port: p.container_port })
+    };
+    let pods = spec.all_containers().filter(|_| !spec.host_network);
+    pods.flat_map(|c| &c.ports).filter_map(published).collect()
 }
 
 /// Rounded up: a wait that was asked for is never none.

@@ -98,6 +98,7 @@ pub struct WorkloadStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `LogDiskFull`: the output of a container cannot be written. `Draining`: the host is drained.
+    /// `PortTaken`: a port of the host cannot be opened.
     pub r#type: ConditionType,
     /// The container that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

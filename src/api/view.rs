@@ -8,6 +8,7 @@ use crate::api::types::{
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
+use crate::supervisor::core::endpoints;
 use crate::supervisor::core::gate;
 use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
@@ -92,7 +93,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
     let s = status::workload(w, slots, view.now);
     let trouble = s.trouble.as_ref();
     let replica = trouble.map(|t| names::replica(&w.name, t.slot));
-    let conditions = all_conditions(view, w, slots);
+    let conditions = all_conditions(view, id, w, slots);
     WorkloadStatus {
         uid: id.0,
         generation: w.generation,
@@ -131,13 +132,19 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
 }
 
 /// The first of each type.
-fn all_conditions(view: &View, w: &Workload, slots: Option<&Slots>) -> Vec<Condition> {
+fn all_conditions(view: &View, id: WorkloadId, w: &Workload, slots: Option<&Slots>) -> Vec<Condition> {
     let of_slot = |(n, slot): (&u32, &Slot)| {
         let first = slot.replicas.iter().flat_map(conditions).next()?;
         Some(Condition { message: format!("{}: {}", names::replica(&w.name, *n), first.message), ..first })
     };
     let mut list: Vec<Condition> =
         slots.into_iter().flat_map(|s| &s.slots).find_map(of_slot).into_iter().collect();
+    let taken = endpoints::taken(view.desired, view.observed, id);
+    list.extend(taken.first().map(|t| Condition {
+        r#type: ConditionType::PortTaken,
+        container: None,
+        message: format!("port {} cannot be published: {}", t.host, t.error),
+    }));
     if view.observed.draining && w.deletion.is_none() {
         let message =
             "the host is drained: no replica is started before `orund drain --undo` or the next boot";

@@ -6,8 +6,10 @@
 //! last pod nothing is left.
 
 pub mod address;
+pub mod holder;
 mod links;
 mod nft;
+pub mod proxy;
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::netlink::{Refusal, Socket};

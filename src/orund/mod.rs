@@ -51,6 +51,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         // The runtime, for what must be done by a process of its own.
         Some("oci") => return crate::cli::main_of_orund(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
+        Some("proxy") => return finish(proxy()),
         Some("cleaner") => return finish(cleaner(&words[1..])),
         Some(crate::image::unpack::VERB) => return finish(crate::image::unpack::main(&words[1..])),
         Some(crate::image::fetch::VERB) => {
@@ -111,6 +112,14 @@ fn cleaner(words: &[OsString]) -> Result<u8> {
         return Err(Error::new(Kind::Usage, "cleaner is for orund itself").hint("use \"orund run\""));
     };
     crate::supervisor::shell::cleaner::run(Path::new(run_dir), &parent.to_string_lossy()).map(|()| 0)
+}
+
+/// `orund proxy`, with a connection to the supervisor as standard input: how `serve` leads connections to replicas.
+fn proxy() -> Result<u8> {
+    log_to_stderr(Level::Warning);
+    let copied =
+        fd::dup_above(0, 3).map_err(|e| Error::sys("taking over the connection to the supervisor", e))?;
+    crate::network::proxy::run(copied).map(|()| 0)
 }
 
 /// `orund keeper RUN_DIR ARGUMENTS...`: how `serve` starts itself.

@@ -175,6 +175,7 @@ impl Run {
                 stop_signal: self.stop_signal.or(stop_signal).unwrap_or(libc::SIGTERM),
                 ..ContainerSpec::default()
             }],
+            ports: Vec::new(),
             restart_policy: match self.restart {
                 Restart::Always => RestartPolicy::Always,
                 Restart::OnFailure => RestartPolicy::OnFailure,

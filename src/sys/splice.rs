@@ -18,3 +18,16 @@ pub fn pipe_to_file(from: RawFd, to: RawFd, offset: u64, len: usize) -> SysResul
         }
     }
 }
+
+/// Moves at most `len` bytes between a pipe and a socket, without waiting. 0: the end of `from`.
+pub fn splice(from: RawFd, to: RawFd, len: usize) -> SysResult<usize> {
+    let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
+    loop {
+        // SAFETY: no offsets are passed.
+        let n = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), len, flags) };
+        match check(n as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            r => return r.map(|n| n as usize),
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub struct ConfigRef {
     pub optional: bool,
 }
 
-/// A port that a program listens on. It is for people, probes and Services: nothing is opened.
+/// A port that a program listens on. Without a port of the host it is for people, probes and Services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
@@ -32,6 +32,12 @@ pub struct Port {
     /// `TCP`, `UDP` or `SCTP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// The port of the host that leads to it, whichever replica takes the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
+    /// The address of the host. `None`: all of them.
+    #[serde(rename = "hostIP", default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
 }
 
 /// Something that containers can mount.

@@ -51,7 +51,10 @@ impl Sandbox {
             metadata: spec.pod.clone().unwrap_or_default(),
             resources: resources.map(|c| (c.name.clone(), c.resources.clone())).collect(),
         };
-        let needed = spec.pod.is_some() || spec.all_containers().count() > 1 || sandbox != Sandbox::default();
+        // Connections to a published port are led to an address of its own.
+        let publishes = spec.all_containers().flat_map(|c| &c.ports).any(|p| p.host_port.is_some());
+        let several = spec.all_containers().count() > 1;
+        let needed = spec.pod.is_some() || several || publishes || sandbox != Sandbox::default();
         needed.then_some(sandbox)
     }
 

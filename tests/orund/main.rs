@@ -12,6 +12,7 @@ mod life;
 mod network;
 mod objects;
 mod pods;
+mod ports;
 mod roles;
 mod rollout;
 mod run;

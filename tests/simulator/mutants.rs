@@ -4,6 +4,7 @@
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload};
+use orun::supervisor::core::endpoints::Target;
 use orun::supervisor::core::event::{Event, Record};
 use orun::supervisor::core::model::{
     Hook, Instance, Next, Observed, Phase, Replica, SandboxState, StopCause,
@@ -70,9 +71,13 @@ pub enum Mutant {
     ReadyAnyway,
     /// A drain stops the workloads, which stay stopped after the boot.
     DrainStopsWorkloads,
+    /// Nobody waits for the proxy.
+    SkipsBarrier,
+    /// A replica is published as soon as it has an address.
+    PublishesUnready,
 }
 
-pub const ALL: [Mutant; 28] = [
+pub const ALL: [Mutant; 30] = [
     Mutant::JudgesAtOnce,
     Mutant::KillsAgain,
     Mutant::ReadyAnyway,
@@ -101,6 +106,8 @@ pub const ALL: [Mutant; 28] = [
     Mutant::InitsBeside,
     Mutant::InitsAgain,
     Mutant::SidecarsTogether,
+    Mutant::SkipsBarrier,
+    Mutant::PublishesUnready,
 ];
 
 impl Mutant {
@@ -122,6 +129,8 @@ impl Mutant {
             Mutant::SandboxLater | Mutant::SandboxTooSoon => "P30",
             Mutant::InitsBeside | Mutant::InitsAgain => "P21",
             Mutant::SidecarsTogether => "P22",
+            Mutant::SkipsBarrier => "P19",
+            Mutant::PublishesUnready => "P20",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -202,6 +211,12 @@ impl Mutant {
                 step.actions.extend(hasty.into_iter().filter(rollout));
                 step
             }
+            Mutant::SkipsBarrier => {
+                let mut blind = observed.clone();
+                blind.endpoints.in_use.clear();
+                reconcile(desired, &blind, now, config)
+            }
+            Mutant::PublishesUnready => publish_unready(desired, observed, now, config),
             Mutant::IgnoresPause => {
                 let mut heedless = desired.clone();
                 for w in heedless.workloads.values_mut().filter(|w| w.paused) {
@@ -416,4 +431,20 @@ fn restart_all(step: &mut Step, desired: &Desired, observed: &Observed, now: Tim
             restart.next = Next::At(now + Millis(2_000));
         }
     }
+}
+
+/// Maps have every replica of their workload that has an address.
+fn publish_unready(desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
+    let mut step = reconcile(desired, observed, now, config);
+    for action in &mut step.actions {
+        let Action::Publish { map, .. } = action else { continue };
+        for route in map {
+            let all = observed.replicas().filter(|(key, _)| key.workload == route.workload);
+            let with_address = all.filter_map(|(replica, r)| {
+                Some(Target { replica, address: r.address()?.to_owned(), port: 8080 })
+            });
+            route.targets = with_address.collect();
+        }
+    }
+    step
 }

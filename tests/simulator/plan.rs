@@ -3,6 +3,7 @@
 
 use crate::health;
 use crate::rng::Rng;
+use orun::supervisor::core::endpoints::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
     RestartPolicy, Role, SandboxSpec, Strategy, Template,
@@ -182,6 +183,12 @@ fn strategy(rng: &mut Rng) -> Strategy {
     }
 }
 
+/// One of few, so that workloads publish the same.
+fn port(rng: &mut Rng) -> PublishedPort {
+    let port = rng.pick(&[80, 81, 443]);
+    PublishedPort { host: HostPort { port, ..HostPort::default() }, port: 8080 }
+}
+
 fn template(rng: &mut Rng) -> Template {
     let kinds = [STEADY, STEADY, STEADY, CRASHER, FLAKY, JOB, STUBBORN, UNSTARTABLE, SLOW];
     let first = rng.pick(&[0, 0, 1, 2]);
@@ -228,6 +235,7 @@ fn template(rng: &mut Rng) -> Template {
         active_deadline: None,
         spare: rng.percent(15),
         sandbox: rng.percent(50).then(SandboxSpec::default),
+        ports: if rng.percent(40) { vec![port(rng)] } else { Vec::new() },
         ..Template::default()
     }
 }

@@ -3,6 +3,7 @@
 use crate::mutants::Mutant;
 use crate::plan::{Entry, NAMES, Plan, What};
 use crate::process::State;
+use crate::proxy::check_map;
 use crate::rng::Rng;
 use crate::world::{Handle, Sim, Told};
 use orun::supervisor::core::Config;
@@ -120,7 +121,8 @@ impl Run {
         }
         self.bury();
         let sim = &mut *self.sim.borrow_mut();
-        if self.supervisor.is_some() {
+        if let Some(supervisor) = &self.supervisor {
+            check_map(&supervisor.desired, &supervisor.observed)?;
             if self.wake.is_some_and(|w| w <= now) {
                 return Err("P10: a turn left something to do".to_owned());
             }
@@ -180,7 +182,7 @@ impl Run {
         let sandboxes = sandboxes.map(|(replica, _)| Event::SandboxFound {
             replica,
             whole: sim.find_sandbox(replica),
-            address: None,
+            address: crate::sandbox::address(replica),
         });
         let found: Vec<Event> = sandboxes.collect::<Vec<_>>().into_iter().chain(found).collect();
         let unknown = sim.sandboxes.keys().find(|key| observed.replica_of(key).is_none()).copied();
@@ -369,6 +371,9 @@ impl Run {
         let procs = &sim.procs;
         if !sim.sandboxes.is_empty() {
             return Err(format!("P30: left over: {} sandboxes", sim.sandboxes.len()));
+        }
+        if !sim.proxy.map.is_empty() {
+            return Err(format!("P20: left over: {:?}", sim.proxy.map));
         }
         if !procs.is_empty() || !s.desired.workloads.is_empty() || !s.observed.workloads.is_empty() {
             return Err(format!(

@@ -15,6 +15,11 @@ pub enum Sandbox {
     Lost,
 }
 
+/// The address of a sandbox.
+pub fn address(replica: ReplicaKey) -> Option<String> {
+    Some(format!("10.0.0.{}", replica.serial))
+}
+
 impl Sim {
     pub fn has_sandbox(&self, replica: &ReplicaKey) -> bool {
         self.sandboxes.get(replica) == Some(&Sandbox::Whole)
@@ -49,7 +54,7 @@ impl Sim {
             told.push(Told::Event(Event::SandboxFailed { replica, error }));
         } else {
             self.sandboxes.insert(replica, Sandbox::Whole);
-            told.push(Told::Event(Event::SandboxMade { replica, address: None }));
+            told.push(Told::Event(Event::SandboxMade { replica, address: address(replica) }));
         }
     }
 

@@ -4,11 +4,13 @@ use crate::disk::Disk;
 use crate::mutants::Mutant;
 use crate::oracle::Oracle;
 use crate::process::{End, Failure, Proc, Script, State};
+use crate::proxy::Proxy;
 use crate::rng::Rng;
 use crate::sandbox::Sandbox;
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::{Action, Notice};
 use orun::supervisor::core::desired::{Change, Desired};
+use orun::supervisor::core::endpoints::Route;
 use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::health::{HookKind, ProbeKind};
 use orun::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
@@ -35,6 +37,7 @@ pub enum Occurrence {
     SandboxMade { life: u32, replica: ReplicaKey },
     SandboxGone { life: u32, replica: ReplicaKey },
     Persisted { life: u32, change: Change, at: Time },
+    MapArrives { generation: u64, map: Vec<Route> },
 }
 
 /// What an occurrence means for the supervisor.
@@ -50,6 +53,7 @@ pub struct Sim {
     pub procs: BTreeMap<u64, Proc>,
     used: BTreeSet<u64>,
     pub sandboxes: BTreeMap<ReplicaKey, Sandbox>,
+    pub proxy: Proxy,
     pub disk: Disk,
     queue: BTreeMap<(u64, u64), Occurrence>,
     sequence: u64,
@@ -76,6 +80,7 @@ impl Sim {
             procs: BTreeMap::new(),
             used: BTreeSet::new(),
             sandboxes: BTreeMap::new(),
+            proxy: Proxy::default(),
             disk: Disk::default(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -137,6 +142,7 @@ impl Sim {
                     told.push(Told::Event(Event::CgroupEmpty { key: p.key }));
                 }
             }
+            Occurrence::MapArrives { generation, map } => self.map_arrives(generation, map),
             Occurrence::Answer { life, event } if life == self.life => told.push(Told::Event(event)),
             Occurrence::HookDone { life, id, kind } if life == self.life => {
                 let tame = self.tame;
@@ -306,6 +312,7 @@ impl Sim {
         self.procs.clear();
         self.used.clear();
         self.sandboxes.clear();
+        self.proxy = Proxy::default();
         self.queue.clear();
         self.disk.reboot();
         self.keeper = true;
@@ -496,7 +503,11 @@ impl World for Handle {
         if let Some(replica) = action.sandbox() {
             return sim.do_sandbox(action, replica);
         }
+        sim.do_publish(action);
         let Some(key) = action.key() else { return };
+        if matches!(action, Action::Signal { .. } | Action::RunHook { .. }) {
+            sim.asks_to_end(&key, observed);
+        }
         let (oracle, procs) = (&mut sim.oracle, &sim.procs);
         oracle.act(action, &key, procs, desired, observed, sim.now);
         match action {

@@ -1,6 +1,7 @@
 //! Everything that the core can decide. Closed: what is not here is never done.
 
 use super::desired::{Change, Revision, WorkloadId};
+use super::endpoints::Route;
 use super::health::{Checks, HookKind, ProbeKind};
 use super::model::{ExitClass, Key, ReplicaKey, Restart, StopCause};
 use super::rollout::Rollout;
@@ -160,6 +161,11 @@ pub enum Action {
     Remove {
         key: Key,
     },
+    /// Have the proxy use this map of ports, and none before it. Answer: `Published`; it is asked for again without one.
+    Publish {
+        generation: u64,
+        map: Vec<Route>,
+    },
     /// Make a change of the desired state durable, then apply it to `Desired`. It is asked for again until it is applied.
     /// Not recorded in the runtime journal.
     Persist {
@@ -247,17 +253,21 @@ pub enum Reason {
     Draining,
     DrainUndone,
     NetworkDegraded,
+    PublishSlow,
+    PortTaken,
 }
 
 impl Action {
     /// Whether the world has something to do.
     pub fn is_effect(&self) -> bool {
         use Action::{
-            KillCgroup, MakeSandbox, Prepare, Probe, Release, Remove, RemoveSandbox, RunHook, Signal, Update,
+            KillCgroup, MakeSandbox, Prepare, Probe, Publish, Release, Remove, RemoveSandbox, RunHook,
+            Signal, Update,
         };
         matches!(
             self,
             MakeSandbox { .. }
+                | Publish { .. }
                 | RemoveSandbox { .. }
                 | Prepare { .. }
                 | Release { .. }

@@ -17,7 +17,7 @@ use super::model::{
 use super::reconcile::{Entry, Pass, Place};
 use super::spec::{ContainerSpec, Handler, Role, Template};
 use super::time::{Millis, Time};
-use super::{restart, sandbox};
+use super::{endpoints, restart, sandbox};
 
 /// Dead instances that may wait for their removal before no new one is made.
 const UNREMOVED_MOST: usize = 3;
@@ -233,6 +233,11 @@ fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, sp
     let hook = spec.and_then(|s| s.pre_stop.as_ref());
     if pass.reached(stop.deadline) {
         return kill(pass, key, instance);
+    }
+    // Before connections are led elsewhere, nobody is asked to end.
+    let led = pass.exposed.contains(&key.replica) && stop.hook == Hook::NotRun && stop.signalled.is_none();
+    if led && !pass.reached(stop.at + endpoints::PATIENCE) {
+        return;
     }
     match stop.hook {
         Hook::NotRun

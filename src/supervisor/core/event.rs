@@ -2,6 +2,7 @@
 //! gives it to [`super::observe::on_event`]; the desired state changes by [`super::desired::Change`] instead.
 
 use super::action::Action;
+use super::endpoints::Taken;
 use super::health::{HookKind, ProbeKind};
 use super::model::{Key, Process, ReplicaKey, StartError, WaitStatus};
 use super::time::Time;
@@ -125,6 +126,12 @@ pub enum Event {
         whole: bool,
         #[serde(default)]
         address: Option<String>,
+    },
+
+    /// Answer to `Publish`: the proxy uses this map, and none before it. `taken`: ports that it cannot open.
+    Published {
+        generation: u64,
+        taken: Vec<Taken>,
     },
 
     /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes

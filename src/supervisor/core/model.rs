@@ -7,6 +7,7 @@
 //! run its program, besides at most one spare that waits in `created`, and dead ones that are not yet removed.
 
 use super::desired::{Revision, WorkloadId};
+use super::endpoints::Endpoints;
 use super::health::Health;
 use super::rollout::Rollout;
 use super::spec::Role;
@@ -34,6 +35,8 @@ pub struct Observed {
     /// See [`super::event::Event::Draining`].
     #[serde(default)]
     pub draining: bool,
+    #[serde(default)]
+    pub endpoints: Endpoints,
 }
 
 /// The slots of one workload.

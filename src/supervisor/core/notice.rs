@@ -2,10 +2,11 @@
 
 use super::action::{Action, Notice, Reason, Severity};
 use super::desired::WorkloadId;
+use super::endpoints::Taken;
 use super::event::Event;
 use super::health::{HookKind, ProbeKind};
 use super::model::{
-    ExitClass, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
+    ExitClass, Hook, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
 };
 use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
@@ -77,6 +78,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
             let message = "the keeper died; exit statuses may be lost until the service is restarted";
             Some(Notice::of_the_daemon(at, Reason::KeeperLost, message.to_owned()))
         }
+        Event::Published { taken, .. } => port_taken(observed, taken, at),
         Event::Draining { on } => (observed.draining != *on).then(|| draining(*on, at)),
         _ => None,
     }
@@ -88,6 +90,14 @@ fn draining(on: bool, at: Time) -> Notice {
         false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
     };
     Notice { severity: Severity::Normal, ..Notice::of_the_daemon(at, reason, message.to_owned()) }
+}
+
+/// The first port that could be opened before, or was not published, and cannot be opened now.
+fn port_taken(observed: &Observed, taken: &[Taken], at: Time) -> Option<Notice> {
+    let new = taken.iter().find(|t| !observed.endpoints.taken.contains(t))?;
+    let workload = observed.endpoints.map.iter().find(|r| r.host == new.host)?.workload;
+    let message = format!("port {} cannot be published: {}", new.host, new.error);
+    Some(Notice { workload, ..Notice::of_the_daemon(at, Reason::PortTaken, message) })
 }
 
 /// A notice about the sandbox of a replica.
@@ -124,6 +134,13 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
             let left = if *now { Millis(0) } else { deadline.since(at) };
             let text = if known { "deadline brought forward".to_owned() } else { cause.to_string() };
             replica(workload, slot, Reason::Killing, format!("{text}; {left} of grace"))
+        }
+        Action::Signal { key, .. } | Action::RunHook { key, kind: HookKind::PreStop } => {
+            let first = observed.instance(key).and_then(|i| i.stop)?.hook == Hook::NotRun;
+            let exposed = observed.endpoints.exposed().contains(&key.replica);
+            let message =
+                "the proxy has not confirmed that it leads no connection there: not waiting any longer";
+            (first && exposed).then(|| about(observed, key, at, Reason::PublishSlow, message.to_owned()))
         }
         Action::Expire { replica } => sandbox(
             observed,
@@ -211,7 +228,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
     use Reason::{
         BackOff, DeadlineExceeded, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPostStartHook,
         FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, OOMKilling, ProgressDeadlineExceeded,
-        RestartLimit, RolloutFailed, SandboxChanged, Unhealthy,
+        PublishSlow, RestartLimit, RolloutFailed, SandboxChanged, Unhealthy,
     };
     let bad = matches!(
         reason,
@@ -227,6 +244,7 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | LogDiskFull
             | OOMKilling
             | ProgressDeadlineExceeded
+            | PublishSlow
             | RestartLimit
             | RolloutFailed
             | SandboxChanged

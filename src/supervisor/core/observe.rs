@@ -60,6 +60,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
                 super::sandbox::observe(replica, event, at);
             }
         }
+        Event::Published { generation, taken } => observed.endpoints.acknowledge(*generation, taken),
         Event::LogsBlocked { key, error } => with(observed, key, |i| i.logs_blocked.clone_from(error)),
     }
 }
@@ -196,6 +197,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         Action::Advance { workload, rollout } => {
             observed.workloads.entry(*workload).or_default().rollout = Some(rollout.clone());
         }
+        Action::Publish { generation, map } => observed.endpoints.send(*generation, map, at),
         Action::Prepare { key, credit, revision } => prepare(observed, key, *credit, *revision, at),
         Action::Settle { key, .. } => settle(observed, key, action),
         Action::MakeSandbox { replica, again, .. } => {

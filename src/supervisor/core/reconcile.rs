@@ -6,7 +6,7 @@ use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, replicas, rollout, sandbox};
+use super::{containers, endpoints, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -31,6 +31,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         credit: observed.start_credit,
         stopped: BTreeSet::new(),
         draining: observed.draining,
+        exposed: observed.endpoints.exposed(),
     };
     let none = Slots::default();
     for (id, slots) in &observed.workloads {
@@ -41,6 +42,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
     for (id, workload) in &desired.workloads {
         pass.workload(*id, workload, observed.workloads.get(id).unwrap_or(&none));
     }
+    endpoints::plan(&mut pass, desired, observed);
     // What waits for a start does not wait for the clearing away of what is dead.
     pass.actions.sort_by_key(|a| matches!(a, Action::Remove { .. }));
     Step { actions: pass.actions, wake: pass.wake }
@@ -59,6 +61,8 @@ pub struct Pass<'a> {
     stopped: BTreeSet<u64>,
     /// The host goes down.
     draining: bool,
+    /// Replicas that connections may be led to.
+    pub exposed: BTreeSet<u64>,
 }
 
 impl Pass<'_> {

@@ -120,7 +120,10 @@ pub fn observe(replica: &mut Replica, event: &Event, at: Time) {
             SandboxState::Failed(at)
         }
         (Event::SandboxLost { .. }, SandboxState::Ready) => SandboxState::Lost,
-        (Event::SandboxGone { error: None, .. }, _) => SandboxState::No,
+        (Event::SandboxGone { error: None, .. }, _) => {
+            sandbox.address = None;
+            SandboxState::No
+        }
         (Event::SandboxGone { error: Some(_), .. }, _) => SandboxState::Removing(Some(at)),
         (Event::SandboxFound { whole: false, .. }, SandboxState::Making) if empty => SandboxState::No,
         (Event::SandboxFound { whole: false, .. }, SandboxState::Making | SandboxState::Ready)

@@ -1,6 +1,7 @@
 //! The specification of one workload, in the core's own types. Manifests are converted into it; the core never reads
 //! a file.
 
+use super::endpoints::PublishedPort;
 use super::model::ExitClass;
 use super::time::Millis;
 use crate::workload::inputs::Input;
@@ -34,6 +35,9 @@ pub struct Template {
     /// Keep one more instance of every container created, waiting to be released when the running one dies.
     #[serde(default)]
     pub spare: bool,
+    /// Published on the host, by all replicas together.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
     /// The ConfigMaps and Secrets that it is made from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Pinned>,
@@ -124,6 +128,7 @@ impl Default for Template {
             grace: default_grace(),
             active_deadline: None,
             spare: false,
+            ports: Vec::new(),
             inputs: Vec::new(),
         }
     }

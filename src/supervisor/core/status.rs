@@ -234,6 +234,8 @@ pub enum ConditionType {
     LogDiskFull,
     /// The host is drained: nothing is started.
     Draining,
+    /// A port of the host that it publishes cannot be opened.
+    PortTaken,
 }
 
 impl Replica {

@@ -14,6 +14,7 @@ use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
 use super::logs::{self, Limits};
 use super::pods::Directories;
+use super::publish::Publisher;
 use super::{cgroups, recover};
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -29,6 +30,7 @@ use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::Supervisor;
 use crate::sys::{heap, prctl, sched};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -138,6 +140,7 @@ pub fn run(
     let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     let kept_socket = kept.remove(SOCKET);
     linux.ring = Some(Ring::open(&places.run)?);
+    linux.publisher = Some(publisher(link.as_ref(), &mut kept, &observed, done.clone())?);
     linux.keeper = link;
     linux.runtime_journal = Some(runtime_journal);
     for mut notice in told {
@@ -172,6 +175,25 @@ pub fn run(
     // As long as there are containers these are not empty, and stay.
     cgroups::remove_parents(&places.cgroup_parent);
     ended
+}
+
+/// What publishes ports. It begins with the last map that there was.
+fn publisher(
+    link: Option<&Link>,
+    kept: &mut BTreeMap<String, OwnedFd>,
+    observed: &Observed,
+    done: mpsc::UnboundedSender<Done>,
+) -> Result<Publisher> {
+    let tell = move |generation, taken| {
+        // Without a receiver the supervisor is ending.
+        let _ = done.send(Done::Published { generation, taken });
+    };
+    let publisher = Publisher::start(link.map(Link::another).transpose()?, kept, Box::new(tell))?;
+    let endpoints = &observed.endpoints;
+    if endpoints.generation > 0 {
+        publisher.publish(endpoints.generation, &endpoints.map);
+    }
+    Ok(publisher)
 }
 
 /// The numbers for this process and this host.

@@ -250,6 +250,7 @@ impl EventLoop {
             Done::Image { key, reason, message } => {
                 self.supervisor.world.image_told(key, reason, message, now());
             }
+            Done::Published { generation, taken } => events.push(Event::Published { generation, taken }),
             Done::Logs { instance, error } => self.supervisor.world.logs_blocked(instance, error, events),
             done => self.supervisor.world.finished(done, events),
         }

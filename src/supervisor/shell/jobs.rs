@@ -19,6 +19,7 @@ use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
+use crate::supervisor::core::endpoints::Taken;
 use crate::supervisor::core::health::{HookKind, ProbeKind};
 use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
 use crate::supervisor::core::spec::Launch;
@@ -141,6 +142,11 @@ pub enum Done {
         key: Key,
         reason: Reason,
         message: String,
+    },
+    /// The proxy uses this map, without the ports that cannot be opened.
+    Published {
+        generation: u64,
+        taken: Vec<Taken>,
     },
     /// The output of an instance cannot be written, for that reason; or can again.
     Logs {

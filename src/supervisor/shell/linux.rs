@@ -8,6 +8,7 @@ use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::oom;
 use super::pods::{self, Pod};
+use super::publish::Publisher;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Parent;
@@ -88,6 +89,8 @@ pub struct Linux {
     pub unrecorded: Vec<Record>,
     pub disk: Option<Disk>,
     pub keeper: Option<Link>,
+    /// None in the foreground.
+    pub publisher: Option<Publisher>,
     pub ring: Option<Ring>,
     /// By number of the instance.
     pub live: HashMap<u64, Live>,
@@ -122,6 +125,7 @@ impl Linux {
             unrecorded: Vec::new(),
             disk: None,
             keeper: None,
+            publisher: None,
             ring: None,
             live: HashMap::new(),
             templates: HashMap::new(),
@@ -241,7 +245,7 @@ impl Linux {
             }
             Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
-            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } => {}
+            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } | Done::Published { .. } => {}
         }
     }
 
@@ -555,6 +559,11 @@ impl World for Linux {
             Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
             Action::MakeSandbox { replica, revision, .. } => self.make_sandbox(*replica, *revision, desired),
+            Action::Publish { generation, map } => match &self.publisher {
+                Some(publisher) => publisher.publish(*generation, map),
+                // In the foreground nothing is published.
+                None => self.answers.push(Event::Published { generation: *generation, taken: Vec::new() }),
+            },
             Action::RemoveSandbox { replica } => self.remove_sandbox(*replica),
             // Notes, which are recorded already, and what comes by the other methods.
             _ => {}

@@ -19,6 +19,7 @@ pub mod names;
 pub mod notify;
 pub mod oom;
 pub mod pods;
+pub mod publish;
 pub mod recover;
 pub mod screen;
 

@@ -1,5 +1,6 @@
 //! The core by scenarios: events in, actions out.
 
+mod endpoints;
 mod health;
 mod objects;
 mod order;
@@ -180,6 +181,7 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
         Action::Persist { .. } => "persist",
         Action::MakeSandbox { .. } => "make sandbox",
         Action::RemoveSandbox { .. } => "remove sandbox",
+        Action::Publish { .. } => "publish",
         _ => "note",
     };
     actions.iter().map(name).collect()

@@ -46,6 +46,15 @@ impl Link {
         Ok(Some(Link(descriptor::take_over(number).map_err(|_| bad())?)))
     }
 
+    /// Another way to send to the keeper, for another thread.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn another(&self) -> Result<Link> {
+        let copy = self.0.try_clone().map_err(|e| Error::sys("copying the connection to the keeper", e))?;
+        Ok(Link(copy))
+    }
+
     fn send(&self, tag: u8, text: &str, fd: Option<RawFd>) {
         let message = [&[tag], text.as_bytes()].concat();
         let socket = self.0.as_raw_fd();

@@ -1,0 +1,200 @@
+//! `orund proxy`: leads connections to published ports to the replicas that are ready.
+//!
+//! A process of its own with few rights. It opens nothing: the supervisor sends it listening sockets, and maps of where
+//! their connections go, through one socket that keeps message boundaries. Both outlive either of the two.
+//!
+//! ```text
+//! L NAME + descriptor        a listening socket
+//! T GENERATION + descriptor  a map, as JSON in a file: all of it; sockets that are not in it are closed
+//! P GENERATION               the answer: this map is used now, and none before it
+//! ```
+
+mod relay;
+mod route;
+mod udp;
+
+use crate::error::{Errno, Error, Result};
+use crate::log;
+use crate::sys::{cred, fd, prctl, readiness, sched, socket};
+use route::{Route, State};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// What a message begins with.
+pub mod tag {
+    pub const LISTENER: u8 = b'L';
+    pub const MAP: u8 = b'T';
+    pub const USED: u8 = b'P';
+}
+
+/// Bytes of a message.
+pub const MESSAGE: usize = 256;
+/// How long connections may continue after the supervisor and its keeper are gone, or nothing is published.
+const DRAIN: Duration = Duration::from_secs(30);
+/// The user and group that it runs as: nobody.
+const NOBODY: u32 = 65534;
+
+/// Where connections go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    pub routes: Vec<MapRoute>,
+}
+
+/// Where the connections of one listening socket go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRoute {
+    /// Of the socket.
+    pub name: String,
+    /// It takes datagrams, not connections.
+    pub udp: bool,
+    pub targets: Vec<SocketAddr>,
+}
+
+/// A route and what serves it.
+struct Served {
+    route: Rc<Route>,
+    task: JoinHandle<()>,
+}
+
+struct Proxy {
+    state: Rc<State>,
+    /// Sockets that no map has named yet.
+    waiting: HashMap<String, OwnedFd>,
+    served: HashMap<String, Served>,
+}
+
+/// Runs until the other end of `control` is closed.
+///
+/// # Errors
+/// The loop cannot be set up.
+pub fn run(control: OwnedFd) -> Result<()> {
+    let _ = prctl::set_name(c"orund-proxy");
+    let _ = sched::raise_limit(libc::RLIMIT_NOFILE);
+    give_up_rights();
+    let fail = |e: std::io::Error| Error::sys("setting up the proxy", e);
+    fd::set_nonblocking(control.as_raw_fd()).map_err(|e| Error::sys("setting up the proxy", e))?;
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&tokio, async {
+        let control = readiness::readable(control).map_err(fail)?;
+        let mut proxy =
+            Proxy { state: Rc::new(State::new()), waiting: HashMap::new(), served: HashMap::new() };
+        loop {
+            let mut ready = control.readable().await.map_err(fail)?;
+            while let Some(end) = proxy.hear(control.as_raw_fd()) {
+                if end {
+                    proxy.serve(Map::default());
+                    proxy.state.drained(DRAIN).await;
+                    return Ok(());
+                }
+            }
+            ready.clear_ready();
+        }
+    })
+}
+
+/// What is left: connecting, and what was sent to it.
+fn give_up_rights() {
+    let _ = prctl::set_no_new_privs();
+    if cred::geteuid() == 0 {
+        let _ = cred::setgroups(&[]);
+        let _ = cred::setresgid(NOBODY);
+        let _ = cred::setresuid(NOBODY);
+    }
+    // In a user namespace there may be no such user.
+    let _ = cred::capset(cred::CapSets::default());
+}
+
+impl Proxy {
+    /// Takes one message. None: there is no more for now; true: the other end is closed.
+    fn hear(&mut self, control: i32) -> Option<bool> {
+        let mut buf = [0; MESSAGE];
+        let (n, fd) = match socket::receive(control, &mut buf) {
+            Ok((0, _)) => return Some(true),
+            Ok(received) => received,
+            Err(Errno(libc::EAGAIN)) => return None,
+            Err(_) => return Some(true),
+        };
+        let text = String::from_utf8_lossy(&buf[1..n]).into_owned();
+        match (buf[0], fd) {
+            (tag::LISTENER, Some(fd)) => drop(self.waiting.insert(text, fd)),
+            (tag::MAP, Some(fd)) => match read(fd) {
+                Ok(map) => {
+                    self.serve(map);
+                    let answer = [&[tag::USED], text.as_bytes()].concat();
+                    // Without it the map is sent again.
+                    let _ = socket::send(control, &answer, None);
+                }
+                Err(e) => log::warn(e),
+            },
+            (tag, _) => log::warn(format!("the supervisor sent an unknown message {tag}")),
+        }
+        Some(false)
+    }
+
+    /// Uses `map` from now on.
+    fn serve(&mut self, map: Map) {
+        self.served.retain(|name, served| {
+            let stays = map.routes.iter().any(|r| r.name == *name);
+            if !stays {
+                served.task.abort();
+            }
+            stays
+        });
+        for route in map.routes {
+            if let Some(socket) = self.waiting.remove(&route.name) {
+                // The socket is another, or another copy of the same. Connections that wait keep their route.
+                let old = self.served.remove(&route.name).map(|old| {
+                    old.task.abort();
+                    old.route
+                });
+                match serve(&self.state, old, &route, socket) {
+                    Ok(served) => drop(self.served.insert(route.name.clone(), served)),
+                    Err(e) => log::warn(Error::sys(format!("serving {}", route.name), e)),
+                }
+            }
+            if let Some(served) = self.served.get(&route.name) {
+                served.route.set_targets(route.targets);
+            }
+        }
+        self.state.changed();
+    }
+}
+
+fn serve(
+    state: &Rc<State>,
+    old: Option<Rc<Route>>,
+    map: &MapRoute,
+    socket: OwnedFd,
+) -> std::io::Result<Served> {
+    fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error)?;
+    let route = old.unwrap_or_else(|| Rc::new(Route::new(map.targets.clone())));
+    let task = if map.udp {
+        let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+        tokio::task::spawn_local(udp::serve(Rc::clone(&route), Rc::new(socket)))
+    } else {
+        let listener = tokio::net::TcpListener::from_std(socket.into())?;
+        tokio::task::spawn_local(route::serve(Rc::clone(state), Rc::clone(&route), listener))
+    };
+    Ok(Served { route, task })
+}
+
+/// The error of a system call, for those who expect one of the standard library.
+fn io_error(e: Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(e.0)
+}
+
+fn read(fd: OwnedFd) -> Result<Map> {
+    let mut file = std::fs::File::from(fd);
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    read.map_err(|e| Error::sys("reading the map of ports", e))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::new(crate::error::Kind::Config, format!("the map of ports: {e}")))
+}

@@ -1,0 +1,137 @@
+//! Bytes between two connections, both ways, until both directions are closed. What one peer does is done to the other: an
+//! end of one direction, or a reset.
+
+use super::io_error;
+use crate::sys::splice;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Bytes that are read at once. A connection that is idle has no buffer of its own.
+const CHUNK: usize = 64 << 10;
+/// Pipes that are kept for the next bulk transfer.
+const PIPES: usize = 16;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+    static POOL: RefCell<Vec<(OwnedFd, OwnedFd)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Connects the two.
+pub async fn relay(client: TcpStream, server: TcpStream) {
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+        // A peer whose host has crashed would keep both for ever.
+        let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+    }
+    if tokio::try_join!(pump(&client, &server), pump(&server, &client)).is_err() {
+        for stream in [&client, &server] {
+            // Closed with bytes missing, they must not look complete.
+            let _ = setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+        }
+    }
+}
+
+/// What a read came to.
+enum Read {
+    /// The end.
+    End,
+    /// So many bytes, of which these could not be written at once.
+    Some(usize, Vec<u8>),
+    NotReady,
+}
+
+async fn pump(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    loop {
+        from.readable().await?;
+        match pass(from, to)? {
+            Read::End => break,
+            Read::NotReady => {}
+            Read::Some(n, rest) => {
+                write_all(to, &rest).await?;
+                if n == CHUNK && bulk(from, to).await? {
+                    break;
+                }
+            }
+        }
+    }
+    // The peer may have closed already.
+    shut_down(to);
+    Ok(())
+}
+
+/// Reads once and writes what it can.
+fn pass(from: &TcpStream, to: &TcpStream) -> io::Result<Read> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let n = match from.try_read(buffer) {
+            Ok(0) => return Ok(Read::End),
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Read::NotReady),
+            Err(e) => return Err(e),
+        };
+        let written = match to.try_write(&buffer[..n]) {
+            Ok(written) => written,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(e) => return Err(e),
+        };
+        Ok(Read::Some(n, buffer[written..n].to_vec()))
+    })
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Moves bytes without copying them for as long as there are many. Whether the end was reached.
+async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let pooled = POOL.with_borrow_mut(Vec::pop);
+    let Some((out, into)) = pooled.or_else(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).ok()) else {
+        return Ok(false);
+    };
+    loop {
+        let read = from.try_io(Interest::READABLE, || {
+            splice::splice(from.as_raw_fd(), into.as_raw_fd(), CHUNK).map_err(io_error)
+        });
+        let n = match read {
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(e) => return Err(e),
+        };
+        let mut left = n;
+        while left > 0 {
+            to.writable().await?;
+            let moved = to.try_io(Interest::WRITABLE, || {
+                splice::splice(out.as_raw_fd(), to.as_raw_fd(), left).map_err(io_error)
+            });
+            match moved {
+                Ok(moved) => left -= moved,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if n < CHUNK / 4 {
+            // Few, none for now, or the end: the next read finds out which.
+            POOL.with_borrow_mut(|pool| {
+                if pool.len() < PIPES {
+                    pool.push((out, into));
+                }
+            });
+            return Ok(false);
+        }
+    }
+}
+
+fn shut_down(stream: &TcpStream) {
+    let _ = nix::sys::socket::shutdown(stream.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+}

@@ -1,0 +1,191 @@
+//! Published ports: which replicas the proxy leads connections to, and the barrier that keeps a replica running for as
+//! long as it does.
+//!
+//! ```text
+//! stop decided ─ a map without the replica is sent ─ acknowledged ─ preStop, stop signal
+//! ```
+//! A map is sent whenever what should be published has changed. Until the proxy acknowledges a map, any of those before it
+//! may be in use, so a replica counts as exposed while one of them has it.
+
+use super::action::Action;
+use super::desired::{Desired, Workload, WorkloadId};
+use super::model::{Observed, ReplicaKey};
+use super::reconcile::{Pass, replicas};
+use super::time::{Millis, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a stop waits for the proxy: one that hangs must not keep everything running.
+pub const PATIENCE: Millis = Millis(1000);
+/// After this a map that is not acknowledged is sent again.
+const SEND_AGAIN: Millis = Millis(5000);
+
+/// What a port carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+/// A port of the host. `Display` is `tcp 0.0.0.0:80`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostPort {
+    pub protocol: Protocol,
+    /// Of the host. None: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    pub port: u16,
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{protocol} {}:{}", self.address.as_deref().unwrap_or("*"), self.port)
+    }
+}
+
+/// A port of the replicas of a template that is published on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedPort {
+    pub host: HostPort,
+    /// Of the replica.
+    pub port: u16,
+}
+
+/// Where connections to a port of the host go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    pub workload: WorkloadId,
+    pub host: HostPort,
+    /// Those that are ready.
+    pub targets: Vec<Target>,
+}
+
+/// A replica that takes connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    pub replica: ReplicaKey,
+    pub address: String,
+    pub port: u16,
+}
+
+/// A port that cannot be published, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    pub host: HostPort,
+    pub error: String,
+}
+
+/// What is published.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoints {
+    /// The number of the last map that was sent; the first is 1.
+    pub generation: u64,
+    pub sent: Time,
+    pub map: Vec<Route>,
+    /// The number of the last map that was acknowledged.
+    pub acknowledged: u64,
+    /// The replicas of each map that may be in use, by its number and the replica's.
+    pub in_use: BTreeMap<u64, BTreeSet<u64>>,
+    pub taken: Vec<Taken>,
+}
+
+impl Endpoints {
+    /// The replicas that connections may be led to.
+    pub fn exposed(&self) -> BTreeSet<u64> {
+        self.in_use.values().flatten().copied().collect()
+    }
+
+    /// A map is being sent.
+    pub fn send(&mut self, generation: u64, map: &[Route], at: Time) {
+        (self.generation, self.sent) = (generation, at);
+        self.map = map.to_vec();
+        let serials = map.iter().flat_map(|r| &r.targets).map(|t| t.replica.serial).collect();
+        self.in_use.insert(generation, serials);
+    }
+
+    /// The proxy uses a map, and none before it.
+    pub fn acknowledge(&mut self, generation: u64, taken: &[Taken]) {
+        if generation < self.acknowledged || generation > self.generation {
+            return;
+        }
+        self.acknowledged = generation;
+        self.in_use.retain(|g, _| *g >= generation);
+        self.taken = taken.to_vec();
+    }
+}
+
+/// Sends a map when what is ready differs from the last one, or that one was not acknowledged.
+pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
+    let endpoints = &observed.endpoints;
+    let map = wanted(desired, observed);
+    let late = endpoints.acknowledged < endpoints.generation;
+    if map != endpoints.map || (late && pass.reached(endpoints.sent + SEND_AGAIN)) {
+        pass.push(Action::Publish { generation: endpoints.generation + 1, map });
+    }
+}
+
+/// The map of what is ready now. A port that two workloads publish belongs to the older one.
+pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Route> {
+    let mut routes: BTreeMap<&HostPort, Route> = BTreeMap::new();
+    for (id, workload) in &desired.workloads {
+        for port in published(workload) {
+            let route = Route { workload: *id, host: port.host.clone(), targets: Vec::new() };
+            routes.entry(&port.host).or_insert(route);
+        }
+    }
+    if routes.is_empty() {
+        return Vec::new();
+    }
+    for (id, workload) in &desired.workloads {
+        let Some(slots) = observed.workloads.get(id) else { continue };
+        for (slot, replica) in replicas(slots).filter(|(_, r)| r.is_ready()) {
+            let ports = workload.revisions.get(&replica.revision).map(|t| &t.ports);
+            let Some(address) = replica.address() else { continue };
+            for port in ports.into_iter().flatten() {
+                let Some(route) = routes.get_mut(&port.host).filter(|r| r.workload == *id) else { continue };
+                let replica = ReplicaKey { workload: *id, slot, serial: replica.serial };
+                route.targets.push(Target { replica, address: address.to_owned(), port: port.port });
+            }
+        }
+    }
+    routes.into_values().collect()
+}
+
+/// The ports of a workload that shall be open. One that shall not run closes its own: nobody is kept waiting for it.
+fn published(workload: &Workload) -> &[PublishedPort] {
+    let runs = workload.deletion.is_none() && workload.wanted() > 0;
+    let template = workload.revisions.get(&workload.revision).filter(|_| runs);
+    template.map_or(&[], |t| &t.ports)
+}
+
+/// Why ports of a workload are not published.
+pub fn taken(desired: &Desired, observed: &Observed, id: WorkloadId) -> Vec<Taken> {
+    let Some(workload) = desired.workloads.get(&id) else { return Vec::new() };
+    let slots = observed.workloads.get(&id);
+    let mut ready = slots.into_iter().flat_map(replicas).filter(|(_, r)| r.is_ready());
+    let unreachable = ready.any(|(_, r)| r.address().is_none());
+    let trouble = |port: &PublishedPort| {
+        let owner = observed.endpoints.map.iter().find(|r| r.host == port.host)?.workload;
+        if owner != id {
+            let name = desired.workloads.get(&owner).map_or("", |w| w.name.as_str());
+            return Some(Taken { host: port.host.clone(), error: format!("workload {name:?} publishes it") });
+        }
+        let refused = observed.endpoints.taken.iter().find(|t| t.host == port.host);
+        let error = "its pods have no address, as with `orund serve --network none`";
+        let none = || unreachable.then(|| Taken { host: port.host.clone(), error: error.to_owned() });
+        refused.cloned().or_else(none)
+    };
+    published(workload).iter().filter_map(trouble).collect()
+}

@@ -1,0 +1,84 @@
+//! Published ports, and the barrier before a stop, by scenarios.
+
+use super::*;
+use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, Taken};
+use crate::supervisor::core::spec::SandboxSpec;
+
+fn host() -> HostPort {
+    HostPort { port: 80, ..HostPort::default() }
+}
+
+fn web() -> Template {
+    let ports = vec![PublishedPort { host: host(), port: 8080 }];
+    Template { sandbox: Some(SandboxSpec::default()), ports, ..template() }
+}
+
+/// A pod that runs and is in a map that the proxy uses.
+fn published() -> Bench {
+    let mut b = Bench::new();
+    assert_eq!(names(&b.change(apply(1, web(), one_by_one()))), ["publish", "make sandbox"]);
+    assert_eq!(b.observed.endpoints.map[0].targets, [], "the port is open before there is a replica");
+    let replica = b.observed.replicas().next().unwrap().0;
+    b.event(Event::SandboxMade { replica, address: Some("10.0.0.2".to_owned()) });
+    b.run_all();
+    acknowledge(&mut b);
+    let target = &b.observed.endpoints.map[0].targets[0];
+    assert_eq!((target.replica, target.address.as_str(), target.port), (replica, "10.0.0.2", 8080));
+    b
+}
+
+fn acknowledge(b: &mut Bench) -> Vec<Action> {
+    let generation = b.observed.endpoints.generation;
+    b.event(Event::Published { generation, taken: Vec::new() })
+}
+
+#[test]
+fn nobody_is_asked_to_end_before_the_proxy_has_confirmed() {
+    let mut b = published();
+    let key = b.keys()[0];
+    assert_eq!(names(&b.change(Change::Delete { workload: WEB, grace: None })), ["publish"]);
+    // An earlier map is confirmed: it has the replica.
+    let old = b.observed.endpoints.generation - 1;
+    assert!(b.event(Event::Published { generation: old, taken: Vec::new() }).is_empty());
+    assert!(b.pass(500).is_empty());
+    assert_eq!(acknowledge(&mut b), [Action::Signal { key, signal: libc::SIGTERM }]);
+    assert!(!b.reasons.contains(&Reason::PublishSlow));
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_keeps_nobody_for_long() {
+    let mut b = published();
+    b.change(Change::Delete { workload: WEB, grace: None });
+    assert!(b.pass(999).is_empty());
+    assert_eq!(names(&b.pass(1)), ["signal"]);
+    assert!(b.reasons.contains(&Reason::PublishSlow));
+    // It is sent again until it is confirmed.
+    assert_eq!(names(&b.pass(4_000)), ["publish"]);
+    acknowledge(&mut b);
+    assert!(b.pass(4_999).is_empty());
+}
+
+#[test]
+fn a_port_belongs_to_the_older_workload() {
+    let mut b = published();
+    let Change::Apply { template, replicas, strategy, source, stamp, paused, .. } =
+        apply(1, web(), one_by_one())
+    else {
+        unreachable!()
+    };
+    let name = "other".to_owned();
+    b.change(Change::Apply { name, template, replicas, strategy, source, stamp, paused });
+    let other = WorkloadId(2);
+    let error = "workload \"web\" publishes it".to_owned();
+    assert_eq!(endpoints::taken(&b.desired, &b.observed, other), [Taken { host: host(), error }]);
+    assert_eq!(endpoints::taken(&b.desired, &b.observed, WEB), []);
+    let taken = vec![Taken { host: host(), error: "process 7 (nginx) has it open".to_owned() }];
+    let generation = b.observed.endpoints.generation;
+    b.event(Event::Published { generation, taken: taken.clone() });
+    assert_eq!(endpoints::taken(&b.desired, &b.observed, WEB), taken);
+    assert_eq!(b.reasons.iter().filter(|r| **r == Reason::PortTaken).count(), 1);
+    b.event(Event::Published { generation, taken });
+    assert_eq!(b.reasons.iter().filter(|r| **r == Reason::PortTaken).count(), 1, "reported once");
+    b.change(Change::Delete { workload: WEB, grace: Some(Millis(0)) });
+    assert_eq!(b.observed.endpoints.map[0].workload, other);
+}

@@ -1,0 +1,302 @@
+//! Published ports: opens them, has them kept, and keeps a proxy running that uses the latest map.
+//!
+//! A thread of its own does it, which the loop gives maps and which reports the acknowledged ones. Sockets and the connection
+//! to the proxy are kept by the keeper, so that neither the end of the supervisor nor that of the proxy closes a port.
+
+use super::keeper::LINK;
+use super::keeper::link::Link;
+use crate::error::{Errno, Error, Result};
+use crate::log;
+use crate::network::holder;
+use crate::network::proxy::{MESSAGE, Map, MapRoute, tag};
+use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
+use crate::sys::fd::{self, PollFd};
+use crate::sys::{memfd, socket, time};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// By what names the keeper has the connection to the proxy, and listening sockets.
+const CONTROL: &str = "proxy";
+const PORT: &str = "port:";
+/// Connections that wait until they are accepted, as long as the proxy is started again.
+const BACKLOG: i32 = 4096;
+/// How often a port that is taken is tried again, and a proxy that died is started again, in milliseconds.
+const TAKEN_AGAIN: u64 = 5000;
+const START_AGAIN: u64 = 100;
+
+/// What is called with the number of each map that is used, and the ports that cannot be opened.
+pub type Tell = Box<dyn Fn(u64, Vec<Taken>) + Send>;
+
+type Wish = Arc<Mutex<Option<(u64, Vec<Route>)>>>;
+
+/// The thread, as the loop sees it. It ends with this; the proxy does not.
+#[derive(Debug)]
+pub struct Publisher {
+    wish: Wish,
+    wake: OwnedFd,
+}
+
+impl Publisher {
+    /// Starts the thread. What belongs to it is taken out of `kept`.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn start(
+        keeper: Option<Link>,
+        kept: &mut BTreeMap<String, OwnedFd>,
+        tell: Tell,
+    ) -> Result<Publisher> {
+        let fail = |e: Errno| Error::sys("starting the thread that publishes ports", e);
+        let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
+        let wish = Wish::default();
+        let mut worker = Worker {
+            wish: Arc::clone(&wish),
+            wake: theirs,
+            keeper,
+            tell,
+            control: kept.remove(CONTROL),
+            child: None,
+            sockets: BTreeMap::new(),
+            taken: Vec::new(),
+            latest: (0, Vec::new()),
+            again: None,
+        };
+        let names: Vec<String> = kept.keys().filter(|n| n.starts_with(PORT)).cloned().collect();
+        for name in names {
+            if let Some(fd) = kept.remove(&name) {
+                worker.sockets.insert(name[PORT.len()..].to_owned(), fd);
+            }
+        }
+        let thread = std::thread::Builder::new().name("publish".to_owned());
+        thread.spawn(move || worker.run()).map_err(|e| fail(e.into()))?;
+        Ok(Publisher { wish, wake: ours })
+    }
+
+    /// Has a map used in place of all before it.
+    pub fn publish(&self, generation: u64, map: &[Route]) {
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, map.to_vec()));
+        // A full socket wakes it as well.
+        let _ = socket::send(self.wake.as_raw_fd(), b"W", None);
+    }
+}
+
+struct Worker {
+    wish: Wish,
+    wake: OwnedFd,
+    keeper: Option<Link>,
+    tell: Tell,
+    control: Option<OwnedFd>,
+    /// The proxy, if this process has started it.
+    child: Option<Child>,
+    /// Listening sockets, by the texts of their ports.
+    sockets: BTreeMap<String, OwnedFd>,
+    taken: Vec<Taken>,
+    latest: (u64, Vec<Route>),
+    /// When what failed is tried again, by the monotonic clock.
+    again: Option<u64>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        loop {
+            let wait = self.again.map_or(-1, |at| at.saturating_sub(time::monotonic_ms()) as i32);
+            let control = self.control.as_ref().map_or(-1, |c| c.as_raw_fd());
+            let mut fds =
+                [PollFd::new(self.wake.as_raw_fd(), libc::POLLIN), PollFd::new(control, libc::POLLIN)];
+            if let Err(e) = fd::poll(&mut fds, wait) {
+                return log::warn(Error::sys("waiting for maps of ports", e));
+            }
+            if fds[1].revents() != 0 {
+                self.hear();
+            }
+            if fds[0].revents() != 0 {
+                let mut buf = [0; 8];
+                // 0: the loop is gone.
+                if !matches!(socket::receive(self.wake.as_raw_fd(), &mut buf), Ok((n, _)) if n > 0) {
+                    return;
+                }
+                let wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(wish) = wish {
+                    self.latest = wish;
+                    self.again = None;
+                    self.apply();
+                }
+            }
+            if self.again.is_some_and(|at| time::monotonic_ms() >= at) {
+                self.again = None;
+                self.apply();
+            }
+        }
+    }
+
+    fn later(&mut self, delay: u64) {
+        let at = time::monotonic_ms() + delay;
+        self.again = Some(self.again.map_or(at, |a| a.min(at)));
+    }
+
+    /// Opens and closes ports as the latest map says, and has the proxy use it.
+    fn apply(&mut self) {
+        let names: Vec<String> = self.latest.1.iter().map(|r| r.host.to_string()).collect();
+        let gone: Vec<String> = self.sockets.keys().filter(|n| !names.contains(n)).cloned().collect();
+        self.taken.clear();
+        for route in self.latest.1.clone() {
+            if let Err(error) = self.open(&route.host) {
+                self.taken.push(Taken { host: route.host, error });
+            }
+        }
+        if !self.taken.is_empty() {
+            self.later(TAKEN_AGAIN);
+        }
+        if self.control.is_none() && names.is_empty() {
+            (self.tell)(self.latest.0, Vec::new());
+        } else if let Err(e) = self.send() {
+            log::warn(e);
+            self.lose();
+        }
+        for name in gone {
+            self.sockets.remove(&name);
+            if let Some(keeper) = &self.keeper {
+                keeper.drop(&format!("{PORT}{name}"));
+            }
+        }
+    }
+
+    fn open(&mut self, host: &HostPort) -> std::result::Result<(), String> {
+        let name = host.to_string();
+        if self.sockets.contains_key(&name) {
+            return Ok(());
+        }
+        let socket = listen(host)?;
+        if let Some(keeper) = &self.keeper {
+            keeper.put(&format!("{PORT}{name}"), socket.as_raw_fd());
+        }
+        // A proxy that runs gets it with the next map.
+        self.sockets.insert(name, socket);
+        Ok(())
+    }
+
+    /// Sends all sockets and the map. They are few, and a proxy that has them takes the copies for the same.
+    fn send(&mut self) -> Result<()> {
+        let fail = |e: Errno| Error::sys("sending the map of ports to the proxy", e);
+        if self.control.is_none() {
+            self.start()?;
+        }
+        let Some(control) = &self.control else { return Ok(()) };
+        let mut map = Map::default();
+        for route in &self.latest.1 {
+            let name = route.host.to_string();
+            let Some(fd) = self.sockets.get(&name) else { continue };
+            let message = [&[tag::LISTENER], name.as_bytes()].concat();
+            socket::send(control.as_raw_fd(), &message, Some(fd.as_raw_fd())).map_err(fail)?;
+            let target = |t: &crate::supervisor::core::endpoints::Target| {
+                let address: IpAddr = t.address.parse().ok()?;
+                Some((address, t.port).into())
+            };
+            let udp = route.host.protocol == Protocol::Udp;
+            map.routes.push(MapRoute {
+                name,
+                udp,
+                targets: route.targets.iter().filter_map(target).collect(),
+            });
+        }
+        let mut file = std::fs::File::from(memfd::create(c"ports").map_err(fail)?);
+        let text = serde_json::to_vec(&map).unwrap_or_default();
+        file.write_all(&text).map_err(|e| fail(e.into()))?;
+        let message = [&[tag::MAP], self.latest.0.to_string().as_bytes()].concat();
+        socket::send(control.as_raw_fd(), &message, Some(file.as_raw_fd())).map_err(fail)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let fail = |e: Errno| Error::sys("starting the proxy", e);
+        let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
+        let mut command = Command::new(super::program());
+        for name in [LINK, "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"] {
+            command.env_remove(name);
+        }
+        command.arg("proxy").stdin(Stdio::from(theirs)).stdout(Stdio::null()).current_dir("/");
+        self.child = Some(command.spawn().map_err(|e| fail(e.into()))?);
+        if let Some(keeper) = &self.keeper {
+            keeper.put(CONTROL, ours.as_raw_fd());
+        }
+        self.control = Some(ours);
+        Ok(())
+    }
+
+    /// Takes one message of the proxy.
+    fn hear(&mut self) {
+        let Some(control) = &self.control else { return };
+        let mut buf = [0; MESSAGE];
+        match socket::receive(control.as_raw_fd(), &mut buf) {
+            Ok((n, _)) if n > 0 && buf[0] == tag::USED => {
+                let generation = String::from_utf8_lossy(&buf[1..n]).parse().unwrap_or(0);
+                if generation == self.latest.0 && self.latest.1.is_empty() {
+                    // Nothing is published: it ends with its last connection.
+                    self.lose();
+                    self.again = None;
+                }
+                (self.tell)(generation, self.taken.clone());
+            }
+            Ok((n, _)) if n > 0 => {}
+            Ok(_) | Err(_) => {
+                if !self.latest.1.is_empty() {
+                    log::warn("the proxy of published ports has exited: it is started again");
+                }
+                self.lose();
+            }
+        }
+    }
+
+    /// The proxy is gone, or has to go.
+    fn lose(&mut self) {
+        self.control = None;
+        if let Some(keeper) = &self.keeper {
+            keeper.drop(CONTROL);
+        }
+        if let Some(mut child) = self.child.take() {
+            // One that still has connections ends later.
+            let reap = std::thread::Builder::new().name("reap".to_owned()).spawn(move || child.wait());
+            if let Err(e) = reap {
+                log::warn(Error::sys("waiting for the proxy", e));
+            }
+        }
+        self.later(START_AGAIN);
+    }
+}
+
+/// A socket that takes connections or datagrams to a port of the host.
+fn listen(host: &HostPort) -> std::result::Result<OwnedFd, String> {
+    let addresses: Vec<IpAddr> = match &host.address {
+        Some(text) => vec![text.parse().map_err(|_| format!("{text:?} is not an address"))?],
+        // The first takes both kinds of addresses; without IPv6 there is only the second.
+        None => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
+    };
+    let mut problem = String::new();
+    for address in addresses {
+        let bound = match host.protocol {
+            Protocol::Tcp => TcpListener::bind((address, host.port)).map(OwnedFd::from),
+            Protocol::Udp => UdpSocket::bind((address, host.port)).map(OwnedFd::from),
+        };
+        match bound {
+            Ok(fd) => {
+                if host.protocol == Protocol::Tcp {
+                    socket::listen(fd.as_raw_fd(), BACKLOG).map_err(|e| e.to_string())?;
+                }
+                return Ok(fd);
+            }
+            Err(e) => {
+                let e = Errno::from(e);
+                problem = e.to_string();
+                if e == Errno(libc::EADDRINUSE) {
+                    let holder = holder::of(host.protocol == Protocol::Udp, host.port);
+                    problem = holder.map_or(problem, |holder| format!("{holder} has it open"));
+                    break;
+                }
+            }
+        }
+    }
+    Err(problem)
+}

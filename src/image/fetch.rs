@@ -4,7 +4,9 @@
 use super::child::{self, Answer};
 use super::configuration::Configuration;
 use super::local::{Files, Found};
-use super::reference::Reference;
+use super::manifest::Descriptor;
+use super::reference::{Reference, Remote};
+use super::registry::{self, Pulled, Registry};
 use super::store::Store;
 use crate::error::{Error, Kind, Result};
 use crate::sys::prctl;
@@ -14,6 +16,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The hidden verb.
@@ -21,11 +24,16 @@ pub const VERB: &str = "image-fetch";
 /// How long an image may take.
 const DEADLINE: Duration = Duration::from_secs(4 * 3600);
 
+/// Layers that are downloaded at a time.
+const AT_ONCE: usize = 3;
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
     /// The digest of the manifest.
     pub digest: String,
+    /// The names that the store has it by.
+    pub names: Vec<String>,
 }
 
 /// Brings the image `reference` to `store` and gives it its name there.
@@ -43,74 +51,167 @@ pub fn fetch(
     child::run(command, "fetching the image", DEADLINE, cancelled)
 }
 
-/// As [`fetch`], of an archive that `stdin` has, of the kind that `reference` says.
-pub fn load(program: &Path, store: &Store, reference: &str, stdin: Stdio) -> Result<Fetched> {
+/// Loads the image of an archive that `stdin` has. Without a name it has those of the archive.
+///
+/// # Errors
+/// It cannot be had, or has no name.
+pub fn load(
+    program: &Path,
+    store: &Store,
+    name: Option<&str>,
+    tag: Option<&str>,
+    stdin: Stdio,
+) -> Result<Fetched> {
     let mut command = Command::new(program);
-    command.arg(VERB).arg(store.root()).arg(reference).arg("-").stdin(stdin);
+    command.arg(VERB).arg(store.root()).arg("-").arg(name.unwrap_or("")).arg(tag.unwrap_or("")).stdin(stdin);
     child::run(command, "loading the image", DEADLINE, &|| false)
 }
 
-/// `orund image-fetch STORE REFERENCE [-]`.
+/// `orund image-fetch STORE REFERENCE`, or `orund image-fetch STORE - NAME TAG` with an archive on standard input.
 ///
 /// # Errors
 /// The arguments are wrong, or nobody reads the answer.
 pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
-    let ([store, reference, rest @ ..], true) = (words, words.len() <= 3) else {
-        return Err(Error::new(Kind::Usage, format!("{VERB} is for orund itself")));
-    };
+    let words: Vec<String> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let _ = prctl::set_name(c"orund-image");
     prctl::set_parent_death_signal(libc::SIGKILL)
         .map_err(|e| Error::sys("preparing to fetch an image", e))?;
-    let done = Store::open(Path::new(store)).and_then(|store| {
-        let reference = Reference::parse(&reference.to_string_lossy())?;
-        bring(program, &store, &reference, !rest.is_empty())
-    });
+    let done = match words[..] {
+        [store, "-", name, tag] => {
+            Store::open(Path::new(store)).and_then(|store| from_stdin(program, &store, name, tag))
+        }
+        [store, reference] => Store::open(Path::new(store))
+            .and_then(|store| bring(program, &store, &Reference::parse(reference)?)),
+        _ => return Err(Error::new(Kind::Usage, format!("{VERB} is for orund itself"))),
+    };
     let answered = Answer::of(done).write();
     answered.map(|()| 0).map_err(|e| Error::sys("writing the answer", e))
 }
 
-fn bring(program: &Path, store: &Store, reference: &Reference, stdin: bool) -> Result<Fetched> {
-    let open = |path: &str| -> Result<std::fs::File> {
-        if stdin {
-            return OpenOptions::new()
-                .read(true)
-                .open("/proc/self/fd/0")
-                .map_err(|e| Error::sys("opening standard input", e));
-        }
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-        let file = file.map_err(|e| Error::sys(format!("opening {path:?}"), e))?;
-        match file.metadata().is_ok_and(|m| m.is_file()) {
-            true => Ok(file),
-            false => Err(Error::new(Kind::Config, format!("{path:?} is not a file"))),
-        }
+fn from_stdin(program: &Path, store: &Store, name: &str, tag: &str) -> Result<Fetched> {
+    let stdin = OpenOptions::new().read(true).open("/proc/self/fd/0");
+    let stdin = stdin.map_err(|e| Error::sys("opening standard input", e))?;
+    let files = Files::archive(stdin, &store.root().join("tmp"))?;
+    let found = files.any(Some(tag).filter(|t| !t.is_empty()))?;
+    let names: Vec<String> = match name {
+        // A tag alone names nothing.
+        "" => found.names.iter().filter(|n| n.contains(['/', ':'])).cloned().collect(),
+        name => vec![name.to_owned()],
     };
+    let names: Vec<String> =
+        names.iter().map(|n| Reference::parse(n).map(|r| r.to_string())).collect::<Result<_>>()?;
+    if names.is_empty() {
+        return Err(
+            Error::new(Kind::Config, "the image of the archive has no name").hint("give one with --name")
+        );
+    }
+    let digest = keep(program, store, &files, &found)?;
+    names.iter().try_for_each(|name| store.set_name(name, &digest))?;
+    Ok(Fetched { digest, names })
+}
+
+fn open(path: &str) -> Result<std::fs::File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = file.map_err(|e| Error::sys(format!("opening {path:?}"), e))?;
+    match file.metadata().is_ok_and(|m| m.is_file()) {
+        true => Ok(file),
+        false => Err(Error::new(Kind::Config, format!("{path:?} is not a file"))),
+    }
+}
+
+fn bring(program: &Path, store: &Store, reference: &Reference) -> Result<Fetched> {
     let tmp = store.root().join("tmp");
-    let (files, found) = match reference {
+    let digest = match reference {
         Reference::OciLayout { dir, tag } => {
             let files = Files::Directory(dir.into());
-            let found = files.layout(tag.as_deref())?;
-            (files, found)
+            keep(program, store, &files, &files.layout(tag.as_deref())?)?
         }
         Reference::OciArchive { file, tag } => {
             let files = Files::archive(open(file)?, &tmp)?;
-            let found = files.layout(tag.as_deref())?;
-            (files, found)
+            keep(program, store, &files, &files.layout(tag.as_deref())?)?
         }
         Reference::DockerArchive { file, tag } => {
             let files = Files::archive(open(file)?, &tmp)?;
-            let found = files.docker(tag.as_deref())?;
-            (files, found)
+            keep(program, store, &files, &files.docker(tag.as_deref())?)?
         }
         Reference::Bundle { .. } => return Err(Error::new(Kind::Config, "a bundle is not an image")),
-        Reference::Registry(r) => {
-            let what = format!("image {r} is not on this host, and registries are not supported yet");
-            return Err(Error::new(Kind::Unsupported, what)
-                .hint("oci:DIR, oci-archive:FILE and docker-archive:FILE are"));
+        Reference::Registry(remote) => from_registry(program, store, remote)?,
+    };
+    let name = reference.to_string();
+    store.set_name(&name, &digest)?;
+    Ok(Fetched { digest, names: vec![name] })
+}
+
+/// Asks the mirrors, then the registry itself.
+fn from_registry(program: &Path, store: &Store, remote: &Remote) -> Result<String> {
+    let mut last = Error::new(Kind::NotFound, "there is no registry to ask");
+    for registry in registry::sources(remote)? {
+        match registry.image(remote).and_then(|pulled| keep_pulled(program, store, &registry, &pulled)) {
+            Ok(digest) => return Ok(digest),
+            // A full disk is not the mirror's fault.
+            Err(e) if e.errno().is_some() => return Err(e),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Downloads and unpacks what is missing, up to three layers at a time.
+fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pulled) -> Result<String> {
+    let _adding = store.adding()?;
+    let configuration = Configuration::parse(&pulled.configuration, "the configuration of the image")?;
+    let ids = configuration.rootfs.diff_ids;
+    if ids.len() != pulled.layers.len() || ids.is_empty() {
+        let what = format!(
+            "the image has {} layers, and {} diff IDs in its configuration",
+            pulled.layers.len(),
+            ids.len()
+        );
+        return Err(Error::new(Kind::Config, what));
+    }
+    let mut missing: Vec<(usize, &String, &Descriptor)> = Vec::new();
+    for (n, (id, layer)) in ids.iter().zip(&pulled.layers).enumerate() {
+        if store.layer(id).is_none() && !missing.iter().any(|(_, other, _)| *other == id) {
+            missing.push((n, id, layer));
+        }
+    }
+    // Compressed, and three times that unpacked.
+    store
+        .check_space(missing.iter().map(|(_, _, l)| l.size.saturating_mul(4)).fold(0, u64::saturating_add))?;
+    let next = Mutex::new(missing.iter());
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let work = || {
+        while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            let Some((n, id, layer)) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                return;
+            };
+            let made = store.part(&layer.digest).and_then(|part| {
+                let blob = || registry.layer(layer, &part);
+                store.make_layer(program, id, Some(&layer.digest), blob, &|| false)?;
+                match std::fs::remove_file(&part) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        Err(Error::sys(format!("removing {part:?}"), e))
+                    }
+                    _ => Ok(()),
+                }
+            });
+            if let Err(e) = made {
+                let e = e.context(format!("layer {} of {}", n + 1, ids.len()));
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+            }
         }
     };
-    let digest = keep(program, store, &files, &found)?;
-    store.set_name(&reference.to_string(), &digest)?;
-    Ok(Fetched { digest })
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(missing.len()) {
+            scope.spawn(work);
+        }
+    });
+    if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(e);
+    }
+    store.put(&pulled.configuration)?;
+    store.put(&pulled.manifest)
 }
 
 /// Unpacks what is missing, then makes the image known.

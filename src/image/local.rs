@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// The annotation of a descriptor that has its tag (image-spec, "Pre-Defined Annotation Keys").
 const TAG: &str = "org.opencontainers.image.ref.name";
+/// The annotation that has its whole name, of containerd and Docker.
+const NAME: &str = "io.containerd.image.name";
 /// Files that an archive of an image may have.
 const MOST_FILES: usize = 100_000;
 /// Bytes of an archive that is decompressed first.
@@ -47,6 +49,8 @@ pub struct Found {
     pub configuration: Vec<u8>,
     /// The file of each layer, the lowest first, and the digest of its bytes where it has one.
     pub layers: Vec<(String, Option<String>)>,
+    /// The names that it has where it comes from.
+    pub names: Vec<String>,
 }
 
 fn missing(name: &str) -> Error {
@@ -143,6 +147,17 @@ impl Files {
         Ok(bytes)
     }
 
+    /// The image of an archive, of whichever kind it is.
+    ///
+    /// # Errors
+    /// As those of [`Files::layout`] and [`Files::docker`].
+    pub fn any(&self, tag: Option<&str>) -> Result<Found> {
+        match self.open("index.json") {
+            Ok(_) => self.layout(tag),
+            Err(_) => self.docker(tag),
+        }
+    }
+
     /// The image with the tag `tag` of a layout; without, the only one, or the one with the tag `latest`.
     ///
     /// # Errors
@@ -155,6 +170,8 @@ impl Files {
             return Err(Error::new(Kind::Config, "index.json is not an index of images"));
         };
         let mut descriptor = tagged(&list, tag)?.clone();
+        let names: Vec<String> =
+            [NAME, TAG].iter().filter_map(|key| descriptor.annotations.get(*key).cloned()).collect();
         // An index in the index is an image for several platforms.
         for _ in 0..2 {
             let manifest = self.blob(&descriptor, LONGEST_MANIFEST)?;
@@ -164,7 +181,12 @@ impl Files {
                 Document::Manifest(m) => {
                     let configuration = self.blob(&m.config, LONGEST_CONFIGURATION)?;
                     let layers = m.layers.iter().map(|d| Ok((blob_name(&d.digest)?, Some(d.digest.clone()))));
-                    return Ok(Found { manifest, configuration, layers: layers.collect::<Result<_>>()? });
+                    return Ok(Found {
+                        manifest,
+                        configuration,
+                        layers: layers.collect::<Result<_>>()?,
+                        names,
+                    });
                 }
             }
         }
@@ -221,7 +243,8 @@ impl Files {
         let manifest = serde_json::to_vec(&manifest)
             .map_err(|e| Error::new(Kind::Config, format!("writing a manifest: {e}")))?;
         Document::parse(&manifest, "manifest.json")?;
-        Ok(Found { manifest, configuration, layers: found })
+        let names = saved.repo_tags.clone().unwrap_or_default();
+        Ok(Found { manifest, configuration, layers: found, names })
     }
 }
 

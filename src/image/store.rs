@@ -193,7 +193,8 @@ impl Store {
         self.patient(&format!("manifest-{}", hex(digest)?), false, "the image is being removed")
     }
 
-    fn is_held(&self, digest: &str) -> bool {
+    /// Whether a process uses the image now.
+    pub fn is_held(&self, digest: &str) -> bool {
         let name = hex(digest).map(|hex| format!("manifest-{hex}"));
         !matches!(name.and_then(|name| self.lock(&name, true, &|| true)), Ok(Some(_)))
     }
@@ -484,15 +485,22 @@ impl Store {
         Ok(list.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
     }
 
+    /// Bytes of the file system of the store: all, and those that are free.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn space(&self) -> Result<(u64, u64)> {
+        let path = std::ffi::CString::new(self.root.as_os_str().as_encoded_bytes());
+        let path = path.map_err(|_| Error::new(Kind::Usage, "a path with a null byte"))?;
+        tree::space(&path).map_err(|e| Error::sys(format!("looking at the space of {:?}", self.root), e))
+    }
+
     /// Refuses what would fill the disk: `needed` bytes.
     ///
     /// # Errors
     /// [`Kind::State`], with the figures.
     pub fn check_space(&self, needed: u64) -> Result<()> {
-        let path = std::ffi::CString::new(self.root.as_os_str().as_encoded_bytes());
-        let path = path.map_err(|_| Error::new(Kind::Usage, "a path with a null byte"))?;
-        let (_, free) = tree::space(&path)
-            .map_err(|e| Error::sys(format!("looking at the space of {:?}", self.root), e))?;
+        let (_, free) = self.space()?;
         if free < needed {
             let what = format!(
                 "the image needs about {} MB in {:?}, which has {} MB left",

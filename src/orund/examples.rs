@@ -34,6 +34,7 @@ Environment:
 pub const RUN: &str = "\
 Examples:
   orund run ./web
+  orund run --replicas 3 oci:./image:1.4
   orund run --replicas 3 --grace 10s ./web
   orund run --restart on-failure -e DEBUG=1 ./web sh -c 'exit 3'
 
@@ -42,6 +43,23 @@ Ctrl-C stops the replicas gracefully; a second Ctrl-C kills them.
 Exit status:
   0 all replicas exited successfully or were stopped, 1 a replica failed or could not be started,
   2 invalid arguments, 3 a replica had to be killed.";
+
+pub const IMAGE: &str = "\
+Examples:
+  orund image pull registry.local:5000/web:1.4
+  docker save web:1.4 | orund image load
+  orund image ls; orund image inspect web:1.4
+  orund explain image web:1.4                 The config.json of a container of it
+  orund image prune --all; orund image df
+
+Needs no daemon. Credentials are those of \"docker login\" and \"podman login\", or in /etc/orun/auth.json; mirrors are those of
+/etc/containers/registries.conf.
+
+Files:
+  /var/lib/orund/images                       Layers, manifests and names
+
+Exit status:
+  0 success, 1 failure, 2 invalid arguments.";
 
 pub const APPLY: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 pub mod client;
 mod examples;
 mod foreign;
+mod image;
 mod journal;
 mod run;
 mod serve;
@@ -41,6 +42,8 @@ pub enum Verb {
     Run(run::Run),
     /// Inspect the journals of a daemon
     Journal(journal::Arguments),
+    /// Pull, load, list and remove images
+    Image(image::Arguments),
     #[command(flatten)]
     Client(client::args::Verb),
 }
@@ -78,6 +81,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Verb::Serve(serve) => alone().and_then(|()| serve.run(arguments.socket, &words)),
         Verb::Run(run) => alone().and_then(|()| run.run()),
         Verb::Journal(journal) => journal.run(),
+        Verb::Image(image) => image.run(),
         Verb::Client(verb) => client::run(arguments.socket, verb),
     })
 }

@@ -231,7 +231,13 @@ impl Image {
     }
 
     pub fn fetch_from(&self, reference: &str) -> Result<String, String> {
-        let out = Command::new(ORUND).arg("image-fetch").arg(&self.store).arg(reference).output().unwrap();
+        let mut command = Command::new(ORUND);
+        command.arg("image-fetch").arg(&self.store).arg(reference);
+        // The host's own files are not for tests.
+        command.env("HOME", &self.dir).env_remove("XDG_RUNTIME_DIR").env_remove("DOCKER_CONFIG");
+        command.env("REGISTRY_AUTH_FILE", self.dir.join("auth.json"));
+        command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("registries.conf"));
+        let out = command.output().unwrap();
         let answer: Value = serde_json::from_slice(&out.stdout)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out.stderr)));
         match answer["Done"]["digest"].as_str() {

@@ -200,3 +200,58 @@ fn run_takes_an_image() {
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.code() == Some(1) && text.contains("is not on this host"), "{text}");
 }
+
+#[test]
+fn the_verbs_of_the_store() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image-verbs", &[]);
+    let dir = layout(&d, "web", "one");
+    let image = |arguments: &[&str], stdin: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+        command.arg("image").args(arguments).arg("--dir").arg(d.dir.join("data/images")).stdin(stdin);
+        let out = command.current_dir(&d.dir).output().unwrap();
+        let text = [out.stdout, out.stderr].concat();
+        (out.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let ok = |arguments: &[&str]| {
+        let (code, text) = image(arguments, Stdio::null());
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
+        text
+    };
+    assert!(ok(&["pull", "oci:web:1"]).contains("pulled image \"oci:/"));
+    let tar = d.dir.join("web.tar");
+    assert!(
+        Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg(".").status().unwrap().success()
+    );
+    let archive = || Stdio::from(fs::File::open(&tar).unwrap());
+    let (code, text) = image(&["load"], archive());
+    assert!(code == Some(1) && text.contains("has no name") && text.contains("--name"), "{text}");
+    let (code, text) = image(&["load", "--name", "team/web:1"], archive());
+    assert!(code == Some(0) && text.contains("docker.io/team/web:1"), "{text}");
+    let listed = ok(&["ls"]);
+    assert!(listed.lines().count() == 3 && listed.contains("docker.io/team/web:1"), "{listed}");
+    let found: Value = serde_json::from_str(&ok(&["inspect", "team/web:1"])).unwrap();
+    assert_eq!(found["configuration"]["config"]["User"], "web");
+    assert_eq!(found["names"].as_array().unwrap().len(), 2);
+    // A loaded image needs no registry.
+    apply(&d, &deployment("web", 1, json!({"name": "app", "image": "team/web:1"})));
+    wait_for("the container", || logged(&d, "web", 0).contains("one").then_some(()));
+    ok(&["rm", "team/web:1"]);
+    assert_eq!(ok(&["ls"]).lines().count(), 1);
+    let layers = || fs::read_dir(d.dir.join("data/images/layers")).unwrap().count();
+    ok(&["prune", "--all"]);
+    assert_eq!(layers(), 2, "a revision uses them");
+    assert!(ok(&["df"]).contains("LAYERS"));
+    crate::client::ok(&d, "delete web --timeout 60s");
+    let none = deployment("next", 1, json!({"name": "app", "image": "none:1", "imagePullPolicy": "Never"}));
+    // What revisions use is looked at when the next container is made.
+    wait_for("the end of the layers", || {
+        apply(&d, &none);
+        ok(&["prune"]);
+        (layers() == 0).then_some(())
+    });
+    let (code, text) = image(&["inspect", "nothing"], Stdio::null());
+    assert!(code == Some(1) && text.contains("no such image"), "{text}");
+}

@@ -20,8 +20,11 @@ pub enum Verb {
     /// Describe a field of a file: its type, its default, and whether it is supported
     #[command(after_help = examples::EXPLAIN)]
     Explain {
-        /// Kind, path or name, such as deployment.spec.strategy or terminationGracePeriodSeconds
+        /// Kind, path or name, such as deployment.spec.strategy or terminationGracePeriodSeconds; or "image"
         field: String,
+        /// Behind "image": the name of an image, whose config.json is printed
+        #[arg(value_name = "IMAGE")]
+        image: Option<String>,
     },
     /// Print files in another format
     #[command(after_help = examples::CONVERT)]

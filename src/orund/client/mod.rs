@@ -25,6 +25,7 @@ use crate::cli::{print, print_while_read};
 use crate::error::{Error, Kind, Result};
 use args::Verb;
 use connection::Client;
+pub use render::table;
 
 /// The exit code of a wait that took too long.
 const TOO_LATE: u8 = 3;
@@ -57,7 +58,12 @@ fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     let client = Client::new(socket);
     match verb {
         Verb::Validate(a) => manifests::validate(&a),
-        Verb::Explain { field } => manifests::explain(&field),
+        Verb::Explain { field, image: None } => manifests::explain(&field),
+        Verb::Explain { field, image: Some(name) } if field == "image" => crate::orund::image::explain(&name),
+        Verb::Explain { field, image: Some(name) } => {
+            let what = format!("unexpected argument {name:?} behind {field:?}");
+            Err(Error::new(Kind::Usage, what).hint("orund explain image NAME, or one path with dots"))
+        }
         Verb::Convert(a) => manifests::convert(&a),
         Verb::Completion { shell } => scripts::completion(shell),
         Verb::Man { dir } => scripts::man(&dir),

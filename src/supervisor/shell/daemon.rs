@@ -158,6 +158,8 @@ pub fn run(
     }
     let cgroups = cgroups::own(&places.cgroup_parent);
     let found = recover::recover(&mut linux, &desired, &mut observed, places, (kept, cgroups.is_some()))?;
+    // Some may have gone while no supervisor ran.
+    linux.forget_images(&desired);
     let mut supervisor = Supervisor::new(desired, observed, config(), linux);
     supervisor.events(found, super::event_loop::now());
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, places.logs.clone())?;

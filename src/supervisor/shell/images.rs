@@ -142,6 +142,12 @@ impl Images {
     }
 }
 
+/// The annotation that makes the layers of the image a root file system.
+pub fn layers(image: &Image) -> (String, String) {
+    let layers: Vec<String> = image.layers.iter().map(|l| l.to_string_lossy().into_owned()).collect();
+    (overlay::LOWER.to_owned(), overlay::join(layers.iter().map(String::as_str)))
+}
+
 /// The configuration of a container of `image`; `user` is in place of the image's.
 ///
 /// # Errors
@@ -153,11 +159,10 @@ pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Optio
     let ids = rootfs::ids(image, bundle::user(configuration, &wanted))?;
     let config: Value = bundle::config(configuration, &wanted, &ids)
         .map_err(|e| e.context(format!("image {:?}", source.name)))?;
-    let layers: Vec<String> = image.layers.iter().map(|l| l.to_string_lossy().into_owned()).collect();
     Ok(Prepared {
         dir: bundle,
         config: config.to_string(),
-        annotation: (overlay::LOWER.to_owned(), overlay::join(layers.iter().map(String::as_str))),
+        annotation: layers(image),
         like: image.root.clone(),
         entrypoint: configuration.config.entrypoint.clone(),
     })

@@ -1,0 +1,320 @@
+//! Requests to one registry: authentication, redirects, refusals and their deadlines.
+
+use super::credentials::{Credentials, base64};
+use crate::error::{Error, Kind, Result};
+use serde::Deserialize;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+/// How long a connection, and the begin of an answer, may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long the body of one answer may take; a layer continues with another request.
+const BODY: Duration = Duration::from_secs(300);
+/// Redirects that follow each other.
+const MOST_REDIRECTS: usize = 5;
+/// Attempts at a request that is refused for the moment.
+const ATTEMPTS: u32 = 4;
+/// The longest pause that a registry may ask for.
+const LONGEST_PAUSE: u64 = 60;
+/// Bytes of an answer of a token server.
+const LONGEST_TOKEN: u64 = 256 << 10;
+
+/// A request for a path of the registry.
+pub struct Request<'a> {
+    pub path: &'a str,
+    pub accept: &'a str,
+    /// The first byte to send.
+    pub from: u64,
+}
+
+impl Request<'_> {
+    pub fn new(path: &str) -> Request<'_> {
+        Request { path, accept: "*/*", from: 0 }
+    }
+}
+
+/// An answer of status 200 or 206.
+pub struct Answer(ureq::http::Response<Body>);
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.0.headers().get(name)?.to_str().ok().map(str::to_owned)
+    }
+
+    pub fn is_partial(&self) -> bool {
+        self.0.status().as_u16() == 206
+    }
+
+    /// The body, which ends with an error behind `most` bytes.
+    pub fn reader(self, most: u64) -> impl Read {
+        self.0.into_body().into_with_config().limit(most).reader()
+    }
+
+    /// # Errors
+    /// The body is longer than `most`, or cut.
+    pub fn bytes(self, most: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = self.reader(most + 1).take(most + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::new(Kind::Timeout, format!("reading the answer of the registry: {e}")))?;
+        if bytes.len() as u64 > most {
+            return Err(Error::new(Kind::Config, format!("the answer of the registry exceeds {most} bytes")));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A registry.
+pub struct Client {
+    agent: Agent,
+    /// `https://host:port`.
+    base: String,
+    host: String,
+    credentials: Option<Credentials>,
+    /// The value of `Authorization`.
+    authorization: Mutex<Option<String>>,
+}
+
+/// Waits before attempt `n`.
+pub fn pause(n: u32) {
+    std::thread::sleep(Duration::from_millis(250 << n.min(5)));
+}
+
+fn is_of_this_host(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost" || name.starts_with("127.") || host.starts_with("[::1]")
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let end = url[from..].find(['/', '?', '#']).map_or(url.len(), |at| from + at);
+    &url[..end]
+}
+
+impl Client {
+    pub fn new(host: &str, insecure: bool, credentials: Option<Credentials>) -> Client {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_resolve(Some(ANSWER))
+            .timeout_connect(Some(ANSWER))
+            .timeout_recv_response(Some(ANSWER))
+            .timeout_recv_body(Some(BODY))
+            .user_agent(concat!("orund/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls)
+            .build();
+        // The registry of docker.io has another name than the images.
+        let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
+        let scheme = if insecure || is_of_this_host(host) { "http" } else { "https" };
+        Client {
+            agent: config.into(),
+            base: format!("{scheme}://{server}"),
+            host: host.to_owned(),
+            credentials,
+            authorization: Mutex::default(),
+        }
+    }
+
+    /// # Errors
+    /// [`Kind::NotFound`]: there is no such image. [`Kind::Timeout`]: another attempt may do. Otherwise it was refused.
+    pub fn get(&self, request: &Request) -> Result<Answer> {
+        let mut asked = false;
+        let mut attempt = 0;
+        loop {
+            let response = self.follow(request)?;
+            let status = response.status().as_u16();
+            match status {
+                200 | 206 => return Ok(Answer(response)),
+                401 if !asked => {
+                    asked = true;
+                    self.authenticate(&response, request)?;
+                }
+                401 | 403 => return Err(self.refused(status)),
+                404 => {
+                    let what =
+                        format!("registry {} has no {}", self.host, request.path.trim_start_matches("/v2/"));
+                    return Err(Error::new(Kind::NotFound, what));
+                }
+                429 | 500..=599 if attempt + 1 < ATTEMPTS => {
+                    attempt += 1;
+                    let after =
+                        response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+                    match after {
+                        Some(seconds) => {
+                            std::thread::sleep(Duration::from_secs(u64::min(seconds, LONGEST_PAUSE)))
+                        }
+                        None => pause(attempt),
+                    }
+                }
+                429 | 500..=599 => {
+                    let what = format!("registry {} answered {status}, {ATTEMPTS} times", self.host);
+                    return Err(Error::new(Kind::Timeout, what));
+                }
+                _ => {
+                    return Err(Error::new(Kind::State, format!("registry {} answered {status}", self.host)));
+                }
+            }
+        }
+    }
+
+    fn refused(&self, status: u16) -> Error {
+        let what = format!("registry {} refuses access ({status})", self.host);
+        Error::new(Kind::State, what).hint(match self.credentials {
+            Some(_) => "the credentials for it are wrong, or not for this image".to_owned(),
+            None => format!(
+                "there are no credentials for it: \"docker login {0}\" or \"podman login {0}\"",
+                self.host
+            ),
+        })
+    }
+
+    /// Sends a request and follows redirects. Only the registry itself gets the credentials.
+    fn follow(&self, request: &Request) -> Result<ureq::http::Response<Body>> {
+        let mut url = format!("{}{}", self.base, request.path);
+        for _ in 0..=MOST_REDIRECTS {
+            let mut get = self.agent.get(&url).header("accept", request.accept);
+            if request.from > 0 {
+                get = get.header("range", format!("bytes={}-", request.from));
+            }
+            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(value) = authorization.filter(|_| origin(&url) == self.base) {
+                get = get.header("authorization", value);
+            }
+            let response = get.call().map_err(|e| {
+                Error::new(Kind::Timeout, format!("asking registry {} ({}): {e}", self.host, origin(&url)))
+            })?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let to = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let next = match to {
+                to if to.starts_with("http://") || to.starts_with("https://") => to.to_owned(),
+                to if to.starts_with('/') && !to.starts_with("//") => format!("{}{to}", origin(&url)),
+                to => {
+                    return Err(Error::new(
+                        Kind::State,
+                        format!("registry {} redirects to {to:?}", self.host),
+                    ));
+                }
+            };
+            if url.starts_with("https://") && next.starts_with("http://") {
+                let what = format!("registry {} redirects from https to {:?}", self.host, origin(&next));
+                return Err(Error::new(Kind::State, what));
+            }
+            url = next;
+        }
+        Err(Error::new(
+            Kind::State,
+            format!("registry {} redirects more than {MOST_REDIRECTS} times", self.host),
+        ))
+    }
+
+    /// Does what a 401 asks for (RFC 7235; Docker's "Token Authentication Specification").
+    fn authenticate(&self, response: &ureq::http::Response<Body>, request: &Request) -> Result<()> {
+        let challenge =
+            response.headers().get("www-authenticate").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let basic = || self.credentials.as_ref().map(Credentials::basic);
+        let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
+        let value = if scheme.eq_ignore_ascii_case("basic") {
+            basic().ok_or_else(|| self.refused(401))?
+        } else if scheme.eq_ignore_ascii_case("bearer") {
+            let part = |name: &str| parameter(rest, name);
+            let realm = part("realm").ok_or_else(|| self.refused(401))?;
+            if !(realm.starts_with("https://")
+                || realm.starts_with("http://") && self.base.starts_with("http://"))
+            {
+                let what = format!("registry {} has tokens at {realm:?}, which is not https", self.host);
+                return Err(Error::new(Kind::State, what));
+            }
+            let repository = request.path.trim_start_matches("/v2/");
+            let repository = repository.rsplitn(3, '/').nth(2).unwrap_or_default();
+            let scope = part("scope").unwrap_or_else(|| format!("repository:{repository}:pull"));
+            let mut get = self.agent.get(&realm).query("scope", scope);
+            if let Some(service) = part("service") {
+                get = get.query("service", service);
+            }
+            if let Some(basic) = basic() {
+                get = get.header("authorization", basic);
+            }
+            let fail = |e: String| Error::new(Kind::Timeout, format!("asking for a token at {realm:?}: {e}"));
+            let answer = get.call().map_err(|e| fail(e.to_string()))?;
+            match answer.status().as_u16() {
+                200 => {}
+                401 | 403 => return Err(self.refused(answer.status().as_u16())),
+                status => return Err(fail(format!("it answered {status}"))),
+            }
+            let token: Token = serde_json::from_slice(&Answer(answer).bytes(LONGEST_TOKEN)?)
+                .map_err(|e| fail(format!("its answer is not JSON: {e}")))?;
+            let token = token.token.or(token.access_token).ok_or_else(|| fail("it gives none".to_owned()))?;
+            if token.chars().any(char::is_control) {
+                return Err(fail("it is not a token".to_owned()));
+            }
+            format!("Bearer {token}")
+        } else {
+            let what = format!("registry {} asks for the unknown authentication {scheme:?}", self.host);
+            return Err(Error::new(Kind::Unsupported, what));
+        };
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// A parameter of a challenge: `name="value"`.
+fn parameter(text: &str, name: &str) -> Option<String> {
+    let mut rest = text;
+    loop {
+        let (key, after) = rest.split_once('=')?;
+        let key = key.trim_matches([' ', ',']);
+        let (value, next) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        if key.eq_ignore_ascii_case(name) {
+            return Some(value.to_owned());
+        }
+        rest = next;
+    }
+}
+
+impl Credentials {
+    fn basic(&self) -> String {
+        format!("Basic {}", base64::encode(format!("{}:{}", self.user, self.password).as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_taken_apart() {
+        let text = r#"realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
+        assert_eq!(parameter(text, "realm").as_deref(), Some("https://auth.docker.io/token"));
+        assert_eq!(parameter(text, "scope").as_deref(), Some("repository:a/b:pull,push"));
+        assert_eq!(parameter(text, "none"), None);
+        assert_eq!(parameter("realm=x, service=y", "service").as_deref(), Some("y"));
+        assert_eq!(parameter("realm=\"x", "realm"), None);
+    }
+
+    #[test]
+    fn origins_are_compared_as_a_whole() {
+        assert_eq!(origin("https://a.b:5000/v2/x"), "https://a.b:5000");
+        assert_eq!(origin("http://a?x"), "http://a");
+        assert_ne!(origin("https://a.evil/"), origin("https://a/"));
+        assert!(
+            is_of_this_host("localhost:5000")
+                && is_of_this_host("[::1]:80")
+                && !is_of_this_host("localhost.evil")
+        );
+    }
+}

@@ -22,7 +22,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Why `data`, the object's, is not enough, in kubectl's words. None: it is enough. `data` is None for a missing object.
+    /// Why `data`, the object's, is not enough, in kubectl's words. `None`: it is enough. `data` is `None` for a missing object.
     #[must_use]
     pub fn lack(&self, data: Option<&BTreeMap<String, Vec<u8>>>) -> Option<String> {
         let Some(data) = data else {

@@ -163,7 +163,7 @@ impl Daemon {
         Some((status, json.and_then(|t| serde_json::from_str(t).ok()).unwrap_or(Value::Null)))
     }
 
-    /// A page that is no JSON.
+    /// A page that is not JSON.
     pub fn text(&self, path: &str) -> String {
         let mut s = UnixStream::connect(self.socket()).unwrap();
         s.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -186,7 +186,7 @@ impl Cgroup {
     }
 }
 
-/// What is asked of many containers at once, often: a handful of files in place of the dozens of [`Stats`].
+/// The figures to read for many containers at once, often: a handful of files in place of the dozens of [`Stats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time, nanoseconds.

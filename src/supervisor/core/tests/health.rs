@@ -73,7 +73,7 @@ fn readiness_flips_by_its_thresholds_only() {
         assert!(ready(&b), "two failures are not three");
     }
     b.pass(10_000);
-    // An answer to a question that was not asked, and one that is no result.
+    // An answer to a question that was not asked, and one without a result.
     answer(&mut b, Readiness, 6, false);
     let key = b.keys()[0];
     b.event(Event::Probed { key, kind: Readiness, n: 7, ok: None, error: Some("no such program".into()) });

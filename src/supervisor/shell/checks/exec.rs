@@ -139,7 +139,7 @@ impl Running {
             let _ = wait::pidfd_send_signal(self.pidfd.as_raw_fd(), libc::SIGKILL);
             let _ = tokio::time::timeout(GONE, exited(&self.pidfd)).await;
         }
-        // Reaped at once when it has ended, as it has.
+        // Reaped at once because it has exited.
         let _ = self.child.try_wait();
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 const LONGEST_HEAD: usize = 16 << 10;
 /// How often an answer may lead elsewhere.
 const MOST_REDIRECTS: usize = 10;
-/// What of a body is taken off the connection when it is there, so that a server sees no reset.
+/// What of a body is taken off the connection once it has arrived, so that a server sees no reset.
 const BODY: usize = 10 << 10;
 
 /// A probe: any status from 200 to 399 is a success. It goes where the server sends it on the same host, as kubelet does.

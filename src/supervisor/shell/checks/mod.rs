@@ -86,7 +86,7 @@ fn container_spec<'d>(key: Key, desired: &'d Desired, observed: &Observed) -> Op
     template.containers.get(key.container as usize)
 }
 
-/// How a probe ended.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Success,

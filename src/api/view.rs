@@ -122,13 +122,24 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
         message: trouble
             .zip(replica)
             .map(|(t, replica)| format!("{replica}: {t}"))
-            .or_else(|| conditions.first().map(|c| c.message.clone())),
+            .or_else(|| conditions.first().map(|c| c.message.clone()))
+            .or_else(|| unready(w, slots)),
         conditions,
         deletion_deadline: w.deletion.map(|d| {
             let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
             time(view, d.deadline(own))
         }),
     }
+}
+
+/// The first container that is not ready because of its checks, and why.
+fn unready(w: &Workload, slots: Option<&Slots>) -> Option<String> {
+    let of = |(n, slot): (&u32, &Slot)| {
+        let (container, why) =
+            slot.replicas.iter().filter(|r| r.stop.is_none()).find_map(Replica::unready)?;
+        Some(format!("{}: container {container} is not ready: {why}", names::replica(&w.name, *n)))
+    };
+    slots.into_iter().flat_map(|s| &s.slots).find_map(of)
 }
 
 /// The first of each type.

@@ -12,7 +12,7 @@
 //! soon as it can be, not at the next multiple of ten seconds. A startup probe counts at most one failure in a period.
 
 use super::action::Action;
-use super::model::{Hook, Instance, Key, Phase, StopCause};
+use super::model::{Container, Hook, Instance, Key, Phase, Replica, StopCause};
 use super::reconcile::{Pass, Place};
 use super::spec::{ContainerSpec, Handler, Probe, Probes};
 use super::time::{Millis, Time};
@@ -250,6 +250,24 @@ impl ContainerSpec {
             HookKind::PostStart => self.post_start.as_ref(),
             HookKind::PreStop => self.pre_stop.as_ref(),
         }
+    }
+}
+
+impl Replica {
+    /// The first container that runs and is not ready, and why, as far as its checks say.
+    pub fn unready(&self) -> Option<(&str, String)> {
+        let of = |c: &Container| {
+            let health = c.lives().filter(|i| i.stop.is_none() && i.ready.is_none())?.health.as_deref()?;
+            if health.post_start != Hook::Done {
+                return Some("postStart is running".to_owned());
+            }
+            let failing = |kind: ProbeKind| {
+                let error = health.count(kind).filter(|c| c.passed != Some(true))?.error.as_ref()?;
+                Some(format!("{kind} probe: {error}"))
+            };
+            failing(ProbeKind::Startup).or_else(|| failing(ProbeKind::Readiness))
+        };
+        self.containers.iter().find_map(|c| Some((c.name.as_str(), of(c)?)))
     }
 }
 

@@ -253,7 +253,7 @@ fn advance(
         return judged(Verdict::Failed, reason);
     }
     let late = w.strategy.progress_deadline.is_some_and(|d| pass.reached(r.progressed + d));
-    late.then(|| judged(Verdict::DeadlineExceeded, stalled(w, s)))?
+    late.then(|| judged(Verdict::DeadlineExceeded, stalled(w, slots, s)))?
 }
 
 /// Replicas of the current revision that are available.
@@ -280,8 +280,14 @@ fn failing(w: &Workload, slots: &Slots, s: &WorkloadStatus, now: Time) -> Option
     Some(format!("{} of {} new replicas: {trouble}", trouble.new.0.max(1), w.wanted()))
 }
 
-fn stalled(w: &Workload, s: &WorkloadStatus) -> String {
-    let why = s.trouble.as_ref().map(|t| format!(": {t}")).unwrap_or_default();
+fn stalled(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> String {
+    let unready = || {
+        let new = slots.slots.values().flat_map(|s| &s.replicas);
+        let mut new = new.filter(|r| r.stop.is_none() && w.is_current(r.revision));
+        new.find_map(|r| r.unready().map(|(name, why)| format!(": container {name} is not ready: {why}")))
+    };
+    let trouble = s.trouble.as_ref().map(|t| format!(": {t}"));
+    let why = trouble.or_else(unready).unwrap_or_default();
     format!(
         "{} of {} new replicas are available after the progress deadline{why}",
         s.available.min(s.updated),

@@ -195,7 +195,7 @@ pub struct HttpRequest {
 pub struct Endpoint {
     /// None: the container's own.
     #[serde(default)]
-    pub host: Option<std::net::IpAddr>,
+    pub host: Option<core::net::IpAddr>,
     pub port: u16,
 }
 

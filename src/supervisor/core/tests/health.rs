@@ -233,3 +233,20 @@ fn hooks_of_older_journals_are_read() {
     let event: Event = serde_json::from_str(done).unwrap();
     assert!(matches!(event, Event::HookDone { kind: HookKind::PreStop, .. }));
 }
+
+#[test]
+fn a_rollout_that_stalls_says_what_the_probe_said() {
+    let readiness = Some(probe(3));
+    let template = with(Probes { readiness, ..Probes::default() });
+    let mut b = Bench::new();
+    b.change(apply(1, template, Strategy { progress_deadline: Some(Millis::secs(60)), ..one_by_one() }));
+    let key = b.keys()[0];
+    b.event(Event::Prepared { key, process: PROCESS });
+    b.event(Event::Started { key });
+    answer(&mut b, ProbeKind::Readiness, 1, false);
+    b.pass(60_000);
+    let rollout = b.observed.workloads[&WEB].rollout.as_ref().unwrap();
+    let expected = "0 of 1 new replicas are available after the progress deadline: \
+                    container main is not ready: readiness probe: connection refused";
+    assert_eq!(rollout.reason, expected);
+}

@@ -44,6 +44,7 @@ impl Linux {
     /// Runs a hook.
     pub fn hook(&mut self, key: Key, kind: HookKind, desired: &Desired, observed: &Observed) {
         let handler = container_spec(key, desired, observed).and_then(|c| c.hook(kind).cloned());
+        let handler = handler.map(|h| self.at_pod(key, h));
         match (handler, self.target(key)) {
             (Some(handler), Some(target)) => self.task(async move {
                 let error = run_hook(&target, &handler).await.err();
@@ -56,6 +57,7 @@ impl Linux {
     /// Carries out a probe.
     pub fn probe(&mut self, key: Key, kind: ProbeKind, n: u32, desired: &Desired, observed: &Observed) {
         let probe = container_spec(key, desired, observed).and_then(|c| c.probe(kind).cloned());
+        let probe = probe.map(|p| Probe { handler: self.at_pod(key, p.handler.clone()), ..p });
         match (probe, self.target(key)) {
             (Some(probe), Some(target)) => self.task(async move {
                 let (ok, error) = run_probe(&target, &probe).await.parts();
@@ -66,6 +68,18 @@ impl Linux {
                 self.answers.push(Event::Probed { key, kind, n, ok: None, error });
             }
         }
+    }
+
+    /// Where its requests and connections go when the file names no host: to the pod's address, as kubelet's do, and within
+    /// the pod to localhost when it has none.
+    fn at_pod(&self, key: Key, mut handler: Handler) -> Handler {
+        let address = self.pods.get(&key.of_replica()).and_then(|pod| pod.address).map(IpAddr::V4);
+        match &mut handler {
+            Handler::Http(request) => request.endpoint.host = request.endpoint.host.or(address),
+            Handler::Tcp(endpoint) => endpoint.host = endpoint.host.or(address),
+            Handler::Exec(_) | Handler::Sleep(_) => {}
+        }
+        handler
     }
 
     /// A container that hooks and probes can reach.

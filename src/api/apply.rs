@@ -59,7 +59,8 @@ async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Proble
         Some(_) => Outcome::Configured,
     };
     let (generation, revision) = before.map_or((0, 0), |b| (b.status.generation, b.status.revision));
-    let applied = Applied { kind: "workload".to_owned(), name, outcome, generation, revision };
+    let kind = w.spec.controller.as_ref().map_or("workload".to_owned(), |c| c.kind.to_lowercase());
+    let applied = Applied { kind, name, outcome, generation, revision };
     Ok(Step { wish: Some(wish).filter(|_| outcome != Outcome::Unchanged), applied })
 }
 

@@ -7,6 +7,7 @@ use super::health;
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu, Signal};
 use crate::image::reference::{Reference, Remote};
+use crate::supervisor::core::controller::{Controller, Job};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, PublishedPort};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
@@ -16,7 +17,7 @@ use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
 use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
-use crate::workload::pod::{Port, VolumeMount};
+use crate::workload::pod::Port;
 use crate::workload::replica::Sandbox;
 use crate::workload::{Spec, Workload};
 
@@ -43,11 +44,6 @@ pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
             return no(&format!("the path of image {image:?} must be absolute"), "begin it with a slash");
         }
     }
-    let there = |m: &VolumeMount| s.volumes.iter().any(|v| v.name == m.name);
-    if let Some(mount) = s.all_containers().flat_map(|c| &c.volume_mounts).find(|m| !there(m)) {
-        let what = format!("volumeClaimTemplates are not supported yet: volume {:?}", mount.name);
-        return no(&what, "add a volume with a persistentVolumeClaim");
-    }
     Ok(())
 }
 
@@ -57,11 +53,25 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
         name: w.metadata.name.clone(),
         replicas: w.spec.replicas,
         strategy: strategy(&w.spec),
+        controller: w.spec.controller.as_ref().map(controller).unwrap_or_default(),
         paused: w.spec.paused,
         template: template(&w.spec),
         source: serde_json::to_value(w).unwrap_or(Value::Null),
         cause: format!("apply {file}"),
     }))
+}
+
+fn controller(c: &crate::workload::controller::Controller) -> Controller {
+    Controller {
+        job: c.is_job().then(|| Job {
+            parallelism: c.parallelism.unwrap_or(1),
+            ttl: c.ttl_seconds_after_finished.map(Millis::secs),
+        }),
+        stateful: c.is_stateful(),
+        ordered: c.ordered,
+        partition: c.partition,
+        on_delete: c.on_delete,
+    }
 }
 
 fn strategy(spec: &Spec) -> Strategy {

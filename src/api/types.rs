@@ -360,7 +360,7 @@ pub struct KeptStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// `workload`, or that of the kept object: `configmap`.
+    /// `workload`, or what the file calls it: `deployment`, `configmap`.
     pub kind: String,
     pub name: String,
     pub outcome: Outcome,

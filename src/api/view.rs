@@ -396,6 +396,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::DeadlineExceeded => "DeadlineExceeded",
         StopCause::SandboxLost => "SandboxLost",
         StopCause::Finished => "Finished",
+        StopCause::JobFailed => "JobFailed",
         StopCause::Orphaned => "Orphaned",
         StopCause::Drained => "Drained",
     }

@@ -137,6 +137,9 @@ pub fn program(
     if !env.iter().any(|var| name_of(var) == "HOSTNAME") {
         env.push(format!("HOSTNAME={}", replica.names(pod).0));
     }
+    if pod.indexed && !env.iter().any(|var| name_of(var) == "JOB_COMPLETION_INDEX") {
+        env.push(format!("JOB_COMPLETION_INDEX={}", replica.index));
+    }
     let expanded = |list: &[String]| list.iter().map(|word| expand(word, &known)).collect::<Vec<_>>();
     let args = match (&c.args, c.command.is_empty()) {
         (None, true) => base_args.to_vec(),

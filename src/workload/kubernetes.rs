@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 use super::check::Checker;
+use super::controller::Controller;
 use super::model::{
     ApiVersion, Kind, Metadata, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload,
 };
@@ -23,7 +24,55 @@ pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>
     selector(checker, d, spec);
     let mut own = Map::new();
     around(checker, d, spec, &mut own);
-    build(checker, d, pod?.clone(), own, path, base)
+    own.insert("controller".to_owned(), json!(controller(d, spec)));
+    let mut pod = pod?.clone();
+    if d.kind == "StatefulSet" {
+        stateful(d, spec, &mut pod);
+    }
+    build(checker, d, pod, own, path, base)
+}
+
+/// What the kind adds.
+fn controller(d: &Document<'_>, spec: &Map<String, Value>) -> Controller {
+    let number = |name: &str| spec.get(name).and_then(Value::as_u64);
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut controller = Controller { kind: d.kind.to_owned(), ..Controller::default() };
+    match d.kind {
+        "Job" => {
+            // Without completions the first success is that of all, and as many run as may.
+            controller.parallelism = Some(number("parallelism").map_or(1, small));
+            controller.ttl_seconds_after_finished = number("ttlSecondsAfterFinished");
+            controller.indexed = spec.get("completionMode").is_some_and(|m| m == "Indexed");
+        }
+        "StatefulSet" => {
+            controller.ordered = spec.get("podManagementPolicy").is_none_or(|p| p != "Parallel");
+            let rolling = spec.get("updateStrategy").map(|s| &s["rollingUpdate"]["partition"]);
+            controller.partition = rolling.and_then(Value::as_u64).map_or(0, small);
+        }
+        _ => {}
+    }
+    controller.on_delete = spec.get("updateStrategy").is_some_and(|s| s["type"] == "OnDelete");
+    controller
+}
+
+/// A StatefulSet's pods: the domain of their Service, and a volume of their own for each claim.
+fn stateful(d: &Document<'_>, spec: &Map<String, Value>, pod: &mut Map<String, Value>) {
+    if let Some(service) = spec.get("serviceName").filter(|s| s.as_str() != Some("")) {
+        pod.entry("subdomain").or_insert_with(|| service.clone());
+    }
+    let claims = spec.get("volumeClaimTemplates").and_then(Value::as_array);
+    let names = claims.into_iter().flatten().filter_map(|c| c["metadata"]["name"].as_str());
+    let volumes = names.map(|name| {
+        let claim = json!({"claimName": format!("{name}-{}", d.name()), "perReplica": true});
+        json!({"name": name, "persistentVolumeClaim": claim})
+    });
+    let volumes: Vec<Value> = volumes.collect();
+    let list = pod.entry("volumes").or_insert_with(|| json!([]));
+    if let Some(list) = list.as_array_mut() {
+        // A claim goes before a volume of the same name.
+        list.retain(|v| !volumes.iter().any(|own| own["name"] == v["name"]));
+        list.extend(volumes);
+    }
 }
 
 /// The name must be in the file.
@@ -64,6 +113,7 @@ pub fn build(
         }
     }
     pod.extend(own);
+    pod.entry("controller").or_insert_with(|| json!({"kind": d.kind}));
     let of_pod = match d.kind {
         "Pod" => d.value.get("metadata"),
         _ => d.value.get("spec").map(|s| &s["template"]["metadata"]),
@@ -149,11 +199,6 @@ pub fn strategy(
     (surge, unavailable): (IntOrPercent, IntOrPercent),
     own: &mut Map<String, Value>,
 ) {
-    if let Some(kind @ "OnDelete") = given["type"].as_str() {
-        let path = format!("{path}.type");
-        let place = semantic::place(d.node, &path);
-        return checker.error(place, &path, format!("{kind} is not supported yet"), None);
-    }
     let mut number = |name: &str, default: IntOrPercent| match &given[rolling][name] {
         Value::Null => default,
         value => {
@@ -181,13 +226,13 @@ fn job(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Value>, o
     let parallelism = number("parallelism").unwrap_or(1);
     let completions = number("completions").unwrap_or(1);
     let all = number("completions").is_none() && parallelism > 1;
-    if all || (parallelism < completions && spec.get("suspend").is_none()) {
-        let message = match all {
-            true => "parallelism without completions is not supported yet",
-            false => "fewer pods at a time than completions is not supported yet",
-        };
-        let hint = format!("write `parallelism: {0}` and `completions: {0}`", parallelism.max(completions));
+    if all {
+        let message = "parallelism without completions, a queue of work, is not supported yet";
+        let hint = format!("write `completions: {parallelism}`");
         checker.error(semantic::place(d.node, "spec.parallelism"), "spec.parallelism", message, Some(hint));
+    }
+    if let Some(deadline) = spec.get("activeDeadlineSeconds") {
+        own.insert("activeDeadlineSeconds".to_owned(), deadline.clone());
     }
     own.insert("replicas".to_owned(), completions.into());
     // A pod that failed is run again in its place.

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod check;
 mod compose;
+pub mod controller;
 pub mod environment;
 pub mod explain;
 pub mod files;

@@ -7,6 +7,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::controller::Controller;
 use super::health::{Handler, Probe};
 use super::pod::{
     ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
@@ -131,6 +132,9 @@ pub struct Spec {
     pub security_context: PodSecurity,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// What a kind of Kubernetes adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<Controller>,
     /// The replicas are pods, with these labels. `None`: a single container without anything of a pod is run as its bundle
     /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,6 +198,7 @@ impl Default for Spec {
             host_aliases: Vec::new(),
             dns_policy: None,
             dns_config: None,
+            controller: None,
             pod: None,
             shared_root: false,
             security_context: PodSecurity::default(),

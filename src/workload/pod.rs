@@ -198,6 +198,9 @@ pub struct Projection {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimVolume {
     pub claim_name: String,
+    /// Each replica has one of its own, whose name ends with its number.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub per_replica: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
 }

@@ -24,6 +24,8 @@ pub struct Sandbox {
     pub security: PodSecurity,
     pub volumes: Vec<Volume>,
     pub metadata: PodMetadata,
+    /// Its containers know the number of their replica.
+    pub indexed: bool,
     /// Of each container, for variables and files that name them.
     pub resources: BTreeMap<String, Resources>,
 }
@@ -49,6 +51,7 @@ impl Sandbox {
             security: spec.security_context.clone(),
             volumes: spec.volumes.clone(),
             metadata: spec.pod.clone().unwrap_or_default(),
+            indexed: spec.controller.as_ref().is_some_and(|c| c.indexed),
             resources: resources.map(|c| (c.name.clone(), c.resources.clone())).collect(),
         };
         // Connections to a published port are led to an address of its own.
@@ -69,6 +72,8 @@ impl Sandbox {
 pub struct Replica {
     /// `web-0`.
     pub name: String,
+    /// The number at its end.
+    pub index: u32,
     pub namespace: String,
     pub uid: String,
     /// The name of the host.
@@ -106,6 +111,9 @@ impl Replica {
             lines.collect::<Vec<_>>().join("\n")
         };
         let found = match path {
+            "metadata.annotations['batch.kubernetes.io/job-completion-index']" if pod.indexed => {
+                Some(self.index.to_string())
+            }
             "metadata.name" => Some(self.name.clone()),
             "metadata.namespace" => Some(self.namespace.clone()),
             "metadata.uid" => Some(self.uid.clone()),

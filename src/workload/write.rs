@@ -15,6 +15,11 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
         AROUND.iter().filter_map(|name| pod.remove(*name).map(|value| ((*name).to_owned(), value))).collect();
     let mut lost = Vec::new();
     let of_pod = pod.remove("pod").unwrap_or_default();
+    pod.remove("controller");
+    let kind = w.spec.controller.as_ref().map_or("", |c| c.kind.as_str());
+    if matches!(kind, "StatefulSet" | "DaemonSet" | "Job") {
+        lost.push(format!("what a {kind} has of its own is not written"));
+    }
     if pod.remove("sharedRoot").is_some() {
         lost.push("sharedRoot has no equivalent in Kubernetes".to_owned());
     }
@@ -122,6 +127,8 @@ mod tests {
         let mut expected = w;
         // What Kubernetes runs is a pod.
         expected.spec.pod = back.spec.pod.clone();
+        expected.spec.controller = back.spec.controller.clone();
+        assert_eq!(back.spec.controller.as_ref().unwrap().kind, "Deployment");
         assert_eq!(back.spec.pod.as_ref().unwrap().labels["app"], "web");
         expected.spec.termination_grace_period = core::time::Duration::from_secs(2);
         assert_eq!(back, expected);

@@ -268,22 +268,22 @@ fn files_of_kubernetes_are_run_corrected_explained_and_converted() {
     let d = Daemon::start("kubernetes", &[]);
     write(&d, "kube.yaml", KUBERNETES);
     assert_eq!(ok(&d, "validate -f kube.yaml"), "deployment/kube is valid\n");
-    let applied = "workload/kube created\nworkload/kube ready: 2/2 replicas available\n";
+    let applied = "deployment/kube created\ndeployment/kube ready: 2/2 replicas available\n";
     assert_eq!(ok(&d, "apply -f kube.yaml --wait --timeout 60"), applied);
     assert_eq!(ok(&d, "get replicas -o name"), "replica/kube-0\nreplica/kube-1\n");
     wait_for("the output", || (ok(&d, "logs kube-1") == "hello\n").then_some(()));
     assert!(ok(&d, "get workloads kube -o yaml").contains("terminationGracePeriodSeconds: 7\n"));
     // Both formats are the same workload.
     write(&d, "native.yaml", &ok(&d, "convert --to orun -f kube.yaml"));
-    assert_eq!(ok(&d, "apply -f native.yaml"), "workload/kube unchanged\n");
+    assert_eq!(ok(&d, "apply -f native.yaml"), "deployment/kube unchanged\n");
     write(&d, "back.yaml", &ok(&d, "convert --to kubernetes -f native.yaml"));
-    assert_eq!(ok(&d, "apply -f back.yaml"), "workload/kube unchanged\n");
+    assert_eq!(ok(&d, "apply -f back.yaml"), "deployment/kube unchanged\n");
     // What cannot run is refused as a whole, with the way out.
     let image = KUBERNETES.replace("bundle:./bundle", "nginx:1.27").replace("name: kube", "name: other");
     write(&d, "image.yaml", &image);
     let (code, said) = fails(&d, "apply -f image.yaml -f kube.yaml");
     assert!(code == 1 && said.contains("image \"nginx:1.27\" cannot be pulled yet"), "{said}");
-    assert_eq!(ok(&d, "get -o name"), "workload/kube\n");
+    assert_eq!(ok(&d, "get -o name"), "deployment/kube\n");
     write(
         &d,
         "wrong.yaml",
@@ -294,7 +294,7 @@ fn files_of_kubernetes_are_run_corrected_explained_and_converted() {
     let said = fails(&d, "validate -f wrong.yaml").1;
     assert!(said.contains("it belongs in spec.template.spec, two columns further right"), "{said}");
     write(&d, "fixed.yaml", &ok(&d, "apply --fix -f wrong.yaml"));
-    assert_eq!(ok(&d, "apply -f fixed.yaml"), "workload/kube unchanged\n");
+    assert_eq!(ok(&d, "apply -f fixed.yaml"), "deployment/kube unchanged\n");
     assert!(ok(&d, "explain deployment.spec.replicas").contains("  default: 1\n"));
     assert!(fails(&d, "explain deployment.spec.replica").1.contains("did you mean \"replicas\"?"));
     let found: serde_json::Value = serde_json::from_str(&ok(&d, "validate --json -f kube.yaml")).unwrap();

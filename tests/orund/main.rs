@@ -8,6 +8,7 @@ mod daemon;
 mod drain;
 mod health;
 mod images;
+mod kinds;
 mod life;
 mod network;
 mod objects;

@@ -252,6 +252,7 @@ impl Run {
                 name: NAMES[*name].to_owned(),
                 replicas: *replicas,
                 strategy: *strategy,
+                controller: Default::default(),
                 paused: None,
                 template: template.clone(),
                 source: serde_json::Value::Null,

@@ -169,7 +169,7 @@ pub enum Output {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Kind (workloads, replicas, events, configmaps, secrets, pvc, services or all) and names, in any of the forms `web`,
+    /// Kind (workloads, deployments, jobs ..., replicas, events, configmaps, secrets, pvc, services or all) and names, in any of the forms `web`,
     /// `replicas web`, `replica/web-0`; for replicas and events also the name of their workload
     #[arg(value_name = "KIND|NAME")]
     pub words: Vec<String>,
@@ -300,7 +300,7 @@ pub struct Wait {
     /// Names of workloads
     #[arg(required = true, value_parser = workload_name)]
     pub names: Vec<String>,
-    /// Condition: ready, complete, stopped, delete or replicas=N
+    /// Condition: ready, complete, failed, stopped, delete or replicas=N
     #[arg(long = "for", value_name = "STATE", default_value = "ready", value_parser = goal)]
     pub goal: Goal,
     /// Maximum time to wait
@@ -314,6 +314,8 @@ pub enum Goal {
     /// All replicas are ready and none is changing; or all have exited successfully.
     Ready,
     Complete,
+    /// A replica has failed for good.
+    Failed,
     Stopped,
     /// It is deleted.
     Delete,
@@ -459,11 +461,12 @@ fn goal(text: &str) -> Result<Goal, String> {
     match word.as_str() {
         "ready" | "available" => Ok(Goal::Ready),
         "complete" | "completed" => Ok(Goal::Complete),
+        "failed" => Ok(Goal::Failed),
         "stopped" => Ok(Goal::Stopped),
         "delete" | "deleted" => Ok(Goal::Delete),
         other => match other.strip_prefix("replicas=").and_then(|n| n.parse().ok()) {
             Some(n) => Ok(Goal::Replicas(n)),
-            None => Err("must be ready, complete, stopped, delete or replicas=N".to_owned()),
+            None => Err("must be ready, complete, failed, stopped, delete or replicas=N".to_owned()),
         },
     }
 }
@@ -499,8 +502,8 @@ mod tests {
             ("pods", What::Replicas, &[]),
             ("po web-0 web-1", What::Replicas, &["web-0", "web-1"]),
             ("replica/web-0", What::Replicas, &["web-0"]),
-            ("deploy/web", What::Workloads, &["web"]),
-            ("deployments", What::Workloads, &[]),
+            ("deploy/web", What::Of("deployment"), &["web"]),
+            ("jobs", What::Of("job"), &[]),
             ("ev web", What::Events, &["web"]),
             ("cm/web", What::Kept(KeptKind::ConfigMap), &["web"]),
             ("svc", What::Kept(KeptKind::Service), &[]),

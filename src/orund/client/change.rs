@@ -75,10 +75,9 @@ pub enum Target {
 /// There is none; there are both.
 pub async fn target(client: &Client, name: &Name) -> Result<Target> {
     let Name { kind, name } = name;
-    let workload = match kind {
-        Some(What::Replicas) => None,
-        _ => client.find::<WorkloadObject>(Call::get(path(name))).await?,
-    };
+    let found = client.find::<WorkloadObject>(Call::get(path(name))).await?;
+    // A Pod of a file is a workload with one replica.
+    let workload = found.filter(|w| *kind != Some(What::Replicas) || w.kind() == "pod");
     match (workload, kind) {
         (Some(w), None) if name.rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok()) => {
             let call = Call::get(format!("/v1/replicas/{}", encoded(name)));
@@ -92,7 +91,7 @@ pub async fn target(client: &Client, name: &Name) -> Result<Target> {
             }
         }
         (Some(w), _) => Ok(Target::Workload(Box::new(w))),
-        (None, Some(What::Workloads)) => {
+        (None, Some(What::Workloads | What::Of(_))) => {
             Err(Error::new(Kind::NotFound, format!("no such workload: {name:?}"))
                 .hint("`orund get` lists them"))
         }
@@ -125,7 +124,12 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
             print(&format!("{}/{name} deleted\n", kind.word()))?;
             continue;
         }
-        if kind == Some(What::Replicas) {
+        // A Pod of a file is a workload with one replica.
+        let pod = async || -> Result<bool> {
+            let w = client.find::<WorkloadObject>(Call::get(path(&name))).await?;
+            Ok(w.is_some_and(|w| w.kind() == "pod"))
+        };
+        if kind == Some(What::Replicas) && !pod().await? {
             let e = Error::new(
                 Kind::Usage,
                 format!("replica {name:?}: this verb takes a workload, not a replica"),

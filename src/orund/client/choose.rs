@@ -10,6 +10,8 @@ use crate::workload::KeptKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     Workloads,
+    /// Workloads that a file calls by this word: `job`. `deployment` also stands for those of orund's own format.
+    Of(&'static str),
     Replicas,
     Events,
     Kept(KeptKind),
@@ -20,7 +22,7 @@ pub enum What {
 /// A name as people and `-o name` write it, of a workload.
 pub fn workload_name(text: &str) -> Result<String, String> {
     match text.split_once('/').map(|(kind, name)| (names::kind(kind), name)) {
-        None | Some((Some(What::Workloads), _)) => Ok(names::bare(text).to_owned()),
+        None | Some((Some(What::Workloads | What::Of(_)), _)) => Ok(names::bare(text).to_owned()),
         Some((Some(_), _)) => Err("this verb takes the name of a workload".to_owned()),
         Some((None, _)) => Err("expected a name, or workload/NAME".to_owned()),
     }
@@ -31,7 +33,7 @@ pub fn any_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         None => Ok(Name { kind: None, name: text.to_owned() }),
         Some((kind, name)) => match names::kind(kind) {
-            Some(kind @ (What::Workloads | What::Replicas | What::Kept(_))) => {
+            Some(kind @ (What::Workloads | What::Of(_) | What::Replicas | What::Kept(_))) => {
                 Ok(Name { kind: Some(kind), name: name.to_owned() })
             }
             Some(What::Events | What::All) | None => {
@@ -150,7 +152,7 @@ mod tests {
         let name = |kind, name: &str| Name { kind, name: name.to_owned() };
         let secret = Some(What::Kept(KeptKind::Secret));
         assert_eq!(words("secret a b").unwrap(), [name(secret, "a"), name(secret, "b")]);
-        assert_eq!(words("deploy web").unwrap(), [name(Some(What::Workloads), "web")]);
+        assert_eq!(words("deploy web").unwrap(), [name(Some(What::Of("deployment")), "web")]);
         assert_eq!(words("web secret/a").unwrap(), [name(None, "web"), name(secret, "a")]);
         assert_eq!(words("secret").unwrap(), [name(None, "secret")], "a name alone is a name");
         assert!(words("secret cm/a").is_err() && words("all x").is_err() && words("events x").is_err());

@@ -38,7 +38,7 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     }
     if a.waiting.wait && !a.dry_run {
         let deadline = tokio::time::Instant::now() + a.waiting.timeout;
-        for item in applied.iter().filter(|i| i.kind == "workload") {
+        for item in applied.iter().filter(|i| KeptKind::from_word(&i.kind).is_none()) {
             let (generation, revision) = (item.generation, item.revision);
             Wait { generation, revision, ..Wait::of(&item.name, Goal::Ready, deadline) }.run(client).await?;
         }

@@ -8,7 +8,7 @@ use super::args::{Describe, Events, Get, Output};
 use super::change::{self, Change, Target};
 use super::choose::{Name, What, names_of};
 use super::connection::{Call, Client, encoded};
-use super::render::{self, Columns, Row};
+use super::render::{self, Columns, JobRow, Row};
 use super::{kept, names, print, print_while_read};
 use crate::api::types::{
     ContainerObject, EventObject, KeptAnswer, List, ReplicaObject, Role, WorkloadObject,
@@ -34,7 +34,10 @@ pub async fn get(client: &Client, a: &Get) -> Result<u8> {
 
 async fn all(client: &Client, what: What, a: &Get) -> Result<u8> {
     match what {
-        What::Workloads => show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await,
+        What::Of("job") => show::<JobRow>(client, Call::get("/v1/workloads"), a, false).await,
+        What::Workloads | What::Of(_) => {
+            show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await
+        }
         What::Replicas => show::<ReplicaObject>(client, Call::get("/v1/replicas"), a, false).await,
         What::Events => events(client, &Events { name: None, watch: a.watch, output: a.output }).await,
         What::Kept(kind) => of_kind(client, kind, kept::list(kind), a, false).await,
@@ -106,13 +109,14 @@ async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
     let workload = client.find::<WorkloadObject>(Call::get(change::path(name))).await?.is_some();
     let kind_given = a.words.first().is_some_and(|w| names::kind(w.split('/').next().unwrap_or(w)).is_some());
     match what {
-        What::Workloads if workload || kind_given => {
+        What::Of("job") if workload => show::<JobRow>(client, Call::get(change::path(name)), a, true).await,
+        What::Workloads | What::Of(_) if workload || kind_given => {
             show::<WorkloadObject>(client, Call::get(change::path(name)), a, true).await
         }
         What::Replicas if workload => {
             show::<ReplicaObject>(client, Call::get("/v1/replicas").with("workload", name), a, false).await
         }
-        What::Workloads | What::Replicas => {
+        What::Workloads | What::Of(_) | What::Replicas => {
             // For the words of its error.
             change::replica(client, name).await?;
             show::<ReplicaObject>(client, replica(), a, true).await
@@ -128,7 +132,8 @@ async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
 impl Get {
     /// Whether the object has the labels that are asked for.
     fn selects(&self, object: &impl Row) -> bool {
-        self.selector.as_ref().is_none_or(|s| s.takes(object.labels()))
+        let (what, _) = self.objects();
+        object.is_of(what) && self.selector.as_ref().is_none_or(|s| s.takes(object.labels()))
     }
 }
 
@@ -355,6 +360,7 @@ fn of_workload(w: &WorkloadObject) -> String {
         let _ = writeln!(text, "{:14}{value}", format!("{name}:"));
     };
     field("Name", w.workload.metadata.name.clone());
+    field("Kind", spec.controller.as_ref().map_or("Workload", |c| &c.kind).to_owned());
     let pairs = |map: &std::collections::BTreeMap<String, String>| {
         map.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")
     };

@@ -8,8 +8,14 @@ use crate::workload::KeptKind;
 /// The kind of that name, in orund's words and Kubernetes'.
 pub fn kind(word: &str) -> Option<What> {
     Some(match word.to_lowercase().as_str() {
-        "workloads" | "workload" | "w" | "deployments" | "deployment" | "deploy" | "statefulsets"
-        | "statefulset" | "sts" | "daemonsets" | "daemonset" | "ds" | "jobs" | "job" => What::Workloads,
+        "workloads" | "workload" | "w" => What::Workloads,
+        "deployments" | "deployment" | "deploy" => What::Of("deployment"),
+        "statefulsets" | "statefulset" | "sts" => What::Of("statefulset"),
+        "daemonsets" | "daemonset" | "ds" => What::Of("daemonset"),
+        "replicasets" | "replicaset" | "rs" => What::Of("replicaset"),
+        "replicationcontrollers" | "replicationcontroller" | "rc" => What::Of("replicationcontroller"),
+        "deploymentconfigs" | "deploymentconfig" | "dc" => What::Of("deploymentconfig"),
+        "jobs" | "job" => What::Of("job"),
         "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
         "events" | "event" | "ev" | "e" => What::Events,
         "all" => What::All,
@@ -50,8 +56,8 @@ _orund_with_names() {
     fi
     names=$(orund get -o name 2>/dev/null)
     [[ " REPLICAS " != *" $verb "* ]] || names+=" $(orund get replicas -o name 2>/dev/null)"
-    names=${names//workload\//}
-    mapfile -t COMPREPLY < <(compgen -W "${names//replica\//}" -- "$2")
+    names=$(sed -E 's|[a-z]+/||g' <<<"$names")
+    mapfile -t COMPREPLY < <(compgen -W "$names" -- "$2")
 }
 complete -F _orund_with_names -o bashdefault -o default orund
 "#;

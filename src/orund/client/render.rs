@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::args::Output;
+use super::choose::What;
 use super::yaml;
-use crate::api::types::{Condition, ContainerState, EventObject, List, ReplicaObject, Role, WorkloadObject};
+use crate::api::types::{
+    Condition, ContainerState, EventObject, List, ReplicaObject, Role, WorkloadObject, WorkloadPhase,
+};
 use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Rows with columns that line up; the last one is as long as it is.
 pub fn table(rows: &[Vec<String>]) -> String {
@@ -52,6 +55,10 @@ pub trait Row: Serialize {
     /// Distinguishes it from all others of its kind, also from later ones of the same name.
     fn key(&self) -> u64 {
         0
+    }
+    /// Whether it is of that kind.
+    fn is_of(&self, _what: What) -> bool {
+        true
     }
     /// `metadata.labels`.
     fn labels(&self) -> &BTreeMap<String, String>;
@@ -111,7 +118,7 @@ fn pretty(value: &impl Serialize) -> String {
 impl Row for WorkloadObject {
     fn head(wide: bool) -> Vec<&'static str> {
         let mut head = vec!["NAME", "READY", "UP-TO-DATE", "STATUS", "RESTARTS"];
-        head.extend(if wide { &["REVISION", "POLICY", "GRACE", "BUNDLES"][..] } else { &[] });
+        head.extend(if wide { &["KIND", "REVISION", "POLICY", "GRACE", "BUNDLES"][..] } else { &[] });
         head.push("MESSAGE");
         head
     }
@@ -127,6 +134,7 @@ impl Row for WorkloadObject {
         ];
         if wide {
             let bundles: Vec<&str> = spec.containers.iter().map(|c| c.bundle.as_str()).collect();
+            row.push(spec.controller.as_ref().map_or("Workload", |c| &c.kind).to_owned());
             row.push(status.revision.to_string());
             row.push(format!("{:?}", spec.restart_policy));
             row.push(format!("{:?}", spec.termination_grace_period));
@@ -137,15 +145,83 @@ impl Row for WorkloadObject {
     }
 
     fn name(&self) -> String {
-        format!("workload/{}", self.workload.metadata.name)
+        format!("{}/{}", self.kind(), self.workload.metadata.name)
     }
 
     fn key(&self) -> u64 {
         self.status.uid
     }
 
+    fn is_of(&self, what: What) -> bool {
+        let own = self.kind();
+        match what {
+            What::Of("deployment") => own == "deployment" || own == "workload",
+            What::Of(kind) => own == kind,
+            What::Workloads | What::Replicas | What::Events | What::Kept(_) | What::All => true,
+        }
+    }
+
     fn labels(&self) -> &BTreeMap<String, String> {
         &self.workload.metadata.labels
+    }
+}
+
+impl WorkloadObject {
+    /// What its file calls it, in a word: `job`.
+    pub fn kind(&self) -> String {
+        let controller = self.workload.spec.controller.as_ref();
+        controller.map_or("workload".to_owned(), |c| c.kind.to_lowercase())
+    }
+}
+
+/// A Job, by how much of it is done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobRow(pub WorkloadObject);
+
+impl Row for JobRow {
+    fn head(wide: bool) -> Vec<&'static str> {
+        let mut head = vec!["NAME", "STATUS", "COMPLETIONS"];
+        head.extend(if wide { &["PARALLELISM", "FAILED"][..] } else { &[] });
+        head.push("MESSAGE");
+        head
+    }
+
+    fn row(&self, wide: bool, _now: u64) -> Vec<String> {
+        let (spec, status) = (&self.0.workload.spec, &self.0.status);
+        let word = match status.phase {
+            _ if status.failed > 0 => "Failed".to_owned(),
+            WorkloadPhase::Ready | WorkloadPhase::Progressing => "Running".to_owned(),
+            phase => format!("{phase:?}"),
+        };
+        let mut row = vec![
+            self.0.workload.metadata.name.clone(),
+            with_conditions(word, &status.conditions),
+            format!("{}/{}", status.succeeded, spec.replicas),
+        ];
+        if wide {
+            let parallelism = spec.controller.as_ref().and_then(|c| c.parallelism);
+            row.push(parallelism.map(|p| p.to_string()).unwrap_or_default());
+            row.push(status.failed.to_string());
+        }
+        row.push(status.message.as_deref().map(short).unwrap_or_default());
+        row
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn key(&self) -> u64 {
+        self.0.key()
+    }
+
+    fn is_of(&self, what: What) -> bool {
+        self.0.is_of(what)
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        self.0.labels()
     }
 }
 

@@ -7,6 +7,7 @@ use super::change::{Change, path};
 use super::connection::{Call, Client};
 use super::logs::Entry;
 use super::print;
+use super::render::Row;
 use crate::api::types::{RolloutState, WorkloadObject, WorkloadPhase};
 use crate::error::{Error, Kind, Result};
 
@@ -35,7 +36,7 @@ impl<'a> Wait<'a> {
     /// [`Kind::Timeout`], with the reason why it has not; the rollout failed; there is no such workload.
     pub async fn run(self, client: &Client) -> Result<()> {
         let text = self.until_reached(client).await?;
-        print(&format!("workload/{} {text}\n", self.name))?;
+        print(&format!("{text}\n"))?;
         Ok(())
     }
 
@@ -48,7 +49,8 @@ impl<'a> Wait<'a> {
                 Error::new(Kind::NotFound, format!("no such workload: {:?}", self.name))
                     .hint("`orund get` lists them")
             };
-            return if self.goal == Goal::Delete { Ok("deleted".to_owned()) } else { Err(missing()) };
+            let deleted = || Ok(format!("workload/{} deleted", self.name));
+            return if self.goal == Goal::Delete { deleted() } else { Err(missing()) };
         };
         let uid = last.status.uid;
         let mut said = None;
@@ -63,16 +65,16 @@ impl<'a> Wait<'a> {
                 Ok(None) | Err(_) => {
                     lines = client.lines_again(call().flag("watch", true), self.deadline).await?;
                     let Some(object) = client.find::<WorkloadObject>(call()).await? else {
-                        return self.gone();
+                        return self.gone(&last);
                     };
                     Change { kind: "MODIFIED".to_owned(), object }
                 }
             };
             if change.object.status.uid != uid || change.kind == "DELETED" {
-                return self.gone();
+                return self.gone(&last);
             }
             if self.is_reached(&change.object) {
-                return Ok(reached(self.goal, &change.object));
+                return Ok(format!("{} {}", change.object.name(), reached(self.goal, &change.object)));
             }
             self.check(client, &change.object).await?;
             let step = change.object.status.rollout.message.clone();
@@ -84,9 +86,9 @@ impl<'a> Wait<'a> {
         }
     }
 
-    fn gone(&self) -> Result<String> {
+    fn gone(&self, last: &WorkloadObject) -> Result<String> {
         match self.goal {
-            Goal::Delete => Ok("deleted".to_owned()),
+            Goal::Delete => Ok(format!("{} deleted", last.name())),
             _ => Err(Error::new(Kind::NotFound, format!("workload {:?} was deleted meanwhile", self.name))),
         }
     }
@@ -157,6 +159,7 @@ fn reached(goal: Goal, w: &WorkloadObject) -> String {
         Goal::Ready if w.status.phase == WorkloadPhase::Stopped => "stopped".to_owned(),
         Goal::Ready | Goal::Replicas(_) => format!("ready: {}", of(w.status.available, "available")),
         Goal::Complete => format!("complete: {}", of(w.status.succeeded, "succeeded")),
+        Goal::Failed => format!("failed: {}", of(w.status.failed, "failed")),
         Goal::Stopped => "stopped".to_owned(),
         Goal::Delete => "deleted".to_owned(),
     }
@@ -166,6 +169,7 @@ fn words(goal: Goal) -> String {
     match goal {
         Goal::Ready => "is not ready".to_owned(),
         Goal::Complete => "is not complete".to_owned(),
+        Goal::Failed => "has not failed".to_owned(),
         Goal::Stopped => "is not stopped".to_owned(),
         Goal::Delete => "is not deleted".to_owned(),
         Goal::Replicas(n) => format!("does not have {n} available replicas"),
@@ -181,6 +185,7 @@ fn is_reached(w: &WorkloadObject, goal: Goal) -> bool {
             phase == WorkloadPhase::Ready || phase == WorkloadPhase::Complete || idle
         }
         Goal::Complete => status.phase == WorkloadPhase::Complete,
+        Goal::Failed => status.failed > 0,
         Goal::Stopped => status.phase == WorkloadPhase::Stopped,
         Goal::Replicas(n) => status.available == n && status.replicas == n,
         // Its deletion is the report.

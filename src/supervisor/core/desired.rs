@@ -2,6 +2,7 @@
 //! the changes gives the same state. Nothing here depends on running containers.
 
 use super::Config;
+use super::controller::Controller;
 use super::history::{Kept, Stamp};
 use super::objects::Objects;
 use super::spec::{Strategy, Template};
@@ -41,6 +42,8 @@ pub struct Workload {
     pub generation: u64,
     pub replicas: u32,
     pub strategy: Strategy,
+    #[serde(default)]
+    pub controller: Controller,
     /// The revision that replicas shall have.
     pub revision: Revision,
     /// The last revision given out.
@@ -102,6 +105,8 @@ pub enum Change {
         replicas: u32,
         #[serde(default)]
         strategy: Strategy,
+        #[serde(default)]
+        controller: Controller,
         /// None: as it is.
         #[serde(default)]
         paused: Option<bool>,
@@ -237,7 +242,9 @@ impl Desired {
                 if template.containers.is_empty() {
                     return Err(Refusal::NoContainers);
                 }
-                self.by_name(name).map_or(Ok(()), |(_, w)| w.not_deleting())
+                let Some((_, w)) = self.by_name(name) else { return Ok(()) };
+                w.not_deleting()?;
+                w.check_job(*replicas, template)
             }
             Change::Keep { object, .. } => self.objects.check_keep(object),
             Change::Discard { kind, name } => self.objects.check_discard(*kind, name),
@@ -248,15 +255,25 @@ impl Desired {
             }),
             Change::Scale { workload, replicas } => {
                 enough(*replicas)?;
+                let w = self.get(*workload)?;
+                w.not_deleting()?;
+                w.template().map_or(Ok(()), |t| w.check_job(*replicas, t))
+            }
+            Change::Restart { workload, slot: slot @ Some(_), .. } => {
+                let w = self.get(*workload)?;
+                w.not_deleting().and_then(|()| w.check_restart(*slot))
+            }
+            Change::Pause { workload, .. } | Change::Stop { workload, .. } => {
                 self.get(*workload)?.not_deleting()
             }
-            Change::Restart { workload, slot: Some(_), .. }
-            | Change::Pause { workload, .. }
-            | Change::Stop { workload, .. } => self.get(*workload)?.not_deleting(),
-            Change::Restart { workload, slot: None, .. } => self.get(*workload)?.not_paused(),
+            Change::Restart { workload, slot: None, .. } => {
+                let w = self.get(*workload)?;
+                w.not_paused().and_then(|()| w.check_restart(None))
+            }
             Change::Undo { workload, to, .. } => {
                 let w = self.get(*workload)?;
-                w.not_paused().and_then(|()| w.undo_target(*to)).map(drop)
+                w.not_paused().and_then(|()| w.check_restart(None))?;
+                w.undo_target(*to).map(drop)
             }
             Change::Delete { workload, .. } => self.get(*workload).map(|_| ()),
             Change::Completed { workload, revision, .. } => {
@@ -380,7 +397,8 @@ impl Desired {
     }
 
     fn apply_workload(&mut self, change: &Change) {
-        let Change::Apply { name, replicas, strategy, paused, template, source, stamp } = change else {
+        let Change::Apply { name, replicas, strategy, controller, paused, template, source, stamp } = change
+        else {
             return;
         };
         let mut template = template.clone();
@@ -395,6 +413,7 @@ impl Desired {
                 generation: 1,
                 replicas: *replicas,
                 strategy: *strategy,
+                controller: *controller,
                 revision,
                 last_revision: revision,
                 last_number: revision.0,
@@ -413,13 +432,17 @@ impl Desired {
         };
         let Some(w) = self.workloads.get_mut(&id) else { return };
         let paused = paused.unwrap_or(w.paused);
-        let same_template = w.revisions.get(&w.applied()) == Some(&**template);
+        // A job is made from what its objects held when it began.
+        let job = w.controller.job.is_some() && controller.job.is_some();
+        let same_template = job || w.revisions.get(&w.applied()) == Some(&**template);
         let same = same_template
             && (w.replicas, w.strategy, w.paused, w.stopped) == (*replicas, *strategy, paused, false)
+            && w.controller == *controller
             && w.source == *source;
         w.generation += u64::from(!same);
         w.replicas = *replicas;
         w.strategy = *strategy;
+        w.controller = *controller;
         w.stopped = false;
         w.set_paused(paused);
         if !same_template {

@@ -95,6 +95,9 @@ impl Workload {
         for template in self.revisions.values_mut().filter(|t| uses(t).is_some()) {
             objects.fill(template);
         }
+        if self.controller.job.is_some() {
+            return;
+        }
         let Some(template) = self.revisions.get(&self.applied()) else { return };
         let Some((kind, name, at)) = uses(template) else { return };
         let (mut now, before) = (template.clone(), template.inputs.clone());

@@ -11,6 +11,7 @@
 pub mod action;
 pub mod adopt;
 pub mod containers;
+pub mod controller;
 pub mod desired;
 pub mod endpoints;
 pub mod event;

@@ -200,6 +200,8 @@ pub enum StopCause {
     SandboxLost,
     /// A sidecar whose main containers have exited.
     Finished,
+    /// Another replica of its job has failed.
+    JobFailed,
     /// No workload needs it any more.
     Orphaned,
     /// The host goes down.

@@ -309,6 +309,7 @@ impl fmt::Display for StopCause {
             StopCause::PostStartFailed => "stopping: postStart failed",
             StopCause::DeadlineExceeded => "stopping: activeDeadlineSeconds have passed",
             StopCause::SandboxLost => "stopping: its sandbox is gone",
+            StopCause::JobFailed => "stopping: the job has failed",
             StopCause::Finished => "stopping: the main containers have exited",
             StopCause::Orphaned => "stopping: its workload no longer exists",
             StopCause::Drained => "stopping: the host is drained",

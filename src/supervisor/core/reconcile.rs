@@ -6,7 +6,7 @@ use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, endpoints, replicas, rollout, sandbox};
+use super::{containers, controller, endpoints, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -111,6 +111,7 @@ impl Pass<'_> {
         } else {
             replicas::plan(self, id, workload, slots);
             rollout::follow(self, id, workload, slots);
+            controller::finish(self, id, workload, slots);
         }
         for (ordinal, slot) in &slots.slots {
             self.slot(id, *ordinal, slot, Some(workload));
@@ -238,9 +239,12 @@ impl Pass<'_> {
         let wanted_again = workload.restarts.get(&slot).copied().unwrap_or(0) > replica.restarts;
         // One that restarted too often is tried again after a reboot.
         let given_up = replica.containers.iter().any(|c| c.restart.next == Next::GivenUp);
-        if !wanted_again && !given_up && replica.has_ended() {
-            let failed =
-                replica.containers.iter().any(|c| matches!(c.restart.next, Next::Done { failed: true }));
+        // For a job that is its end.
+        let job = workload.controller.job.is_some();
+        let lost = job && given_up && replica.containers.iter().all(|c| c.lives().is_none());
+        if !wanted_again && (lost || (!given_up && replica.has_ended())) {
+            let bad = |n: Next| matches!(n, Next::Done { failed: true } | Next::GivenUp);
+            let failed = replica.containers.iter().any(|c| bad(c.restart.next));
             let change = Change::Completed { workload: id, revision: replica.revision, slot, failed };
             self.push(Action::Persist { change });
         }

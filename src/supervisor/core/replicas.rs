@@ -4,8 +4,8 @@ use super::action::Action;
 use super::desired::{Change, Revision, Workload, WorkloadId};
 use super::model::{Container, ExitClass, Next, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
-use super::rollout;
 use super::time::{Millis, Time};
+use super::{controller, rollout};
 use std::collections::BTreeSet;
 
 /// An hour: how far back restarts count when a replica is chosen to go.
@@ -24,7 +24,11 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
         slots.slots.iter().filter(|(_, s)| s.current().is_some()).map(|(n, _)| *n).collect();
     taken.extend(workload.completed.keys());
     let wanted = workload.wanted() as usize;
-    let surplus = victims(&taken, workload, slots, taken.len().saturating_sub(wanted), pass);
+    let many = taken.len().saturating_sub(wanted);
+    let surplus = match workload.controller.stateful {
+        true => controller::highest(&taken, workload, slots, many),
+        false => victims(&taken, workload, slots, many, pass),
+    };
     for slot in surplus {
         taken.remove(&slot);
         stop_slot(pass, id, workload, slots, slot, StopCause::ScaledDown);
@@ -47,12 +51,17 @@ fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots,
         return;
     }
     let mut free = 0;
-    while taken.len() < workload.wanted() as usize {
-        if taken.insert(free) {
+    let mut room = controller::room(workload, slots);
+    while taken.len() < workload.wanted() as usize && room > 0 {
+        if !taken.contains(&free) {
+            if controller::waits(workload, slots, free) {
+                return;
+            }
+            taken.insert(free);
+            room -= 1;
             // While the rollout is paused what was in the slot comes back.
             let before = slots.slots.get(&free).and_then(|s| s.replicas.last()).map(|r| r.revision);
-            let kept = before.filter(|r| workload.paused && workload.revisions.contains_key(r));
-            add(pass, id, workload, free, kept.unwrap_or(workload.revision));
+            add(pass, id, workload, free, workload.revision_for(free, before));
         }
         free += 1;
     }

@@ -24,6 +24,7 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
             | StopCause::Restarted
             | StopCause::SandboxLost
             | StopCause::Finished
+            | StopCause::JobFailed
             | StopCause::Orphaned
             | StopCause::Drained => ExitClass::Requested,
         };

@@ -65,7 +65,8 @@ impl Workload {
 /// Whether as many replicas as desired are available, of the current revision, and no others exist.
 pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
     let old = s.replicas - s.updated;
-    (old == 0 || w.paused) && s.available + s.past.0 >= w.wanted()
+    let kept = old == 0 || w.paused || w.controller.on_delete || old <= w.controller.partition;
+    kept && s.available + s.past.0 >= w.wanted()
 }
 
 /// Whether nothing new is made before all that is old is gone (`Recreate`).
@@ -118,7 +119,11 @@ pub fn replace(
     }
     let limits = workload.strategy.resolve(workload.wanted());
     let least = workload.wanted().saturating_sub(limits.unavailable);
-    let Survey { obsolete, mut standing, mut available, mut extra, coming, troubled } = survey;
+    let Survey { mut obsolete, mut standing, mut available, mut extra, coming, troubled } = survey;
+    obsolete.retain(|o| !workload.keeps(o.slot));
+    if workload.controller.stateful {
+        obsolete.reverse();
+    }
     for o in obsolete {
         // Those that do not serve may go as long as what is left could be enough.
         let spare = standing > least + coming;
@@ -158,7 +163,7 @@ fn look<'a>(
     for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
         let current = workload.is_current(replica.revision);
         let again = replica.restarts < workload.restarts.get(&n).copied().unwrap_or(0);
-        if again && (current || workload.paused) {
+        if again && (current || workload.keeps(n)) {
             stop_one(pass, id, workload, n, replica, StopCause::Restarted);
             continue;
         }

@@ -127,6 +127,7 @@ fn in_loop(
         name: what.name.clone(),
         replicas: what.replicas,
         strategy: Default::default(),
+        controller: Default::default(),
         paused: None,
         template: what.template.clone(),
         source: serde_json::Value::Null,

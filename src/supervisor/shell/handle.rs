@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::runtime::Runtime;
 use crate::supervisor::core::action::Notice;
+use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
 use crate::supervisor::core::history::Stamp;
 use crate::supervisor::core::model::{Key, Observed, Process};
@@ -65,6 +66,7 @@ pub struct Apply {
     pub name: String,
     pub replicas: u32,
     pub strategy: Strategy,
+    pub controller: Controller,
     pub paused: Option<bool>,
     pub template: Template,
     pub source: serde_json::Value,
@@ -237,6 +239,7 @@ impl Wish {
                 name: a.name,
                 replicas: a.replicas,
                 strategy: a.strategy,
+                controller: a.controller,
                 paused: a.paused,
                 template: Box::new(a.template),
                 source: a.source,

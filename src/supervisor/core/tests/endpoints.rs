@@ -61,13 +61,13 @@ fn a_proxy_that_does_not_answer_keeps_nobody_for_long() {
 #[test]
 fn a_port_belongs_to_the_older_workload() {
     let mut b = published();
-    let Change::Apply { template, replicas, strategy, source, stamp, paused, .. } =
+    let Change::Apply { template, replicas, strategy, controller, source, stamp, paused, .. } =
         apply(1, web(), one_by_one())
     else {
         unreachable!()
     };
     let name = "other".to_owned();
-    b.change(Change::Apply { name, template, replicas, strategy, source, stamp, paused });
+    b.change(Change::Apply { name, template, replicas, strategy, controller, source, stamp, paused });
     let other = WorkloadId(2);
     let error = "workload \"web\" publishes it".to_owned();
     assert_eq!(endpoints::taken(&b.desired, &b.observed, other), [Taken { host: host(), error }]);

@@ -1,5 +1,6 @@
 //! The core by scenarios: events in, actions out.
 
+mod controller;
 mod endpoints;
 mod health;
 mod objects;
@@ -16,7 +17,7 @@ use super::observe::on_event;
 use super::reconcile::reconcile;
 use super::spec::{ContainerSpec, Handler, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
 use super::time::{Millis, Time};
-use super::{Config, action::Reason};
+use super::{Config, action::Reason, status};
 use crate::workload::kept::KeptKind;
 
 const PROCESS: Process = Process { pid: 1, pidfd_inode: 1, start_time: 1 };
@@ -40,6 +41,7 @@ fn apply(replicas: u32, template: Template, strategy: Strategy) -> Change {
         name: "web".to_owned(),
         replicas,
         strategy,
+        controller: Default::default(),
         paused: None,
         template: Box::new(template),
         source: serde_json::Value::Null,

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::supervisor::core::spec::Pinned;
-use crate::supervisor::core::status;
 use crate::workload::inputs::Input;
 use crate::workload::kept::KeptObject;
 use crate::workload::{Object, read};

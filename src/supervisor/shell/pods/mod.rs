@@ -96,6 +96,7 @@ fn facts(key: ReplicaKey, workload: &str) -> Replica {
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     Replica {
         name: names::replica(workload, key.slot),
+        index: key.slot,
         namespace: "default".to_owned(),
         uid: uid(key),
         node,

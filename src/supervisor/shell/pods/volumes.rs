@@ -46,7 +46,8 @@ fn place(pod: &Pod, v: &Volume) -> Option<PathBuf> {
         return Some(PathBuf::from(&host.path));
     }
     if let Some(claim) = &v.persistent_volume_claim {
-        return Some(pod.claims.join(&claim.claim_name));
+        let own = if claim.per_replica { format!("-{}", pod.key.slot) } else { String::new() };
+        return Some(pod.claims.join(format!("{}{own}", claim.claim_name)));
     }
     let base = if v.is_written() { &pod.memory } else { &pod.disk };
     Some(base.join("volumes").join(&v.name))

@@ -225,7 +225,10 @@ fn image(name: &str, c: &Container, in_pod: bool) -> ImageSource {
 
 /// What of a container makes its program: without what can change while it runs.
 fn program(c: &Container) -> Container {
+    // Services find ports by name.
+    let named = c.ports.iter().filter(|p| p.name.is_some());
     Container {
+        ports: named.map(|p| Port { host_port: None, host_ip: None, ..p.clone() }).collect(),
         name: c.name.clone(),
         command: c.command.clone(),
         args: c.args.clone(),

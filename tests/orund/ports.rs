@@ -193,6 +193,14 @@ fn connections_wait_for_a_replica_and_ports_that_are_taken_are_reported() {
     wait_for("the other workload to get the port", || {
         get(outside.pid(), "203.0.113.2:80").filter(|page| page == "other")
     });
+    // A Service on a port of the host, with the pods' port by its name.
+    let spec = "type: LoadBalancer, selector: {app: named}, ports: [{port: 90, targetPort: http}]";
+    let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: front}}\nspec: {{{spec}}}\n");
+    fs::write(d.dir.join("service.yaml"), text).unwrap();
+    ok(&d, "apply -f service.yaml");
+    assert_eq!(get(outside.pid(), "203.0.113.2:90"), None, "it selects nothing");
+    apply(&d, "named", 2, server(&d, "named", json!([{"containerPort": 8080, "name": "http"}])));
+    wait_for("the service", || get(outside.pid(), "203.0.113.2:90").filter(|page| page == "named"));
     d.stop();
 }
 

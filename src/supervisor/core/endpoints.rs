@@ -11,6 +11,7 @@ use super::action::Action;
 use super::desired::{Desired, Workload, WorkloadId};
 use super::model::{Observed, ReplicaKey};
 use super::reconcile::{Pass, replicas};
+use super::services;
 use super::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +64,10 @@ pub struct PublishedPort {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
+    /// Whose port it is; 0 for that of a service.
     pub workload: WorkloadId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     pub host: HostPort,
     /// Those that are ready.
     pub targets: Vec<Target>,
@@ -136,12 +140,20 @@ pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
     }
 }
 
-/// The map of what is ready now. A port that two workloads publish belongs to the older one.
+/// The map of what is ready now. A port that two workloads or services publish belongs to the older one, and to a workload
+/// before a service.
 pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Route> {
+    let mut routes = of_workloads(desired, observed);
+    let hosts = routes.iter().map(|r| r.host.clone()).collect();
+    routes.extend(services::routes(desired, observed, &hosts));
+    routes
+}
+
+fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
     let mut routes: BTreeMap<&HostPort, Route> = BTreeMap::new();
     for (id, workload) in &desired.workloads {
         for port in published(workload) {
-            let route = Route { workload: *id, host: port.host.clone(), targets: Vec::new() };
+            let route = Route { workload: *id, service: None, host: port.host.clone(), targets: Vec::new() };
             routes.entry(&port.host).or_insert(route);
         }
     }
@@ -177,7 +189,8 @@ pub fn taken(desired: &Desired, observed: &Observed, id: WorkloadId) -> Vec<Take
     let mut ready = slots.into_iter().flat_map(replicas).filter(|(_, r)| r.is_ready());
     let unreachable = ready.any(|(_, r)| r.address().is_none());
     let trouble = |port: &PublishedPort| {
-        let owner = observed.endpoints.map.iter().find(|r| r.host == port.host)?.workload;
+        let route = observed.endpoints.map.iter().find(|r| r.host == port.host)?;
+        let owner = route.workload;
         if owner != id {
             let name = desired.workloads.get(&owner).map_or("", |w| w.name.as_str());
             return Some(Taken { host: port.host.clone(), error: format!("workload {name:?} publishes it") });

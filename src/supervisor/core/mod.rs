@@ -27,6 +27,7 @@ pub mod replicas;
 pub mod restart;
 pub mod rollout;
 pub mod sandbox;
+pub mod services;
 pub mod spec;
 pub mod status;
 pub mod time;

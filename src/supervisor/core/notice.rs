@@ -95,8 +95,10 @@ fn draining(on: bool, at: Time) -> Notice {
 /// The first port that could be opened before, or was not published, and cannot be opened now.
 fn port_taken(observed: &Observed, taken: &[Taken], at: Time) -> Option<Notice> {
     let new = taken.iter().find(|t| !observed.endpoints.taken.contains(t))?;
-    let workload = observed.endpoints.map.iter().find(|r| r.host == new.host)?.workload;
-    let message = format!("port {} cannot be published: {}", new.host, new.error);
+    let route = observed.endpoints.map.iter().find(|r| r.host == new.host)?;
+    let workload = route.workload;
+    let whose = route.service.as_ref().map_or(String::new(), |name| format!(" of service {name:?}"));
+    let message = format!("port {}{whose} cannot be published: {}", new.host, new.error);
     Some(Notice { workload, ..Notice::of_the_daemon(at, Reason::PortTaken, message) })
 }
 

@@ -174,9 +174,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
                 slots.slots.remove(slot);
             }
         }
-        Action::DropWorkload { workload } => {
-            observed.workloads.remove(workload);
-        }
+        Action::DropWorkload { workload } => drop(observed.workloads.remove(workload)),
         Action::StopReplica { workload, slot, serial, cause, deadline, now } => {
             let Some(replica) = observed.replica_mut(*workload, *slot, *serial) else { return };
             let new = ReplicaStop { cause: *cause, at, deadline: *deadline, now: *now };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, Taken};
 use crate::supervisor::core::spec::SandboxSpec;
+use crate::workload::kept::KeptObject;
 
 fn host() -> HostPort {
     HostPort { port: 80, ..HostPort::default() }
@@ -81,4 +82,65 @@ fn a_port_belongs_to_the_older_workload() {
     assert_eq!(b.reasons.iter().filter(|r| **r == Reason::PortTaken).count(), 1, "reported once");
     b.change(Change::Delete { workload: WEB, grace: Some(Millis(0)) });
     assert_eq!(b.observed.endpoints.map[0].workload, other);
+}
+
+/// A service for pods with the label `app: web`.
+fn service(name: &str, spec: serde_json::Value) -> Change {
+    let fields = serde_json::json!({"spec": spec}).as_object().unwrap().clone();
+    let metadata = crate::workload::model::Metadata { name: name.to_owned(), ..Default::default() };
+    let object = KeptObject { api_version: "v1".to_owned(), kind: KeptKind::Service, metadata, fields };
+    Change::Keep { object: Box::new(object), stamp: Stamp::default() }
+}
+
+/// What is published, as `PORT ADDRESS:PORT`.
+fn published_ports(b: &Bench) -> Vec<String> {
+    let text = |r: &endpoints::Route| {
+        let targets: Vec<String> = r.targets.iter().map(|t| format!("{}:{}", t.address, t.port)).collect();
+        format!("{} {}", r.host, targets.join(","))
+    };
+    b.observed.endpoints.map.iter().map(text).collect()
+}
+
+#[test]
+fn services_lead_to_the_ready_pods_that_they_select() {
+    let selector = serde_json::json!({"app": "web"});
+    let mut b = Bench::new();
+    let mut pod = web();
+    pod.ports.clear();
+    let config = serde_json::json!({"metadata": {"labels": {"app": "web", "tier": "front"}}});
+    pod.sandbox = Some(SandboxSpec { config });
+    let port = serde_json::json!({"containerPort": 8080, "name": "http"});
+    let main = serde_json::json!({"name": "main", "ports": [port]});
+    pod.containers[0].launch.container = serde_json::from_value(main).unwrap();
+    b.change(service(
+        "front",
+        serde_json::json!({"type": "LoadBalancer", "selector": selector, "ports": [{"port": 80, "targetPort": "http"}]}),
+    ));
+    assert_eq!(published_ports(&b), Vec::<String>::new(), "nobody is behind it");
+    b.change(apply(1, pod, one_by_one()));
+    assert_eq!(published_ports(&b), ["tcp *:80 "]);
+    let replica = b.observed.replicas().next().unwrap().0;
+    b.event(Event::SandboxMade { replica, address: Some("10.0.0.2".to_owned()) });
+    b.run_all();
+    assert_eq!(published_ports(&b), ["tcp *:80 10.0.0.2:8080"]);
+    acknowledge(&mut b);
+    let open = serde_json::json!([{"port": 53, "protocol": "UDP", "nodePort": 30053}, {"port": 9000}]);
+    b.change(service("node", serde_json::json!({"type": "NodePort", "selector": selector, "ports": open})));
+    let all = published_ports(&b);
+    assert_eq!(all[1], "udp *:30053 10.0.0.2:53");
+    let chosen: u16 = all[2].trim_start_matches("tcp *:").split(' ').next().unwrap().parse().unwrap();
+    assert!((30_000..=32_767).contains(&chosen) && all[2].ends_with(" 10.0.0.2:9000"), "{all:?}");
+    let other = serde_json::json!({"app": "other"});
+    for spec in [
+        serde_json::json!({"type": "NodePort", "selector": other, "ports": [{"port": 1}]}),
+        serde_json::json!({"type": "NodePort", "ports": [{"port": 1}]}),
+        serde_json::json!({"selector": selector, "ports": [{"port": 1}]}),
+    ] {
+        b.change(service("third", spec));
+        assert_eq!(published_ports(&b), all);
+    }
+    acknowledge(&mut b);
+    let key = b.keys()[0];
+    assert_eq!(names(&b.change(Change::Delete { workload: WEB, grace: None })), ["publish"]);
+    assert_eq!(acknowledge(&mut b), [Action::Signal { key, signal: libc::SIGTERM }]);
 }

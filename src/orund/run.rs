@@ -73,7 +73,7 @@ pub enum Pull {
 
 /// What the replicas are made from.
 enum Origin {
-    Bundle(Bundle),
+    Bundle(Box<Bundle>),
     /// An image of the store, and its name for people.
     Image(Box<Image>, String),
 }
@@ -111,7 +111,7 @@ impl Run {
         let dir = self.what.strip_prefix("bundle:").unwrap_or(&self.what);
         let is_path = self.what.starts_with(['/', '.', '~']) || dir.len() != self.what.len();
         if is_path || Path::new(dir).join("config.json").is_file() {
-            return Bundle::load(Path::new(dir)).map(Origin::Bundle);
+            return Bundle::load(Path::new(dir)).map(|bundle| Origin::Bundle(Box::new(bundle)));
         }
         let base = std::env::current_dir().map_err(|e| Error::sys("asking for the current directory", e))?;
         let name = workload::absolute_image(&self.what, Some(&base)).unwrap_or_else(|| self.what.clone());

@@ -248,7 +248,7 @@ fn layers_are_shared_and_made_once() {
     let digest = all[0].clone().unwrap();
     assert!(all.iter().all(|d| d.as_ref() == Ok(&digest)), "{all:?}");
     let made = image.layer(&below).metadata().unwrap().ino();
-    image.write(&[below.clone()]);
+    image.write(std::slice::from_ref(&below));
     image.fetch().unwrap();
     assert_eq!(image.layer(&below).metadata().unwrap().ino(), made, "it is not unpacked again");
     assert_eq!(names(&image.store.join("layers")).len(), 2);

@@ -86,8 +86,8 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     let step =
         |what: &'static str| move |e| Error::sys(format!("confining the unpacking of a layer: {what}"), e);
     prctl::set_parent_death_signal(libc::SIGKILL).map_err(step("the signal at the end of the parent"))?;
-    mount::set_propagation(c"/", (libc::MS_REC | libc::MS_PRIVATE) as u64).map_err(step("private mounts"))?;
-    mount::mount(dir, dir, c"none", libc::MS_BIND as u64, c"").map_err(step("a mount of the directory"))?;
+    mount::set_propagation(c"/", libc::MS_REC | libc::MS_PRIVATE).map_err(step("private mounts"))?;
+    mount::mount(dir, dir, c"none", libc::MS_BIND, c"").map_err(step("a mount of the directory"))?;
     file::chdir(dir).map_err(step("entering the directory"))?;
     mount::pivot_root_here().map_err(step("making the directory the root"))?;
     mount::detach(c".").map_err(step("detaching the host's root"))?;

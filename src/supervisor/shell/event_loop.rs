@@ -219,6 +219,8 @@ impl EventLoop {
             }
             self.supervisor.events(answers, now());
         };
+        let supervisor = &mut self.supervisor;
+        supervisor.world.count_workloads(&supervisor.desired);
         let fail = |e: nix::errno::Errno| Error::sys("setting the timer", e);
         self.due = wake;
         match wake {

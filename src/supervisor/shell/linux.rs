@@ -95,6 +95,8 @@ pub struct Linux {
     /// By number of the instance.
     pub live: HashMap<u64, Live>,
     pub templates: HashMap<Which, Arc<Cached>>,
+    /// How many workloads there were when the store of images was last told which revisions exist.
+    pub workloads: usize,
     /// The sandboxes that there are.
     pub pods: HashMap<ReplicaKey, Arc<Pod>>,
     /// Of containers that run; the mark is the number of the instance.
@@ -129,6 +131,7 @@ impl Linux {
             ring: None,
             live: HashMap::new(),
             templates: HashMap::new(),
+            workloads: 0,
             pods: HashMap::new(),
             pidfds,
             memory: oom::Watches::default(),

@@ -22,6 +22,15 @@ impl Linux {
         })
     }
 
+    /// After each turn of the loop: a workload that is gone uses no image.
+    pub fn count_workloads(&mut self, desired: &Desired) {
+        let now = desired.workloads.len();
+        if now < self.workloads {
+            self.forget_images(desired);
+        }
+        self.workloads = now;
+    }
+
     /// Lets the store know which revisions there still are.
     pub fn forget_images(&self, desired: &Desired) {
         let mut pins = HashSet::new();

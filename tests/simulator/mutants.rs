@@ -75,9 +75,12 @@ pub enum Mutant {
     SkipsBarrier,
     /// A replica is published as soon as it has an address.
     PublishesUnready,
+    /// A file is applied object by object.
+    SplitsFiles,
 }
 
-pub const ALL: [Mutant; 30] = [
+pub const ALL: [Mutant; 31] = [
+    Mutant::SplitsFiles,
     Mutant::JudgesAtOnce,
     Mutant::KillsAgain,
     Mutant::ReadyAnyway,
@@ -129,6 +132,7 @@ impl Mutant {
             Mutant::SandboxLater | Mutant::SandboxTooSoon => "P30",
             Mutant::InitsBeside | Mutant::InitsAgain => "P21",
             Mutant::SidecarsTogether => "P22",
+            Mutant::SplitsFiles => "P28",
             Mutant::SkipsBarrier => "P19",
             Mutant::PublishesUnready => "P20",
             Mutant::CreatesUnrecorded => "P12",

@@ -35,6 +35,8 @@ pub enum What {
         replicas: u32,
         strategy: Strategy,
         template: Box<Template>,
+        /// It is in a file, between two objects that have this mark.
+        file: Option<u64>,
     },
     Scale {
         name: usize,
@@ -119,6 +121,13 @@ impl Plan {
                 entries.push(Entry { at: rng.below(until), what: fault(&mut rng, kind) });
             }
         }
+        // By numbers of their own: the rest of a seed stays as it is.
+        let mut own = Rng::of(seed, 2);
+        for entry in &mut entries {
+            if let What::Apply { file, .. } = &mut entry.what {
+                *file = own.percent(40).then(|| own.below(1_000_000));
+            }
+        }
         entries.sort_by_key(|e| e.at);
         Plan { seed, entries, until, slow_disk: rng.percent(30) }
     }
@@ -136,6 +145,7 @@ fn apply(rng: &mut Rng, name: usize) -> What {
         replicas: rng.pick(&[0, 1, 1, 2, 3, 4]) as u32,
         strategy: strategy(rng),
         template: Box::new(template(rng)),
+        file: None,
     }
 }
 
@@ -259,7 +269,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>7} ms  ", self.at)?;
         match &self.what {
-            What::Apply { name, replicas, strategy, template } => {
+            What::Apply { name, replicas, strategy, template, file: _ } => {
                 write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
                 write!(f, " grace {} spare {}", template.grace, template.spare)?;
                 write!(f, "{}", if template.sandbox.is_some() { " sandbox" } else { "" })?;

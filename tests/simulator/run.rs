@@ -13,6 +13,7 @@ use orun::supervisor::core::history::Stamp;
 use orun::supervisor::core::model::{Key, Next, Replica, SandboxState};
 use orun::supervisor::core::time::{Millis, Time};
 use orun::supervisor::driver::Supervisor;
+use orun::workload::{KeptKind, KeptObject, Metadata};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,6 +22,20 @@ use std::rc::Rc;
 const CALM: u64 = 20 * 60_000;
 /// Turns at one instant.
 const SPIN: u32 = 300;
+
+/// An object that shows which file was applied last.
+fn marked(name: &str, mark: u64) -> Change {
+    let object = KeptObject {
+        api_version: "v1".to_owned(),
+        kind: KeptKind::ConfigMap,
+        metadata: Metadata { name: name.to_owned(), ..Metadata::default() },
+        fields: serde_json::json!({"data": {"mark": mark.to_string()}})
+            .as_object()
+            .cloned()
+            .unwrap_or_default(),
+    };
+    Change::Keep { object: Box::new(object), stamp: Stamp::default() }
+}
 
 pub fn config(seed: u64) -> Config {
     Config { seed, start_rate: 10, start_burst: 5, revision_history: 2, ..Config::default() }
@@ -128,7 +143,8 @@ impl Run {
             }
             sim.oracle.check(now, self.up, &sim.procs);
         }
-        sim.oracle.broken.take().map_or(Ok(()), Err)
+        sim.oracle.broken.take().map_or(Ok(()), Err)?;
+        self.whole_files()
     }
 
     fn tell(&mut self, told: Vec<Told>, now: u64) {
@@ -241,23 +257,34 @@ impl Run {
         }
     }
 
-    fn id(&self, name: usize) -> Option<WorkloadId> {
-        self.supervisor.as_ref()?.desired.by_name(NAMES[name]).map(|(id, _)| id)
-    }
-
     fn request(&mut self, what: &What, now: u64) {
-        let id = |name: &usize| self.id(*name);
+        let ids = NAMES.map(|n| self.supervisor.as_ref().and_then(|s| Some(s.desired.by_name(n)?.0)));
+        let id = |name: &usize| ids[*name];
         let change = match what {
-            What::Apply { name, replicas, strategy, template } => Some(Change::Apply {
-                name: NAMES[*name].to_owned(),
-                replicas: *replicas,
-                strategy: *strategy,
-                controller: Default::default(),
-                paused: None,
-                template: template.clone(),
-                source: serde_json::Value::Null,
-                stamp: Stamp::default(),
-            }),
+            What::Apply { name, replicas, strategy, template, file } => {
+                let apply = Change::Apply {
+                    name: NAMES[*name].to_owned(),
+                    replicas: *replicas,
+                    strategy: *strategy,
+                    controller: Default::default(),
+                    paused: None,
+                    template: template.clone(),
+                    source: serde_json::Value::Null,
+                    stamp: Stamp::default(),
+                };
+                match file {
+                    Some(mark) if self.mutant == Some(Mutant::SplitsFiles) => {
+                        self.ask(marked("a", *mark), now);
+                        self.ask(apply, now);
+                        Some(marked("b", *mark))
+                    }
+                    Some(mark) => {
+                        let changes = vec![marked("a", *mark), apply, marked("b", *mark)];
+                        Some(Change::All { changes })
+                    }
+                    None => Some(apply),
+                }
+            }
             What::Pause { name, paused } => {
                 id(name).map(|workload| Change::Pause { workload, paused: *paused })
             }
@@ -278,9 +305,25 @@ impl Run {
             }
             _ => None,
         };
-        if let (Some(change), Some(supervisor)) = (change, &mut self.supervisor) {
+        if let Some(change) = change {
+            self.ask(change, now);
+        }
+    }
+
+    fn ask(&mut self, change: Change, now: u64) {
+        if let Some(supervisor) = &mut self.supervisor {
             supervisor.request(change, Time(now));
         }
+    }
+
+    /// P28: of each file there is all or nothing.
+    fn whole_files(&self) -> Result<(), String> {
+        let Some(s) = &self.supervisor else { return Ok(()) };
+        let mark = |name| {
+            s.desired.objects.get(KeptKind::ConfigMap, name).and_then(|e| e.object.data().remove("mark"))
+        };
+        let (a, b) = (mark("a"), mark("b"));
+        if a == b { Ok(()) } else { Err(format!("P28: half of a file was applied: {a:?} and {b:?}")) }
     }
 
     /// P1: the desired state is reached, and nothing else exists.

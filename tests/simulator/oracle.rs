@@ -607,11 +607,6 @@ impl Oracle {
         self.complete.insert((id, revision));
         let Some(w) = desired.workloads.get(&id) else { return };
         let slots = observed.workloads.get(&id);
-        // The host has gone down in the middle of this turn: what the supervisor still decides has no effect.
-        let forgotten = |r: &Replica| !self.replicas.contains_key(&r.serial);
-        if slots.into_iter().flat_map(|s| s.slots.values()).flat_map(|s| &s.replicas).any(forgotten) {
-            return;
-        }
         let mut up: BTreeSet<u32> = w.completed.keys().copied().collect();
         for (n, slot) in slots.into_iter().flat_map(|s| &s.slots) {
             let new = |r: &&Replica| r.revision == w.revision || w.in_place(r.revision, w.revision);

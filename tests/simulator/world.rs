@@ -531,7 +531,10 @@ impl World for Handle {
         if now.0.is_multiple_of(16) && step != decide() {
             sim.oracle.blame("P10: two decisions from the same state differ".to_owned());
         }
-        sim.oracle.decided(&step, desired, observed, &sim.procs, now);
+        // It died in this turn, with a part of its records: what it still decides has no effect.
+        if !sim.crashed {
+            sim.oracle.decided(&step, desired, observed, &sim.procs, now);
+        }
         step
     }
 }

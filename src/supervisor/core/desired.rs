@@ -294,17 +294,9 @@ impl Desired {
                 if news { Ok(()) } else { Err(Refusal::Pointless) }
             }
             Change::Failed { workload, revision, back_to, .. } => {
-                let w = self.get(*workload)?;
-                let possible = back_to.is_none_or(|to| w.revisions.contains_key(&to));
-                let current = w.revision == *revision && w.pending.is_none() && !w.paused;
-                if current && possible { Ok(()) } else { Err(Refusal::Pointless) }
+                self.get(*workload)?.check_failed(*revision, *back_to)
             }
-            Change::Pruned { workload, revision } => {
-                let w = self.get(*workload)?;
-                let wanted = [Some(w.revision), w.pending].contains(&Some(*revision));
-                let old = !wanted && w.revisions.contains_key(revision);
-                if old { Ok(()) } else { Err(Refusal::Pointless) }
-            }
+            Change::Pruned { workload, revision } => self.get(*workload)?.check_pruned(*revision),
         }
     }
 
@@ -473,6 +465,20 @@ impl Workload {
 
     fn not_deleting(&self) -> Result<(), Refusal> {
         if self.deletion.is_some() { Err(Refusal::Deleting) } else { Ok(()) }
+    }
+
+    /// Whether a rollout of `revision` that has failed still matters, and leads back to a revision that exists.
+    fn check_failed(&self, revision: Revision, back_to: Option<Revision>) -> Result<(), Refusal> {
+        let possible = back_to.is_none_or(|to| self.revisions.contains_key(&to));
+        let current = self.revision == revision && self.pending.is_none() && !self.paused;
+        if current && possible { Ok(()) } else { Err(Refusal::Pointless) }
+    }
+
+    /// Whether `revision` is an old one.
+    fn check_pruned(&self, revision: Revision) -> Result<(), Refusal> {
+        let desired = [Some(self.revision), self.pending].contains(&Some(revision));
+        let old = !desired && self.revisions.contains_key(&revision);
+        if old { Ok(()) } else { Err(Refusal::Pointless) }
     }
 
     fn not_paused(&self) -> Result<(), Refusal> {

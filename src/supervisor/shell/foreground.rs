@@ -123,17 +123,7 @@ fn in_loop(
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, what.run.clone())?;
     let mut notices = handle.notices();
-    let wish = Wish::Apply(Box::new(Apply {
-        name: what.name.clone(),
-        replicas: what.replicas,
-        strategy: Default::default(),
-        controller: Default::default(),
-        paused: None,
-        template: what.template.clone(),
-        source: serde_json::Value::Null,
-        cause: "run".to_owned(),
-    }));
-    let asking = asked_to_end(handle, what.name.clone(), wish, signals);
+    let asking = asked_to_end(handle, what.name.clone(), wish(what), signals);
     let mut outcome = Outcome::Well;
     let mut begun = false;
     tokio.block_on(async {
@@ -157,6 +147,20 @@ fn in_loop(
     drop(event_loop);
     screen.lock().unwrap_or_else(PoisonError::into_inner).end();
     Ok(outcome)
+}
+
+/// The wish for the replicas.
+fn wish(what: &Foreground) -> Wish {
+    Wish::Apply(Box::new(Apply {
+        name: what.name.clone(),
+        replicas: what.replicas,
+        strategy: Default::default(),
+        controller: Default::default(),
+        paused: None,
+        template: what.template.clone(),
+        source: serde_json::Value::Null,
+        cause: "run".to_owned(),
+    }))
 }
 
 fn take_signals() -> Result<[Signal; 3]> {

@@ -95,7 +95,7 @@ pub struct Linux {
     /// By number of the instance.
     pub live: HashMap<u64, Live>,
     pub templates: HashMap<Which, Arc<Cached>>,
-    /// How many workloads there were when the store of images was last told which revisions exist.
+    /// The number of workloads when the store of images was last notified of the revisions that exist.
     pub workloads: usize,
     /// The sandboxes that there are.
     pub pods: HashMap<ReplicaKey, Arc<Pod>>,

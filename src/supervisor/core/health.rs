@@ -302,6 +302,10 @@ pub fn check(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Insta
         let (Some(count), Some(probe)) = (health.count(kind), spec.probe(kind)) else { continue };
         if let Some(ok) = count.verdict(kind, probe) {
             pass.push(Action::Judge { key: *key, kind, ok });
+            // It is over, however long ago the answer came.
+            if kind == ProbeKind::Startup {
+                continue;
+            }
         }
         if !count.asked && pass.reached(count.due(kind, probe, started)) {
             let counts =

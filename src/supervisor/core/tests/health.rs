@@ -210,6 +210,21 @@ fn after_a_crash_probing_continues_with_what_was_counted() {
 }
 
 #[test]
+fn a_startup_probe_that_succeeded_before_a_crash_is_not_asked_for_again() {
+    use ProbeKind::{Liveness, Startup};
+    let probes = Probes { startup: Some(probe(2)), liveness: Some(probe(1)), readiness: None };
+    let (mut b, _) = starts(with(probes));
+    let key = b.keys()[0];
+    // The answer is recorded, what follows from it is not: the supervisor is dead for two periods.
+    let event = Event::Probed { key, kind: Startup, n: 1, ok: Some(true), error: None };
+    crate::supervisor::core::observe::on_event(&mut b.observed, &event, b.now, &mut Vec::new());
+    b.now = b.now + Millis::secs(20);
+    let actions = b.event(Event::Found { key, found: Found::Running { process: PROCESS } });
+    assert_eq!(asked(&actions), [(Liveness, 1)]);
+    assert!(ready(&b));
+}
+
+#[test]
 fn the_next_container_waits_until_the_sidecar_has_started() {
     let sidecar = ContainerSpec {
         role: Role::Sidecar,

@@ -3,20 +3,24 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use orun::supervisor::core::desired::{Desired, Workload};
-use orun::supervisor::core::model::{Container, Key, Next, Observed, Replica};
+use orun::supervisor::core::model::{Container, Key, Next, Observed, Replica, ReplicaKey};
 use orun::supervisor::core::spec::{IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::BTreeMap;
 
 impl Oracle {
-    /// P3: nothing else of the slot runs this container, unless both replicas came to run beside each other in a surge: they
-    /// continue then, whatever a later strategy allows.
-    pub fn alone(&mut self, key: &Key, procs: &BTreeMap<u64, Proc>, desired: &Desired, observed: &Observed) {
-        let pair = |other: u64| (key.replica.min(other), key.replica.max(other));
-        if desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0) {
-            let slot = observed.replicas().filter(|(k, _)| (k.workload, k.slot) == (key.workload, key.slot));
-            self.surged.extend(slot.map(|(_, r)| pair(r.serial)));
-        }
+    /// A replica is to be added: notes those in its slot that the strategy of this moment puts it beside.
+    pub fn put_beside(&mut self, key: &ReplicaKey, desired: &Desired, observed: &Observed) {
+        let surge = desired.workloads.get(&key.workload).is_some_and(|w| limits(w).0 > 0);
+        let slot = observed.replicas().filter(|(k, _)| (k.workload, k.slot) == (key.workload, key.slot));
+        let others = slot.filter(|(_, r)| surge && r.stop.is_none()).map(|(_, r)| r.serial).collect();
+        // A decision that was lost with its supervisor may have used the number before.
+        self.surged.insert(key.serial, others);
+    }
+
+    /// P3: nothing else of the slot runs this container, unless both replicas were put beside each other in a surge: they
+    /// run on then, and run again, whatever a later strategy allows.
+    pub fn alone(&mut self, key: &Key, procs: &BTreeMap<u64, Proc>, observed: &Observed) {
         for other in procs.values().filter(|p| p.key.instance != key.instance && p.serves()) {
             let o = other.key;
             if (o.workload, o.slot, o.container) != (key.workload, key.slot, key.container) {
@@ -24,7 +28,8 @@ impl Oracle {
             }
             let revision = |k: &Key| observed.replica(k.workload, k.slot, k.replica).map(|r| r.revision);
             let stopping = observed.replica(o.workload, o.slot, o.replica).is_none_or(|r| r.stop.is_some());
-            let surged = self.surged.contains(&pair(o.replica));
+            let (older, newer) = (key.replica.min(o.replica), key.replica.max(o.replica));
+            let surged = self.surged.get(&newer).is_some_and(|others| others.contains(&older));
             if o.replica == key.replica || stopping || !surged || revision(&o) == revision(key) {
                 self.blame(format!("P3: {key} starts while {o} lives"));
             }

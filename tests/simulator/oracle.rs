@@ -11,7 +11,7 @@ use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::health::HookKind;
-use orun::supervisor::core::model::{Key, Observed, Replica, StopCause};
+use orun::supervisor::core::model::{Key, Observed, Replica, ReplicaKey, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
 use orun::supervisor::core::spec::{RestartPolicy, Template};
@@ -37,8 +37,8 @@ pub struct Oracle {
     ended: BTreeSet<u64>,
     /// Of these, those from which nothing has followed yet.
     ends: BTreeMap<u64, End>,
-    /// Replicas that came to run in one slot while the strategy allowed a surge.
-    pub surged: BTreeSet<(u64, u64)>,
+    /// Replicas, and those in the same slot that they were put beside because the strategy allowed a surge.
+    pub surged: BTreeMap<u64, BTreeSet<u64>>,
     /// What has run in the present sandbox of a replica.
     pub order: BTreeMap<u64, Order>,
     /// Replicas whose sandbox was lost, and instances that are stopped because of that, since when.
@@ -411,7 +411,7 @@ impl Oracle {
         observed: &Observed,
         now: u64,
     ) {
-        self.alone(key, procs, desired, observed);
+        self.alone(key, procs, observed);
         if self.deadline_of(key).is_some() {
             self.blame(format!("{key} starts while it is being stopped"));
         }
@@ -506,7 +506,11 @@ impl Oracle {
                 Action::StopReplica { workload, serial, cause, .. } => {
                     stops.entry(*workload).or_default().insert(*serial, *cause);
                 }
-                Action::AddReplica { workload, .. } => *adds.entry(*workload).or_default() += 1,
+                Action::AddReplica { workload, slot, serial, .. } => {
+                    *adds.entry(*workload).or_default() += 1;
+                    let replica = ReplicaKey { workload: *workload, slot: *slot, serial: *serial };
+                    self.put_beside(&replica, desired, observed);
+                }
                 Action::Persist {
                     change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. },
                 } => {

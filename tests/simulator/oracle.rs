@@ -144,6 +144,7 @@ impl Oracle {
             | Change::Pause { workload, .. } => {
                 self.rolled_back.remove(workload);
             }
+            Change::All { changes } => changes.iter().for_each(|change| self.durable(change, at)),
             // Of any workload: the oracle does not know them by name.
             Change::Apply { .. } => self.rolled_back.clear(),
             _ => {}

@@ -48,9 +48,11 @@ pub const IMAGE: &str = "\
 Examples:
   orund image pull registry.local:5000/web:1.4
   docker save web:1.4 | orund image load
-  orund image ls; orund image inspect web:1.4
+  orund image ls
+  orund image inspect web:1.4
   orund explain image web:1.4                 The config.json of a container of it
-  orund image prune --all; orund image df
+  orund image prune --all
+  orund image df
 
 Needs no daemon. Credentials are those of \"docker login\" and \"podman login\", or in /etc/orun/auth.json; mirrors are those of
 /etc/containers/registries.conf.

@@ -219,9 +219,6 @@ impl Image {
 
     pub fn replace_blob(&self, layer: &Layer, bytes: &[u8]) {
         let name = digest(&layer.bytes).replace(':', "/");
-        let mut bytes = bytes.to_vec();
-        // The length is not what gives it away.
-        bytes.resize(layer.bytes.len().max(bytes.len()), 0);
         fs::write(self.layout.join("blobs").join(name), bytes).unwrap();
     }
 

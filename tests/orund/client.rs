@@ -278,12 +278,6 @@ fn files_of_kubernetes_are_run_corrected_explained_and_converted() {
     assert_eq!(ok(&d, "apply -f native.yaml"), "deployment/kube unchanged\n");
     write(&d, "back.yaml", &ok(&d, "convert --to kubernetes -f native.yaml"));
     assert_eq!(ok(&d, "apply -f back.yaml"), "deployment/kube unchanged\n");
-    // What cannot run is refused as a whole, with the way out.
-    let image = KUBERNETES.replace("bundle:./bundle", "nginx:1.27").replace("name: kube", "name: other");
-    write(&d, "image.yaml", &image);
-    let (code, said) = fails(&d, "apply -f image.yaml -f kube.yaml");
-    assert!(code == 1 && said.contains("image \"nginx:1.27\" cannot be pulled yet"), "{said}");
-    assert_eq!(ok(&d, "get -o name"), "deployment/kube\n");
     write(
         &d,
         "wrong.yaml",

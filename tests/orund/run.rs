@@ -56,6 +56,14 @@ impl Run {
     }
 }
 
+/// A test that fails leaves nothing: of a run that is killed, the cleaner removes what it made.
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn output_has_names_and_an_interrupt_ends_gracefully() {
     if !can_run() {

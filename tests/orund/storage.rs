@@ -266,9 +266,10 @@ fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
     let mut file = fs::File::create(logs.join("filler")).unwrap();
     file.write_all(&vec![0; 180 << 10]).unwrap();
     let script = "n=0; while [ $n -lt 3000 ]; do echo number $n; n=$((n+1)); done; exec sleep 1000";
-    d.apply("chatty", 1, script, json!({}));
+    // It has its log directory before the disk is full: a start that cannot write there fails and is tried again.
     d.apply("quiet", 1, SLEEPER, json!({}));
     d.wait_running("quiet-0");
+    d.apply("chatty", 1, script, json!({}));
     wait_for("the trouble", || d.output().contains("writing to the log file").then_some(()));
     let events = |d: &Daemon| d.api("GET", "/v1/events", "").1.to_string();
     wait_for("the event", || events(&d).contains("LogDiskFull").then_some(()));

@@ -11,7 +11,6 @@ use orun::supervisor::core::desired::{Change, WorkloadId};
 use orun::supervisor::core::event::Event;
 use orun::supervisor::core::history::Stamp;
 use orun::supervisor::core::model::{Key, Next, Replica, SandboxState};
-use orun::supervisor::core::spec::Role;
 use orun::supervisor::core::time::{Millis, Time};
 use orun::supervisor::driver::Supervisor;
 use orun::workload::{KeptKind, KeptObject, Metadata};
@@ -352,7 +351,8 @@ impl Run {
                     continue;
                 };
                 let live = live_containers(replica);
-                let over = is_over(replica);
+                let ended = |n: Next| matches!(n, Next::Done { .. } | Next::GivenUp);
+                let over = replica.is_over() || (!replica.initialized && failed_for_good(replica));
                 let rest = replica
                     .containers
                     .iter()
@@ -438,19 +438,6 @@ fn flip(sim: &Sim) -> u64 {
 
 fn live_containers(replica: &Replica) -> usize {
     replica.containers.iter().filter(|c| c.lives().is_some()).count()
-}
-
-fn ended(next: Next) -> bool {
-    matches!(next, Next::Done { .. } | Next::GivenUp)
-}
-
-/// Whether what does not live of a replica stays so. No sandbox is made again for sidecars alone.
-fn is_over(replica: &Replica) -> bool {
-    let lost = replica.sandbox.as_ref().is_some_and(|s| s.state == SandboxState::No);
-    let mut mains = replica.containers.iter().filter(|c| c.role == Role::Main);
-    replica.is_over()
-        || (!replica.initialized && failed_for_good(replica))
-        || (lost && mains.all(|c| ended(c.restart.next)))
 }
 
 fn failed_for_good(replica: &Replica) -> bool {

@@ -36,7 +36,8 @@ impl Replica {
 
     /// Whether a container will run in a sandbox that is made now.
     fn has_use_for_sandbox(&self) -> bool {
-        let due = |c: &Container| c.role == Role::Main && c.restart.due().is_some();
+        // A sidecar runs on beside a main container that has given up, so it does in a new sandbox.
+        let due = |c: &Container| c.role != Role::Init && c.restart.due().is_some();
         self.stop.is_none() && !self.is_over() && self.containers.iter().any(due)
     }
 }

@@ -23,11 +23,14 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     let mut taken: BTreeSet<u32> =
         slots.slots.iter().filter(|(_, s)| s.current().is_some()).map(|(n, _)| *n).collect();
     taken.extend(workload.completed.keys());
-    let wanted = workload.wanted() as usize;
-    let many = taken.len().saturating_sub(wanted);
+    // What a job has completed stays so, also while the job is stopped.
+    let is_job = workload.controller.job.is_some();
+    let may_go: BTreeSet<u32> =
+        taken.iter().filter(|n| !(is_job && workload.completed.contains_key(n))).copied().collect();
+    let many = taken.len().saturating_sub(workload.wanted() as usize);
     let surplus = match workload.controller.stateful {
-        true => controller::highest(&taken, workload, slots, many),
-        false => victims(&taken, workload, slots, many, pass),
+        true => controller::highest(&may_go, workload, slots, many),
+        false => victims(&may_go, workload, slots, many, pass),
     };
     for slot in surplus {
         taken.remove(&slot);

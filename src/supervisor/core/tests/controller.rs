@@ -75,6 +75,27 @@ fn a_job_runs_as_many_at_a_time_as_it_may_and_each_once() {
 }
 
 #[test]
+fn a_job_that_is_stopped_and_started_runs_only_the_rest() {
+    let mut b = Bench::new();
+    b.change(with(job(2, None), 3, task()));
+    b.run_all();
+    end(&mut b, 0, 0);
+    assert_eq!(slots(&b), [0, 1, 2]);
+    b.change(Change::Stop { workload: WEB, stopped: true });
+    assert_eq!((completed(&b), slots(&b)), (BTreeMap::from([(0, false)]), vec![0]), "what runs is stopped");
+    for key in b.keys() {
+        b.dies(key, 9);
+        b.event(Event::Removed { key, error: None });
+    }
+    b.pass(60_000);
+    assert_eq!(b.keys(), []);
+    b.change(Change::Stop { workload: WEB, stopped: false });
+    b.run_all();
+    let running: Vec<u32> = b.keys().iter().map(|k| k.slot).collect();
+    assert_eq!((completed(&b), running), (BTreeMap::from([(0, false)]), vec![1, 2]));
+}
+
+#[test]
 fn a_job_fails_as_a_whole_and_can_be_taken_up_again() {
     let mut b = Bench::new();
     b.change(with(job(2, None), 3, task()));

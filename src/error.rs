@@ -184,6 +184,11 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// Takes the way out away, for answers that have a place of its own for it.
+    pub fn take_hint(&mut self) -> Option<String> {
+        self.0.hint.take()
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         self.0.kind

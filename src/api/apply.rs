@@ -43,7 +43,7 @@ pub async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Prob
 
 async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Problem> {
     convert::runnable(w)
-        .map_err(|(what, hint)| Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, hint))?;
+        .map_err(|(what, hint)| Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, &hint))?;
     let (name, wish) = (w.metadata.name.clone(), convert::apply(w, file));
     // A file system may let one wait.
     let pinned = tokio::task::spawn_blocking(move || convert::pin(wish)).await;

@@ -25,13 +25,17 @@ use crate::workload::{Spec, Workload};
 ///
 /// # Errors
 /// What, and what to do instead.
-pub fn runnable(w: &Workload) -> Result<(), (String, &'static str)> {
+pub fn runnable(w: &Workload) -> Result<(), (String, String)> {
     let name = &w.metadata.name;
     let s = &w.spec;
-    let no = |what: &str, hint: &'static str| Err((format!("workload {name:?}: {what}"), hint));
+    let no = |what: &str, hint: &str| Err((format!("workload {name:?}: {what}"), hint.to_owned()));
     for image in s.all_containers().filter_map(|c| c.image.as_ref()) {
         let path = match Reference::parse(image) {
-            Err(e) => return no(&e.to_string(), "write a name such as nginx:1.27"),
+            Err(mut e) => {
+                // The answer has a place of its own for the hint.
+                let hint = e.take_hint().unwrap_or_else(|| "write a name such as nginx:1.27".to_owned());
+                return no(&e.to_string(), &hint);
+            }
             Ok(
                 Reference::OciLayout { dir: path, .. }
                 | Reference::OciArchive { file: path, .. }

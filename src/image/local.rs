@@ -54,7 +54,7 @@ pub struct Found {
 }
 
 fn missing(name: &str) -> Error {
-    Error::new(Kind::NotFound, format!("the image has no file {name:?}"))
+    Error::new(Kind::NotFound, format!("the file {name:?} is missing"))
 }
 
 impl Files {
@@ -147,6 +147,17 @@ impl Files {
         Ok(bytes)
     }
 
+    /// The error of a source that lacks the file which all sources of the kind `what` have.
+    fn is_not(&self, what: &str, e: Error) -> Error {
+        match self {
+            Files::Directory(dir) if !dir.exists() => {
+                Error::new(Kind::NotFound, format!("directory {dir:?} does not exist"))
+            }
+            Files::Archive(_, names) if names.is_empty() => Error::new(Kind::Config, "the archive is empty"),
+            Files::Directory(_) | Files::Archive(..) => e.context(format!("not {what}")),
+        }
+    }
+
     /// The image of an archive, of whichever kind it is.
     ///
     /// # Errors
@@ -165,7 +176,7 @@ impl Files {
     pub fn layout(&self, tag: Option<&str>) -> Result<Found> {
         let bytes = self
             .read("index.json", LONGEST_MANIFEST)
-            .map_err(|e| e.context("an OCI image layout has a file index.json"))?;
+            .map_err(|e| self.is_not("an OCI image layout (oci-layout, index.json, blobs/)", e))?;
         let Document::Index(list) = Document::parse(&bytes, "index.json")? else {
             return Err(Error::new(Kind::Config, "index.json is not an index of images"));
         };
@@ -200,7 +211,7 @@ impl Files {
     pub fn docker(&self, tag: Option<&str>) -> Result<Found> {
         let bytes = self
             .read("manifest.json", LONGEST_MANIFEST)
-            .map_err(|e| e.context("what \"docker save\" writes has a file manifest.json"))?;
+            .map_err(|e| self.is_not("an archive of \"docker save\" or of an OCI image layout", e))?;
         let list: Vec<Saved> = parse::json(&bytes, "manifest.json")?;
         let has = |s: &&Saved| {
             let tags = s.repo_tags.iter().flatten();

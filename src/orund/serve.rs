@@ -43,7 +43,7 @@ pub struct Serve {
     #[arg(long, value_name = "KIND", default_value = "bridge", value_parser = ["bridge", "none"])]
     pub network: String,
     /// Name of the bridge
-    #[arg(long, value_name = "NAME", default_value = "orun0")]
+    #[arg(long, value_name = "NAME", default_value = "orun0", value_parser = interface_name)]
     pub network_bridge: String,
     /// Addresses of pods [default: a private range that overlaps no route of the host]
     #[arg(long, value_name = "CIDR")]
@@ -51,6 +51,15 @@ pub struct Serve {
     /// Run without the keeper process: a crashed daemon is not restarted, and exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
+}
+
+/// A name that the kernel accepts for a network interface (dev_valid_name in net/core/dev.c), and that no path is made of.
+fn interface_name(text: &str) -> std::result::Result<String, String> {
+    let valid = |c: char| c.is_ascii_graphic() && !"/:".contains(c);
+    if (1..=15).contains(&text.len()) && text.chars().all(valid) && ![".", ".."].contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err("the name of an interface has 1 to 15 characters, without \"/\", \":\" and white space".to_owned())
 }
 
 impl Serve {
@@ -129,5 +138,18 @@ async fn asked_to_end() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interface_name;
+
+    #[test]
+    fn names_of_interfaces_are_those_that_the_kernel_takes() {
+        assert_eq!(interface_name("orun0").as_deref(), Ok("orun0"));
+        for bad in ["", ".", "..", "a/b", "a b", "a:1", "sixteen-letters-x"] {
+            assert!(interface_name(bad).is_err(), "{bad:?}");
+        }
     }
 }

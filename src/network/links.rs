@@ -3,6 +3,8 @@
 use super::address::Range;
 use crate::error::Errno;
 use crate::sys::netlink::{Refusal, Request, Socket, attributes};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -89,6 +91,22 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Refusal> {
     }
 }
 
+/// Turns IPv6 off for the interface `name` of the calling thread's network, which is not up yet: the network of pods has
+/// none, and a host that listens to router advertisements would take its routes from any pod (CVE-2020-10749).
+///
+/// # Errors
+/// It stays on.
+pub fn turn_ipv6_off(name: &str) -> Result<(), Refusal> {
+    let file = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    match fs::read_to_string(&file) {
+        Ok(text) if text.trim() == "1" => return Ok(()),
+        // A kernel without IPv6.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(_) | Err(_) => {}
+    }
+    fs::write(&file, "1").map_err(|e| Refusal { errno: e.into(), words: format!("writing 1 to {file}") })
+}
+
 /// Makes a bridge that is up and has the address of the range's gateway. Its index.
 ///
 /// # Errors
@@ -96,13 +114,17 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Refusal> {
 pub fn make_bridge(socket: &mut Socket, name: &str, owner: &str, range: Range) -> Result<u32, Refusal> {
     let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
     // Without an address of its own it would have that of its lowest port, which comes and goes.
-    let request = Request::new(libc::RTM_NEWLINK, flags, &header(0, true))
+    let request = Request::new(libc::RTM_NEWLINK, flags, &header(0, false))
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_ADDRESS, &hardware(range.gateway()))
         .nested(libc::IFLA_LINKINFO, |r| r.text(libc::IFLA_INFO_KIND, "bridge"));
     socket.ask(request, |_, _| {})?;
+    if let Err(r) = turn_ipv6_off(name) {
+        remove(socket, name)?;
+        return Err(r);
+    }
     let index = find(socket, name)?.ok_or(Errno(libc::ENODEV))?.index;
-    let marked = Request::new(libc::RTM_NEWLINK, 0, &header(index, false)).text(libc::IFLA_IFALIAS, owner);
+    let marked = Request::new(libc::RTM_NEWLINK, 0, &header(index, true)).text(libc::IFLA_IFALIAS, owner);
     socket.ask(marked, |_, _| {})?;
     set_address(socket, index, range.gateway(), range.prefix())?;
     Ok(index)
@@ -127,14 +149,17 @@ pub fn make_pair(
             .attribute(libc::IFLA_ADDRESS, &hardware(address))
             .attribute(libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes())
     };
-    let request = Request::new(libc::RTM_NEWLINK, flags, &header(0, true))
+    let request = Request::new(libc::RTM_NEWLINK, flags, &header(0, false))
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes())
         .nested(libc::IFLA_LINKINFO, |r| {
             r.text(libc::IFLA_INFO_KIND, "veth")
                 .nested(libc::IFLA_INFO_DATA, |r| r.nested(VETH_INFO_PEER, peer))
         });
-    socket.ask(request, |_, _| {})
+    socket.ask(request, |_, _| {})?;
+    turn_ipv6_off(name)?;
+    let up = Request::new(libc::RTM_NEWLINK, 0, &header(0, true)).text(libc::IFLA_IFNAME, name);
+    socket.ask(up, |_, _| {})
 }
 
 /// What the interface of a pod is called in it.

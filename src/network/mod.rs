@@ -12,7 +12,7 @@ mod nft;
 pub mod proxy;
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::sys::netlink::{Refusal, Socket};
+use crate::sys::netlink::{self, Refusal, Socket};
 use address::{Pool, Range};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -150,7 +150,7 @@ impl Network {
         }
         if state.bridge.is_none() {
             match self.raise(&mut state) {
-                Err(e) if matches!(e.errno(), Some(Errno(libc::EPERM | libc::EOPNOTSUPP))) => {
+                Err(e) if matches!(e.errno(), Some(Errno(libc::EPERM | libc::EOPNOTSUPP | libc::EROFS))) => {
                     state.refused = true;
                     state.warnings.push(format!("pods have only their loopback interface: {e}"));
                     return Ok(None);
@@ -213,8 +213,12 @@ impl Network {
                 .hint("a bridge has 1023 ports at most; pods with hostNetwork need none"),
             _ => refused("connecting the pod to the bridge", r),
         })?;
-        let mut pod =
-            Socket::open_in(namespace).map_err(|e| Error::sys("entering the network of the pod", e))?;
+        let enter = |e| Error::sys("entering the network of the pod", e);
+        // Before it is up: from then on it would listen to other pods.
+        netlink::within(namespace, || links::turn_ipv6_off(links::POD_INTERFACE))
+            .map_err(enter)?
+            .map_err(|r| refused("turning IPv6 off in the pod", r))?;
+        let mut pod = Socket::open_in(namespace).map_err(enter)?;
         links::set_up_pod(&mut pod, address, range)
             .map_err(|r| refused(format!("giving the pod the address {address}"), r))
     }
@@ -256,6 +260,8 @@ impl Network {
         if self.state().bridge.is_none() {
             return Ok(());
         }
+        // An earlier version of this program has left it on.
+        links::turn_ipv6_off(&self.wish.bridge).map_err(|r| refused("turning IPv6 off for the bridge", r))?;
         nft::make(&self.wish.bridge, range)
             .map_err(|r| refused("making the rule that gives pods the address of the host outside", r))
     }

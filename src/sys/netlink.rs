@@ -92,6 +92,15 @@ pub struct Socket {
     sequence: u32,
 }
 
+/// What `work` comes to in the network namespace `namespace`. The calling thread is back in its own at the end.
+pub fn within<T>(namespace: &OwnedFd, work: impl FnOnce() -> T) -> SysResult<T> {
+    let own = path::openat(super::CWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
+    clone::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)?;
+    let result = work();
+    clone::setns(own.as_raw_fd(), libc::CLONE_NEWNET)?;
+    Ok(result)
+}
+
 impl Socket {
     /// Opens one for links, addresses and routes: socket(2), AF_NETLINK.
     pub fn open() -> SysResult<Socket> {
@@ -106,11 +115,7 @@ impl Socket {
     /// Opens one for links, addresses and routes of the network namespace `namespace`. The calling thread is back in its
     /// own at the end.
     pub fn open_in(namespace: &OwnedFd) -> SysResult<Socket> {
-        let own = path::openat(super::CWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
-        clone::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)?;
-        let socket = Socket::open();
-        clone::setns(own.as_raw_fd(), libc::CLONE_NEWNET)?;
-        socket
+        within(namespace, Socket::open)?
     }
 
     fn of(protocol: i32) -> SysResult<Socket> {

@@ -169,6 +169,11 @@ fn pods_have_addresses_and_reach_each_other_and_the_outside() {
     assert!(get(host, &format!("{a}:8080")).is_some(), "the host reaches pods");
     assert!(links(host).contains("orun0"));
     assert_eq!(tables(host), ["orund_orun0"]);
+    // No pod can advertise itself as a router to the host or to another pod.
+    for (pid, ours) in [(host, "orun0"), (in_a, "eth0")] {
+        let (_, text) = within(pid, "ip -6 -o addr");
+        assert!(!text.contains(ours), "IPv6 addresses of {ours}: {text}");
+    }
     // The outside has no route to pods, so that only the host's address is answered.
     let served = within(
         outside.pid(),

@@ -147,9 +147,18 @@ fn no_connection_is_lost_while_replicas_are_replaced() {
     );
     let old = proxy(&d).unwrap();
     let status = fs::read_to_string(format!("/proc/{old}/status")).unwrap();
-    for line in ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
-        assert!(status.contains(line), "{line} in {status}");
+    let field = |name: &str| {
+        let line =
+            status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {status}"));
+        line.trim().to_owned()
+    };
+    for name in ["Uid:", "Gid:"] {
+        assert_eq!(field(name), "65534\t65534\t65534\t65534", "{name}");
     }
+    for name in ["CapPrm:", "CapInh:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(field(name), "0000000000000000", "{name}");
+    }
+    assert_eq!((field("Groups:").as_str(), field("NoNewPrivs:").as_str()), ("", "1"));
     kill(old, libc::SIGKILL);
     assert!(get(outside.pid(), "203.0.113.2:80").is_some(), "the new proxy answers");
     assert_ne!(proxy(&d), Some(old));

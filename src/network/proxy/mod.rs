@@ -72,11 +72,11 @@ struct Proxy {
 /// Runs until the other end of `control` is closed.
 ///
 /// # Errors
-/// The loop cannot be set up.
+/// It keeps rights that it must not have; the loop cannot be set up.
 pub fn run(control: OwnedFd) -> Result<()> {
     let _ = prctl::set_name(c"orund-proxy");
     let _ = sched::raise_limit(libc::RLIMIT_NOFILE);
-    give_up_rights();
+    give_up_rights()?;
     let fail = |e: std::io::Error| Error::sys("setting up the proxy", e);
     fd::set_nonblocking(control.as_raw_fd()).map_err(|e| Error::sys("setting up the proxy", e))?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
@@ -100,15 +100,33 @@ pub fn run(control: OwnedFd) -> Result<()> {
 }
 
 /// What is left: connecting, and what was sent to it.
-fn give_up_rights() {
-    let _ = prctl::set_no_new_privs();
+///
+/// # Errors
+/// A right is left.
+fn give_up_rights() -> Result<()> {
+    let fail = |step: &'static str| {
+        move |e: Errno| Error::sys(format!("giving up the rights of the proxy: {step}"), e)
+    };
+    prctl::set_no_new_privs().map_err(fail("no new privileges"))?;
     if cred::geteuid() == 0 {
-        let _ = cred::setgroups(&[]);
-        let _ = cred::setresgid(NOBODY);
-        let _ = cred::setresuid(NOBODY);
+        for cap in (0..64).take_while(|cap| prctl::is_capability(*cap)) {
+            prctl::drop_bounding(cap).map_err(fail("the bounding set"))?;
+        }
+        // In a user namespace setting groups may be forbidden, and there may be no such user: only then does the kernel
+        // answer EINVAL, and root there is nobody special outside.
+        let denied = || std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|t| t.trim() == "deny");
+        match cred::setgroups(&[]) {
+            Err(Errno(libc::EPERM)) if denied() => {}
+            r => r.map_err(fail("setgroups"))?,
+        }
+        let unless_unmapped = |r| match r {
+            Err(Errno(libc::EINVAL)) => Ok(()),
+            r => r,
+        };
+        unless_unmapped(cred::setresgid(NOBODY)).map_err(fail("setresgid"))?;
+        unless_unmapped(cred::setresuid(NOBODY)).map_err(fail("setresuid"))?;
     }
-    // In a user namespace there may be no such user.
-    let _ = cred::capset(cred::CapSets::default());
+    cred::capset(cred::CapSets::default()).map_err(fail("capset"))
 }
 
 impl Proxy {

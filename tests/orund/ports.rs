@@ -176,6 +176,41 @@ fn no_connection_is_lost_while_replicas_are_replaced() {
 }
 
 #[test]
+fn a_proxy_that_hangs_is_replaced() {
+    if !can_run() || !has_tools() {
+        return;
+    }
+    let (mut d, outside) = start("hang", &["--network", "bridge"]);
+    apply(&d, "web", 1, server(&d, "page", port_80()));
+    wait_for("the page", || get(outside.pid(), "203.0.113.2:80"));
+    let mut old = proxy(&d).unwrap();
+    for adopted in [false, true] {
+        if adopted {
+            kill(d.supervisor().unwrap(), libc::SIGKILL);
+            wait_for("the supervisor", || d.try_api("GET", "/healthz", "").filter(|(s, _)| *s == 200));
+            assert_eq!(proxy(&d), Some(old), "it outlives the supervisor");
+        }
+        kill(old, libc::SIGSTOP);
+        // The supervisor answers all the while.
+        for replicas in [2, 3, 1] {
+            let begin = std::time::Instant::now();
+            ok(&d, &format!("scale web={replicas}"));
+            assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        }
+        let new = wait_for("another proxy", || proxy(&d).filter(|pid| *pid != old));
+        assert!(get(outside.pid(), "203.0.113.2:80").is_some(), "{}", d.output());
+        old = new;
+    }
+    // Without any change it is found out as well.
+    std::thread::sleep(Duration::from_secs(1));
+    kill(old, libc::SIGSTOP);
+    wait_for("another proxy", || proxy(&d).filter(|pid| *pid != old));
+    assert!(get(outside.pid(), "203.0.113.2:80").is_some(), "{}", d.output());
+    d.delete("web", None);
+    d.stop();
+}
+
+#[test]
 fn connections_wait_for_a_replica_and_ports_that_are_taken_are_reported() {
     if !can_run() || !has_tools() {
         return;

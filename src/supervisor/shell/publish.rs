@@ -11,22 +11,28 @@ use crate::network::holder;
 use crate::network::proxy::{MESSAGE, Map, MapRoute, tag};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
 use crate::sys::fd::{self, PollFd};
-use crate::sys::{memfd, socket, time};
+use crate::sys::{memfd, socket, time, wait};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// By what names the keeper has the connection to the proxy, and listening sockets.
+/// By what names the keeper has the connection to the proxy, a descriptor of its process, and listening sockets.
 const CONTROL: &str = "proxy";
+const PROCESS: &str = "proxy-process";
 const PORT: &str = "port:";
 /// Connections that wait until they are accepted, as long as the proxy is started again.
 const BACKLOG: i32 = 4096;
 /// How often a port that is taken is tried again, and a proxy that died is started again, in milliseconds.
 const TAKEN_AGAIN: u64 = 5000;
 const START_AGAIN: u64 = 100;
+/// How often the proxy is asked for a sign of life, and how long it may take to give one, in milliseconds.
+const ASK: u64 = 5000;
+const ANSWER: u64 = 3000;
+/// When the own process was late by more, as after it was frozen with the proxy, the proxy gets another chance.
+const LATE: u64 = 500;
 
 /// What is called with the number of each map that is used, and the ports that cannot be opened.
 pub type Tell = Box<dyn Fn(u64, Vec<Taken>) + Send>;
@@ -52,14 +58,23 @@ impl Publisher {
     ) -> Result<Publisher> {
         let fail = |e: Errno| Error::sys("starting the thread that publishes ports", e);
         let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
+        // A full socket wakes the thread as well: the loop never waits for it.
+        fd::set_nonblocking(ours.as_raw_fd()).map_err(fail)?;
+        let control = kept.remove(CONTROL);
+        if let Some(control) = &control {
+            fd::set_nonblocking(control.as_raw_fd()).map_err(fail)?;
+        }
         let wish = Wish::default();
         let mut worker = Worker {
             wish: Arc::clone(&wish),
             wake: theirs,
             keeper,
             tell,
-            control: kept.remove(CONTROL),
+            control,
+            process: kept.remove(PROCESS),
             child: None,
+            check: None,
+            news: false,
             sockets: BTreeMap::new(),
             taken: Vec::new(),
             latest: (0, Vec::new()),
@@ -79,8 +94,24 @@ impl Publisher {
     /// Has a map used in place of all before it.
     pub fn publish(&self, generation: u64, map: &[Route]) {
         *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, map.to_vec()));
-        // A full socket wakes it as well.
         let _ = socket::send(self.wake.as_raw_fd(), b"W", None);
+    }
+}
+
+/// What the proxy is to do next, by the monotonic clock.
+#[derive(Clone, Copy)]
+enum Check {
+    /// It is asked then.
+    Ask(u64),
+    /// It must have answered by then.
+    Answer(u64),
+}
+
+impl Check {
+    fn at(self) -> u64 {
+        match self {
+            Check::Ask(at) | Check::Answer(at) => at,
+        }
     }
 }
 
@@ -90,8 +121,13 @@ struct Worker {
     keeper: Option<Link>,
     tell: Tell,
     control: Option<OwnedFd>,
+    /// The process of the proxy.
+    process: Option<OwnedFd>,
     /// The proxy, if this process has started it.
     child: Option<Child>,
+    check: Option<Check>,
+    /// The loop does not know yet that the latest map is used.
+    news: bool,
     /// Listening sockets, by the texts of their ports.
     sockets: BTreeMap<String, OwnedFd>,
     taken: Vec<Taken>,
@@ -103,7 +139,8 @@ struct Worker {
 impl Worker {
     fn run(&mut self) {
         loop {
-            let wait = self.again.map_or(-1, |at| at.saturating_sub(time::monotonic_ms()) as i32);
+            let next = [self.again, self.check.map(Check::at)].into_iter().flatten().min();
+            let wait = next.map_or(-1, |at| at.saturating_sub(time::monotonic_ms()) as i32);
             let control = self.control.as_ref().map_or(-1, |c| c.as_raw_fd());
             let mut fds =
                 [PollFd::new(self.wake.as_raw_fd(), libc::POLLIN), PollFd::new(control, libc::POLLIN)];
@@ -130,7 +167,44 @@ impl Worker {
                 self.again = None;
                 self.apply();
             }
+            self.check();
         }
+    }
+
+    /// Asks the proxy for a sign of life, and replaces one that has given none.
+    fn check(&mut self) {
+        let now = time::monotonic_ms();
+        match self.check {
+            Some(Check::Ask(at)) if now >= at => {
+                if let Err(e) = self.send_map() {
+                    self.fail(&e);
+                }
+            }
+            Some(Check::Answer(at)) if now >= at + LATE => self.check = Some(Check::Answer(now + ANSWER)),
+            Some(Check::Answer(at)) if now >= at => self.hung(),
+            Some(Check::Ask(_) | Check::Answer(_)) | None => {}
+        }
+    }
+
+    /// The proxy does not answer: it holds connections that nobody serves.
+    fn hung(&mut self) {
+        log::warn("the proxy of published ports does not answer: it is killed and started again");
+        if let Some(process) = &self.process
+            && let Err(e) = wait::pidfd_send_signal(process.as_raw_fd(), libc::SIGKILL)
+            && e != Errno(libc::ESRCH)
+        {
+            log::warn(Error::sys("killing the proxy", e));
+        }
+        self.lose();
+    }
+
+    /// Nothing can be sent to the proxy.
+    fn fail(&mut self, e: &Error) {
+        if e.errno() == Some(Errno(libc::ETIMEDOUT)) {
+            return self.hung();
+        }
+        log::warn(e);
+        self.lose();
     }
 
     fn later(&mut self, delay: u64) {
@@ -153,9 +227,11 @@ impl Worker {
         }
         if self.control.is_none() && names.is_empty() {
             (self.tell)(self.latest.0, Vec::new());
-        } else if let Err(e) = self.send() {
-            log::warn(e);
-            self.lose();
+        } else {
+            self.news = true;
+            if let Err(e) = self.send() {
+                self.fail(&e);
+            }
         }
         for name in gone {
             self.sockets.remove(&name);
@@ -181,17 +257,27 @@ impl Worker {
 
     /// Sends all sockets and the map. They are few, and a proxy that has them takes the copies for the same.
     fn send(&mut self) -> Result<()> {
-        let fail = |e: Errno| Error::sys("sending the map of ports to the proxy", e);
         if self.control.is_none() {
             self.start()?;
         }
-        let Some(control) = &self.control else { return Ok(()) };
+        for route in &self.latest.1 {
+            let name = route.host.to_string();
+            if let Some(fd) = self.sockets.get(&name) {
+                self.pass(&[&[tag::LISTENER], name.as_bytes()].concat(), fd.as_raw_fd())?;
+            }
+        }
+        self.send_map()
+    }
+
+    /// Sends the map, which the proxy acknowledges.
+    fn send_map(&mut self) -> Result<()> {
+        let fail = |e: Errno| Error::sys("writing the map of ports", e);
         let mut map = Map::default();
         for route in &self.latest.1 {
             let name = route.host.to_string();
-            let Some(fd) = self.sockets.get(&name) else { continue };
-            let message = [&[tag::LISTENER], name.as_bytes()].concat();
-            socket::send(control.as_raw_fd(), &message, Some(fd.as_raw_fd())).map_err(fail)?;
+            if !self.sockets.contains_key(&name) {
+                continue;
+            }
             let target = |t: &crate::supervisor::core::endpoints::Target| {
                 let address: IpAddr = t.address.parse().ok()?;
                 Some((address, t.port).into())
@@ -206,21 +292,47 @@ impl Worker {
         let mut file = std::fs::File::from(memfd::create(c"ports").map_err(fail)?);
         let text = serde_json::to_vec(&map).unwrap_or_default();
         file.write_all(&text).map_err(|e| fail(e.into()))?;
-        let message = [&[tag::MAP], self.latest.0.to_string().as_bytes()].concat();
-        socket::send(control.as_raw_fd(), &message, Some(file.as_raw_fd())).map_err(fail)
+        self.pass(&[&[tag::MAP], self.latest.0.to_string().as_bytes()].concat(), file.as_raw_fd())?;
+        self.check = Some(Check::Answer(time::monotonic_ms() + ANSWER));
+        Ok(())
+    }
+
+    /// Sends one message to the proxy. ETIMEDOUT: it takes none.
+    fn pass(&self, message: &[u8], fd: RawFd) -> Result<()> {
+        let fail = |e: Errno| Error::sys("sending the map of ports to the proxy", e);
+        let Some(control) = &self.control else { return Ok(()) };
+        let end = time::monotonic_ms() + ANSWER;
+        loop {
+            match socket::send(control.as_raw_fd(), message, Some(fd)) {
+                Err(Errno(libc::EAGAIN)) => {}
+                r => return r.map_err(fail),
+            }
+            let left = end.saturating_sub(time::monotonic_ms());
+            if left == 0 {
+                return Err(fail(Errno(libc::ETIMEDOUT)));
+            }
+            fd::poll(&mut [PollFd::new(control.as_raw_fd(), libc::POLLOUT)], left as i32).map_err(fail)?;
+        }
     }
 
     fn start(&mut self) -> Result<()> {
         let fail = |e: Errno| Error::sys("starting the proxy", e);
         let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
+        fd::set_nonblocking(ours.as_raw_fd()).map_err(fail)?;
         let mut command = Command::new(super::program());
         for name in [LINK, "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"] {
             command.env_remove(name);
         }
         command.arg("proxy").stdin(Stdio::from(theirs)).stdout(Stdio::null()).current_dir("/");
-        self.child = Some(command.spawn().map_err(|e| fail(e.into()))?);
+        let child = command.spawn().map_err(|e| fail(e.into()))?;
+        let process = wait::pidfd_open(child.id() as i32);
+        self.child = Some(child);
+        self.process = Some(process.map_err(fail)?);
         if let Some(keeper) = &self.keeper {
             keeper.put(CONTROL, ours.as_raw_fd());
+            if let Some(process) = &self.process {
+                keeper.put(PROCESS, process.as_raw_fd());
+            }
         }
         self.control = Some(ours);
         Ok(())
@@ -233,14 +345,22 @@ impl Worker {
         match socket::receive(control.as_raw_fd(), &mut buf) {
             Ok((n, _)) if n > 0 && buf[0] == tag::USED => {
                 let generation = String::from_utf8_lossy(&buf[1..n]).parse().unwrap_or(0);
-                if generation == self.latest.0 && self.latest.1.is_empty() {
+                let now = time::monotonic_ms();
+                if generation != self.latest.0 {
+                    self.check = Some(Check::Answer(now + ANSWER));
+                } else if self.latest.1.is_empty() {
                     // Nothing is published: it ends with its last connection.
                     self.lose();
                     self.again = None;
+                } else {
+                    self.check = Some(Check::Ask(now + ASK));
                 }
-                (self.tell)(generation, self.taken.clone());
+                if generation != self.latest.0 || std::mem::take(&mut self.news) {
+                    (self.tell)(generation, self.taken.clone());
+                }
             }
             Ok((n, _)) if n > 0 => {}
+            Err(Errno(libc::EAGAIN)) => {}
             Ok(_) | Err(_) => {
                 if !self.latest.1.is_empty() {
                     log::warn("the proxy of published ports has exited: it is started again");
@@ -253,8 +373,11 @@ impl Worker {
     /// The proxy is gone, or has to go.
     fn lose(&mut self) {
         self.control = None;
+        self.process = None;
+        self.check = None;
         if let Some(keeper) = &self.keeper {
             keeper.drop(CONTROL);
+            keeper.drop(PROCESS);
         }
         if let Some(mut child) = self.child.take() {
             // One that still has connections ends later.

@@ -108,16 +108,17 @@ pub fn waits(workload: &Workload, slots: &Slots, slot: u32) -> bool {
     workload.controller.ordered && !(0..slot).all(|n| ready(n) || workload.completed.contains_key(&n))
 }
 
-/// The slots of a workload with an order that go when there are `count` too many.
-pub fn highest(taken: &BTreeSet<u32>, workload: &Workload, slots: &Slots, count: usize) -> Vec<u32> {
+/// The slots of a workload with an order that go: those above the desired ones, the highest first. How many are taken does
+/// not matter, for one of the desired ones may be empty just now.
+pub fn surplus(taken: &BTreeSet<u32>, workload: &Workload, slots: &Slots) -> Vec<u32> {
     let stopping = slots.slots.values().flat_map(|s| &s.replicas).any(|r| r.stop.is_some());
     // One after the other.
-    let count = match (workload.controller.ordered, stopping) {
-        (false, _) => count,
-        (true, false) => count.min(1),
+    let most = match (workload.controller.ordered, stopping) {
+        (false, _) => usize::MAX,
+        (true, false) => 1,
         (true, true) => 0,
     };
-    taken.iter().rev().take(count).copied().collect()
+    taken.range(workload.wanted()..).rev().take(most).copied().collect()
 }
 
 /// What follows from the end of a job: the rest of a failed one is stopped, and after its time it is deleted.

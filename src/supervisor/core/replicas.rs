@@ -29,7 +29,7 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
         taken.iter().filter(|n| !(is_job && workload.completed.contains_key(n))).copied().collect();
     let many = taken.len().saturating_sub(workload.wanted() as usize);
     let surplus = match workload.controller.stateful {
-        true => controller::highest(&may_go, workload, slots, many),
+        true => controller::surplus(&may_go, workload, slots),
         false => victims(&may_go, workload, slots, many, pass),
     };
     for slot in surplus {
@@ -48,14 +48,20 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     }
 }
 
-/// Takes the lowest free slots until there are enough, and puts a replica where none is.
+/// Takes the lowest free slots until there are enough, and puts a replica where none is. In a workload with an order each
+/// slot counts by itself: higher ones that are still to go make up for none.
 fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots, taken: &mut BTreeSet<u32>) {
     if rollout::waits_for_old(workload, slots) {
         return;
     }
     let mut free = 0;
     let mut room = controller::room(workload, slots);
-    while taken.len() < workload.wanted() as usize && room > 0 {
+    let wanted = workload.wanted();
+    let enough = |taken: &BTreeSet<u32>, free: u32| match workload.controller.stateful {
+        true => free >= wanted,
+        false => taken.len() >= wanted as usize,
+    };
+    while !enough(taken, free) && room > 0 {
         if !taken.contains(&free) {
             if controller::waits(workload, slots, free) {
                 return;

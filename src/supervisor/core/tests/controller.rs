@@ -154,6 +154,36 @@ fn replicas_with_an_order_start_upwards_and_go_downwards() {
 }
 
 #[test]
+fn a_workload_with_an_order_keeps_its_lowest_slots() {
+    let mut b = Bench::new();
+    b.change(with(stateful(false, 0, false), 3, template()));
+    b.run_all();
+    // The replacement of 0 is about to be made when fewer are asked for.
+    b.observed.workloads.get_mut(&WEB).unwrap().slots.get_mut(&0).unwrap().replicas.clear();
+    b.change(Change::Scale { workload: WEB, replicas: 2 });
+    assert_eq!(slots(&b), [0, 1]);
+    // One after the other, 1 waits for 0: the highest goes although no more than two are there.
+    let mut b = Bench::new();
+    b.change(with(stateful(true, 0, false), 3, template()));
+    b.run_all();
+    b.change(restart(Some(0)));
+    b.change(restart(Some(1)));
+    assert_eq!(slots(&b), [0, 2]);
+    b.change(Change::Scale { workload: WEB, replicas: 2 });
+    assert_eq!(slots(&b), [0, 2], "0 and 1 are still being stopped");
+    for _ in 0..2 {
+        let stops = |k: &Key| b.observed.instance(k).is_some_and(|i| i.stop.is_some());
+        let stopping: Vec<Key> = b.keys().into_iter().filter(stops).collect();
+        for key in stopping {
+            b.dies(key, 0);
+            b.event(Event::Removed { key, error: None });
+        }
+        b.run_all();
+    }
+    assert_eq!(slots(&b), [0, 1]);
+}
+
+#[test]
 fn updates_begin_at_the_highest_and_leave_the_partition_alone() {
     let stopping = |b: &Bench| {
         let slots = &b.observed.workloads[&WEB].slots;

@@ -115,12 +115,13 @@ impl Objects {
         now.inputs == template.inputs
     }
 
-    /// Gives a template the inputs that it had to wait for.
+    /// Gives a template the inputs that it had to wait for: objects that were not there, and those without a key. Nothing
+    /// was ever made from a template that lacks something.
     pub(super) fn fill(&self, template: &mut Template) {
         let mut now = template.clone();
         self.pin(&mut now);
         for (pinned, now) in template.inputs.iter_mut().zip(now.inputs) {
-            if pinned.digest.is_none() && pinned.lack.is_some() {
+            if pinned.lack.is_some() {
                 *pinned = now;
             }
         }

@@ -1,6 +1,7 @@
 //! Kept objects, and files as one change.
 
 use super::*;
+use crate::supervisor::core::controller::{Controller, Job};
 use crate::supervisor::core::spec::Pinned;
 use crate::workload::inputs::Input;
 use crate::workload::kept::KeptObject;
@@ -102,6 +103,40 @@ fn a_missing_config_map_is_waited_for() {
     assert_eq!((trouble(&b), shown(&b).ready), (None, 1));
     b.change(keep(config_map("c", "v", "")));
     assert_eq!(b.desired.workloads[&WEB].revision, Revision(2), "now it is made from something");
+}
+
+#[test]
+fn a_missing_key_is_waited_for() {
+    let lacking = |controller: Controller| {
+        let Change::Apply { name, replicas, strategy, paused, template, source, stamp, .. } =
+            apply(1, from_config(false), one_by_one())
+        else {
+            unreachable!()
+        };
+        let mut b = Bench::new();
+        let mut empty = config_map("c", "v", "");
+        empty.fields.remove("data");
+        b.change(keep(empty));
+        b.change(Change::Apply { name, replicas, strategy, controller, paused, template, source, stamp });
+        b.run_all();
+        let trouble = shown(&b).trouble.map(|t| t.to_string());
+        let expected = "CreateContainerConfigError: couldn't find key k in ConfigMap default/c";
+        assert_eq!((trouble.as_deref(), shown(&b).ready), (Some(expected), 0));
+        b
+    };
+    let job = Some(Job { parallelism: 1, ttl: None });
+    for controller in [
+        Controller::default(),
+        Controller { job, ..Controller::default() },
+        Controller { stateful: true, partition: 1, ..Controller::default() },
+        Controller { stateful: true, on_delete: true, ..Controller::default() },
+    ] {
+        let mut b = lacking(controller);
+        b.change(keep(config_map("c", "v", "")));
+        b.run_all();
+        assert_eq!((shown(&b).ready, b.desired.workloads[&WEB].revision), (1, Revision(1)), "{controller:?}");
+        assert_eq!(holds(&b, 1).as_deref(), Some(&b"v"[..]));
+    }
 }
 
 #[test]

@@ -100,7 +100,8 @@ pub struct Endpoints {
     pub map: Vec<Route>,
     /// The number of the last map that was acknowledged.
     pub acknowledged: u64,
-    /// The replicas of each map that may be in use, by its number and the replica's.
+    /// The replicas of each map that may be in use, by its number and the replica's. Without maps that have none but replicas
+    /// of a later one, and without replicas that are gone.
     pub in_use: BTreeMap<u64, BTreeSet<u64>>,
     pub taken: Vec<Taken>,
 }
@@ -111,12 +112,21 @@ impl Endpoints {
         self.in_use.values().flatten().copied().collect()
     }
 
-    /// A map is being sent.
+    /// A map is being sent. Of those before it that may be in use, one whose replicas are all in this one says nothing more:
+    /// this one may be in use for at least as long.
     pub fn send(&mut self, generation: u64, map: &[Route], at: Time) {
         (self.generation, self.sent) = (generation, at);
         self.map = map.to_vec();
-        let serials = map.iter().flat_map(|r| &r.targets).map(|t| t.replica.serial).collect();
+        let serials: BTreeSet<u64> = map.iter().flat_map(|r| &r.targets).map(|t| t.replica.serial).collect();
+        self.in_use.retain(|_, before| !before.is_subset(&serials));
         self.in_use.insert(generation, serials);
+    }
+
+    /// A replica is gone: nobody asks any more whether connections may be led to it.
+    pub fn forget(&mut self, serial: u64) {
+        for serials in self.in_use.values_mut() {
+            serials.remove(&serial);
+        }
     }
 
     /// The proxy uses a map, and none before it.
@@ -135,8 +145,10 @@ pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
     let endpoints = &observed.endpoints;
     let map = wanted(desired, observed);
     let late = endpoints.acknowledged < endpoints.generation;
-    if map != endpoints.map || (late && pass.reached(endpoints.sent + SEND_AGAIN)) {
+    if map != endpoints.map {
         pass.push(Action::Publish { generation: endpoints.generation + 1, map });
+    } else if late && pass.reached(endpoints.sent + SEND_AGAIN) {
+        pass.push(Action::Publish { generation: endpoints.generation, map });
     }
 }
 

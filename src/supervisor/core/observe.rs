@@ -168,6 +168,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             if let Some(slot) = observed.slot_mut(*workload, *slot) {
                 slot.replicas.retain(|r| r.serial != *serial);
             }
+            observed.endpoints.forget(*serial);
         }
         Action::DropSlot { workload, slot } => {
             if let Some(slots) = observed.workloads.get_mut(workload) {

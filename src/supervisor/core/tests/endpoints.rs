@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, Taken};
+use crate::supervisor::core::model::ReplicaKey;
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::workload::kept::KeptObject;
+use std::collections::BTreeSet;
 
 fn host() -> HostPort {
     HostPort { port: 80, ..HostPort::default() }
@@ -57,6 +59,44 @@ fn a_proxy_that_does_not_answer_keeps_nobody_for_long() {
     assert_eq!(names(&b.pass(4_000)), ["publish"]);
     acknowledge(&mut b);
     assert!(b.pass(4_999).is_empty());
+}
+
+#[test]
+fn a_proxy_that_never_answers_costs_no_memory() {
+    let mut b = published();
+    b.change(apply(1, Template { ports: Vec::new(), ..web() }, one_by_one()));
+    let sent = b.observed.endpoints.generation;
+    for _ in 0..20 {
+        b.pass(5_000);
+    }
+    assert_eq!(b.observed.endpoints.generation, sent, "it is the same map that is sent again");
+    assert!(b.observed.endpoints.in_use.len() <= 2, "{:?}", b.observed.endpoints.in_use);
+    // Readiness that flips.
+    let map = |serials: &[u64]| {
+        let replica = |serial| endpoints::Target {
+            replica: ReplicaKey { workload: WEB, slot: 0, serial },
+            address: "10.0.0.2".to_owned(),
+            port: 8080,
+        };
+        let targets = serials.iter().map(|s| replica(*s)).collect();
+        vec![endpoints::Route { workload: WEB, service: None, host: host(), targets }]
+    };
+    let mut e = endpoints::Endpoints::default();
+    for n in 0..50 {
+        e.send(2 * n + 1, &map(&[1, 2]), b.now);
+        e.send(2 * n + 2, &map(&[2]), b.now);
+    }
+    assert_eq!((e.in_use.len(), e.exposed()), (2, BTreeSet::from([1, 2])));
+    e.acknowledge(98, &[]);
+    assert_eq!(e.exposed(), BTreeSet::from([1, 2]), "the map after that has 1 again");
+    e.acknowledge(100, &[]);
+    assert_eq!(e.exposed(), BTreeSet::from([2]));
+    // Replicas come and go.
+    for n in 101..200 {
+        e.send(n, &map(&[n]), b.now);
+        e.forget(n);
+    }
+    assert!(e.in_use.len() <= 2, "{:?}", e.in_use);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The supervisor's core in a simulated world: thousands of runs, each from one seed, with requests, programs that
 //! misbehave, crashes of the supervisor between any two of its calls, reboots, a dead keeper, a full disk and flipped bits.
 //!
-//! What is checked (`oracle.rs`, `chain.rs`, `run.rs`):
+//! What is checked (`oracle.rs`, `decisions.rs`, `chain.rs`, `run.rs`):
 //!
 //! * P1 without further faults the world reaches the desired state; P2 rollouts keep to surge and unavailability; P3 one
 //!   live instance per slot and container; P4 no action on what is not there, no name twice; P5 SIGKILL never before the
@@ -22,6 +22,7 @@
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.
 
 mod chain;
+mod decisions;
 mod disk;
 mod health;
 mod mutants;

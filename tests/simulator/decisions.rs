@@ -1,0 +1,153 @@
+//! What must hold of each decision: P2, P14, P23, P25.
+
+use crate::numbers::{available, limits};
+use crate::oracle::Oracle;
+use crate::process::Proc;
+use orun::supervisor::core::action::Action;
+use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
+use orun::supervisor::core::model::{Observed, Replica, ReplicaKey, StopCause};
+use orun::supervisor::core::reconcile::Step;
+use orun::supervisor::core::rollout::Verdict;
+use orun::supervisor::core::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Oracle {
+    /// Looks at a decision: P2, P14, P23, P25.
+    pub fn decided(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+    ) {
+        let mut stops: BTreeMap<WorkloadId, BTreeMap<u64, StopCause>> = BTreeMap::new();
+        let mut adds: BTreeMap<WorkloadId, usize> = BTreeMap::new();
+        for action in &step.actions {
+            match action {
+                Action::StopReplica { workload, serial, cause, .. } => {
+                    stops.entry(*workload).or_default().insert(*serial, *cause);
+                }
+                Action::AddReplica { workload, slot, serial, .. } => {
+                    *adds.entry(*workload).or_default() += 1;
+                    let replica = ReplicaKey { workload: *workload, slot: *slot, serial: *serial };
+                    self.put_beside(&replica, desired, observed);
+                }
+                Action::Persist {
+                    change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. },
+                } => {
+                    self.blame(format!("P26: {action:?}, which nobody has asked for"));
+                }
+                Action::Adopt { workload, revision, .. } => {
+                    let known = desired.workloads.get(workload).and_then(|w| w.revisions.get(revision));
+                    self.templates.extend(known.map(|t| ((*workload, *revision), t.clone())));
+                }
+                Action::Advance { workload, rollout } if rollout.verdict == Verdict::Complete => {
+                    self.judge_complete(*workload, rollout.revision, desired, observed, procs, now);
+                }
+                _ => {}
+            }
+            self.paused(action, desired, observed);
+        }
+        for (id, workload) in &desired.workloads {
+            let stops = stops.remove(id).unwrap_or_default();
+            let adds = adds.remove(id).unwrap_or_default();
+            if adds > 0 || stops.values().any(|c| *c == StopCause::Replaced) {
+                self.rollout(*id, workload, observed, procs, now, &stops, adds);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rollout(
+        &mut self,
+        id: WorkloadId,
+        workload: &Workload,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+        stops: &BTreeMap<u64, StopCause>,
+        adds: usize,
+    ) {
+        let (surge, down) = limits(workload);
+        let (mut before, mut after, mut standing) = (0, 0, adds);
+        for slot in observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values()) {
+            let mut serves = [false; 2];
+            for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
+                let cause = stops.get(&replica.serial);
+                standing += usize::from(cause.is_none());
+                let up = available(replica, workload, procs, now);
+                serves[0] |= up && cause.is_none_or(|c| *c == StopCause::Replaced);
+                serves[1] |= up && cause.is_none();
+                let keeps = || workload.in_place(replica.revision, workload.revision);
+                if cause == Some(&StopCause::Replaced) && (replica.revision == workload.revision || keeps()) {
+                    self.blame(format!(
+                        "P14: replica {} of the desired revision is replaced",
+                        replica.serial
+                    ));
+                }
+            }
+            before += u32::from(serves[0]);
+            after += u32::from(serves[1]);
+        }
+        // What was begun under other numbers, or before a pause, is not taken back.
+        let begun = observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values());
+        let begun = begun.filter(|s| s.replicas.iter().filter(|r| r.stop.is_none()).count() > 1).count();
+        let most = workload.wanted() as usize + begun.max(surge as usize);
+        if adds > 0 && standing > most {
+            self.blame(format!("P2: {standing} replicas, more than {most}"));
+        }
+        if after < before && after < workload.wanted().saturating_sub(down) {
+            self.blame(format!("P2: {after} of {} replicas would be available", workload.wanted()));
+        }
+    }
+
+    /// P25: while a rollout is paused no replica changes its revision.
+    fn paused(&mut self, action: &Action, desired: &Desired, observed: &Observed) {
+        let is_paused = |id: &WorkloadId| desired.workloads.get(id).filter(|w| w.paused);
+        let wrong = match action {
+            Action::StopReplica { workload, cause: StopCause::Replaced, .. }
+            | Action::Adopt { workload, .. } => is_paused(workload).is_some_and(|w| w.deletion.is_none()),
+            Action::AddReplica { workload, slot, revision, .. } => is_paused(workload).is_some_and(|w| {
+                let slots = observed.workloads.get(workload).and_then(|s| s.slots.get(slot));
+                let before = slots.and_then(|s| s.replicas.last()).map(|r| r.revision);
+                before.is_some_and(|b| b != *revision && w.revisions.contains_key(&b))
+            }),
+            _ => false,
+        };
+        if wrong {
+            self.blame(format!("P25: {action:?} while the rollout is paused"));
+        }
+    }
+
+    /// P23: what is called complete is so.
+    fn judge_complete(
+        &mut self,
+        id: WorkloadId,
+        revision: Revision,
+        desired: &Desired,
+        observed: &Observed,
+        procs: &BTreeMap<u64, Proc>,
+        now: Time,
+    ) {
+        self.complete.insert((id, revision));
+        let Some(w) = desired.workloads.get(&id) else { return };
+        let slots = observed.workloads.get(&id);
+        let mut up: BTreeSet<u32> = w.completed.keys().copied().collect();
+        for (n, slot) in slots.into_iter().flat_map(|s| &s.slots) {
+            let new = |r: &&Replica| r.revision == w.revision || w.in_place(r.revision, w.revision);
+            if slot
+                .replicas
+                .iter()
+                .filter(|r| r.stop.is_none())
+                .filter(new)
+                .any(|r| available(r, w, procs, now))
+            {
+                up.insert(*n);
+            }
+        }
+        if up.len() < w.wanted() as usize {
+            self.blame(format!("P23: {id:?} is complete with {} of {} replicas", up.len(), w.wanted()));
+        }
+    }
+}

@@ -13,8 +13,8 @@
 //!   changes its revision; P26 while the host is drained everything is stopped with its grace, nothing is started, and the
 //!   desired state stays as it is; P21 init containers run one after another, before the others, once in a sandbox; P22
 //!   sidecars start before the main containers and stop after them; P19 nobody is asked to end while
-//!   the proxy leads connections there, for a second at most; P20 a map of ports has all replicas that are ready and no other; P28 of each file
-//!   all is applied or nothing; P30 containers are made in a whole sandbox only, which
+//!   the proxy leads connections there, for a second at most; P20 a map of ports has every port that shall be
+//!   open, each with all replicas that are ready and no other; P28 of each file all is applied or nothing; P30 containers are made in a whole sandbox only, which
 //!   is removed after the last of them; P31 probes are asked for in their time, a verdict follows from as many results in a
 //!   row as the probe demands, and a container is stopped for its health once, when it has failed so often.
 //!

@@ -75,11 +75,13 @@ pub enum Mutant {
     SkipsBarrier,
     /// A replica is published as soon as it has an address.
     PublishesUnready,
+    /// The map lacks the ports of the newest workload.
+    DropsRoute,
     /// A file is applied object by object.
     SplitsFiles,
 }
 
-pub const ALL: [Mutant; 31] = [
+pub const ALL: [Mutant; 32] = [
     Mutant::SplitsFiles,
     Mutant::JudgesAtOnce,
     Mutant::KillsAgain,
@@ -111,6 +113,7 @@ pub const ALL: [Mutant; 31] = [
     Mutant::SidecarsTogether,
     Mutant::SkipsBarrier,
     Mutant::PublishesUnready,
+    Mutant::DropsRoute,
 ];
 
 impl Mutant {
@@ -134,7 +137,7 @@ impl Mutant {
             Mutant::SidecarsTogether => "P22",
             Mutant::SplitsFiles => "P28",
             Mutant::SkipsBarrier => "P19",
-            Mutant::PublishesUnready => "P20",
+            Mutant::PublishesUnready | Mutant::DropsRoute => "P20",
             Mutant::CreatesUnrecorded => "P12",
             Mutant::DeadTooSoon => "P18",
             Mutant::NoStormLimit => "storm",
@@ -221,6 +224,12 @@ impl Mutant {
                 reconcile(desired, &blind, now, config)
             }
             Mutant::PublishesUnready => publish_unready(desired, observed, now, config),
+            Mutant::DropsRoute => {
+                let mut closed = desired.clone();
+                let newest = closed.workloads.values_mut().next_back();
+                newest.into_iter().flat_map(|w| w.revisions.values_mut()).for_each(|t| t.ports.clear());
+                reconcile(&closed, observed, now, config)
+            }
             Mutant::IgnoresPause => {
                 let mut heedless = desired.clone();
                 for w in heedless.workloads.values_mut().filter(|w| w.paused) {

@@ -2,11 +2,11 @@
 
 use crate::world::{Occurrence, Sim};
 use orun::supervisor::core::action::Action;
-use orun::supervisor::core::desired::Desired;
-use orun::supervisor::core::endpoints::{Endpoints, Route};
+use orun::supervisor::core::desired::{Desired, WorkloadId};
+use orun::supervisor::core::endpoints::{Endpoints, HostPort, Route};
 use orun::supervisor::core::event::Event;
 use orun::supervisor::core::model::{Key, Observed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stop waits for the proxy, in its own words.
 const PATIENCE: u64 = 1_000;
@@ -24,24 +24,39 @@ impl Proxy {
     }
 }
 
-/// P20: when nothing is left to decide, the last map has all replicas that are ready and no other.
+/// Who a port of the host leads to: the workload, and the replicas, each with its address and port.
+type Led = BTreeMap<HostPort, (WorkloadId, BTreeSet<(u64, String, u16)>)>;
+
+/// P20: when nothing is left to decide, the last map has the ports of all workloads that shall run, and all replicas that
+/// are ready and no other. A port that several want is the oldest one's.
 pub fn check_map(desired: &Desired, observed: &Observed) -> Result<(), String> {
     let Endpoints { map, generation, .. } = &observed.endpoints;
-    for route in map {
-        let listed: BTreeSet<u64> = route.targets.iter().map(|t| t.replica.serial).collect();
-        let of_workload = observed.replicas().filter(|(key, _)| key.workload == route.workload);
-        let publishes = |revision| {
-            let template = desired.workloads.get(&route.workload).and_then(|w| w.revisions.get(&revision));
-            template.is_some_and(|t| t.ports.iter().any(|p| p.host == route.host))
-        };
-        let ready =
-            of_workload.filter(|(_, r)| r.is_ready() && r.address().is_some() && publishes(r.revision));
-        let ready: BTreeSet<u64> = ready.map(|(key, _)| key.serial).collect();
-        if listed != ready {
-            return Err(format!("P20: map {generation} has {listed:?}, ready are {ready:?}"));
+    let mut expected = Led::new();
+    for (id, w) in desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.wanted() > 0) {
+        for port in w.template().iter().flat_map(|t| &t.ports) {
+            if expected.contains_key(&port.host) {
+                continue;
+            }
+            let mut led = BTreeSet::new();
+            for (key, r) in observed.replicas().filter(|(key, r)| key.workload == *id && r.is_ready()) {
+                let ports = w.revisions.get(&r.revision).into_iter().flat_map(|t| &t.ports);
+                let to = ports.filter(|p| p.host == port.host).map(|p| p.port);
+                led.extend(to.filter_map(|to| Some((key.serial, r.address()?.to_owned(), to))));
+            }
+            expected.insert(port.host.clone(), (*id, led));
         }
     }
-    Ok(())
+    let mut found = Led::new();
+    for route in map {
+        let led = route.targets.iter().map(|t| (t.replica.serial, t.address.clone(), t.port)).collect();
+        if found.insert(route.host.clone(), (route.workload, led)).is_some() {
+            return Err(format!("P20: map {generation} has {} twice", route.host));
+        }
+    }
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("P20: map {generation} has {found:?}, and should have {expected:?}")),
+    }
 }
 
 impl Sim {

@@ -290,6 +290,25 @@ fn registries_that_misbehave_get_one_clear_error() {
     image.fetch_from("main.example/app:1").unwrap();
 }
 
+#[test]
+fn credentials_do_not_go_where_the_target_of_a_redirect_says() {
+    if !is_root() {
+        return;
+    }
+    let (image, _) = image("registry-redirect-401");
+    // Its challenge names its own token server.
+    let other = Server::start(&image, Fault::None, Access::Bearer, 0);
+    for access in [Access::Open, Access::Basic, Access::Bearer] {
+        let server = Server::start(&image, Fault::Redirect, access, other.port);
+        log_in(&image, server.port);
+        let e = image.fetch_from(&name(&server)).unwrap_err();
+        let expected = format!("redirects to http://127.0.0.1:{}, which refuses access (401)", other.port);
+        assert!(e.contains(&expected) && e.lines().count() == 1, "{e}");
+        assert!(!other.seen().is_empty());
+        assert!(other.seen().iter().all(|s| s.ends_with(' ')), "{:?}", other.seen());
+    }
+}
+
 /// Debian's docker-registry with a user; killed in the end.
 struct Debian(Child);
 

@@ -4,6 +4,7 @@ use super::credentials::{Credentials, base64};
 use crate::error::{Error, Kind, Result};
 use serde::Deserialize;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -84,7 +85,9 @@ pub fn pause(n: u32) {
 
 fn is_of_this_host(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name.starts_with("127.") || host.starts_with("[::1]")
+    // 127.evil.com is a name like others.
+    let is_loopback = |name: &str| name.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback());
+    name == "localhost" || is_loopback(name) || host == "[::1]" || host.starts_with("[::1]:")
 }
 
 /// Scheme, host and port of a URL.
@@ -125,10 +128,16 @@ impl Client {
         let mut asked = false;
         let mut attempt = 0;
         loop {
-            let response = self.follow(request)?;
+            let (at, response) = self.follow(request)?;
             let status = response.status().as_u16();
             match status {
                 200 | 206 => return Ok(Answer(response)),
+                // A challenge of another host would say where the credentials of the registry go.
+                401 | 403 if at != self.base => {
+                    let what =
+                        format!("registry {} redirects to {at}, which refuses access ({status})", self.host);
+                    return Err(Error::new(Kind::State, what));
+                }
                 401 if !asked => {
                     asked = true;
                     self.authenticate(&response, request)?;
@@ -172,8 +181,8 @@ impl Client {
         })
     }
 
-    /// Sends a request and follows redirects. Only the registry itself gets the credentials.
-    fn follow(&self, request: &Request) -> Result<ureq::http::Response<Body>> {
+    /// Sends a request and follows redirects. Only the registry itself gets the credentials. The origin of the answer comes with it.
+    fn follow(&self, request: &Request) -> Result<(String, ureq::http::Response<Body>)> {
         let mut url = format!("{}{}", self.base, request.path);
         for _ in 0..=MOST_REDIRECTS {
             let mut get = self.agent.get(&url).header("accept", request.accept);
@@ -188,7 +197,7 @@ impl Client {
                 Error::new(Kind::Timeout, format!("asking registry {} ({}): {e}", self.host, origin(&url)))
             })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok((origin(&url).to_owned(), response));
             }
             let to = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or_default();
             let next = match to {
@@ -316,5 +325,9 @@ mod tests {
                 && is_of_this_host("[::1]:80")
                 && !is_of_this_host("localhost.evil")
         );
+        assert!(is_of_this_host("127.0.0.1:5000") && is_of_this_host("127.3.2.1"));
+        for evil in ["127.evil.com", "127.0.0.1.evil.com:5000", "[::1].evil", "[::1]evil:80"] {
+            assert!(!is_of_this_host(evil), "{evil}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod trees;
 use made::{Entry, Image, Layer};
 use skip::{is_root, skip};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -194,6 +195,62 @@ fn hostile_archives_are_refused_whole() {
     }
     let escaped = |n: &String| n.contains("escape") && !before.contains(n);
     assert!(!names(Path::new("/tmp")).iter().any(escaped), "something left the layer");
+}
+
+/// The child of a process, once it has one.
+fn child_of(pid: u32) -> String {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    wait_for("a child", || {
+        let children = fs::read_to_string(&path).unwrap_or_default();
+        children.split_whitespace().next().map(str::to_owned)
+    })
+}
+
+fn wait_for<T>(what: &str, find: impl Fn() -> Option<T>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        match find() {
+            Some(found) => return found,
+            None => assert!(begun.elapsed().as_secs() < 20, "{what} does not come"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_unpacks_a_layer_cannot_open_the_devices_that_it_makes() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("nodev");
+    let dir = image.dir.join("fs");
+    fs::create_dir(&dir).unwrap();
+    let archive = made::tar(&[Entry::device("null", b'3', 1, 3).mode(0o666)]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orund"));
+    command.arg("image-layer").arg(&dir).args([archive.len().to_string().as_str(), "10", "100000"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let mut process = command.spawn().unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    // The end of the archive is kept back, so that the process stays.
+    stdin.write_all(&archive[..1024]).unwrap();
+    let child = child_of(process.id());
+    let node = wait_for("the device", || {
+        let node = dir.join("null");
+        node.symlink_metadata().is_ok_and(|m| m.file_type().is_char_device()).then_some(node)
+    });
+    // Through its root it is seen with the options of its mount.
+    let within = fs::File::open(format!("/proc/{child}/root/null"));
+    let mounts = fs::read_to_string(format!("/proc/{child}/mountinfo")).unwrap();
+    let outside = fs::File::open(node);
+    drop(stdin);
+    process.wait().unwrap();
+    assert_eq!(within.unwrap_err().raw_os_error(), Some(libc::EACCES), "{mounts}");
+    assert!(outside.is_ok(), "the test needs a file system with devices");
+    let options = mounts.lines().next().unwrap_or_default();
+    for option in ["nodev", "nosuid", "noexec"] {
+        assert!(options.contains(option), "{option}: {mounts}");
+    }
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
 }
 
 #[test]

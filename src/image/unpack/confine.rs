@@ -14,6 +14,9 @@ use std::os::fd::OwnedFd;
 const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
 /// The namespaces that the process has for itself.
 pub const NAMESPACES: u64 = (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) as u64;
+/// What the mount of the directory forbids.
+const WITHOUT_DEVICES: u64 =
+    libc::MS_BIND | libc::MS_REMOUNT | libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOEXEC;
 /// Bytes of memory: the window of zstd takes most.
 const MEMORY: u64 = 512 << 20;
 /// Seconds of the processor.
@@ -88,6 +91,8 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     prctl::set_parent_death_signal(libc::SIGKILL).map_err(step("the signal at the end of the parent"))?;
     mount::set_propagation(c"/", libc::MS_REC | libc::MS_PRIVATE).map_err(step("private mounts"))?;
     mount::mount(dir, dir, c"none", libc::MS_BIND, c"").map_err(step("a mount of the directory"))?;
+    // Devices can be made in there, by name; code of the archive must not open one.
+    mount::mount(c"none", dir, c"none", WITHOUT_DEVICES, c"").map_err(step("a mount without devices"))?;
     file::chdir(dir).map_err(step("entering the directory"))?;
     mount::pivot_root_here().map_err(step("making the directory the root"))?;
     mount::detach(c".").map_err(step("detaching the host's root"))?;

@@ -129,6 +129,8 @@ struct Inner {
     /// What was being done, with arguments: `mounting tmpfs on "/dev/shm"`.
     message: String,
     errno: Option<Errno>,
+    /// The message has the words of `errno` already.
+    relayed: bool,
     /// The property that asked for it: `mounts[4] of config.json`.
     property: Option<String>,
     hint: Option<String>,
@@ -142,6 +144,7 @@ impl Error {
             kind,
             message: message.into(),
             errno: None,
+            relayed: false,
             property: None,
             hint: None,
             context: Vec::new(),
@@ -152,6 +155,14 @@ impl Error {
     pub fn sys(message: impl Into<String>, errno: impl Into<Errno>) -> Error {
         let mut e = Error::new(Kind::System, message);
         e.0.errno = Some(errno.into());
+        e
+    }
+
+    /// An error of another process: `message` is all of its text.
+    pub fn relayed(kind: Kind, message: impl Into<String>, errno: Errno) -> Error {
+        let mut e = Error::new(kind, message);
+        e.0.errno = Some(errno);
+        e.0.relayed = true;
         e
     }
 
@@ -210,7 +221,7 @@ impl fmt::Display for Error {
         if let Some(p) = &e.property {
             write!(f, " ({p})")?;
         }
-        if let Some(n) = e.errno {
+        if let Some(n) = e.errno.filter(|_| !e.relayed) {
             write!(f, ": {n}")?;
         }
         if let Some(h) = &e.hint {

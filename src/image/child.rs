@@ -34,6 +34,22 @@ pub struct Failure {
     pub errno: Option<i32>,
 }
 
+impl Failure {
+    /// The error as the child had it: its callers distinguish a full disk from a fault of the registry.
+    fn into_error(self) -> Error {
+        let kind = if self.hopeless { Kind::Config } else { Kind::State };
+        let hinted = self.message.contains("; hint: ");
+        let e = match self.errno {
+            Some(n) => Error::relayed(kind, self.message, Errno(n)),
+            None => Error::new(kind, self.message),
+        };
+        match self.errno {
+            Some(libc::ENOSPC) if !hinted => e.hint(NO_SPACE),
+            _ => e,
+        }
+    }
+}
+
 impl<T: Serialize> Answer<T> {
     pub fn of(result: Result<T>) -> Answer<T> {
         match result {
@@ -109,14 +125,7 @@ pub fn run<T: DeserializeOwned>(
     let status = child.0.wait().map_err(|e| Error::sys(format!("{what}: waiting"), e))?;
     match serde_json::from_slice(&text) {
         Ok(Answer::Done(done)) => Ok(done),
-        Ok(Answer::Failed(f)) => {
-            let kind = if f.hopeless { Kind::Config } else { Kind::State };
-            let e = Error::new(kind, f.message);
-            Err(match f.errno {
-                Some(libc::ENOSPC) => e.hint(NO_SPACE),
-                _ => e,
-            })
-        }
+        Ok(Answer::Failed(f)) => Err(f.into_error()),
         Err(_) => {
             let code = wait::Exit::decode(status.into_raw()).code();
             let why = match code {
@@ -126,5 +135,22 @@ pub fn run<T: DeserializeOwned>(
             Err(Error::new(Kind::State, format!("{what}: the process {why}"))
                 .hint("a layer that needs more than 512 MiB of memory to be read is killed"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_number_over_two_processes() {
+        let mut e = Error::sys("writing a file", Errno(libc::ENOSPC));
+        for _ in 0..2 {
+            let Answer::<()>::Failed(failure) = Answer::of(Err(e)) else { panic!("done") };
+            e = failure.into_error();
+            assert_eq!(e.errno(), Some(Errno(libc::ENOSPC)));
+            assert_eq!(e.to_string(), format!("writing a file: no space left on device; hint: {NO_SPACE}"));
+        }
+        assert_eq!(e.context("layer 1").errno(), Some(Errno(libc::ENOSPC)));
     }
 }

@@ -18,6 +18,8 @@ enum Fault {
     Cut,
     /// As `Cut`, without ranges.
     CutWhole,
+    /// As `CutWhole`, after half and a quarter of the bytes in turn, many times.
+    Waver,
     Busy,
     /// Blobs are at another host.
     Redirect,
@@ -162,6 +164,10 @@ impl Content {
             Fault::Lie if large => answer("200 OK", "", &vec![7; body.len()], usize::MAX),
             Fault::Cut if range == 0 && large => answer("200 OK", "", body, half),
             Fault::CutWhole if time == 1 && large => answer("200 OK", "", body, half),
+            Fault::Waver if large && time < 30 => {
+                answer("200 OK", "", body, if time % 2 == 1 { half } else { half / 2 });
+            }
+            Fault::Waver => answer("200 OK", "", body, usize::MAX),
             Fault::CutWhole => answer("200 OK", "", body, usize::MAX),
             _ if range > 0 => answer("206 Partial Content", "", &body[range..], usize::MAX),
             _ => answer("200 OK", "", body, usize::MAX),
@@ -247,6 +253,18 @@ fn credentials_do_not_follow_a_redirect() {
     assert!(other.seen().len() >= 5, "{:?}", other.seen());
     assert!(other.seen().iter().all(|s| s.ends_with(' ')), "{:?}", other.seen());
     assert!(server.seen().iter().any(|s| s.contains(BASIC)));
+}
+
+#[test]
+fn a_download_that_only_begins_again_comes_to_an_end() {
+    if !is_root() {
+        return;
+    }
+    let (image, _) = image("registry-waver");
+    let server = Server::start(&image, Fault::Waver, Access::Open, 0);
+    let e = image.fetch_from(&name(&server)).unwrap_err();
+    assert!(e.contains("the download was cut") && e.lines().count() == 1, "{e}");
+    assert!(server.seen().len() < 12, "{:?}", server.seen());
 }
 
 #[test]

@@ -24,6 +24,8 @@ use std::path::Path;
 
 /// Attempts at a download that bring nothing.
 const IDLE_ATTEMPTS: u32 = 4;
+/// Attempts at a download in all.
+const MOST_ATTEMPTS: u32 = 1000;
 
 /// An image of a registry.
 pub struct Pulled {
@@ -118,9 +120,9 @@ impl Registry {
         let mut file = open.map_err(fail)?;
         let mut hash = Sha256::new();
         let mut have = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(fail)?;
-        let mut idle = 0;
+        // A server without ranges begins again: only what goes beyond all attempts before is progress.
+        let (mut idle, mut furthest, mut attempts) = (0, have, 0);
         while have < layer.size {
-            let before = have;
             match self.more(layer, &mut file, &mut hash, &mut have) {
                 Ok(()) => {}
                 // A full disk and a refusal do not get better.
@@ -130,9 +132,9 @@ impl Registry {
                     }
                     return Err(e);
                 }
-                Err(e) if have == before => {
+                Err(e) if have <= furthest || attempts >= MOST_ATTEMPTS => {
                     idle += 1;
-                    if idle >= IDLE_ATTEMPTS {
+                    if idle >= IDLE_ATTEMPTS || attempts >= MOST_ATTEMPTS {
                         return Err(e.context(format!(
                             "layer {} of {} bytes, after {have}",
                             layer.digest, layer.size
@@ -140,8 +142,9 @@ impl Registry {
                     }
                     http::pause(idle);
                 }
-                Err(_) => idle = 0,
+                Err(_) => (idle, furthest) = (0, have),
             }
+            attempts += 1;
         }
         let is = digest(hash);
         if have != layer.size || is != layer.digest {

@@ -3,7 +3,7 @@
 
 use super::bundle::Ids;
 use super::store::Image;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::user;
 use crate::sys::{file, path};
 use std::ffi::CString;
@@ -16,6 +16,9 @@ use std::path::PathBuf;
 const LONGEST: u64 = 4 << 20;
 /// Symlinks in a path, as the kernel follows.
 const MOST_LINKS: usize = 40;
+/// Directories of a path, and how many of all layers are open at a time: this runs in the daemon, which has other files.
+const MOST_LEVELS: usize = 64;
+const MOST_OPEN: usize = 2048;
 
 /// The numbers of `user`, `NAME|UID[:NAME|GID]`, by the image's own passwd(5) and group(5).
 ///
@@ -23,19 +26,19 @@ const MOST_LINKS: usize = 40;
 /// The image does not have the name.
 pub fn ids(image: &Image, user: &str) -> Result<Ids> {
     let spec = user::parse(user)?;
-    let passwd = read(&image.layers, "etc/passwd")?.unwrap_or_default();
-    let group = read(&image.layers, "etc/group")?.unwrap_or_default();
+    let of_user = |name: &user::Id| matches!(name, user::Id::Name(_));
+    // Numbers alone need no file; only members of groups are looked up in group(5) besides names.
+    let needs_passwd = of_user(&spec.user) || spec.group.is_none();
+    let needs_group = spec.group.as_ref().map_or(of_user(&spec.user), of_user);
+    let file = |needed: bool, name: &str| match needed {
+        true => Ok(read(&image.layers, name)?.unwrap_or_default()),
+        false => Ok(Vec::new()),
+    };
+    let passwd = file(needs_passwd, "etc/passwd")?;
+    let group = file(needs_group, "etc/group")?;
     let found = user::resolve(&spec, &passwd, &group)?;
-    let gid = found.gid.or_else(|| primary_group(&passwd, found.uid)).unwrap_or(0);
+    let gid = found.gid.or_else(|| user::primary_group(&passwd, found.uid)).unwrap_or(0);
     Ok(Ids { uid: found.uid, gid, additional: found.additional_gids })
-}
-
-/// The group of the user with that number, as Docker takes it for a user without a group.
-fn primary_group(passwd: &[u8], uid: u32) -> Option<u32> {
-    let text = String::from_utf8_lossy(passwd);
-    let mut users = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let line = users.find(|f| f.len() >= 6 && f[2].parse() == Ok(uid))?;
-    line[3].parse().ok()
 }
 
 /// What a name is in the layers.
@@ -69,7 +72,15 @@ pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
         }
         let within = stack.last().map_or(&[][..], Vec::as_slice);
         match step(within, &part).map_err(fail)? {
-            Found::Directory(dirs) => stack.push(dirs),
+            Found::Directory(dirs) => {
+                stack.push(dirs);
+                if stack.len() > MOST_LEVELS || stack.iter().map(Vec::len).sum::<usize>() > MOST_OPEN {
+                    let what = format!(
+                        "looking for {name:?} in the layers of the image: more than {MOST_LEVELS} directories deep"
+                    );
+                    return Err(Error::new(Kind::Config, what).hint("give user and group by number"));
+                }
+            }
             Found::File(fd) if rest.is_empty() => {
                 let mut bytes = Vec::new();
                 let opened = path::reopen(fd.as_raw_fd(), libc::O_RDONLY | libc::O_NONBLOCK);
@@ -180,8 +191,26 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_a_group_has_the_one_of_passwd() {
-        assert_eq!(primary_group(b"a:x:5:6::/:\nb:x:7:8::/:/bin/sh\n", 7), Some(8));
-        assert_eq!(primary_group(b"a:x:5:6::/:\n", 9), None);
+    fn a_deep_link_opens_no_end_of_directories() {
+        let dir = std::env::temp_dir().join(format!("orun-rootfs-deep-{}", std::process::id()));
+        let deep = "d/".repeat(80);
+        std::fs::create_dir_all(dir.join(&deep)).unwrap();
+        std::fs::create_dir_all(dir.join("etc")).unwrap();
+        std::fs::write(dir.join(&deep).join("passwd"), "a:x:5:6::/:/bin/sh").unwrap();
+        symlink(format!("/{deep}passwd"), dir.join("etc/passwd")).unwrap();
+        let image = Image {
+            digest: String::new(),
+            configuration: crate::image::configuration::Configuration::default(),
+            layers: vec![dir.clone()],
+            root: dir.clone(),
+            diff_ids: Vec::new(),
+        };
+        for user in ["a", "5", "a:6", "a:b"] {
+            let e = ids(&image, user).unwrap_err().to_string();
+            assert!(e.contains("more than 64 directories deep"), "{user}: {e}");
+        }
+        // Neither file is read.
+        assert_eq!(ids(&image, "5:6").map(|i| (i.uid, i.gid)).unwrap(), (5, 6));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

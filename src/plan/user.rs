@@ -115,6 +115,11 @@ pub fn home(text: &[u8], uid: u32) -> Option<&[u8]> {
     (home.first() == Some(&b'/') && !home.contains(&0)).then_some(home)
 }
 
+/// The group of `uid` in the passwd file `text`.
+pub fn primary_group(text: &[u8], uid: u32) -> Option<u32> {
+    passwd(text).find(|p| p.uid == uid).map(|p| p.gid)
+}
+
 /// Looks the names of `spec` up in the container's files. A spec of numbers needs no file.
 ///
 /// # Errors

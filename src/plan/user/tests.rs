@@ -197,3 +197,10 @@ proptest! {
         prop_assert!(!e.vars.contains(&"HOME=".to_owned()));
     }
 }
+
+#[test]
+fn a_user_without_a_group_has_the_one_of_passwd() {
+    assert_eq!(primary_group(b"a:x:5:6::/:\nb:x:7:8::/:/bin/sh\n", 7), Some(8));
+    assert_eq!(primary_group(b"a:x:5:6::/:\n", 9), None);
+    assert_eq!(primary_group(b"a:x:+5:6::/:\nb:x:5:-1::/:\nc:x:5:9::/:", 5), Some(9), "numbers are digits");
+}

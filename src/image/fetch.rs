@@ -106,6 +106,7 @@ fn from_stdin(program: &Path, store: &Store, name: &str, tag: &str) -> Result<Fe
             Error::new(Kind::Config, "the image of the archive has no name").hint("give one with --name")
         );
     }
+    let _adding = store.adding()?;
     let digest = keep(program, store, &files, &found)?;
     names.iter().try_for_each(|name| store.set_name(name, &digest))?;
     Ok(Fetched { digest, names })
@@ -122,6 +123,8 @@ fn open(path: &str) -> Result<std::fs::File> {
 
 fn bring(program: &Path, store: &Store, reference: &Reference) -> Result<Fetched> {
     let tmp = store.root().join("tmp");
+    // Until the image has its name, which nobody removes it without.
+    let _adding = store.adding()?;
     let digest = match reference {
         Reference::OciLayout { dir, tag } => {
             let files = Files::Directory(dir.into());
@@ -157,9 +160,8 @@ fn from_registry(program: &Path, store: &Store, remote: &Remote) -> Result<Strin
     Err(last)
 }
 
-/// Downloads and unpacks what is missing, up to three layers at a time.
+/// Downloads and unpacks what is missing, up to three layers at a time. The caller has the lock of [`Store::adding`].
 fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pulled) -> Result<String> {
-    let _adding = store.adding()?;
     let configuration = Configuration::parse(&pulled.configuration, "the configuration of the image")?;
     let ids = configuration.rootfs.diff_ids;
     if ids.len() != pulled.layers.len() || ids.is_empty() {
@@ -214,9 +216,8 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
     store.put(&pulled.manifest)
 }
 
-/// Unpacks what is missing, then makes the image known.
+/// Unpacks what is missing, then makes the image known. The caller has the lock of [`Store::adding`].
 fn keep(program: &Path, store: &Store, files: &Files, found: &Found) -> Result<String> {
-    let _adding = store.adding()?;
     let configuration = Configuration::parse(&found.configuration, "the configuration of the image")?;
     let ids = &configuration.rootfs.diff_ids;
     if ids.len() != found.layers.len() || ids.is_empty() {

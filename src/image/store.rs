@@ -419,10 +419,10 @@ impl Store {
     }
 
     /// Removes names, and then everything that no name, no pin and no holder needs. What was removed, in bytes of files, and
-    /// how many layers.
+    /// how many layers, and what could not be.
     ///
     /// # Errors
-    /// Something cannot be removed.
+    /// What is in use cannot be found out. Then only names are removed.
     pub fn sweep(&self, gone: &dyn Fn(&str, &Named) -> bool) -> Result<Swept> {
         let _lock = self.removing()?;
         let mut swept = Swept::default();
@@ -437,45 +437,79 @@ impl Store {
             });
             before != n.names.len()
         })?;
-        let names = self.names()?;
-        let (mut blobs, mut layers) = (Vec::new(), Vec::new());
-        let named = names.names.values().chain(names.pins.values()).map(|n| n.digest.clone());
-        let held = self.files("blobs/sha256")?.into_iter().map(|f| format!("sha256:{f}"));
-        let held: Vec<String> = held.filter(|d| is_digest(d) && self.is_held(d)).collect();
-        for digest in named.chain(held) {
-            if let Ok(Some((_, configuration))) = self.documents(&digest) {
-                layers.extend(configuration.rootfs.diff_ids);
+        let (blobs, layers) = self.needed()?;
+        for name in self.files("layers")? {
+            let id = format!("sha256:{name}");
+            if !layers.contains(&id) {
+                let bytes = self.figures(&id).map_or(0, |l| l.bytes);
+                // Not a layer from here on: a kill in between leaves nothing that looks complete.
+                let _ = fs::remove_file(self.root.join("layers").join(&name).join("layer.json"));
+                match remove_tree(&self.root.join("layers").join(&name)) {
+                    Ok(()) => {
+                        swept.layers += 1;
+                        swept.bytes += bytes;
+                    }
+                    Err(e) => swept.failed.push(e),
+                }
             }
-            if let Ok(Some(bytes)) = self.blob(&digest)
+        }
+        for name in self.files("blobs/sha256")? {
+            if !blobs.contains(&format!("sha256:{name}")) {
+                let path = self.root.join("blobs/sha256").join(name);
+                let bytes = fs::metadata(&path).map_or(0, |m| m.len());
+                match fs::remove_file(&path) {
+                    Ok(()) => swept.bytes += bytes,
+                    Err(e) => swept.failed.push(Error::sys(format!("removing {path:?}"), e)),
+                }
+            }
+        }
+        // Nobody adds images now, but others change names, through a file in there.
+        let _names = self.patient("names", true, "the names of images are locked")?;
+        for name in self.files("tmp")? {
+            let path = self.root.join("tmp").join(name);
+            let removed = match path.is_dir() {
+                true => remove_tree(&path),
+                false => fs::remove_file(&path).map_err(|e| Error::sys(format!("removing {path:?}"), e)),
+            };
+            swept.failed.extend(removed.err());
+        }
+        Ok(swept)
+    }
+
+    /// Digests of the documents and of the layers that are in use. What is unknown of an image in use is an error: its layers
+    /// may be the root of a container.
+    fn needed(&self) -> Result<(Vec<String>, Vec<String>)> {
+        let names = self.names()?;
+        let held = self.files("blobs/sha256")?.into_iter().map(|f| format!("sha256:{f}"));
+        let held = held.filter(|d| is_digest(d) && self.is_held(d)).map(|d| (d.clone(), d, true));
+        let named = names.names.iter().map(|(name, n)| (n.digest.clone(), name.clone(), false));
+        let pinned = names.pins.values().map(|n| (n.digest.clone(), n.image.clone(), true));
+        let (mut blobs, mut layers) = (Vec::new(), Vec::new());
+        for (digest, image, in_use) in named.chain(pinned).chain(held) {
+            let hint = match is_digest(&image) {
+                true => "no layer was removed: end what uses the image first".to_owned(),
+                false => format!("no layer was removed: \"orund image pull {image}\" mends the image"),
+            };
+            let of = |e: Error| {
+                e.context(format!("looking for the layers of image {image:?} ({digest})")).hint(hint.clone())
+            };
+            match self.documents(&digest).map_err(of)? {
+                Some((_, configuration)) => layers.extend(configuration.rootfs.diff_ids),
+                None if in_use => {
+                    let what = "its manifest or configuration is missing or damaged";
+                    return Err(of(Error::new(Kind::State, what)));
+                }
+                // Only a name: the image is pulled again before it can be used.
+                None => {}
+            }
+            if let Some(bytes) = self.blob(&digest)?
                 && let Ok(Document::Manifest(m)) = Document::parse(&bytes, "manifest")
             {
                 blobs.push(m.config.digest);
             }
             blobs.push(digest);
         }
-        for name in self.files("layers")? {
-            let id = format!("sha256:{name}");
-            if !layers.contains(&id) {
-                let figures = self.figures(&id);
-                // Not a layer from here on: a kill in between leaves nothing that looks complete.
-                let _ = fs::remove_file(self.root.join("layers").join(&name).join("layer.json"));
-                remove_tree(&self.root.join("layers").join(&name))?;
-                swept.layers += 1;
-                swept.bytes += figures.map_or(0, |l| l.bytes);
-            }
-        }
-        for name in self.files("blobs/sha256")? {
-            if !blobs.contains(&format!("sha256:{name}")) {
-                let path = self.root.join("blobs/sha256").join(name);
-                swept.bytes += fs::metadata(&path).map_or(0, |m| m.len());
-                fs::remove_file(&path).map_err(|e| Error::sys(format!("removing {path:?}"), e))?;
-            }
-        }
-        for name in self.files("tmp")? {
-            let path = self.root.join("tmp").join(name);
-            if path.is_dir() { remove_tree(&path)? } else { drop(fs::remove_file(&path)) }
-        }
-        Ok(swept)
+        Ok((blobs, layers))
     }
 
     /// The names of what is in a directory of the store.
@@ -515,9 +549,10 @@ impl Store {
 }
 
 /// What [`Store::sweep`] has removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Swept {
     pub names: Vec<String>,
     pub layers: u64,
     pub bytes: u64,
+    pub failed: Vec<Error>,
 }

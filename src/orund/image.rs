@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
-use crate::image::store::{Image, Named, Names, Store};
+use crate::image::store::{Image, Named, Names, Store, Swept};
 use crate::image::{bundle, fetch, rootfs};
+use crate::log;
 use crate::orund::client::table;
 use crate::orund::examples;
 use crate::supervisor::core::spec::{ImageSource, PullPolicy};
@@ -12,6 +13,7 @@ use crate::supervisor::shell::program;
 use crate::workload;
 use clap::{Args, Subcommand};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -215,26 +217,35 @@ fn remove(dir: &Path, given: &[String]) -> Result<()> {
     let names = store.names()?;
     let mut gone = Vec::new();
     for name in given {
-        find(&store, &names, name)?;
-        gone.push(full(name)?);
+        let digest = find(&store, &names, name)?;
+        let full = full(name)?;
+        // A digest stands for all names of the image.
+        let has = |all: &BTreeMap<String, Named>| all.values().any(|n| n.digest == digest);
+        if !has(&names.names) && (has(&names.pins) || store.is_held(&digest)) {
+            let what = format!("image {name:?} has no name to remove, and is in use");
+            return Err(Error::new(Kind::State, what).hint("delete the workloads that use it"));
+        }
+        gone.push(if names.names.contains_key(&full) { full } else { digest });
     }
-    report(&store.sweep(&|name, named| gone.iter().any(|g| g == name || *g == named.digest))?);
-    Ok(())
+    report(store.sweep(&|name, named| gone.iter().any(|g| g == name || *g == named.digest))?)
 }
 
 fn prune(dir: &Path, all: bool) -> Result<()> {
     let store = Store::open(dir)?;
     let names = store.names()?;
     let used = |digest: &str| names.pins.values().any(|p| p.digest == digest) || store.is_held(digest);
-    report(&store.sweep(&|_, named| all && !used(&named.digest))?);
-    Ok(())
+    report(store.sweep(&|_, named| all && !used(&named.digest))?)
 }
 
-fn report(swept: &crate::image::store::Swept) {
+/// Prints what was removed. The last thing that could not be is the error, those before it are reported.
+fn report(mut swept: Swept) -> Result<()> {
     for name in &swept.names {
         print(&format!("removed image {name:?}"));
     }
     print(&format!("freed {} in {} layers", size(swept.bytes), swept.layers));
+    let last = swept.failed.pop();
+    swept.failed.into_iter().for_each(log::warn);
+    last.map_or(Ok(()), Err)
 }
 
 fn usage(dir: &Path) -> Result<()> {

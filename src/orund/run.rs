@@ -3,7 +3,7 @@
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
-use crate::image::store::{Image, Store};
+use crate::image::store::{Image, Lock, Store};
 use crate::supervisor::core::spec::{
     ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, Template,
 };
@@ -85,7 +85,7 @@ impl Run {
         let origin = self.origin()?;
         let _held = match &origin {
             Origin::Bundle(_) => None,
-            Origin::Image(image, _) => Some(Store::open(&self.images)?.hold(&image.digest)?),
+            Origin::Image(image, name) => Some(self.hold(image, name)?),
         };
         let name = self.name(&origin)?;
         let absolute =
@@ -105,6 +105,17 @@ impl Run {
             Outcome::Failed => 1,
             Outcome::Killed => 3,
         })
+    }
+
+    /// Keeps the image while replicas run. It may have been removed between being found and being held.
+    fn hold(&self, image: &Image, name: &str) -> Result<Lock> {
+        let store = Store::open(&self.images)?;
+        let _adding = store.adding()?;
+        let held = store.hold(&image.digest)?;
+        match store.image(&image.digest)? {
+            Some(_) => Ok(held),
+            None => Err(Error::new(Kind::State, format!("image {name:?} was removed meanwhile"))),
+        }
     }
 
     fn origin(&self) -> Result<Origin> {

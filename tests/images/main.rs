@@ -5,6 +5,7 @@ mod made;
 mod registry;
 #[path = "../common/skip.rs"]
 mod skip;
+mod sweep;
 mod trees;
 
 use made::{Entry, Image, Layer};

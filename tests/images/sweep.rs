@@ -1,0 +1,98 @@
+//! Removing images: what is in use stays.
+
+use crate::is_root;
+use crate::made::{Entry, Image, Layer};
+use orun::image::store::{Named, Store};
+use std::fs;
+use std::process::{Command, Output};
+
+/// Runs `orund image` with the store of the test.
+fn orund(image: &Image, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+    command.arg("image").arg("--dir").arg(&image.store).args(words).output().unwrap()
+}
+
+fn image(test: &str) -> (Image, Layer, String, Store) {
+    let image = Image::new(test);
+    let layer = Layer::gzip(&[Entry::file("a", b"1")]);
+    image.write(std::slice::from_ref(&layer));
+    let digest = image.fetch().unwrap();
+    let store = Store::open(&image.store).unwrap();
+    (image, layer, digest, store)
+}
+
+#[test]
+fn layers_of_an_image_in_use_stay_when_its_documents_are_damaged() {
+    if !is_root() {
+        return;
+    }
+    let (image, layer, digest, store) = image("sweep-damaged");
+    let named = Named { digest: digest.clone(), image: "web:1".into(), at: 0 };
+    store.change_names(|n| n.pins.insert("1.1.0".into(), named.clone()).is_none()).unwrap();
+    let blobs: Vec<_> = fs::read_dir(image.store.join("blobs/sha256")).unwrap().flatten().collect();
+    for blob in blobs {
+        let good = fs::read(blob.path()).unwrap();
+        fs::write(blob.path(), b"{}").unwrap();
+        for words in [&["prune", "--all"][..], &["prune"]] {
+            let out = orund(&image, words);
+            let text = String::from_utf8_lossy(&out.stderr);
+            assert!(!out.status.success() && text.contains("web:1") && text.contains(&digest), "{text}");
+            assert!(image.layer(&layer).join("a").exists(), "{words:?}");
+        }
+        fs::write(blob.path(), good).unwrap();
+    }
+    let out = orund(&image, &["prune", "--all"]);
+    assert!(out.status.success() && image.layer(&layer).join("a").exists(), "{out:?}");
+    store.change_names(|n| n.pins.remove("1.1.0").is_some()).unwrap();
+    let held = store.hold(&digest).unwrap();
+    fs::remove_file(image.store.join("blobs").join(digest.replace(':', "/"))).unwrap();
+    drop(held);
+    let out = orund(&image, &["prune", "--all"]);
+    assert!(out.status.success() && !image.layer(&layer).exists(), "{out:?}");
+}
+
+#[test]
+fn names_are_changed_while_images_are_removed() {
+    if !is_root() {
+        return;
+    }
+    let (_image, _, digest, store) = image("sweep-names");
+    std::thread::scope(|s| {
+        let changes = s.spawn(|| {
+            for n in 0..300 {
+                store.set_name(&format!("name{n}"), &digest).unwrap();
+            }
+        });
+        while !changes.is_finished() {
+            assert!(store.sweep(&|_, _| false).unwrap().failed.is_empty());
+        }
+        changes.join().unwrap();
+    });
+}
+
+#[test]
+fn an_image_is_removed_by_its_digest() {
+    if !is_root() {
+        return;
+    }
+    let (image, layer, digest, store) = image("sweep-digest");
+    store.set_name("docker.io/library/web:1", &digest).unwrap();
+    let out = orund(&image, &["rm", &digest]);
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && text.contains("removed image \"docker.io/library/web:1\""), "{out:?}");
+    assert!(text.contains("freed") && !image.layer(&layer).exists(), "{text}");
+    assert!(store.names().unwrap().names.is_empty());
+    assert!(!orund(&image, &["rm", &digest]).status.success(), "it is gone");
+    // Without a name, but in use.
+    image.fetch().unwrap();
+    let named = Named { digest: digest.clone(), image: "web:1".into(), at: 0 };
+    store
+        .change_names(|n| {
+            n.names.clear();
+            n.pins.insert("1.1.0".into(), named.clone()).is_none()
+        })
+        .unwrap();
+    let out = orund(&image, &["rm", &digest]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("is in use"), "{out:?}");
+    assert!(image.layer(&layer).exists());
+}

@@ -9,7 +9,7 @@ use crate::plan::overlay;
 use crate::supervisor::core::model::ImageError;
 use crate::supervisor::core::spec::{ImageSource, PullPolicy};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -39,6 +39,32 @@ pub struct Prepared {
     pub entrypoint: Vec<String>,
 }
 
+/// The pins of all revisions at one time, and what has come since: a new workload may be running before it is asked who uses what.
+#[derive(Debug, Default)]
+pub struct Used {
+    pub pins: HashSet<String>,
+    /// The last identity of a workload that was given out.
+    pub last_workload: u64,
+    /// The last revision of each workload.
+    pub last_revisions: HashMap<u64, u32>,
+}
+
+impl Used {
+    /// Whether it is not certain that nobody uses the pin.
+    fn has(&self, pin: &str) -> bool {
+        let mut parts = pin.split('.');
+        let mut number = || parts.next().and_then(|p| p.parse::<u64>().ok());
+        let newer = match (number(), number()) {
+            (Some(workload), Some(revision)) => {
+                let last = self.last_revisions.get(&workload);
+                workload > self.last_workload || last.is_some_and(|last| revision > u64::from(*last))
+            }
+            _ => false,
+        };
+        newer || self.pins.contains(pin)
+    }
+}
+
 /// Says what happens to people: whether it is pulled now or was, and the message.
 pub type Tell<'a> = &'a dyn Fn(bool, String);
 
@@ -62,6 +88,8 @@ impl Images {
         let name = Reference::parse(&source.name)
             .map_err(|error| Trouble { reason: ImageError::InvalidImageName, error })?;
         let store = Store::open(&self.root).map_err(pull)?;
+        // What is found stays until its pin is written.
+        let _adding = store.adding().map_err(pull)?;
         let names = store.names().map_err(pull)?;
         let pinned = pin.and_then(|pin| names.pins.get(pin)).map(|n| n.digest.clone());
         let known = pinned.clone().or_else(|| source.digest.clone());
@@ -107,8 +135,9 @@ impl Images {
         tell(true, format!("pulling image {full:?}"));
         let of = |e: Error| e.context(format!("image {full:?}"));
         let program = super::program();
+        let from = known.and_then(|known| by_digest(full, known)).unwrap_or_else(|| full.to_owned());
         let fetched =
-            fetch::fetch(&program, store, full, &|| cancelled.load(Ordering::Relaxed)).map_err(of)?;
+            fetch::fetch(&program, store, &from, &|| cancelled.load(Ordering::Relaxed)).map_err(of)?;
         if let Some(known) = known.filter(|k| **k != fetched.digest) {
             let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
             return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));
@@ -129,16 +158,27 @@ impl Images {
     }
 
     /// Forgets what containers of revisions that are gone were resolved to.
-    pub fn retain(&self, pins: &HashSet<String>) -> Result<()> {
+    pub fn retain(&self, used: &Used) -> Result<()> {
         if !self.root.exists() {
             return Ok(());
         }
         let store = Store::open(&self.root)?;
         store.change_names(|n| {
             let before = n.pins.len();
-            n.pins.retain(|pin, _| pins.contains(pin));
+            n.pins.retain(|pin, _| used.has(pin));
             n.pins.len() != before
         })
+    }
+}
+
+/// The name by which the registry has the image with that digest whatever its tag has become; none for what is not of a registry.
+fn by_digest(full: &str, known: &str) -> Option<String> {
+    match Reference::parse(full).ok()? {
+        Reference::Registry(remote) => Some(format!("{}/{}@{known}", remote.registry, remote.repository)),
+        Reference::OciLayout { .. }
+        | Reference::OciArchive { .. }
+        | Reference::DockerArchive { .. }
+        | Reference::Bundle { .. } => None,
     }
 }
 
@@ -166,4 +206,35 @@ pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Optio
         like: image.root.clone(),
         entrypoint: configuration.config.entrypoint.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_revision_was_resolved_to_is_asked_for_by_digest() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let by = |name: &str| by_digest(&Reference::parse(name).unwrap().to_string(), &digest);
+        assert_eq!(by("nginx:1.27"), Some(format!("docker.io/library/nginx@{digest}")));
+        assert_eq!(by("localhost:5000/a/b"), Some(format!("localhost:5000/a/b@{digest}")));
+        assert_eq!(by("oci:/images/a:1"), None);
+        assert_eq!(by("docker-archive:/a.tar"), None);
+    }
+
+    #[test]
+    fn an_old_list_of_revisions_forgets_no_newer_ones() {
+        let used = Used {
+            pins: HashSet::from(["3.2.0".to_owned()]),
+            last_workload: 5,
+            last_revisions: HashMap::from([(3, 2)]),
+        };
+        for pin in ["3.2.0", "3.3.0", "6.1.0"] {
+            assert!(used.has(pin), "{pin}");
+        }
+        // Another revision, another container, a workload that was deleted, and what is not a pin.
+        for pin in ["3.1.0", "3.2.1", "5.1.0", "", "x.y.z"] {
+            assert!(!used.has(pin), "{pin}");
+        }
+    }
 }

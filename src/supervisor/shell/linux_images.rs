@@ -1,6 +1,7 @@
 //! Images in the world of Linux: their events, and what the store may forget.
 
 use super::compiled;
+use super::images::Used;
 use super::jobs::Done;
 use super::linux::Linux;
 use crate::log;
@@ -9,7 +10,6 @@ use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::Key;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::World;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 impl Linux {
@@ -33,16 +33,17 @@ impl Linux {
 
     /// Lets the store know which revisions there still are.
     pub fn forget_images(&self, desired: &Desired) {
-        let mut pins = HashSet::new();
+        let mut used = Used { last_workload: desired.last_id, ..Used::default() };
         for (id, workload) in &desired.workloads {
+            used.last_revisions.insert(id.0, workload.last_revision.0);
             for (revision, template) in &workload.revisions {
                 let containers = (0..).zip(&template.containers).filter(|(_, c)| c.launch.image.is_some());
-                pins.extend(containers.map(|(n, _)| compiled::pin(*id, *revision, n)));
+                used.pins.extend(containers.map(|(n, _)| compiled::pin(*id, *revision, n)));
             }
         }
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = shared.images.retain(&pins) {
+            if let Err(e) = shared.images.retain(&used) {
                 log::warn(e);
             }
         });

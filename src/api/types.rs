@@ -223,7 +223,11 @@ pub struct ContainerObject {
     pub name: String,
     #[serde(default)]
     pub role: Role,
+    /// Empty for a container that has an image.
     pub bundle: String,
+    /// The name of its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Its id for the runtime, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,

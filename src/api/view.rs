@@ -300,6 +300,7 @@ fn replica(
             }
             let spec = template.and_then(|t| t.containers.get(index));
             object.bundle = spec.map(|s| s.launch.bundle.clone()).unwrap_or_default();
+            object.image = spec.and_then(|s| s.launch.image.as_ref()).map(|i| i.name.clone());
             object.probes = spec.map(|s| super::health::objects(c, s)).unwrap_or_default();
             object
         })
@@ -345,6 +346,7 @@ fn container(
         name: c.name.clone(),
         role: c.role,
         bundle: String::new(),
+        image: None,
         id: live.map(&id),
         pid: live.and_then(|i| i.process).map(|p| p.pid),
         ready: c.ready_since().is_some(),

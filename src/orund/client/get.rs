@@ -414,7 +414,10 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
     let mut field = |name: &str, value: String| {
         let _ = writeln!(text, "    {:9} {value}", format!("{name}:"));
     };
-    field("Bundle", c.bundle.clone());
+    match &c.image {
+        Some(image) => field("Image", image.clone()),
+        None => field("Bundle", c.bundle.clone()),
+    }
     if let (Some(id), Some(pid)) = (&c.id, c.pid) {
         field("Process", format!("{pid} (container {id})"));
     }
@@ -482,6 +485,7 @@ mod tests {
             name: "web".into(),
             role: Role::Main,
             bundle: "/b".into(),
+            image: None,
             id: None,
             pid: None,
             ready: false,
@@ -505,5 +509,9 @@ mod tests {
               killed by SIGKILL (OOMKilled) after 3s, 100s ago
 ";
         assert_eq!(of_container(&c, 1000), expected);
+        let image = Some("docker.io/library/nginx:1.27".to_owned());
+        let text = of_container(&ContainerObject { bundle: String::new(), image, ..c }, 1000);
+        assert!(text.starts_with("  Container web:\n    Image:    docker.io/library/nginx:1.27\n"), "{text}");
+        assert!(!text.contains("Bundle"), "{text}");
     }
 }

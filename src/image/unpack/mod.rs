@@ -3,6 +3,7 @@
 
 mod confine;
 mod tree;
+mod walk;
 
 use super::child::{self, Answer};
 use super::stream::{Hashing, Unpacked as Plain};

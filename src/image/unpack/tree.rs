@@ -1,11 +1,11 @@
 //! The tree of a layer, made from the entries of its archive (OCI image-spec, "Image Layer Filesystem Changeset"), in the form
 //! that overlayfs takes: whiteouts are character devices 0:0, opaque directories are listed for the parent, which may mark them.
 //!
-//! All paths are looked up beneath the layer's directory by the kernel (openat2(2), `RESOLVE_BENEATH`), although that is the
-//! process's root: a path through a symlink that leads out is an error, and not a path to somewhere else in the layer.
+//! Directories are found by [`walk`]; in them, names are never followed.
 
 use super::super::tar::{Entries, Entry, Node, bad, shown};
 use super::Limits;
+use super::walk::{self, DEEPEST, Directory, Missing, c};
 use crate::error::{Error, Result};
 use crate::sys::file::{self, Stat};
 use crate::sys::{self, path, tree};
@@ -18,8 +18,6 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What else begins so belonged to aufs and has no meaning.
 const AUFS: &[u8] = b".wh..wh.";
-/// Directories below each other.
-const DEEPEST: usize = 256;
 /// Bytes of all extended attributes of a file that the kernel takes are less.
 const LONGEST_XATTR: usize = 64 << 10;
 
@@ -28,12 +26,21 @@ pub struct Tree<'a> {
     root: OwnedFd,
     limits: &'a Limits,
     /// The directory that was used last: entries of one directory follow each other.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    parent: Option<Parent>,
     /// Directories get their times when nothing is made in them any more.
     times: Vec<(Vec<u8>, (i64, u32))>,
     opaque: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
     made: Made,
+}
+
+/// The directory of an entry.
+struct Parent {
+    /// As the entry has it.
+    written: Vec<u8>,
+    /// Without symlinks.
+    path: Vec<u8>,
+    fd: OwnedFd,
 }
 
 /// What was made.
@@ -88,18 +95,9 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(parts)
 }
 
-fn c(name: &[u8]) -> Result<CString> {
-    CString::new(name).map_err(|_| bad(format!("the name {} contains a null byte", shown(name))))
-}
-
 /// The result of a system call on an entry.
 fn done<T>(what: &str, name: &[u8], result: Result<T, crate::error::Errno>) -> Result<T> {
-    result.map_err(|e| match e.0 {
-        libc::EXDEV | libc::ELOOP => {
-            bad(format!("the path of {} leads out of the layer by a symlink", shown(name)))
-        }
-        _ => Error::sys(format!("{what} {}", shown(name)), e),
-    })
+    result.map_err(|e| Error::sys(format!("{what} {}", shown(name)), e))
 }
 
 impl Tree<'_> {
@@ -113,16 +111,16 @@ impl Tree<'_> {
         }
         self.enter(above)?;
         if *name == OPAQUE {
-            self.opaque.insert(above.join(&b'/'));
+            self.opaque.insert(self.path(None));
             return Ok(());
         }
         if name.starts_with(AUFS) {
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(gone, &parts);
+            return self.whiteout(gone);
         }
-        self.node(entry, name, &parts, from)
+        self.node(entry, name, from)
     }
 
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
@@ -138,36 +136,30 @@ impl Tree<'_> {
 
     /// Opens the directory that `above` names, making what is missing of it, as the current parent.
     fn enter(&mut self, above: &[&[u8]]) -> Result<()> {
-        let joined = above.join(&b'/');
-        if self.parent.as_ref().is_some_and(|(path, _)| *path == joined) {
+        let written = above.join(&b'/');
+        if self.parent.as_ref().is_some_and(|p| p.written == written) {
             return Ok(());
         }
-        let flags = libc::O_DIRECTORY | libc::O_RDONLY;
-        let open = |path: &[u8]| -> Result<Result<OwnedFd, crate::error::Errno>> {
-            let path = if path.is_empty() { c(b".")? } else { c(path)? };
-            Ok(path::openat2(self.root.as_raw_fd(), &path, flags, path::BENEATH | path::NO_MAGICLINKS))
-        };
-        let fd = match open(&joined)? {
-            Err(e) if e.0 == libc::ENOENT => {
-                for depth in 1..=above.len() {
-                    let part = above[..depth].join(&b'/');
-                    let missing = open(&part)?.err().is_some_and(|e| e.0 == libc::ENOENT);
-                    if missing {
-                        let within = done("opening", &part, open(&above[..depth - 1].join(&b'/'))?)?;
-                        let name = c(above[depth - 1])?;
-                        done("making the directory", &part, file::mkdirat(within.as_raw_fd(), &name, 0o755))?;
-                    }
-                }
-                done("opening", &joined, open(&joined)?)?
-            }
-            r => done("opening", &joined, r)?,
-        };
-        self.parent = Some((joined, fd));
+        let Directory { path, fd, replaced } = walk::open(self.root.as_raw_fd(), above, Missing::Make)?;
+        self.opaque.extend(replaced);
+        self.parent = Some(Parent { written, path: path.join(&b'/'), fd });
         Ok(())
     }
 
     fn parent(&self) -> i32 {
-        self.parent.as_ref().map_or(self.root.as_raw_fd(), |(_, fd)| fd.as_raw_fd())
+        self.parent.as_ref().map_or(self.root.as_raw_fd(), |p| p.fd.as_raw_fd())
+    }
+
+    /// The path of the current parent without symlinks, or of a name in it.
+    fn path(&self, name: Option<&[u8]>) -> Vec<u8> {
+        let mut path = self.parent.as_ref().map_or_else(Vec::new, |p| p.path.clone());
+        if let Some(name) = name {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend(name);
+        }
+        path
     }
 
     fn existing(&self, name: &CString) -> Option<Stat> {
@@ -175,13 +167,11 @@ impl Tree<'_> {
     }
 
     /// Hides `gone` of the layers below. What this layer has of that name itself stays, and hides them too.
-    fn whiteout(&mut self, gone: &[u8], parts: &[&[u8]]) -> Result<()> {
+    fn whiteout(&mut self, gone: &[u8]) -> Result<()> {
         let name = c(gone)?;
         match self.existing(&name) {
             Some(s) if s.is_dir() => {
-                let mut path = parts[..parts.len() - 1].to_vec();
-                path.push(gone);
-                self.opaque.insert(path.join(&b'/'));
+                self.opaque.insert(self.path(Some(gone)));
                 Ok(())
             }
             Some(_) => Ok(()),
@@ -189,13 +179,7 @@ impl Tree<'_> {
         }
     }
 
-    fn node<R: Read>(
-        &mut self,
-        entry: &Entry,
-        name: &[u8],
-        parts: &[&[u8]],
-        from: &mut Entries<R>,
-    ) -> Result<()> {
+    fn node<R: Read>(&mut self, entry: &Entry, name: &[u8], from: &mut Entries<R>) -> Result<()> {
         let file_name = c(name)?;
         let at = self.parent();
         let existing = self.existing(&file_name);
@@ -215,7 +199,7 @@ impl Tree<'_> {
                 }
                 if existing.is_some_and(|s| s.kind() == libc::S_IFCHR && s.rdev == 0) {
                     // A directory in the place of what the layers below have.
-                    self.opaque.insert(parts.join(&b'/'));
+                    self.opaque.insert(self.path(Some(name)));
                 }
             }
             Node::File => return self.file(entry, &file_name, from),
@@ -246,7 +230,7 @@ impl Tree<'_> {
             let fd =
                 done("opening", name, path::openat(at, &file_name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0))?;
             attributes(fd.as_raw_fd(), entry)?;
-            self.times.push((parts.join(&b'/'), entry.mtime));
+            self.times.push((self.path(Some(name)), entry.mtime));
             return Ok(());
         }
         drop(fd);
@@ -264,34 +248,14 @@ impl Tree<'_> {
             return Err(bad(format!("a hard link to the whiteout {}", shown(last))));
         }
         // The target is an entry of this layer, in a directory of it.
-        let to = self.parent.take();
-        let entered = self.enter_existing(above);
-        let from = self.parent.take();
-        self.parent = to;
-        entered?;
-        let from = from.ok_or_else(|| bad("a hard link to nothing"))?.1;
-        let linked = tree::linkat(from.as_raw_fd(), &c(last)?, self.parent(), &c(name)?);
+        let root = self.root.as_raw_fd();
+        let from = walk::open(root, above, Missing::Refuse).map_err(|e| e.context("a hard link"))?;
+        let linked = tree::linkat(from.fd.as_raw_fd(), &c(last)?, self.parent(), &c(name)?);
         match linked {
             Err(e) if e.0 == libc::ENOENT => {
                 Err(bad(format!("a hard link to {}, which the layer does not have", shown(&entry.link))))
             }
             r => done("making the hard link", name, r),
-        }
-    }
-
-    fn enter_existing(&mut self, above: &[&[u8]]) -> Result<()> {
-        let joined = above.join(&b'/');
-        let path = if joined.is_empty() { c(b".")? } else { c(&joined)? };
-        let flags = libc::O_DIRECTORY | libc::O_PATH;
-        let opened = path::openat2(self.root.as_raw_fd(), &path, flags, path::BENEATH | path::NO_MAGICLINKS);
-        match opened {
-            Err(e) if e.0 == libc::ENOENT => {
-                Err(bad(format!("a hard link into {}, which the layer does not have", shown(&joined))))
-            }
-            r => {
-                self.parent = Some((joined.clone(), done("opening", &joined, r)?));
-                Ok(())
-            }
         }
     }
 

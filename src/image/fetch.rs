@@ -7,8 +7,9 @@ use super::local::{Files, Found};
 use super::manifest::Descriptor;
 use super::reference::{Reference, Remote};
 use super::registry::{self, Pulled, Registry};
-use super::store::Store;
-use crate::error::{Error, Kind, Result};
+use super::store::{Store, Wanted};
+use super::unpack::Budget;
+use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::prctl;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -26,6 +27,9 @@ const DEADLINE: Duration = Duration::from_secs(4 * 3600);
 
 /// Layers that are downloaded at a time.
 const AT_ONCE: usize = 3;
+
+/// How much larger than compressed a layer is taken to be, when there is no other figure.
+const UNPACKED: u64 = 3;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,9 +182,9 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
             missing.push((n, id, layer));
         }
     }
-    // Compressed, and three times that unpacked.
-    store
-        .check_space(missing.iter().map(|(_, _, l)| l.size.saturating_mul(4)).fold(0, u64::saturating_add))?;
+    let size = missing.iter().map(|(_, _, l)| l.size).fold(0, u64::saturating_add);
+    store.check_space(size.saturating_mul(UNPACKED + 1))?;
+    let budget = Budget::of(size);
     let next = Mutex::new(missing.iter());
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let work = || {
@@ -189,8 +193,11 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
                 return;
             };
             let made = store.part(&layer.digest).and_then(|part| {
-                let blob = || registry.layer(layer, &part);
-                store.make_layer(program, id, Some(&layer.digest), blob, &|| false)?;
+                // Others may have filled the disk since.
+                store.check_space(layer.size.saturating_mul(UNPACKED + 1))?;
+                let digest = Some(layer.digest.as_str());
+                let wanted = Wanted { program, diff_id: id, digest, budget: &budget };
+                store.make_layer(&wanted, || registry.layer(layer, &part), &|| false)?;
                 match std::fs::remove_file(&part) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                         Err(Error::sys(format!("removing {part:?}"), e))
@@ -210,6 +217,12 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
         }
     });
     if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        // On a full disk nothing is kept for another attempt.
+        if e.errno() == Some(Errno(libc::ENOSPC)) {
+            for part in missing.iter().filter_map(|(_, _, l)| store.part(&l.digest).ok()) {
+                let _ = std::fs::remove_file(part);
+            }
+        }
         return Err(e);
     }
     store.put(&pulled.configuration)?;
@@ -228,15 +241,17 @@ fn keep(program: &Path, store: &Store, files: &Files, found: &Found) -> Result<S
         );
         return Err(Error::new(Kind::Config, what));
     }
-    let mut needed = 0;
+    let mut size = 0u64;
     for (id, (name, _)) in ids.iter().zip(&found.layers) {
         if store.layer(id).is_none() {
-            needed += files.open(name)?.length * 3;
+            size = size.saturating_add(files.open(name)?.length);
         }
     }
-    store.check_space(needed)?;
+    store.check_space(size.saturating_mul(UNPACKED))?;
+    let budget = Budget::of(size);
     for (n, (id, (name, digest))) in ids.iter().zip(&found.layers).enumerate() {
-        let made = store.make_layer(program, id, digest.as_deref(), || files.open(name), &|| false);
+        let wanted = Wanted { program, diff_id: id, digest: digest.as_deref(), budget: &budget };
+        let made = store.make_layer(&wanted, || files.open(name), &|| false);
         made.map_err(|e| e.context(format!("layer {} of {}", n + 1, ids.len())))?;
     }
     store.put(&found.configuration)?;

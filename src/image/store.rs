@@ -14,7 +14,7 @@ use super::configuration::Configuration;
 use super::manifest::{Descriptor, Document, LONGEST_CONFIGURATION, LONGEST_MANIFEST};
 use super::reference::is_digest;
 use super::stream::digest_of;
-use super::unpack::{self, Blob, Layer};
+use super::unpack::{self, Blob, Budget, Layer};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{file, tree};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,18 @@ pub struct Image {
     pub root: PathBuf,
     /// Digests of the layers, the lowest first.
     pub diff_ids: Vec<String>,
+}
+
+/// A layer to make.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The program that unpacks it.
+    pub program: &'a Path,
+    pub diff_id: &'a str,
+    /// That of its compressed bytes, where they have one.
+    pub digest: Option<&'a str>,
+    /// That of its image.
+    pub budget: &'a Budget,
 }
 
 /// A lock that is held until it is dropped.
@@ -310,19 +322,17 @@ impl Store {
             .map_err(|e| Error::new(Kind::Config, format!("{path:?} is damaged: {e}")))
     }
 
-    /// Unpacks the layer `diff_id`, unless the store has it. `blob` opens its archive; `digest` is that of its compressed bytes, where
-    /// they have one. Others who ask for the same layer meanwhile wait for it.
+    /// Unpacks a layer, unless the store has it. `blob` opens its archive. Others who ask for the same layer meanwhile wait for it.
     ///
     /// # Errors
     /// The layer cannot be had. Nothing is left of it.
     pub fn make_layer(
         &self,
-        program: &Path,
-        diff_id: &str,
-        digest: Option<&str>,
+        wanted: &Wanted,
         blob: impl FnOnce() -> Result<Blob>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<()> {
+        let diff_id = wanted.diff_id;
         let lock = self.lock(&format!("layer-{}", hex(diff_id)?), true, cancelled)?;
         if lock.is_none() {
             return Err(Error::new(Kind::State, "nobody waits for the layer any more"));
@@ -333,7 +343,7 @@ impl Store {
         let new = self.root.join("tmp").join(format!("layer-{}", hex(diff_id)?));
         // Of a process that was killed.
         remove_tree(&new)?;
-        let made = self.layer_in(program, &new, diff_id, digest, blob, cancelled);
+        let made = self.layer_in(wanted, &new, blob, cancelled);
         if made.is_err() {
             // The first error is the one to report.
             let _ = remove_tree(&new);
@@ -343,20 +353,20 @@ impl Store {
 
     fn layer_in(
         &self,
-        program: &Path,
+        wanted: &Wanted,
         new: &Path,
-        diff_id: &str,
-        digest: Option<&str>,
         blob: impl FnOnce() -> Result<Blob>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<()> {
+        let Wanted { program, diff_id, digest, budget } = *wanted;
         let fs_dir = new.join("fs");
         let fail = |e| Error::sys(format!("making the directory {fs_dir:?}"), e);
         fs::DirBuilder::new().mode(0o700).create(new).map_err(fail)?;
         fs::DirBuilder::new().mode(0o755).create(&fs_dir).map_err(fail)?;
         // The caller's umask may have taken something away.
         fs::set_permissions(&fs_dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(fail)?;
-        let layer = unpack::unpack(program, blob()?, &fs_dir, cancelled)?;
+        let layer = unpack::unpack(program, blob()?, &fs_dir, budget.left(), cancelled)?;
+        budget.take(layer.bytes)?;
         let wrong = |what: &str, is: &str, expected: &str| {
             Error::new(
                 Kind::Config,

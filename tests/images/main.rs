@@ -299,6 +299,20 @@ fn what_unpacks_a_layer_cannot_open_the_devices_that_it_makes() {
 }
 
 #[test]
+fn tiny_layers_are_no_large_image() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("budget");
+    let hole = |name: &str| Layer::gzip(&[Entry::file(name, b"A").sparse(&[(0, 1)], 500 << 20)]);
+    image.write(&["a", "b", "c"].map(hole));
+    let e = image.fetch().unwrap_err();
+    assert!(e.contains("layer 3 of 3") && e.contains("exceed the limit of"), "{e}");
+    image.write(&["a", "b"].map(hole));
+    image.fetch().unwrap();
+}
+
+#[test]
 fn damaged_layers_are_refused_whole() {
     if !is_root() {
         return;

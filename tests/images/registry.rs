@@ -268,13 +268,72 @@ fn a_download_that_only_begins_again_comes_to_an_end() {
 }
 
 #[test]
+fn what_is_left_of_an_earlier_attempt_may_be_damaged() {
+    if !is_root() {
+        return;
+    }
+    let (image, layers) = image("registry-part");
+    let server = Server::start(&image, Fault::None, Access::Open, 0);
+    let large = layers.iter().max_by_key(|l| l.bytes.len()).unwrap();
+    let digest = digest(&large.bytes);
+    let blobs = image.store.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    for damaged in [&[7; 1000][..], &vec![7; large.bytes.len()], &vec![7; large.bytes.len() + 1]] {
+        fs::write(blobs.join(format!("{}.part", &digest[7..])), damaged).unwrap();
+        image.fetch_from(&name(&server)).unwrap();
+        assert!(image.layer(large).is_dir());
+        fs::remove_dir_all(image.layer(large).parent().unwrap()).unwrap();
+    }
+}
+
+/// A small file system at the store of a test.
+struct Small<'a>(&'a Image);
+
+impl<'a> Small<'a> {
+    fn mount(image: &'a Image) -> Small<'a> {
+        fs::create_dir_all(&image.store).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&image.store);
+        assert!(command.status().unwrap().success());
+        Small(image)
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg("--lazy").arg(&self.0.store).status();
+        assert!(done.is_ok_and(|s| s.success()), "a mount is left at {:?}", self.0.store);
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_nothing_of_a_layer() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("registry-full");
+    // Small enough for the check before.
+    let layer = Layer::gzip(&[Entry::file("zeros", &vec![0; 16 << 20])]);
+    assert!(layer.bytes.len() < 1 << 20);
+    image.write(std::slice::from_ref(&layer));
+    let server = Server::start(&image, Fault::None, Access::Open, 0);
+    let _small = Small::mount(&image);
+    let e = image.fetch_from(&name(&server)).unwrap_err();
+    assert!(e.contains("no space left on device; hint: free some space") && e.lines().count() == 1, "{e}");
+    for dir in ["blobs/sha256", "tmp", "layers"] {
+        let left: Vec<_> = fs::read_dir(image.store.join(dir)).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn registries_that_misbehave_get_one_clear_error() {
     if !is_root() {
         return;
     }
     let (image, _) = image("registry-faults");
     for (fault, access, known, expected) in [
-        (Fault::None, Access::Basic, false, "there are no credentials for it"),
+        (Fault::None, Access::Basic, false, "does not exist there, or needs credentials"),
         (Fault::Never, Access::Basic, true, "the credentials for it are wrong"),
         (Fault::Never, Access::Bearer, true, "refuses access (401)"),
         (Fault::Lie, Access::Open, true, "the registry lies: the digest of a layer is"),
@@ -293,9 +352,12 @@ fn registries_that_misbehave_get_one_clear_error() {
     }
     let server = Server::start(&image, Fault::None, Access::Open, 0);
     let e = image.fetch_from(&format!("127.0.0.1:{}/app:none", server.port)).unwrap_err();
-    assert!(e.contains("has no app/manifests/none"), "{e}");
+    assert!(e.contains("has no image \"app:none\"; hint: check the name"), "{e}");
     let e = image.fetch_from("127.0.0.1:1/app:1").unwrap_err();
-    assert!(e.contains("asking registry 127.0.0.1:1"), "{e}");
+    assert!(
+        e.contains("cannot reach registry 127.0.0.1:1 (http://127.0.0.1:1): connection refused; hint:"),
+        "{e}"
+    );
     let conf = "[[registry]]\nprefix = \"evil.example\"\nblocked = true\n";
     fs::write(image.dir.join("registries.conf"), conf).unwrap();
     let e = image.fetch_from("evil.example/app").unwrap_err();
@@ -396,7 +458,7 @@ fn debians_registry_is_pulled_from() {
     assert_eq!(status, 201, "{text}");
     let name = format!("localhost:{port}/team/app:1");
     let e = image.fetch_from(&name).unwrap_err();
-    assert!(e.contains("there are no credentials for it"), "{e}");
+    assert!(e.contains("does not exist there, or needs credentials"), "{e}");
     let text = format!(r#"{{"auths":{{"localhost:{port}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#);
     fs::write(image.dir.join("auth.json"), text).unwrap();
     assert_eq!(image.fetch_from(&name).as_ref(), Ok(&digest));

@@ -1,6 +1,7 @@
 //! Requests to one registry: authentication, redirects, refusals and their deadlines.
 
 use super::credentials::{Credentials, base64};
+use super::reach;
 use crate::error::{Error, Kind, Result};
 use serde::Deserialize;
 use std::io::Read;
@@ -97,6 +98,19 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
+/// What a path of a registry stands for.
+fn described(path: &str) -> String {
+    let path = path.trim_start_matches("/v2/");
+    match (path.split_once("/manifests/"), path.split_once("/blobs/")) {
+        (Some((repository, digest)), _) if digest.contains(':') => {
+            format!("image \"{repository}@{digest}\"")
+        }
+        (Some((repository, tag)), _) => format!("image \"{repository}:{tag}\""),
+        (None, Some((repository, digest))) => format!("blob {digest} of \"{repository}\""),
+        (None, None) => path.to_owned(),
+    }
+}
+
 impl Client {
     pub fn new(host: &str, insecure: bool, credentials: Option<Credentials>) -> Client {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
@@ -144,9 +158,8 @@ impl Client {
                 }
                 401 | 403 => return Err(self.refused(status)),
                 404 => {
-                    let what =
-                        format!("registry {} has no {}", self.host, request.path.trim_start_matches("/v2/"));
-                    return Err(Error::new(Kind::NotFound, what));
+                    let what = format!("registry {} has no {}", self.host, described(request.path));
+                    return Err(Error::new(Kind::NotFound, what).hint("check the name and the tag"));
                 }
                 429 | 500..=599 if attempt + 1 < ATTEMPTS => {
                     attempt += 1;
@@ -175,7 +188,7 @@ impl Client {
         Error::new(Kind::State, what).hint(match self.credentials {
             Some(_) => "the credentials for it are wrong, or not for this image".to_owned(),
             None => format!(
-                "there are no credentials for it: \"docker login {0}\" or \"podman login {0}\"",
+                "the image does not exist there, or needs credentials: \"docker login {0}\" or \"podman login {0}\"",
                 self.host
             ),
         })
@@ -193,9 +206,8 @@ impl Client {
             if let Some(value) = authorization.filter(|_| origin(&url) == self.base) {
                 get = get.header("authorization", value);
             }
-            let response = get.call().map_err(|e| {
-                Error::new(Kind::Timeout, format!("asking registry {} ({}): {e}", self.host, origin(&url)))
-            })?;
+            let what = format!("registry {}", self.host);
+            let response = get.call().map_err(|e| reach::failed(&what, origin(&url), &e))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((origin(&url).to_owned(), response));
             }
@@ -250,7 +262,8 @@ impl Client {
                 get = get.header("authorization", basic);
             }
             let fail = |e: String| Error::new(Kind::Timeout, format!("asking for a token at {realm:?}: {e}"));
-            let answer = get.call().map_err(|e| fail(e.to_string()))?;
+            let what = format!("the token server of registry {}", self.host);
+            let answer = get.call().map_err(|e| reach::failed(&what, origin(&realm), &e))?;
             match answer.status().as_u16() {
                 200 => {}
                 401 | 403 => return Err(self.refused(answer.status().as_u16())),
@@ -313,6 +326,13 @@ mod tests {
         assert_eq!(parameter(text, "none"), None);
         assert_eq!(parameter("realm=x, service=y", "service").as_deref(), Some("y"));
         assert_eq!(parameter("realm=\"x", "realm"), None);
+    }
+
+    #[test]
+    fn paths_are_described_as_people_name_them() {
+        assert_eq!(described("/v2/library/nginx/manifests/1.27"), "image \"library/nginx:1.27\"");
+        assert_eq!(described("/v2/a/manifests/sha256:0"), "image \"a@sha256:0\"");
+        assert_eq!(described("/v2/a/b/blobs/sha256:0"), "blob sha256:0 of \"a/b\"");
     }
 
     #[test]

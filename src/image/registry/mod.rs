@@ -5,6 +5,7 @@
 
 mod credentials;
 mod http;
+mod reach;
 mod settings;
 
 use super::manifest::{
@@ -120,38 +121,43 @@ impl Registry {
         let mut file = open.map_err(fail)?;
         let mut hash = Sha256::new();
         let mut have = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(fail)?;
+        let mut resumed = have > 0;
+        loop {
+            self.download(layer, &mut file, &mut hash, &mut have)?;
+            let is = digest(hash);
+            if have == layer.size && is == layer.digest {
+                return Ok(Blob { file, offset: 0, length: have });
+            }
+            if !resumed {
+                let _ = std::fs::remove_file(part);
+                return Err(wrong("a layer", &is, &layer.digest));
+            }
+            // What was left of an earlier attempt may be damaged: the registry has the benefit of the doubt.
+            (resumed, hash, have) = (false, Sha256::new(), 0);
+        }
+    }
+
+    fn download(&self, layer: &Descriptor, file: &mut File, hash: &mut Sha256, have: &mut u64) -> Result<()> {
         // A server without ranges begins again: only what goes beyond all attempts before is progress.
-        let (mut idle, mut furthest, mut attempts) = (0, have, 0);
-        while have < layer.size {
-            match self.more(layer, &mut file, &mut hash, &mut have) {
+        let (mut idle, mut furthest, mut attempts) = (0, *have, 0);
+        while *have < layer.size {
+            match self.more(layer, file, hash, have) {
                 Ok(()) => {}
                 // A full disk and a refusal do not get better.
-                Err(e) if e.errno().is_some_and(|e| e.0 == libc::ENOSPC) || e.kind() != Kind::Timeout => {
-                    if e.errno().is_some_and(|e| e.0 == libc::ENOSPC) {
-                        let _ = std::fs::remove_file(part);
-                    }
-                    return Err(e);
-                }
-                Err(e) if have <= furthest || attempts >= MOST_ATTEMPTS => {
+                Err(e) if e.kind() != Kind::Timeout => return Err(e),
+                Err(e) if *have <= furthest || attempts >= MOST_ATTEMPTS => {
                     idle += 1;
                     if idle >= IDLE_ATTEMPTS || attempts >= MOST_ATTEMPTS {
-                        return Err(e.context(format!(
-                            "layer {} of {} bytes, after {have}",
-                            layer.digest, layer.size
-                        )));
+                        let what = format!("layer {} of {} bytes, after {have}", layer.digest, layer.size);
+                        return Err(e.context(what));
                     }
                     http::pause(idle);
                 }
-                Err(_) => (idle, furthest) = (0, have),
+                Err(_) => (idle, furthest) = (0, *have),
             }
             attempts += 1;
         }
-        let is = digest(hash);
-        if have != layer.size || is != layer.digest {
-            let _ = std::fs::remove_file(part);
-            return Err(wrong("a layer", &is, &layer.digest));
-        }
-        Ok(Blob { file, offset: 0, length: have })
+        Ok(())
     }
 
     /// One request for what is missing.

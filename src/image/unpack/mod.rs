@@ -19,6 +19,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The hidden verb.
@@ -53,6 +54,36 @@ impl Limits {
     }
 }
 
+/// What the layers of an image may have together: as much as one layer of their size. A hundred tiny layers would fill a disk
+/// otherwise.
+#[derive(Debug)]
+pub struct Budget {
+    all: u64,
+    left: Mutex<u64>,
+}
+
+impl Budget {
+    /// That of layers of so many compressed bytes together.
+    pub fn of(compressed: u64) -> Budget {
+        let all = Limits::of(compressed).bytes;
+        Budget { all, left: Mutex::new(all) }
+    }
+
+    pub fn left(&self) -> u64 {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// The layers have more bytes together than they may.
+    pub fn take(&self, bytes: u64) -> Result<()> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        *left = left.checked_sub(bytes).ok_or_else(|| {
+            tar::bad(format!("the layers of the image exceed the limit of {} bytes together", self.all))
+        })?;
+        Ok(())
+    }
+}
+
 /// What came of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
@@ -67,12 +98,19 @@ pub struct Layer {
     pub opaque: Vec<Vec<u8>>,
 }
 
-/// Unpacks `blob` into the empty directory `dir`. `cancelled` is asked now and then.
+/// Unpacks `blob` into the empty directory `dir`, at most `most` bytes. `cancelled` is asked now and then.
 ///
 /// # Errors
 /// The archive is damaged or hostile; the disk is full. What has been made in `dir` is the caller's to remove.
-pub fn unpack(program: &Path, blob: Blob, dir: &Path, cancelled: &dyn Fn() -> bool) -> Result<Layer> {
-    let limits = Limits::of(blob.length);
+pub fn unpack(
+    program: &Path,
+    blob: Blob,
+    dir: &Path,
+    most: u64,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Layer> {
+    let mut limits = Limits::of(blob.length);
+    limits.bytes = limits.bytes.min(most);
     let Blob { mut file, offset, length } = blob;
     file.seek(SeekFrom::Start(offset)).map_err(|e| Error::sys("reading a layer", e))?;
     let mut command = Command::new(program);

@@ -1,12 +1,14 @@
 //! `apply`: all objects of a request become one change, or nothing changes; and the kept objects.
 
 use hyper::StatusCode;
+use std::collections::BTreeMap;
 
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::routes::{Api, Query, object};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome};
 use crate::api::{convert, view};
 use crate::supervisor::shell::handle::{View, Wish};
+use crate::workload::compose::PROJECT;
 use crate::workload::{self, KeptKind, KeptObject, Object, Workload};
 
 /// An object of the request: what is to be done, and what becomes of it.
@@ -21,7 +23,10 @@ pub async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Prob
     let file = query.get("file").unwrap_or("request");
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     let objects = workload::read(file, text, None).checked().map_err(|d| Problem::invalid(&d))?;
-    let mut steps = Vec::new();
+    let mut steps = match query.get("pruneProject") {
+        Some(project) => pruned(api, project, &objects).await?,
+        None => Vec::new(),
+    };
     for object in objects {
         match object {
             Object::Workload { workload, .. } => steps.push(of_workload(api, &workload, file).await?),
@@ -34,11 +39,42 @@ pub async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Prob
     let wishes: Vec<Wish> = wishes.into_iter().flatten().collect();
     if !query.flag("dryRun")? && !wishes.is_empty() {
         api.wish(Wish::All(wishes)).await?;
-        for item in items.iter_mut().filter(|i| i.outcome != Outcome::Unchanged) {
+        let changed = |i: &&mut Applied| !matches!(i.outcome, Outcome::Unchanged | Outcome::Deleted);
+        for item in items.iter_mut().filter(changed) {
             renew(api, item).await?;
         }
     }
     respond::json(&List { items })
+}
+
+/// The end of what belongs to a Compose project and is not among its objects any more. Volumes stay.
+async fn pruned(api: &Api, project: &str, objects: &[Object]) -> Result<Vec<Step>, Problem> {
+    let key = project.to_owned();
+    let (workloads, kept) = api
+        .look(move |v: &View| {
+            let of = |labels: &BTreeMap<String, String>| labels.get(PROJECT) == Some(&key);
+            let labels = |source: &serde_json::Value| {
+                serde_json::from_value(source["metadata"]["labels"].clone()).unwrap_or_default()
+            };
+            let own = v.desired.workloads.values().filter(|w| w.deletion.is_none() && of(&labels(&w.source)));
+            let kept = v.desired.objects.iter().map(|e| &e.object).filter(|o| of(&o.metadata.labels));
+            let kept = kept.filter(|o| o.kind != KeptKind::PersistentVolumeClaim);
+            let workloads: Vec<String> = own.map(|w| w.name.clone()).collect();
+            (workloads, kept.map(|o| (o.kind, o.metadata.name.clone())).collect::<Vec<_>>())
+        })
+        .await?;
+    let there = |word: &str, name: &str| objects.iter().any(|o| o.word() == word && o.name() == name);
+    let step = |wish, kind: &str, name: String| {
+        let (kind, outcome) = (kind.to_owned(), Outcome::Deleted);
+        Step { wish: Some(wish), applied: Applied { kind, name, outcome, generation: 0, revision: 0 } }
+    };
+    let gone = workloads.into_iter().filter(|name| !there("workload", name));
+    let mut steps: Vec<Step> =
+        gone.map(|name| step(Wish::Delete { name: name.clone(), grace: None }, "workload", name)).collect();
+    for (kind, name) in kept.into_iter().filter(|(kind, name)| !there(kind.word(), name)) {
+        steps.push(step(Wish::Discard { kind, name: name.clone() }, kind.word(), name));
+    }
+    Ok(steps)
 }
 
 async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Problem> {

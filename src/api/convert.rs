@@ -15,6 +15,7 @@ use crate::supervisor::core::spec::{
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
+use crate::workload::engine::Engine;
 use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
 use crate::workload::pod::Port;
@@ -195,7 +196,7 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
             config: None,
             args: if in_pod || c.image.is_some() { None } else { arguments(c) },
             env: if in_pod { Vec::new() } else { c.env.iter().map(plain).collect() },
-            resources: resources(&c.resources),
+            resources: resources(&c.resources, c.engine.cpuset.as_deref()),
             container: in_pod.then(|| Box::new(program(c))),
             shared_root: spec.shared_root,
         },
@@ -241,6 +242,7 @@ fn program(c: &Container) -> Container {
         env_from: c.env_from.clone(),
         volume_mounts: c.volume_mounts.clone(),
         security_context: c.security_context.clone(),
+        engine: Engine { cpuset: None, ..c.engine.clone() },
         ..Container::default()
     }
 }
@@ -263,8 +265,8 @@ const MOST_SHARES: u64 = 262_144;
 const LEAST_QUOTA: u64 = 1000;
 
 /// `linux.resources` of the runtime specification.
-fn resources(resources: &Resources) -> Option<Value> {
-    if resources.is_empty() {
+fn resources(resources: &Resources, cpuset: Option<&str>) -> Option<Value> {
+    if resources.is_empty() && cpuset.is_none() {
         return None;
     }
     let (limits, requests) = (&resources.limits, &resources.requests);
@@ -278,6 +280,9 @@ fn resources(resources: &Resources) -> Option<Value> {
     if let Some(MilliCpu(milli)) = requests.cpu {
         let shares = milli.saturating_mul(SHARES) / 1000;
         cpu.insert("shares".to_owned(), shares.clamp(LEAST_SHARES, MOST_SHARES).into());
+    }
+    if let Some(cpus) = cpuset {
+        cpu.insert("cpus".to_owned(), cpus.into());
     }
     if !cpu.is_empty() {
         all.insert("cpu".to_owned(), cpu.into());
@@ -399,13 +404,17 @@ spec:
 
     #[test]
     fn what_the_file_does_not_limit_is_the_bundles() {
-        assert_eq!(resources(&Resources::default()), None);
+        assert_eq!(resources(&Resources::default(), None), None);
         let limits = Limits { cpu: Some(MilliCpu(1500)), ..Limits::default() };
         let only = Resources { limits, ..Resources::default() };
-        assert_eq!(resources(&only), Some(json!({"cpu": {"quota": 150_000, "period": 100_000}})));
+        assert_eq!(resources(&only, None), Some(json!({"cpu": {"quota": 150_000, "period": 100_000}})));
         let requests = Limits { cpu: Some(MilliCpu(1)), memory: Some(Bytes(7)), ..Limits::default() };
         let only = Resources { requests, ..Resources::default() };
         let expected = json!({"cpu": {"shares": 2}, "memory": {"reservation": 7}});
-        assert_eq!(resources(&only), Some(expected), "a request is a weight, and memory that is taken last");
+        assert_eq!(
+            resources(&only, None),
+            Some(expected),
+            "a request is a weight, and memory that is taken last"
+        );
     }
 }

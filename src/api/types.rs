@@ -381,6 +381,8 @@ pub enum Outcome {
     Created,
     Configured,
     Unchanged,
+    /// Its project does not have it any more.
+    Deleted,
 }
 
 /// The body of a scale: a merge patch (RFC 7386) of which nothing else may be part.

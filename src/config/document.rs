@@ -68,6 +68,26 @@ impl Data {
 /// Reads all documents of `text`; empty ones are left out. Problems are added to `problems`, and the documents
 /// before a syntax error are still returned.
 pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
+    read(text, None, problems)
+}
+
+/// Nodes with a tag of their own, by line and column.
+pub type Tags = BTreeMap<(u32, u32), String>;
+
+/// As [`parse`]; the tags of `known`, as `!reset`, are returned with the place of their node.
+pub fn parse_tagged(
+    text: &str,
+    known: &'static [&'static str],
+    problems: &mut Vec<Diagnostic>,
+) -> (Vec<Node>, Tags) {
+    let mut tags = Tags::new();
+    let nodes = read(text, Some((known, &mut tags)), problems);
+    (nodes, tags)
+}
+
+type Tagging<'t> = Option<(&'static [&'static str], &'t mut Tags)>;
+
+fn read(text: &str, mut tags: Tagging<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
     if text.len() > LONGEST {
         problems.push(Diagnostic::new(Place::START, "", format!("the file is larger than {LONGEST} bytes")));
         return Vec::new();
@@ -79,7 +99,8 @@ pub fn parse(text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
     loop {
         let before = problems.len();
         let shifted = shift(text, &moved);
-        let (documents, shallow) = attempt(text, &shifted, &moved, problems);
+        let tagging = tags.as_mut().map(|(known, tags)| (*known, &mut **tags));
+        let (documents, shallow) = attempt(text, &shifted, &moved, tagging, problems);
         // Each such line is one more pass: a hostile file must not have many of a long text.
         match shallow {
             Some(line) if rest >= text.len() && moved.insert(line) => {
@@ -109,11 +130,12 @@ fn attempt(
     text: &str,
     shifted: &str,
     moved: &BTreeSet<usize>,
+    tags: Tagging<'_>,
     problems: &mut Vec<Diagnostic>,
 ) -> (Vec<Node>, Option<usize>) {
     let events = Parser::new_from_str(shifted);
     let mut builder =
-        Builder { text, events, moved, shallow: None, anchors: BTreeMap::new(), nodes: 0, problems };
+        Builder { text, events, moved, shallow: None, anchors: BTreeMap::new(), nodes: 0, tags, problems };
     let mut documents = Vec::new();
     loop {
         match builder.next() {
@@ -145,6 +167,7 @@ struct Builder<'a, 'p> {
     shallow: Option<usize>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
+    tags: Tagging<'p>,
     problems: &'p mut Vec<Diagnostic>,
 }
 
@@ -306,7 +329,14 @@ impl<'a> Builder<'a, '_> {
 
     fn no_tag(&mut self, tag: Option<Cow<'_, Tag>>, place: Place) {
         if let Some(tag) = tag.filter(|t| !t.is_yaml_core_schema()) {
-            let message = format!("the tag {}{} is not supported", tag.handle, tag.suffix);
+            let name = format!("{}{}", tag.handle, tag.suffix);
+            if let Some((known, tags)) = self.tags.as_mut()
+                && known.contains(&name.as_str())
+            {
+                tags.insert((place.line, place.column), name);
+                return;
+            }
+            let message = format!("the tag {name} is not supported");
             self.problems.push(Diagnostic::new(place, "", message));
         }
     }

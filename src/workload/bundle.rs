@@ -59,6 +59,7 @@ pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<M
     process(object(&mut config, "process"), pod, c, host)?;
     namespaces(&mut config, pod);
     linux(object(&mut config, "linux"), pod, c, host);
+    engine(&mut config, c, host)?;
     if c.security_context.privileged {
         writable_kernel(&mut config);
     }
@@ -223,6 +224,59 @@ fn linux(linux: &mut Map<String, Value>, pod: &Sandbox, c: &Container, host: &Ho
         devices.extend(new.cloned().collect::<Vec<_>>());
         linux.insert("devices".to_owned(), devices.into());
     }
+}
+
+/// What the files of container engines say besides.
+fn engine(config: &mut Map<String, Value>, c: &Container, host: &Host) -> Result<(), String> {
+    let own = &c.engine;
+    let process = object(config, "process");
+    if let Some(score) = own.oom_score_adj {
+        process.insert("oomScoreAdj".to_owned(), score.into());
+    }
+    if !own.ulimits.is_empty() {
+        let mut list = process.get("rlimits").and_then(Value::as_array).cloned().unwrap_or_default();
+        for limit in &own.ulimits {
+            let kind = format!("RLIMIT_{}", limit.name.to_uppercase());
+            list.retain(|l| l["type"] != kind.as_str());
+            // The kernel's word for no limit.
+            let number = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
+            list.push(json!({"type": kind, "soft": number(limit.soft), "hard": number(limit.hard)}));
+        }
+        process.insert("rlimits".to_owned(), list.into());
+    }
+    if own.devices.is_empty() {
+        return Ok(());
+    }
+    let linux = object(config, "linux");
+    let mut devices = linux.get("devices").and_then(Value::as_array).cloned().unwrap_or_default();
+    let resources = object(linux, "resources");
+    let mut rules = resources.get("devices").and_then(Value::as_array).cloned().unwrap_or_default();
+    for device in &own.devices {
+        // The device itself, or those in a directory: the path in the container, and what it is.
+        let target = |d: &Value| {
+            let rest = d["path"].as_str()?.strip_prefix(device.source.trim_end_matches('/'))?;
+            let whole = rest.is_empty() || rest.starts_with('/');
+            whole.then(|| format!("{}{rest}", device.target.trim_end_matches('/')))
+        };
+        let found: Vec<(String, &Value)> =
+            host.devices.iter().filter_map(|d| Some((target(d)?, d))).collect();
+        if found.is_empty() {
+            return Err(format!("container {:?}: the host has no device {:?}", c.name, device.source));
+        }
+        for (target, d) in found {
+            devices.retain(|own| own["path"] != target.as_str());
+            let mut entry = d.clone();
+            entry["path"] = target.into();
+            devices.push(entry);
+            let access = &device.permissions;
+            rules.push(
+                json!({"allow": true, "type": d["type"], "major": d["major"], "minor": d["minor"], "access": access}),
+            );
+        }
+    }
+    resources.insert("devices".to_owned(), rules.into());
+    linux.insert("devices".to_owned(), devices.into());
+    Ok(())
 }
 
 /// sysfs and the cgroups of a privileged container can be written to.

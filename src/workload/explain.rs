@@ -1,7 +1,7 @@
 //! What a field is, for `orund explain`.
 
 use super::kinds;
-use super::schema::{Class, Row, Type, schema, step};
+use super::schema::{Class, Row, schema, step};
 use crate::config::document::reader::similar;
 
 /// The text about `field`: a kind (`deployment`), a path (`deployment.spec.replicas`, `spec.replicas`) or a name.
@@ -11,6 +11,11 @@ use crate::config::document::reader::similar;
 pub fn explain(field: &str) -> Result<String, String> {
     let plain = field.replace("[]", "");
     let (first, rest) = plain.split_once('.').unwrap_or((&plain, ""));
+    if first == "services"
+        && let Some(text) = of_compose(&plain)
+    {
+        return text;
+    }
     if let Some(kind) = kinds::named(first) {
         return match rest {
             "" => Ok(about_kind(kind)),
@@ -18,6 +23,9 @@ pub fn explain(field: &str) -> Result<String, String> {
                 .or_else(|| found(kind, &format!("spec.{path}")))
                 .ok_or_else(|| advice(kind, path)),
         };
+    }
+    if let Some(text) = of_compose(&plain) {
+        return text;
     }
     let mut texts: Vec<String> = Vec::new();
     for kind in ["Deployment", "Workload", "Job", "StatefulSet", "Service", "ConfigMap", "DeploymentConfig"] {
@@ -36,6 +44,35 @@ pub fn explain(field: &str) -> Result<String, String> {
         }
     }
     if texts.is_empty() { Err(advice("Deployment", &plain)) } else { Ok(texts.join("\n")) }
+}
+
+/// The text about a field of a Compose file, as `services.web.image` or `services.image`; `compose` is the file. None: a Compose
+/// file has no such path.
+fn of_compose(path: &str) -> Option<Result<String, String>> {
+    if path == "compose" {
+        return Some(Ok(format!(
+            "Compose: a project of services, each of which is a workload.\n\n{}",
+            fields("Compose")
+        )));
+    }
+    let (section, rest) = path.split_once('.').unwrap_or((path, ""));
+    schema().field("Compose", section).filter(|_| !path.contains(' '))?;
+    let without_name = rest.split_once('.').map_or("", |(_, rest)| rest);
+    let whole = |rest: &str| if rest.is_empty() { section.to_owned() } else { format!("{section}.{rest}") };
+    let below = schema().below("Compose");
+    let plain = |at: &str, row: &Row| step(at, row.field).replace("[]", "").replace(".*", "");
+    let found = [whole(rest), whole(without_name)].into_iter().find_map(|path| {
+        let (at, row) = below.iter().find(|(at, row)| plain(at, row) == path)?;
+        let text = about(&at.replace(".*", ".NAME"), row);
+        Some(format!("Compose: {text}"))
+    });
+    // Only a name of the user's.
+    let known = found.filter(|text| rest.is_empty() || !text.starts_with(&format!("Compose: {section}\n")));
+    match known {
+        // Other words are fields of Kubernetes, too.
+        None if section != "services" => None,
+        known => Some(known.ok_or_else(|| advice("Compose", path))),
+    }
 }
 
 fn found(kind: &'static str, path: &str) -> Option<String> {
@@ -70,15 +107,7 @@ fn about(path: &str, row: &Row) -> String {
         out.push_str(&format!("  default: {default}\n"));
     }
     out.push_str(&format!("  status:  {}\n  {}\n", status(path, row), row.text));
-    let inner = match &row.ty {
-        Type::Struct(inner) => Some(*inner),
-        Type::List(of) => match **of {
-            Type::Struct(inner) => Some(inner),
-            _ => None,
-        },
-        _ => None,
-    };
-    match inner {
+    match row.ty.inside().map(|(inner, _)| inner) {
         Some(inner) => format!("{out}\n{}", fields(inner)),
         None => out,
     }
@@ -88,6 +117,9 @@ fn about(path: &str, row: &Row) -> String {
 const NOT_RUN: [&str; 6] = ["image", "envFrom", "configMapKeyRef", "secretKeyRef", "configMap", "secret"];
 
 fn status(path: &str, row: &Row) -> &'static str {
+    if row.owner.starts_with("Compose") {
+        return row.class.words();
+    }
     let full = step(path, row.field).replace("[]", "");
     let refused = row.class == Class::Done && full.split('.').any(|part| NOT_RUN.contains(&part));
     if refused { "checked and converted; `orund apply` cannot run it yet" } else { row.class.words() }
@@ -110,6 +142,18 @@ fn fields(owner: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_of_compose_are_explained_with_and_without_the_name_of_a_service() {
+        let text = explain("services.image").unwrap();
+        assert!(text.starts_with("Compose: services.NAME.image\n  type:    a string\n"), "{text}");
+        assert_eq!(explain("services.web.image").unwrap(), text);
+        assert!(explain("services.deploy.update_config").unwrap().contains("  parallelism "));
+        assert!(explain("services").unwrap().contains("  healthcheck "));
+        assert!(explain("compose").unwrap().contains("  services "));
+        assert_eq!(explain("services.web.imag").unwrap_err(), "did you mean \"image\"?");
+        assert!(explain("services.gpus").unwrap().contains("status:  not supported\n"));
+    }
 
     #[test]
     fn fields_are_explained_by_path_and_by_name() {

@@ -2,8 +2,9 @@
 
 pub mod bundle;
 pub mod check;
-mod compose;
+pub mod compose;
 pub mod controller;
+pub mod engine;
 pub mod environment;
 pub mod explain;
 pub mod files;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::controller::Controller;
+use super::engine::Engine;
 use super::health::{Handler, Probe};
 use super::pod::{
     ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
@@ -371,6 +372,9 @@ pub struct Container {
     /// What goes before the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_policy_rules: Vec<RestartRule>,
+    /// What only the files of container engines say.
+    #[serde(default, skip_serializing_if = "Engine::is_empty")]
+    pub engine: Engine,
 }
 
 impl Container {

@@ -114,6 +114,9 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
         checker.problems = vec![problem];
         return Read { objects: Vec::new(), findings: Diagnostics::new(file, text, checker.problems) };
     }
+    if nodes.iter().any(compose::is_file) {
+        return compose::read_alone(file, text, base);
+    }
     if nodes.is_empty() && checker.problems.is_empty() {
         checker.error(Place::START, "", "the file has no objects", None);
     }
@@ -175,9 +178,6 @@ impl<'n> Found<'n> {
         };
         let get = |name: &str| entries.iter().find(|(k, _)| k.data.text() == Some(name));
         let (version, kind) = (get("apiVersion"), get("kind"));
-        if version.is_none() && kind.is_none() && compose::is_file(entries) {
-            return compose::check(checker, node, entries);
-        }
         let text = |value: Option<&'n (Node, Node)>| value.and_then(|(_, v)| v.data.text());
         if let Some((message, hint)) = source(entries, text(version), text(kind)) {
             return checker.error(node.place, "", message, Some(hint.to_owned()));

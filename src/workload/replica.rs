@@ -57,7 +57,8 @@ impl Sandbox {
         // Connections to a published port are led to an address of its own.
         let publishes = spec.all_containers().flat_map(|c| &c.ports).any(|p| p.host_port.is_some());
         let several = spec.all_containers().count() > 1;
-        let needed = spec.pod.is_some() || several || publishes || sandbox != Sandbox::default();
+        let engine = spec.all_containers().any(|c| !c.engine.is_empty());
+        let needed = spec.pod.is_some() || engine || several || publishes || sandbox != Sandbox::default();
         needed.then_some(sandbox)
     }
 

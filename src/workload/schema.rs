@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 4] = [
+    include_str!("schema/compose.tsv"),
     include_str!("schema/kubernetes.tsv"),
     include_str!("schema/openshift.tsv"),
     include_str!("schema/orun.tsv"),
@@ -73,10 +74,27 @@ pub enum Type {
     List(Box<Type>),
     Map(Box<Type>),
     Struct(&'static str),
+    /// Of Compose: any scalar, and Docker's booleans, bytes, CPUs and durations.
+    Text,
+    Flag,
+    Size,
+    Cpus,
+    Span,
+    /// Either of both.
+    Or(Box<Type>, Box<Type>),
 }
 
 impl Type {
     fn parse(text: &'static str) -> Option<Type> {
+        if let Some(of) = text.strip_prefix("entries ") {
+            return Some(Type::List(Box::new(Type::parse(of)?)));
+        }
+        if let Some(of) = text.strip_prefix("each ") {
+            return Some(Type::Map(Box::new(Type::parse(of)?)));
+        }
+        if let Some((one, other)) = text.split_once(" or ") {
+            return Some(Type::Or(Box::new(Type::parse(one)?), Box::new(Type::parse(other)?)));
+        }
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         Some(match word {
             "any" => Type::Any,
@@ -94,6 +112,11 @@ impl Type {
             "duration" => Type::Duration,
             "factor" => Type::Factor,
             "signal" => Type::Signal,
+            "text" => Type::Text,
+            "flag" => Type::Flag,
+            "size" => Type::Size,
+            "cpus" => Type::Cpus,
+            "span" => Type::Span,
             "word" => Type::Word(rest.split('|').collect()),
             "list" => Type::List(Box::new(Type::parse(rest)?)),
             "map" => Type::Map(Box::new(Type::parse(rest)?)),
@@ -141,14 +164,22 @@ impl Type {
             Type::Word(words) => format!("one of {}", words.join(", ")),
             Type::List(_) => "a list".to_owned(),
             Type::Map(_) | Type::Struct(_) => "a mapping".to_owned(),
+            Type::Text => "a string".to_owned(),
+            Type::Flag => "true or false".to_owned(),
+            Type::Size => "a number of bytes such as 67108864, 64m or 1.5gb".to_owned(),
+            Type::Cpus => "a number of CPUs such as 0.5 or 2".to_owned(),
+            Type::Span => "a duration with a unit, such as 500ms, 30s or 1m30s".to_owned(),
+            Type::Or(one, other) => format!("{} or {}", one.noun(), other.noun()),
         }
     }
 
     /// The structure that it is made of, and what stands between it and its fields in a path.
-    fn inside(&self) -> Option<(&'static str, &'static str)> {
+    pub fn inside(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Type::Struct(name) => Some((name, "")),
             Type::List(of) => of.inside().map(|(name, _)| (name, "[]")),
+            Type::Map(of) => of.inside().map(|(name, _)| (name, ".*")),
+            Type::Or(one, other) => one.inside().or_else(|| other.inside()),
             _ => None,
         }
     }
@@ -301,8 +332,8 @@ mod tests {
 
     #[test]
     fn every_structure_is_part_of_a_kind() {
-        let mut used: BTreeSet<&str> = schema().kinds().collect();
-        for kind in schema().kinds() {
+        let mut used: BTreeSet<&str> = schema().kinds().chain(["Compose"]).collect();
+        for kind in schema().kinds().chain(["Compose"]) {
             used.extend(
                 schema().below(kind).iter().filter_map(|(_, row)| row.ty.inside()).map(|(name, _)| name),
             );

@@ -60,14 +60,16 @@ fn the_corrected_deployment_is_three_pods_of_two_containers() {
 }
 
 #[test]
-fn services_as_a_list_are_corrected_and_the_format_is_not_there_yet() {
-    let expected = [
-        "1:1 Compose and Swarm files are not supported yet [write a Kubernetes file or a Workload: see `orund explain deployment`]",
-        "3:3 services must be a mapping, not a list [write `my-service:` instead of `- name: my-service`]",
-    ];
+fn services_as_a_list_are_corrected() {
+    let expected =
+        ["3:3 services must be a mapping, not a list [write `my-service:` instead of `- name: my-service`]"];
     assert_eq!(short(SWARM), expected);
     let (text, count) = corrected(SWARM, &read("f", SWARM, None).findings.list);
-    assert_eq!((text, count), (SWARM.replace("- name: my-service", "my-service:"), 1));
+    assert_eq!((&text, count), (&SWARM.replace("- name: my-service", "my-service:"), 1));
+    let found = read("f", &text, None);
+    assert_eq!(found.findings.errors(), 0, "{}", found.findings);
+    let workload = found.workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
+    assert_eq!((workload.metadata.name.as_str(), workload.spec.replicas), ("my-service", 1));
 }
 
 const HEAD: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n";

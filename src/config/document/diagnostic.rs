@@ -9,14 +9,17 @@ pub struct Place {
     pub line: u32,
     pub column: u32,
     pub length: u32,
+    /// Which of the files that are read together; 0 where there is one.
+    #[serde(skip)]
+    pub file: u16,
 }
 
 impl Place {
-    pub const START: Place = Place { line: 1, column: 1, length: 1 };
+    pub const START: Place = Place { line: 1, column: 1, length: 1, file: 0 };
 
     pub fn new(line: usize, column: usize, length: usize) -> Place {
         let small = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
-        Place { line: small(line), column: small(column), length: small(length) }
+        Place { line: small(line), column: small(column), length: small(length), file: 0 }
     }
 }
 
@@ -119,7 +122,7 @@ impl Diagnostics {
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>, d: &Diagnostic) -> fmt::Result {
-        let Place { line, column, length } = d.place;
+        let Place { line, column, length, .. } = d.place;
         let width = line.to_string().len();
         let severity = if d.is_error() { "error" } else { "warning" };
         writeln!(f, "{severity}: {}", d.message)?;

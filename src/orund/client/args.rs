@@ -97,6 +97,23 @@ pub struct Files {
     /// File, directory (all .yaml, .yml and .json files in it), or - for standard input; may be repeated
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub project: Project,
+}
+
+/// Options for Compose files.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Compose files")]
+pub struct Project {
+    /// Name of the project [default: COMPOSE_PROJECT_NAME, the file's `name`, or its directory]
+    #[arg(short = 'p', long = "project-name", value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// Include the services with this profile; may be repeated
+    #[arg(long = "profile", value_name = "NAME")]
+    pub profiles: Vec<String>,
+    /// File with variables in place of .env; may be repeated
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +171,9 @@ pub struct Apply {
     /// Print the corrected files, and apply nothing
     #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
     pub fix: bool,
+    /// Delete what belongs to the Compose project and is in none of the files any more; volumes stay
+    #[arg(long, conflicts_with_all = ["diff", "fix"])]
+    pub prune: bool,
     #[command(flatten)]
     pub waiting: Waiting,
 }
@@ -402,6 +422,8 @@ pub struct Delete {
     /// Delete the objects of this file, directory, or - for standard input; may be repeated
     #[arg(short = 'f', long = "filename", value_name = "FILE", conflicts_with_all = ["names", "all", "selector"])]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub project: Project,
     /// Delete all workloads
     #[arg(long, conflicts_with_all = ["names", "selector"])]
     pub all: bool,

@@ -168,7 +168,7 @@ async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
     }
     let kept = client.fetch::<List<KeptAnswer>>(Call::get("/v1/objects")).await?.items;
     let mut names = Vec::new();
-    for object in manifests::load_all(&a.files)? {
+    for object in manifests::load_all(&a.files, &a.project)? {
         let name = object.name();
         let found = match &object {
             Object::Workload { .. } => {

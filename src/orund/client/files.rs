@@ -6,9 +6,9 @@ use super::args::{Apply, Goal};
 use super::change::path;
 use super::connection::{Call, Client};
 use super::wait::Wait;
-use super::{kept, manifests, print, yaml};
+use super::{kept, manifests, print, projects, yaml};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome, WorkloadObject};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::workload::{KeptKind, KeptObject, Object};
 use serde_json::Value;
 use similar::TextDiff;
@@ -20,25 +20,38 @@ const DIFF_TIME: Duration = Duration::from_secs(2);
 /// `apply`.
 pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     if a.fix {
-        return manifests::correct(&manifests::read(&a.files.files)?);
+        let project = &a.files.project;
+        return manifests::correct(&manifests::read(&a.files.files, project)?, project);
     }
-    let objects = manifests::load_to_run(&a.files.files)?;
+    let objects = manifests::load_to_run(&a.files.files, &a.files.project)?;
+    let project = projects::project_of(&objects);
+    if let Some(project) = project {
+        projects::check(client, &objects, project, a.prune).await?;
+    } else if a.prune {
+        return Err(Error::new(Kind::Usage, "--prune is for the files of a Compose project"));
+    }
     if a.diff {
         return preview(client, &objects).await;
     }
-    let applied = send(client, &objects, a.dry_run).await?;
+    let applied = send(client, &objects, a.dry_run, project.filter(|_| a.prune)).await?;
     for item in &applied {
         let outcome = match item.outcome {
             Outcome::Created => "created",
             Outcome::Configured => "configured",
             Outcome::Unchanged => "unchanged",
+            Outcome::Deleted => "deleted",
         };
         let dry = if a.dry_run { " (dry run)" } else { "" };
         print(&format!("{}/{} {outcome}{dry}\n", item.kind, item.name))?;
     }
     if a.waiting.wait && !a.dry_run {
         let deadline = tokio::time::Instant::now() + a.waiting.timeout;
-        for item in applied.iter().filter(|i| KeptKind::from_word(&i.kind).is_none()) {
+        let workload = |i: &&Applied| KeptKind::from_word(&i.kind).is_none();
+        for item in applied.iter().filter(workload) {
+            if item.outcome == Outcome::Deleted {
+                Wait::of(&item.name, Goal::Delete, deadline).run(client).await?;
+                continue;
+            }
             let (generation, revision) = (item.generation, item.revision);
             Wait { generation, revision, ..Wait::of(&item.name, Goal::Ready, deadline) }.run(client).await?;
         }
@@ -46,8 +59,13 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     Ok(0)
 }
 
-/// One request with everything: all of it is applied, or nothing.
-async fn send(client: &Client, objects: &[Object], dry_run: bool) -> Result<Vec<Applied>> {
+/// One request with everything: all of it is applied, or nothing. `prune`: what else the project has is deleted.
+async fn send(
+    client: &Client,
+    objects: &[Object],
+    dry_run: bool,
+    prune: Option<&str>,
+) -> Result<Vec<Applied>> {
     let document = |o: &Object| match o {
         Object::Workload { workload, .. } => serde_json::to_string(workload),
         Object::Kept(kept) => serde_json::to_string(kept),
@@ -58,13 +76,14 @@ async fn send(client: &Client, objects: &[Object], dry_run: bool) -> Result<Vec<
     if objects.is_empty() {
         return Ok(Vec::new());
     }
-    let call = Call::new(Method::POST, "/v1/apply").flag("dryRun", dry_run).body(body);
+    let call = Call::new(Method::POST, "/v1/apply").flag("dryRun", dry_run);
+    let call = call.with_some("pruneProject", prune).body(body);
     Ok(client.fetch::<List<Applied>>(call).await?.items)
 }
 
 /// `apply --diff`: prints what would change, and changes nothing. 1 when something would change, 0 when nothing would.
 async fn preview(client: &Client, objects: &[Object]) -> Result<u8> {
-    let applied = send(client, objects, true).await?;
+    let applied = send(client, objects, true, None).await?;
     let mut changes = false;
     for (object, item) in objects.iter().zip(&applied) {
         if item.outcome == Outcome::Unchanged {

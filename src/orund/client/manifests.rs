@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use super::args::{Convert, Format, Validate};
-use super::{print, yaml};
+use super::args::{Convert, Format, Project, Validate};
+use super::{print, projects, yaml};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, Kind, Result};
 use crate::workload::{self, Object, Read, Workload};
@@ -16,37 +16,54 @@ pub struct Manifest {
     pub name: String,
     pub text: String,
     pub read: Read,
+    /// Where its relative paths start. None: no file that the user gave, but one that such a file names.
+    pub base: Option<PathBuf>,
+}
+
+/// A file before it is read.
+pub struct Content {
+    pub name: String,
+    pub text: String,
+    pub base: PathBuf,
 }
 
 /// Reads files, and the files of directories.
 ///
 /// # Errors
 /// One cannot be read.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>> {
-    let one = |path: PathBuf| {
-        let (name, text, base) = content(&path)?;
-        let read = workload::read(&name, &text, Some(&base));
-        Ok(Manifest { name, text, read })
+pub fn read(paths: &[PathBuf], project: &Project) -> Result<Vec<Manifest>> {
+    let contents: Result<Vec<Content>> = expand(paths)?.iter().map(|path| content(path)).collect();
+    Ok(parse(contents?, project))
+}
+
+/// Reads what files have in them; Compose files are one project.
+fn parse(contents: Vec<Content>, project: &Project) -> Vec<Manifest> {
+    let (compose, others): (Vec<Content>, Vec<Content>) =
+        contents.into_iter().partition(projects::is_compose);
+    let one = |c: Content| {
+        let read = workload::read(&c.name, &c.text, Some(&c.base));
+        Manifest { name: c.name, text: c.text, read, base: Some(c.base) }
     };
-    expand(paths)?.into_iter().map(one).collect()
+    let mut all = projects::read(compose, project);
+    all.extend(others.into_iter().map(one));
+    all
 }
 
 /// All workloads of files without errors; what was found is reported.
 ///
 /// # Errors
 /// There are errors, or two files have a workload of the same name.
+#[cfg(test)]
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Workload>> {
-    let manifests = read(paths)?;
-    report(&manifests)?;
-    merge(manifests).map(|objects| workloads(&objects))
+    load_all(paths, &Project::default()).map(|objects| workloads(&objects))
 }
 
 /// All objects of files without errors; what was found is reported.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Object>> {
-    let manifests = read(paths)?;
+pub fn load_all(paths: &[PathBuf], project: &Project) -> Result<Vec<Object>> {
+    let manifests = read(paths, project)?;
     report(&manifests)?;
     merge(manifests)
 }
@@ -55,8 +72,8 @@ pub fn load_all(paths: &[PathBuf]) -> Result<Vec<Object>> {
 ///
 /// # Errors
 /// As [`load`]; a bundle that does not exist.
-pub fn load_to_run(paths: &[PathBuf]) -> Result<Vec<Object>> {
-    let mut objects = load_all(paths)?;
+pub fn load_to_run(paths: &[PathBuf], project: &Project) -> Result<Vec<Object>> {
+    let mut objects = load_all(paths, project)?;
     objects.retain(|o| !matches!(o, Object::Inert { .. }));
     check_bundles(&workloads(&objects))?;
     Ok(objects)
@@ -139,7 +156,7 @@ pub fn report(manifests: &[Manifest]) -> Result<()> {
 /// # Errors
 /// There are errors in the files, with `--strict-kinds` also kinds without effect.
 pub fn validate(a: &Validate) -> Result<u8> {
-    let mut manifests = read(&a.files.files)?;
+    let mut manifests = read(&a.files.files, &a.files.project)?;
     if a.strict_kinds {
         let inert = |d: &&mut Diagnostic| d.property == "kind" || d.property.ends_with(".kind");
         manifests.iter_mut().flat_map(|m| m.read.findings.list.iter_mut()).filter(inert).for_each(|d| {
@@ -147,7 +164,7 @@ pub fn validate(a: &Validate) -> Result<u8> {
         });
     }
     if a.fix {
-        return correct(&manifests);
+        return correct(&manifests, &a.files.project);
     }
     let failed = manifests.iter().any(|m| m.read.findings.errors() > 0);
     if a.json {
@@ -185,10 +202,11 @@ fn outline(m: &Manifest) -> Value {
 ///
 /// # Errors
 /// Errors remain.
-pub fn correct(manifests: &[Manifest]) -> Result<u8> {
+pub fn correct(manifests: &[Manifest], project: &Project) -> Result<u8> {
     let mut again = Vec::new();
     let mut out = String::new();
     for m in manifests {
+        let Some(base) = m.base.clone() else { continue };
         let (text, count) = workload::corrected(&m.text, &m.read.findings.list);
         let what = if count == 1 { "1 correction".to_owned() } else { format!("{count} corrections") };
         let _ = writeln!(std::io::stderr(), "{}: {what}", m.name);
@@ -199,13 +217,10 @@ pub fn correct(manifests: &[Manifest]) -> Result<u8> {
         if !out.ends_with('\n') {
             out.push('\n');
         }
-        let base = Path::new(&m.name).parent().map(Path::to_owned);
-        let here = std::env::current_dir().unwrap_or_default();
-        let read = workload::read(&m.name, &text, Some(&here.join(base.unwrap_or_default())));
-        again.push(Manifest { name: m.name.clone(), text, read });
+        again.push(Content { name: m.name.clone(), text, base });
     }
     print(&out)?;
-    report(&again).map(|()| 0)
+    report(&parse(again, project)).map(|()| 0)
 }
 
 /// `explain`.
@@ -223,18 +238,22 @@ pub fn explain(field: &str) -> Result<u8> {
 /// # Errors
 /// There are errors in the files.
 pub fn convert(a: &Convert) -> Result<u8> {
-    let workloads = load(&a.files.files)?;
     let mut out = String::new();
-    for w in &workloads {
-        let value = match a.to {
-            Format::Orun => serde_json::to_value(w).unwrap_or_default(),
-            Format::Kubernetes => {
+    for object in load_all(&a.files.files, &a.files.project)? {
+        let value = match (&object, a.to) {
+            (Object::Workload { workload: w, .. }, Format::Orun) => {
+                serde_json::to_value(w).unwrap_or_default()
+            }
+            (Object::Workload { workload: w, .. }, Format::Kubernetes) => {
                 let (value, lost) = workload::write::kubernetes(w);
                 for what in lost {
                     crate::log::warn(format!("workload {:?}: {what}", w.metadata.name));
                 }
                 value
             }
+            // Both formats have them alike.
+            (Object::Kept(kept), _) => serde_json::to_value(kept).unwrap_or_default(),
+            (Object::Inert { .. }, _) => continue,
         };
         out.push_str(if out.is_empty() { "" } else { "---\n" });
         out.push_str(&yaml::text(&value));
@@ -265,7 +284,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// Name, text and the directory that relative paths in it are from.
-fn content(path: &Path) -> Result<(String, String, PathBuf)> {
+fn content(path: &Path) -> Result<Content> {
     let fail = |e| Error::sys(format!("reading {path:?}"), e);
     let mut bytes = Vec::new();
     let limit = crate::config::document::LONGEST as u64 + 1;
@@ -286,7 +305,7 @@ fn content(path: &Path) -> Result<(String, String, PathBuf)> {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Error::new(Kind::Config, format!("{name}:{line}: the file is not UTF-8"))
     })?;
-    Ok((name, text, base))
+    Ok(Content { name, text, base })
 }
 
 #[cfg(test)]
@@ -313,7 +332,7 @@ mod tests {
         let file = dir.path().join("w.yaml");
         for start in ["# {{ x }}", "# {{ x }} "] {
             std::fs::write(&file, format!("{start}{}", "é".repeat(1 << 19))).unwrap();
-            let text = match read(std::slice::from_ref(&file)) {
+            let text = match read(std::slice::from_ref(&file), &Project::default()) {
                 Ok(manifests) => manifests[0].read.findings.to_string(),
                 Err(e) => e.to_string(),
             };

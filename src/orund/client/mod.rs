@@ -12,6 +12,7 @@ mod kept;
 mod logs;
 mod manifests;
 mod names;
+mod projects;
 mod render;
 mod rollout;
 mod scripts;

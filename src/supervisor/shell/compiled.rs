@@ -120,7 +120,8 @@ fn image_of(shared: &Shared, source: &Source, name: &Name) -> Result<Option<Prep
     let own = source.launch.container.as_ref().map(|c| &c.security_context);
     let pod = source.pod.as_ref().map(|p| &p.sandbox.security);
     let user = own.and_then(|s| s.run_as_user).or(pod.and_then(|s| s.run_as_user));
-    let user = user.map(|uid| uid.to_string());
+    let named = source.launch.container.as_ref().and_then(|c| c.engine.user.clone());
+    let user = user.map(|uid| uid.to_string()).or(named);
     let prepared = images::prepare(&ready, shared.images.bundle(), image, user.as_deref());
     prepared.map(Some).map_err(|e| start_error(&e))
 }
@@ -169,8 +170,7 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
             Some(config) => config.into_bytes(),
             None => Bundle::load(bundle)?.raw,
         };
-        let privileged = container.security_context.privileged;
-        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(privileged))
+        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(container))
             .map_err(|message| Error::new(Kind::Config, message))?;
         given = made.given;
         overlay.given = given.iter().map(|(n, _)| *n).collect();

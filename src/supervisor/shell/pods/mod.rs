@@ -333,12 +333,19 @@ pub fn sweep_later(dirs: Directories, pods: HashSet<ReplicaKey>, containers: Has
     }
 }
 
-/// What of the host a container may get: its devices, when it is `privileged`.
-pub fn host(privileged: bool) -> bundle::Host {
+/// What of the host container `c` may get: the devices that it names, or all when it is privileged.
+pub fn host(c: &crate::workload::model::Container) -> bundle::Host {
     let capabilities = capabilities::names().map(str::to_owned).collect();
     let mut devices = Vec::new();
-    if privileged {
+    if c.security_context.privileged {
         all_devices(Path::new("/dev"), &mut devices);
+    }
+    for path in c.engine.devices.iter().map(|d| Path::new(&d.source)) {
+        if path.is_dir() {
+            all_devices(path, &mut devices);
+        } else if let Some(found) = fs::metadata(path).ok().and_then(|meta| device(path, &meta)) {
+            devices.push(found);
+        }
     }
     bundle::Host { capabilities, devices }
 }
@@ -356,20 +363,25 @@ fn all_devices(dir: &Path, found: &mut Vec<serde_json::Value>) {
             continue;
         }
         let Ok(meta) = entry.metadata() else { continue };
-        let kind = match meta.mode() & libc::S_IFMT {
-            libc::S_IFDIR => {
-                all_devices(&path, found);
-                continue;
-            }
-            libc::S_IFCHR => "c",
-            libc::S_IFBLK => "b",
-            _ => continue,
-        };
-        found.push(serde_json::json!({
-            "path": path, "type": kind, "major": libc::major(meta.rdev()), "minor": libc::minor(meta.rdev()),
-            "fileMode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
-        }));
+        if meta.is_dir() {
+            all_devices(&path, found);
+        } else {
+            found.extend(device(&path, &meta));
+        }
     }
+}
+
+/// A device as config.json has it. None: another kind of file.
+fn device(path: &Path, meta: &fs::Metadata) -> Option<serde_json::Value> {
+    let kind = match meta.mode() & libc::S_IFMT {
+        libc::S_IFCHR => "c",
+        libc::S_IFBLK => "b",
+        _ => return None,
+    };
+    Some(serde_json::json!({
+        "path": path, "type": kind, "major": libc::major(meta.rdev()), "minor": libc::minor(meta.rdev()),
+        "fileMode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
+    }))
 }
 
 #[cfg(test)]

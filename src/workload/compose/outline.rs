@@ -1,19 +1,28 @@
-//! Compose and Swarm files: recognised, and not read yet.
+//! Whether a document is a Compose file, and whether its outline is one.
 
-use super::check::Checker;
+use super::load::Loader;
 use crate::config::document::diagnostic::{Diagnostic, Fix};
 use crate::config::document::{Data, Node};
+use crate::workload::{scalar, semantic};
 
 /// Whether a document without `apiVersion` and `kind` is one.
-pub fn is_file(entries: &[(Node, Node)]) -> bool {
-    entries.iter().any(|(key, _)| key.data.text() == Some("services"))
+#[must_use]
+pub fn is_file(node: &Node) -> bool {
+    let Data::Map(entries) = &node.data else { return false };
+    let has = |name: &str| entries.iter().any(|(key, _)| key.data.text() == Some(name));
+    let includes =
+        entries.iter().any(|(k, v)| k.data.text() == Some("include") && matches!(v.data, Data::List(_)));
+    !has("apiVersion") && !has("kind") && (has("services") || includes)
 }
 
-/// Says what is wrong with its outline, and that it cannot be applied.
-pub fn check(checker: &mut Checker<'_>, node: &Node, entries: &[(Node, Node)]) {
-    let message = "Compose and Swarm files are not supported yet";
-    let hint = "write a Kubernetes file or a Workload: see `orund explain deployment`";
-    checker.problems.push(Diagnostic::new(node.place, "", message).hint(hint));
+/// Whether the sections of a file are mappings; errors are reported.
+pub fn check(loader: &mut Loader<'_>, source: &str, node: &Node) -> bool {
+    let Data::Map(entries) = &node.data else {
+        let message = format!("a Compose file must be a mapping, not {}", node.data.noun());
+        loader.error(node.place, "", message, Some("it begins with `services:`".to_owned()));
+        return false;
+    };
+    let before = loader.problems.len();
     for (key, value) in entries {
         let name = key.data.text().unwrap_or_default();
         let data = &value.data;
@@ -23,7 +32,7 @@ pub fn check(checker: &mut Checker<'_>, node: &Node, entries: &[(Node, Node)]) {
         if !matches!(data, Data::Map(_)) {
             let one = &name[..name.len() - 1];
             let first = match data {
-                Data::List(list) => list.first().and_then(|entry| super::semantic::text(entry, "name")),
+                Data::List(list) => list.first().and_then(|entry| semantic::text(entry, "name")),
                 _ => None,
             };
             let hint = match &first {
@@ -32,12 +41,13 @@ pub fn check(checker: &mut Checker<'_>, node: &Node, entries: &[(Node, Node)]) {
             };
             let message = format!("{name} must be a mapping, not {}", data.noun());
             let fix = match data {
-                Data::List(list) => keyed(checker.text, list),
+                Data::List(list) => keyed(source, list),
                 _ => None,
             };
-            checker.problems.push(Diagnostic::new(value.place, name, message).hint(hint).fix(fix));
+            loader.problems.push(Diagnostic::new(value.place, name, message).hint(hint).fix(fix));
         }
     }
+    loader.problems.len() == before
 }
 
 /// The lines of a list whose entries all begin with `- name: NAME`, with `NAME:` in its place.
@@ -47,11 +57,11 @@ fn keyed(text: &str, list: &[Node]) -> Option<Fix> {
     let mut last = first;
     let mut new: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
     for entry in list {
-        let name = super::semantic::text(entry, "name")?;
+        let name = semantic::text(entry, "name")?;
         let at = entry.place.line as usize - 1;
         let line = lines.get(at)?;
         let written = line.trim_start().strip_prefix("- name:")?;
-        if written.trim().trim_matches(['"', '\'']) != name || !super::scalar::is_label(&name) {
+        if written.trim().trim_matches(['"', '\'']) != name || !scalar::is_label(&name) {
             return None;
         }
         let indent = line.len() - line.trim_start().len();

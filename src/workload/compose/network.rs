@@ -1,0 +1,153 @@
+//! Names and addresses: `hostname`, `extra_hosts`, `dns`, `networks`, `network_mode`, `links`.
+
+use serde_json::json;
+use std::collections::BTreeSet;
+
+use super::load::Loader;
+use super::project::Project;
+use super::service::Service;
+use super::{ALIASES, PROJECT, SERVICE, values};
+use crate::workload::kept::{KeptKind, KeptObject};
+use crate::workload::pod::{DnsConfig, DnsOption, HostAlias};
+use crate::workload::read::Object;
+use crate::workload::scalar;
+
+/// What a pod of the service is called, and how it finds others.
+pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    hostname(loader, s);
+    hosts(loader, s);
+    let [nameservers, searches] = ["dns", "dns_search"].map(|name| values::texts(s.node, name));
+    let searches: Vec<String> = searches.into_iter().filter(|d| d != "." && !d.is_empty()).collect();
+    let option = |text: String| match text.split_once(':') {
+        Some((name, value)) => DnsOption { name: name.to_owned(), value: Some(value.to_owned()) },
+        None => DnsOption { name: text, value: None },
+    };
+    let options: Vec<DnsOption> = values::texts(s.node, "dns_opt").into_iter().map(option).collect();
+    if let Some(bad) = nameservers.iter().find(|n| n.parse::<core::net::IpAddr>().is_err()) {
+        s.error(loader, "dns", format!("{bad:?} is not an address"), None);
+    }
+    let config = DnsConfig { nameservers, searches, options };
+    s.spec.dns_config = (config != DnsConfig::default()).then_some(config);
+    mode(loader, s);
+}
+
+fn hostname(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    let Some(name) = values::text(s.node, "hostname").filter(|n| !n.is_empty()) else { return };
+    let (label, domain) = name.split_once('.').map_or((name, None), |(l, d)| (l, Some(d)));
+    let plain = values::label(label);
+    if !scalar::is_label(&plain) {
+        return s.error(loader, "hostname", format!("{name:?} cannot be a host name"), None);
+    }
+    if domain.is_some() || plain != label {
+        let hint = "host names are lower-case letters, digits and \"-\"";
+        s.warn(loader, "hostname", format!("the host name is {plain:?}"), hint);
+    }
+    s.spec.hostname = Some(plain);
+}
+
+fn hosts(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    let Some(field) = values::get(s.node, "extra_hosts") else { return };
+    let lists = values::entries(field).iter().flat_map(|(k, v)| {
+        values::list(v)
+            .iter()
+            .filter_map(|a| Some((k.data.text()?.to_owned(), a.data.text().map(str::to_owned), a)))
+    });
+    let pairs = values::list(field).iter().filter_map(|n| {
+        let text = n.data.text()?;
+        let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
+        Some((name.to_owned(), Some(address.to_owned()), n))
+    });
+    for (name, address, at) in lists.chain(pairs).collect::<Vec<_>>() {
+        let address = address.unwrap_or_default();
+        let plain = address.trim_start_matches('[').trim_end_matches(']');
+        if plain == "host-gateway" {
+            let hint = "write the address of the host in place of host-gateway".to_owned();
+            loader.warn(
+                at.place,
+                &s.path("extra_hosts"),
+                format!("the name {name} is not there"),
+                Some(hint),
+            );
+            continue;
+        }
+        if plain.parse::<core::net::IpAddr>().is_err() || name.is_empty() {
+            let hint = "write NAME=ADDRESS".to_owned();
+            let message = format!("{plain:?} is not an address");
+            loader.error(at.place, &s.path("extra_hosts"), message, Some(hint));
+            continue;
+        }
+        s.spec.host_aliases.push(HostAlias { ip: plain.to_owned(), hostnames: vec![name] });
+    }
+}
+
+fn mode(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    let mode = values::text(s.node, "network_mode").unwrap_or_default();
+    match mode {
+        "" | "bridge" | "default" => {}
+        "host" => s.spec.host_network = true,
+        "none" => {
+            let hint = "pods have a network: use the host's firewall";
+            s.error(loader, "network_mode", "network_mode none is not supported", Some(hint));
+        }
+        other if other.starts_with("service:") || other.starts_with("container:") => {
+            let hint =
+                "containers that share a network are one pod: write a Pod with both (`orund explain pod`)";
+            s.error(loader, "network_mode", format!("{other} is not supported"), Some(hint));
+        }
+        other => {
+            let hint = "pods share one network: leave network_mode out";
+            s.warn(loader, "network_mode", format!("the network {other} has no effect"), hint);
+        }
+    }
+    if !mode.is_empty() && values::get(s.node, "networks").is_some() {
+        s.error(
+            loader,
+            "network_mode",
+            "network_mode cannot be combined with networks",
+            Some("leave one of both out"),
+        );
+    }
+}
+
+/// The Service by which others find it: a name with the addresses of its pods.
+pub fn names(project: &mut Project<'_, '_>, s: &Service<'_>) {
+    let label = values::label(s.name);
+    let mut aliases: BTreeSet<String> = BTreeSet::new();
+    aliases.insert(s.name.to_owned());
+    aliases.extend(
+        ["container_name", "hostname"].iter().filter_map(|f| values::text(s.node, f)).map(str::to_owned),
+    );
+    let networks = values::get(s.node, "networks").map(values::entries).unwrap_or_default();
+    aliases.extend(networks.iter().flat_map(|(_, n)| values::texts(n, "aliases")));
+    // A link is a name that only one service has for another; here all have it.
+    for (_, node) in &project.services {
+        for link in values::texts(node, "links") {
+            if let Some((_, alias)) = link.split_once(':').filter(|(name, _)| *name == s.name) {
+                aliases.insert(alias.to_owned());
+            }
+        }
+    }
+    aliases.remove(&label);
+    aliases.retain(|a| !a.is_empty() && !a.contains(','));
+    let port = |p: &crate::workload::pod::Port| {
+        let protocol = p.protocol.as_deref().unwrap_or("TCP");
+        let name = format!("{}-{}", protocol.to_lowercase(), p.container_port);
+        json!({"name": name, "port": p.container_port, "protocol": protocol})
+    };
+    let mut ports: Vec<serde_json::Value> = s.container.ports.iter().map(port).collect();
+    ports.sort_by_key(ToString::to_string);
+    ports.dedup();
+    let selector = json!({PROJECT: project.name, SERVICE: label});
+    super::kept::push(
+        project,
+        KeptKind::Service,
+        &label,
+        json!({"spec": {"clusterIP": "None", "selector": selector, "ports": ports}}),
+    );
+    if let Some(Object::Kept(KeptObject { metadata, .. })) = project.objects.last_mut()
+        && !aliases.is_empty()
+    {
+        let list: Vec<String> = aliases.into_iter().collect();
+        metadata.annotations.insert(ALIASES.to_owned(), list.join(","));
+    }
+}

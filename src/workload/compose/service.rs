@@ -1,0 +1,213 @@
+//! One service as a workload.
+
+use std::collections::BTreeMap;
+
+use super::load::Loader;
+use super::project::Project;
+use super::{PROJECT, SERVICE, deploy, health, mounts, network, options, ports, values, words};
+use crate::config::document::Node;
+use crate::workload::model::{ApiVersion, Container, EnvVar, Kind, Metadata, PullPolicy, Spec, Workload};
+use crate::workload::pod::PodMetadata;
+use crate::workload::read::Object;
+use crate::workload::{native, scalar};
+
+/// A service that is being read.
+pub struct Service<'a> {
+    pub name: &'a str,
+    pub node: &'a Node,
+    pub spec: Spec,
+    pub container: Container,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl<'a> Service<'a> {
+    /// The path of a field.
+    pub fn path(&self, field: &str) -> String {
+        format!("services.{}.{field}", self.name)
+    }
+
+    /// The field, or the service itself.
+    pub fn at(&self, field: &str) -> &'a Node {
+        values::get(self.node, field).unwrap_or(self.node)
+    }
+
+    pub fn error(
+        &self,
+        loader: &mut Loader<'_>,
+        field: &str,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        loader.error(self.at(field).place, &self.path(field), message, hint.map(str::to_owned));
+    }
+
+    pub fn warn(&self, loader: &mut Loader<'_>, field: &str, message: impl Into<String>, hint: &str) {
+        loader.warn(self.at(field).place, &self.path(field), message, Some(hint.to_owned()));
+    }
+}
+
+/// Adds the workload of a service, and the names that it has for others.
+pub fn objects<'a>(project: &mut Project<'a, '_>, name: &'a str, node: &'a Node) {
+    let label = values::label(name);
+    let container = Container { name: label.clone(), ..Container::default() };
+    let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
+    let mut s = Service { name, node, spec: Spec::default(), container, labels, annotations };
+    labels_of(project, &mut s);
+    image(project, &mut s);
+    program(project.loader, &mut s);
+    environment(project, &mut s);
+    ports::read(project.loader, &mut s);
+    mounts::read(project, &mut s);
+    health::read(project.loader, &mut s);
+    options::read(project.loader, &mut s);
+    network::read(project.loader, &mut s);
+    deploy::read(project.loader, &mut s);
+    network::names(project, &s);
+    let Service { mut spec, container, labels, annotations, .. } = s;
+    spec.containers.push(container);
+    spec.pod = Some(PodMetadata { labels: labels.clone(), annotations: annotations.clone() });
+    let metadata = Metadata { name: label, labels, annotations };
+    let workload = Workload { api_version: ApiVersion::V1, kind: Kind::Workload, metadata, spec };
+    project.objects.push(Object::Workload { kind: "Workload".to_owned(), workload: Box::new(workload) });
+}
+
+/// Those that can be labels are labels, the others annotations.
+fn labels_of(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
+    let fields = [values::get(s.node, "labels"), values::get(s.node, "annotations")];
+    let of_deploy = values::get(s.node, "deploy").and_then(|d| values::get(d, "labels"));
+    for (n, field) in fields.into_iter().chain([of_deploy]).enumerate() {
+        for (key, value, at) in field.map(|f| values::pairs(f, &['='])).unwrap_or_default() {
+            let value = value.unwrap_or_default();
+            let (prefix, last) = key.rsplit_once('/').unwrap_or(("", &key));
+            let prefixed =
+                !key.contains('/') || (prefix.len() <= 253 && prefix.split('.').all(scalar::is_label));
+            if !prefixed || last.is_empty() || !scalar::is_label_text(last) {
+                let message = format!("label {key:?} has no effect");
+                let hint = "names are [DNS-NAME/]NAME, of letters, digits, \"-\", \"_\" and \".\"";
+                project.warn(at, &s.path("labels"), message, hint);
+            } else if n != 1 && scalar::is_label_text(&value) {
+                s.labels.insert(key.into_owned(), value);
+            } else {
+                s.annotations.insert(key.into_owned(), value);
+            }
+        }
+    }
+    s.labels.insert(PROJECT.to_owned(), project.name.clone());
+    s.labels.insert(SERVICE.to_owned(), values::label(s.name));
+}
+
+fn image(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
+    let built = values::get(s.node, "build").is_some();
+    let image = values::text(s.node, "image").map(str::trim).unwrap_or_default();
+    match (image.is_empty(), built) {
+        (true, true) => {
+            let hint = "build it first, as `docker build -t NAME .` or `buildah build -t NAME .`, and write `image: NAME`";
+            s.error(project.loader, "build", "an image cannot be built", Some(hint));
+        }
+        (true, false) => {
+            s.error(project.loader, "image", "field \"image\" is missing", Some("write `image: NAME`"));
+        }
+        (false, true) => {
+            let hint = "build it first if it is not in a registry";
+            s.warn(project.loader, "build", format!("{image} is not built, but pulled"), hint);
+        }
+        (false, false) => {}
+    }
+    let dir = &project.scope.dir;
+    s.container.image = Some(native::image(image, Some(dir)).unwrap_or_else(|| image.to_owned()));
+    if let Some(bundle) = image.strip_prefix("bundle:").and_then(|d| native::directory(d, Some(dir))) {
+        (s.container.image, s.container.bundle) = (None, bundle);
+    }
+    let policy = values::text(s.node, "pull_policy").unwrap_or("missing");
+    s.container.image_pull_policy = Some(match policy {
+        "always" => PullPolicy::Always,
+        "never" => PullPolicy::Never,
+        "missing" | "if_not_present" | "build" => PullPolicy::IfNotPresent,
+        other if ["daily", "weekly"].contains(&other) || other.starts_with("every_") => {
+            s.warn(
+                project.loader,
+                "pull_policy",
+                format!("{other} has no effect"),
+                "an image is pulled when it is missing",
+            );
+            PullPolicy::IfNotPresent
+        }
+        other => {
+            let message = format!("unknown pull_policy {other:?}");
+            s.error(project.loader, "pull_policy", message, Some("it is always, missing or never"));
+            PullPolicy::IfNotPresent
+        }
+    });
+    if s.container.image.is_none() {
+        s.container.image_pull_policy = None;
+    }
+}
+
+/// The words of a command.
+pub fn command(loader: &mut Loader<'_>, node: &Node, path: &str) -> Vec<String> {
+    let words = match node.data.text() {
+        Some(line) => words::split(line).unwrap_or_else(|| {
+            loader.error(node.place, path, "a quote is not closed", None);
+            Vec::new()
+        }),
+        None => values::list(node).iter().filter_map(|n| n.data.text().map(str::to_owned)).collect(),
+    };
+    words.iter().map(|w| values::literal(w)).collect()
+}
+
+fn program(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    let words = |loader: &mut Loader<'_>, field: &str| {
+        values::get(s.node, field).map(|node| command(loader, node, &s.path(field)))
+    };
+    let (entrypoint, args) = (words(loader, "entrypoint"), words(loader, "command"));
+    let args = args.filter(|a| !a.is_empty());
+    match entrypoint {
+        // The image's entrypoint is not used.
+        Some(none) if none.is_empty() => s.container.command = args.unwrap_or_default(),
+        Some(command) => (s.container.command, s.container.args) = (command, args),
+        None => s.container.args = args,
+    }
+    s.container.working_dir = values::text(s.node, "working_dir").map(str::to_owned);
+    if let Some(dir) = s.container.working_dir.as_ref().filter(|d| !d.starts_with('/')) {
+        s.error(loader, "working_dir", format!("{dir:?} must be an absolute path"), None);
+    }
+}
+
+/// Variables: those of files first, in their order.
+fn environment(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    let files = values::get(s.node, "env_file").map(values::list_or_one).unwrap_or_default();
+    for file in files {
+        let Some(path) = file.data.text().or_else(|| values::text(file, "path")) else { continue };
+        let raw = values::text(file, "format") == Some("raw");
+        let before = project.loader.problems.len();
+        match project.loader.variables(path.as_ref(), project.scope, raw) {
+            Some(variables) => found.extend(variables),
+            None if project.loader.problems.len() > before => {}
+            None if values::value(file, "required", values::flag) == Some(false) => {}
+            None => {
+                let hint = "make it, or write `- path: FILE` and `required: false`".to_owned();
+                let message = format!("the file {path:?} does not exist");
+                project.error(file, &s.path("env_file"), message, Some(hint));
+            }
+        }
+    }
+    let pairs = values::get(s.node, "environment").map(|e| values::pairs(e, &['='])).unwrap_or_default();
+    for (name, value, at) in pairs {
+        let name = name.trim();
+        if name.is_empty() || name.contains('\0') {
+            let hint = "write NAME=VALUE".to_owned();
+            project.error(at, &s.path("environment"), "the name of a variable must not be empty", Some(hint));
+            continue;
+        }
+        match value.or_else(|| project.loader.lookup(project.scope, name)) {
+            Some(value) => drop(found.insert(name.to_owned(), value)),
+            // A variable that is not set here is not set there.
+            None => drop(found.remove(name)),
+        }
+    }
+    let variable =
+        |(name, value): (String, String)| EnvVar { name, value: values::literal(&value), value_from: None };
+    s.container.env = found.into_iter().map(variable).collect();
+}

@@ -9,13 +9,16 @@
 //! P GENERATION               the answer: this map is used now, and none before it
 //! ```
 
+mod budget;
 mod relay;
 mod route;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::sys::{cred, fd, prctl, readiness, sched, socket};
+use crate::sys::{cred, fd, file, prctl, readiness, sched, socket};
 use route::{Route, State};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -37,6 +40,10 @@ pub mod tag {
 pub const MESSAGE: usize = 256;
 /// How long connections may continue after the supervisor and its keeper are gone, or nothing is published.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Descriptors that connections do not get, such as the pipes of bulk transfers. And how many they get at most, for each
+/// costs memory.
+const RESERVED: usize = 256;
+const MOST_DESCRIPTORS: usize = 1 << 17;
 /// The user and group that it runs as: nobody.
 const NOBODY: u32 = 65534;
 
@@ -59,7 +66,19 @@ pub struct MapRoute {
 /// A route and what serves it.
 struct Served {
     route: Rc<Route>,
+    /// The inode of its socket.
+    socket: u64,
     task: JoinHandle<()>,
+}
+
+impl Served {
+    /// Its socket is closed afterwards.
+    async fn stop(self) -> Rc<Route> {
+        self.task.abort();
+        // That it was aborted is no news.
+        let _ = self.task.await;
+        self.route
+    }
 }
 
 struct Proxy {
@@ -83,13 +102,13 @@ pub fn run(control: OwnedFd) -> Result<()> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&tokio, async {
         let control = readiness::readable(control).map_err(fail)?;
-        let mut proxy =
-            Proxy { state: Rc::new(State::new()), waiting: HashMap::new(), served: HashMap::new() };
+        let state = Rc::new(State::new(descriptors()));
+        let mut proxy = Proxy { state, waiting: HashMap::new(), served: HashMap::new() };
         loop {
             let mut ready = control.readable().await.map_err(fail)?;
-            while let Some(end) = proxy.hear(control.as_raw_fd()) {
+            while let Some(end) = proxy.hear(control.as_raw_fd()).await {
                 if end {
-                    proxy.serve(Map::default());
+                    proxy.serve(Map::default()).await;
                     proxy.state.drained(DRAIN).await;
                     return Ok(());
                 }
@@ -131,7 +150,7 @@ fn give_up_rights() -> Result<()> {
 
 impl Proxy {
     /// Takes one message. None: there is no more for now; true: the other end is closed.
-    fn hear(&mut self, control: i32) -> Option<bool> {
+    async fn hear(&mut self, control: i32) -> Option<bool> {
         let mut buf = [0; MESSAGE];
         let (n, fd) = match socket::receive(control, &mut buf) {
             Ok((0, _)) => return Some(true),
@@ -144,7 +163,7 @@ impl Proxy {
             (tag::LISTENER, Some(fd)) => drop(self.waiting.insert(text, fd)),
             (tag::MAP, Some(fd)) => match read(fd) {
                 Ok(map) => {
-                    self.serve(map);
+                    self.serve(map).await;
                     let answer = [&[tag::USED], text.as_bytes()].concat();
                     // Without it the map is sent again.
                     let _ = socket::send(control, &answer, None);
@@ -157,50 +176,59 @@ impl Proxy {
     }
 
     /// Uses `map` from now on.
-    fn serve(&mut self, map: Map) {
-        self.served.retain(|name, served| {
-            let stays = map.routes.iter().any(|r| r.name == *name);
-            if !stays {
-                served.task.abort();
-            }
-            stays
-        });
+    async fn serve(&mut self, map: Map) {
+        let stays = |name: &String| map.routes.iter().any(|r| r.name == *name);
+        let gone: Vec<String> = self.served.keys().filter(|name| !stays(name)).cloned().collect();
+        for served in gone.iter().filter_map(|name| self.served.remove(name)).collect::<Vec<_>>() {
+            served.stop().await.remove();
+        }
         for route in map.routes {
-            if let Some(socket) = self.waiting.remove(&route.name) {
-                // The socket is another, or another copy of the same. Connections that wait keep their route.
-                let old = self.served.remove(&route.name).map(|old| {
-                    old.task.abort();
-                    old.route
-                });
-                match serve(&self.state, old, &route, socket) {
-                    Ok(served) => drop(self.served.insert(route.name.clone(), served)),
-                    Err(e) => log::warn(Error::sys(format!("serving {}", route.name), e)),
-                }
+            if let Some(socket) = self.waiting.remove(&route.name)
+                && let Err(e) = self.take(&route, socket).await
+            {
+                log::warn(Error::sys(format!("serving {}", route.name), e));
             }
             if let Some(served) = self.served.get(&route.name) {
                 served.route.set_targets(route.targets);
             }
         }
+        // Of ports that were closed before a map had them.
+        self.waiting.clear();
         self.state.changed();
+    }
+
+    /// Serves `socket`, unless it is a copy of the one that is served already.
+    async fn take(&mut self, map: &MapRoute, socket: OwnedFd) -> std::io::Result<()> {
+        let inode = file::fstat(socket.as_raw_fd()).map_err(io_error)?.ino;
+        let route = match self.served.remove(&map.name) {
+            Some(served) if served.socket == inode && !served.task.is_finished() => {
+                self.served.insert(map.name.clone(), served);
+                return Ok(());
+            }
+            // Connections that wait keep their route.
+            Some(served) => served.stop().await,
+            None => Rc::new(Route::new(map.targets.clone())),
+        };
+        fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error)?;
+        let (state, own) = (Rc::clone(&self.state), Rc::clone(&route));
+        let task = if map.udp {
+            let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+            tokio::task::spawn_local(udp::serve(state, own, socket))
+        } else {
+            let listener = tokio::net::TcpListener::from_std(socket.into())?;
+            tokio::task::spawn_local(route::serve(state, own, listener))
+        };
+        self.served.insert(map.name.clone(), Served { route, socket: inode, task });
+        Ok(())
     }
 }
 
-fn serve(
-    state: &Rc<State>,
-    old: Option<Rc<Route>>,
-    map: &MapRoute,
-    socket: OwnedFd,
-) -> std::io::Result<Served> {
-    fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error)?;
-    let route = old.unwrap_or_else(|| Rc::new(Route::new(map.targets.clone())));
-    let task = if map.udp {
-        let socket = tokio::net::UdpSocket::from_std(socket.into())?;
-        tokio::task::spawn_local(udp::serve(Rc::clone(&route), Rc::new(socket)))
-    } else {
-        let listener = tokio::net::TcpListener::from_std(socket.into())?;
-        tokio::task::spawn_local(route::serve(Rc::clone(state), Rc::clone(&route), listener))
-    };
-    Ok(Served { route, task })
+/// How many descriptors connections may have.
+fn descriptors() -> usize {
+    let limit = sched::limit(libc::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    // A third is for the sockets of ports.
+    let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RESERVED) / 3 * 2;
+    most.clamp(64, MOST_DESCRIPTORS)
 }
 
 /// The error of a system call, for those who expect one of the standard library.

@@ -4,7 +4,7 @@
 use super::io_error;
 use crate::sys::splice;
 use nix::sys::socket::{setsockopt, sockopt};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use tokio::io::Interest;
@@ -12,12 +12,48 @@ use tokio::net::TcpStream;
 
 /// Bytes that are read at once. A connection that is idle has no buffer of its own.
 const CHUNK: usize = 64 << 10;
-/// Pipes that are kept for the next bulk transfer.
-const PIPES: usize = 16;
+/// Pipes that bulk transfers have at most at a time: others copy. And those that are kept for the next.
+const PIPES_MOST: usize = 64;
+const PIPES_KEPT: usize = 16;
+/// How many bytes a connection moves before others get a turn.
+const TURN: usize = 1 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
-    static POOL: RefCell<Vec<(OwnedFd, OwnedFd)>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    static PIPES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A pipe, counted.
+struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+impl Pipe {
+    fn take() -> Option<Pipe> {
+        POOL.with_borrow_mut(Vec::pop).or_else(|| {
+            let free = PIPES.get() < PIPES_MOST;
+            let (out, into) = free.then(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).ok())??;
+            PIPES.set(PIPES.get() + 1);
+            Some(Pipe { out, into })
+        })
+    }
+
+    /// Keeps an empty one for the next.
+    fn give_back(self) {
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < PIPES_KEPT {
+                pool.push(self);
+            }
+        });
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES.set(PIPES.get() - 1);
+    }
 }
 
 /// Connects the two.
@@ -35,6 +71,20 @@ pub async fn relay(client: TcpStream, server: TcpStream) {
     }
 }
 
+/// Both ends of a busy connection are always ready: it would never wait for anything, and so keep all others waiting.
+#[derive(Default)]
+struct Turn(usize);
+
+impl Turn {
+    async fn moved(&mut self, bytes: usize) {
+        self.0 += bytes;
+        if self.0 >= TURN {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// What a read came to.
 enum Read {
     /// The end.
@@ -45,6 +95,7 @@ enum Read {
 }
 
 async fn pump(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    let mut turn = Turn::default();
     loop {
         from.readable().await?;
         match pass(from, to)? {
@@ -52,6 +103,7 @@ async fn pump(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
             Read::NotReady => {}
             Read::Some(n, rest) => {
                 write_all(to, &rest).await?;
+                turn.moved(n).await;
                 if n == CHUNK && bulk(from, to).await? {
                     break;
                 }
@@ -95,13 +147,11 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Moves bytes without copying them for as long as there are many. Whether the end was reached.
 async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
-    let pooled = POOL.with_borrow_mut(Vec::pop);
-    let Some((out, into)) = pooled.or_else(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).ok()) else {
-        return Ok(false);
-    };
+    let Some(pipe) = Pipe::take() else { return Ok(false) };
+    let mut turn = Turn::default();
     loop {
         let read = from.try_io(Interest::READABLE, || {
-            splice::splice(from.as_raw_fd(), into.as_raw_fd(), CHUNK).map_err(io_error)
+            splice::splice(from.as_raw_fd(), pipe.into.as_raw_fd(), CHUNK).map_err(io_error)
         });
         let n = match read {
             Ok(n) => n,
@@ -112,7 +162,7 @@ async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
         while left > 0 {
             to.writable().await?;
             let moved = to.try_io(Interest::WRITABLE, || {
-                splice::splice(out.as_raw_fd(), to.as_raw_fd(), left).map_err(io_error)
+                splice::splice(pipe.out.as_raw_fd(), to.as_raw_fd(), left).map_err(io_error)
             });
             match moved {
                 Ok(moved) => left -= moved,
@@ -120,13 +170,10 @@ async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
                 Err(e) => return Err(e),
             }
         }
+        turn.moved(n).await;
         if n < CHUNK / 4 {
             // Few, none for now, or the end: the next read finds out which.
-            POOL.with_borrow_mut(|pool| {
-                if pool.len() < PIPES {
-                    pool.push((out, into));
-                }
-            });
+            pipe.give_back();
             return Ok(false);
         }
     }

@@ -1,9 +1,12 @@
 //! Connections of one listening socket: which replica takes each, and what happens while none does.
 
+use super::budget::{Budget, Share};
 use super::relay;
+use crate::sys::fd::{self, PollFd};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -12,8 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a connection waits for a replica that takes it.
 const HOLD: Duration = Duration::from_secs(30);
-/// How many wait at most.
+/// How many wait at most at one port, and how many more of those whose client has closed its direction: it may have
+/// sent its request and wait for the answer, or be gone.
 const HELD_MOST: usize = 1024;
+const HALF_CLOSED_MOST: u64 = 256;
+/// How often a connection that waits is looked at: its client may have gone.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a replica may take to accept, in the first round over all of them, in the second and in all others.
 const CONNECT: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(1000), Duration::from_millis(3000)];
@@ -21,22 +28,25 @@ const CONNECT: [Duration; 3] =
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long after accept(2) has failed, as for want of descriptors, it is tried again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Descriptors of a connection: the client's and the replica's.
+const DESCRIPTORS: usize = 2;
 
 /// What all routes share.
 pub struct State {
     /// Connections by target.
     load: RefCell<HashMap<SocketAddr, usize>>,
-    held: Cell<usize>,
     open: Cell<usize>,
+    pub budget: Rc<Budget>,
     changes: watch::Sender<u64>,
 }
 
 impl State {
-    pub fn new() -> State {
+    /// `descriptors`: how many connections may have.
+    pub fn new(descriptors: usize) -> State {
         State {
             load: RefCell::default(),
-            held: Cell::new(0),
             open: Cell::new(0),
+            budget: Rc::new(Budget::new(descriptors)),
             changes: watch::channel(0).0,
         }
     }
@@ -101,15 +111,34 @@ impl Drop for Load<'_> {
 pub struct Route {
     targets: RefCell<Vec<SocketAddr>>,
     turn: Cell<usize>,
+    /// Connections that wait, and how many of all that did were half closed.
+    pub(super) held: Cell<usize>,
+    half_closed: Cell<u64>,
+    /// No map has it any more.
+    removed: Cell<bool>,
+    pub share: Share,
 }
 
 impl Route {
     pub fn new(targets: Vec<SocketAddr>) -> Route {
-        Route { targets: RefCell::new(targets), turn: Cell::new(0) }
+        Route {
+            targets: RefCell::new(targets),
+            turn: Cell::new(0),
+            held: Cell::new(0),
+            half_closed: Cell::new(0),
+            removed: Cell::new(false),
+            share: Share::default(),
+        }
     }
 
     pub fn set_targets(&self, targets: Vec<SocketAddr>) {
         self.targets.replace(targets);
+    }
+
+    /// Leads no connection anywhere any more. Those that wait are closed, those that have a replica live on.
+    pub fn remove(&self) {
+        self.removed.set(true);
+        self.targets.take();
     }
 
     pub fn has(&self, target: &SocketAddr) -> bool {
@@ -138,10 +167,15 @@ impl Route {
 /// Takes connections until it is aborted. Those that it has taken live on.
 pub async fn serve(state: Rc<State>, route: Rc<Route>, listener: TcpListener) {
     loop {
+        // Until there is room for it a connection waits in the kernel.
+        let room = Budget::take(&state.budget, &route.share, DESCRIPTORS).await;
         match listener.accept().await {
             Ok((client, _)) => {
                 let (state, route) = (Rc::clone(&state), Rc::clone(&route));
-                tokio::task::spawn_local(async move { connection(&state, &route, client).await });
+                tokio::task::spawn_local(async move {
+                    let _room = room;
+                    connection(&state, &route, client).await;
+                });
             }
             Err(_) => sleep(ACCEPT_AGAIN).await,
         }
@@ -151,41 +185,82 @@ pub async fn serve(state: Rc<State>, route: Rc<Route>, listener: TcpListener) {
 async fn connection(state: &State, route: &Route, client: TcpStream) {
     let _open = Counted::new(&state.open);
     // A client that is not taken finds its connection closed.
-    let Some((server, _load)) = connect(state, route).await else { return };
+    let Some((server, _load)) = connect(state, route, &client).await else { return };
     relay::relay(client, server).await;
 }
 
 /// A connection to a replica that takes it; None if none does in time.
-async fn connect<'a>(state: &'a State, route: &Route) -> Option<(TcpStream, Load<'a>)> {
+async fn connect<'a>(state: &'a State, route: &Route, client: &TcpStream) -> Option<(TcpStream, Load<'a>)> {
     let end = Instant::now() + HOLD;
     let mut changes = state.changes.subscribe();
-    let mut held = None;
+    let mut waiting = Waiting::default();
     let mut round = 0;
     loop {
         changes.mark_unchanged();
         let targets = route.by_load(state);
         for target in &targets {
-            let load = Load::new(state, *target);
             let limit = CONNECT[round.min(CONNECT.len() - 1)];
-            if let Ok(Ok(server)) = timeout(limit, TcpStream::connect(*target)).await {
-                return Some((server, load));
+            if let Some(found) = reach(state, route, *target, limit).await {
+                return Some(found);
             }
-            // It may have been taken out of the map meanwhile.
         }
         round += usize::from(!targets.is_empty());
-        if held.is_none() {
-            if state.held.get() >= HELD_MOST {
-                return None;
-            }
-            held = Some(Counted::new(&state.held));
-        }
-        let again = if targets.is_empty() { end } else { end.min(Instant::now() + AGAIN) };
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = tokio::time::sleep_until(again) => {}
-        }
-        if Instant::now() >= end {
+        if route.removed.get() || Instant::now() >= end || !waiting.may_wait(route, client) {
             return None;
         }
+        let again = Instant::now() + if targets.is_empty() { LOOK } else { AGAIN };
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep_until(end.min(again)) => {}
+        }
+    }
+}
+
+/// A connection to `target`, unless it has been taken out of the map meanwhile: then it may be about to end.
+async fn reach<'a>(
+    state: &'a State,
+    route: &Route,
+    target: SocketAddr,
+    limit: Duration,
+) -> Option<(TcpStream, Load<'a>)> {
+    if !route.has(&target) {
+        return None;
+    }
+    let load = Load::new(state, target);
+    let server = timeout(limit, TcpStream::connect(target)).await.ok()?.ok()?;
+    route.has(&target).then_some((server, load))
+}
+
+/// The place of a connection among those that wait.
+#[derive(Default)]
+struct Waiting<'a> {
+    held: Option<Counted<'a>>,
+    /// Its number among the half closed.
+    half_closed: Option<u64>,
+}
+
+impl<'a> Waiting<'a> {
+    /// Whether there is a place for it, and somebody at its other end.
+    fn may_wait(&mut self, route: &'a Route, client: &TcpStream) -> bool {
+        let mut seen = [PollFd::new(client.as_raw_fd(), libc::POLLRDHUP)];
+        if fd::poll(&mut seen, 0).is_err() {
+            return false;
+        }
+        let seen = seen[0].revents();
+        if seen & (libc::POLLERR | libc::POLLHUP) != 0 {
+            return false;
+        }
+        if seen & libc::POLLRDHUP != 0 {
+            self.held = None;
+            let number = *self.half_closed.get_or_insert_with(|| {
+                route.half_closed.set(route.half_closed.get() + 1);
+                route.half_closed.get()
+            });
+            return number + HALF_CLOSED_MOST > route.half_closed.get();
+        }
+        if self.held.is_none() && route.held.get() < HELD_MOST {
+            self.held = Some(Counted::new(&route.held));
+        }
+        self.held.is_some()
     }
 }

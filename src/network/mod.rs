@@ -46,6 +46,8 @@ pub struct Network {
 #[derive(Debug)]
 struct State {
     pool: Pool,
+    /// The range from when the present one is not used any more.
+    next: Option<Range>,
     /// Its index, while there is one.
     bridge: Option<u32>,
     /// What people should know and has not been reported, and what has been.
@@ -53,6 +55,15 @@ struct State {
     reported: BTreeSet<String>,
     /// The kernel or the rights of the caller do not allow a bridge: pods have only their loopback interface.
     refused: bool,
+}
+
+/// Why pods have no addresses when there are none to give.
+const NO_RANGE: &str = "pods have only their loopback interface: routes of the host cover all private addresses; \
+                        choose a range with --network-range";
+
+/// What pods without any other have.
+fn loopback() -> Range {
+    Range::new(Ipv4Addr::LOCALHOST, 8)
 }
 
 /// A request to the kernel that was refused, in words.
@@ -65,7 +76,7 @@ impl Network {
     /// Looks at what the host has. Nothing is changed before the first pod.
     ///
     /// # Errors
-    /// The name of the bridge is invalid; the host's addresses cannot be read; no range is free.
+    /// The name of the bridge is invalid; the host's addresses cannot be read.
     pub fn open(wish: Wish) -> Result<Network> {
         check_name(&wish.bridge)?;
         let mut warnings = Vec::new();
@@ -80,30 +91,32 @@ impl Network {
         let routes = links::routes(&mut socket).map_err(fail)?;
         taken.extend(routes.iter().filter(|(index, _)| is_other(*index)).map(|(_, range)| *range));
         let existing = addresses.iter().find(|a| Some(a.index) == ours);
-        let range = match (wish.range, existing) {
-            (Some(range), _) => {
-                if let Some(other) = taken.iter().find(|t| t.overlaps(&range)) {
-                    warnings.push(format!(
-                        "the range {range} of the pods overlaps the route {other} of the host: one of the two cannot be reached; choose another --network-range"
-                    ));
-                }
-                range
-            }
-            // Pods that run have addresses of it.
-            (None, Some(a)) => Range::new(a.address, a.prefix),
-            (None, None) => Range::choose(&taken).ok_or_else(|| {
-                let message =
-                    "no range of private addresses is free for pods: routes of the host cover all of them";
-                Error::new(Kind::Unsupported, message)
-                    .hint("choose one with --network-range, or use --network none")
-            })?,
-        };
+        let existing = existing.map(|a| Range::new(a.address, a.prefix));
+        let chosen = wish.range.or_else(|| Range::choose(&taken));
+        if let Some((range, existing)) = wish.range.zip(existing).filter(|(wish, is)| wish != is) {
+            warnings.push(format!(
+                "pods that run have addresses of {existing}: the range {range} is used when none of them is left"
+            ));
+        }
+        if let Some((range, other)) =
+            wish.range.and_then(|range| Some((range, taken.iter().find(|t| t.overlaps(&range))?)))
+        {
+            warnings.push(format!(
+                "the range {range} of the pods overlaps the route {other} of the host: one of the two cannot be reached; choose another --network-range"
+            ));
+        }
+        // Pods that run have addresses of the one that exists.
+        let range = existing.or(chosen);
+        if range.is_none() {
+            warnings.push(NO_RANGE.to_owned());
+        }
         let state = State {
-            pool: Pool::new(range),
+            pool: Pool::new(range.unwrap_or_else(loopback)),
+            next: chosen,
             bridge: ours,
             warnings,
             reported: BTreeSet::new(),
-            refused: false,
+            refused: range.is_none(),
         };
         Ok(Network { wish, state: Mutex::new(state) })
     }
@@ -229,12 +242,19 @@ impl Network {
         format!("{}p{:x}", self.wish.bridge, serial & 0xff_ffff)
     }
 
-    /// After a restart: the address of a pod, which is used again from now on; None if it has none.
-    pub fn adopt(&self, namespace: &OwnedFd) -> Option<Ipv4Addr> {
+    /// After a restart: a pod still has `address`, which was noted when it got it. What its network says now is its own
+    /// programs' word, which may name the address of another.
+    pub fn adopt(&self, address: Ipv4Addr) {
+        self.state().pool.note(address);
+    }
+
+    /// After a restart that came before the address of a pod was noted, and before any program ran in it: the address
+    /// that its network has. None if it has none.
+    pub fn adopt_unnoted(&self, namespace: &OwnedFd) -> Option<Ipv4Addr> {
         let mut socket = Socket::open_in(namespace).ok()?;
         let address = links::addresses(&mut socket).ok()?.first()?.address;
-        self.state().pool.note(address);
-        Some(address)
+        let mut state = self.state();
+        (state.pool.range().contains(address) && state.pool.note(address)).then_some(address)
     }
 
     /// An address that no pod has any more. After the last pod the bridge and the rule go too.
@@ -271,6 +291,9 @@ impl Network {
         let mut state = self.state();
         if !state.pool.is_empty() || state.bridge.take().is_none() {
             return Ok(());
+        }
+        if let Some(next) = state.next.filter(|next| *next != state.pool.range()) {
+            state.pool = Pool::new(next);
         }
         let bridge = &self.wish.bridge;
         nft::remove(bridge)

@@ -87,6 +87,11 @@ impl Daemon {
         });
     }
 
+    /// The flags of `serve` for the next start.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = own(flags);
+    }
+
     pub fn spawn(&mut self) {
         let out = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("output")).unwrap();
         let words: Vec<&str> = self.wrapper.iter().map(String::as_str).chain([ORUND]).collect();

@@ -21,7 +21,7 @@ pub const BUSYBOX: &str = "/bin/busybox";
 pub struct Outside(Child);
 
 impl Outside {
-    fn start() -> Outside {
+    pub fn start() -> Outside {
         let mut command = Command::new("unshare");
         let script = "ip link set lo up; echo ready; exec sleep 1000";
         let command = command.args(["-n", "sh", "-c", script]).stdout(Stdio::piped());
@@ -192,12 +192,14 @@ fn pods_have_addresses_and_reach_each_other_and_the_outside() {
     assert_eq!(get(in_a, "203.0.113.1:80").as_deref(), Some("outside"));
     let _ = server.kill();
     let _ = server.wait();
-    // After a crash everybody keeps the address, and a new pod gets another one.
+    // After a crash everybody keeps the address, whatever a pod has done with its network, and a new pod gets another one.
+    let (done, text) = within(in_a, &format!("ip addr add {b}/16 dev eth0 && ip addr del {a}/16 dev eth0"));
+    assert!(done, "{text}");
     kill(d.supervisor().unwrap(), libc::SIGKILL);
     wait_for("the supervisor to come back", || d.try_api("GET", "/healthz", "").filter(|(s, _)| *s == 200));
     ok(&d, "scale web=3 --wait --timeout 60");
-    let all: BTreeSet<String> = (0..3).map(|n| address(&d, &format!("web-{n}")).0).collect();
-    assert!(all.len() == 3 && all.contains(&a) && all.contains(&b), "{all:?}");
+    let all: Vec<String> = (0..3).map(|n| address(&d, &format!("web-{n}")).0).collect();
+    assert!(all[0] == a && all[1] == b && all[2] != a && all[2] != b, "{all:?}");
     d.delete("web", None);
     wait_for("all interfaces to go", || (links(host).len() == 2).then_some(()));
     assert_eq!(tables(host), Vec::<String>::new());
@@ -238,6 +240,55 @@ fn what_the_host_does_not_allow_is_reported_and_pods_still_run() {
     let object = d.wait_running("web-0");
     assert_eq!(object["podIP"], Value::Null);
     assert_eq!(links(object["containers"][0]["pid"].as_i64().unwrap() as i32), ["lo".to_owned()].into());
+    d.delete("web", None);
+    d.stop();
+}
+
+#[test]
+fn a_changed_range_waits_for_the_last_pod_and_no_range_at_all_is_no_reason_to_exit() {
+    if !can_run() || !has_tools() {
+        return;
+    }
+    let host = Outside::start();
+    let mut d = Daemon::prepare("range", &["--network", "bridge"]);
+    d.wrapper = ["nsenter", "-n", "-t", &host.pid().to_string()].map(str::to_owned).to_vec();
+    d.start_again();
+    let script = format!("echo page > /index.html; exec {BUSYBOX} httpd -f -p 8080 -h /");
+    let spec = json!({"containers": [container(&d, "main", &script)]});
+    apply(&d, "web", 1, spec.clone());
+    let (a, _) = address(&d, "web-0");
+    d.stop();
+    d.set_flags(&["--network-range", "10.77.0.0/24"]);
+    d.start_again();
+    assert_eq!(address(&d, "web-0").0, a);
+    ok(&d, "scale web=2 --wait --timeout 60");
+    let (b, in_b) = address(&d, "web-1");
+    assert!(b.starts_with("10.89."), "{b}");
+    assert!(get(in_b, &format!("{a}:8080")).is_some(), "both are in one network");
+    let events = d.api("GET", "/v1/events", "").1.to_string();
+    assert!(events.contains("is used when none of them is left"), "{events}");
+    d.delete("web", None);
+    wait_for("all interfaces to go", || (links(host.pid()).len() == 1).then_some(()));
+    apply(&d, "web", 1, spec.clone());
+    assert!(address(&d, "web-0").0.starts_with("10.77.0."));
+    d.delete("web", None);
+    d.stop();
+    let routes =
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"].map(|r| format!("ip route add {r} dev far"));
+    let (done, text) = within(
+        host.pid(),
+        &format!(
+            "ip link add far type veth peer name near && ip link set near up && ip link set far up && {}",
+            routes.join(" && ")
+        ),
+    );
+    assert!(done, "{text}");
+    d.set_flags(&["--network", "bridge"]);
+    d.start_again();
+    apply(&d, "web", 1, spec);
+    assert_eq!(d.wait_running("web-0")["podIP"], Value::Null);
+    let events = d.api("GET", "/v1/events", "").1.to_string();
+    assert!(events.contains("routes of the host cover all private addresses"), "{events}");
     d.delete("web", None);
     d.stop();
 }

@@ -106,15 +106,14 @@ fn sandboxes(
             .collect();
         let found = desired.workloads.get(&replica.workload).and_then(|w| {
             let spec = w.revisions.get(&r.revision)?.sandbox.as_ref()?;
-            pods::find(
-                &linux.shared.pods,
-                linux.shared.network.as_ref(),
-                replica,
-                &w.name,
-                &spec.config,
-                kept,
-                &pids,
-            )
+            let record = pods::OnRecord {
+                workload: &w.name,
+                spec: &spec.config,
+                made: r.sandbox_state() != SandboxState::Making,
+                address: r.address().and_then(|a| a.parse().ok()),
+            };
+            let (dirs, network) = (&linux.shared.pods, linux.shared.network.as_ref());
+            pods::find(dirs, network, replica, record, kept, &pids)
         });
         let address = found.as_ref().and_then(|pod| pod.replica.pod_ip.clone());
         events.push(Event::SandboxFound { replica, whole: found.is_some(), address });

@@ -273,18 +273,27 @@ pub fn remove(
     Done::SandboxGone { replica: key, error: removed.err().map(|e| e.to_string()) }
 }
 
+/// What is on record of a sandbox.
+#[derive(Debug, Clone, Copy)]
+pub struct OnRecord<'a> {
+    pub workload: &'a str,
+    pub spec: &'a serde_json::Value,
+    /// Whether it had been made, and with which address.
+    pub made: bool,
+    pub address: Option<Ipv4Addr>,
+}
+
 /// After a restart of the supervisor: the sandbox of a replica from what the keeper has, and from its containers, of
 /// which `pids` live. None: a part of it is gone.
 pub fn find(
     dirs: &Directories,
     network: Option<&Network>,
     key: ReplicaKey,
-    workload: &str,
-    spec: &serde_json::Value,
+    record: OnRecord<'_>,
     kept: &mut BTreeMap<String, OwnedFd>,
     pids: &[i32],
 ) -> Option<Pod> {
-    let sandbox = read(spec).ok()?;
+    let sandbox = read(record.spec).ok()?;
     let mut wanted = kinds(&sandbox);
     let memory = !volumes::in_memory(&sandbox).is_empty();
     wanted.extend(memory.then_some(Namespace::Mount));
@@ -297,8 +306,14 @@ pub fn find(
         })?;
         held.push((kind, fd));
     }
-    let mut pod = Pod::new(dirs, key, workload, sandbox, held);
-    let address = network.zip(pod.network()).and_then(|(network, namespace)| network.adopt(namespace));
+    let mut pod = Pod::new(dirs, key, record.workload, sandbox, held);
+    let address = network.zip(pod.network()).and_then(|(network, namespace)| {
+        if record.made {
+            record.address.inspect(|address| network.adopt(*address))
+        } else {
+            network.adopt_unnoted(namespace)
+        }
+    });
     pod.set_address(network, address);
     (pod.disk.is_dir() && pod.memory.is_dir()).then_some(pod)
 }

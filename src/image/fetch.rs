@@ -31,6 +31,18 @@ const AT_ONCE: usize = 3;
 /// How much larger than compressed a layer is taken to be, when there is no other figure.
 const UNPACKED: u64 = 3;
 
+/// On whose behalf an image is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Somebody who named it: it stays until it is removed.
+    Person,
+    /// A workload: it goes when none uses it any more.
+    Workload,
+}
+
+/// The word behind a reference that a workload needs.
+const WORKLOAD: &str = "workload";
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
@@ -48,10 +60,14 @@ pub fn fetch(
     program: &Path,
     store: &Store,
     reference: &str,
+    whom: For,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Fetched> {
     let mut command = Command::new(program);
     command.arg(VERB).arg(store.root()).arg(reference).stdin(Stdio::null());
+    if whom == For::Workload {
+        command.arg(WORKLOAD);
+    }
     child::run(command, "fetching the image", DEADLINE, cancelled)
 }
 
@@ -71,7 +87,7 @@ pub fn load(
     child::run(command, "loading the image", DEADLINE, &|| false)
 }
 
-/// `orund image-fetch STORE REFERENCE`, or `orund image-fetch STORE - NAME TAG` with an archive on standard input.
+/// `orund image-fetch STORE REFERENCE [workload]`, or `orund image-fetch STORE - NAME TAG` with an archive on standard input.
 ///
 /// # Errors
 /// The arguments are wrong, or nobody reads the answer.
@@ -86,7 +102,9 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
             Store::open(Path::new(store)).and_then(|store| from_stdin(program, &store, name, tag))
         }
         [store, reference] => Store::open(Path::new(store))
-            .and_then(|store| bring(program, &store, &Reference::parse(reference)?)),
+            .and_then(|store| bring(program, &store, &Reference::parse(reference)?, For::Person)),
+        [store, reference, WORKLOAD] => Store::open(Path::new(store))
+            .and_then(|store| bring(program, &store, &Reference::parse(reference)?, For::Workload)),
         _ => return Err(Error::new(Kind::Usage, format!("{VERB} is for orund itself"))),
     };
     let answered = Answer::of(done).write();
@@ -112,7 +130,7 @@ fn from_stdin(program: &Path, store: &Store, name: &str, tag: &str) -> Result<Fe
     }
     let _adding = store.adding()?;
     let digest = keep(program, store, &files, &found)?;
-    names.iter().try_for_each(|name| store.set_name(name, &digest))?;
+    names.iter().try_for_each(|name| store.set_name(name, &digest, false))?;
     Ok(Fetched { digest, names })
 }
 
@@ -125,7 +143,7 @@ fn open(path: &str) -> Result<std::fs::File> {
     }
 }
 
-fn bring(program: &Path, store: &Store, reference: &Reference) -> Result<Fetched> {
+fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Result<Fetched> {
     let tmp = store.root().join("tmp");
     // Until the image has its name, which nobody removes it without.
     let _adding = store.adding()?;
@@ -146,7 +164,7 @@ fn bring(program: &Path, store: &Store, reference: &Reference) -> Result<Fetched
         Reference::Registry(remote) => from_registry(program, store, remote)?,
     };
     let name = reference.to_string();
-    store.set_name(&name, &digest)?;
+    store.set_name(&name, &digest, whom == For::Workload)?;
     Ok(Fetched { digest, names: vec![name] })
 }
 

@@ -9,6 +9,8 @@
 //! Everything is complete by a rename. Who makes a layer holds its lock, so that others wait for it and what a killed process
 //! left is cleared. Whoever adds images holds the lock of all shared, whoever removes some holds it alone.
 
+mod sweep;
+
 use super::child;
 use super::configuration::Configuration;
 use super::manifest::{Descriptor, Document, LONGEST_CONFIGURATION, LONGEST_MANIFEST};
@@ -25,6 +27,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use sweep::Swept;
 
 /// How often a lock is tried.
 const TURN: Duration = Duration::from_millis(20);
@@ -59,6 +63,12 @@ pub struct Named {
     pub image: String,
     /// When, seconds since 1970.
     pub at: u64,
+    /// A workload has had the image pulled, and nobody else has named it: it goes when no workload uses it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub automatic: bool,
+    /// Since when no workload has used it, seconds since 1970; 0 while one does.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unused: u64,
 }
 
 /// An image that is complete on this host.
@@ -91,6 +101,14 @@ pub struct Wanted<'a> {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 fn hex(digest: &str) -> Result<&str> {
@@ -205,12 +223,6 @@ impl Store {
         self.patient(&format!("manifest-{}", hex(digest)?), false, "the image is being removed")
     }
 
-    /// Whether a process uses the image now.
-    pub fn is_held(&self, digest: &str) -> bool {
-        let name = hex(digest).map(|hex| format!("manifest-{hex}"));
-        !matches!(name.and_then(|name| self.lock(&name, true, &|| true)), Ok(Some(_)))
-    }
-
     /// A manifest or configuration, `None` when the store does not have it. Its digest is verified.
     ///
     /// # Errors
@@ -294,14 +306,21 @@ impl Store {
         self.replace(&self.root.join("names.json"), &text)
     }
 
-    /// Gives the image `digest` a name.
+    /// Gives the image `digest` a name; `automatic` is for names that are made for workloads.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn set_name(&self, name: &str, digest: &str) -> Result<()> {
-        let named = Named { digest: digest.to_owned(), image: String::new(), at: now() };
+    pub fn set_name(&self, name: &str, digest: &str, automatic: bool) -> Result<()> {
         self.change_names(|n| {
-            n.names.insert(name.to_owned(), named.clone()).is_none_or(|old| old.digest != named.digest)
+            let old = n.names.get(name);
+            // A name that somebody has given stays theirs.
+            let automatic = automatic && old.is_none_or(|old| old.automatic);
+            if old.is_some_and(|old| old.digest == digest && old.automatic == automatic) {
+                return false;
+            }
+            let named = Named { digest: digest.to_owned(), at: now(), automatic, ..Named::default() };
+            n.names.insert(name.to_owned(), named);
+            true
         })
     }
 
@@ -428,100 +447,6 @@ impl Store {
         Ok(Some((manifest.layers, configuration)))
     }
 
-    /// Removes names, and then everything that no name, no pin and no holder needs. What was removed, in bytes of files, and
-    /// how many layers, and what could not be.
-    ///
-    /// # Errors
-    /// What is in use cannot be found out. Then only names are removed.
-    pub fn sweep(&self, gone: &dyn Fn(&str, &Named) -> bool) -> Result<Swept> {
-        let _lock = self.removing()?;
-        let mut swept = Swept::default();
-        self.change_names(|n| {
-            let before = n.names.len();
-            n.names.retain(|name, named| {
-                let goes = gone(name, named);
-                if goes {
-                    swept.names.push(name.clone());
-                }
-                !goes
-            });
-            before != n.names.len()
-        })?;
-        let (blobs, layers) = self.needed()?;
-        for name in self.files("layers")? {
-            let id = format!("sha256:{name}");
-            if !layers.contains(&id) {
-                let bytes = self.figures(&id).map_or(0, |l| l.bytes);
-                // Not a layer from here on: a kill in between leaves nothing that looks complete.
-                let _ = fs::remove_file(self.root.join("layers").join(&name).join("layer.json"));
-                match remove_tree(&self.root.join("layers").join(&name)) {
-                    Ok(()) => {
-                        swept.layers += 1;
-                        swept.bytes += bytes;
-                    }
-                    Err(e) => swept.failed.push(e),
-                }
-            }
-        }
-        for name in self.files("blobs/sha256")? {
-            if !blobs.contains(&format!("sha256:{name}")) {
-                let path = self.root.join("blobs/sha256").join(name);
-                let bytes = fs::metadata(&path).map_or(0, |m| m.len());
-                match fs::remove_file(&path) {
-                    Ok(()) => swept.bytes += bytes,
-                    Err(e) => swept.failed.push(Error::sys(format!("removing {path:?}"), e)),
-                }
-            }
-        }
-        // Nobody adds images now, but others change names, through a file in there.
-        let _names = self.patient("names", true, "the names of images are locked")?;
-        for name in self.files("tmp")? {
-            let path = self.root.join("tmp").join(name);
-            let removed = match path.is_dir() {
-                true => remove_tree(&path),
-                false => fs::remove_file(&path).map_err(|e| Error::sys(format!("removing {path:?}"), e)),
-            };
-            swept.failed.extend(removed.err());
-        }
-        Ok(swept)
-    }
-
-    /// Digests of the documents and of the layers that are in use. What is unknown of an image in use is an error: its layers
-    /// may be the root of a container.
-    fn needed(&self) -> Result<(Vec<String>, Vec<String>)> {
-        let names = self.names()?;
-        let held = self.files("blobs/sha256")?.into_iter().map(|f| format!("sha256:{f}"));
-        let held = held.filter(|d| is_digest(d) && self.is_held(d)).map(|d| (d.clone(), d, true));
-        let named = names.names.iter().map(|(name, n)| (n.digest.clone(), name.clone(), false));
-        let pinned = names.pins.values().map(|n| (n.digest.clone(), n.image.clone(), true));
-        let (mut blobs, mut layers) = (Vec::new(), Vec::new());
-        for (digest, image, in_use) in named.chain(pinned).chain(held) {
-            let hint = match is_digest(&image) {
-                true => "no layer was removed: end what uses the image first".to_owned(),
-                false => format!("no layer was removed: \"orund image pull {image}\" mends the image"),
-            };
-            let of = |e: Error| {
-                e.context(format!("looking for the layers of image {image:?} ({digest})")).hint(hint.clone())
-            };
-            match self.documents(&digest).map_err(of)? {
-                Some((_, configuration)) => layers.extend(configuration.rootfs.diff_ids),
-                None if in_use => {
-                    let what = "its manifest or configuration is missing or damaged";
-                    return Err(of(Error::new(Kind::State, what)));
-                }
-                // Only a name: the image is pulled again before it can be used.
-                None => {}
-            }
-            if let Some(bytes) = self.blob(&digest)?
-                && let Ok(Document::Manifest(m)) = Document::parse(&bytes, "manifest")
-            {
-                blobs.push(m.config.digest);
-            }
-            blobs.push(digest);
-        }
-        Ok((blobs, layers))
-    }
-
     /// The names of what is in a directory of the store.
     pub fn files(&self, dir: &str) -> Result<Vec<String>> {
         let dir = self.root.join(dir);
@@ -556,13 +481,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// What [`Store::sweep`] has removed.
-#[derive(Debug, Clone, Default)]
-pub struct Swept {
-    pub names: Vec<String>,
-    pub layers: u64,
-    pub bytes: u64,
-    pub failed: Vec<Error>,
 }

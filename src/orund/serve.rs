@@ -1,6 +1,7 @@
 //! `orund serve`.
 
 use crate::api::server as api;
+use crate::config::quantity;
 use crate::error::{Error, Result};
 use crate::network::{Wish, address::Range};
 use crate::orund::client::connection;
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -39,6 +41,9 @@ pub struct Serve {
     /// Maximum total size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
+    /// How long images are kept that no workload uses, and that were not pulled or loaded by hand
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub image_max_age: Duration,
     /// Network of pods: a bridge with an address for each pod, or none but their loopback interfaces
     #[arg(long, value_name = "KIND", default_value = "bridge", value_parser = ["bridge", "none"])]
     pub network: String,
@@ -60,6 +65,10 @@ fn interface_name(text: &str) -> std::result::Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("the name of an interface has 1 to 15 characters, without \"/\", \":\" and white space".to_owned())
+}
+
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    quantity::duration(text).ok_or_else(|| "expected a duration such as 12h or 7d".to_owned())
 }
 
 impl Serve {
@@ -106,6 +115,7 @@ impl Serve {
                 range: self.network_range,
                 owner: format!("orund {}", absolute(&self.run_dir)?.display()),
             },
+            image_age: self.image_max_age,
         })
     }
 }

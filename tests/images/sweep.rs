@@ -5,6 +5,7 @@ use crate::made::{Entry, Image, Layer};
 use orun::image::store::{Named, Store};
 use std::fs;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// Runs `orund image` with the store of the test.
 fn orund(image: &Image, words: &[&str]) -> Output {
@@ -27,7 +28,7 @@ fn layers_of_an_image_in_use_stay_when_its_documents_are_damaged() {
         return;
     }
     let (image, layer, digest, store) = image("sweep-damaged");
-    let named = Named { digest: digest.clone(), image: "web:1".into(), at: 0 };
+    let named = Named { digest: digest.clone(), image: "web:1".into(), ..Named::default() };
     store.change_names(|n| n.pins.insert("1.1.0".into(), named.clone()).is_none()).unwrap();
     let blobs: Vec<_> = fs::read_dir(image.store.join("blobs/sha256")).unwrap().flatten().collect();
     for blob in blobs {
@@ -60,7 +61,7 @@ fn names_are_changed_while_images_are_removed() {
     std::thread::scope(|s| {
         let changes = s.spawn(|| {
             for n in 0..300 {
-                store.set_name(&format!("name{n}"), &digest).unwrap();
+                store.set_name(&format!("name{n}"), &digest, false).unwrap();
             }
         });
         while !changes.is_finished() {
@@ -76,7 +77,7 @@ fn an_image_is_removed_by_its_digest() {
         return;
     }
     let (image, layer, digest, store) = image("sweep-digest");
-    store.set_name("docker.io/library/web:1", &digest).unwrap();
+    store.set_name("docker.io/library/web:1", &digest, false).unwrap();
     let out = orund(&image, &["rm", &digest]);
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && text.contains("removed image \"docker.io/library/web:1\""), "{out:?}");
@@ -85,7 +86,7 @@ fn an_image_is_removed_by_its_digest() {
     assert!(!orund(&image, &["rm", &digest]).status.success(), "it is gone");
     // Without a name, but in use.
     image.fetch().unwrap();
-    let named = Named { digest: digest.clone(), image: "web:1".into(), at: 0 };
+    let named = Named { digest: digest.clone(), image: "web:1".into(), ..Named::default() };
     store
         .change_names(|n| {
             n.names.clear();
@@ -95,4 +96,67 @@ fn an_image_is_removed_by_its_digest() {
     let out = orund(&image, &["rm", &digest]);
     assert!(String::from_utf8_lossy(&out.stderr).contains("is in use"), "{out:?}");
     assert!(image.layer(&layer).exists());
+}
+
+#[test]
+fn what_nobody_needs_goes_after_a_time() {
+    if !is_root() {
+        return;
+    }
+    let (image, layer, digest, store) = image("sweep-age");
+    let day = Duration::from_secs(86_400);
+    let names = || store.names().unwrap().names.len();
+    // A name that somebody has given stays.
+    assert_eq!((store.collect(Duration::ZERO).unwrap().layers, names()), (0, 1));
+    store.change_names(|n| n.names.pop_first().is_some()).unwrap();
+    let part = image.store.join(format!("blobs/sha256/{}.part", "0".repeat(64)));
+    store.set_name("localhost/web:1", &digest, true).unwrap();
+    let pin = Named { digest: digest.clone(), image: "web:1".into(), ..Named::default() };
+    store.change_names(|n| n.pins.insert("1.1.0".into(), pin).is_none()).unwrap();
+    // In use, then not, and not for a day.
+    assert_eq!(store.collect(day).unwrap().names.len(), 0);
+    assert_eq!(store.names().unwrap().names["localhost/web:1"].unused, 0);
+    store.change_names(|n| n.pins.pop_first().is_some()).unwrap();
+    let held = store.hold(&digest).unwrap();
+    assert_eq!(store.collect(Duration::ZERO).unwrap().names.len(), 0, "a process uses it");
+    drop(held);
+    fs::write(&part, b"1").unwrap();
+    assert_eq!(store.collect(day).unwrap().names.len(), 0);
+    let since = store.names().unwrap().names["localhost/web:1"].unused;
+    assert!(since > 0 && part.exists());
+    assert!(
+        store
+            .change_names(|n| {
+                n.names.get_mut("localhost/web:1").is_some_and(|n| {
+                    n.unused -= 86_400;
+                    true
+                })
+            })
+            .is_ok()
+    );
+    let swept = store.collect(day).unwrap();
+    assert_eq!((swept.names.as_slice(), names()), (&["localhost/web:1".to_owned()][..], 0));
+    // The layer has been needed until now.
+    assert!(image.layer(&layer).exists() && swept.layers == 0);
+    let adding = store.adding().unwrap();
+    assert_eq!(store.collect(Duration::ZERO).unwrap().layers, 0, "images are being added");
+    drop(adding);
+    let swept = store.collect(Duration::from_nanos(1)).unwrap();
+    assert!(swept.layers == 1 && !image.layer(&layer).exists() && !part.exists(), "{swept:?}");
+    assert!(fs::read_dir(image.store.join("tmp")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_name_that_somebody_has_given_stays_theirs() {
+    if !is_root() {
+        return;
+    }
+    let (_image, _, digest, store) = image("sweep-theirs");
+    let automatic = |name: &str| store.names().unwrap().names[name].automatic;
+    store.set_name("a", &digest, true).unwrap();
+    assert!(automatic("a"));
+    store.set_name("a", &digest, false).unwrap();
+    assert!(!automatic("a"));
+    store.set_name("a", &format!("sha256:{}", "1".repeat(64)), true).unwrap();
+    assert!(!automatic("a"), "a workload has had it pulled again");
 }

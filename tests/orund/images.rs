@@ -141,6 +141,29 @@ fn a_name_is_resolved_once_for_a_revision() {
 }
 
 #[test]
+fn an_image_goes_some_time_after_its_last_workload() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image-age", &["--image-max-age", "1s"]);
+    let (dir, kept) = (layout(&d, "web", "one"), layout(&d, "kept", "two"));
+    let store = d.dir.join("data/images");
+    let layers = || fs::read_dir(store.join("layers")).map_or(0, Iterator::count);
+    ok(&d, &format!("image --dir {} pull oci:{}", store.display(), kept.display()));
+    apply(&d, &deployment("web", 1, json!({"name": "app", "image": format!("oci:{}", dir.display())})));
+    wait_for("the container", || logged(&d, "web", 0).contains("one").then_some(()));
+    let before = layers();
+    let nobodys = store.join("layers").join("0".repeat(64));
+    fs::create_dir(&nobodys).unwrap();
+    wait_for("a layer that nobody has used to go", || (!nobodys.exists()).then_some(()));
+    assert_eq!(layers(), before, "the others are in use");
+    ok(&d, "delete deployment/web --wait");
+    wait_for("the layer of the deleted workload to go", || (layers() == before - 1).then_some(()));
+    // They share a layer, and one was pulled by hand.
+    assert!(ok(&d, &format!("image --dir {} ls", store.display())).contains("kept"));
+}
+
+#[test]
 fn an_image_that_is_not_there_is_the_reason() {
     if !can_run() {
         return;

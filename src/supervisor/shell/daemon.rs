@@ -36,6 +36,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Where things are, and how much.
@@ -51,6 +52,8 @@ pub struct Places {
     pub limits: Limits,
     /// What pods get as their network.
     pub network: Wish,
+    /// How long images are kept that no workload uses and nobody has named.
+    pub image_age: Duration,
 }
 
 /// Threads for what may take a while.
@@ -160,6 +163,7 @@ pub fn run(
     let found = recover::recover(&mut linux, &desired, &mut observed, places, (kept, cgroups.is_some()))?;
     // Some may have gone while no supervisor ran.
     linux.forget_images(&desired);
+    linux.collect_images(places.image_age);
     let mut supervisor = Supervisor::new(desired, observed, config(), linux);
     supervisor.events(found, super::event_loop::now());
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, places.logs.clone())?;

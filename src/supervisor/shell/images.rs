@@ -2,9 +2,11 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::image::bundle::{self, Wanted};
+use crate::image::fetch::For;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, Named, Store};
 use crate::image::{fetch, rootfs};
+use crate::log;
 use crate::plan::overlay;
 use crate::supervisor::core::model::ImageError;
 use crate::supervisor::core::spec::{ImageSource, PullPolicy};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Where images come from.
 pub struct Images {
@@ -113,48 +115,39 @@ impl Images {
                     .hint(format!("run \"orund image pull {}\"", source.name));
                 return Err(Trouble { reason: ImageError::ErrImageNeverPull, error });
             }
-            None => self.bring(&store, &full, known.as_deref(), cancelled, tell).map_err(pull)?,
+            None => {
+                let whom = if pin.is_some() { For::Workload } else { For::Person };
+                let brought = Bring { store: &store, full: &full, known: known.as_deref(), whom };
+                brought.bring(cancelled, tell).map_err(pull)?
+            }
         };
         if let (Some(pin), None) = (pin, pinned) {
             let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            let named = Named { digest: image.digest.clone(), image: full, at };
+            let named = Named { digest: image.digest.clone(), image: full, at, ..Named::default() };
             store.change_names(|n| n.pins.insert(pin.to_owned(), named.clone()).is_none()).map_err(pull)?;
         }
-        Ok(image)
-    }
-
-    fn bring(
-        &self,
-        store: &Store,
-        full: &str,
-        known: Option<&str>,
-        cancelled: &AtomicBool,
-        tell: Tell,
-    ) -> Result<Image> {
-        let begun = std::time::Instant::now();
-        tell(true, format!("pulling image {full:?}"));
-        let of = |e: Error| e.context(format!("image {full:?}"));
-        let program = super::program();
-        let from = known.and_then(|known| by_digest(full, known)).unwrap_or_else(|| full.to_owned());
-        let fetched =
-            fetch::fetch(&program, store, &from, &|| cancelled.load(Ordering::Relaxed)).map_err(of)?;
-        if let Some(known) = known.filter(|k| **k != fetched.digest) {
-            let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
-            return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));
-        }
-        let image = store.image(&fetched.digest)?;
-        let image =
-            image.ok_or_else(|| Error::new(Kind::State, format!("image {full:?} was removed meanwhile")))?;
-        tell(
-            false,
-            format!("pulled image {full:?} ({}) in {:.1} s", image.digest, begun.elapsed().as_secs_f64()),
-        );
         Ok(image)
     }
 
     /// The bundle of all containers that have an image.
     pub fn bundle(&self) -> PathBuf {
         self.root.join("bundle")
+    }
+
+    /// Removes what no workload, no name and no process has needed for as long as `age`.
+    pub fn collect(&self, age: Duration) {
+        if !self.root.exists() {
+            return;
+        }
+        match Store::open(&self.root).and_then(|store| store.collect(age)) {
+            Ok(swept) => {
+                for name in &swept.names {
+                    log::debug(|| format!("removed the unused image {name:?}"));
+                }
+                swept.failed.into_iter().for_each(log::warn);
+            }
+            Err(e) => log::warn(e.context("removing unused images")),
+        }
     }
 
     /// Forgets what containers of revisions that are gone were resolved to.
@@ -168,6 +161,40 @@ impl Images {
             n.pins.retain(|pin, _| used.has(pin));
             n.pins.len() != before
         })
+    }
+}
+
+/// An image that the store does not have.
+struct Bring<'a> {
+    store: &'a Store,
+    full: &'a str,
+    /// The digest that it has to have.
+    known: Option<&'a str>,
+    whom: For,
+}
+
+impl Bring<'_> {
+    fn bring(&self, cancelled: &AtomicBool, tell: Tell) -> Result<Image> {
+        let Bring { store, full, known, whom } = *self;
+        let begun = std::time::Instant::now();
+        tell(true, format!("pulling image {full:?}"));
+        let of = |e: Error| e.context(format!("image {full:?}"));
+        let program = super::program();
+        let from = known.and_then(|known| by_digest(full, known)).unwrap_or_else(|| full.to_owned());
+        let stop = || cancelled.load(Ordering::Relaxed);
+        let fetched = fetch::fetch(&program, store, &from, whom, &stop).map_err(of)?;
+        if let Some(known) = known.filter(|k| **k != fetched.digest) {
+            let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
+            return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));
+        }
+        let image = store.image(&fetched.digest)?;
+        let image =
+            image.ok_or_else(|| Error::new(Kind::State, format!("image {full:?} was removed meanwhile")))?;
+        tell(
+            false,
+            format!("pulled image {full:?} ({}) in {:.1} s", image.digest, begun.elapsed().as_secs_f64()),
+        );
+        Ok(image)
     }
 }
 

@@ -11,6 +11,11 @@ use crate::supervisor::core::model::Key;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::World;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often unused images are looked for: as often as they may go, within these bounds.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(600);
 
 impl Linux {
     /// What sends messages to the loop.
@@ -45,6 +50,19 @@ impl Linux {
         tokio::task::spawn_blocking(move || {
             if let Err(e) = shared.images.retain(&used) {
                 log::warn(e);
+            }
+        });
+    }
+
+    /// Begins to remove images that have been unused for as long as `age`, now and then, as long as the loop runs.
+    pub fn collect_images(&self, age: Duration) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(age.clamp(SHORTEST, LONGEST)).await;
+                let shared = Arc::clone(&shared);
+                // It has reported its errors.
+                let _ = tokio::task::spawn_blocking(move || shared.images.collect(age)).await;
             }
         });
     }

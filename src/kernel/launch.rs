@@ -14,6 +14,7 @@ use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
 use crate::sys::{cred, exec, prctl, sched, socket, time};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -39,6 +40,8 @@ pub struct Launch {
     succession: Option<u16>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,
+    /// Whether somebody's SIGKILL ended the child before the program ran: the kernel's, mostly, for want of memory.
+    pub killed: Cell<bool>,
     timeout: u64,
 }
 
@@ -145,6 +148,7 @@ impl Launch {
             early,
             succession,
             terminal: None,
+            killed: Cell::new(false),
             timeout: SETUP_TIMEOUT + hooks,
         })
     }
@@ -346,6 +350,7 @@ impl Launch {
     fn died(&self) -> Error {
         let how = match self.ended() {
             Some(Exit::Signal(libc::SIGKILL)) => {
+                self.killed.set(true);
                 "the container process was killed during its setup (possibly OOM-killed)".to_owned()
             }
             Some(Exit::Signal(s)) => {

@@ -261,6 +261,10 @@ pub(super) fn enter(
 /// The way out for a container whose first process the kernel has killed.
 const OUT_OF_MEMORY: &str = "the kernel killed it because the memory limit was reached: raise the limit";
 
+/// The same where the manager has removed the cgroup, and with it the count of such ends.
+const PERHAPS_OUT_OF_MEMORY: &str =
+    "a memory limit that is too low is the usual reason, and the cgroup that would tell is gone: raise the limit";
+
 /// Makes what the record stands for. Nothing is left behind after an error.
 pub(super) fn build(
     entry: Entry,
@@ -283,14 +287,20 @@ pub(super) fn build(
     match (done, launched) {
         (Ok(()), Some(launch)) => Ok(Created { entry, record, plan, launch, cgroup }),
         (done, launched) => {
-            if let Some(l) = launched {
+            let killed = launched.is_some_and(|l| {
                 l.kill();
-            }
-            let short = cgroup.oom_count().is_ok_and(|n| n > 0);
+                l.killed.get()
+            });
+            let counted = cgroup.oom_count().is_ok_and(|n| n > 0);
             clean_up(entry, &record, Some(&cgroup));
             let e =
                 done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made"));
-            Err(if short { e.property("linux.resources.memory.limit").hint(OUT_OF_MEMORY) } else { e })
+            let hint = match (counted, killed && plan.cgroup.limits_memory()) {
+                (true, _) => OUT_OF_MEMORY,
+                (false, true) => PERHAPS_OUT_OF_MEMORY,
+                (false, false) => return Err(e),
+            };
+            Err(e.property("linux.resources.memory.limit").hint(hint))
         }
     }
 }

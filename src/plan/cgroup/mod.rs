@@ -97,6 +97,16 @@ pub struct HierarchyPlan {
     pub writes: Vec<Write>,
 }
 
+impl CgroupPlan {
+    /// Whether a limit of memory is set, by a write or as a property of the unit.
+    pub fn limits_memory(&self) -> bool {
+        let mut writes = self.hierarchies.iter().flat_map(|h| &h.writes);
+        let mut properties = self.unit.iter().flat_map(|u| &u.properties);
+        writes.any(|w| w.property == "linux.resources.memory.limit")
+            || properties.any(|p| matches!(&*p.name, "MemoryMax" | "MemoryLimit"))
+    }
+}
+
 impl HierarchyPlan {
     /// The controllers of a version 2 hierarchy that a limit needs, with the property that needs each.
     pub fn required(&self) -> Vec<(&str, &str)> {

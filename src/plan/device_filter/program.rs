@@ -2,8 +2,10 @@
 //!
 //! The kernel runs it with `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`, where the upper half of
 //! `access_type` is the access and the lower half the type of the node, and lets the access pass when it returns 1.
-//! The program goes through the rules from the last to the first. A rule that allows takes its bits off the access;
-//! when none is left the answer is yes. A rule that denies one of the bits left is the answer no.
+//! The program is a decision tree: the type, then the major numbers that rules name, then the minor numbers. Its leaves
+//! are sets of accesses that were worked out beforehand, so that no branch carries state on: the kernel's verifier
+//! follows every path, and a program that goes through the rules one by one has it follow a million instructions for
+//! two thousand of them.
 
 use super::{ALL, Devices, Kind, Rule, Violation, split};
 pub use crate::sys::bpf::Instruction;
@@ -31,27 +33,32 @@ const MINOR: u8 = 5;
 const MAJOR_MAX: u32 = 0xfff;
 const MINOR_MAX: u32 = 0xf_ffff;
 
-/// A rule takes at most five instructions, and a jump reaches 32767 of them.
+/// A rule takes at most three instructions, and a jump reaches 32767 of them.
 const MAX_RULES: usize = 4096;
+/// What a program may have of them. Rules for one minor number of every device add one to each major number.
+const MAX_INSTRUCTIONS: usize = 32_000;
 
 /// Where a jump goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Label {
-    Allow,
-    Deny,
+    /// The leaf that allows these accesses and no others.
+    Allow(u8),
     /// A place in the program that is marked later.
     Mark(usize),
 }
 
-/// Rules of one kind that differ in nothing but the minor number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    allow: bool,
-    kind: Kind,
-    major: Option<u32>,
-    access: u8,
-    /// Empty is every minor number.
-    minors: Vec<u32>,
+/// The accesses to one set of devices that are allowed: to some minor numbers, and to all others.
+#[derive(Debug, PartialEq, Eq)]
+struct Section {
+    minors: Vec<(u32, u8)>,
+    others: u8,
+}
+
+/// The decisions about devices of one type: by major number, and for all others.
+#[derive(Debug)]
+struct Tree {
+    majors: Vec<(u32, Section)>,
+    others: Section,
 }
 
 /// Compiles `rules`; `None` when they allow everything.
@@ -60,64 +67,76 @@ struct Group {
 /// More rules than a program can hold.
 pub fn program(rules: &[Rule]) -> Result<Option<Vec<Instruction>>, Violation> {
     let (default, rest) = split(rules);
+    let too_many =
+        |what: String| Violation::new("linux.resources.devices", what).hint("use rules with wildcards");
     if rest.len() > MAX_RULES {
-        let what = format!("{} rules are too many, {MAX_RULES} fit into a filter", rest.len());
-        return Err(Violation::new("linux.resources.devices", what).hint("use rules with wildcards"));
+        return Err(too_many(format!("{} rules are too many, {MAX_RULES} fit into a filter", rest.len())));
     }
-    let rest = prune(default, &rest);
-    if default && rest.is_empty() {
+    let too_long =
+        || too_many(format!("{} rules make a filter of over {MAX_INSTRUCTIONS} instructions", rest.len()));
+    // Each of these minor numbers is looked at below each major number.
+    let count = |of: &dyn Fn(&Devices) -> bool| rest.iter().filter(|(d, _)| of(d)).count();
+    let everywhere = count(&|d| d.major.is_none() && d.minor.is_some());
+    if count(&|d| d.major.is_some()) * everywhere > MAX_INSTRUCTIONS {
+        return Err(too_long());
+    }
+    let default = if default { ALL } else { 0 };
+    let trees = [Kind::Block, Kind::Char].map(|kind| (kind, tree(kind, default, &rest)));
+    let all = Section { minors: Vec::new(), others: ALL };
+    if trees.iter().all(|(_, t)| t.majors.is_empty() && t.others == all) {
         return Ok(None);
     }
-    let groups = group(&rest);
     let mut b = Builder::default();
     b.prologue();
-    for g in &groups {
-        b.group(g);
-    }
-    let denies = !default || groups.iter().any(|g| !g.allow);
-    Ok(Some(b.finish(default, denies)))
+    let [(_, block), (kind, char)] = &trees;
+    let otherwise = b.mark_later();
+    b.jump(JUMP_NOT_EQUAL, TYPE, *kind as u32, Label::Mark(otherwise));
+    b.tree(char);
+    b.mark(otherwise);
+    b.tree(block);
+    b.finish().map(Some).ok_or_else(too_long)
 }
 
-/// The rules that decide something, from the last to the first.
-fn prune(default: bool, rules: &[(Devices, &Rule)]) -> Vec<(Devices, u8, bool)> {
-    let mut out: Vec<(Devices, u8, bool)> = Vec::new();
-    for (d, r) in rules.iter().rev() {
-        let possible = d.major.is_none_or(|n| n <= MAJOR_MAX) && d.minor.is_none_or(|n| n <= MINOR_MAX);
-        // Later rules that cover these devices have the last word on their bits.
-        let decided = out.iter().filter(|(later, ..)| later.covers(*d)).fold(0, |sum, (_, a, _)| sum | a);
-        if possible && r.access & !decided != 0 {
-            out.push((*d, r.access, r.allow));
-        }
-    }
-    // The first rules, when they say what would be said without them.
-    while out.last().is_some_and(|(_, _, allow)| *allow == default) {
-        out.pop();
-    }
-    out
+/// The decisions about devices of `kind`. What decides the same as what surrounds it is left out.
+fn tree(kind: Kind, default: u8, rules: &[(Devices, &Rule)]) -> Tree {
+    let mine: Vec<(Devices, &Rule)> = rules.iter().copied().filter(|(d, _)| d.kind == kind).collect();
+    // A rule with a number that no device can have matches nothing.
+    let mut majors: Vec<u32> = mine.iter().filter_map(|(d, _)| d.major).filter(|n| *n <= MAJOR_MAX).collect();
+    majors.sort_unstable();
+    majors.dedup();
+    let others = section(None, default, &mine);
+    let majors =
+        majors.into_iter().map(|n| (n, section(Some(n), default, &mine))).filter(|(_, s)| *s != others);
+    Tree { majors: majors.collect(), others }
 }
 
-/// Puts together what can be tested together. Neighbours with the same answer may change places.
-fn group(rules: &[(Devices, u8, bool)]) -> Vec<Group> {
-    let mut out: Vec<Group> = Vec::new();
-    let mut run = 0;
-    for &(d, access, allow) in rules {
-        if out.last().is_some_and(|g| g.allow != allow) {
-            run = out.len();
+/// The decisions about the devices with one major number, or with one that no rule names.
+fn section(major: Option<u32>, default: u8, rules: &[(Devices, &Rule)]) -> Section {
+    let mine: Vec<(Devices, &Rule)> =
+        rules.iter().copied().filter(|(d, _)| d.major.is_none() || d.major == major).collect();
+    let mut minors: Vec<u32> = mine.iter().filter_map(|(d, _)| d.minor).filter(|n| *n <= MINOR_MAX).collect();
+    minors.sort_unstable();
+    minors.dedup();
+    let others = allowed(None, default, &mine);
+    let minors =
+        minors.into_iter().map(|n| (n, allowed(Some(n), default, &mine))).filter(|(_, a)| *a != others);
+    Section { minors: minors.collect(), others }
+}
+
+/// The accesses that `rules`, which are all about the device's type and major number, allow to a minor number, or to
+/// one that no rule names: of each access the last rule about it decides.
+fn allowed(minor: Option<u32>, default: u8, rules: &[(Devices, &Rule)]) -> u8 {
+    let (mut allowed, mut undecided) = (0, ALL);
+    for (_, r) in rules.iter().rev().filter(|(d, _)| d.minor.is_none() || d.minor == minor) {
+        if r.allow {
+            allowed |= r.access & undecided;
         }
-        let same = |g: &&mut Group| {
-            (g.kind, g.major, g.access) == (d.kind, d.major, access)
-                && g.minors.is_empty() == d.minor.is_none()
-        };
-        match (out[run..].iter_mut().find(same), d.minor) {
-            (Some(g), Some(minor)) => g.minors.push(minor),
-            (Some(_), None) => {}
-            (None, _) => {
-                let minors = d.minor.into_iter().collect();
-                out.push(Group { allow, kind: d.kind, major: d.major, access, minors });
-            }
+        undecided &= !r.access;
+        if undecided == 0 {
+            break;
         }
     }
-    out
+    allowed | default & undecided
 }
 
 #[derive(Default)]
@@ -155,76 +174,61 @@ impl Builder {
         self.emit(LOAD_WORD, MAJOR, R1, 4, 0);
         self.emit(LOAD_WORD, MINOR, R1, 8, 0);
         // access(2) with F_OK asks for nothing.
-        self.jump(JUMP_EQUAL, ACCESS, 0, Label::Allow);
+        self.jump(JUMP_EQUAL, ACCESS, 0, Label::Allow(ALL));
     }
 
-    fn group(&mut self, g: &Group) {
-        let next = self.mark_later();
-        self.jump(JUMP_NOT_EQUAL, TYPE, g.kind as u32, Label::Mark(next));
-        if let Some(major) = g.major {
-            self.jump(JUMP_NOT_EQUAL, MAJOR, major, Label::Mark(next));
+    fn tree(&mut self, t: &Tree) {
+        for (major, section) in &t.majors {
+            let next = self.mark_later();
+            self.jump(JUMP_NOT_EQUAL, MAJOR, *major, Label::Mark(next));
+            self.section(section);
+            self.mark(next);
         }
-        let whole = g.access == ALL;
-        let answer = if g.allow { Label::Allow } else { Label::Deny };
-        match g.minors.as_slice() {
-            // Something is left of the access here, so a rule about all of it is the answer.
-            [] if whole => self.jump(JUMP, 0, 0, answer),
-            minors if whole => {
-                for minor in minors {
-                    self.jump(JUMP_EQUAL, MINOR, *minor, answer);
-                }
-            }
-            [] => self.part(g),
-            [minor] => {
-                self.jump(JUMP_NOT_EQUAL, MINOR, *minor, Label::Mark(next));
-                self.part(g);
-            }
-            minors => {
-                let found = self.mark_later();
-                for minor in minors {
-                    self.jump(JUMP_EQUAL, MINOR, *minor, Label::Mark(found));
-                }
-                self.jump(JUMP, 0, 0, Label::Mark(next));
-                self.mark(found);
-                self.part(g);
-            }
-        }
-        self.mark(next);
+        self.section(&t.others);
     }
 
-    /// The decision of a rule about some of the accesses.
-    fn part(&mut self, g: &Group) {
-        if g.allow {
-            self.emit(AND, ACCESS, 0, 0, i32::from(ALL & !g.access));
-            self.jump(JUMP_EQUAL, ACCESS, 0, Label::Allow);
-        } else {
-            self.jump(JUMP_ANY_BIT, ACCESS, g.access.into(), Label::Deny);
+    fn section(&mut self, s: &Section) {
+        for (minor, allowed) in &s.minors {
+            self.jump(JUMP_EQUAL, MINOR, *minor, Label::Allow(*allowed));
         }
+        self.jump(JUMP, 0, 0, Label::Allow(s.others));
     }
 
-    /// Adds the two ends, the default one first, and fills the jumps in.
-    fn finish(mut self, default: bool, denies: bool) -> Vec<Instruction> {
-        let mut ends = [0; 2];
-        for allow in [default, !default] {
-            // The kernel refuses instructions that nothing leads to.
-            if allow || denies {
-                ends[usize::from(allow)] = self.code.len();
-                self.emit(MOVE, R0, 0, 0, i32::from(allow));
+    /// Adds the leaves that something leads to (the kernel refuses other instructions) and fills the jumps in. `None`
+    /// if the program is too long.
+    fn finish(mut self) -> Option<Vec<Instruction>> {
+        let wanted = |code: &[(Instruction, Option<Label>)], allowed| {
+            code.iter().any(|(_, label)| *label == Some(Label::Allow(allowed)))
+        };
+        let mut leaves = [0; ALL as usize + 1];
+        for some in 1..ALL {
+            if wanted(&self.code, some) {
+                leaves[usize::from(some)] = self.code.len();
+                self.jump(JUMP_ANY_BIT, ACCESS, (ALL & !some).into(), Label::Allow(0));
+                self.jump(JUMP, 0, 0, Label::Allow(ALL));
+            }
+        }
+        for (allowed, answer) in [(0, 0), (ALL, 1)] {
+            if wanted(&self.code, allowed) {
+                leaves[usize::from(allowed)] = self.code.len();
+                self.emit(MOVE, R0, 0, 0, answer);
                 self.emit(EXIT, 0, 0, 0, 0);
             }
+        }
+        if self.code.len() > MAX_INSTRUCTIONS {
+            return None;
         }
         let marks = self.marks;
         let fill = |(at, (mut i, label)): (usize, (Instruction, Option<Label>))| {
             if let Some(label) = label {
                 let target = match label {
-                    Label::Allow => ends[1],
-                    Label::Deny => ends[0],
+                    Label::Allow(accesses) => leaves[usize::from(accesses)],
                     Label::Mark(m) => marks[m],
                 };
-                i.offset = i16::try_from(target - at - 1).expect("MAX_RULES keeps jumps short");
+                i.offset = i16::try_from(target - at - 1).expect("MAX_INSTRUCTIONS keeps jumps short");
             }
             i
         };
-        self.code.into_iter().enumerate().map(fill).collect()
+        Some(self.code.into_iter().enumerate().map(fill).collect())
     }
 }

@@ -125,6 +125,13 @@ proptest! {
     }
 
     #[test]
+    fn the_verifier_follows_few_instructions(rules in prop::collection::vec(any_rule(), 0..30)) {
+        if let Some(code) = program(&rules).unwrap() {
+            prop_assert!(followed(&code) <= 3 * code.len(), "{} of {}", followed(&code), code.len());
+        }
+    }
+
+    #[test]
     fn no_instruction_is_unreachable(rules in prop::collection::vec(any_rule(), 0..12)) {
         let Some(code) = program(&rules).unwrap() else { return Ok(()) };
         let mut reached = vec![false; code.len()];
@@ -144,6 +151,22 @@ proptest! {
         }
         prop_assert!(reached.iter().all(|r| *r), "{:?}", code);
     }
+}
+
+/// How many instructions there are on all paths together. The kernel's verifier follows at most a million, and prunes
+/// some of them only.
+fn followed(code: &[Instruction]) -> usize {
+    let mut paths = vec![0; code.len()];
+    for (pc, i) in code.iter().enumerate().rev() {
+        let target = pc + 1 + i.offset.max(0) as usize;
+        paths[pc] = 1 + match i.code {
+            0x95 => 0,
+            0x05 => paths[target],
+            0x15 | 0x55 | 0x45 => paths[pc + 1] + paths[target],
+            _ => paths[pc + 1],
+        };
+    }
+    paths[0]
 }
 
 fn config(text: &str) -> Vec<DeviceRule> {
@@ -241,5 +264,42 @@ fn too_many_rules_are_an_error_and_as_many_as_fit_are_not() {
     };
     let p = program(&rules(4096)).unwrap().unwrap();
     assert!(run(&p, 2, 0, 7, READ) && run(&p, 2, 4095, 7, READ) && !run(&p, 2, 4095, 7, WRITE));
+    assert!(followed(&p) < 50_000, "{}", followed(&p));
     assert!(program(&rules(4097)).unwrap_err().message.contains("too many"));
+}
+
+#[test]
+fn thousands_of_rules_for_single_accesses_are_followed_in_no_time() {
+    let rule = |n: u32| Rule {
+        allow: n % 2 == 0,
+        devices: Some(Devices { kind: Kind::Char, major: Some(n >> 8), minor: Some(n & 255) }),
+        access: READ | WRITE,
+        index: None,
+    };
+    let mut rules: Vec<Rule> = (0..4000).map(rule).collect();
+    rules.insert(
+        0,
+        Rule {
+            allow: true,
+            devices: Some(Devices { kind: Kind::Char, major: None, minor: None }),
+            access: MKNOD,
+            index: None,
+        },
+    );
+    let p = program(&rules).unwrap().unwrap();
+    assert!(
+        run(&p, 2, 7, 208, READ | WRITE | MKNOD) && !run(&p, 2, 7, 207, READ) && run(&p, 2, 7, 207, MKNOD)
+    );
+    assert!(followed(&p) < 50_000, "{}", followed(&p));
+}
+
+#[test]
+fn a_filter_that_grows_with_rules_times_rules_is_refused() {
+    let devices = |major, minor| Some(Devices { kind: Kind::Char, major, minor });
+    let rule = |devices| Rule { allow: true, devices, access: READ, index: None };
+    let rules: Vec<Rule> = (0..2000)
+        .flat_map(|n| [rule(devices(Some(n), None)), Rule { access: WRITE, ..rule(devices(None, Some(n))) }])
+        .collect();
+    let e = program(&rules).unwrap_err();
+    assert!(e.message.contains("4000 rules make a filter of over"), "{e}");
 }

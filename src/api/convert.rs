@@ -192,7 +192,7 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
         restart_rules: c.restart_policy_rules.iter().map(rule).collect(),
         launch: Launch {
             bundle: c.bundle.clone(),
-            image: c.image.as_ref().map(|name| image(name, c, in_pod)),
+            image: c.image.as_ref().map(|name| image(name, c, spec, in_pod)),
             config: None,
             args: if in_pod || c.image.is_some() { None } else { arguments(c) },
             env: if in_pod { Vec::new() } else { c.env.iter().map(plain).collect() },
@@ -209,7 +209,7 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
 }
 
 /// A container of a pod has its program worked out for each replica.
-fn image(name: &str, c: &Container, in_pod: bool) -> ImageSource {
+fn image(name: &str, c: &Container, spec: &Spec, in_pod: bool) -> ImageSource {
     let latest = |r: &Remote| !r.is_pinned() && r.tag.as_deref() == Some("latest");
     let latest = matches!(Reference::parse(name), Ok(Reference::Registry(r)) if latest(&r));
     ImageSource {
@@ -225,6 +225,7 @@ fn image(name: &str, c: &Container, in_pod: bool) -> ImageSource {
         digest: None,
         command: if in_pod { Vec::new() } else { c.command.clone() },
         args: if in_pod { None } else { c.args.clone() },
+        pull_secrets: spec.image_pull_secrets.iter().map(|s| s.name.clone()).collect(),
     }
 }
 

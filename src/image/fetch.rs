@@ -6,14 +6,15 @@ use super::configuration::Configuration;
 use super::local::{Files, Found};
 use super::manifest::Descriptor;
 use super::reference::{Reference, Remote};
-use super::registry::{self, Pulled, Registry};
+use super::registry::{self, LoginSecret, Pulled, Registry};
 use super::store::{Store, Wanted};
 use super::unpack::Budget;
 use crate::error::{Errno, Error, Kind, Result};
-use crate::sys::prctl;
+use crate::sys::{memfd, prctl};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,6 +44,9 @@ pub enum For {
 /// The word behind a reference that a workload needs.
 const WORKLOAD: &str = "workload";
 
+/// Bytes of all secrets: one has at most a megabyte.
+const LONGEST_SECRETS: u64 = 64 << 20;
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
@@ -61,14 +65,40 @@ pub fn fetch(
     store: &Store,
     reference: &str,
     whom: For,
+    secrets: &[LoginSecret],
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Fetched> {
     let mut command = Command::new(program);
-    command.arg(VERB).arg(store.root()).arg(reference).stdin(Stdio::null());
+    command.arg(VERB).arg(store.root()).arg(reference).stdin(secrets_file(secrets)?);
     if whom == For::Workload {
         command.arg(WORKLOAD);
     }
     child::run(command, "fetching the image", DEADLINE, cancelled)
+}
+
+/// A file in memory with `secrets`: arguments can be read by everybody.
+fn secrets_file(secrets: &[LoginSecret]) -> Result<Stdio> {
+    if secrets.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let fail = |e| Error::sys("passing the secrets for an image", e);
+    let memory = memfd::create(c"secrets").map_err(|e| Error::sys("passing the secrets for an image", e))?;
+    let mut file = File::from(memory);
+    let text = serde_json::to_vec(secrets).map_err(|e| fail(e.into()))?;
+    file.write_all(&text).and_then(|()| file.rewind()).map_err(fail)?;
+    Ok(file.into())
+}
+
+/// What [`secrets_file`] has written to standard input, if anything.
+fn read_secrets() -> Result<Vec<LoginSecret>> {
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().take(LONGEST_SECRETS).read_to_end(&mut text);
+    read.map_err(|e| Error::sys("reading the secrets for an image", e))?;
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::new(Kind::Config, format!("the secrets for an image are damaged: {e}")))
 }
 
 /// Loads the image of an archive that `stdin` has. Without a name it has those of the archive.
@@ -134,7 +164,7 @@ fn from_stdin(program: &Path, store: &Store, name: &str, tag: &str) -> Result<Fe
     Ok(Fetched { digest, names })
 }
 
-fn open(path: &str) -> Result<std::fs::File> {
+fn open(path: &str) -> Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = file.map_err(|e| Error::sys(format!("opening {path:?}"), e))?;
     match file.metadata().is_ok_and(|m| m.is_file()) {
@@ -171,7 +201,7 @@ fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Res
 /// Asks the mirrors, then the registry itself.
 fn from_registry(program: &Path, store: &Store, remote: &Remote) -> Result<String> {
     let mut last = Error::new(Kind::NotFound, "there is no registry to ask");
-    for registry in registry::sources(remote)? {
+    for registry in registry::sources(remote, &read_secrets()?)? {
         match registry.image(remote).and_then(|pulled| keep_pulled(program, store, &registry, &pulled)) {
             Ok(digest) => return Ok(digest),
             // A full disk is not the mirror's fault.

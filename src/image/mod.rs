@@ -8,7 +8,7 @@ pub mod fetch;
 mod local;
 pub mod manifest;
 pub mod reference;
-mod registry;
+pub mod registry;
 pub mod rootfs;
 pub mod store;
 mod stream;

@@ -8,7 +8,7 @@ use crate::log;
 use crate::orund::client::table;
 use crate::orund::examples;
 use crate::supervisor::core::spec::{ImageSource, PullPolicy};
-use crate::supervisor::shell::images::{self, Images};
+use crate::supervisor::shell::images::{self, Access, Images};
 use crate::supervisor::shell::program;
 use crate::workload;
 use clap::{Args, Subcommand};
@@ -118,7 +118,10 @@ fn pull(dir: &Path, name: &str) -> Result<()> {
         }
     };
     let images = Images::new(dir.to_owned());
-    images.ready(&source, None, &AtomicBool::new(false), &tell).map(drop).map_err(|t| t.error)
+    images
+        .ready(&source, None, &Access::default(), &AtomicBool::new(false), &tell)
+        .map(drop)
+        .map_err(|t| t.error)
 }
 
 fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::supervisor::core::spec::{
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
-use crate::supervisor::shell::images::Images;
+use crate::supervisor::shell::images::{Access, Images};
 use crate::workload;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -134,7 +134,9 @@ impl Run {
         let source = ImageSource { name: name.clone(), policy, ..ImageSource::default() };
         let tell = |_: bool, message: String| eprintln!("orund: {message}");
         let images = Images::new(self.images.clone());
-        let image = images.ready(&source, None, &AtomicBool::new(false), &tell).map_err(|t| t.error)?;
+        let image = images
+            .ready(&source, None, &Access::default(), &AtomicBool::new(false), &tell)
+            .map_err(|t| t.error)?;
         Ok(Origin::Image(Box::new(image), name))
     }
 

@@ -40,7 +40,7 @@ const INERT: [(&str, &str); 25] = [
     ("StorageClass", "a claim is a directory of its own"),
     ("VolumeAttributesClass", "a claim is a directory of its own"),
     ("CSIDriver", "there are no storage drivers of a cluster"),
-    ("ServiceAccount", "there is no API server to talk to"),
+    ("ServiceAccount", "there is no API server to talk to: write its imagePullSecrets into each pod"),
     ("Role", "there is no API server to talk to"),
     ("RoleBinding", "there is no API server to talk to"),
     ("ClusterRole", "there is no API server to talk to"),

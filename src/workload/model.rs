@@ -133,6 +133,9 @@ pub struct Spec {
     pub security_context: PodSecurity,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+    /// Secrets with credentials for the registries of the images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<NameReference>,
     /// What a kind of Kubernetes adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
@@ -204,6 +207,7 @@ impl Default for Spec {
             shared_root: false,
             security_context: PodSecurity::default(),
             volumes: Vec::new(),
+            image_pull_secrets: Vec::new(),
             active_deadline: None,
             init_containers: Vec::new(),
             containers: Vec::new(),
@@ -311,6 +315,13 @@ impl Default for Backoff {
             window: None,
         }
     }
+}
+
+/// An object by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NameReference {
+    pub name: String,
 }
 
 /// `imagePullPolicy`.

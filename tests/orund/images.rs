@@ -4,10 +4,13 @@ use crate::client::ok;
 use crate::daemon::{Daemon, can_run, kill, wait_for};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An image layout below the directory of the test: two layers, a user of its own, an entrypoint.
 fn layout(d: &Daemon, name: &str, word: &str) -> PathBuf {
@@ -279,4 +282,82 @@ fn the_verbs_of_the_store() {
     });
     let (code, text) = image(&["inspect", "nothing"], Stdio::null());
     assert!(code == Some(1) && text.contains("no such image"), "{text}");
+}
+
+/// A registry that serves a layout to those who know the password; how often it was asked with it.
+fn private_registry(layout: &Path) -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let granted = Arc::new(AtomicU32::new(0));
+    let (layout, count) = (layout.to_owned(), Arc::clone(&granted));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
+            let known = "authorization: basic dxnlcjpzzwnyzxq=";
+            let may = lines.take_while(|l| !l.is_empty()).any(|l| l.to_lowercase() == known);
+            let index = || serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap());
+            let digest = match path.rsplit('/').next() {
+                Some("1") => index().map(|i: Value| i["manifests"][0]["digest"].clone()).unwrap(),
+                last => json!(last),
+            };
+            let blob = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+            let (head, body) = match may {
+                false => ("401 Unauthorized\r\nwww-authenticate: Basic realm=\"r\"", Vec::new()),
+                true => ("200 OK", fs::read(blob).unwrap()),
+            };
+            count.fetch_add(u32::from(may), Ordering::Relaxed);
+            let head =
+                format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            // The client may have seen enough.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        }
+    });
+    (port, granted)
+}
+
+#[test]
+fn secrets_of_a_pod_are_for_its_registry() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image-secrets", &[]);
+    let (port, granted) = private_registry(&layout(&d, "web", "one"));
+    let pod = |name: &str, secret: &str| {
+        let image = format!("127.0.0.1:{port}/team/web:1");
+        let mut pod = deployment(name, 1, json!({"name": "app", "image": image}));
+        pod["spec"]["template"]["spec"]["imagePullSecrets"] = json!([{"name": secret}]);
+        pod
+    };
+    let secret = |name: &str, key: &str, user: &str| {
+        let auth = json!({format!("127.0.0.1:{port}"): {"username": user, "password": "secret"}});
+        let text = if key == ".dockercfg" { auth } else { json!({"auths": auth}) };
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: text.to_string()}})
+    };
+    // Applied before its secret, as a file may be.
+    apply(&d, &pod("web", "login"));
+    wait_for("the reason", || {
+        let text = ok(&d, "describe deployment/web");
+        (text.contains("secret \"login\" of imagePullSecrets not found")
+            && text.contains("needs credentials"))
+        .then_some(())
+    });
+    apply(&d, &secret("login", ".dockerconfigjson", "user"));
+    wait_for("the image", || logged(&d, "web", 0).contains("one").then_some(()));
+    assert!(granted.load(Ordering::Relaxed) > 0);
+    // What the secret holds does not belong to the revision.
+    apply(&d, &secret("login", ".dockerconfigjson", "other"));
+    apply(&d, &pod("web", "login"));
+    assert_eq!(
+        ok(&d, "rollout history deployment/web").lines().filter(|l| l.starts_with(char::is_numeric)).count(),
+        1
+    );
+    apply(&d, &secret("old", ".dockercfg", "user"));
+    ok(&d, "delete deployment/web --wait");
+    ok(&d, &format!("image --dir {} prune --all", d.dir.join("data/images").display()));
+    let before = granted.load(Ordering::Relaxed);
+    apply(&d, &pod("again", "old"));
+    wait_for("the image", || logged(&d, "again", 0).contains("one").then_some(()));
+    assert!(granted.load(Ordering::Relaxed) > before);
 }

@@ -1,7 +1,7 @@
 //! The credentials for a registry: the files that `docker login` and `podman login` write (containers-auth.json(5)), and credential helpers.
 
 use crate::error::{Error, Kind, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
@@ -23,6 +23,32 @@ pub struct Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credentials of {:?}", self.user)
+    }
+}
+
+/// What a Secret of `imagePullSecrets` has.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginSecret {
+    pub name: String,
+    /// It has the type `kubernetes.io/dockercfg`, and no `auths` around the registries.
+    pub legacy: bool,
+    pub text: String,
+}
+
+impl fmt::Debug for LoginSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginSecret {:?}", self.name)
+    }
+}
+
+impl LoginSecret {
+    /// Only what is in it: a helper would be a program of this host that a manifest names.
+    fn config(&self) -> serde_json::Result<Config> {
+        let auths = match self.legacy {
+            true => serde_json::from_str(&self.text)?,
+            false => serde_json::from_str::<Config>(&self.text)?.auths,
+        };
+        Ok(Config { auths, ..Config::default() })
     }
 }
 
@@ -60,11 +86,21 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// The credentials for the repository `location` (host and path), or its host.
+/// The credentials for the repository `location` (host and path), or its host: of the secrets, else of the files of this host.
 ///
 /// # Errors
-/// A file is damaged, or a helper fails.
-pub fn find(host: &str, location: &str) -> Result<Option<Credentials>> {
+/// A secret or a file is damaged, or a helper fails.
+pub fn find(host: &str, location: &str, secrets: &[LoginSecret]) -> Result<Option<Credentials>> {
+    for secret in secrets {
+        let what = || format!("secret {:?} of imagePullSecrets", secret.name);
+        let config = secret.config().map_err(|e| {
+            Error::new(Kind::Config, format!("{} is damaged: {e}", what()))
+                .hint("\"kubectl create secret docker-registry\" prints a valid one")
+        })?;
+        if let Some(found) = of(&config, host, location).map_err(|e| e.context(what()))? {
+            return Ok(Some(found));
+        }
+    }
     for path in files() {
         let text = match std::fs::read(&path) {
             Err(e)
@@ -216,6 +252,23 @@ mod tests {
             assert_eq!(base64::decode(text).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(base64::decode("!"), None);
+    }
+
+    #[test]
+    fn secrets_of_both_types_are_read_and_name_no_helper() {
+        let secret = |legacy, text: &str| LoginSecret { name: "s".into(), legacy, text: text.into() };
+        let found = |s: LoginSecret| {
+            let config = s.config().unwrap();
+            of(&config, "r.io", "r.io/a").unwrap().map(|c| format!("{} {}", c.user, c.password))
+        };
+        let new =
+            r#"{"auths": {"r.io": {"auth": "YTpi"}}, "credsStore": "evil", "credHelpers": {"r.io": "evil"}}"#;
+        assert_eq!(found(secret(false, new)).as_deref(), Some("a b"));
+        assert_eq!(found(secret(true, r#"{"https://r.io": {"auth": "YTpi"}}"#)).as_deref(), Some("a b"));
+        assert_eq!(found(secret(false, r#"{"credHelpers": {"r.io": "evil"}}"#)), None);
+        let damaged = find("r.io", "r.io/a", &[secret(false, "x")]).unwrap_err().to_string();
+        assert!(damaged.starts_with("secret \"s\" of imagePullSecrets is damaged"), "{damaged}");
+        assert!(!format!("{:?}", secret(false, "hidden")).contains("hidden"));
     }
 
     #[test]

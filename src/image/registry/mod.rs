@@ -16,6 +16,7 @@ use super::reference::Remote;
 use super::stream::{digest, digest_of};
 use super::unpack::Blob;
 use crate::error::{Error, Kind, Result};
+pub use credentials::LoginSecret;
 use http::{Client, Request};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
@@ -47,13 +48,13 @@ pub struct Registry {
 ///
 /// # Errors
 /// The registry is blocked, or a file of settings is damaged.
-pub fn sources(remote: &Remote) -> Result<Vec<Registry>> {
+pub fn sources(remote: &Remote, secrets: &[LoginSecret]) -> Result<Vec<Registry>> {
     let name = format!("{}/{}", remote.registry, remote.repository);
     let settings = settings::read()?;
     let places = settings.places(&name)?;
     let of = |place: settings::Place| {
         let (host, repository) = place.location.split_once('/').unwrap_or((&place.location, ""));
-        let credentials = credentials::find(host, &place.location)?;
+        let credentials = credentials::find(host, &place.location, secrets)?;
         Ok(Registry {
             client: Client::new(host, place.insecure, credentials),
             repository: repository.to_owned(),

@@ -294,6 +294,10 @@ pub struct ImageSource {
     pub command: Vec<String>,
     /// In place of the image's arguments.
     pub args: Option<Vec<String>>,
+    /// Names of Secrets with credentials for its registry. They are looked at when it is pulled: what they hold does not belong to
+    /// a revision.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pull_secrets: Vec<String>,
 }
 
 /// When an image is looked for elsewhere, although it may be on this host.

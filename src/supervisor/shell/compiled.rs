@@ -111,7 +111,7 @@ fn image_of(shared: &Shared, source: &Source, name: &Name) -> Result<Option<Prep
         let reason = if pulls { Reason::Pulling } else { Reason::Pulled };
         (source.tell)(Done::Image { key: name.key, reason, message });
     };
-    let ready = shared.images.ready(image, pin.as_deref(), &source.cancelled, &tell);
+    let ready = shared.images.ready(image, pin.as_deref(), &source.access, &source.cancelled, &tell);
     let ready = ready.map_err(|Trouble { reason, error }| StartError {
         message: error.to_string(),
         unrecoverable: reason == ImageError::InvalidImageName,

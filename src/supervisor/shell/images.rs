@@ -4,6 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::bundle::{self, Wanted};
 use crate::image::fetch::For;
 use crate::image::reference::Reference;
+use crate::image::registry::LoginSecret;
 use crate::image::store::{Image, Named, Store};
 use crate::image::{fetch, rootfs};
 use crate::log;
@@ -39,6 +40,14 @@ pub struct Prepared {
     /// Whose owner and permissions the root has.
     pub like: PathBuf,
     pub entrypoint: Vec<String>,
+}
+
+/// What an image is pulled with besides the credentials of this host.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    pub secrets: Vec<LoginSecret>,
+    /// Why secrets are missing. It is not an error by itself: the registry may need none.
+    pub lacks: Vec<String>,
 }
 
 /// The pins of all revisions at one time, and what has come since: a new workload may be running before it is asked who uses what.
@@ -83,6 +92,7 @@ impl Images {
         &self,
         source: &ImageSource,
         pin: Option<&str>,
+        access: &Access,
         cancelled: &AtomicBool,
         tell: Tell,
     ) -> Result<Image, Trouble> {
@@ -117,7 +127,7 @@ impl Images {
             }
             None => {
                 let whom = if pin.is_some() { For::Workload } else { For::Person };
-                let brought = Bring { store: &store, full: &full, known: known.as_deref(), whom };
+                let brought = Bring { store: &store, full: &full, known: known.as_deref(), whom, access };
                 brought.bring(cancelled, tell).map_err(pull)?
             }
         };
@@ -171,18 +181,22 @@ struct Bring<'a> {
     /// The digest that it has to have.
     known: Option<&'a str>,
     whom: For,
+    access: &'a Access,
 }
 
 impl Bring<'_> {
     fn bring(&self, cancelled: &AtomicBool, tell: Tell) -> Result<Image> {
-        let Bring { store, full, known, whom } = *self;
+        let Bring { store, full, known, whom, access } = *self;
         let begun = std::time::Instant::now();
         tell(true, format!("pulling image {full:?}"));
-        let of = |e: Error| e.context(format!("image {full:?}"));
+        let of = |e: Error| {
+            let lacks = access.lacks.iter().fold(e, |e, lack| e.context(lack.clone()));
+            lacks.context(format!("image {full:?}"))
+        };
         let program = super::program();
         let from = known.and_then(|known| by_digest(full, known)).unwrap_or_else(|| full.to_owned());
         let stop = || cancelled.load(Ordering::Relaxed);
-        let fetched = fetch::fetch(&program, store, &from, whom, &stop).map_err(of)?;
+        let fetched = fetch::fetch(&program, store, &from, whom, &access.secrets, &stop).map_err(of)?;
         if let Some(known) = known.filter(|k| **k != fetched.digest) {
             let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
             return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));

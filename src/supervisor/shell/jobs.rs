@@ -2,7 +2,7 @@
 //! loop as a message.
 
 use super::compiled::{Cached, Compiled, with_entrypoint};
-use super::images::Images;
+use super::images::{Access, Images};
 use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
@@ -170,6 +170,8 @@ pub struct Source {
     pub pod: Option<Arc<Pod>>,
     /// The ConfigMaps and Secrets that its variables come from.
     pub objects: Objects,
+    /// What its image is pulled with.
+    pub access: Access,
     /// Nobody waits for the container any more.
     pub cancelled: Arc<AtomicBool>,
     /// Reports what happens meanwhile.

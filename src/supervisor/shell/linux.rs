@@ -6,6 +6,7 @@ use super::journal::Journal;
 use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
+use super::linux_images;
 use super::oom;
 use super::pods::{self, Pod};
 use super::publish::Publisher;
@@ -371,6 +372,7 @@ impl Linux {
             revision: which.1,
             pod,
             objects,
+            access: linux_images::access(desired, &spec.launch),
             cancelled,
             tell: self.teller(),
         };

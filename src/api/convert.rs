@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::health;
 use crate::config::bundle::Bundle;
-use crate::config::quantity::{self, MilliCpu, Signal};
+use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
 use crate::supervisor::core::controller::{Controller, Job};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, PublishedPort};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
-    PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SandboxSpec, Strategy, Template,
+    PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec, Strategy,
+    Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
@@ -200,7 +201,11 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
             container: in_pod.then(|| Box::new(program(c))),
             shared_root: spec.shared_root,
         },
-        stop_signal: c.lifecycle.stop_signal.or(spec.stop_signal).unwrap_or(Signal::TERM).0,
+        stop_signal: match c.lifecycle.stop_signal.or(spec.stop_signal) {
+            Some(signal) => signal.0,
+            None if c.image.is_some() => SIGNAL_OF_IMAGE,
+            None => libc::SIGTERM,
+        },
         post_start: c.lifecycle.post_start.as_ref().and_then(|h| health::handler(c, h)),
         pre_stop: c.lifecycle.pre_stop.as_ref().and_then(|h| health::handler(c, h)),
         probes: health::probes(c),

@@ -14,7 +14,7 @@ use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
 };
 use crate::supervisor::core::objects::Entry;
-use crate::supervisor::core::spec::{self, Template};
+use crate::supervisor::core::spec::{self, SIGNAL_OF_IMAGE, Template};
 use crate::supervisor::core::status;
 use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
@@ -76,12 +76,18 @@ fn spec_of(t: &Template) -> Spec {
     let container = |c: &spec::ContainerSpec| model::Container {
         name: c.name.clone(),
         bundle: c.launch.bundle.clone(),
+        image: c.launch.image.as_ref().map(|i| i.name.clone()),
         args: c.launch.args.clone(),
         ..model::Container::default()
     };
     Spec {
         termination_grace_period: core::time::Duration::from_millis(t.grace.0),
-        stop_signal: t.containers.first().map(|c| Signal(c.stop_signal)),
+        stop_signal: t
+            .containers
+            .first()
+            .map(|c| c.stop_signal)
+            .filter(|s| *s != SIGNAL_OF_IMAGE)
+            .map(Signal),
         spares: t.spare.into(),
         containers: t.containers.iter().map(container).collect(),
         ..Spec::default()

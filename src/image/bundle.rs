@@ -24,6 +24,9 @@ const CAPABILITIES: [&str; 14] = [
 ];
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The annotation with the stop signal of the image (OCI image-spec, "Conversion to OCI Runtime Configuration").
+pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
 /// What the container changes of the image's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted<'a> {
@@ -109,7 +112,7 @@ pub fn config(image: &Configuration, wanted: &Wanted, ids: &Ids) -> Result<Value
     let mut annotations = serde_json::Map::new();
     let named = &image.config;
     if !named.stop_signal.is_empty() {
-        annotations.insert("org.opencontainers.image.stopSignal".into(), json!(named.stop_signal));
+        annotations.insert(STOP_SIGNAL.into(), json!(named.stop_signal));
     }
     if !named.exposed_ports.is_empty() {
         let ports: Vec<_> = named.exposed_ports.keys().map(String::as_str).collect();

@@ -14,6 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An image layout below the directory of the test: two layers, a user of its own, an entrypoint.
 fn layout(d: &Daemon, name: &str, word: &str) -> PathBuf {
+    layout_with(d, name, word, "SIGKILL")
+}
+
+fn layout_with(d: &Daemon, name: &str, word: &str, stop_signal: &str) -> PathBuf {
     let dir = d.dir.join(name);
     fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
     let root = d.dir.join(format!("{name}-root"));
@@ -43,7 +47,7 @@ fn layout(d: &Daemon, name: &str, word: &str) -> PathBuf {
     let config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
         "config": {"User": "web", "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/work",
             "Entrypoint": ["sh", "-c", "echo \"$0 $FROM $(id -u):$(id -g) $(cat /word) $PWD $*\"; exec sleep 1000"],
-            "Cmd": ["default"], "StopSignal": "SIGKILL"}});
+            "Cmd": ["default"], "StopSignal": stop_signal}});
     let config = put(&dir, config.to_string().as_bytes(), "config.v1+json");
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
     let mut manifest = put(&dir, manifest.to_string().as_bytes(), "manifest.v1+json");
@@ -164,6 +168,38 @@ fn an_image_goes_some_time_after_its_last_workload() {
     wait_for("the layer of the deleted workload to go", || (layers() == before - 1).then_some(()));
     // They share a layer, and one was pulled by hand.
     assert!(ok(&d, &format!("image --dir {} ls", store.display())).contains("kept"));
+}
+
+#[test]
+fn a_container_is_stopped_by_the_signal_of_its_image() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("image-signal", &[]);
+    let image = format!("oci:{}", layout_with(&d, "web", "one", "SIGUSR1").display());
+    let script = "for s in USR1 USR2 TERM; do trap \"echo by $s; exit 0\" $s; done; echo up; while :; do sleep 0.1; done";
+    let pod = |name: &str, more: Value| {
+        let mut container = json!({"name": "app", "image": image, "command": ["sh", "-c", script]});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut all = deployment(name, 1, container);
+        all["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(20);
+        all
+    };
+    apply(&d, &pod("web", json!({})));
+    apply(&d, &pod("own", json!({"lifecycle": {"stopSignal": "SIGUSR2"}})));
+    for name in ["web", "own"] {
+        wait_for("the container", || logged(&d, name, 0).contains("up").then_some(()));
+    }
+    assert!(ok(&d, "describe deployment/web").contains("the image's stop signal, killed after"));
+    // The next supervisor has never seen the image.
+    d.stop();
+    d.start_again();
+    ok(&d, "stop web own");
+    // The replicas are gone, their logs stay.
+    let log =
+        |name: &str| fs::read_to_string(d.dir.join(format!("logs/{name}/0/app/0.log"))).unwrap_or_default();
+    wait_for("the signal of the image", || log("web").contains("by USR1").then_some(()));
+    wait_for("the signal of the container", || log("own").contains("by USR2").then_some(()));
 }
 
 #[test]

@@ -381,7 +381,9 @@ fn of_workload(w: &WorkloadObject) -> String {
     );
     field("Revision", format!("{} (generation {})", status.revision, status.generation));
     field("Restarts", format!("{} ({:?})", status.restarts, spec.restart_policy));
-    let signal = spec.stop_signal.map_or("SIGTERM".to_owned(), |s| s.to_string());
+    let of_image = spec.containers.first().is_some_and(|c| c.image.is_some());
+    let unset = if of_image { "the image's stop signal" } else { "SIGTERM" };
+    let signal = spec.stop_signal.map_or(unset.to_owned(), |s| s.to_string());
     field("Termination", format!("{signal}, killed after {:?}", spec.termination_grace_period));
     text
 }

@@ -132,6 +132,7 @@ pub enum Action {
     /// Answer: `Signalled`; then `Exited` when it dies of it.
     Signal {
         key: Key,
+        /// Or [`super::spec::SIGNAL_OF_IMAGE`].
         signal: i32,
     },
     /// SIGKILL every process of the cgroup until none is left; also an instance that is still being created, and its

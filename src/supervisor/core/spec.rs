@@ -152,7 +152,7 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub restart_rules: Vec<RestartRule>,
     pub launch: Launch,
-    /// Signal number that asks the container to end.
+    /// Signal number that asks the container to end, or [`SIGNAL_OF_IMAGE`].
     #[serde(default = "default_stop_signal")]
     pub stop_signal: i32,
     /// What happens once its program runs, before it counts as ready.
@@ -276,6 +276,9 @@ pub enum Role {
     #[default]
     Main,
 }
+
+/// In place of a stop signal: the one that the image names, which is known when the container exists; else SIGTERM.
+pub const SIGNAL_OF_IMAGE: i32 = 0;
 
 fn default_stop_signal() -> i32 {
     libc::SIGTERM

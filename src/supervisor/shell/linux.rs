@@ -20,6 +20,7 @@ use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired, Revision};
 use crate::supervisor::core::event::{Event, Record};
 use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
+use crate::supervisor::core::spec::SIGNAL_OF_IMAGE;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Persisted, World};
 use crate::sys::{process, wait};
@@ -428,6 +429,10 @@ impl Linux {
         if let Some(live) = self.live.get(&key.instance)
             && let Some(pidfd) = &live.pidfd
         {
+            let signal = match signal {
+                SIGNAL_OF_IMAGE => linux_images::stop_signal(&self.shared, &live.name),
+                signal => signal,
+            };
             for signal in [signal, libc::SIGCONT] {
                 if let Err(e) = wait::pidfd_send_signal(pidfd.as_raw_fd(), signal)
                     && e.0 != libc::ESRCH

@@ -2,10 +2,13 @@
 
 use super::compiled;
 use super::images::{Access, Used};
-use super::jobs::Done;
+use super::jobs::{Done, Name, Shared};
 use super::linux::Linux;
+use crate::config::signals;
+use crate::image::bundle;
 use crate::image::registry::LoginSecret;
 use crate::log;
+use crate::runtime::container::Container;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::Key;
@@ -41,6 +44,18 @@ pub fn access(desired: &Desired, launch: &Launch) -> Access {
         }
     }
     access
+}
+
+/// The signal that the image of a container names, by the container's own record, which outlives this supervisor.
+pub fn stop_signal(shared: &Shared, name: &Name) -> i32 {
+    let named = |c: Container| signals::number(c.record.annotations.get(bundle::STOP_SIGNAL)?);
+    match Container::open(&shared.rt, &name.id) {
+        Ok(container) => named(container).filter(|s| *s != 0).unwrap_or(libc::SIGTERM),
+        Err(e) => {
+            log::warn(e.context("looking for the stop signal of an image"));
+            libc::SIGTERM
+        }
+    }
 }
 
 impl Linux {

@@ -8,6 +8,7 @@ use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Places, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
+use crate::supervisor::shell::pods::seccomp;
 use crate::supervisor::shell::program;
 use crate::sys::{fd, signalfd};
 use clap::Args;
@@ -53,6 +54,9 @@ pub struct Serve {
     /// Addresses of pods [default: a private range that overlaps no route of the host]
     #[arg(long, value_name = "CIDR")]
     pub network_range: Option<Range>,
+    /// Directory of the seccomp profiles that pods name by localhostProfile
+    #[arg(long, value_name = "DIR", default_value = seccomp::DIRECTORY)]
+    pub seccomp_dir: PathBuf,
     /// Run without the keeper process: a crashed daemon is not restarted, and exit statuses may be lost
     #[arg(long)]
     pub no_keeper: bool,
@@ -116,6 +120,7 @@ impl Serve {
                 owner: format!("orund {}", absolute(&self.run_dir)?.display()),
             },
             image_age: self.image_max_age,
+            seccomp: absolute(&self.seccomp_dir)?,
         })
     }
 }

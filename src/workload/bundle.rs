@@ -30,6 +30,8 @@ pub struct Host {
     pub capabilities: Vec<String>,
     /// Entries of `linux.devices`, for privileged containers.
     pub devices: Vec<Value>,
+    /// The profile of [`localhost_profile`], as `linux.seccomp` has it.
+    pub seccomp: Option<Value>,
 }
 
 /// The namespaces that the containers of a pod share, by their names in config.json. Their paths are known when a
@@ -47,6 +49,16 @@ pub fn shared(pod: &Sandbox) -> Vec<&'static str> {
         _ => pod.host_network,
     };
     SHARED.into_iter().filter(|kind| !host(kind)).collect()
+}
+
+/// The file with the seccomp profile of container `c` of `pod`, when it is one of the host.
+pub fn localhost_profile<'a>(pod: &'a Sandbox, c: &'a Container) -> Option<&'a str> {
+    let profile = seccomp_profile(pod, c).filter(|p| p.kind == "Localhost")?;
+    if c.security_context.privileged { None } else { profile.localhost_profile.as_deref() }
+}
+
+fn seccomp_profile<'a>(pod: &'a Sandbox, c: &'a Container) -> Option<&'a SeccompProfile> {
+    c.security_context.seccomp_profile.as_ref().or(pod.security.seccomp_profile.as_ref())
 }
 
 /// The configuration of container `c` of `pod`, whose bundle has `raw`.
@@ -207,10 +219,11 @@ fn namespaces(config: &mut Map<String, Value>, pod: &Sandbox) {
 
 fn linux(linux: &mut Map<String, Value>, pod: &Sandbox, c: &Container, host: &Host) {
     let own = &c.security_context;
-    let profile: Option<&SeccompProfile> =
-        own.seccomp_profile.as_ref().or(pod.security.seccomp_profile.as_ref());
+    let profile = seccomp_profile(pod, c);
     if own.privileged || profile.is_some_and(|p| p.kind == "Unconfined") {
         linux.remove("seccomp");
+    } else if let Some(seccomp) = &host.seccomp {
+        linux.insert("seccomp".to_owned(), seccomp.clone());
     }
     if own.privileged || own.proc_mount.as_deref() == Some("Unmasked") {
         linux.remove("maskedPaths");
@@ -358,7 +371,7 @@ mod tests {
 
     fn host() -> Host {
         let capabilities = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"].map(str::to_owned).to_vec();
-        Host { capabilities, devices: vec![json!({"path": "/dev/sda", "type": "b"})] }
+        Host { capabilities, devices: vec![json!({"path": "/dev/sda", "type": "b"})], seccomp: None }
     }
 
     fn container(security_context: Security) -> Container {
@@ -418,6 +431,25 @@ mod tests {
         let all = sets(&["ALL"], &["KILL"]).unwrap();
         assert_eq!(all[0], json!(["CAP_CHOWN", "CAP_NET_RAW"]));
         assert!(sets(&["NO_SUCH"], &[]).unwrap_err().contains("no capability has the name \"NO_SUCH\""));
+    }
+
+    #[test]
+    fn a_profile_of_the_host_takes_the_place_of_the_bundles() {
+        let profile = |kind: &str| SeccompProfile {
+            kind: kind.to_owned(),
+            localhost_profile: (kind == "Localhost").then(|| "p/a.json".to_owned()),
+        };
+        let security = PodSecurity { seccomp_profile: Some(profile("Localhost")), ..PodSecurity::default() };
+        let pod = Sandbox { security, ..Sandbox::default() };
+        let c = container(Security::default());
+        assert_eq!(localhost_profile(&pod, &c), Some("p/a.json"));
+        let host = Host { seccomp: Some(json!({"defaultAction": "SCMP_ACT_ERRNO"})), ..host() };
+        let m = config(BUNDLE.as_bytes(), &pod, &c, &host).unwrap().config;
+        assert_eq!(m["linux"]["seccomp"], json!({"defaultAction": "SCMP_ACT_ERRNO"}));
+        let own = Security { seccomp_profile: Some(profile("RuntimeDefault")), ..Security::default() };
+        assert_eq!(localhost_profile(&pod, &container(own)), None);
+        let privileged = Security { privileged: true, ..Security::default() };
+        assert_eq!(localhost_profile(&pod, &container(privileged)), None);
     }
 
     #[test]

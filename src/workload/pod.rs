@@ -411,9 +411,12 @@ impl Capabilities {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeccompProfile {
-    /// `RuntimeDefault`: the bundle's. `Unconfined`: all.
+    /// `RuntimeDefault`: the bundle's. `Unconfined`: all. `Localhost`: those of a file of the host.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The file, relative to the directory of profiles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub localhost_profile: Option<String>,
 }
 
 /// A kernel parameter of the pod's namespaces.

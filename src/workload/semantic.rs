@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::check::Checker;
 use super::model::{Container, Spec};
-use super::pod::{DownwardVolume, KeyToPath, Volume};
+use super::pod::{DownwardVolume, KeyToPath, SeccompProfile, Volume};
 use crate::config::document::diagnostic::{Diagnostic, Place};
 use crate::config::document::reader::similar;
 use crate::config::document::{Data, Node};
@@ -110,9 +110,7 @@ impl Pod<'_, '_, '_> {
                 self.absolute(&format!("volumes[{n}].hostPath.path"), &host.path);
             }
         }
-        if spec.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
-            self.error("securityContext.seccompProfile.type", "Localhost is not supported yet", None);
-        }
+        self.seccomp("securityContext", spec.security_context.seccomp_profile.as_ref());
     }
 
     /// Paths of files in a volume, which stay in it.
@@ -235,12 +233,25 @@ impl Pod<'_, '_, '_> {
         self.variables(at, c);
         self.mounts(at, c, spec);
         self.health(at, c);
-        if c.security_context.seccomp_profile.as_ref().is_some_and(|p| p.kind == "Localhost") {
-            self.error(
-                &format!("{at}.securityContext.seccompProfile.type"),
-                "Localhost is not supported yet",
-                None,
-            );
+        self.seccomp(&format!("{at}.securityContext"), c.security_context.seccomp_profile.as_ref());
+    }
+
+    /// A profile of the host is a file, and only that has one.
+    fn seccomp(&mut self, at: &str, profile: Option<&SeccompProfile>) {
+        let Some(profile) = profile else { return };
+        let path = format!("{at}.seccompProfile.localhostProfile");
+        match (profile.kind.as_str(), &profile.localhost_profile) {
+            ("Localhost", None) => {
+                let hint = "write `localhostProfile: FILE`, relative to the directory of profiles";
+                self.error(&path, "Localhost requires localhostProfile", Some(hint.to_owned()));
+            }
+            ("Localhost", Some(file)) if !super::files::is_inside(file) => {
+                let hint = "orund looks in /etc/orun/seccomp, or where `serve --seccomp-dir` says";
+                let message = "localhostProfile must be a relative path without \"..\"";
+                self.error(&path, message, Some(hint.to_owned()));
+            }
+            ("Localhost", Some(_)) | (_, None) => {}
+            (_, Some(_)) => self.error(&path, "localhostProfile is only for type Localhost", None),
         }
     }
 

@@ -215,6 +215,16 @@ impl Daemon {
         begun.elapsed()
     }
 
+    /// Adds a flag of `serve` whose value is a path in the directory of the test.
+    pub fn flag(&mut self, name: &str, path: &str) {
+        self.flags.extend([name.to_owned(), self.dir.join(path).to_str().unwrap().to_owned()]);
+    }
+
+    /// The workload `name` as the interface shows it.
+    pub fn workload(&self, name: &str) -> Value {
+        self.api("GET", &format!("/v1/workloads/{name}"), "").1
+    }
+
     /// The replica `name` as the interface shows it.
     pub fn replica(&self, name: &str) -> Value {
         self.api("GET", &format!("/v1/replicas/{name}"), "").1

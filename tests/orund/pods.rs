@@ -300,3 +300,30 @@ fn the_deployment_of_the_seed_runs_three_pods_of_two_containers() {
     d.delete("my-deployment", None);
     assert_eq!((d.processes(), left(&d), cgroups(&d)), (vec![], vec![], vec![]));
 }
+
+#[test]
+fn a_seccomp_profile_of_the_host_is_used() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::prepare("seccomp", &[]);
+    d.flag("--seccomp-dir", "profiles");
+    d.start_again();
+    let security = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "own/no-mkdir.json"}});
+    let script = "mkdir /made 2>&1; cat /proc/self/status | while read l; do case $l in Seccomp:*) echo $l;; esac; done; exec sleep 1000";
+    let main = container(&d, "main", script, json!({"securityContext": security}));
+    apply(&d, "web", 1, json!({"containers": [main]}));
+    // The profile is not there yet, and the status says where it is looked for.
+    let file = d.dir.join("profiles/own/no-mkdir.json");
+    let expected = format!("reading the seccomp profile {file:?}");
+    wait_for("the reason", || {
+        let message = d.workload("web")["status"]["message"].as_str().unwrap_or_default().to_owned();
+        message.contains(&expected).then_some(())
+    });
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let rule = json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1});
+    fs::write(&file, json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}).to_string()).unwrap();
+    wait_logged(&d, 0, "main", "mkdir: can't create directory '/made': Operation not permitted");
+    wait_logged(&d, 0, "main", "Seccomp: 2");
+    d.stop();
+}

@@ -170,7 +170,11 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
             Some(config) => config.into_bytes(),
             None => Bundle::load(bundle)?.raw,
         };
-        let made = workload::config(&raw, &pod.sandbox, container, &pods::host(container))
+        let mut host = pods::host(container);
+        if let Some(name) = workload::localhost_profile(&pod.sandbox, container) {
+            host.seccomp = Some(pods::seccomp::load(&shared.seccomp, name)?);
+        }
+        let made = workload::config(&raw, &pod.sandbox, container, &host)
             .map_err(|message| Error::new(Kind::Config, message))?;
         given = made.given;
         overlay.given = given.iter().map(|(n, _)| *n).collect();

@@ -54,6 +54,8 @@ pub struct Places {
     pub network: Wish,
     /// How long images are kept that no workload uses and nobody has named.
     pub image_age: Duration,
+    /// Where seccomp profiles of the host are.
+    pub seccomp: PathBuf,
 }
 
 /// Threads for what may take a while.
@@ -303,6 +305,7 @@ fn shared(
         pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
         network: (!places.network.none).then(|| Network::open(places.network.clone())).transpose()?,
         images: Images::new(places.data.join("images")),
+        seccomp: places.seccomp.clone(),
         pump,
         sink: Box::new(sink),
         forget: Box::new(move |name| {

@@ -9,7 +9,7 @@ use super::jobs::{Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
-use super::pods::Directories;
+use super::pods::{Directories, seccomp};
 use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::log;
@@ -112,6 +112,7 @@ fn in_loop(
         pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
         network: None,
         images: Images::new(what.images.clone()),
+        seccomp: seccomp::DIRECTORY.into(),
         // Nothing is kept, so no disk can be full.
         pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),

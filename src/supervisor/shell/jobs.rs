@@ -28,7 +28,7 @@ use crate::workload::environment::{self, Objects};
 use serde_json::Value;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct Shared {
     /// That of pods. None: each has only its loopback interface.
     pub network: Option<Network>,
     pub images: Images,
+    /// Where seccomp profiles of the host are.
+    pub seccomp: PathBuf,
     pub pump: Pump,
     pub sink: MakeSink,
     /// Called when nothing of a container is left.

@@ -72,7 +72,8 @@ fn security(loader: &mut Loader<'_>, s: &mut Service<'_>) {
             ("no-new-privileges", "" | "true") => own.allow_privilege_escalation = Some(false),
             ("no-new-privileges", "false") | ("label", _) => {}
             ("seccomp", "unconfined") => {
-                own.seccomp_profile = Some(SeccompProfile { kind: "Unconfined".to_owned() });
+                own.seccomp_profile =
+                    Some(SeccompProfile { kind: "Unconfined".to_owned(), localhost_profile: None });
             }
             ("apparmor", "unconfined") => {
                 let kind = "Unconfined".to_owned();

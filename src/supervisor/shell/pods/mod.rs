@@ -4,6 +4,7 @@
 //! `RUN/pods/REPLICA/volumes/NAME` for what orund writes, and `RUN/pods/REPLICA/etc`. Nothing is mounted on the host.
 
 pub mod roots;
+pub mod seccomp;
 mod volumes;
 
 pub use volumes::mounts;
@@ -362,7 +363,7 @@ pub fn host(c: &crate::workload::model::Container) -> bundle::Host {
             devices.push(found);
         }
     }
-    bundle::Host { capabilities, devices }
+    bundle::Host { capabilities, devices, seccomp: None }
 }
 
 /// How many devices a privileged container gets at most.

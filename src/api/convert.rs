@@ -7,8 +7,9 @@ use super::health;
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
-use crate::supervisor::core::controller::{Controller, Job};
+use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::endpoints::{HostPort, Protocol, PublishedPort};
+use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, SuccessRule};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
     PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec, Strategy,
@@ -69,14 +70,41 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
 
 fn controller(c: &crate::workload::controller::Controller) -> Controller {
     Controller {
-        job: c.is_job().then(|| Job {
-            parallelism: c.parallelism.unwrap_or(1),
-            ttl: c.ttl_seconds_after_finished.map(Millis::secs),
-        }),
+        job: c.is_job().then(|| job(c)),
         stateful: c.is_stateful(),
         ordered: c.ordered,
         partition: c.partition,
         on_delete: c.on_delete,
+    }
+}
+
+fn job(c: &crate::workload::controller::Controller) -> Job {
+    use crate::workload::controller::FailureAction;
+    let failure = |r: &crate::workload::controller::FailureRule| FailureRule {
+        action: match r.action {
+            FailureAction::FailJob => FailureRuleAction::FailJob,
+            FailureAction::FailIndex => FailureRuleAction::FailIndex,
+            FailureAction::Ignore => FailureRuleAction::Ignore,
+            FailureAction::Count => FailureRuleAction::Count,
+        },
+        container: r.container_name.clone(),
+        exit: r.exit_codes.as_ref().map(codes),
+    };
+    let success = |r: &crate::workload::controller::SuccessRule| SuccessRule {
+        indexes: r.succeeded_indexes.as_deref().and_then(crate::workload::job::ranges),
+        count: r.succeeded_count,
+    };
+    Job {
+        parallelism: c.parallelism.unwrap_or(1),
+        ttl: c.ttl_seconds_after_finished.map(Millis::secs),
+        backoff_limit: c.backoff_limit,
+        backoff_limit_per_index: c.backoff_limit_per_index,
+        max_failed_indexes: c.max_failed_indexes,
+        deadline: c.active_deadline_seconds.map(Millis::secs),
+        queue: c.queue,
+        suspended: c.suspend,
+        failure_rules: c.pod_failure_policy.iter().map(failure).collect(),
+        success_rules: c.success_policy.iter().map(success).collect(),
     }
 }
 
@@ -178,9 +206,13 @@ fn containers(spec: &Spec, in_pod: bool) -> Vec<ContainerSpec> {
 
 fn rule(rule: &model::RestartRule) -> RestartRule {
     let model::RestartAction::Restart = rule.action;
+    codes(&rule.exit_codes)
+}
+
+fn codes(codes: &model::ExitCodes) -> RestartRule {
     RestartRule {
-        codes: rule.exit_codes.values.iter().map(|code| i32::from(*code)).collect(),
-        others: rule.exit_codes.operator == model::Membership::NotIn,
+        codes: codes.values.iter().map(|code| i32::from(*code)).collect(),
+        others: codes.operator == model::Membership::NotIn,
     }
 }
 

@@ -88,9 +88,23 @@ pub struct WorkloadStatus {
     /// What is true of it besides its phase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// How a job has finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
     /// When everything is killed at the latest, once it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_deadline: Option<String>,
+}
+
+/// The end of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Else it is complete.
+    pub failed: bool,
+    /// Kubernetes' word, such as `BackoffLimitExceeded`.
+    pub reason: String,
+    pub message: String,
 }
 
 /// Something that is true of a workload or a replica at present.

@@ -2,8 +2,8 @@
 
 use crate::api::types::{
     Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
-    FailedRevision, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus, Stopping,
-    WorkloadObject, WorkloadStatus,
+    FailedRevision, JobStatus, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus,
+    Stopping, WorkloadObject, WorkloadStatus,
 };
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
@@ -100,6 +100,12 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
     let trouble = s.trouble.as_ref();
     let replica = trouble.map(|t| names::replica(&w.name, t.slot));
     let conditions = all_conditions(view, id, w, slots);
+    let job = w.job_end().map(|end| JobStatus {
+        failed: end.failed,
+        reason: end.reason.to_string(),
+        message: end.message,
+    });
+    let failure = job.as_ref().filter(|j| j.failed).map(|j| format!("{}: {}", j.reason, j.message));
     WorkloadStatus {
         uid: id.0,
         generation: w.generation,
@@ -128,9 +134,11 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
         message: trouble
             .zip(replica)
             .map(|(t, replica)| format!("{replica}: {t}"))
+            .or(failure)
             .or_else(|| conditions.first().map(|c| c.message.clone()))
             .or_else(|| unready(w, slots)),
         conditions,
+        job,
         deletion_deadline: w.deletion.map(|d| {
             let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
             time(view, d.deadline(own))
@@ -405,6 +413,7 @@ fn cause(c: StopCause) -> &'static str {
         StopCause::SandboxLost => "SandboxLost",
         StopCause::Finished => "Finished",
         StopCause::JobFailed => "JobFailed",
+        StopCause::JobComplete => "JobComplete",
         StopCause::Orphaned => "Orphaned",
         StopCause::Drained => "Drained",
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::model::ExitCodes;
+
 /// `spec.controller`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -17,6 +19,30 @@ pub struct Controller {
     /// Of a Job: each replica knows its number (`JOB_COMPLETION_INDEX`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub indexed: bool,
+    /// Of a Job: how many failures of all replicas together it survives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<u32>,
+    /// Of a Job: the same for each replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit_per_index: Option<u32>,
+    /// Of a Job: how many replicas may have failed before the job fails at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failed_indexes: Option<u32>,
+    /// Of a Job: how long all of it may take, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_seconds: Option<u64>,
+    /// Of a Job: it is complete when all replicas have exited after the first success.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub queue: bool,
+    /// Of a Job: nothing runs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+    /// Of a Job: what some failures mean; the first rule that matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_failure_policy: Vec<FailureRule>,
+    /// Of a Job: when it has succeeded before all replicas have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub success_policy: Vec<SuccessRule>,
     /// Of a StatefulSet: each replica waits until those of lower numbers are ready.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ordered: bool,
@@ -26,6 +52,40 @@ pub struct Controller {
     /// A replica keeps its revision until somebody restarts it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub on_delete: bool,
+}
+
+/// A rule of `podFailurePolicy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailureRule {
+    pub action: FailureAction,
+    /// `None`: of any container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
+    /// `None`: it is about conditions of pods that never come true on one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_codes: Option<ExitCodes>,
+}
+
+/// What a rule of `podFailurePolicy` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureAction {
+    FailJob,
+    FailIndex,
+    Ignore,
+    Count,
+}
+
+/// A rule of `successPolicy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SuccessRule {
+    /// Numbers and ranges, such as `0,2-4`. `None`: all replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_indexes: Option<String>,
+    /// `None`: all of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_count: Option<u32>,
 }
 
 impl Controller {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::check::Checker;
 use super::controller::Controller;
+use super::job;
 use super::model::{
     ApiVersion, Kind, Metadata, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload,
 };
@@ -34,16 +35,10 @@ pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>
 
 /// What the kind adds.
 fn controller(d: &Document<'_>, spec: &Map<String, Value>) -> Controller {
-    let number = |name: &str| spec.get(name).and_then(Value::as_u64);
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let mut controller = Controller { kind: d.kind.to_owned(), ..Controller::default() };
     match d.kind {
-        "Job" => {
-            // Without completions the first success is that of all, and as many run as may.
-            controller.parallelism = Some(number("parallelism").map_or(1, small));
-            controller.ttl_seconds_after_finished = number("ttlSecondsAfterFinished");
-            controller.indexed = spec.get("completionMode").is_some_and(|m| m == "Indexed");
-        }
+        "Job" => job::controller(spec, &mut controller),
         "StatefulSet" => {
             controller.ordered = spec.get("podManagementPolicy").is_none_or(|p| p != "Parallel");
             let rolling = spec.get("updateStrategy").map(|s| &s["rollingUpdate"]["partition"]);
@@ -182,7 +177,7 @@ fn around(
     let (field, surge, unavailable) = match d.kind {
         "Deployment" => ("strategy", IntOrPercent::Percent(25), IntOrPercent::Percent(25)),
         "StatefulSet" | "DaemonSet" => ("updateStrategy", IntOrPercent::Int(0), one),
-        "Job" => return job(checker, d, spec, own),
+        "Job" => return job::around(checker, d, spec, own),
         _ => ("", IntOrPercent::Int(0), one),
     };
     let given = spec.get(field).cloned().unwrap_or(Value::Null);
@@ -219,29 +214,6 @@ pub fn strategy(
     let kind = if recreate { StrategyType::Recreate } else { StrategyType::RollingUpdate };
     let strategy = Strategy { r#type: kind, rolling_update };
     own.insert("strategy".to_owned(), json!(strategy));
-}
-
-fn job(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Value>, own: &mut Map<String, Value>) {
-    let number = |name: &str| spec.get(name).and_then(Value::as_u64);
-    let parallelism = number("parallelism").unwrap_or(1);
-    let completions = number("completions").unwrap_or(1);
-    let all = number("completions").is_none() && parallelism > 1;
-    if all {
-        let message = "parallelism without completions, a queue of work, is not supported yet";
-        let hint = format!("write `completions: {parallelism}`");
-        checker.error(semantic::place(d.node, "spec.parallelism"), "spec.parallelism", message, Some(hint));
-    }
-    if let Some(deadline) = spec.get("activeDeadlineSeconds") {
-        own.insert("activeDeadlineSeconds".to_owned(), deadline.clone());
-    }
-    own.insert("replicas".to_owned(), completions.into());
-    // A pod that failed is run again in its place.
-    let limit = number("backoffLimit").unwrap_or(6);
-    own.insert(
-        "backoff".to_owned(),
-        json!({"initial": 10, "factor": 2, "max": 360, "reset": 3600, "maxRestarts": limit}),
-    );
-    own.insert("restartPolicy".to_owned(), "OnFailure".into());
 }
 
 /// What Kubernetes demands of restartPolicy by kind.

@@ -11,6 +11,7 @@ pub mod files;
 mod fix;
 pub mod health;
 pub mod inputs;
+pub mod job;
 pub mod kept;
 mod kinds;
 mod kubernetes;

@@ -62,6 +62,58 @@ fn a_job_completes_once_for_each_index() {
     d.stop();
 }
 
+#[test]
+fn the_policies_of_a_job_decide_on_its_end() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("job-policies", &[]);
+    let failed = |name: &str| {
+        ok(&d, &format!("wait job/{name} --for=failed --timeout 60"));
+        ok(&d, &format!("describe job/{name}"))
+    };
+    let rules = |first: &str| {
+        format!(
+            "podFailurePolicy: {{rules: [{{{first}, onExitCodes: {{containerName: main, operator: In, values: [42]}}}}]}}"
+        )
+    };
+    let spec = format!("completions: 4\n  parallelism: 2\n  backoffLimit: 6\n  {}", rules("action: FailJob"));
+    write(&d, "code.yaml", &job("code", &spec, "exit 42"));
+    ok(&d, "apply -f code.yaml");
+    assert!(failed("code").contains("PodFailurePolicy: replica "), "{}", failed("code"));
+    // It fails at once, although there are six more attempts.
+    let restarts = |name: &str| d.workload(name)["status"]["restarts"].clone();
+    assert_eq!(restarts("code"), 0);
+    // Each index for itself: odd ones succeed.
+    let spec = "completions: 4\n  parallelism: 4\n  completionMode: Indexed\n  backoffLimitPerIndex: 0";
+    let script = "case $JOB_COMPLETION_INDEX in 1|3) exit 0;; esac; exit 1";
+    write(&d, "index.yaml", &job("index", spec, script));
+    ok(&d, "apply -f index.yaml");
+    assert!(failed("index").contains("FailedIndexes: 2 of 4 indexes have failed"), "{}", failed("index"));
+    assert_eq!(d.workload("index")["status"]["succeeded"], 2);
+    // The time of all of it.
+    let spec = "completions: 2\n  parallelism: 1\n  activeDeadlineSeconds: 1";
+    write(&d, "late.yaml", &job("late", spec, "exec sleep 1000"));
+    ok(&d, "apply -f late.yaml");
+    assert!(failed("late").contains("DeadlineExceeded: "), "{}", failed("late"));
+    wait_for("the end of what ran", || (d.workload("late")["status"]["replicas"] == 0).then_some(()));
+    assert!(ok(&d, "get job late").contains("Failed"));
+    // A queue: one success and the end of the others.
+    write(&d, "queue.yaml", &job("queue", "parallelism: 2", "sleep 0.3"));
+    ok(&d, "apply -f queue.yaml");
+    ok(&d, "wait job/queue --for=complete --timeout 60");
+    // Suspended, and resumed.
+    let spec = |on: bool| format!("completions: 1\n  suspend: {on}");
+    write(&d, "later.yaml", &job("later", &spec(true), "exit 0"));
+    ok(&d, "apply -f later.yaml");
+    wait_for("the word", || ok(&d, "get job later").contains("Suspended").then_some(()));
+    write(&d, "later.yaml", &job("later", &spec(false), "exit 0"));
+    ok(&d, "apply -f later.yaml");
+    ok(&d, "wait job/later --for=complete --timeout 60");
+    ok(&d, "delete --all --wait");
+    d.stop();
+}
+
 const STATEFUL: &str = "apiVersion: apps/v1
 kind: StatefulSet
 metadata: {name: db}

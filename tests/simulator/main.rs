@@ -14,7 +14,8 @@
 //!   desired state stays as it is; P21 init containers run one after another, before the others, once in a sandbox; P22
 //!   sidecars start before the main containers and stop after them; P19 nobody is asked to end while
 //!   the proxy leads connections there, for a second at most; P20 a map of ports has every port that shall be
-//!   open, each with all replicas that are ready and no other; P28 of each file all is applied or nothing; P30 containers are made in a whole sandbox only, which
+//!   open, each with all replicas that are ready and no other; P28 of each file all is applied or nothing; P32 a job runs nothing again
+//!   that has succeeded, nothing after its end, and no more at a time than it may; P30 containers are made in a whole sandbox only, which
 //!   is removed after the last of them; P31 probes are asked for in their time, a verdict follows from as many results in a
 //!   row as the probe demands, and a container is stopped for its health once, when it has failed so often.
 //!
@@ -25,6 +26,7 @@ mod chain;
 mod decisions;
 mod disk;
 mod health;
+mod jobs;
 mod mutants;
 mod numbers;
 mod oracle;

@@ -79,9 +79,15 @@ pub enum Mutant {
     DropsRoute,
     /// A file is applied object by object.
     SplitsFiles,
+    /// A job forgets which of its replicas have succeeded.
+    ForgetsSuccess,
+    /// A job that has finished is taken up again.
+    JobGoesOn,
 }
 
-pub const ALL: [Mutant; 32] = [
+pub const ALL: [Mutant; 34] = [
+    Mutant::ForgetsSuccess,
+    Mutant::JobGoesOn,
     Mutant::SplitsFiles,
     Mutant::JudgesAtOnce,
     Mutant::KillsAgain,
@@ -136,6 +142,7 @@ impl Mutant {
             Mutant::InitsBeside | Mutant::InitsAgain => "P21",
             Mutant::SidecarsTogether => "P22",
             Mutant::SplitsFiles => "P28",
+            Mutant::ForgetsSuccess | Mutant::JobGoesOn => "P32",
             Mutant::SkipsBarrier => "P19",
             Mutant::PublishesUnready | Mutant::DropsRoute => "P20",
             Mutant::CreatesUnrecorded => "P12",
@@ -218,6 +225,7 @@ impl Mutant {
                 step.actions.extend(hasty.into_iter().filter(rollout));
                 step
             }
+            Mutant::JobGoesOn => job_goes_on(desired, observed, now, config),
             Mutant::SkipsBarrier => {
                 let mut blind = observed.clone();
                 blind.endpoints.in_use.clear();
@@ -317,6 +325,16 @@ impl Mutant {
             }),
             Mutant::NoBackoff => at_once(&mut step, now),
             Mutant::AlwaysRestarts => restart_all(&mut step, desired, observed, now),
+            Mutant::ForgetsSuccess => {
+                let jobs = desired.workloads.iter().filter(|(_, w)| w.controller.job.is_some());
+                let jobs: Vec<_> = jobs.map(|(id, _)| *id).collect();
+                let of_job = |a: &Action| a.key().is_some_and(|k| jobs.contains(&k.workload));
+                let mut rest = step.actions.clone();
+                rest.retain(|a| !of_job(a));
+                step.actions.retain(of_job);
+                restart_all(&mut step, desired, observed, now);
+                step.actions.extend(rest);
+            }
             Mutant::DrainStopsWorkloads => stop_drained(&mut step),
             _ => {}
         }
@@ -458,6 +476,31 @@ fn publish_unready(desired: &Desired, observed: &Observed, now: Time, config: &C
             });
             route.targets = with_address.collect();
         }
+    }
+    step
+}
+
+/// What has failed for good runs again, although its job has finished.
+fn job_goes_on(desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
+    let (mut heedless, mut blind) = (desired.clone(), observed.clone());
+    for (id, w) in &mut heedless.workloads {
+        let Some(job) = &mut w.controller.job else { continue };
+        (job.backoff_limit, job.deadline, w.finished) = (None, None, None);
+        w.completed.retain(|_, failed| !*failed);
+        let slots = blind.workloads.get_mut(id).into_iter().flat_map(|s| s.slots.values_mut());
+        for c in slots.flat_map(|s| &mut s.replicas).flat_map(|r| &mut r.containers) {
+            c.restart.fails_job = None;
+            if matches!(c.restart.next, Next::Done { failed: true } | Next::GivenUp) {
+                c.restart.next = Next::Now;
+            }
+        }
+    }
+    let mut step = reconcile(desired, observed, now, config);
+    let stops = |a: &Action| matches!(a, Action::StopReplica { cause: StopCause::JobFailed, .. });
+    step.actions.retain(|a| !stops(a));
+    let starts = |a: &Action| matches!(a, Action::Prepare { .. } | Action::Release { .. });
+    if !step.actions.iter().any(starts) {
+        step.actions.extend(reconcile(&heedless, &blind, now, config).actions.into_iter().filter(starts));
     }
     step
 }

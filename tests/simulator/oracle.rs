@@ -3,6 +3,7 @@
 
 use crate::chain::Chain;
 use crate::health::Watch;
+use crate::jobs::Jobs;
 use crate::order::{Order, policy};
 use crate::process::{Proc, State};
 use orun::supervisor::core::Config;
@@ -55,6 +56,7 @@ pub struct Oracle {
     pub complete: BTreeSet<(WorkloadId, Revision)>,
     /// Workloads that went back by themselves, until their owner changes something.
     rolled_back: BTreeSet<WorkloadId>,
+    pub jobs: Jobs,
     /// The host is being drained.
     draining: bool,
     starts: VecDeque<u64>,
@@ -104,12 +106,14 @@ impl Oracle {
             removed: std::mem::take(&mut self.removed),
             complete: std::mem::take(&mut self.complete),
             rolled_back: std::mem::take(&mut self.rolled_back),
+            jobs: std::mem::take(&mut self.jobs).after_boot(),
             ..Oracle::default()
         };
         *self = kept;
     }
 
     pub fn durable(&mut self, change: &Change, at: Time) {
+        self.job_change(change);
         match change {
             Change::Delete { workload, grace } => {
                 let grace = grace.map(|g| g.0);
@@ -277,6 +281,11 @@ impl Oracle {
         }
     }
 
+    /// Whether a replica is being stopped.
+    pub fn is_stopped(&self, serial: u64) -> bool {
+        self.replicas.get(&serial).is_none_or(|r| r.stop.is_some())
+    }
+
     /// P6: deadlines only decrease.
     fn falls(&mut self, of: (u64, u64), deadline: Time, action: &Action) {
         let before = self.deadlines.insert(of, deadline);
@@ -321,6 +330,7 @@ impl Oracle {
             chain.ended(key.instance, end.released, end.status, end.unrecoverable, end.at, &template, policy);
             if end.status == Some(0) && end.released {
                 self.order.entry(key.replica).or_default().succeeded.insert(key.container);
+                self.job_success(key, &template);
             }
         } else if end.released {
             chain.lost(end.at, !end.executed || policy != RestartPolicy::Never);
@@ -410,6 +420,7 @@ impl Oracle {
         now: u64,
     ) {
         self.alone(key, procs, observed);
+        self.job_starts(key, desired, procs);
         if self.deadline_of(key).is_some() {
             self.blame(format!("{key} starts while it is being stopped"));
         }

@@ -1,8 +1,9 @@
 //! What happens in a run: requests and faults, all from one seed. A plan can be run with some of its entries only, which
 //! is how a failing run is made small.
 
-use crate::health;
 use crate::rng::Rng;
+use crate::{health, jobs};
+use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::endpoints::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
@@ -35,6 +36,7 @@ pub enum What {
         replicas: u32,
         strategy: Strategy,
         template: Box<Template>,
+        controller: Box<Controller>,
         /// It is in a file, between two objects that have this mark.
         file: Option<u64>,
     },
@@ -124,8 +126,11 @@ impl Plan {
         // By numbers of their own: the rest of a seed stays as it is.
         let mut own = Rng::of(seed, 2);
         for entry in &mut entries {
-            if let What::Apply { file, .. } = &mut entry.what {
+            if let What::Apply { name, file, replicas, template, controller, .. } = &mut entry.what {
                 *file = own.percent(40).then(|| own.below(1_000_000));
+                if jobs::is_job(seed, *name) {
+                    **controller = jobs::make(&mut own, replicas, template);
+                }
             }
         }
         entries.sort_by_key(|e| e.at);
@@ -145,6 +150,7 @@ fn apply(rng: &mut Rng, name: usize) -> What {
         replicas: rng.pick(&[0, 1, 1, 2, 3, 4]) as u32,
         strategy: strategy(rng),
         template: Box::new(template(rng)),
+        controller: Box::default(),
         file: None,
     }
 }
@@ -269,11 +275,14 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>7} ms  ", self.at)?;
         match &self.what {
-            What::Apply { name, replicas, strategy, template, file: _ } => {
+            What::Apply { name, replicas, strategy, template, controller, file: _ } => {
                 write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
                 write!(f, " grace {} spare {}", template.grace, template.spare)?;
                 write!(f, "{}", if template.sandbox.is_some() { " sandbox" } else { "" })?;
                 write!(f, " surge {} unavailable {}", strategy.max_surge, strategy.max_unavailable)?;
+                if let Some(job) = &controller.job {
+                    write!(f, " {job:?}")?;
+                }
                 let recreate = if strategy.recreate { " recreate" } else { "" };
                 write!(f, "{recreate} ready {:?} {:?}", strategy.min_ready, strategy.on_failure)?;
                 for c in &template.containers {

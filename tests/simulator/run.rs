@@ -1,5 +1,6 @@
 //! One run: a plan, the supervisor, the world, and the clock.
 
+use crate::jobs;
 use crate::mutants::Mutant;
 use crate::plan::{Entry, NAMES, Plan, What};
 use crate::process::State;
@@ -7,6 +8,7 @@ use crate::proxy::check_map;
 use crate::rng::Rng;
 use crate::world::{Handle, Sim, Told};
 use orun::supervisor::core::Config;
+use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::desired::{Change, WorkloadId};
 use orun::supervisor::core::event::Event;
 use orun::supervisor::core::history::Stamp;
@@ -261,12 +263,12 @@ impl Run {
         let ids = NAMES.map(|n| self.supervisor.as_ref().and_then(|s| Some(s.desired.by_name(n)?.0)));
         let id = |name: &usize| ids[*name];
         let change = match what {
-            What::Apply { name, replicas, strategy, template, file } => {
+            What::Apply { name, replicas, strategy, template, controller, file } => {
                 let apply = Change::Apply {
                     name: NAMES[*name].to_owned(),
                     replicas: *replicas,
                     strategy: *strategy,
-                    controller: Default::default(),
+                    controller: Controller::clone(controller),
                     paused: None,
                     template: template.clone(),
                     source: serde_json::Value::Null,
@@ -363,8 +365,11 @@ impl Run {
             }
             let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
             settled += w.completed.keys().filter(absent).count();
-            let desired = w.wanted() as usize;
-            if settled < desired || (settled > desired && w.completed.is_empty()) {
+            jobs::converged(w, slots)?;
+            let desired = if w.controller.job.is_some() { 0 } else { w.wanted() as usize };
+            if settled < desired
+                || (settled > desired && w.completed.is_empty() && w.controller.job.is_none())
+            {
                 return Err(format!("P1: {} has {settled} of {desired} replicas", w.name));
             }
         }

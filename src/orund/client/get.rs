@@ -369,6 +369,9 @@ fn of_workload(w: &WorkloadObject) -> String {
     }
     let message = status.message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default();
     field("Status", format!("{:?}{message}", status.phase));
+    if let Some(job) = &status.job {
+        field("Job", format!("{}: {}", job.reason, job.message));
+    }
     for c in &status.conditions {
         field("Condition", format!("{:?}: {}", c.r#type, c.message));
     }

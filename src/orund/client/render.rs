@@ -190,8 +190,11 @@ impl Row for JobRow {
     fn row(&self, wide: bool, _now: u64) -> Vec<String> {
         let (spec, status) = (&self.0.workload.spec, &self.0.status);
         let word = match status.phase {
-            _ if status.failed > 0 => "Failed".to_owned(),
-            WorkloadPhase::Ready | WorkloadPhase::Progressing => "Running".to_owned(),
+            _ if status.job.as_ref().is_some_and(|job| job.failed) => "Failed".to_owned(),
+            WorkloadPhase::Stopped => "Suspended".to_owned(),
+            WorkloadPhase::Ready | WorkloadPhase::Progressing | WorkloadPhase::Degraded => {
+                "Running".to_owned()
+            }
             phase => format!("{phase:?}"),
         };
         let mut row = vec![

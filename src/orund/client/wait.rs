@@ -159,7 +159,10 @@ fn reached(goal: Goal, w: &WorkloadObject) -> String {
         Goal::Ready if w.status.phase == WorkloadPhase::Stopped => "stopped".to_owned(),
         Goal::Ready | Goal::Replicas(_) => format!("ready: {}", of(w.status.available, "available")),
         Goal::Complete => format!("complete: {}", of(w.status.succeeded, "succeeded")),
-        Goal::Failed => format!("failed: {}", of(w.status.failed, "failed")),
+        Goal::Failed => match w.status.job.as_ref().filter(|_| w.status.failed == 0) {
+            Some(job) => format!("failed: {}: {}", job.reason, job.message),
+            None => format!("failed: {}", of(w.status.failed, "failed")),
+        },
         Goal::Stopped => "stopped".to_owned(),
         Goal::Delete => "deleted".to_owned(),
     }
@@ -176,6 +179,10 @@ fn words(goal: Goal) -> String {
     }
 }
 
+fn is_job(w: &WorkloadObject) -> bool {
+    w.workload.spec.controller.as_ref().is_some_and(|c| c.is_job())
+}
+
 fn is_reached(w: &WorkloadObject, goal: Goal) -> bool {
     let status = &w.status;
     match goal {
@@ -185,7 +192,7 @@ fn is_reached(w: &WorkloadObject, goal: Goal) -> bool {
             phase == WorkloadPhase::Ready || phase == WorkloadPhase::Complete || idle
         }
         Goal::Complete => status.phase == WorkloadPhase::Complete,
-        Goal::Failed => status.failed > 0,
+        Goal::Failed => status.job.as_ref().map_or(status.failed > 0 && !is_job(w), |job| job.failed),
         Goal::Stopped => status.phase == WorkloadPhase::Stopped,
         Goal::Replicas(n) => status.available == n && status.replicas == n,
         // Its deletion is the report.

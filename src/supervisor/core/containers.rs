@@ -17,7 +17,7 @@ use super::model::{
 use super::reconcile::{Entry, Pass, Place};
 use super::spec::{ContainerSpec, Handler, Role, Template};
 use super::time::{Millis, Time};
-use super::{endpoints, restart, sandbox};
+use super::{endpoints, job, restart, sandbox};
 
 /// Dead instances that may wait for their removal before no new one is made.
 const UNREMOVED_MOST: usize = 3;
@@ -110,6 +110,7 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
                 chance,
                 pass.config.min_start_interval,
             );
+            next = job::settle(place, key, class, exit, next);
             if instance.started.is_none() {
                 // One that was made ahead of its time does not bring the time forward.
                 next.next = later(container.restart.next, next.next);

@@ -4,6 +4,7 @@
 use super::Config;
 use super::controller::Controller;
 use super::history::{Kept, Stamp};
+use super::job::JobEnd;
 use super::objects::Objects;
 use super::spec::{Strategy, Template};
 use super::time::{Millis, Time};
@@ -70,6 +71,9 @@ pub struct Workload {
     /// Slots of the current revision that terminated for good (OnFailure and Never), and whether in failure; they are not
     /// run again after a reboot.
     pub completed: BTreeMap<u32, bool>,
+    /// The end of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<JobEnd>,
     pub deletion: Option<Deletion>,
     /// The manifest as its owner wrote it; opaque here.
     pub source: serde_json::Value,
@@ -175,6 +179,11 @@ pub enum Change {
     Vacated {
         workload: WorkloadId,
         slot: u32,
+    },
+    /// Asked for by `Persist`: a job has succeeded or failed.
+    Finished {
+        workload: WorkloadId,
+        end: JobEnd,
     },
     /// Asked for by `Persist`: nothing of a deleted workload is left.
     Removed {
@@ -284,6 +293,7 @@ impl Desired {
                 let completed = self.get(*workload)?.completed.contains_key(slot);
                 if completed { Ok(()) } else { Err(Refusal::Pointless) }
             }
+            Change::Finished { workload, .. } => self.get(*workload)?.check_finished(),
             Change::Removed { workload } => {
                 let deleting = self.get(*workload)?.deletion.is_some();
                 if deleting { Ok(()) } else { Err(Refusal::Pointless) }
@@ -352,6 +362,7 @@ impl Desired {
                 let w = self.get_mut(*workload)?;
                 *w.restarts.entry(*slot).or_default() += 1;
                 w.completed.remove(slot);
+                w.finished = None;
             }
             Change::Delete { workload, grace } => self.get_mut(*workload)?.delete(*grace, at),
             Change::Completed { workload, slot, failed, .. } => {
@@ -359,6 +370,9 @@ impl Desired {
             }
             Change::Vacated { workload, slot } => {
                 self.get_mut(*workload)?.completed.remove(slot);
+            }
+            Change::Finished { workload, end } => {
+                self.get_mut(*workload)?.finished = Some(end.clone());
             }
             Change::Removed { workload } => {
                 self.workloads.remove(workload);
@@ -405,7 +419,7 @@ impl Desired {
                 generation: 1,
                 replicas: *replicas,
                 strategy: *strategy,
-                controller: *controller,
+                controller: controller.clone(),
                 revision,
                 last_revision: revision,
                 last_number: revision.0,
@@ -416,6 +430,7 @@ impl Desired {
                 stopped: false,
                 restarts: BTreeMap::new(),
                 completed: BTreeMap::new(),
+                finished: None,
                 deletion: None,
                 source: source.clone(),
             };
@@ -434,7 +449,7 @@ impl Desired {
         w.generation += u64::from(!same);
         w.replicas = *replicas;
         w.strategy = *strategy;
-        w.controller = *controller;
+        w.controller = controller.clone();
         w.stopped = false;
         w.set_paused(paused);
         if !same_template {
@@ -474,6 +489,12 @@ impl Workload {
         if current && possible { Ok(()) } else { Err(Refusal::Pointless) }
     }
 
+    /// Whether the end of a job is news.
+    fn check_finished(&self) -> Result<(), Refusal> {
+        let news = self.controller.job.is_some() && self.finished.is_none();
+        if news { Ok(()) } else { Err(Refusal::Pointless) }
+    }
+
     /// Whether `revision` is an old one.
     fn check_pruned(&self, revision: Revision) -> Result<(), Refusal> {
         let desired = [Some(self.revision), self.pending].contains(&Some(revision));
@@ -488,7 +509,8 @@ impl Workload {
 
     /// How many replicas shall run.
     pub fn wanted(&self) -> u32 {
-        if self.stopped { 0 } else { self.replicas }
+        let suspended = self.controller.job.as_ref().is_some_and(|j| j.suspended);
+        if self.stopped || suspended { 0 } else { self.replicas }
     }
 
     fn delete(&mut self, grace: Option<Millis>, at: Time) {

@@ -18,6 +18,7 @@ pub mod event;
 pub mod gate;
 pub mod health;
 pub mod history;
+pub mod job;
 pub mod model;
 pub mod notice;
 pub mod objects;

@@ -43,6 +43,9 @@ pub struct Observed {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slots {
     pub slots: BTreeMap<u32, Slot>,
+    /// When the first of its replicas that have not exited for good was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Time>,
     /// How far the current revision is.
     #[serde(default)]
     pub rollout: Option<Rollout>,
@@ -200,8 +203,10 @@ pub enum StopCause {
     SandboxLost,
     /// A sidecar whose main containers have exited.
     Finished,
-    /// Another replica of its job has failed.
+    /// The job that it is part of has failed.
     JobFailed,
+    /// The job that it is part of is complete without it.
+    JobComplete,
     /// No workload needs it any more.
     Orphaned,
     /// The host goes down.
@@ -232,8 +237,18 @@ pub struct Restart {
     pub cleans: u32,
     /// Restarts that count towards the template's limit.
     pub recent: VecDeque<Time>,
+    /// Failures that count against the limits of a job.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted: u32,
+    /// The rule of a job by which the last failure is that of the whole job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fails_job: Option<u32>,
     /// A spare died by itself; none is made before this.
     pub spare_after: Option<Time>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What comes next when no instance lives.

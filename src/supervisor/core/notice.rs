@@ -312,6 +312,7 @@ impl fmt::Display for StopCause {
             StopCause::DeadlineExceeded => "stopping: activeDeadlineSeconds have passed",
             StopCause::SandboxLost => "stopping: its sandbox is gone",
             StopCause::JobFailed => "stopping: the job has failed",
+            StopCause::JobComplete => "stopping: the job is complete",
             StopCause::Finished => "stopping: the main containers have exited",
             StopCause::Orphaned => "stopping: its workload no longer exists",
             StopCause::Drained => "stopping: the host is drained",

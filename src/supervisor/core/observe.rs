@@ -6,7 +6,7 @@ use super::event::{Event, Found};
 use super::health::{Health, HookKind};
 use super::model::{
     Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
-    ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, StartError, Stop, WaitStatus,
+    ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, Slots, StartError, Stop, WaitStatus,
 };
 use super::notice;
 use super::spec::Role;
@@ -62,6 +62,16 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         }
         Event::Published { generation, taken } => observed.endpoints.acknowledge(*generation, taken),
         Event::LogsBlocked { key, error } => with(observed, key, |i| i.logs_blocked.clone_from(error)),
+    }
+}
+
+impl Slots {
+    fn drop_replica(&mut self, slot: u32, serial: u64) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.replicas.retain(|r| r.serial != serial);
+        }
+        let mut rest = self.slots.values().flat_map(|s| &s.replicas);
+        self.began = self.began.filter(|_| rest.any(|r| !r.has_ended()));
     }
 }
 
@@ -165,8 +175,8 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
     match action {
         Action::AddReplica { .. } => add_replica(observed, action, at),
         Action::DropReplica { workload, slot, serial } => {
-            if let Some(slot) = observed.slot_mut(*workload, *slot) {
-                slot.replicas.retain(|r| r.serial != *serial);
+            if let Some(slots) = observed.workloads.get_mut(workload) {
+                slots.drop_replica(*slot, *serial);
             }
             observed.endpoints.forget(*serial);
         }
@@ -256,6 +266,7 @@ fn add_replica(observed: &mut Observed, action: &Action, at: Time) {
         expired: false,
     };
     let slots = observed.workloads.entry(*workload).or_default();
+    slots.began.get_or_insert(at);
     let replicas = &mut slots.slots.entry(*slot).or_default().replicas;
     // There is seldom a second one, and there are many slots.
     replicas.reserve_exact(1);

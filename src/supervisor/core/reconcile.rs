@@ -6,7 +6,7 @@ use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, controller, endpoints, replicas, rollout, sandbox};
+use super::{containers, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -111,10 +111,11 @@ impl Pass<'_> {
         } else {
             replicas::plan(self, id, workload, slots);
             rollout::follow(self, id, workload, slots);
-            controller::finish(self, id, workload, slots);
+            job::finish(self, id, workload, slots);
         }
+        let failures = job::failures(slots);
         for (ordinal, slot) in &slots.slots {
-            self.slot(id, *ordinal, slot, Some(workload));
+            self.slot(id, *ordinal, slot, Some(workload), failures);
         }
         if workload.deletion.is_none() {
             self.prune(id, workload, slots);
@@ -161,7 +162,7 @@ impl Pass<'_> {
             }
         }
         for (ordinal, slot) in &slots.slots {
-            self.slot(id, *ordinal, slot, None);
+            self.slot(id, *ordinal, slot, None, 0);
         }
         if replicas(slots).next().is_none() {
             self.push(Action::DropWorkload { workload: id });
@@ -187,7 +188,14 @@ impl Pass<'_> {
         self.push(Action::StopReplica { workload, slot, serial, cause, deadline, now });
     }
 
-    fn slot(&mut self, id: WorkloadId, ordinal: u32, slot: &Slot, workload: Option<&Workload>) {
+    fn slot(
+        &mut self,
+        id: WorkloadId,
+        ordinal: u32,
+        slot: &Slot,
+        workload: Option<&Workload>,
+        failures: u32,
+    ) {
         for (n, replica) in slot.replicas.iter().enumerate() {
             if self.stopped.contains(&replica.serial) {
                 continue;
@@ -195,8 +203,16 @@ impl Pass<'_> {
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
             let others = slot.replicas.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r);
             let entry = self.entry(others);
-            let mut place =
-                Place { workload: id, slot: ordinal, replica, template, of: workload, entry, sandbox: false };
+            let mut place = Place {
+                workload: id,
+                slot: ordinal,
+                replica,
+                template,
+                of: workload,
+                entry,
+                sandbox: false,
+                failures,
+            };
             if self.expires(&place) {
                 continue;
             }
@@ -289,6 +305,8 @@ pub struct Place<'a> {
     pub entry: Entry,
     /// Its sandbox is made.
     pub sandbox: bool,
+    /// Those of all replicas of its job that count.
+    pub failures: u32,
 }
 
 impl Place<'_> {

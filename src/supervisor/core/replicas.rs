@@ -5,7 +5,7 @@ use super::desired::{Change, Revision, Workload, WorkloadId};
 use super::model::{Container, ExitClass, Next, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
 use super::time::{Millis, Time};
-use super::{controller, rollout};
+use super::{controller, job, rollout};
 use std::collections::BTreeSet;
 
 /// An hour: how far back restarts count when a replica is chosen to go.
@@ -55,7 +55,7 @@ fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots,
         return;
     }
     let mut free = 0;
-    let mut room = controller::room(workload, slots);
+    let mut room = job::room(workload, slots, pass.now);
     let wanted = workload.wanted();
     let enough = |taken: &BTreeSet<u32>, free: u32| match workload.controller.stateful {
         true => free >= wanted,

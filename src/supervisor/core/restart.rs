@@ -25,6 +25,7 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
             | StopCause::SandboxLost
             | StopCause::Finished
             | StopCause::JobFailed
+            | StopCause::JobComplete
             | StopCause::Orphaned
             | StopCause::Drained => ExitClass::Requested,
         };

@@ -401,9 +401,13 @@ fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
     } else if wanted == 0 {
         let gone = s.replicas + s.terminating == 0;
         if gone { WorkloadPhase::Stopped } else { WorkloadPhase::Progressing }
-    } else if s.succeeded >= wanted && s.terminating == 0 {
+    } else if s.terminating == 0 && w.job_end().map_or(s.succeeded >= wanted, |end| !end.failed) {
         WorkloadPhase::Complete
-    } else if s.failed > 0 || s.trouble.is_some() || matches!(s.rollout, RolloutState::DeadlineExceeded) {
+    } else if s.failed > 0
+        || w.job_end().is_some_and(|end| end.failed)
+        || s.trouble.is_some()
+        || matches!(s.rollout, RolloutState::DeadlineExceeded)
+    {
         WorkloadPhase::Degraded
     } else if rollout::is_whole(w, s) && s.terminating == 0 {
         WorkloadPhase::Ready

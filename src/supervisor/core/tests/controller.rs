@@ -1,11 +1,12 @@
 //! Jobs, and workloads whose replicas have an order.
 
 use super::*;
-use crate::supervisor::core::controller::{Controller, Job};
+use crate::supervisor::core::controller::Controller;
+use crate::supervisor::core::job::Job;
 use crate::supervisor::core::spec::{Backoff, RestartLimit};
 use std::collections::BTreeMap;
 
-fn with(controller: Controller, replicas: u32, template: Template) -> Change {
+pub fn with(controller: Controller, replicas: u32, template: Template) -> Change {
     match apply(replicas, template, one_by_one()) {
         Change::Apply { name, replicas, strategy, paused, template, source, stamp, .. } => {
             Change::Apply { name, replicas, strategy, controller, paused, template, source, stamp }
@@ -15,7 +16,7 @@ fn with(controller: Controller, replicas: u32, template: Template) -> Change {
 }
 
 fn job(parallelism: u32, ttl: Option<Millis>) -> Controller {
-    Controller { job: Some(Job { parallelism, ttl }), ..Controller::default() }
+    Controller { job: Some(Job { parallelism, ttl, ..Job::default() }), ..Controller::default() }
 }
 
 /// Runs until it succeeds, and gives up after one restart.
@@ -29,17 +30,17 @@ fn task() -> Template {
 }
 
 /// The slots that have a replica which is not being stopped.
-fn slots(b: &Bench) -> Vec<u32> {
+pub fn slots(b: &Bench) -> Vec<u32> {
     let of = b.observed.workloads.get(&WEB);
     of.into_iter().flat_map(|s| &s.slots).filter(|(_, s)| s.current().is_some()).map(|(n, _)| *n).collect()
 }
 
-fn completed(b: &Bench) -> BTreeMap<u32, bool> {
+pub fn completed(b: &Bench) -> BTreeMap<u32, bool> {
     b.desired.workloads.get(&WEB).map(|w| w.completed.clone()).unwrap_or_default()
 }
 
 /// The running container of a slot ends.
-fn end(b: &mut Bench, slot: u32, status: i32) {
+pub fn end(b: &mut Bench, slot: u32, status: i32) {
     let key =
         b.keys().into_iter().find(|k| k.slot == slot).unwrap_or_else(|| panic!("{slot}: {:?}", b.keys()));
     b.dies(key, status);
@@ -162,7 +163,7 @@ fn a_workload_with_an_order_keeps_its_lowest_slots() {
     b.observed.workloads.get_mut(&WEB).unwrap().slots.get_mut(&0).unwrap().replicas.clear();
     b.change(Change::Scale { workload: WEB, replicas: 2 });
     assert_eq!(slots(&b), [0, 1]);
-    // One after the other, 1 waits for 0: the highest goes although no more than two are there.
+    // One after the other, 1 waits for 0: the highest goes although only two slots are taken.
     let mut b = Bench::new();
     b.change(with(stateful(true, 0, false), 3, template()));
     b.run_all();
@@ -190,9 +191,9 @@ fn updates_begin_at_the_highest_and_leave_the_partition_alone() {
         let stops = |s: &super::super::model::Slot| s.replicas.iter().any(|r| r.stop.is_some());
         slots.iter().filter(|(_, s)| stops(s)).map(|(n, _)| *n).collect::<Vec<_>>()
     };
-    let running = |controller| {
+    let running = |controller: Controller| {
         let mut b = Bench::new();
-        b.change(with(controller, 3, template()));
+        b.change(with(Controller::clone(&controller), 3, template()));
         b.run_all();
         b.change(with(controller, 3, changed()));
         b

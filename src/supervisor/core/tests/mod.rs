@@ -3,6 +3,7 @@
 mod controller;
 mod endpoints;
 mod health;
+mod jobs;
 mod objects;
 mod order;
 mod sandbox;

@@ -1,7 +1,8 @@
 //! Kept objects, and files as one change.
 
 use super::*;
-use crate::supervisor::core::controller::{Controller, Job};
+use crate::supervisor::core::controller::Controller;
+use crate::supervisor::core::job::Job;
 use crate::supervisor::core::spec::Pinned;
 use crate::workload::inputs::Input;
 use crate::workload::kept::KeptObject;
@@ -124,14 +125,14 @@ fn a_missing_key_is_waited_for() {
         assert_eq!((trouble.as_deref(), shown(&b).ready), (Some(expected), 0));
         b
     };
-    let job = Some(Job { parallelism: 1, ttl: None });
+    let job = Some(Job { parallelism: 1, ..Job::default() });
     for controller in [
         Controller::default(),
         Controller { job, ..Controller::default() },
         Controller { stateful: true, partition: 1, ..Controller::default() },
         Controller { stateful: true, on_delete: true, ..Controller::default() },
     ] {
-        let mut b = lacking(controller);
+        let mut b = lacking(controller.clone());
         b.change(keep(config_map("c", "v", "")));
         b.run_all();
         assert_eq!((shown(&b).ready, b.desired.workloads[&WEB].revision), (1, Revision(1)), "{controller:?}");

@@ -3,7 +3,9 @@
 use crate::api::types::ProbeObject;
 use crate::supervisor::core::health::ProbeKind;
 use crate::supervisor::core::model::Container as Observed;
-use crate::supervisor::core::spec::{ContainerSpec, Endpoint, Handler, HttpRequest, Probe, Probes};
+use crate::supervisor::core::spec::{
+    ContainerSpec, Endpoint, GrpcRequest, Handler, HttpRequest, Probe, Probes,
+};
 use crate::supervisor::core::time::Millis;
 use crate::workload::health::{self as model, ExecAction, HttpGet, PortRef, TcpSocket};
 use crate::workload::model::Container;
@@ -33,7 +35,7 @@ pub fn probes(c: &Container) -> Option<Box<Probes>> {
 fn probe(c: &Container, p: &model::Probe) -> Option<Probe> {
     let seconds = |n: Option<u32>, default: u32| Millis::secs(n.unwrap_or(default).into());
     Some(Probe {
-        handler: one(c, p.exec.as_ref(), p.http_get.as_ref(), p.tcp_socket.as_ref())?,
+        handler: one(c, p.exec.as_ref(), p.http_get.as_ref(), p.tcp_socket.as_ref()).or_else(|| grpc(p))?,
         initial_delay: seconds(p.initial_delay_seconds, 0),
         period: seconds(p.period_seconds, PERIOD),
         timeout: seconds(p.timeout_seconds, TIMEOUT),
@@ -41,6 +43,12 @@ fn probe(c: &Container, p: &model::Probe) -> Option<Probe> {
         failure_threshold: p.failure_threshold.unwrap_or(FAILURES),
         grace: p.termination_grace_period_seconds.map(|n| Millis::secs(n.into())),
     })
+}
+
+fn grpc(p: &model::Probe) -> Option<Handler> {
+    let grpc = p.grpc.as_ref()?;
+    let endpoint = Endpoint { host: None, port: grpc.port };
+    Some(Handler::Grpc(GrpcRequest { endpoint, service: grpc.service.clone().unwrap_or_default() }))
 }
 
 fn one(
@@ -61,6 +69,7 @@ fn one(
             endpoint: endpoint(&http.host, &http.port)?,
             path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
             headers: http.http_headers.iter().map(|h| (h.name.clone(), h.value.clone())).collect(),
+            tls: http.scheme.as_deref() == Some("HTTPS"),
         }));
     }
     tcp.and_then(|tcp| Some(Handler::Tcp(endpoint(&tcp.host, &tcp.port)?)))
@@ -92,7 +101,11 @@ fn check(probe: &Probe) -> String {
     let at = |e: &Endpoint| format!("{}:{}", e.host.map(|h| h.to_string()).unwrap_or_default(), e.port);
     let what = match &probe.handler {
         Handler::Exec(command) => format!("exec [{}]", command.join(" ")),
-        Handler::Http(request) => format!("http-get http://{}{}", at(&request.endpoint), request.path),
+        Handler::Http(request) => {
+            let scheme = if request.tls { "https" } else { "http" };
+            format!("http-get {scheme}://{}{}", at(&request.endpoint), request.path)
+        }
+        Handler::Grpc(request) => format!("grpc {} {}", at(&request.endpoint), request.service),
         Handler::Tcp(endpoint) => format!("tcp-socket {}", at(endpoint)),
         Handler::Sleep(time) => format!("sleep {time}"),
     };
@@ -123,14 +136,14 @@ spec:
     image: bundle:/b
     ports: [{name: http, containerPort: 8080}]
     lifecycle: {postStart: {httpGet: {port: http, path: warm}}, preStop: {sleep: {seconds: 5}}}
-    readinessProbe: {httpGet: {port: \"9090\", host: \"::1\", httpHeaders: [{name: Host, value: web}]}}
+    readinessProbe: {httpGet: {port: \"9090\", host: \"::1\", scheme: HTTPS, httpHeaders: [{name: Host, value: web}]}}
     livenessProbe: {tcpSocket: {port: http}, periodSeconds: 5, terminationGracePeriodSeconds: 3}
     startupProbe: {exec: {command: [/up, now]}, failureThreshold: 30}
 ";
         let w = read("f", text, None).workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
         let c = &w.spec.containers[0];
         let own = |port| Endpoint { host: None, port };
-        let warm = HttpRequest { endpoint: own(8080), path: "/warm".into(), headers: vec![] };
+        let warm = HttpRequest { endpoint: own(8080), path: "/warm".into(), headers: vec![], tls: false };
         let hooks = [&c.lifecycle.post_start, &c.lifecycle.pre_stop].map(|h| handler(c, h.as_ref().unwrap()));
         assert_eq!(hooks, [Some(Handler::Http(warm)), Some(Handler::Sleep(Millis::secs(5)))]);
         let probe = |handler| Probe {
@@ -146,6 +159,7 @@ spec:
             endpoint: Endpoint { host: "::1".parse().ok(), port: 9090 },
             path: "/".into(),
             headers: vec![("Host".into(), "web".into())],
+            tls: true,
         };
         let up = Handler::Exec(vec!["/up".into(), "now".into()]);
         let expected = Probes {

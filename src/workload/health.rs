@@ -66,6 +66,16 @@ pub struct TcpSocket {
     pub host: Option<String>,
 }
 
+/// `grpc` of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GrpcAction {
+    pub port: u16,
+    /// `None`: the server as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
 /// A port, by number or by its name in `ports`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -98,6 +108,8 @@ pub struct Probe {
     pub http_get: Option<HttpGet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_socket: Option<TcpSocket>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcAction>,
     /// `None`: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_delay_seconds: Option<u32>,
@@ -117,6 +129,9 @@ pub struct Probe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u32>,
 }
+
+/// The longest name of a service that is asked about.
+const LONGEST_SERVICE: usize = 1024;
 
 /// The address that a host stands for. None: it would have to be looked up.
 pub fn host(text: &str) -> Option<IpAddr> {
@@ -146,13 +161,23 @@ impl Pod<'_, '_, '_> {
         for (field, probe) in probes {
             let Some(probe) = probe else { continue };
             let path = format!("{at}.{field}");
-            let there = [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some()];
-            self.one_handler(&path, &there, "exec, httpGet or tcpSocket");
+            let there = [
+                probe.exec.is_some(),
+                probe.http_get.is_some(),
+                probe.tcp_socket.is_some(),
+                probe.grpc.is_some(),
+            ];
+            self.one_handler(&path, &there, "exec, httpGet, tcpSocket or grpc");
             self.command(&path, probe.exec.as_ref());
             self.http(&path, c, probe.http_get.as_ref());
             if let Some(tcp) = &probe.tcp_socket {
                 self.port(&format!("{path}.tcpSocket.port"), c, &tcp.port);
                 self.host(&format!("{path}.tcpSocket.host"), tcp.host.as_deref(), None);
+            }
+            if probe.grpc.as_ref().and_then(|g| g.service.as_ref()).is_some_and(|s| s.len() > LONGEST_SERVICE)
+            {
+                let message = format!("service must have at most {LONGEST_SERVICE} bytes");
+                self.error(&format!("{path}.grpc.service"), message, None);
             }
             self.numbers(&path, field, probe);
         }
@@ -160,9 +185,7 @@ impl Pod<'_, '_, '_> {
 
     fn one_handler(&mut self, path: &str, there: &[bool], what: &str) {
         // One that is not supported has an error of its own.
-        if ["tcpSocket", "grpc"].iter().any(|field| self.has(&format!("{path}.{field}")))
-            && !there.contains(&true)
-        {
+        if self.has(&format!("{path}.tcpSocket")) && !there.contains(&true) {
             return;
         }
         match there.iter().filter(|there| **there).count() {
@@ -185,10 +208,6 @@ impl Pod<'_, '_, '_> {
         let hint =
             "a server with several names is asked by its name in httpHeaders: `- {name: Host, value: NAME}`";
         self.host(&format!("{path}.host"), http.host.as_deref(), Some(hint));
-        if http.scheme.as_deref() == Some("HTTPS") {
-            let hint = "use tcpSocket, or exec with a program that speaks it".to_owned();
-            self.error(&format!("{path}.scheme"), "HTTPS is not supported yet", Some(hint));
-        }
         if http.path.as_ref().is_some_and(|p| !p.bytes().all(|b| b.is_ascii_graphic())) {
             let message = "path must be printable ASCII without spaces";
             self.error(&format!("{path}.path"), message, Some("write %20 for a space".to_owned()));

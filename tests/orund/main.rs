@@ -17,6 +17,7 @@ mod ports;
 mod roles;
 mod rollout;
 mod run;
+mod secure;
 mod service;
 #[path = "../common/skip.rs"]
 mod skip;

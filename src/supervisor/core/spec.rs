@@ -175,8 +175,20 @@ pub enum Handler {
     Http(HttpRequest),
     /// Connects, from within the network of the container.
     Tcp(Endpoint),
+    /// Asks a server by the health protocol of gRPC, from within the network of the container.
+    Grpc(GrpcRequest),
     /// Waits.
     Sleep(Millis),
+}
+
+/// A call of `grpc.health.v1.Health/Check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrpcRequest {
+    pub endpoint: Endpoint,
+    /// Empty: the server as a whole.
+    #[serde(default)]
+    pub service: String,
 }
 
 /// `GET` over HTTP.
@@ -187,6 +199,9 @@ pub struct HttpRequest {
     pub path: String,
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// Over TLS; the certificate is not verified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 /// Where a server listens.

@@ -26,10 +26,10 @@ fn what_is_read_is_written() {
 #[test]
 fn what_cannot_be_is_told_with_its_place() {
     let cases = [
-        ("livenessProbe: {periodSeconds: 5}", "9:20 it must have exec, httpGet or tcpSocket"),
+        ("livenessProbe: {periodSeconds: 5}", "9:20 it must have exec, httpGet, tcpSocket or grpc"),
         (
             "readinessProbe: {tcpSocket: {port: 1}, exec: {command: [x]}}",
-            "9:21 it must have only one of exec, httpGet or tcpSocket",
+            "9:21 it must have only one of exec, httpGet, tcpSocket or grpc",
         ),
         ("livenessProbe: {exec: {command: []}}", "9:37 command must begin with a program"),
         (
@@ -41,10 +41,7 @@ fn what_cannot_be_is_told_with_its_place() {
             "livenessProbe: {tcpSocket: {port: 1, host: db.local}}",
             "9:48 host must be an address: names are not looked up in the container's network",
         ),
-        (
-            "readinessProbe: {httpGet: {port: 1, scheme: HTTPS}}",
-            "9:49 HTTPS is not supported yet [use tcpSocket, or exec with a program that speaks it]",
-        ),
+        ("readinessProbe: {grpc: {port: http}}", "9:35 port must be a whole number from 1 to 65535"),
         (
             "readinessProbe: {httpGet: {port: 1, path: \"/a b\"}}",
             "9:47 path must be printable ASCII without spaces [write %20 for a space]",

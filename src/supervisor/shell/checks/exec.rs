@@ -19,8 +19,12 @@ use std::time::Duration;
 
 /// How much of the output is kept, to be shown.
 const SHOWN: usize = 4 << 10;
+/// How much a probe may write: whoever reads it has other things to do.
+const MOST: usize = 1 << 20;
 /// How long killed processes are waited for.
 const GONE: Duration = Duration::from_secs(2);
+/// How often the status of a helper is looked for.
+const TURN: Duration = Duration::from_millis(20);
 /// How often processes that appear meanwhile are looked for.
 const ROUNDS: usize = 10;
 /// The exit codes of `exec` when it fails itself, as of a program that does not exist, and how its message begins then.
@@ -34,20 +38,24 @@ pub async fn run(target: &Target, command: &[String], timeout: Option<Duration>)
         Ok(running) => running,
         Err(e) => return Outcome::Unknown(format!("it cannot be run: {e}")),
     };
+    let most = if timeout.is_some() { MOST } else { usize::MAX };
     let ended = tokio::select! {
-        () = running.ended() => true,
-        () = late(timeout) => false,
+        quiet = running.ended(most) => Some(quiet),
+        () = late(timeout) => None,
         // With the container its processes end, and then the helper does.
-        () = exited(&target.pidfd) => tokio::time::timeout(GONE, running.ended()).await.is_ok(),
+        () = exited(&target.pidfd) => tokio::time::timeout(GONE, running.ended(most)).await.ok(),
     };
-    if !ended {
-        running.kill(target).await;
-        let limit = timeout.unwrap_or(GONE).as_secs_f64();
-        return Outcome::Failure(format!("it did not exit within {limit} s"));
-    }
-    match running.child.wait() {
-        Ok(status) => running.outcome(status),
-        Err(e) => Outcome::Unknown(format!("waiting for it: {e}")),
+    match ended {
+        Some(true) => running.reap(target).await,
+        Some(false) => {
+            running.kill(target).await;
+            Outcome::Failure(format!("it wrote more than {MOST} bytes"))
+        }
+        None => {
+            running.kill(target).await;
+            let limit = timeout.unwrap_or(GONE).as_secs_f64();
+            Outcome::Failure(format!("it did not exit within {limit} s"))
+        }
     }
 }
 
@@ -73,29 +81,67 @@ async fn start(target: &Target, command: &[String]) -> io::Result<Running> {
     let environment = names::environment(&target.name.workload, target.name.key.slot);
     helper.args(environment.iter().flat_map(|v| ["--env", v])).arg(&target.name.id).args(command);
     let (read, write) = fd::pipe().map_err(os)?;
+    fd::set_nonblocking(read.as_raw_fd()).map_err(os)?;
+    let output = Watched::new(read)?;
     helper.stdin(Stdio::null()).stdout(write.try_clone()?).stderr(write);
     // Starting a process takes a while; the loop does not wait for it.
-    let spawned = tokio::task::spawn_blocking(move || helper.spawn()).await;
-    let child = spawned.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))?;
-    let pidfd = wait::pidfd_open(child.id() as i32).map_err(os)?;
-    fd::set_nonblocking(read.as_raw_fd()).map_err(os)?;
-    Ok(Running { child, pidfd, output: Watched::new(read)?, said: Vec::new() })
+    let spawned = tokio::task::spawn_blocking(move || {
+        let mut child = helper.spawn()?;
+        match wait::pidfd_open(child.id() as i32) {
+            Ok(pidfd) => Ok((child, pidfd)),
+            Err(e) => {
+                // Nobody could wait for it, and it must not be left behind.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(os(e))
+            }
+        }
+    });
+    let (child, pidfd) = spawned.await.unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()))?;
+    Ok(Running { child, pidfd, output, said: Vec::new() })
 }
 
 impl Running {
-    /// Ends when the helper has, and so the program. What that writes is read all the while.
-    async fn ended(&mut self) {
+    /// Ends when the helper has, and so the program. What that writes is read all the while; false: it is more than `most`.
+    async fn ended(&mut self, most: usize) -> bool {
         let mut buf = [0; 4096];
+        let mut total = 0usize;
         loop {
             tokio::select! {
                 read = self.output.read(&mut buf) => match read {
                     Ok(n) if n > 0 => {
                         let room = SHOWN.saturating_sub(self.said.len());
                         self.said.extend_from_slice(&buf[..n.min(room)]);
+                        total = total.saturating_add(n);
+                        if total > most {
+                            return false;
+                        }
                     }
-                    _ => return exited(&self.pidfd).await,
+                    _ => {
+                        exited(&self.pidfd).await;
+                        return true;
+                    }
                 },
-                () = exited(&self.pidfd) => return self.last_words(),
+                () = exited(&self.pidfd) => {
+                    self.last_words();
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// The status of the helper. It has exited, unless waiting for it failed: the loop never waits for it.
+    async fn reap(&mut self, target: &Target) -> Outcome {
+        let deadline = tokio::time::Instant::now() + GONE;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return self.outcome(status),
+                Err(e) => return Outcome::Unknown(format!("waiting for it: {e}")),
+                Ok(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(TURN).await,
+                Ok(None) => {
+                    self.kill(target).await;
+                    return Outcome::Unknown("its end could not be waited for".to_owned());
+                }
             }
         }
     }

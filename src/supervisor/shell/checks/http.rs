@@ -1,13 +1,12 @@
 //! `GET` over HTTP, as far as probes and hooks need it: what counts is the status.
 
-use super::{Outcome, Target, Unconnected, connect};
+use super::stream::Stream;
+use super::{Outcome, Target, Unconnected, address, connect};
 use crate::supervisor::core::spec::{Endpoint, HttpRequest};
 use std::io;
 use std::net::IpAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-/// How long the head of an answer may be.
+/// How long the head of an answer may be, with those that only announce it.
 const LONGEST_HEAD: usize = 16 << 10;
 /// How often an answer may lead elsewhere.
 const MOST_REDIRECTS: usize = 10;
@@ -48,17 +47,21 @@ struct Head {
 }
 
 async fn exchange(target: &Target, request: &HttpRequest) -> Result<Head, Outcome> {
-    let mut connection = match connect(target, &request.endpoint).await {
-        Ok(connection) => connection,
+    let tcp = match connect(target, &request.endpoint).await {
+        Ok(tcp) => tcp,
         Err(Unconnected::Socket(e)) => return Err(Outcome::Unknown(e)),
         Err(Unconnected::Refused(e)) => return Err(Outcome::Failure(e)),
     };
     let fail = |what: &str, e: io::Error| Outcome::Failure(format!("{what}: {e}"));
+    let mut connection = match request.tls {
+        true => Stream::secure(tcp, address(&request.endpoint).ip()).map_err(|e| fail("preparing TLS", e))?,
+        false => Stream::plain(tcp),
+    };
     connection.write_all(written(request).as_bytes()).await.map_err(|e| fail("sending the request", e))?;
     let head = answer(&mut connection).await?;
     let mut rest = [0; BODY];
     // What is not there yet is not waited for.
-    let _ = connection.try_read(&mut rest);
+    connection.discard(&mut rest);
     Ok(head)
 }
 
@@ -82,15 +85,16 @@ fn written(request: &HttpRequest) -> String {
 }
 
 /// Reads the head of the answer, after those that only announce it.
-async fn answer(connection: &mut TcpStream) -> Result<Head, Outcome> {
+async fn answer(connection: &mut Stream) -> Result<Head, Outcome> {
     let mut buf = Vec::new();
+    let mut begin = 0;
     loop {
-        if let Some(end) = end_of_head(&buf) {
-            let head = parse(&buf[..end]).map_err(Outcome::Failure)?;
+        if let Some(length) = end_of_head(&buf[begin..]) {
+            let head = parse(&buf[begin..begin + length]).map_err(Outcome::Failure)?;
             if head.status >= 200 || head.status == 101 {
                 return Ok(head);
             }
-            buf.drain(..end);
+            begin += length;
             continue;
         }
         if buf.len() >= LONGEST_HEAD {
@@ -137,9 +141,14 @@ fn follow(request: &HttpRequest, to: &str) -> Option<HttpRequest> {
         Some((scheme, rest)) => {
             let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             let (authority, path) = rest.split_at(at);
-            let port = same_host(request, authority).filter(|_| scheme.eq_ignore_ascii_case("http"))?;
+            let tls = scheme.eq_ignore_ascii_case("https");
+            if !tls && !scheme.eq_ignore_ascii_case("http") {
+                return None;
+            }
+            let port = same_host(request, authority, if tls { 443 } else { 80 })?;
             let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-            (Endpoint { port, ..request.endpoint.clone() }, path)
+            let endpoint = Endpoint { port, ..request.endpoint.clone() };
+            return Some(HttpRequest { endpoint, path: clean(&path)?, tls, ..request.clone() });
         }
         None if to.starts_with("//") => return None,
         None if to.starts_with('/') => (request.endpoint.clone(), to.to_owned()),
@@ -152,11 +161,11 @@ fn follow(request: &HttpRequest, to: &str) -> Option<HttpRequest> {
     Some(HttpRequest { endpoint, path: clean(&path)?, ..request.clone() })
 }
 
-/// The port of `authority` when it is the host of `request`.
-fn same_host(request: &HttpRequest, authority: &str) -> Option<u16> {
+/// The port of `authority` when it is the host of `request`; without one, `default`.
+fn same_host(request: &HttpRequest, authority: &str, default: u16) -> Option<u16> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, 80),
+        _ => (authority, default),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let own = super::address(&request.endpoint).ip();
@@ -173,6 +182,7 @@ mod tests {
             endpoint: Endpoint { host: None, port: 8080 },
             path: path.to_owned(),
             headers: vec![("X-A".to_owned(), "b c".to_owned())],
+            tls: false,
         }
     }
 
@@ -210,8 +220,10 @@ mod tests {
         assert_eq!(to("there#x"), Some((8080, "/a/there".to_owned())));
         assert_eq!(to("http://127.0.0.1:9090/x?y"), Some((9090, "/x?y".to_owned())));
         assert_eq!(to("http://localhost"), Some((80, "/".to_owned())));
+        let secure = follow(&request("/"), "https://127.0.0.1/x").unwrap();
+        assert_eq!((secure.tls, secure.endpoint.port, secure.path.as_str()), (true, 443, "/x"));
         for other in
-            ["http://example.com/", "https://127.0.0.1/", "//127.0.0.1/", "http://127.0.0.1:x/", "/a\u{7}"]
+            ["http://example.com/", "ftp://127.0.0.1/", "//127.0.0.1/", "http://127.0.0.1:x/", "/a\u{7}"]
         {
             assert_eq!(to(other), None, "{other}");
         }

@@ -4,7 +4,9 @@
 //! Sockets are made in the network namespace of the container's first process, by a thread that enters it and ends.
 
 mod exec;
+mod grpc;
 mod http;
+mod stream;
 
 use super::jobs::{Done, Name, Shared};
 use super::linux::Linux;
@@ -77,6 +79,7 @@ impl Linux {
         match &mut handler {
             Handler::Http(request) => request.endpoint.host = request.endpoint.host.or(address),
             Handler::Tcp(endpoint) => endpoint.host = endpoint.host.or(address),
+            Handler::Grpc(request) => request.endpoint.host = request.endpoint.host.or(address),
             Handler::Exec(_) | Handler::Sleep(_) => {}
         }
         handler
@@ -131,6 +134,7 @@ pub async fn run_probe(target: &Target, probe: &Probe) -> Outcome {
         match &probe.handler {
             Handler::Http(request) => http::get(target, request).await,
             Handler::Tcp(endpoint) => connect(target, endpoint).await.map(drop).into(),
+            Handler::Grpc(request) => grpc::check(target, &request.endpoint, &request.service).await,
             Handler::Exec(_) | Handler::Sleep(_) => Outcome::Success,
         }
     };
@@ -153,6 +157,11 @@ pub async fn run_hook(target: &Target, handler: &Handler) -> Result<(), String> 
         Handler::Tcp(endpoint) => time::timeout(HOOK, connect(target, endpoint))
             .await
             .map_or_else(|_| Outcome::Failure("no connection".to_owned()), |c| c.map(drop).into()),
+        Handler::Grpc(request) => {
+            time::timeout(HOOK, grpc::check(target, &request.endpoint, &request.service))
+                .await
+                .unwrap_or_else(|_| Outcome::Failure("no answer".to_owned()))
+        }
         // The core waits by itself.
         Handler::Sleep(_) => Outcome::Success,
     };

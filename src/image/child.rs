@@ -95,7 +95,7 @@ pub fn run<T: DeserializeOwned>(
     deadline: Duration,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<T> {
-    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let spawned = command.stdout(Stdio::piped()).spawn();
     let mut child = Running(spawned.map_err(|e| Error::sys(format!("{what}: starting a process"), e))?);
     let stdout = child.0.stdout.take();
     let out = stdout.as_ref().map_or(-1, AsRawFd::as_raw_fd);

@@ -5,6 +5,7 @@ use super::child::{self, Answer};
 use super::configuration::Configuration;
 use super::local::{Files, Found};
 use super::manifest::Descriptor;
+use super::progress::{Progress, Show};
 use super::reference::{Reference, Remote};
 use super::registry::{self, LoginSecret, Pulled, Registry};
 use super::store::{Store, Wanted};
@@ -71,7 +72,7 @@ pub fn fetch(
     let mut command = Command::new(program);
     command.arg(VERB).arg(store.root()).arg(reference).stdin(secrets_file(secrets)?);
     if whom == For::Workload {
-        command.arg(WORKLOAD);
+        command.arg(WORKLOAD).stderr(Stdio::null());
     }
     child::run(command, "fetching the image", DEADLINE, cancelled)
 }
@@ -175,6 +176,10 @@ fn open(path: &str) -> Result<File> {
 
 fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Result<Fetched> {
     let tmp = store.root().join("tmp");
+    let show = match whom {
+        For::Person => Show::person(),
+        For::Workload => Show::Nothing,
+    };
     // Until the image has its name, which nobody removes it without.
     let _adding = store.adding()?;
     let digest = match reference {
@@ -191,7 +196,7 @@ fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Res
             keep(program, store, &files, &files.docker(tag.as_deref())?)?
         }
         Reference::Bundle { .. } => return Err(Error::new(Kind::Config, "a bundle is not an image")),
-        Reference::Registry(remote) => from_registry(program, store, remote)?,
+        Reference::Registry(remote) => from_registry(program, store, remote, show)?,
     };
     let name = reference.to_string();
     store.set_name(&name, &digest, whom == For::Workload)?;
@@ -199,10 +204,11 @@ fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Res
 }
 
 /// Asks the mirrors, then the registry itself.
-fn from_registry(program: &Path, store: &Store, remote: &Remote) -> Result<String> {
+fn from_registry(program: &Path, store: &Store, remote: &Remote, show: Show) -> Result<String> {
     let mut last = Error::new(Kind::NotFound, "there is no registry to ask");
     for registry in registry::sources(remote, &read_secrets()?)? {
-        match registry.image(remote).and_then(|pulled| keep_pulled(program, store, &registry, &pulled)) {
+        let pulled = registry.image(remote);
+        match pulled.and_then(|pulled| keep_pulled(program, store, &registry, &pulled, show)) {
             Ok(digest) => return Ok(digest),
             // A full disk is not the mirror's fault.
             Err(e) if e.errno().is_some() => return Err(e),
@@ -213,7 +219,13 @@ fn from_registry(program: &Path, store: &Store, remote: &Remote) -> Result<Strin
 }
 
 /// Downloads and unpacks what is missing, up to three layers at a time. The caller has the lock of [`Store::adding`].
-fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pulled) -> Result<String> {
+fn keep_pulled(
+    program: &Path,
+    store: &Store,
+    registry: &Registry,
+    pulled: &Pulled,
+    show: Show,
+) -> Result<String> {
     let configuration = Configuration::parse(&pulled.configuration, "the configuration of the image")?;
     let ids = configuration.rootfs.diff_ids;
     if ids.len() != pulled.layers.len() || ids.is_empty() {
@@ -232,7 +244,7 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
     }
     let size = missing.iter().map(|(_, _, l)| l.size).fold(0, u64::saturating_add);
     store.check_space(size.saturating_mul(UNPACKED + 1))?;
-    let budget = Budget::of(size);
+    let (budget, progress) = (Budget::of(size), Progress::new(show, missing.len(), size));
     let next = Mutex::new(missing.iter());
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let work = || {
@@ -253,6 +265,9 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
                     _ => Ok(()),
                 }
             });
+            if made.is_ok() {
+                progress.layer(layer.size);
+            }
             if let Err(e) = made {
                 let e = e.context(format!("layer {} of {}", n + 1, ids.len()));
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
@@ -260,9 +275,10 @@ fn keep_pulled(program: &Path, store: &Store, registry: &Registry, pulled: &Pull
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(missing.len()) {
-            scope.spawn(work);
-        }
+        let workers: Vec<_> = (0..AT_ONCE.min(missing.len())).map(|_| scope.spawn(work)).collect();
+        let length = |l: &Descriptor| Some(std::fs::metadata(store.part(&l.digest).ok()?).ok()?.len());
+        let parts = || missing.iter().filter_map(|(_, _, l)| length(l)).fold(0, u64::saturating_add);
+        progress.follow(|| workers.iter().all(|w| w.is_finished()), parts);
     });
     if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         // On a full disk nothing is kept for another attempt.

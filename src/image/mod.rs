@@ -7,6 +7,7 @@ pub mod configuration;
 pub mod fetch;
 mod local;
 pub mod manifest;
+mod progress;
 pub mod reference;
 pub mod registry;
 pub mod rootfs;

@@ -241,6 +241,46 @@ fn an_image_is_pulled_whatever_the_registry_demands() {
 }
 
 #[test]
+fn a_pull_reports_each_layer() {
+    if !is_root() {
+        return;
+    }
+    let (image, layers) = image("registry-lines");
+    let server = Server::start(&image, Fault::None, Access::Open, 0);
+    let pull = |terminal: bool| {
+        let words = [
+            env!("CARGO_BIN_EXE_orund"),
+            "image",
+            "--dir",
+            &image.store.to_string_lossy(),
+            "pull",
+            &name(&server),
+        ]
+        .map(str::to_owned);
+        let mut command = Command::new(if terminal { "script" } else { &words[0] });
+        match terminal {
+            true => command.args(["-qec", &words.join(" "), "/dev/null"]),
+            false => command.args(&words[1..]),
+        };
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8_lossy(if terminal { &out.stdout } else { &out.stderr }).into_owned()
+    };
+    let text = pull(false);
+    let of = format!(" of {}: ", layers.len());
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("layer ") && l.contains(&of)).collect();
+    assert_eq!(lines.len(), layers.len(), "{text}");
+    assert_eq!(pull(false), "", "nothing is missing");
+    fs::remove_dir_all(&image.store).unwrap();
+    let text = pull(true);
+    assert!(
+        text.contains("\r\u{1b}[K[") && text.contains(&format!(" of {} layers", layers.len())),
+        "{text:?}"
+    );
+    assert!(!text.contains("layer 1 of"), "{text:?}");
+}
+
+#[test]
 fn credentials_do_not_follow_a_redirect() {
     if !is_root() {
         return;

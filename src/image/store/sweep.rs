@@ -150,10 +150,11 @@ impl Store {
                     Ok(aside) => left.push(aside),
                     Err(e) => swept.failed.push(e),
                 },
-                false => match fs::remove_file(&path) {
-                    Err(e) => swept.failed.push(Error::sys(format!("removing {path:?}"), e)),
-                    Ok(()) => {}
-                },
+                false => {
+                    let removed = fs::remove_file(&path);
+                    let failed = removed.map_err(|e| Error::sys(format!("removing {path:?}"), e)).err();
+                    swept.failed.extend(failed);
+                }
             }
         }
         Ok(left)

@@ -115,7 +115,7 @@ pub fn unpack(
     file.seek(SeekFrom::Start(offset)).map_err(|e| Error::sys("reading a layer", e))?;
     let mut command = Command::new(program);
     let numbers = [length, limits.entries, limits.bytes].map(|n| n.to_string());
-    command.arg(VERB).arg(dir).args(numbers).stdin(Stdio::from(file));
+    command.arg(VERB).arg(dir).args(numbers).stdin(Stdio::from(file)).stderr(Stdio::null());
     let layer: Layer = child::run(command, "unpacking a layer", DEADLINE, cancelled)?;
     mark_opaque(dir, &layer.opaque)?;
     Ok(layer)

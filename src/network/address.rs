@@ -1,6 +1,6 @@
 //! Ranges of addresses, and which of them are used. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -121,10 +121,33 @@ impl Pool {
         self.used.is_empty()
     }
 
+    /// The addresses of services: the last eighth of the range.
+    pub fn services(&self) -> Range {
+        let prefix = (self.range.prefix + 3).min(32);
+        Range::new(self.range.last().into(), prefix)
+    }
+
+    /// The address of each of the services with these identities, the oldest first: the same one as long as no older service
+    /// has it. Those that there is no room for have none.
+    pub fn of_services(&self, uids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, Ipv4Addr> {
+        let part = self.services();
+        // The last one is for broadcasts.
+        let count = u64::from(part.last() - part.first);
+        let mut used = BTreeSet::new();
+        let mut found = BTreeMap::new();
+        for uid in uids {
+            let free = (0..count)
+                .map(|n| part.first + (uid.wrapping_add(n) % count) as u32)
+                .find(|a| used.insert(*a));
+            found.extend(free.map(|address| (uid, address.into())));
+        }
+        found
+    }
+
     /// An address that nobody has; None if all are used.
     pub fn take(&mut self) -> Option<Ipv4Addr> {
-        // The first is that of the network, the second the bridge's, the last for broadcasts.
-        let (low, high) = (self.range.first + 2, self.range.last() - 1);
+        // The first is that of the network, the second the bridge's, the last are those of services.
+        let (low, high) = (self.range.first + 2, self.services().first - 1);
         if self.used.len() as u32 > high - low {
             return None;
         }
@@ -142,7 +165,7 @@ impl Pool {
     pub fn note(&mut self, address: Ipv4Addr) -> bool {
         let number = u32::from(address);
         if self.range.contains(address) {
-            self.last = self.last.max(number.min(self.range.last() - 1));
+            self.last = self.last.max(number.min(self.services().first - 1));
         }
         self.used.insert(number)
     }
@@ -189,6 +212,24 @@ mod tests {
         let taken = [Range::new(Ipv4Addr::new(10, 0, 0, 0), 8), Range::new(Ipv4Addr::new(172, 16, 0, 0), 12)];
         assert_eq!(Range::choose(&taken), Some(range("192.168.192.0/24")));
         assert_eq!(Range::choose(&[Range::new(Ipv4Addr::UNSPECIFIED, 0)]), None);
+    }
+
+    #[test]
+    fn services_have_addresses_of_their_own() {
+        let pool = Pool::new(range("10.89.0.0/16"));
+        assert_eq!(pool.services().to_string(), "10.89.224.0/19");
+        let at = |c, d| Ipv4Addr::new(10, 89, c, d);
+        let found = pool.of_services([7, 8191 + 7, 9]);
+        assert_eq!(found, [(7, at(224, 7)), (8198, at(224, 8)), (9, at(224, 9))].into());
+        assert_eq!(pool.of_services([7, 9])[&9], at(224, 9), "the same one");
+        let mut small = Pool::new(range("10.0.0.0/28"));
+        assert_eq!(
+            small.of_services([1, 2, 3]).into_values().collect::<Vec<_>>(),
+            [Ipv4Addr::new(10, 0, 0, 14)]
+        );
+        let pods: Vec<u8> = std::iter::from_fn(|| small.take()).map(|a| a.octets()[3]).collect();
+        assert_eq!(pods, (2..14).collect::<Vec<u8>>());
+        assert!(Pool::new(range("10.0.0.0/29")).of_services([1]).is_empty(), "there is no room");
     }
 
     #[test]

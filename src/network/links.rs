@@ -185,6 +185,25 @@ pub fn set_up_pod(socket: &mut Socket, address: Ipv4Addr, range: Range) -> Resul
     socket.ask(request, |_, _| {})
 }
 
+/// Has the host take everything for `range` that comes to the bridge, as if it had each of these addresses. It goes with the
+/// bridge.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn make_local(socket: &mut Socket, index: u32, range: Range) -> Result<(), Refusal> {
+    let mut route = [0; ROUTE];
+    route[0] = libc::AF_INET as u8;
+    route[1] = range.prefix();
+    route[4] = libc::RT_TABLE_LOCAL;
+    route[5] = libc::RTPROT_STATIC;
+    route[6] = libc::RT_SCOPE_HOST;
+    route[7] = libc::RTN_LOCAL;
+    let request = Request::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &route)
+        .attribute(libc::RTA_DST, &range.first().octets())
+        .attribute(libc::RTA_OIF, &index.to_ne_bytes());
+    socket.ask(request, |_, _| {})
+}
+
 fn set_address(socket: &mut Socket, index: u32, address: Ipv4Addr, prefix: u8) -> Result<(), Refusal> {
     let mut header = [0; ADDRESS];
     header[0] = libc::AF_INET as u8;

@@ -14,7 +14,7 @@ pub mod proxy;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::netlink::{self, Refusal, Socket};
 use address::{Pool, Range};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -194,6 +194,8 @@ impl Network {
             .map_err(|r| refused(format!("removing the bridge {bridge:?}"), r))?;
         let made = links::make_bridge(&mut socket, bridge, &self.wish.owner, range);
         let index = made.map_err(|r| refused(format!("making the bridge {bridge:?}"), r))?;
+        links::make_local(&mut socket, index, state.pool.services())
+            .map_err(|r| refused("making the addresses of services", r))?;
         if let Err(r) = nft::make(bridge, range) {
             let e = refused("making the rule that gives pods the address of the host outside", r);
             state.warnings.push(format!("pods reach each other and the host, but nothing outside: {e}"));
@@ -257,6 +259,15 @@ impl Network {
         (state.pool.range().contains(address) && state.pool.note(address)).then_some(address)
     }
 
+    /// The addresses at which pods reach the services with these identities, the oldest first.
+    pub fn of_services(&self, uids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, Ipv4Addr> {
+        let state = self.state();
+        match state.refused {
+            true => BTreeMap::new(),
+            false => state.pool.of_services(uids),
+        }
+    }
+
     /// An address that no pod has any more. After the last pod the bridge and the rule go too.
     ///
     /// # Errors
@@ -277,9 +288,11 @@ impl Network {
             state.pool.range()
         };
         self.settle()?;
-        if self.state().bridge.is_none() {
-            return Ok(());
-        }
+        let Some(index) = self.state().bridge else { return Ok(()) };
+        let services = self.state().pool.services();
+        let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
+        links::make_local(&mut socket, index, services)
+            .map_err(|r| refused("making the addresses of services", r))?;
         // An earlier version of this program has left it on.
         links::turn_ipv6_off(&self.wish.bridge).map_err(|r| refused("turning IPv6 off for the bridge", r))?;
         nft::make(&self.wish.bridge, range)

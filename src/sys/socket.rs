@@ -3,6 +3,7 @@
 use super::{SysResult, check, owned, unit};
 use crate::error::Errno;
 use std::ffi::CStr;
+use std::net::Ipv4Addr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// A connected pair of close-on-exec sockets that keep message boundaries: socketpair(2), SOCK_SEQPACKET.
@@ -80,6 +81,41 @@ pub fn accept(fd: RawFd) -> SysResult<OwnedFd> {
             r => return r,
         }
     }
+}
+
+/// Lets a socket of IPv4 be bound to an address that the host does not have yet: setsockopt(2), `IP_FREEBIND`.
+pub fn set_freebind(socket: RawFd) -> SysResult<()> {
+    let value = 1i32;
+    // SAFETY: value is valid for its length.
+    unit(
+        unsafe {
+            libc::setsockopt(
+                socket,
+                libc::IPPROTO_IP,
+                libc::IP_FREEBIND,
+                (&raw const value).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        }
+        .into(),
+    )
+}
+
+/// Binds a socket of IPv4 to an address: bind(2).
+pub fn bind_ipv4(socket: RawFd, address: Ipv4Addr, port: u16) -> SysResult<()> {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: address is valid for its length.
+    unit(
+        unsafe {
+            libc::bind(socket, (&raw const address).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+        .into(),
+    )
 }
 
 /// Room for the control message of one descriptor.

@@ -90,6 +90,13 @@ impl<'t> Checker<'t> {
                 self.error(key.place, &item.path, message, Some(row.text.to_owned()));
                 None
             }
+            // This word has an effect, unlike an address.
+            Class::Warned
+                if (row.owner, row.field) == ("ServiceSpec", "clusterIP")
+                    && item.node.data.text() == Some("None") =>
+            {
+                value
+            }
             Class::Warned if !wrong => {
                 let warning = Diagnostic::new(key.place, &item.path, format!("{} has no effect", row.field));
                 self.problems.push(warning.hint(row.text).warning());

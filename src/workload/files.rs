@@ -151,9 +151,14 @@ pub fn hosts(pod: &Sandbox, replica: &Replica, host: &str) -> String {
     text
 }
 
-/// /etc/resolv.conf of a pod. `host` is the host's own.
-pub fn resolv_conf(pod: &Sandbox, host: &str) -> String {
+/// The address of a pod's own resolver.
+pub const RESOLVER: &str = "127.0.0.11";
+
+/// /etc/resolv.conf of a pod. `host` is the host's own. `resolver`: the pod has one of its own, which asks those of the host.
+pub fn resolv_conf(pod: &Sandbox, host: &str, resolver: bool) -> String {
     let from_host = pod.dns_policy.as_deref() != Some("None");
+    let own = resolver.then(|| own_resolv_conf(host));
+    let host = own.as_deref().unwrap_or(host);
     let Some(config) = &pod.dns_config else {
         return if from_host { host.to_owned() } else { String::new() };
     };
@@ -191,6 +196,15 @@ pub fn resolv_conf(pod: &Sandbox, host: &str) -> String {
         text.push_str(&format!("options {}\n", options.join(" ")));
     }
     text
+}
+
+/// As a pod of Kubernetes has it: `web` is found by its whole name first.
+fn own_resolv_conf(host: &str) -> String {
+    let searches = host.lines().filter_map(|line| line.trim().strip_prefix("search ")).next_back();
+    let searches = searches.map(|s| format!(" {}", s.trim())).unwrap_or_default();
+    format!(
+        "search default.svc.cluster.local svc.cluster.local cluster.local{searches}\nnameserver {RESOLVER}\noptions ndots:5\n"
+    )
 }
 
 #[cfg(test)]
@@ -286,12 +300,17 @@ mod tests {
         let mut pod = Sandbox { dns_config: Some(config), ..Sandbox::default() };
         let both =
             "search a.org b.org\nnameserver 1.1.1.1\nnameserver 9.9.9.9\noptions rotate ndots:2 edns0\n";
-        assert_eq!(resolv_conf(&pod, host), both);
+        assert_eq!(resolv_conf(&pod, host, false), both);
         pod.dns_policy = Some("None".into());
-        assert_eq!(resolv_conf(&pod, host), "search b.org\nnameserver 9.9.9.9\noptions ndots:2 edns0\n");
+        assert_eq!(
+            resolv_conf(&pod, host, false),
+            "search b.org\nnameserver 9.9.9.9\noptions ndots:2 edns0\n"
+        );
         pod.dns_config = None;
-        assert_eq!(resolv_conf(&pod, host), "");
-        assert_eq!(resolv_conf(&Sandbox::default(), host), host);
+        assert_eq!(resolv_conf(&pod, host, false), "");
+        assert_eq!(resolv_conf(&Sandbox::default(), host, false), host);
+        let own = "search default.svc.cluster.local svc.cluster.local cluster.local a.org b.org\nnameserver 127.0.0.11\noptions ndots:5\n";
+        assert_eq!(resolv_conf(&Sandbox::default(), host, true), own);
         pod.host_aliases = vec![HostAlias { ip: "10.0.0.1".into(), hostnames: vec!["a".into(), "b".into()] }];
         let replica = Replica { name: "web-0".into(), ..Replica::default() };
         assert!(hosts(&pod, &replica, "").ends_with("127.0.0.1\tweb-0\n10.0.0.1\ta\tb\n"));

@@ -26,6 +26,9 @@ pub struct Sandbox {
     pub metadata: PodMetadata,
     /// Its containers know the number of their replica.
     pub indexed: bool,
+    /// A container of it serves at port 53, which the pod's own resolver must leave free.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub serves_names: bool,
     /// Of each container, for variables and files that name them.
     pub resources: BTreeMap<String, Resources>,
 }
@@ -38,7 +41,7 @@ impl Sandbox {
             .any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some()));
         let with_resources = refers || spec.volumes.iter().any(Volume::is_written);
         let resources = spec.all_containers().filter(|_| with_resources);
-        let sandbox = Sandbox {
+        let mut sandbox = Sandbox {
             hostname: spec.hostname.clone(),
             subdomain: spec.subdomain.clone(),
             set_hostname_as_fqdn: spec.set_hostname_as_fqdn,
@@ -52,6 +55,7 @@ impl Sandbox {
             volumes: spec.volumes.clone(),
             metadata: spec.pod.clone().unwrap_or_default(),
             indexed: spec.controller.as_ref().is_some_and(|c| c.indexed),
+            serves_names: false,
             resources: resources.map(|c| (c.name.clone(), c.resources.clone())).collect(),
         };
         // Connections to a published port are led to an address of its own.
@@ -59,7 +63,15 @@ impl Sandbox {
         let several = spec.all_containers().count() > 1;
         let engine = spec.all_containers().any(|c| !c.engine.is_empty());
         let needed = spec.pod.is_some() || engine || several || publishes || sandbox != Sandbox::default();
+        let mut ports = spec.all_containers().flat_map(|c| &c.ports);
+        sandbox.serves_names = ports.any(|p| p.container_port == 53);
         needed.then_some(sandbox)
+    }
+
+    /// Whether it asks its own resolver for names, if it has a network of its own.
+    pub fn asks_own_resolver(&self) -> bool {
+        let policy = self.dns_policy.as_deref().unwrap_or("ClusterFirst");
+        policy == "ClusterFirst" && !self.host_network && !self.serves_names
     }
 
     /// The volume `name`.

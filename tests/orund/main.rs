@@ -10,6 +10,7 @@ mod health;
 mod images;
 mod kinds;
 mod life;
+mod names;
 mod network;
 mod objects;
 mod pods;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A pod whose server answers with the text `page`.
-fn server(d: &Daemon, page: &str, ports: Value) -> Value {
+pub fn server(d: &Daemon, page: &str, ports: Value) -> Value {
     let script = format!("echo {page} > /index.html; exec {BUSYBOX} httpd -f -p 8080 -h /");
     let container = json!({"name": "main", "bundle": d.dir.join("bundle"), "command": ["sh", "-c", script], "ports": ports});
     json!({"containers": [container], "minReadySeconds": 0.2})
@@ -24,7 +24,7 @@ fn port_80() -> Value {
 }
 
 /// The process of the proxy.
-fn proxy(d: &Daemon) -> Option<i32> {
+pub fn proxy(d: &Daemon) -> Option<i32> {
     let mut found = None;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
@@ -46,14 +46,14 @@ fn is_closed(from: i32, address: &str) -> bool {
 }
 
 /// Clients that ask for one page after another, each with a connection of its own.
-struct Clients {
+pub struct Clients {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
     threads: Vec<std::thread::JoinHandle<Vec<String>>>,
 }
 
 impl Clients {
-    fn start(count: usize, from: i32, address: &str) -> Clients {
+    pub fn start(count: usize, from: i32, address: &str) -> Clients {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
         let address: SocketAddr = address.parse().unwrap();
@@ -76,13 +76,13 @@ impl Clients {
         Clients { stop, asked, threads }
     }
 
-    fn wait(&self, more: u64) {
+    pub fn wait(&self, more: u64) {
         let goal = self.asked.load(Ordering::Relaxed) + more;
         wait_for("requests", || (self.asked.load(Ordering::Relaxed) >= goal).then_some(()));
     }
 
     /// How many requests were made, and what became of those that failed.
-    fn end(self) -> (u64, Vec<String>) {
+    pub fn end(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let lost = self.threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
         (self.asked.load(Ordering::Relaxed), lost)
@@ -102,12 +102,12 @@ fn ask(address: SocketAddr) -> std::io::Result<()> {
 }
 
 /// busybox httpd ends at once when it is asked to, with requests in its hands: the pods wait a moment before that.
-fn draining(mut spec: Value) -> Value {
+pub fn draining(mut spec: Value) -> Value {
     spec["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": [BUSYBOX, "sleep", "0.3"]}}});
     spec
 }
 
-fn apply_with_grace(d: &Daemon, name: &str, replicas: u32, mut spec: Value) {
+pub fn apply_with_grace(d: &Daemon, name: &str, replicas: u32, mut spec: Value) {
     spec["replicas"] = replicas.into();
     spec["terminationGracePeriodSeconds"] = 5.into();
     spec["pod"] = json!({"labels": {"app": name}});

@@ -62,7 +62,7 @@ pub fn check_map(desired: &Desired, observed: &Observed) -> Result<(), String> {
 impl Sim {
     /// A map is sent.
     pub fn do_publish(&mut self, action: &Action) {
-        let Action::Publish { generation, map } = action else { return };
+        let Action::Publish { generation, map, .. } = action else { return };
         let lost = !self.tame && self.rng.percent(5);
         let slow = !self.tame && self.rng.percent(5);
         let delay = if slow { self.rng.between(500, 3_000) } else { self.rng.between(0, 5) };

@@ -4,12 +4,13 @@
 //! their connections go, through one socket that keeps message boundaries. Both outlive either of the two.
 //!
 //! ```text
-//! L NAME + descriptor        a listening socket
+//! L NAME + descriptor        a listening socket, or one of a pod at which it asks for names
 //! T GENERATION + descriptor  a map, as JSON in a file: all of it; sockets that are not in it are closed
 //! P GENERATION               the answer: this map is used now, and none before it
 //! ```
 
 mod budget;
+mod names;
 mod relay;
 mod route;
 #[cfg(test)]
@@ -21,9 +22,9 @@ use crate::log;
 use crate::sys::{cred, fd, file, prctl, readiness, sched, socket};
 use route::{Route, State};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Seek};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,6 +52,31 @@ const NOBODY: u32 = 65534;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map {
     pub routes: Vec<MapRoute>,
+    /// Sockets of pods at which they ask for names.
+    #[serde(default)]
+    pub resolvers: Vec<MapResolver>,
+    #[serde(default)]
+    pub names: Vec<MapName>,
+}
+
+/// A socket at which a pod asks for names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapResolver {
+    pub name: String,
+    pub udp: bool,
+}
+
+/// The names of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapName {
+    pub service: String,
+    /// Others, as they are.
+    pub aliases: Vec<String>,
+    /// Its own. None: those of its pods.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// The host names and addresses of the pods behind it.
+    pub pods: Vec<(String, Ipv4Addr)>,
 }
 
 /// Where the connections of one listening socket go.
@@ -74,11 +100,15 @@ struct Served {
 impl Served {
     /// Its socket is closed afterwards.
     async fn stop(self) -> Rc<Route> {
-        self.task.abort();
-        // That it was aborted is no news.
-        let _ = self.task.await;
+        stop(self.task).await;
         self.route
     }
+}
+
+async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    // It reports that it was aborted.
+    let _ = task.await;
 }
 
 struct Proxy {
@@ -86,6 +116,9 @@ struct Proxy {
     /// Sockets that no map has named yet.
     waiting: HashMap<String, OwnedFd>,
     served: HashMap<String, Served>,
+    names: names::Names,
+    /// What answers at each socket of a pod, with the inode of that.
+    resolvers: HashMap<String, (u64, JoinHandle<()>)>,
 }
 
 /// Runs until the other end of `control` is closed.
@@ -102,8 +135,7 @@ pub fn run(control: OwnedFd) -> Result<()> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&tokio, async {
         let control = readiness::readable(control).map_err(fail)?;
-        let state = Rc::new(State::new(descriptors()));
-        let mut proxy = Proxy { state, waiting: HashMap::new(), served: HashMap::new() };
+        let mut proxy = Proxy::new(descriptors());
         loop {
             let mut ready = control.readable().await.map_err(fail)?;
             while let Some(end) = proxy.hear(control.as_raw_fd()).await {
@@ -149,6 +181,13 @@ fn give_up_rights() -> Result<()> {
 }
 
 impl Proxy {
+    /// `descriptors`: how many connections may have.
+    fn new(descriptors: usize) -> Proxy {
+        let state = Rc::new(State::new(descriptors));
+        let names = names::Names::new(Rc::clone(&state));
+        Proxy { state, waiting: HashMap::new(), served: HashMap::new(), names, resolvers: HashMap::new() }
+    }
+
     /// Takes one message. None: there is no more for now; true: the other end is closed.
     async fn hear(&mut self, control: i32) -> Option<bool> {
         let mut buf = [0; MESSAGE];
@@ -192,9 +231,36 @@ impl Proxy {
                 served.route.set_targets(route.targets);
             }
         }
+        self.names.zone.replace(names::Zone::new(&map.names));
+        self.resolve(&map.resolvers).await;
         // Of ports that were closed before a map had them.
         self.waiting.clear();
         self.state.changed();
+    }
+
+    /// Answers at the sockets of these pods, and no others.
+    async fn resolve(&mut self, wanted: &[MapResolver]) {
+        let names: HashSet<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
+        let gone: Vec<String> =
+            self.resolvers.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+        for (_, task) in gone.iter().filter_map(|name| self.resolvers.remove(name)) {
+            stop(task).await;
+        }
+        for MapResolver { name, udp } in wanted {
+            let Some(socket) = self.waiting.remove(name) else { continue };
+            let Ok(inode) = file::fstat(socket.as_raw_fd()).map(|s| s.ino) else { continue };
+            if self.resolvers.get(name).is_some_and(|(known, task)| *known == inode && !task.is_finished()) {
+                continue;
+            }
+            if let Some((_, old)) = self.resolvers.remove(name) {
+                stop(old).await;
+            }
+            let served = fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error);
+            match served.and_then(|()| self.names.serve(*udp, socket)) {
+                Ok(task) => drop(self.resolvers.insert(name.clone(), (inode, task))),
+                Err(e) => log::warn(Error::sys(format!("serving {name}"), e)),
+            }
+        }
     }
 
     /// Serves `socket`, unless it is a copy of the one that is served already.

@@ -9,15 +9,12 @@ use std::time::Instant;
 fn in_loop<T>(work: impl AsyncFnOnce(&mut Proxy) -> T) -> T {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
-    local.block_on(&tokio, async {
-        let state = Rc::new(State::new(1000));
-        let mut proxy = Proxy { state, waiting: HashMap::new(), served: HashMap::new() };
-        work(&mut proxy).await
-    })
+    local.block_on(&tokio, async { work(&mut Proxy::new(1000)).await })
 }
 
 fn map(udp: bool, targets: &[SocketAddr]) -> Map {
-    Map { routes: vec![MapRoute { name: "port".to_owned(), udp, targets: targets.to_vec() }] }
+    let routes = vec![MapRoute { name: "port".to_owned(), udp, targets: targets.to_vec() }];
+    Map { routes, ..Map::default() }
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
@@ -149,7 +146,7 @@ fn a_busy_connection_leaves_others_their_turn() {
     });
 }
 
-/// A server that answers each datagram with `name`, and who asks it.
+/// A server that answers each datagram with `name`.
 fn udp_server(name: &'static str) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();

@@ -32,7 +32,7 @@ struct Session {
     target: SocketAddr,
     socket: UdpSocket,
     last: Cell<Instant>,
-    /// The replica has answered: its client is no forged address.
+    /// The replica has answered: its client has not been forged.
     answered: Cell<bool>,
     /// It ends then, whatever happens.
     end: Cell<Option<Instant>>,
@@ -115,7 +115,7 @@ async fn begin(state: &State, route: &Route, sessions: &Sessions) -> Option<Rc<S
         Some(room) => room,
         None => {
             make_room(sessions);
-            // Those that were ended need a moment.
+            // They need a moment to end.
             tokio::task::yield_now().await;
             take()?
         }

@@ -4,6 +4,7 @@ use super::desired::{Change, Revision, WorkloadId};
 use super::endpoints::Route;
 use super::health::{Checks, HookKind, ProbeKind};
 use super::model::{ExitClass, Key, ReplicaKey, Restart, StopCause};
+use super::names::Name;
 use super::rollout::Rollout;
 use super::spec::Role;
 use super::time::Time;
@@ -162,10 +163,12 @@ pub enum Action {
     Remove {
         key: Key,
     },
-    /// Have the proxy use this map of ports, and none before it. Answer: `Published`; it is asked for again without one.
+    /// Have the proxy use this map of ports and names, and none before it. Answer: `Published`; it is asked for again without one.
     Publish {
         generation: u64,
         map: Vec<Route>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<Name>,
     },
     /// Make a change of the desired state durable, then apply it to `Desired`. It is asked for again until it is applied.
     /// Not recorded in the runtime journal.

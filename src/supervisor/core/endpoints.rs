@@ -1,4 +1,4 @@
-//! Published ports: which replicas the proxy leads connections to, and the barrier that keeps a replica running for as
+//! Published ports and names: which replicas the proxy leads connections to, and the barrier that keeps a replica running for as
 //! long as it does.
 //!
 //! ```text
@@ -10,6 +10,7 @@
 use super::action::Action;
 use super::desired::{Desired, Workload, WorkloadId};
 use super::model::{Observed, ReplicaKey};
+use super::names::{self, Name};
 use super::reconcile::{Pass, replicas};
 use super::services;
 use super::time::{Millis, Time};
@@ -98,6 +99,8 @@ pub struct Endpoints {
     pub generation: u64,
     pub sent: Time,
     pub map: Vec<Route>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
     /// The number of the last map that was acknowledged.
     pub acknowledged: u64,
     /// The replicas of each map that may be in use, by its number and the replica's. Without maps that have none but replicas
@@ -114,10 +117,12 @@ impl Endpoints {
 
     /// A map is being sent. Of those before it that may be in use, one whose replicas are all in this one says nothing more:
     /// this one may be in use for at least as long.
-    pub fn send(&mut self, generation: u64, map: &[Route], at: Time) {
+    pub fn send(&mut self, generation: u64, map: &[Route], names: &[Name], at: Time) {
         (self.generation, self.sent) = (generation, at);
-        self.map = map.to_vec();
-        let serials: BTreeSet<u64> = map.iter().flat_map(|r| &r.targets).map(|t| t.replica.serial).collect();
+        (self.map, self.names) = (map.to_vec(), names.to_vec());
+        let led = map.iter().flat_map(|r| &r.targets).map(|t| t.replica.serial);
+        let named = names.iter().flat_map(|n| &n.pods).map(|p| p.replica.serial);
+        let serials: BTreeSet<u64> = led.chain(named).collect();
         self.in_use.retain(|_, before| !before.is_subset(&serials));
         self.in_use.insert(generation, serials);
     }
@@ -143,12 +148,12 @@ impl Endpoints {
 /// Sends a map when what is ready differs from the last one, or that one was not acknowledged.
 pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
     let endpoints = &observed.endpoints;
-    let map = wanted(desired, observed);
+    let (map, names) = (wanted(desired, observed), names::wanted(desired, observed));
     let late = endpoints.acknowledged < endpoints.generation;
-    if map != endpoints.map {
-        pass.push(Action::Publish { generation: endpoints.generation + 1, map });
+    if map != endpoints.map || names != endpoints.names {
+        pass.push(Action::Publish { generation: endpoints.generation + 1, map, names });
     } else if late && pass.reached(endpoints.sent + SEND_AGAIN) {
-        pass.push(Action::Publish { generation: endpoints.generation, map });
+        pass.push(Action::Publish { generation: endpoints.generation, map, names });
     }
 }
 

@@ -20,6 +20,7 @@ pub mod health;
 pub mod history;
 pub mod job;
 pub mod model;
+pub mod names;
 pub mod notice;
 pub mod objects;
 pub mod observe;

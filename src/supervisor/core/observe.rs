@@ -206,7 +206,9 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         Action::Advance { workload, rollout } => {
             observed.workloads.entry(*workload).or_default().rollout = Some(rollout.clone());
         }
-        Action::Publish { generation, map } => observed.endpoints.send(*generation, map, at),
+        Action::Publish { generation, map, names } => {
+            observed.endpoints.send(*generation, map, names, at);
+        }
         Action::Prepare { key, credit, revision } => prepare(observed, key, *credit, *revision, at),
         Action::Settle { key, .. } => settle(observed, key, action),
         Action::MakeSandbox { replica, again, .. } => {

@@ -1,5 +1,5 @@
-//! Services that are ports of the host: type NodePort and LoadBalancer. Their routes lead to the ready replicas of every workload that
-//! their selector matches.
+//! Ports of Services: at the address that pods know a Service by, and, for type NodePort and LoadBalancer, of the host. Their
+//! routes lead to the ready replicas of every workload that their selector matches.
 
 use super::desired::{Desired, WorkloadId};
 use super::endpoints::{HostPort, Protocol, Route, Target};
@@ -39,7 +39,7 @@ pub fn routes(desired: &Desired, observed: &Observed, taken: &BTreeSet<HostPort>
     found
 }
 
-/// The ports of the host that services ask for, the oldest service first.
+/// The ports that services ask for, the oldest service first.
 fn ports<'a>(desired: &'a Desired, taken: &BTreeSet<HostPort>) -> Vec<ServicePort<'a>> {
     let mut services: Vec<&Entry> =
         desired.objects.iter().filter(|e| e.object.kind == KeptKind::Service).collect();
@@ -47,10 +47,10 @@ fn ports<'a>(desired: &'a Desired, taken: &BTreeSet<HostPort>) -> Vec<ServicePor
     let mut chosen: BTreeSet<HostPort> = taken.clone();
     let mut found = Vec::new();
     for service in services {
-        let balancer = match service.object.text("type") {
-            Some("LoadBalancer") => true,
-            Some("NodePort") => false,
-            _ => continue,
+        let (of_host, balancer) = match service.object.text("type") {
+            Some("LoadBalancer") => (true, true),
+            Some("NodePort") => (true, false),
+            _ => (false, false),
         };
         let list = service.object.fields.get("spec").and_then(|s| s.get("ports")).and_then(Value::as_array);
         for port in list.into_iter().flatten() {
@@ -62,17 +62,38 @@ fn ports<'a>(desired: &'a Desired, taken: &BTreeSet<HostPort>) -> Vec<ServicePor
                 Some("SCTP") => continue,
                 _ => Protocol::Tcp,
             };
+            let target = port.get("targetPort").cloned().unwrap_or_else(|| own.into());
+            if has_address(service) {
+                let host = HostPort { protocol, address: Some(address(service.uid)), port: own };
+                found.push(ServicePort { service, host, target: target.clone() });
+            }
+            if !of_host {
+                continue;
+            }
             let at = |port: u16| HostPort { protocol, address: None, port };
             let wished = if balancer { Some(own) } else { number("nodePort").filter(|n| *n > 0) };
             let host = wished.map(at).or_else(|| free(service.uid, &chosen, at));
             let Some(host) = host else { continue };
             chosen.insert(host.clone());
-            let target = port.get("targetPort").cloned().unwrap_or_else(|| own.into());
             found.push(ServicePort { service, host, target });
         }
     }
     found
 }
+
+/// Whether pods reach a service at an address of its own. A headless one has only the addresses of its pods.
+pub(super) fn has_address(service: &Entry) -> bool {
+    let headless = service.object.text("clusterIP") == Some("None");
+    !headless && service.object.text("type") != Some("ExternalName")
+}
+
+/// The address of a service with this identity, as [`HostPort`] has it. Which one that is, the network of pods says.
+fn address(uid: u64) -> String {
+    format!("{ADDRESS}{uid}")
+}
+
+/// What the address of a service begins with.
+pub const ADDRESS: &str = "service/";
 
 /// A port for a service that leaves the choice open: the same one as long as no older service has it.
 fn free(uid: u64, chosen: &BTreeSet<HostPort>, at: impl Fn(u16) -> HostPort) -> Option<HostPort> {
@@ -92,7 +113,7 @@ fn selected<'a>(desired: &'a Desired, service: &'a Entry) -> impl Iterator<Item 
 }
 
 /// Whether a template has all labels of a service's selector. One without a selector selects nothing.
-fn matches(service: &Entry, template: &Template) -> bool {
+pub(super) fn matches(service: &Entry, template: &Template) -> bool {
     let selector =
         service.object.fields.get("spec").and_then(|s| s.get("selector")).and_then(Value::as_object);
     let labels = template.sandbox.as_ref().and_then(|s| s.config.get("metadata")?.get("labels"));

@@ -36,6 +36,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -141,11 +142,12 @@ pub fn run(
     let Seen { journal: runtime_journal, mut observed, told } = seen(&places.run)?;
     let (done, finished) = mpsc::unbounded_channel();
     let shared = shared(places, open_files, done.clone())?;
+    let network = shared.network.clone();
     let mut linux = Linux::new(shared, done.clone())?;
     let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     let kept_socket = kept.remove(SOCKET);
     linux.ring = Some(Ring::open(&places.run)?);
-    linux.publisher = Some(publisher(link.as_ref(), &mut kept, &observed, done.clone())?);
+    linux.publisher = Some(publisher(link.as_ref(), &mut kept, (&observed, network), done.clone())?);
     linux.keeper = link;
     linux.runtime_journal = Some(runtime_journal);
     for mut notice in told {
@@ -189,17 +191,17 @@ pub fn run(
 fn publisher(
     link: Option<&Link>,
     kept: &mut BTreeMap<String, OwnedFd>,
-    observed: &Observed,
+    (observed, network): (&Observed, Option<Arc<Network>>),
     done: mpsc::UnboundedSender<Done>,
 ) -> Result<Publisher> {
     let tell = move |generation, taken| {
         // Without a receiver the supervisor is ending.
         let _ = done.send(Done::Published { generation, taken });
     };
-    let publisher = Publisher::start(link.map(Link::another).transpose()?, kept, Box::new(tell))?;
+    let publisher = Publisher::start(link.map(Link::another).transpose()?, kept, network, Box::new(tell))?;
     let endpoints = &observed.endpoints;
     if endpoints.generation > 0 {
-        publisher.publish(endpoints.generation, &endpoints.map);
+        publisher.publish(endpoints.generation, &endpoints.map, &endpoints.names);
     }
     Ok(publisher)
 }
@@ -303,7 +305,10 @@ fn shared(
         rt: places.runtime(),
         cgroup_parent: places.cgroup_parent.clone(),
         pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
-        network: (!places.network.none).then(|| Network::open(places.network.clone())).transpose()?,
+        network: (!places.network.none)
+            .then(|| Network::open(places.network.clone()))
+            .transpose()?
+            .map(Arc::new),
         images: Images::new(places.data.join("images")),
         seccomp: places.seccomp.clone(),
         pump,

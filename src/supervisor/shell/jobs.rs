@@ -48,7 +48,7 @@ pub struct Shared {
     pub cgroup_parent: String,
     pub pods: Directories,
     /// That of pods. None: each has only its loopback interface.
-    pub network: Option<Network>,
+    pub network: Option<Arc<Network>>,
     pub images: Images,
     /// Where seccomp profiles of the host are.
     pub seccomp: PathBuf,

@@ -8,7 +8,7 @@ use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::linux_images;
 use super::oom;
-use super::pods::{self, Pod};
+use super::pods::Pod;
 use super::publish::Publisher;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
@@ -146,7 +146,7 @@ impl Linux {
         })
     }
 
-    fn job(&mut self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
+    pub(super) fn job(&mut self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
         self.jobs += 1;
         let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
         tokio::task::spawn_blocking(move || {
@@ -234,13 +234,8 @@ impl Linux {
                 events.push(Event::Removed { key, error });
             }
             Done::SandboxMade { replica, result: Ok(pod) } => {
-                if let Some(keeper) = &self.keeper {
-                    for (kind, fd) in &pod.held {
-                        keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
-                    }
-                }
                 let address = pod.replica.pod_ip.clone();
-                self.pods.insert(replica, Arc::new(*pod));
+                self.hold(replica, *pod);
                 self.warn_of_network();
                 events.push(Event::SandboxMade { replica, address });
             }
@@ -256,7 +251,7 @@ impl Linux {
 
     /// Reports what the network of pods cannot do.
     pub fn warn_of_network(&mut self) {
-        let warnings = self.shared.network.as_ref().map(Network::take_warnings).unwrap_or_default();
+        let warnings = self.shared.network.as_deref().map(Network::take_warnings).unwrap_or_default();
         for message in warnings {
             log::warn(message.clone());
             self.emit(Notice::of_the_daemon(super::event_loop::now(), Reason::NetworkDegraded, message));
@@ -387,35 +382,6 @@ impl Linux {
             return self.long_job(move |shared| jobs::prepare(shared, &source, &name, parent), failed);
         }
         self.job(move |shared| jobs::prepare(shared, &source, &name, parent));
-    }
-
-    fn make_sandbox(&mut self, replica: ReplicaKey, revision: Revision, desired: &Desired) {
-        let workload = desired.workloads.get(&replica.workload);
-        let template = workload.and_then(|w| w.revisions.get(&revision));
-        let spec = workload.zip(template).and_then(|(w, t)| Some((w, t.sandbox.clone()?, t)));
-        let Some((workload, spec, template)) = spec else {
-            let error = "the workload is gone".to_owned();
-            return self.answers.push(Event::SandboxFailed { replica, error });
-        };
-        let (name, objects) = (workload.name.clone(), desired.objects.of(template));
-        self.job(move |shared| {
-            pods::make(&shared.pods, shared.network.as_ref(), replica, &name, &spec.config, &objects)
-        });
-    }
-
-    fn remove_sandbox(&mut self, replica: ReplicaKey) {
-        let pod = self.pods.remove(&replica);
-        if let Some(keeper) = &self.keeper {
-            for (kind, _) in pod.iter().flat_map(|p| &p.held) {
-                keeper.drop(&pods::held_name(replica, *kind));
-            }
-        }
-        self.job(move |shared| {
-            let address = pod.as_ref().and_then(|p| p.address);
-            // Whoever has the last copy has the kernel remove the namespaces.
-            drop(pod);
-            pods::remove(&shared.pods, shared.network.as_ref(), replica, address, &shared.cgroup_parent)
-        });
     }
 
     fn release(&mut self, key: Key) {
@@ -569,8 +535,8 @@ impl World for Linux {
             Action::Update { key, revision } => self.update(*key, *revision, desired),
             Action::Remove { key } => self.remove(*key),
             Action::MakeSandbox { replica, revision, .. } => self.make_sandbox(*replica, *revision, desired),
-            Action::Publish { generation, map } => match &self.publisher {
-                Some(publisher) => publisher.publish(*generation, map),
+            Action::Publish { generation, map, names } => match &self.publisher {
+                Some(publisher) => publisher.publish(*generation, map, names),
                 // In the foreground nothing is published.
                 None => self.answers.push(Event::Published { generation: *generation, taken: Vec::new() }),
             },

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod keeper;
 pub mod linux;
 mod linux_images;
+mod linux_pods;
 pub mod logs;
 pub mod names;
 pub mod notify;

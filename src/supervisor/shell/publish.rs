@@ -1,18 +1,23 @@
-//! Published ports: opens them, has them kept, and keeps a proxy running that uses the latest map.
+//! Published ports and names: opens the ports, has them kept, and keeps a proxy running that uses the latest map.
 //!
 //! A thread of its own does it, which the loop gives maps and which reports the acknowledged ones. Sockets and the connection
 //! to the proxy are kept by the keeper, so that neither the end of the supervisor nor that of the proxy closes a port.
 
 use super::keeper::LINK;
 use super::keeper::link::Link;
+use super::pods::resolver::Sockets;
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::network::holder;
-use crate::network::proxy::{MESSAGE, Map, MapRoute, tag};
+use crate::network::proxy::{MESSAGE, Map, MapName, MapResolver, MapRoute, tag};
+use crate::network::{Network, holder};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
+use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::names::Name;
+use crate::supervisor::core::services::ADDRESS;
 use crate::sys::fd::{self, PollFd};
 use crate::sys::{memfd, socket, time, wait};
-use std::collections::BTreeMap;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -37,12 +42,26 @@ const LATE: u64 = 500;
 /// What is called with the number of each map that is used, and the ports that cannot be opened.
 pub type Tell = Box<dyn Fn(u64, Vec<Taken>) + Send>;
 
-type Wish = Arc<Mutex<Option<(u64, Vec<Route>)>>>;
+/// What is published.
+#[derive(Debug, Clone, Default)]
+struct Publication {
+    generation: u64,
+    map: Vec<Route>,
+    names: Vec<Name>,
+}
+
+/// What the loop has said and the thread has not taken yet.
+#[derive(Debug, Default)]
+struct Wish {
+    publication: Option<Publication>,
+    /// Pods with a resolver of their own; None: it is gone.
+    resolvers: Vec<(ReplicaKey, Option<Arc<Sockets>>)>,
+}
 
 /// The thread, as the loop sees it. It ends with this; the proxy does not.
 #[derive(Debug)]
 pub struct Publisher {
-    wish: Wish,
+    wish: Arc<Mutex<Wish>>,
     wake: OwnedFd,
 }
 
@@ -54,6 +73,7 @@ impl Publisher {
     pub fn start(
         keeper: Option<Link>,
         kept: &mut BTreeMap<String, OwnedFd>,
+        network: Option<Arc<Network>>,
         tell: Tell,
     ) -> Result<Publisher> {
         let fail = |e: Errno| Error::sys("starting the thread that publishes ports", e);
@@ -64,11 +84,12 @@ impl Publisher {
         if let Some(control) = &control {
             fd::set_nonblocking(control.as_raw_fd()).map_err(fail)?;
         }
-        let wish = Wish::default();
+        let wish = Arc::<Mutex<Wish>>::default();
         let mut worker = Worker {
             wish: Arc::clone(&wish),
             wake: theirs,
             keeper,
+            network,
             tell,
             control,
             process: kept.remove(PROCESS),
@@ -77,7 +98,10 @@ impl Publisher {
             news: false,
             sockets: BTreeMap::new(),
             taken: Vec::new(),
-            latest: (0, Vec::new()),
+            latest: Publication::default(),
+            resolvers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            sent: BTreeSet::new(),
             again: None,
         };
         let names: Vec<String> = kept.keys().filter(|n| n.starts_with(PORT)).cloned().collect();
@@ -92,8 +116,18 @@ impl Publisher {
     }
 
     /// Has a map used in place of all before it.
-    pub fn publish(&self, generation: u64, map: &[Route]) {
-        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, map.to_vec()));
+    pub fn publish(&self, generation: u64, map: &[Route], names: &[Name]) {
+        let publication = Publication { generation, map: map.to_vec(), names: names.to_vec() };
+        self.wish(|wish| wish.publication = Some(publication));
+    }
+
+    /// Has a pod's questions for names answered from now on, or no longer.
+    pub fn resolve(&self, replica: ReplicaKey, sockets: Option<Arc<Sockets>>) {
+        self.wish(|wish| wish.resolvers.push((replica, sockets)));
+    }
+
+    fn wish(&self, change: impl FnOnce(&mut Wish)) {
+        change(&mut self.wish.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = socket::send(self.wake.as_raw_fd(), b"W", None);
     }
 }
@@ -116,9 +150,10 @@ impl Check {
 }
 
 struct Worker {
-    wish: Wish,
+    wish: Arc<Mutex<Wish>>,
     wake: OwnedFd,
     keeper: Option<Link>,
+    network: Option<Arc<Network>>,
     tell: Tell,
     control: Option<OwnedFd>,
     /// The process of the proxy.
@@ -131,7 +166,12 @@ struct Worker {
     /// Listening sockets, by the texts of their ports.
     sockets: BTreeMap<String, OwnedFd>,
     taken: Vec<Taken>,
-    latest: (u64, Vec<Route>),
+    latest: Publication,
+    resolvers: BTreeMap<ReplicaKey, Arc<Sockets>>,
+    /// The addresses of services.
+    services: BTreeMap<u64, Ipv4Addr>,
+    /// The names of the sockets that the proxy has.
+    sent: BTreeSet<String>,
     /// When what failed is tried again, by the monotonic clock.
     again: Option<u64>,
 }
@@ -156,12 +196,7 @@ impl Worker {
                 if !matches!(socket::receive(self.wake.as_raw_fd(), &mut buf), Ok((n, _)) if n > 0) {
                     return;
                 }
-                let wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(wish) = wish {
-                    self.latest = wish;
-                    self.again = None;
-                    self.apply();
-                }
+                self.take_wish();
             }
             if self.again.is_some_and(|at| time::monotonic_ms() >= at) {
                 self.again = None;
@@ -169,6 +204,59 @@ impl Worker {
             }
             self.check();
         }
+    }
+
+    fn take_wish(&mut self) {
+        let wish = std::mem::take(&mut *self.wish.lock().unwrap_or_else(PoisonError::into_inner));
+        if wish.publication.is_none() && wish.resolvers.is_empty() {
+            return;
+        }
+        for (replica, sockets) in wish.resolvers {
+            // Another sandbox of the same replica has other sockets.
+            self.sent.retain(|name| !name.starts_with(&format!("names:{replica}:")));
+            match sockets {
+                Some(sockets) => drop(self.resolvers.insert(replica, sockets)),
+                None => drop(self.resolvers.remove(&replica)),
+            }
+        }
+        if let Some(publication) = wish.publication {
+            self.latest = publication;
+            let uids = self.latest.names.iter().filter_map(|n| n.address_of);
+            let uids: BTreeSet<u64> = uids.collect();
+            self.services = self.network.as_ref().map(|n| n.of_services(uids)).unwrap_or_default();
+            self.leave_to_ports();
+            self.news = true;
+        }
+        self.again = None;
+        self.apply();
+    }
+
+    /// Leaves out what cannot be opened: addresses of services without a network of pods, and what a port of the whole host
+    /// has already. For its own service that does the same; another service has no address then, and its name leads to its pods.
+    fn leave_to_ports(&mut self) {
+        let map = std::mem::take(&mut self.latest.map);
+        let of_host = |r: &Route| {
+            let same = |w: &&Route| {
+                w.host.address.is_none() && (w.host.protocol, w.host.port) == (r.host.protocol, r.host.port)
+            };
+            map.iter().find(same)
+        };
+        for route in &map {
+            let Some((uid, taken)) = service_of(&route.host).zip(of_host(route)) else { continue };
+            // An answer by UDP would come from another address than it was asked at.
+            if taken.service != route.service || route.host.protocol == Protocol::Udp {
+                self.services.remove(&uid);
+            }
+        }
+        let opened = |r: &Route| {
+            service_of(&r.host).is_none_or(|uid| self.services.contains_key(&uid) && of_host(r).is_none())
+        };
+        self.latest.map = map.iter().filter(|r| opened(r)).cloned().collect();
+    }
+
+    /// Whether there is nothing for a proxy to do.
+    fn is_idle(&self) -> bool {
+        self.latest.map.is_empty() && self.resolvers.is_empty()
     }
 
     /// Asks the proxy for a sign of life, and replaces one that has given none.
@@ -214,10 +302,10 @@ impl Worker {
 
     /// Opens and closes ports as the latest map says, and has the proxy use it.
     fn apply(&mut self) {
-        let names: Vec<String> = self.latest.1.iter().map(|r| r.host.to_string()).collect();
+        let names: Vec<String> = self.latest.map.iter().map(|r| r.host.to_string()).collect();
         let gone: Vec<String> = self.sockets.keys().filter(|n| !names.contains(n)).cloned().collect();
-        self.taken.clear();
-        for route in self.latest.1.clone() {
+        let before = std::mem::take(&mut self.taken);
+        for route in self.latest.map.clone() {
             if let Err(error) = self.open(&route.host) {
                 self.taken.push(Taken { host: route.host, error });
             }
@@ -225,16 +313,17 @@ impl Worker {
         if !self.taken.is_empty() {
             self.later(TAKEN_AGAIN);
         }
-        if self.control.is_none() && names.is_empty() {
-            (self.tell)(self.latest.0, Vec::new());
-        } else {
-            self.news = true;
-            if let Err(e) = self.send() {
-                self.fail(&e);
-            }
+        // Ports that could be opened, or not, since the last time.
+        self.news |= before != self.taken;
+        if self.control.is_none() && self.is_idle() {
+            self.news = false;
+            (self.tell)(self.latest.generation, Vec::new());
+        } else if let Err(e) = self.send() {
+            self.fail(&e);
         }
         for name in gone {
             self.sockets.remove(&name);
+            self.sent.remove(&name);
             if let Some(keeper) = &self.keeper {
                 keeper.drop(&format!("{PORT}{name}"));
             }
@@ -246,7 +335,11 @@ impl Worker {
         if self.sockets.contains_key(&name) {
             return Ok(());
         }
-        let socket = listen(host)?;
+        let service = service_of(host).and_then(|uid| self.services.get(&uid));
+        let socket = match service {
+            Some(address) => listen_for_service(*address, host)?,
+            None => listen(host)?,
+        };
         if let Some(keeper) = &self.keeper {
             keeper.put(&format!("{PORT}{name}"), socket.as_raw_fd());
         }
@@ -255,16 +348,20 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends all sockets and the map. They are few, and a proxy that has them takes the copies for the same.
+    /// Sends all sockets that the proxy has not got yet, and the map. One that was started by another supervisor takes
+    /// copies of those that it has for the same.
     fn send(&mut self) -> Result<()> {
         if self.control.is_none() {
             self.start()?;
         }
-        for route in &self.latest.1 {
-            let name = route.host.to_string();
-            if let Some(fd) = self.sockets.get(&name) {
-                self.pass(&[&[tag::LISTENER], name.as_bytes()].concat(), fd.as_raw_fd())?;
-            }
+        let ports = self.latest.map.iter().map(|r| r.host.to_string());
+        let ports = ports.filter_map(|name| Some((self.sockets.get(&name)?.as_raw_fd(), name)));
+        let named = self.resolvers.iter().flat_map(|(key, s)| s.named(&key.to_string()));
+        let all = ports.chain(named.map(|(name, _, fd)| (fd.as_raw_fd(), name)));
+        let new: Vec<(RawFd, String)> = all.filter(|(_, name)| !self.sent.contains(name)).collect();
+        for (fd, name) in new {
+            self.pass(&[&[tag::LISTENER], name.as_bytes()].concat(), fd)?;
+            self.sent.insert(name);
         }
         self.send_map()
     }
@@ -272,8 +369,10 @@ impl Worker {
     /// Sends the map, which the proxy acknowledges.
     fn send_map(&mut self) -> Result<()> {
         let fail = |e: Errno| Error::sys("writing the map of ports", e);
-        let mut map = Map::default();
-        for route in &self.latest.1 {
+        let mut map = Map { names: names(&self.latest.names, &self.services), ..Map::default() };
+        let resolvers = self.resolvers.iter().flat_map(|(key, s)| s.named(&key.to_string()));
+        map.resolvers = resolvers.map(|(name, udp, _)| MapResolver { name, udp }).collect();
+        for route in &self.latest.map {
             let name = route.host.to_string();
             if !self.sockets.contains_key(&name) {
                 continue;
@@ -292,7 +391,7 @@ impl Worker {
         let mut file = std::fs::File::from(memfd::create(c"ports").map_err(fail)?);
         let text = serde_json::to_vec(&map).unwrap_or_default();
         file.write_all(&text).map_err(|e| fail(e.into()))?;
-        self.pass(&[&[tag::MAP], self.latest.0.to_string().as_bytes()].concat(), file.as_raw_fd())?;
+        self.pass(&[&[tag::MAP], self.latest.generation.to_string().as_bytes()].concat(), file.as_raw_fd())?;
         self.check = Some(Check::Answer(time::monotonic_ms() + ANSWER));
         Ok(())
     }
@@ -346,23 +445,23 @@ impl Worker {
             Ok((n, _)) if n > 0 && buf[0] == tag::USED => {
                 let generation = String::from_utf8_lossy(&buf[1..n]).parse().unwrap_or(0);
                 let now = time::monotonic_ms();
-                if generation != self.latest.0 {
+                if generation != self.latest.generation {
                     self.check = Some(Check::Answer(now + ANSWER));
-                } else if self.latest.1.is_empty() {
+                } else if self.is_idle() {
                     // Nothing is published: it ends with its last connection.
                     self.lose();
                     self.again = None;
                 } else {
                     self.check = Some(Check::Ask(now + ASK));
                 }
-                if generation != self.latest.0 || std::mem::take(&mut self.news) {
+                if generation != self.latest.generation || std::mem::take(&mut self.news) {
                     (self.tell)(generation, self.taken.clone());
                 }
             }
             Ok((n, _)) if n > 0 => {}
             Err(Errno(libc::EAGAIN)) => {}
             Ok(_) | Err(_) => {
-                if !self.latest.1.is_empty() {
+                if !self.is_idle() {
                     log::warn("the proxy of published ports has exited: it is started again");
                 }
                 self.lose();
@@ -375,6 +474,7 @@ impl Worker {
         self.control = None;
         self.process = None;
         self.check = None;
+        self.sent.clear();
         if let Some(keeper) = &self.keeper {
             keeper.drop(CONTROL);
             keeper.drop(PROCESS);
@@ -388,6 +488,44 @@ impl Worker {
         }
         self.later(START_AGAIN);
     }
+}
+
+/// Names as the proxy has them.
+fn names(names: &[Name], services: &BTreeMap<u64, Ipv4Addr>) -> Vec<MapName> {
+    let pod = |p: &crate::supervisor::core::names::NamedPod| Some((p.host.clone(), p.address.parse().ok()?));
+    let name = |n: &Name| MapName {
+        service: n.service.clone(),
+        aliases: n.aliases.clone(),
+        address: n.address_of.and_then(|uid| services.get(&uid)).copied(),
+        pods: n.pods.iter().filter_map(pod).collect(),
+    };
+    names.iter().map(name).collect()
+}
+
+/// The identity of the service whose address this is.
+fn service_of(host: &HostPort) -> Option<u64> {
+    host.address.as_ref()?.strip_prefix(ADDRESS)?.parse().ok()
+}
+
+/// A socket at the address of a service, which the host has as long as the bridge of the pods exists.
+fn listen_for_service(address: Ipv4Addr, host: &HostPort) -> std::result::Result<OwnedFd, String> {
+    let kind = match host.protocol {
+        Protocol::Tcp => SockType::Stream,
+        Protocol::Udp => SockType::Datagram,
+    };
+    let bound = || {
+        let fd = nix::sys::socket::socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        nix::sys::socket::setsockopt(&fd, sockopt::ReuseAddr, &(host.protocol == Protocol::Tcp))?;
+        Ok::<_, nix::Error>(fd)
+    };
+    let fd = bound().map_err(|e| e.desc().to_owned())?;
+    let fail = |e: Errno| e.to_string();
+    socket::set_freebind(fd.as_raw_fd()).map_err(fail)?;
+    socket::bind_ipv4(fd.as_raw_fd(), address, host.port).map_err(fail)?;
+    if host.protocol == Protocol::Tcp {
+        socket::listen(fd.as_raw_fd(), BACKLOG).map_err(|e| e.to_string())?;
+    }
+    Ok(fd)
 }
 
 /// A socket that takes connections or datagrams to a port of the host.

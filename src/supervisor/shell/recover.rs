@@ -27,7 +27,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Where the path of the log file of an instance is noted, as a symlink.
 pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
@@ -81,7 +80,7 @@ pub fn recover(
     }
     sandboxes(linux, desired, observed, &mut kept, &mut events);
     if let Some(keeper) = &linux.keeper {
-        for name in kept.keys().filter(|n| n.starts_with("output:") || n.starts_with("ns:")) {
+        for name in kept.keys().filter(|n| ["output:", "ns:", "names:"].iter().any(|p| n.starts_with(p))) {
             keeper.drop(name);
         }
     }
@@ -112,21 +111,16 @@ fn sandboxes(
                 made: r.sandbox_state() != SandboxState::Making,
                 address: r.address().and_then(|a| a.parse().ok()),
             };
-            let (dirs, network) = (&linux.shared.pods, linux.shared.network.as_ref());
+            let (dirs, network) = (&linux.shared.pods, linux.shared.network.as_deref());
             pods::find(dirs, network, replica, record, kept, &pids)
         });
         let address = found.as_ref().and_then(|pod| pod.replica.pod_ip.clone());
         events.push(Event::SandboxFound { replica, whole: found.is_some(), address });
         if let Some(pod) = found {
-            if let Some(keeper) = &linux.keeper {
-                for (kind, fd) in &pod.held {
-                    keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
-                }
-            }
-            linux.pods.insert(replica, Arc::new(pod));
+            linux.hold(replica, pod);
         }
     }
-    if let Some(Err(e)) = linux.shared.network.as_ref().map(Network::recovered) {
+    if let Some(Err(e)) = linux.shared.network.as_deref().map(Network::recovered) {
         log::warn(e);
     }
     linux.warn_of_network();

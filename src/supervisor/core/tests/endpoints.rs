@@ -83,8 +83,8 @@ fn a_proxy_that_never_answers_costs_no_memory() {
     };
     let mut e = endpoints::Endpoints::default();
     for n in 0..50 {
-        e.send(2 * n + 1, &map(&[1, 2]), b.now);
-        e.send(2 * n + 2, &map(&[2]), b.now);
+        e.send(2 * n + 1, &map(&[1, 2]), &[], b.now);
+        e.send(2 * n + 2, &map(&[2]), &[], b.now);
     }
     assert_eq!((e.in_use.len(), e.exposed()), (2, BTreeSet::from([1, 2])));
     e.acknowledge(98, &[]);
@@ -93,7 +93,7 @@ fn a_proxy_that_never_answers_costs_no_memory() {
     assert_eq!(e.exposed(), BTreeSet::from([2]));
     // Replicas come and go.
     for n in 101..200 {
-        e.send(n, &map(&[n]), b.now);
+        e.send(n, &map(&[n]), &[], b.now);
         e.forget(n);
     }
     assert!(e.in_use.len() <= 2, "{:?}", e.in_use);
@@ -138,7 +138,8 @@ fn published_ports(b: &Bench) -> Vec<String> {
         let targets: Vec<String> = r.targets.iter().map(|t| format!("{}:{}", t.address, t.port)).collect();
         format!("{} {}", r.host, targets.join(","))
     };
-    b.observed.endpoints.map.iter().map(text).collect()
+    let of_host = |r: &&endpoints::Route| r.host.address.is_none();
+    b.observed.endpoints.map.iter().filter(of_host).map(text).collect()
 }
 
 #[test]
@@ -163,6 +164,10 @@ fn services_lead_to_the_ready_pods_that_they_select() {
     b.event(Event::SandboxMade { replica, address: Some("10.0.0.2".to_owned()) });
     b.run_all();
     assert_eq!(published_ports(&b), ["tcp *:80 10.0.0.2:8080"]);
+    // Pods reach it by an address of its own, too.
+    let own: Vec<_> = b.observed.endpoints.map.iter().filter(|r| r.host.address.is_some()).collect();
+    assert_eq!((own.len(), own[0].host.to_string()), (1, "tcp service/1:80".to_owned()));
+    assert_eq!(own[0].targets[0].address, "10.0.0.2");
     acknowledge(&mut b);
     let open = serde_json::json!([{"port": 53, "protocol": "UDP", "nodePort": 30053}, {"port": 9000}]);
     b.change(service("node", serde_json::json!({"type": "NodePort", "selector": selector, "ports": open})));
@@ -182,5 +187,39 @@ fn services_lead_to_the_ready_pods_that_they_select() {
     acknowledge(&mut b);
     let key = b.keys()[0];
     assert_eq!(names(&b.change(Change::Delete { workload: WEB, grace: None })), ["publish"]);
+    assert_eq!(acknowledge(&mut b), [Action::Signal { key, signal: libc::SIGTERM }]);
+}
+
+#[test]
+fn names_lead_to_ready_pods_and_nobody_ends_while_they_do() {
+    let mut b = Bench::new();
+    let mut pod = web();
+    pod.ports.clear();
+    let config = serde_json::json!({"metadata": {"labels": {"app": "web"}}});
+    pod.sandbox = Some(SandboxSpec { config });
+    let spec = |more: &str| {
+        let mut spec = serde_json::json!({"clusterIP": "None", "selector": {"app": "web"}});
+        spec.as_object_mut().unwrap().insert(more.to_owned(), true.into());
+        spec
+    };
+    b.change(service("web", spec("x")));
+    b.change(service("early", spec("publishNotReadyAddresses")));
+    let named = |b: &Bench| -> Vec<String> {
+        let text = |n: &super::super::names::Name| {
+            let pods = n.pods.iter().map(|p| format!(" {} {}", p.host, p.address));
+            format!("{}{}", n.service, pods.collect::<String>())
+        };
+        b.observed.endpoints.names.iter().map(text).collect()
+    };
+    b.change(apply(1, pod, one_by_one()));
+    let replica = b.observed.replicas().next().unwrap().0;
+    b.event(Event::SandboxMade { replica, address: Some("10.0.0.2".to_owned()) });
+    assert_eq!(named(&b), ["early web-0 10.0.0.2", "web"]);
+    b.run_all();
+    acknowledge(&mut b);
+    assert_eq!(named(&b), ["early web-0 10.0.0.2", "web web-0 10.0.0.2"]);
+    let key = b.keys()[0];
+    assert_eq!(names(&b.change(Change::Delete { workload: WEB, grace: None })), ["publish"]);
+    assert_eq!(named(&b), ["early", "web"]);
     assert_eq!(acknowledge(&mut b), [Action::Signal { key, signal: libc::SIGTERM }]);
 }

@@ -3,6 +3,7 @@
 //! On disk: `DATA/pods/REPLICA/volumes/NAME` and `DATA/volumes/NAMESPACE/CLAIM`. In memory, below the directory of what is:
 //! `RUN/pods/REPLICA/volumes/NAME` for what orund writes, and `RUN/pods/REPLICA/etc`. Nothing is mounted on the host.
 
+pub mod resolver;
 pub mod roots;
 pub mod seccomp;
 mod volumes;
@@ -22,12 +23,14 @@ use crate::workload::bundle;
 use crate::workload::environment::Objects;
 use crate::workload::files;
 use crate::workload::replica::{Replica, Sandbox};
+use resolver::Sockets;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where pods have their directories.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct Pod {
     pub held: Held,
     /// In the network of pods.
     pub address: Option<Ipv4Addr>,
+    /// Where its programs ask for names, if it has a resolver of its own.
+    pub resolver: Option<Arc<Sockets>>,
     disk: PathBuf,
     memory: PathBuf,
     /// The directories of claims.
@@ -64,7 +69,7 @@ impl Pod {
         let [disk, memory] = dirs.of(key);
         let replica = facts(key, workload);
         let claims = dirs.disk.join("volumes").join(&replica.namespace);
-        Pod { key, sandbox, replica, held, address: None, disk, memory, claims }
+        Pod { key, sandbox, replica, held, address: None, resolver: None, disk, memory, claims }
     }
 
     fn set_address(&mut self, network: Option<&Network>, address: Option<Ipv4Addr>) {
@@ -138,13 +143,12 @@ fn kinds(pod: &Sandbox) -> Vec<Namespace> {
     bundle::shared(pod).into_iter().filter_map(Namespace::from_name).collect()
 }
 
-/// Makes the sandbox of a replica. `network`: that of pods, where they have one.
+/// Makes the sandbox of a replica. `network`: that of pods, where they have one; `names`: somebody answers for names.
 pub fn make(
     dirs: &Directories,
-    network: Option<&Network>,
+    (network, names): (Option<&Network>, bool),
     key: ReplicaKey,
-    workload: &str,
-    spec: &serde_json::Value,
+    (workload, spec): (&str, &serde_json::Value),
     objects: &Objects,
 ) -> Done {
     let mut address = None;
@@ -155,7 +159,7 @@ pub fn make(
         let network = network.filter(|_| kinds(&pod.sandbox).contains(&Namespace::Network));
         address = network.map(Network::reserve).transpose()?.flatten();
         pod.set_address(network, address);
-        build(&mut pod, network, objects)?;
+        build(&mut pod, network, names, objects)?;
         Ok(pod)
     };
     let result = made().map_err(|e| {
@@ -176,12 +180,13 @@ fn release(network: Option<&Network>, address: Option<Ipv4Addr>) {
     }
 }
 
-fn build(pod: &mut Pod, network: Option<&Network>, objects: &Objects) -> Result<()> {
+fn build(pod: &mut Pod, network: Option<&Network>, names: bool, objects: &Objects) -> Result<()> {
     for dir in [&pod.disk, &pod.memory] {
         directory(dir, 0o700)?;
     }
     volumes::make(pod, objects)?;
-    etc(pod)?;
+    let resolver = names && pod.address.is_some() && pod.sandbox.asks_own_resolver();
+    etc(pod, resolver)?;
     let (short, full) = pod.replica.names(&pod.sandbox);
     let hostname = full.filter(|_| pod.sandbox.set_hostname_as_fqdn).unwrap_or(short);
     let sysctls = &pod.sandbox.security.sysctls;
@@ -193,10 +198,12 @@ fn build(pod: &mut Pod, network: Option<&Network>, objects: &Objects) -> Result<
     };
     allowed(&plan)?;
     pod.held = sandbox::make(&plan)?;
-    match (network, pod.network(), pod.address) {
-        (Some(network), Some(namespace), Some(address)) => network.attach(pod.key.serial, namespace, address),
-        _ => Ok(()),
-    }
+    let (Some(network), Some(namespace), Some(address)) = (network, pod.network(), pod.address) else {
+        return Ok(());
+    };
+    network.attach(pod.key.serial, namespace, address)?;
+    pod.resolver = resolver.then(|| resolver::open(namespace)).transpose()?.map(Arc::new);
+    Ok(())
 }
 
 /// Kernel parameters that belong to a namespace of the pod; any other would be the host's.
@@ -222,7 +229,7 @@ fn directory(dir: &Path, mode: u32) -> Result<()> {
 }
 
 /// The files that every container gets in /etc.
-fn etc(pod: &Pod) -> Result<()> {
+fn etc(pod: &Pod, resolver: bool) -> Result<()> {
     let dir = pod.memory.join("etc");
     directory(&dir, 0o755)?;
     let host = |name: &str| fs::read_to_string(name).unwrap_or_default();
@@ -230,7 +237,7 @@ fn etc(pod: &Pod) -> Result<()> {
     let hostname = if pod.sandbox.host_network { pod.replica.node.clone() } else { short };
     let all = [
         ("hosts", files::hosts(&pod.sandbox, &pod.replica, &host("/etc/hosts"))),
-        ("resolv.conf", files::resolv_conf(&pod.sandbox, &host("/etc/resolv.conf"))),
+        ("resolv.conf", files::resolv_conf(&pod.sandbox, &host("/etc/resolv.conf"), resolver)),
         ("hostname", format!("{hostname}\n")),
     ];
     for (name, text) in all {
@@ -316,6 +323,8 @@ pub fn find(
         }
     });
     pod.set_address(network, address);
+    let wanted = address.is_some() && pod.sandbox.asks_own_resolver();
+    pod.resolver = pod.network().filter(|_| wanted).and_then(|n| resolver::find(n, key, kept)).map(Arc::new);
     (pod.disk.is_dir() && pod.memory.is_dir()).then_some(pod)
 }
 

@@ -1,0 +1,347 @@
+//! The names that are known, and answers from them. Pure.
+
+use crate::network::proxy::MapName;
+use simple_dns::rdata::{A, OPT, PTR, RData};
+use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+/// What a client takes by UDP that does not say so, and what is sent at most (as the DNS flag day of 2020 has it).
+pub const UDP_SHORTEST: usize = 512;
+const UDP_LONGEST: usize = 1232;
+/// How long an answer may be remembered, in seconds.
+const TTL: u32 = 1;
+/// Bytes of a header.
+const HEADER: usize = 12;
+/// The domain of Services, and the namespace that all objects of this host are in.
+const DOMAIN: &str = "cluster.local";
+const NAMESPACE: &str = "default";
+
+/// What is answered to a question.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing: it cannot be answered.
+    None,
+    Known(Vec<u8>),
+    /// What another resolver says.
+    Ask,
+}
+
+/// All names.
+#[derive(Default)]
+pub struct Zone {
+    /// Those of Services and of pods behind them, without a domain: `web`, `web-0.web`.
+    services: HashMap<String, Vec<Ipv4Addr>>,
+    /// Names that stand for themselves.
+    aliases: HashMap<String, Vec<Ipv4Addr>>,
+    pods: HashMap<Ipv4Addr, String>,
+    turn: Cell<usize>,
+}
+
+impl Zone {
+    pub fn new(names: &[MapName]) -> Zone {
+        let mut zone = Zone::default();
+        for name in names {
+            let service = name.service.to_lowercase();
+            let all: Vec<Ipv4Addr> = match name.address {
+                Some(address) => vec![address],
+                None => name.pods.iter().map(|(_, address)| *address).collect(),
+            };
+            for (host, address) in &name.pods {
+                let pod = format!("{}.{service}", host.to_lowercase());
+                zone.pods.entry(*address).or_insert_with(|| format!("{pod}.{NAMESPACE}.svc.{DOMAIN}"));
+                zone.services.entry(pod).or_default().push(*address);
+            }
+            for alias in &name.aliases {
+                zone.aliases.entry(alias.to_lowercase()).or_default().extend(&all);
+            }
+            zone.services.insert(service, all);
+        }
+        zone
+    }
+
+    /// The addresses of a name, in lower case; None: there is no such name of ours.
+    fn find(&self, name: &str) -> Option<&Vec<Ipv4Addr>> {
+        let inside = name.strip_suffix(&format!(".{DOMAIN}")).unwrap_or(name);
+        // The namespace may be any: objects keep none.
+        let of_namespace = inside.strip_suffix(".svc").and_then(|rest| Some(rest.rsplit_once('.')?.0));
+        let short = name.strip_suffix(&format!(".{NAMESPACE}")).unwrap_or(name);
+        self.services.get(of_namespace.unwrap_or(short)).or_else(|| self.aliases.get(name))
+    }
+
+    /// The answer to `query`, of `longest` bytes at most unless the client takes more.
+    pub fn answer(&self, query: &[u8], longest: usize) -> Reply {
+        // A message without a header, or an answer: who answered that would answer for ever.
+        if query.len() < HEADER || query[2] & 0x80 != 0 {
+            return Reply::None;
+        }
+        let Ok(packet) = Packet::parse(query) else {
+            return Reply::Known(bare(query, RCODE::FormatError));
+        };
+        if packet.opcode() != OPCODE::StandardQuery {
+            return Reply::Known(bare(query, RCODE::NotImplemented));
+        }
+        let [asked] = &packet.questions[..] else {
+            return Reply::Known(bare(query, RCODE::FormatError));
+        };
+        // A name in the question that is compressed has no name before it to refer to.
+        if question(query).is_none() {
+            return Reply::Known(bare(query, RCODE::FormatError));
+        }
+        let Some(name) = text(&asked.qname).filter(|_| asked.qclass == QCLASS::CLASS(CLASS::IN)) else {
+            return Reply::Ask;
+        };
+        let known = self.find(&name);
+        let reverse = reverse(&name).and_then(|address| self.pods.get(&address));
+        let ours = known.is_some() || reverse.is_some();
+        let inside = |domain: &str| name == domain || name.ends_with(&format!(".{domain}"));
+        if !ours && !inside(DOMAIN) && !inside("svc") {
+            return Reply::Ask;
+        }
+        let mut answers = Vec::new();
+        if matches!(asked.qtype, QTYPE::TYPE(TYPE::A) | QTYPE::ANY) {
+            answers.extend(self.in_turn(known).into_iter().map(|a| RData::A(A::from(a))));
+        }
+        if matches!(asked.qtype, QTYPE::TYPE(TYPE::PTR) | QTYPE::ANY) {
+            let target = reverse.and_then(|name| Name::new(name).ok());
+            answers.extend(target.map(|name| RData::PTR(PTR(name))));
+        }
+        let code = if ours { RCODE::NoError } else { RCODE::NameError };
+        let most = packet
+            .opt()
+            .map_or(longest, |opt| longest.max(usize::from(opt.udp_packet_size).min(UDP_LONGEST)));
+        Reply::Known(build(&packet, answers, code, most).unwrap_or_else(|| failure(query)))
+    }
+
+    /// Each time another one is the first.
+    fn in_turn(&self, addresses: Option<&Vec<Ipv4Addr>>) -> Vec<Ipv4Addr> {
+        let mut addresses = addresses.cloned().unwrap_or_default();
+        if !addresses.is_empty() {
+            let turn = self.turn.get();
+            self.turn.set(turn.wrapping_add(1));
+            let count = addresses.len();
+            addresses.rotate_left(turn % count);
+        }
+        addresses
+    }
+}
+
+fn build(query: &Packet<'_>, answers: Vec<RData<'_>>, code: RCODE, most: usize) -> Option<Vec<u8>> {
+    let mut reply = Packet::new_reply(query.id());
+    reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER | PacketFlag::RECURSION_AVAILABLE);
+    if query.has_flags(PacketFlag::RECURSION_DESIRED) {
+        reply.set_flags(PacketFlag::RECURSION_DESIRED);
+    }
+    *reply.rcode_mut() = code;
+    reply.questions.clone_from(&query.questions);
+    let name = &query.questions.first()?.qname;
+    let record = |data| ResourceRecord::new(name.clone(), CLASS::IN, TTL, data);
+    reply.answers = answers.into_iter().map(record).collect();
+    if query.opt().is_some() {
+        let opt = OPT { opt_codes: Vec::new(), udp_packet_size: UDP_LONGEST as u16, version: 0 };
+        *reply.opt_mut() = Some(opt);
+    }
+    let whole = reply.build_bytes_vec_compressed().ok()?;
+    if whole.len() <= most {
+        return Some(whole);
+    }
+    // The client asks again by TCP.
+    reply.answers.clear();
+    reply.set_flags(PacketFlag::TRUNCATION);
+    reply.build_bytes_vec_compressed().ok()
+}
+
+/// A name as text, in lower case; None: one that is not made of letters, digits, `-` and `_`.
+fn text(name: &Name<'_>) -> Option<String> {
+    let mut text = String::new();
+    for label in name.as_bytes() {
+        let plain = label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if !plain || label.is_empty() {
+            return None;
+        }
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.extend(label.iter().map(|b| char::from(b.to_ascii_lowercase())));
+    }
+    Some(text)
+}
+
+/// The address that a name of in-addr.arpa stands for.
+fn reverse(name: &str) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
+    let [a, b, c, d] = address.octets();
+    Some(Ipv4Addr::new(d, c, b, a))
+}
+
+/// The bytes of the question of a message, which is not compressed: its name, type and class.
+pub fn question(message: &[u8]) -> Option<&[u8]> {
+    let mut at = HEADER;
+    loop {
+        match usize::from(*message.get(at)?) {
+            0 => break,
+            length @ 1..=63 => at += 1 + length,
+            _ => return None,
+        }
+    }
+    message.get(HEADER..at + 5)
+}
+
+pub fn set_id(message: &mut [u8], id: u16) {
+    message[..2].copy_from_slice(&id.to_be_bytes());
+}
+
+/// The answer to a question that cannot be answered now.
+pub fn failure(query: &[u8]) -> Vec<u8> {
+    bare(query, RCODE::ServerFailure)
+}
+
+/// An answer without more than the question.
+fn bare(query: &[u8], code: RCODE) -> Vec<u8> {
+    let asked = question(query).unwrap_or_default();
+    let mut reply = vec![0; HEADER];
+    reply[..2].copy_from_slice(&query[..2]);
+    // An answer, with the operation and the wish for recursion of the question; recursion is available.
+    reply[2] = 0x80 | query[2] & 0x79;
+    reply[3] = 0x80 | (code as u8 & 0x0f);
+    reply[5] = u8::from(!asked.is_empty());
+    reply.extend(asked);
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use simple_dns::Question;
+
+    fn zone() -> Zone {
+        let pod = |n: u8| (format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2));
+        let web = MapName {
+            service: "web".into(),
+            aliases: vec!["www".into(), "my_web.local".into()],
+            address: None,
+            pods: (0..3).map(pod).collect(),
+        };
+        let many = MapName {
+            service: "many".into(),
+            aliases: Vec::new(),
+            address: None,
+            pods: (0..=255).map(|n| (format!("p{n}"), Ipv4Addr::new(10, 90, 0, n))).collect(),
+        };
+        let address = Some(Ipv4Addr::new(10, 89, 224, 1));
+        let fixed = MapName { service: "fixed".into(), address, ..web.clone() };
+        let fixed = MapName { aliases: Vec::new(), ..fixed };
+        let none = MapName { service: "none".into(), aliases: Vec::new(), address: None, pods: Vec::new() };
+        Zone::new(&[web, many, fixed, none])
+    }
+
+    fn query(name: &str, qtype: TYPE) -> Vec<u8> {
+        let mut packet = Packet::new_query(7);
+        let name = Name::new(name).unwrap();
+        packet.questions.push(Question::new(name, qtype.into(), CLASS::IN.into(), false));
+        packet.build_bytes_vec().unwrap()
+    }
+
+    /// What is answered, in words.
+    fn ask(name: &str, qtype: TYPE, longest: usize) -> String {
+        match zone().answer(&query(name, qtype), longest) {
+            Reply::None => "nothing".to_owned(),
+            Reply::Ask => "ask".to_owned(),
+            Reply::Known(bytes) => {
+                let packet = Packet::parse(&bytes).unwrap();
+                assert_eq!((packet.id(), packet.questions.len()), (7, 1));
+                let data = |r: &ResourceRecord<'_>| match &r.rdata {
+                    RData::A(a) => Ipv4Addr::from(a.clone()).to_string(),
+                    RData::PTR(PTR(name)) => name.to_string(),
+                    other => panic!("{other:?}"),
+                };
+                let truncated = if packet.has_flags(PacketFlag::TRUNCATION) { " truncated" } else { "" };
+                let answers: Vec<String> = packet.answers.iter().map(data).collect();
+                format!("{:?}{truncated} {}", packet.rcode(), answers.join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn services_pods_and_aliases_have_names() {
+        let all = "NoError 10.89.0.2 10.89.0.3 10.89.0.4";
+        for name in
+            ["web", "WEB", "web.default", "web.default.svc", "web.prod.svc", "web.default.svc.cluster.local"]
+        {
+            assert_eq!(ask(name, TYPE::A, 512), all, "{name}");
+        }
+        assert_eq!(ask("my_web.local", TYPE::A, 512), all);
+        for name in ["web-1.web", "web-1.web.default", "web-1.web.default.svc.cluster.local"] {
+            assert_eq!(ask(name, TYPE::A, 512), "NoError 10.89.0.3", "{name}");
+        }
+        assert_eq!(ask("web", TYPE::AAAA, 512), "NoError ", "there is no IPv6, and the name exists");
+        assert_eq!(ask("none", TYPE::A, 512), "NoError ");
+        assert_eq!(ask("fixed.default.svc", TYPE::A, 512), "NoError 10.89.224.1");
+        assert_eq!(ask("web-2.fixed", TYPE::A, 512), "NoError 10.89.0.4");
+        for name in ["gone.default.svc.cluster.local", "x.web.svc.cluster.local", "cluster.local", "a.b.svc"]
+        {
+            assert_eq!(ask(name, TYPE::A, 512), "NameError ", "{name}");
+        }
+        for name in ["web.com", "example.com", "gone", "web.prod", "www.default", "my-web.local"] {
+            assert_eq!(ask(name, TYPE::A, 512), "ask", "{name}");
+        }
+        let host = "NoError web-0.web.default.svc.cluster.local";
+        assert_eq!(ask("2.0.89.10.in-addr.arpa", TYPE::PTR, 512), host);
+        assert_eq!(ask("9.9.9.9.in-addr.arpa", TYPE::PTR, 512), "ask");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_asked_for_by_tcp() {
+        assert_eq!(ask("many", TYPE::A, 512), "NoError truncated ");
+        assert_eq!(ask("many", TYPE::A, 65_535).split(' ').count(), 257);
+    }
+
+    #[test]
+    fn malformed_questions_get_an_error_or_nothing() {
+        let good = query("web", TYPE::A);
+        let code = |bytes: &[u8]| match zone().answer(bytes, 512) {
+            Reply::Known(answer) => Some(answer[3] & 0x0f),
+            Reply::None | Reply::Ask => None,
+        };
+        assert_eq!(code(&good), Some(0));
+        assert_eq!(code(&good[..8]), None, "not even a header");
+        assert_eq!(code(&good[..15]), Some(1), "cut off");
+        let mut answer = good.clone();
+        answer[2] |= 0x80;
+        assert_eq!(code(&answer), None, "an answer");
+        let mut status = good.clone();
+        status[2] |= 0x10;
+        assert_eq!(code(&status), Some(4));
+        // A name that refers to itself.
+        let mut looped = good[..12].to_vec();
+        looped.extend([0xc0, 0x0c, 0, 1, 0, 1]);
+        assert_eq!(code(&looped), Some(1));
+        // 255 bytes, and one label more.
+        let label = [&[63][..], &[b'a'; 63]].concat();
+        let long = |labels: usize| [&good[..12], &label.repeat(labels), &[0, 0, 1, 0, 1]].concat();
+        assert_eq!(code(&long(3)), None, "a long name is asked for elsewhere");
+        assert_eq!(code(&long(5)), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_does_harm(message in prop::collection::vec(any::<u8>(), 0..600)) {
+            zone().answer(&message, 512);
+        }
+
+        #[test]
+        fn no_change_of_a_good_question_does_harm(at in 0usize..40, value: u8, cut in 0usize..40) {
+            let mut message = query("web-1.web.default", TYPE::A);
+            if let Some(byte) = message.get_mut(at) {
+                *byte = value;
+            }
+            message.truncate(message.len().saturating_sub(cut % 20));
+            if let Reply::Known(answer) = zone().answer(&message, 512) {
+                prop_assert_eq!(&answer[..2], &message[..2]);
+                prop_assert!(answer[2] & 0x80 != 0 && answer.len() <= 512);
+            }
+        }
+    }
+}

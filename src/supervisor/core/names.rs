@@ -1,0 +1,90 @@
+//! The names that pods resolve: those of Services, and of the pods behind them.
+
+use super::desired::Desired;
+use super::model::{Observed, Replica, ReplicaKey};
+use super::objects::Entry;
+use super::reconcile::replicas;
+use super::services::{self, matches};
+use super::spec::Template;
+use crate::workload::kept::KeptKind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Other names of a Service, with commas between them. Such a Service follows Docker: its names lead to pods that are not ready while none is.
+const ALIASES: &str = "orun.dev/aliases";
+
+/// The names of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Name {
+    pub service: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Its identity, if pods reach it at an address of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_of: Option<u64>,
+    pub pods: Vec<NamedPod>,
+}
+
+/// A pod behind a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedPod {
+    pub replica: ReplicaKey,
+    /// What it calls itself.
+    pub host: String,
+    pub address: String,
+}
+
+/// The names of all Services. Each has the addresses of its ready pods; with `publishNotReadyAddresses`, and as in Docker for
+/// those with aliases while none is ready, of all that are not about to end.
+pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Name> {
+    let services = desired.objects.iter().filter(|e| e.object.kind == KeptKind::Service);
+    let name = |service: &Entry| {
+        let flag = |name: &str| service.object.fields.get("spec")?.get(name)?.as_bool();
+        let list = service.object.metadata.annotations.get(ALIASES);
+        let words = list.iter().flat_map(|text| text.split(',')).map(str::trim);
+        let aliases: Vec<String> = words.filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        let mut pods = match flag("publishNotReadyAddresses") {
+            Some(true) => Vec::new(),
+            Some(false) | None => pods(desired, observed, service, Replica::is_ready),
+        };
+        if pods.is_empty() && (list.is_some() || flag("publishNotReadyAddresses") == Some(true)) {
+            pods = self::pods(desired, observed, service, |r| r.stop.is_none());
+        }
+        let address_of = services::has_address(service).then_some(service.uid);
+        Name { service: service.object.metadata.name.clone(), aliases, address_of, pods }
+    };
+    services.map(name).collect()
+}
+
+fn pods(
+    desired: &Desired,
+    observed: &Observed,
+    service: &Entry,
+    included: impl Fn(&Replica) -> bool,
+) -> Vec<NamedPod> {
+    let mut found = Vec::new();
+    // One that shall not run is about to lose its pods.
+    let runs = desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.wanted() > 0);
+    for (id, workload) in runs {
+        let all = observed.workloads.get(id).into_iter().flat_map(replicas);
+        for (slot, replica) in all.filter(|(_, r)| included(r)) {
+            let template = workload.revisions.get(&replica.revision).filter(|t| matches(service, t));
+            let Some((template, address)) = template.zip(replica.address()) else { continue };
+            found.push(NamedPod {
+                replica: ReplicaKey { workload: *id, slot, serial: replica.serial },
+                host: host(template, &workload.name, slot),
+                address: address.to_owned(),
+            });
+        }
+    }
+    found
+}
+
+/// What a pod calls itself: `hostname`, else its name.
+fn host(template: &Template, workload: &str, slot: u32) -> String {
+    let config = template.sandbox.as_ref().map(|s| &s.config);
+    let own = config.and_then(|c| c.get("hostname")).and_then(Value::as_str);
+    own.map_or_else(|| format!("{workload}-{slot}"), str::to_owned)
+}

@@ -1,0 +1,65 @@
+//! The sandboxes of pods, as the world of Linux has them.
+
+use super::linux::Linux;
+use super::pods::{self, Pod};
+use crate::supervisor::core::desired::{Desired, Revision};
+use crate::supervisor::core::event::Event;
+use crate::supervisor::core::model::ReplicaKey;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+impl Linux {
+    /// Has everything kept that a pod needs to live on.
+    pub fn hold(&mut self, replica: ReplicaKey, pod: Pod) {
+        if let Some(keeper) = &self.keeper {
+            for (kind, fd) in &pod.held {
+                keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
+            }
+            for (name, _, fd) in pod.resolver.iter().flat_map(|r| r.named(&replica.to_string())) {
+                keeper.put(&name, fd.as_raw_fd());
+            }
+        }
+        if let Some((publisher, sockets)) = self.publisher.as_ref().zip(pod.resolver.clone()) {
+            publisher.resolve(replica, Some(sockets));
+        }
+        self.pods.insert(replica, Arc::new(pod));
+    }
+
+    pub(super) fn make_sandbox(&mut self, replica: ReplicaKey, revision: Revision, desired: &Desired) {
+        let workload = desired.workloads.get(&replica.workload);
+        let template = workload.and_then(|w| w.revisions.get(&revision));
+        let spec = workload.zip(template).and_then(|(w, t)| Some((w, t.sandbox.clone()?, t)));
+        let Some((workload, spec, template)) = spec else {
+            let error = "the workload is gone".to_owned();
+            return self.answers.push(Event::SandboxFailed { replica, error });
+        };
+        let (name, objects) = (workload.name.clone(), desired.objects.of(template));
+        let names = self.publisher.is_some();
+        self.job(move |shared| {
+            let network = (shared.network.as_deref(), names);
+            pods::make(&shared.pods, network, replica, (&name, &spec.config), &objects)
+        });
+    }
+
+    pub(super) fn remove_sandbox(&mut self, replica: ReplicaKey) {
+        let pod = self.pods.remove(&replica);
+        if let Some(keeper) = &self.keeper {
+            for (kind, _) in pod.iter().flat_map(|p| &p.held) {
+                keeper.drop(&pods::held_name(replica, *kind));
+            }
+            let sockets = pod.as_ref().and_then(|p| p.resolver.as_ref());
+            for (name, _, _) in sockets.iter().flat_map(|s| s.named(&replica.to_string())) {
+                keeper.drop(&name);
+            }
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.resolve(replica, None);
+        }
+        self.job(move |shared| {
+            let address = pod.as_ref().and_then(|p| p.address);
+            // Whoever has the last copy has the kernel remove the namespaces.
+            drop(pod);
+            pods::remove(&shared.pods, shared.network.as_deref(), replica, address, &shared.cgroup_parent)
+        });
+    }
+}

@@ -40,7 +40,7 @@ pub struct Launch {
     succession: Option<u16>,
     /// The master of the container's terminal, when there is one.
     pub terminal: Option<OwnedFd>,
-    /// Whether somebody's SIGKILL ended the child before the program ran: the kernel's, mostly, for want of memory.
+    /// Whether a SIGKILL hit the child before the program ran: mostly the kernel's, for want of memory.
     pub killed: Cell<bool>,
     timeout: u64,
 }

@@ -262,7 +262,7 @@ pub(super) fn enter(
 const OUT_OF_MEMORY: &str = "the kernel killed it because the memory limit was reached: raise the limit";
 
 /// The same where the manager has removed the cgroup, and with it the count of such ends.
-const PERHAPS_OUT_OF_MEMORY: &str = "a memory limit that is too low is the usual reason, and the cgroup that would tell is gone: raise the limit";
+const PERHAPS_OUT_OF_MEMORY: &str = "the usual reason is a memory limit that is too low (systemd has removed the cgroup with its count): raise the limit";
 
 /// Makes what the record stands for. Nothing is left behind after an error.
 pub(super) fn build(

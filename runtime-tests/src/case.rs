@@ -28,6 +28,8 @@ pub struct T<'a> {
     ids: RefCell<Vec<String>>,
     own: RefCell<Vec<i32>>,
     before: Snapshot,
+    /// Whether a program has been seen to run in a container of this case.
+    works: Cell<bool>,
 }
 
 impl<'a> T<'a> {
@@ -51,6 +53,7 @@ impl<'a> T<'a> {
             ids: RefCell::default(),
             own: RefCell::default(),
             before: Snapshot::take(),
+            works: Cell::new(false),
         })
     }
 
@@ -149,7 +152,24 @@ impl<'a> T<'a> {
     /// Runs a bundle whose program is the probe, and reads its report.
     pub fn report(&self, bundle: &Bundle) -> Result<Report> {
         let out = self.run(bundle)?.ok()?;
-        Report::parse(&out.stdout).context(&out.describe())
+        let report = Report::parse(&out.stdout).context(&out.describe())?;
+        self.has_worked();
+        Ok(report)
+    }
+
+    /// A program of this case has run in a container and said so.
+    pub fn has_worked(&self) {
+        self.works.set(true);
+    }
+
+    /// Demands that the runtime runs a plain bundle, unless this case has seen it at work: what refuses or ignores
+    /// everything has proved nothing by it.
+    fn control(&self) -> Done {
+        if self.works.get() {
+            return Ok(());
+        }
+        let report = self.report(&self.bundle()?);
+        report.map(drop).context("the runtime does not even run a plain bundle")
     }
 
     /// Runs `probe try WORDS` with this bundle and reads what came of it: `ok` or the name of an errno.
@@ -255,8 +275,10 @@ impl<'a> T<'a> {
         if cgroup::has_controller(name) { Ok(()) } else { skip(format!("no cgroup controller {name}")) }
     }
 
-    /// Ends the case: deletes what a passed case has left running, and looks for leaks.
+    /// Ends the case: demands that the runtime does something at all, deletes what a passed case has left running, and
+    /// looks for leaks.
     pub fn finish(&self, result: Done) -> Done {
+        let result = result.and_then(|()| self.control());
         let mut cleanup = Ok(());
         for id in self.ids.borrow().iter() {
             if self.root.join(id).exists() {

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 pub const VERB_DEADLINE: Duration = Duration::from_secs(40);
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How many times longer everything may take on this machine.
-static SLOWNESS: AtomicU32 = AtomicU32::new(1);
+/// How much longer everything may take on this machine, in thousandths.
+static SLOWNESS: AtomicU32 = AtomicU32::new(1000);
 /// What is found before that.
 static SEARCHED_FIRST: OnceLock<PathBuf> = OnceLock::new();
 
@@ -62,12 +62,17 @@ pub fn take_status(pid: i32) -> Option<Status> {
 
 /// The machine is an emulated one: every deadline is this many times longer. None is shorter for it, and nothing else changes.
 pub fn slow_by(factor: u32) {
-    SLOWNESS.store(factor.max(1), Ordering::Relaxed);
+    SLOWNESS.store(factor.max(1).saturating_mul(1000), Ordering::Relaxed);
+}
+
+/// Has every deadline be this fraction of what it is: for runtimes that are not going to do what is waited for.
+pub fn hasten_by(divisor: u32) {
+    SLOWNESS.store(1000 / divisor.clamp(1, 1000), Ordering::Relaxed);
 }
 
 /// A deadline as it is on this machine.
 pub fn patience(deadline: Duration) -> Duration {
-    deadline * SLOWNESS.load(Ordering::Relaxed)
+    deadline * SLOWNESS.load(Ordering::Relaxed) / 1000
 }
 
 /// Polls `ready` until it gives a value or the deadline is over.

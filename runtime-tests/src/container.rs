@@ -125,16 +125,19 @@ impl<'t> Container<'t> {
     /// Waits until the program has written this.
     pub fn await_output(&self, part: &str) -> Done {
         let seen = || self.output().contains(part).then_some(());
-        poll(&format!("{part:?} in the output"), VERB_DEADLINE, seen).context(&format!(
-            "output {:?}, errors {:?}",
-            self.output(),
-            fs::read_to_string(&self.stderr).unwrap_or_default()
-        ))
+        poll(&format!("{part:?} in the output"), VERB_DEADLINE, seen).map(|()| self.t.has_worked()).context(
+            &format!(
+                "output {:?}, errors {:?}",
+                self.output(),
+                fs::read_to_string(&self.stderr).unwrap_or_default()
+            ),
+        )
     }
 
     /// The report that the program has written, once it is complete.
     pub fn report(&self) -> Result<Report> {
         poll("the probe's report", VERB_DEADLINE, || Report::parse(&self.output()).ok())
+            .inspect(|_| self.t.has_worked())
             .context(&format!("output {:?}", self.output()))
     }
 }

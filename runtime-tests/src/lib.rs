@@ -39,6 +39,7 @@ pub mod leaks;
 pub mod ledger;
 pub mod matrix;
 pub mod notify;
+pub mod null;
 pub mod odd;
 pub mod proc;
 pub mod report;

@@ -5,7 +5,7 @@ use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{command, differential, ledger, sys, table};
+use runtime_tests::{command, differential, ledger, null, sys, table};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 struct Args {
     /// A runtime: a path, or a name to be found in PATH. May be given several times.
-    #[arg(long, required_unless_present_any = ["list", "write_ledger"])]
+    #[arg(long, required_unless_present_any = ["list", "write_ledger", "null"])]
     runtime: Vec<String>,
     /// Only cases whose name holds this text. May be given several times.
     #[arg(long)]
@@ -62,10 +62,17 @@ struct Args {
     /// The top of the project, for --differential.
     #[arg(long, value_name = "DIR", default_value = ".")]
     top: PathBuf,
+    /// Examine the cases instead: three runtimes that run nothing (one refuses with a word, one exits with 0, one refuses
+    /// with a JSON error) must fail every one of them.
+    #[arg(long, conflicts_with_all = ["runtime", "differential", "table", "systemd_cgroup", "slow"])]
+    null: bool,
     /// Show only failures and the last line.
     #[arg(long)]
     quiet: bool,
 }
+
+/// By how much deadlines are shortened for runtimes that do nothing of what is waited for.
+const NULL_HASTE: u32 = 40;
 
 fn main() -> ExitCode {
     match examine(&Args::parse()) {
@@ -111,13 +118,20 @@ fn examine(args: &Args) -> Result<bool> {
         let runtime = Runtime::find(name)?;
         Ok(Runtime { systemd_cgroup: args.systemd_cgroup, ..runtime })
     };
-    let runtimes: Vec<Runtime> = args.runtime.iter().map(found).collect::<Result<_>>()?;
+    let runtimes: Vec<Runtime> = match args.null {
+        true => null::runtimes(outcomes_dir.path())?,
+        false => args.runtime.iter().map(found).collect::<Result<_>>()?,
+    };
+    if args.null {
+        command::hasten_by(NULL_HASTE);
+    }
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     runner::sweep_stale();
     let outcomes = runner::run(&runtimes, &cases, &settings, |outcome, elapsed| {
         let name = &runtimes[outcome.runtime].name;
         let line = format!("{name:<6} {:<50} {:>6.2} s", outcome.case, elapsed.as_secs_f64());
         match &outcome.verdict {
+            _ if args.null => {}
             Verdict::Failed(why) => println!("FAIL   {line}  {why}"),
             _ if args.quiet => {}
             Verdict::Passed => println!("pass   {line}"),
@@ -126,6 +140,13 @@ fn examine(args: &Args) -> Result<bool> {
     })?;
     if args.differential {
         return differences(args, outcomes_dir.path(), &runtimes, &outcomes);
+    }
+    if args.null {
+        let (passed, areas) = null::judge(&outcomes);
+        passed.iter().for_each(|p| println!("error: {p}"));
+        areas.iter().for_each(|a| println!("{a}"));
+        println!("{} cases, {} passed by a runtime that runs nothing", cases.len(), passed.len());
+        return Ok(passed.is_empty());
     }
     if let Some(file) = &args.table {
         std::fs::write(file, table::markdown(&runtimes, &cases, &outcomes))?;

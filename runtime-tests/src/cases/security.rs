@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::case::T;
 use crate::check::{Done, Result, same};
+use crate::command::Output;
 use crate::ensure;
 use crate::matrix::Matrix;
 use serde_json::json;
@@ -39,11 +40,36 @@ pub(super) fn untouched(bait: &Path) -> Done {
     Ok(())
 }
 
-/// Runs the bundle, which may succeed or fail, and demands that the bait is untouched and nothing is left.
-fn harmless(t: &T<'_>, bundle: &Bundle, bait: &Path) -> Done {
-    let out = t.run(&bundle.clone().args(&["true"]))?;
+/// What a refusal of a hostile path may name: the link, or what it would have led to.
+const REFUSED: &[&str] = &[
+    "symlink",
+    "symbolic link",
+    "not a directory",
+    "must be mounted on ordinary directory",
+    "no such file or directory",
+    "file exists",
+    "exists already",
+    "cross-device link",
+    "outside",
+    "unsafe",
+];
+
+/// Runs a bundle with an attack, and first the same bundle without it, which must work. The attack may be led into the
+/// container, so that all works, or refused by name; the bait must be untouched, and nothing may be left.
+fn harmless(t: &T<'_>, bundle: &Bundle, attack: impl FnOnce(Bundle) -> Result<Bundle>, bait: &Path) -> Done {
+    t.report(bundle).map_err(|e| e.context("without the attack"))?;
+    let out = t.run(&attack(bundle.clone())?)?;
     untouched(bait).map_err(|e| e.context(&out.describe()))?;
+    worked_or_refused(out)?;
     t.nothing_left()
+}
+
+/// Demands the probe's report, or a refusal that names the path's trouble.
+fn worked_or_refused(out: Output) -> Done {
+    match out.status.success() {
+        true => crate::report::Report::parse(&out.stdout).map(drop),
+        false => out.fails_with(REFUSED).map(drop),
+    }
 }
 
 /// How a hostile link names a directory of the host.
@@ -63,28 +89,27 @@ fn destinations(m: &mut Matrix) {
         m.case(format!("security/mount-below-a-link-{name}"), RESOLVE, move |t| {
             let bait = bait(t)?;
             let volume = t.volume()?;
-            let bundle =
-                t.bundle()?.link("/data", &spellings(&bait)[index].1)?.bind(&volume, "/data/sub", &[]);
-            harmless(t, &bundle, &bait)
+            let bundle = t.bundle()?.bind(&volume, "/data/sub", &[]);
+            harmless(t, &bundle, |b| b.link("/data", &spellings(&bait)[index].1), &bait)
         });
         m.case(format!("security/mount-on-a-link-{name}"), RESOLVE, move |t| {
             let bait = bait(t)?;
-            let bundle = t.bundle()?.link("/data", &spellings(&bait)[index].1)?;
-            harmless(t, &bundle.mount("/data", "tmpfs", "tmpfs", &[]), &bait)
+            let bundle = t.bundle()?.mount("/data", "tmpfs", "tmpfs", &[]);
+            harmless(t, &bundle, |b| b.link("/data", &spellings(&bait)[index].1), &bait)
         });
         m.case(format!("security/file-mount-below-a-link-{name}"), RESOLVE, move |t| {
             let bait = bait(t)?;
             let volume = t.volume()?;
             fs::write(volume.join("file"), "x")?;
-            let bundle = t.bundle()?.link("/data", &spellings(&bait)[index].1)?;
-            harmless(t, &bundle.bind(&volume.join("file"), "/data/file", &[]), &bait)
+            let bundle = t.bundle()?.bind(&volume.join("file"), "/data/file", &[]);
+            harmless(t, &bundle, |b| b.link("/data", &spellings(&bait)[index].1), &bait)
         });
     }
     m.case("security/destination-with-dot-dot", RESOLVE, |t| {
         let bait = bait(t)?;
         let destination = format!("/../../../../../..{}/new", bait.display());
-        let bundle = t.bundle()?.mount(&destination, "tmpfs", "tmpfs", &[]);
-        harmless(t, &bundle, &bait)
+        let attack = |b: Bundle| Ok(b.mount(&destination, "tmpfs", "tmpfs", &[]));
+        harmless(t, &t.bundle()?, attack, &bait)
     });
     m.case("security/link-inside-the-root-is-followed-inside", RESOLVE, |t| {
         let bundle =
@@ -107,10 +132,8 @@ fn destinations(m: &mut Matrix) {
         let bait = bait(t)?;
         let volume = t.volume()?;
         symlink(&bait, volume.join("out"))?;
-        let bundle = t.bundle()?.bind(&volume, "/mnt", &[]).mount("/mnt/out/new", "tmpfs", "tmpfs", &[]);
-        let out = t.run(&bundle.args(&["true"]))?;
-        untouched(&bait).map_err(|e| e.context(&out.describe()))?;
-        t.nothing_left()
+        let bundle = t.bundle()?.bind(&volume, "/mnt", &[]);
+        harmless(t, &bundle, |b| Ok(b.mount("/mnt/out/new", "tmpfs", "tmpfs", &[])), &bait)
     });
 }
 
@@ -123,17 +146,17 @@ fn evil_roots(m: &mut Matrix) {
         let name = path.trim_start_matches('/').replace('/', "-");
         m.case(format!("security/root-with-{name}-as-a-link"), source, move |t| {
             let bait = bait(t)?;
-            let bundle = t.bundle()?.link(path, &bait.to_string_lossy())?;
-            harmless(t, &bundle, &bait)
+            harmless(t, &t.bundle()?, |b| b.link(path, &bait.to_string_lossy()), &bait)
         });
         m.case(format!("security/root-with-{name}-as-a-link-and-no-mount"), source, move |t| {
             let bait = bait(t)?;
-            let mut bundle = t.bundle()?.link(path, &bait.to_string_lossy())?;
+            let mut bundle = t.bundle()?;
             for destination in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
                 bundle = bundle.without_mount(destination);
             }
             let device = json!({"path": "/dev/mine", "type": "c", "major": 1, "minor": 3});
-            harmless(t, &bundle.push("/linux/devices", device), &bait)
+            let bundle = bundle.push("/linux/devices", device);
+            harmless(t, &bundle, |b| b.link(path, &bait.to_string_lossy()), &bait)
         });
     }
     for (path, name) in [("/proc", "proc"), ("/sys", "sys")] {
@@ -155,7 +178,7 @@ fn evil_roots(m: &mut Matrix) {
                 bundle = bundle.without_mount(destination);
             }
             let target = format!("{}/made", bait.display());
-            harmless(t, &bundle.link(&format!("/dev/{name}"), &target)?, &bait)
+            harmless(t, &bundle, |b| b.link(&format!("/dev/{name}"), &target), &bait)
         });
     }
     for (kind, make) in [("fifo", 0), ("file", 1), ("unreadable-directory", 2)] {
@@ -171,7 +194,7 @@ fn evil_roots(m: &mut Matrix) {
                     1 => fs::write(&passwd, [0xff, 0xfe, 0, b':', b':', b'\n'])?,
                     _ => fs::create_dir(&passwd)?,
                 }
-                t.run(&bundle.args(&["true"]))?;
+                worked_or_refused(t.run(&bundle)?)?;
                 t.nothing_left()
             },
         );
@@ -200,6 +223,8 @@ fn working_directories(m: &mut Matrix) {
                 let cwd = report.str("/cwd").to_owned();
                 ensure!(cwd.starts_with('/'), "the working directory is {cwd:?}");
                 ensure!(report.path("../../../../etc/debian_version").is_err(), "the host is visible");
+            } else {
+                out.fails_with(&["cwd", "chdir", "working directory", "/proc/self/fd"])?;
             }
             t.nothing_left()
         });
@@ -234,8 +259,8 @@ fn working_directories(m: &mut Matrix) {
     });
     m.case("security/cwd-link-to-the-host-stays-inside", CWD, |t| {
         let bait = bait(t)?;
-        let bundle = t.bundle()?.link("/work", &bait.to_string_lossy())?.set("/process/cwd", "/work/new");
-        harmless(t, &bundle, &bait)
+        let bundle = t.bundle()?.set("/process/cwd", "/work/new");
+        harmless(t, &bundle, |b| b.link("/work", &bait.to_string_lossy()), &bait)
     });
 }
 
@@ -261,13 +286,13 @@ fn masks(m: &mut Matrix) {
     });
     m.case("security/masked-path-through-a-link", "maskedPaths are resolved in the root", |t| {
         let bait = bait(t)?;
-        let bundle = t.bundle()?.link("/etc/private", &bait.to_string_lossy())?;
-        harmless(t, &bundle.set("/linux/maskedPaths", json!(["/etc/private"])), &bait)
+        let bundle = t.bundle()?.set("/linux/maskedPaths", json!(["/etc/private"]));
+        harmless(t, &bundle, |b| b.link("/etc/private", &bait.to_string_lossy()), &bait)
     });
     m.case("security/readonly-path-through-a-link", "readonlyPaths are resolved in the root", |t| {
         let bait = bait(t)?;
-        let bundle = t.bundle()?.link("/etc/private", &bait.to_string_lossy())?;
-        harmless(t, &bundle.set("/linux/readonlyPaths", json!(["/etc/private"])), &bait)?;
+        let bundle = t.bundle()?.set("/linux/readonlyPaths", json!(["/etc/private"]));
+        harmless(t, &bundle, |b| b.link("/etc/private", &bait.to_string_lossy()), &bait)?;
         fs::write(bait.join("only"), "still writable")?;
         Ok(())
     });
@@ -382,7 +407,8 @@ fn sysctls(m: &mut Matrix) {
         ("hostname", "kernel.hostname"),
     ] {
         m.case(format!("security/sysctl-{name}-is-refused"), SYSCTL, move |t| {
-            t.refuses(&t.bundle()?.set("/linux/sysctl", json!({key: "1"})), &["sysctl"]).map(drop)
+            t.refuses(&t.bundle()?.set("/linux/sysctl", json!({key: "1"})), &["sysctl", "/proc/sys/net/"])
+                .map(drop)
         });
     }
     m.case("security/sysctl-of-the-host's-network-is-refused", SYSCTL, |t| {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// How much of the output is kept, to be shown.
 const SHOWN: usize = 4 << 10;
-/// How much a probe may write: whoever reads it has other things to do.
+/// How much a probe may write: the loop that reads it has other things to do.
 const MOST: usize = 1 << 20;
 /// How long killed processes are waited for.
 const GONE: Duration = Duration::from_secs(2);

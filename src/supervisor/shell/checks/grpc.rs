@@ -161,7 +161,7 @@ fn unpadded(flags: u8, payload: &[u8]) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(usize::from(*padding))?)
 }
 
-/// The message of gRPC that `data` begins with, once it is there.
+/// The message of gRPC that `data` begins with, once all of it has arrived.
 fn whole(data: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let Some((head, rest)) = data.split_first_chunk::<5>() else { return Ok(None) };
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;

@@ -85,7 +85,7 @@ async fn receive(tcp: &mut TcpStream, tls: &mut ClientConnection) -> io::Result<
     loop {
         tls.read_tls(&mut rest)?;
         if let Err(e) = tls.process_new_packets() {
-            // The server is told why, as far as it still listens.
+            // The alert for the server, as far as it still listens.
             let _ = send(tcp, tls).await;
             return Err(io::Error::other(e));
         }

@@ -70,7 +70,7 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
 
 fn controller(c: &crate::workload::controller::Controller) -> Controller {
     Controller {
-        job: c.is_job().then(|| job(c)),
+        job: c.is_job().then(|| Box::new(job(c))),
         stateful: c.is_stateful(),
         ordered: c.ordered,
         partition: c.partition,

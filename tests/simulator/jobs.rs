@@ -68,7 +68,7 @@ pub fn make(rng: &mut Rng, replicas: &mut u32, template: &mut Template) -> Contr
         failure_rules: (0..rules).map(|_| rule(rng)).collect(),
         ..Job::default()
     };
-    Controller { job: Some(job), ..Controller::default() }
+    Controller { job: Some(Box::new(job)), ..Controller::default() }
 }
 
 impl Oracle {

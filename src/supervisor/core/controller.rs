@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub struct Controller {
     /// It is a Job.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub job: Option<Job>,
+    pub job: Option<Box<Job>>,
     /// The highest slots go first: when fewer are desired, and when they are updated.
     pub stateful: bool,
     /// A slot waits until all lower ones are ready.

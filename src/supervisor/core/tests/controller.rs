@@ -16,7 +16,7 @@ pub fn with(controller: Controller, replicas: u32, template: Template) -> Change
 }
 
 fn job(parallelism: u32, ttl: Option<Millis>) -> Controller {
-    Controller { job: Some(Job { parallelism, ttl, ..Job::default() }), ..Controller::default() }
+    Controller { job: Some(Box::new(Job { parallelism, ttl, ..Job::default() })), ..Controller::default() }
 }
 
 /// Runs until it succeeds, and gives up after one restart.

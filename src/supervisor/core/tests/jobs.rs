@@ -16,7 +16,7 @@ fn task() -> Template {
 
 fn running(job: Job, replicas: u32) -> Bench {
     let mut b = Bench::new();
-    b.change(with(Controller { job: Some(job), ..Controller::default() }, replicas, task()));
+    b.change(with(Controller { job: Some(Box::new(job)), ..Controller::default() }, replicas, task()));
     b.run_all();
     b
 }
@@ -149,7 +149,7 @@ fn a_suspended_job_runs_nothing_until_it_is_resumed() {
     let job = |suspended| Job { parallelism: 2, suspended, ..Job::default() };
     let mut b = running(job(true), 2);
     assert_eq!(b.keys(), []);
-    b.change(with(Controller { job: Some(job(false)), ..Controller::default() }, 2, task()));
+    b.change(with(Controller { job: Some(Box::new(job(false))), ..Controller::default() }, 2, task()));
     b.run_all();
     assert_eq!(slots(&b), [0, 1]);
 }

@@ -125,7 +125,7 @@ fn a_missing_key_is_waited_for() {
         assert_eq!((trouble.as_deref(), shown(&b).ready), (Some(expected), 0));
         b
     };
-    let job = Some(Job { parallelism: 1, ..Job::default() });
+    let job = Some(Box::new(Job { parallelism: 1, ..Job::default() }));
     for controller in [
         Controller::default(),
         Controller { job, ..Controller::default() },

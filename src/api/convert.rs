@@ -60,7 +60,10 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
         name: w.metadata.name.clone(),
         replicas: w.spec.replicas,
         strategy: strategy(&w.spec),
-        controller: w.spec.controller.as_ref().map(controller).unwrap_or_default(),
+        controller: Controller {
+            depends_on: w.spec.depends_on.clone(),
+            ..w.spec.controller.as_ref().map(controller).unwrap_or_default()
+        },
         paused: w.spec.paused,
         template: template(&w.spec),
         source: serde_json::to_value(w).unwrap_or(Value::Null),
@@ -75,6 +78,7 @@ fn controller(c: &crate::workload::controller::Controller) -> Controller {
         ordered: c.ordered,
         partition: c.partition,
         on_delete: c.on_delete,
+        depends_on: Vec::new(),
     }
 }
 

@@ -112,7 +112,7 @@ pub struct JobStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `LogDiskFull`: the output of a container cannot be written. `Draining`: the host is drained.
-    /// `PortTaken`: a port of the host cannot be opened.
+    /// `PortTaken`: a port of the host cannot be opened. `Waiting`: another workload is not as far as it must be.
     pub r#type: ConditionType,
     /// The container that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,6 +7,7 @@ use crate::api::types::{
 };
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
+use crate::supervisor::core::depends;
 use crate::supervisor::core::desired::{Workload, WorkloadId};
 use crate::supervisor::core::endpoints;
 use crate::supervisor::core::gate;
@@ -169,6 +170,11 @@ fn all_conditions(view: &View, id: WorkloadId, w: &Workload, slots: Option<&Slot
         r#type: ConditionType::PortTaken,
         container: None,
         message: format!("port {} cannot be published: {}", t.host, t.error),
+    }));
+    list.extend(depends::reason(w, view.desired, view.observed).map(|message| Condition {
+        r#type: ConditionType::Waiting,
+        container: None,
+        message,
     }));
     if view.observed.draining && w.deletion.is_none() {
         let message =

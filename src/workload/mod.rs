@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod check;
 pub mod compose;
 pub mod controller;
+pub mod depends;
 pub mod engine;
 pub mod environment;
 pub mod explain;

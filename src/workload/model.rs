@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::controller::Controller;
+use super::depends::Dependency;
 use super::engine::Engine;
 use super::health::{Handler, Probe};
 use super::pod::{
@@ -136,6 +137,9 @@ pub struct Spec {
     /// Secrets with credentials for the registries of the images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<NameReference>,
+    /// Workloads that must have started, be ready or have completed before replicas are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// What a kind of Kubernetes adds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
@@ -202,6 +206,7 @@ impl Default for Spec {
             host_aliases: Vec::new(),
             dns_policy: None,
             dns_config: None,
+            depends_on: Vec::new(),
             controller: None,
             pod: None,
             shared_root: false,

@@ -3,6 +3,7 @@
 
 mod api;
 mod client;
+mod compose;
 mod crash;
 mod daemon;
 mod drain;

@@ -1,4 +1,4 @@
-//! What must hold of each decision: P2, P14, P23, P25.
+//! What must hold of each decision: P2, P14, P23, P25, P33.
 
 use crate::numbers::{available, limits};
 use crate::oracle::Oracle;
@@ -32,6 +32,7 @@ impl Oracle {
                     *adds.entry(*workload).or_default() += 1;
                     let replica = ReplicaKey { workload: *workload, slot: *slot, serial: *serial };
                     self.put_beside(&replica, desired, observed);
+                    self.in_its_turn(*workload, desired, observed);
                 }
                 Action::Persist {
                     change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. },

@@ -17,13 +17,15 @@
 //!   open, each with all replicas that are ready and no other; P28 of each file all is applied or nothing; P32 a job runs nothing again
 //!   that has succeeded, nothing after its end, and no more at a time than it may; P30 containers are made in a whole sandbox only, which
 //!   is removed after the last of them; P31 probes are asked for in their time, a verdict follows from as many results in a
-//!   row as the probe demands, and a container is stopped for its health once, when it has failed so often.
+//!   row as the probe demands, and a container is stopped for its health once, when it has failed so often; P33 no replica is
+//!   made before what its workload depends on is as far as it must be.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.
 
 mod chain;
 mod decisions;
+mod depends;
 mod disk;
 mod health;
 mod jobs;

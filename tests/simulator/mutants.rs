@@ -83,9 +83,12 @@ pub enum Mutant {
     ForgetsSuccess,
     /// A job that has finished is taken up again.
     JobGoesOn,
+    /// Nobody waits for another workload.
+    IgnoresDependencies,
 }
 
-pub const ALL: [Mutant; 34] = [
+pub const ALL: [Mutant; 35] = [
+    Mutant::IgnoresDependencies,
     Mutant::ForgetsSuccess,
     Mutant::JobGoesOn,
     Mutant::SplitsFiles,
@@ -143,6 +146,7 @@ impl Mutant {
             Mutant::SidecarsTogether => "P22",
             Mutant::SplitsFiles => "P28",
             Mutant::ForgetsSuccess | Mutant::JobGoesOn => "P32",
+            Mutant::IgnoresDependencies => "P33",
             Mutant::SkipsBarrier => "P19",
             Mutant::PublishesUnready | Mutant::DropsRoute => "P20",
             Mutant::CreatesUnrecorded => "P12",
@@ -154,6 +158,11 @@ impl Mutant {
     /// The broken way to decide.
     pub fn decide(self, desired: &Desired, observed: &Observed, now: Time, config: &Config) -> Step {
         match self {
+            Mutant::IgnoresDependencies => {
+                let mut heedless = desired.clone();
+                heedless.workloads.values_mut().for_each(|w| w.controller.depends_on.clear());
+                reconcile(&heedless, observed, now, config)
+            }
             Mutant::ReplacesAtOnce => {
                 let mut reckless = desired.clone();
                 for w in reckless.workloads.values_mut() {

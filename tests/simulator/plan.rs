@@ -10,6 +10,7 @@ use orun::supervisor::core::spec::{
     RestartPolicy, Role, SandboxSpec, Strategy, Template,
 };
 use orun::supervisor::core::time::Millis;
+use orun::workload::depends::{Condition, Dependency};
 use std::fmt;
 
 /// A run.
@@ -39,6 +40,8 @@ pub enum What {
         controller: Box<Controller>,
         /// It is in a file, between two objects that have this mark.
         file: Option<u64>,
+        /// What it waits for.
+        depends_on: Vec<Dependency>,
     },
     Scale {
         name: usize,
@@ -133,6 +136,18 @@ impl Plan {
                 }
             }
         }
+        let mut own = Rng::of(seed, 3);
+        for entry in &mut entries {
+            if let What::Apply { name: name @ 1.., depends_on, .. } = &mut entry.what
+                && own.percent(30)
+            {
+                depends_on.push(Dependency {
+                    workload: NAMES[own.below(*name as u64) as usize].to_owned(),
+                    condition: own.pick(&[Condition::Started, Condition::Ready, Condition::Completed]),
+                    optional: own.percent(30),
+                });
+            }
+        }
         entries.sort_by_key(|e| e.at);
         Plan { seed, entries, until, slow_disk: rng.percent(30) }
     }
@@ -152,6 +167,7 @@ fn apply(rng: &mut Rng, name: usize) -> What {
         template: Box::new(template(rng)),
         controller: Box::default(),
         file: None,
+        depends_on: Vec::new(),
     }
 }
 
@@ -275,7 +291,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>7} ms  ", self.at)?;
         match &self.what {
-            What::Apply { name, replicas, strategy, template, controller, file: _ } => {
+            What::Apply { name, replicas, strategy, template, controller, file: _, depends_on } => {
                 write!(f, "apply {} x{replicas} {:?}", NAMES[*name], template.restart_policy)?;
                 write!(f, " grace {} spare {}", template.grace, template.spare)?;
                 write!(f, "{}", if template.sandbox.is_some() { " sandbox" } else { "" })?;
@@ -285,6 +301,9 @@ impl fmt::Display for Entry {
                 }
                 let recreate = if strategy.recreate { " recreate" } else { "" };
                 write!(f, "{recreate} ready {:?} {:?}", strategy.min_ready, strategy.on_failure)?;
+                for d in depends_on {
+                    write!(f, " after {} {}", d.workload, d.condition)?;
+                }
                 for c in &template.containers {
                     write!(
                         f,

@@ -263,12 +263,15 @@ impl Run {
         let ids = NAMES.map(|n| self.supervisor.as_ref().and_then(|s| Some(s.desired.by_name(n)?.0)));
         let id = |name: &usize| ids[*name];
         let change = match what {
-            What::Apply { name, replicas, strategy, template, controller, file } => {
+            What::Apply { name, replicas, strategy, template, controller, file, depends_on } => {
                 let apply = Change::Apply {
                     name: NAMES[*name].to_owned(),
                     replicas: *replicas,
                     strategy: *strategy,
-                    controller: Controller::clone(controller),
+                    controller: Controller {
+                        depends_on: depends_on.clone(),
+                        ..Controller::clone(controller)
+                    },
                     paused: None,
                     template: template.clone(),
                     source: serde_json::Value::Null,
@@ -362,6 +365,10 @@ impl Run {
                 let right = (replica.revision == w.revision || stalled) && replica.stop.is_none();
                 settled += usize::from(right && live + rest.count() == replica.containers.len());
                 running += live;
+            }
+            // It waits, perhaps for ever, for one that will not be so far.
+            if crate::depends::missing(w, &s.desired, &s.observed).is_some() {
+                continue;
             }
             let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
             settled += w.completed.keys().filter(absent).count();

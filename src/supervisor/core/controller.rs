@@ -4,6 +4,7 @@
 use super::desired::{Revision, Workload};
 use super::job::Job;
 use super::model::{Slot, Slots};
+use crate::workload::depends::Dependency;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -22,6 +23,9 @@ pub struct Controller {
     pub partition: u32,
     /// A replica keeps its revision until its restart is requested.
     pub on_delete: bool,
+    /// Workloads that must be so far before replicas are made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
 }
 
 impl Workload {

@@ -12,6 +12,7 @@ pub mod action;
 pub mod adopt;
 pub mod containers;
 pub mod controller;
+pub mod depends;
 pub mod desired;
 pub mod endpoints;
 pub mod event;

@@ -6,7 +6,7 @@ use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
 use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
 use super::spec::Template;
 use super::time::{Millis, Time};
-use super::{containers, endpoints, job, replicas, rollout, sandbox};
+use super::{containers, depends, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -32,6 +32,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         stopped: BTreeSet::new(),
         draining: observed.draining,
         exposed: observed.endpoints.exposed(),
+        waiting: depends::waiting(desired, observed),
     };
     let none = Slots::default();
     for (id, slots) in &observed.workloads {
@@ -63,6 +64,8 @@ pub struct Pass<'a> {
     draining: bool,
     /// Replicas that connections may be led to.
     pub exposed: BTreeSet<u64>,
+    /// Workloads that wait for others: no replica of them is made or replaced.
+    pub waiting: BTreeSet<WorkloadId>,
 }
 
 impl Pass<'_> {

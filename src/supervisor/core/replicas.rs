@@ -39,8 +39,10 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
             pass.push(Action::Persist { change: Change::Vacated { workload: id, slot } });
         }
     }
-    fill(pass, id, workload, slots, &mut taken);
-    rollout::replace(pass, id, workload, slots, &taken);
+    if !pass.waiting.contains(&id) {
+        fill(pass, id, workload, slots, &mut taken);
+        rollout::replace(pass, id, workload, slots, &taken);
+    }
     for (slot, s) in &slots.slots {
         if s.replicas.is_empty() && !taken.contains(slot) {
             pass.push(Action::DropSlot { workload: id, slot: *slot });

@@ -236,6 +236,8 @@ pub enum ConditionType {
     Draining,
     /// A port of the host that it publishes cannot be opened.
     PortTaken,
+    /// It waits for another workload.
+    Waiting,
 }
 
 impl Replica {

@@ -8,6 +8,7 @@ use super::values;
 use crate::config::document::Node;
 use crate::config::quantity::{Factor, IntOrPercent};
 use crate::workload::controller::Controller;
+use crate::workload::depends::{Condition, Dependency};
 use crate::workload::model::{Backoff, FailureAction, RestartPolicy, RollingUpdate, Strategy, StrategyType};
 
 /// Docker's time between the stop signal and SIGKILL.
@@ -68,6 +69,26 @@ pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     s.spec.termination_grace_period =
         values::value(s.node, "stop_grace_period", values::span).unwrap_or(GRACE);
     update(s, deploy);
+    s.spec.depends_on = waits(s.node);
+}
+
+/// What `depends_on` says.
+fn waits(node: &Node) -> Vec<Dependency> {
+    let conditions = values::get(node, "depends_on").map(values::entries).unwrap_or_default();
+    let condition = |name: &str| {
+        let entry = conditions.iter().find(|(k, _)| k.data.text() == Some(name));
+        match entry.and_then(|(_, v)| values::text(v, "condition")) {
+            Some("service_healthy") => Condition::Ready,
+            Some("service_completed_successfully") => Condition::Completed,
+            _ => Condition::Started,
+        }
+    };
+    let dependency = |(name, required, _): (String, bool, &Node)| Dependency {
+        workload: values::label(&name),
+        condition: condition(&name),
+        optional: !required,
+    };
+    dependencies(node).into_iter().map(dependency).collect()
 }
 
 fn restarts(loader: &mut Loader<'_>, s: &mut Service<'_>, deploy: &Node) {

@@ -134,7 +134,7 @@ fn a_job_that_has_begun_is_what_it_is() {
 }
 
 fn stateful(ordered: bool, partition: u32, on_delete: bool) -> Controller {
-    Controller { job: None, stateful: true, ordered, partition, on_delete }
+    Controller { stateful: true, ordered, partition, on_delete, ..Controller::default() }
 }
 
 #[test]

@@ -174,7 +174,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["metrics"] if get => metrics::answer(api).await,
         ["v1", "workloads"] if get => watch::workloads(api, None, &query(&["watch"])?).await,
         ["v1", "apply" | "workloads"] if post => {
-            let query = query(&["file", "dryRun"])?;
+            let query = query(&["file", "dryRun", "pruneProject"])?;
             apply::apply(api, &query, &body(request).await?).await
         }
         ["v1", "objects"] if get => watch::objects(api, None, &query(&["watch", "kind"])?).await,

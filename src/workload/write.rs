@@ -20,8 +20,10 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     if matches!(kind, "StatefulSet" | "DaemonSet" | "Job") {
         lost.push(format!("what a {kind} has of its own is not written"));
     }
-    if pod.remove("sharedRoot").is_some() {
-        lost.push("sharedRoot has no equivalent in Kubernetes".to_owned());
+    for name in ["sharedRoot", "dependsOn", "failureAction"] {
+        if pod.remove(name).is_some() {
+            lost.push(format!("{name} has no equivalent in Kubernetes"));
+        }
     }
     for (name, default) in [("backoff", json!(super::model::Backoff::default())), ("spares", json!(0))] {
         if around.get(name).is_some_and(|value| *value != default) {
@@ -86,6 +88,9 @@ fn written(container: &mut Map<String, Value>, signal: Option<&Value>, lost: &mu
         if lifecycle["stopSignal"].is_null() {
             lifecycle["stopSignal"] = signal.clone();
         }
+    }
+    for name in container.remove("engine").iter().filter_map(Value::as_object).flat_map(Map::keys) {
+        lost.push(format!("engine.{name} of a container has no equivalent in Kubernetes"));
     }
     if container.get("resources").is_some_and(|r| !r["limits"]["pids"].is_null()) {
         lost.push("the limit of pids is orund's own: a kubelet has podPidsLimit".to_owned());

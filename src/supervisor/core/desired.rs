@@ -102,6 +102,8 @@ impl Deletion {
 /// A change of the desired state. Durable before it is acknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "camelCase")]
+// One is made for each change or decision, and none is kept: a box would only cost an allocation.
+#[allow(clippy::large_enum_variant)]
 pub enum Change {
     /// Create the workload of that name, or change it.
     Apply {

@@ -18,6 +18,8 @@ pub struct Record {
 /// Something that happened, or was decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
+// One is made for each change or decision, and none is kept: a box would only cost an allocation.
+#[allow(clippy::large_enum_variant)]
 pub enum Event {
     /// An action is about to be done. Recorded before it is done, so a crash never leaves an effect without a record.
     Decided {

@@ -133,15 +133,12 @@ fn replicas(loader: &mut Loader<'_>, s: &mut Service<'_>, deploy: &Node) {
     let mode = values::text(deploy, "mode").unwrap_or("replicated");
     let number = scale.or(replicas);
     s.spec.replicas = number.unwrap_or(1);
-    match mode {
-        "global" | "global-job" => {
-            if number.is_some_and(|n| n != 1) {
-                let message = format!("a service of mode {mode} has one replica on one host");
-                s.error(loader, "deploy", message, Some("leave replicas out, or write `mode: replicated`"));
-            }
-            s.spec.replicas = 1;
+    if mode.starts_with("global") {
+        if number.is_some_and(|n| n != 1) {
+            let message = format!("a service of mode {mode} has one replica on one host");
+            s.error(loader, "deploy", message, Some("leave replicas out, or write `mode: replicated`"));
         }
-        _ => {}
+        s.spec.replicas = 1;
     }
     if mode.ends_with("-job") {
         s.spec.controller = Some(Controller {

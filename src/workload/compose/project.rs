@@ -14,7 +14,7 @@ pub fn name(loader: &Loader<'_>, files: &[Source], options: &Options, scope: &Sc
     let written = || {
         let of = |file: &Source| {
             let nodes = document::parse_tagged(&file.text, &["!reset", "!override"], &mut Vec::new()).0;
-            let name = nodes.iter().filter_map(|n| values::text(n, "name")).last()?.to_owned();
+            let name = nodes.iter().rev().find_map(|n| values::text(n, "name"))?.to_owned();
             super::interpolate::replace(&name, &|v| loader.lookup(scope, v)).ok().map(|r| r.text)
         };
         files.iter().rev().find_map(of)

@@ -34,7 +34,7 @@ pub fn size(text: &str) -> Option<u64> {
 #[must_use]
 pub fn cpus(text: &str) -> Option<u64> {
     let cpus = text.parse::<f64>().ok()?;
-    (cpus >= 0.0 && cpus < 1e6).then_some((cpus * 1000.0).ceil() as u64)
+    (0.0..1e6).contains(&cpus).then_some((cpus * 1000.0).ceil() as u64)
 }
 
 /// A duration with a unit; `0` needs none.

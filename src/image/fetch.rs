@@ -281,16 +281,20 @@ fn keep_pulled(
         progress.follow(|| workers.iter().all(|w| w.is_finished()), parts);
     });
     if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        // On a full disk nothing is kept for another attempt.
         if e.errno() == Some(Errno(libc::ENOSPC)) {
-            for part in missing.iter().filter_map(|(_, _, l)| store.part(&l.digest).ok()) {
-                let _ = std::fs::remove_file(part);
-            }
+            drop_parts(store, &missing);
         }
         return Err(e);
     }
     store.put(&pulled.configuration)?;
     store.put(&pulled.manifest)
+}
+
+/// On a full disk nothing is kept for another attempt.
+fn drop_parts(store: &Store, layers: &[(usize, &String, &Descriptor)]) {
+    for part in layers.iter().filter_map(|(_, _, l)| store.part(&l.digest).ok()) {
+        let _ = std::fs::remove_file(part);
+    }
 }
 
 /// Unpacks what is missing, then makes the image known. The caller has the lock of [`Store::adding`].

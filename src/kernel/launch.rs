@@ -235,10 +235,8 @@ impl Launch {
                 }
             }
             Tag::Source => {
-                let wanted = plan
-                    .late
-                    .get(m.number as usize)
-                    .ok_or_else(|| Error::sys("finding a mount", Errno(libc::EPROTO)))?;
+                let wanted = plan.late.get(m.number as usize);
+                let wanted = wanted.ok_or_else(|| Error::sys("finding a mount", Errno(libc::EPROTO)))?;
                 let tree = late::mount(wanted, &self.pidfd)?;
                 protocol::send(self.socket.as_raw_fd(), Tag::Go, 0, 0, 0, &[], Some(tree.as_raw_fd()))
                     .map_err(|_| self.died())
@@ -279,11 +277,8 @@ impl Launch {
             let file = format!("/proc/{}/oom_score_adj", self.pid);
             std::fs::write(&file, adj.to_string()).map_err(|e| {
                 let e = Error::sys(format!("writing {adj} to {file}"), e).property("process.oomScoreAdj");
-                if matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM))) {
-                    e.hint("only a process with CAP_SYS_RESOURCE may lower it")
-                } else {
-                    e
-                }
+                let denied = matches!(e.errno(), Some(Errno(libc::EACCES | libc::EPERM)));
+                if denied { e.hint("only a process with CAP_SYS_RESOURCE may lower it") } else { e }
             })?;
         }
         Ok(())
@@ -305,11 +300,10 @@ impl Launch {
         while let Some(m) = self.next("the program to be run")? {
             self.other(plan, m)?;
         }
-        if plan.exec {
-            log::debug(|| format!("setns_init: about to exec: {} has run its program", self.pid));
-        } else {
-            log::debug(|| "init: closing the pipe to signal completion: the program runs".to_owned());
-        }
+        log::debug(|| match plan.exec {
+            true => format!("setns_init: about to exec: {} has run its program", self.pid),
+            false => "init: closing the pipe to signal completion: the program runs".to_owned(),
+        });
         Ok(())
     }
 

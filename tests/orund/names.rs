@@ -83,7 +83,7 @@ fn host_resolver(d: &Daemon, address: &'static str, knows: Ipv4Addr) {
             let asked = Packet::parse(&buffer[..n]).unwrap();
             let name = asked.questions[0].qname.clone();
             if name.to_string() == "end" {
-                return;
+                break;
             }
             let answer = |id: u16, address: Ipv4Addr| {
                 let mut reply = Packet::new_reply(id);

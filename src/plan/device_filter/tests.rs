@@ -271,7 +271,7 @@ fn too_many_rules_are_an_error_and_as_many_as_fit_are_not() {
 #[test]
 fn thousands_of_rules_for_single_accesses_are_followed_in_no_time() {
     let rule = |n: u32| Rule {
-        allow: n % 2 == 0,
+        allow: n.is_multiple_of(2),
         devices: Some(Devices { kind: Kind::Char, major: Some(n >> 8), minor: Some(n & 255) }),
         access: READ | WRITE,
         index: None,

@@ -186,13 +186,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             }
         }
         Action::DropWorkload { workload } => drop(observed.workloads.remove(workload)),
-        Action::StopReplica { workload, slot, serial, cause, deadline, now } => {
-            let Some(replica) = observed.replica_mut(*workload, *slot, *serial) else { return };
-            let new = ReplicaStop { cause: *cause, at, deadline: *deadline, now: *now };
-            let stop = replica.stop.get_or_insert(new);
-            stop.deadline = stop.deadline.min(*deadline);
-            stop.now |= now;
-        }
+        Action::StopReplica { .. } => stop_replica(observed, action, at),
         Action::Expire { replica } => {
             if let Some(replica) = observed.replica_of_mut(replica) {
                 replica.expire();
@@ -242,6 +236,15 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         | Action::Remove { key } => with(observed, key, |i| i.decided(action, at)),
         Action::Persist { .. } => {}
     }
+}
+
+fn stop_replica(observed: &mut Observed, action: &Action, at: Time) {
+    let Action::StopReplica { workload, slot, serial, cause, deadline, now } = action else { return };
+    let Some(replica) = observed.replica_mut(*workload, *slot, *serial) else { return };
+    let new = ReplicaStop { cause: *cause, at, deadline: *deadline, now: *now };
+    let stop = replica.stop.get_or_insert(new);
+    stop.deadline = stop.deadline.min(*deadline);
+    stop.now |= now;
 }
 
 fn add_replica(observed: &mut Observed, action: &Action, at: Time) {

@@ -78,8 +78,11 @@ impl Oracle {
             Change::Completed { workload, slot, failed: false, .. } => {
                 self.jobs.durable.entry(*workload).or_default().insert(*slot);
             }
-            Change::Restart { workload, slot: Some(_), .. } => {
+            // Somebody asks for it: what has succeeded runs again.
+            Change::Restart { workload, slot: Some(slot), .. } => {
                 self.jobs.ended.remove(workload);
+                self.jobs.seen.remove(&(*workload, *slot));
+                self.jobs.durable.entry(*workload).or_default().remove(slot);
             }
             Change::Finished { workload, end } => {
                 self.jobs.ended.insert(*workload);

@@ -78,10 +78,10 @@ impl Oracle {
             Change::Completed { workload, slot, failed: false, .. } => {
                 self.jobs.durable.entry(*workload).or_default().insert(*slot);
             }
-            // Somebody asks for it: what has succeeded runs again.
+            // Somebody asks for it: what has succeeded runs again, and so does what the end of the job came before.
             Change::Restart { workload, slot: Some(slot), .. } => {
                 self.jobs.ended.remove(workload);
-                self.jobs.seen.remove(&(*workload, *slot));
+                self.jobs.seen.retain(|(w, _)| w != workload);
                 self.jobs.durable.entry(*workload).or_default().remove(slot);
             }
             Change::Finished { workload, end } => {

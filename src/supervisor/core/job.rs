@@ -325,7 +325,9 @@ pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &
         return;
     };
     if workload.finished.is_none() {
-        pass.push(Action::Persist { change: Change::Finished { workload: id, end: end.clone() } });
+        // Nothing is stopped before the end is durable: what shows it would be gone, and the job would begin again.
+        pass.push(Action::Persist { change: Change::Finished { workload: id, end } });
+        return;
     }
     let active = slots.slots.iter().filter(|(n, _)| !workload.completed.contains_key(n));
     let cause = if end.failed { StopCause::JobFailed } else { StopCause::JobComplete };

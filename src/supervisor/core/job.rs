@@ -239,6 +239,14 @@ fn fails_job(slot: &Slot) -> Option<u32> {
     slot.replicas.iter().flat_map(|r| &r.containers).find_map(|c| c.restart.fails_job)
 }
 
+/// Whether the end of the job is decided and not durable yet. What shows it, its stopped replicas, stays until then:
+/// without them the job would go on.
+pub fn is_ending(workload: &Workload, slots: &Slots, now: Time) -> bool {
+    let about =
+        workload.controller.job.is_some() && workload.deletion.is_none() && workload.finished.is_none();
+    about && ended(workload, slots, now).is_some()
+}
+
 /// The failures of all replicas that count.
 pub fn failures(slots: &Slots) -> u32 {
     replicas(slots).map(|(_, r)| counted(r)).fold(0, u32::saturating_add)
@@ -325,9 +333,7 @@ pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &
         return;
     };
     if workload.finished.is_none() {
-        // Nothing is stopped before the end is durable: what shows it would be gone, and the job would begin again.
-        pass.push(Action::Persist { change: Change::Finished { workload: id, end } });
-        return;
+        pass.push(Action::Persist { change: Change::Finished { workload: id, end: end.clone() } });
     }
     let active = slots.slots.iter().filter(|(n, _)| !workload.completed.contains_key(n));
     let cause = if end.failed { StopCause::JobFailed } else { StopCause::JobComplete };

@@ -116,9 +116,10 @@ impl Pass<'_> {
             rollout::follow(self, id, workload, slots);
             job::finish(self, id, workload, slots);
         }
-        let failures = job::failures(slots);
+        let ending = !self.draining && job::is_ending(workload, slots, self.now);
+        let of_job = (job::failures(slots), ending);
         for (ordinal, slot) in &slots.slots {
-            self.slot(id, *ordinal, slot, Some(workload), failures);
+            self.slot(id, *ordinal, slot, Some(workload), of_job);
         }
         if workload.deletion.is_none() {
             self.prune(id, workload, slots);
@@ -165,7 +166,7 @@ impl Pass<'_> {
             }
         }
         for (ordinal, slot) in &slots.slots {
-            self.slot(id, *ordinal, slot, None, 0);
+            self.slot(id, *ordinal, slot, None, (0, false));
         }
         if replicas(slots).next().is_none() {
             self.push(Action::DropWorkload { workload: id });
@@ -197,7 +198,7 @@ impl Pass<'_> {
         ordinal: u32,
         slot: &Slot,
         workload: Option<&Workload>,
-        failures: u32,
+        (failures, ending): (u32, bool),
     ) {
         for (n, replica) in slot.replicas.iter().enumerate() {
             if self.stopped.contains(&replica.serial) {
@@ -223,7 +224,7 @@ impl Pass<'_> {
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
             }
-            if replica.stop.is_some() && replica.is_gone() {
+            if replica.stop.is_some() && replica.is_gone() && !ending {
                 self.push(Action::DropReplica { workload: id, slot: ordinal, serial: replica.serial });
             } else if let Some(workload) = workload {
                 self.complete(id, ordinal, replica, workload);

@@ -3,8 +3,8 @@
 use super::Config;
 use super::action::Action;
 use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use super::model::{Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
-use super::spec::Template;
+use super::model::{Container, Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
+use super::spec::{Role, Template};
 use super::time::{Millis, Time};
 use super::{containers, depends, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
@@ -224,10 +224,9 @@ impl Pass<'_> {
             for (container, index) in replica.containers.iter().zip(0u32..) {
                 containers::container(self, &place, index, container);
             }
-            if replica.stop.is_some() && replica.is_gone() && !ending {
+            let completes = workload.is_some_and(|w| self.complete(id, ordinal, replica, w));
+            if replica.stop.is_some() && replica.is_gone() && !ending && !completes {
                 self.push(Action::DropReplica { workload: id, slot: ordinal, serial: replica.serial });
-            } else if let Some(workload) = workload {
-                self.complete(id, ordinal, replica, workload);
             }
         }
     }
@@ -250,11 +249,15 @@ impl Pass<'_> {
         if others.any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
     }
 
-    /// A replica whose containers all terminated for good is not run again after a reboot.
-    fn complete(&mut self, id: WorkloadId, slot: u32, replica: &Replica, workload: &Workload) {
-        let current = workload.revision == replica.revision && replica.stop.is_none();
+    /// A replica whose containers all terminated for good is not run again after a reboot; whether it just came to this.
+    fn complete(&mut self, id: WorkloadId, slot: u32, replica: &Replica, workload: &Workload) -> bool {
+        // The work of a job is done even if its sidecars were asked to end by something else, such as a drain.
+        let succeeded =
+            |c: &Container| c.role != Role::Main || c.restart.next == Next::Done { failed: false };
+        let counts = workload.controller.job.is_some() && replica.containers.iter().all(succeeded);
+        let current = workload.revision == replica.revision && (replica.stop.is_none() || counts);
         if !current || workload.deletion.is_some() || workload.completed.contains_key(&slot) {
-            return;
+            return false;
         }
         let wanted_again = workload.restarts.get(&slot).copied().unwrap_or(0) > replica.restarts;
         // One that restarted too often is tried again after a reboot.
@@ -267,7 +270,9 @@ impl Pass<'_> {
             let failed = replica.containers.iter().any(|c| bad(c.restart.next));
             let change = Change::Completed { workload: id, revision: replica.revision, slot, failed };
             self.push(Action::Persist { change });
+            return true;
         }
+        false
     }
 
     /// Old revisions that nothing uses and that are too many to keep; never the last one that worked.

@@ -169,7 +169,8 @@ impl<'a> T<'a> {
             return Ok(());
         }
         let report = self.report(&self.bundle()?);
-        report.map(drop).context("the runtime does not even run a plain bundle")
+        report.map(drop).context("the runtime does not even run a plain bundle")?;
+        self.nothing_left()
     }
 
     /// Runs `probe try WORDS` with this bundle and reads what came of it: `ok` or the name of an errno.
@@ -275,10 +276,9 @@ impl<'a> T<'a> {
         if cgroup::has_controller(name) { Ok(()) } else { skip(format!("no cgroup controller {name}")) }
     }
 
-    /// Ends the case: demands that the runtime does something at all, deletes what a passed case has left running, and
-    /// looks for leaks.
+    /// Ends the case: deletes what a passed case has left running, looks for leaks, and demands that the runtime does
+    /// something at all.
     pub fn finish(&self, result: Done) -> Done {
-        let result = result.and_then(|()| self.control());
         let mut cleanup = Ok(());
         for id in self.ids.borrow().iter() {
             if self.root.join(id).exists() {
@@ -295,7 +295,8 @@ impl<'a> T<'a> {
         self.own.borrow_mut().clear();
         result?;
         cleanup.context("deleting what was left")?;
-        self.nothing_left()
+        self.nothing_left()?;
+        self.control()
     }
 }
 

@@ -240,7 +240,7 @@ fn fails_job(slot: &Slot) -> Option<u32> {
 }
 
 /// Whether the end of the job is decided and not durable yet. What shows it, its stopped replicas, stays until then:
-/// without them the job would go on.
+/// without them the job would continue.
 pub fn is_ending(workload: &Workload, slots: &Slots, now: Time) -> bool {
     let about =
         workload.controller.job.is_some() && workload.deletion.is_none() && workload.finished.is_none();

@@ -134,11 +134,10 @@ fn program() -> String {
 /// the first line, `commit:` and `spec:` below.
 fn version() -> String {
     format!(
-        "{} version {}\ncommit: {}\nspec: {}\nlibseccomp: {}\n",
+        "{} version {}\ncommit: {}\nspec: {}\n",
         program(),
         env!("CARGO_PKG_VERSION"),
         features::COMMIT,
         crate::config::defaults::OCI_VERSION,
-        features::libseccomp_version(),
     )
 }

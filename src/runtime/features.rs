@@ -47,7 +47,6 @@ pub fn features() -> Value {
         },
         "annotations": {
             "org.opencontainers.runc.checkpoint.enabled": "true",
-            "io.github.seccomp.libseccomp.version": libseccomp_version(),
             "run.orun.version": env!("CARGO_PKG_VERSION"),
             "run.orun.commit": COMMIT,
         },
@@ -60,11 +59,6 @@ pub const COMMIT: &str = match option_env!("ORUN_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
-
-/// The version of libseccomp.
-pub fn libseccomp_version() -> String {
-    libseccomp::ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |v| v.to_string())
-}
 
 fn seccomp() -> Value {
     let flags = sorted(names::FLAGS.map(|(name, _)| name));

@@ -27,7 +27,6 @@ pub mod path;
 pub mod peer;
 pub mod prctl;
 pub mod process;
-pub mod readiness;
 pub mod sched;
 pub mod signalfd;
 pub mod socket;

@@ -1,10 +1,21 @@
-//! Descriptors that a tokio loop waits for.
+//! Descriptors that a tokio loop waits for. Registering one is `unsafe` in tokio, which is why this is here and not
+//! in the supervisor's shell; nothing else below that may use tokio.
 
 use super::fd;
 use crate::error::Errno;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// A descriptor whose readiness to be read can be waited for. Within a runtime of tokio only.
+///
+/// # Errors
+/// As of [`Watched::new`].
+pub fn register_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and the same, for as long as it lives.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
 
 /// A descriptor that the loop it was made in watches.
 #[derive(Debug)]

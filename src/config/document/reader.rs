@@ -191,35 +191,15 @@ impl Reader {
     }
 }
 
-/// The entry of `known` that `name` was probably meant to be.
+/// The entry of `known` that `name` was probably meant to be: the one with the fewest letters added, left out, replaced
+/// or swapped with their neighbour.
 pub fn similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
-    let near = |candidate: &str| distance(&plain(name), &plain(candidate));
+    let plain =
+        |text: &str| text.chars().filter(|c| !"-_".contains(*c)).take(64).collect::<String>().to_lowercase();
+    let near = |candidate: &str| strsim::osa_distance(&plain(name), &plain(candidate));
     let best = known.iter().min_by_key(|candidate| near(candidate))?;
     // A third of the letters may differ; short words are too easily alike.
     (near(best) * 3 <= name.len().max(3)).then_some(*best)
-}
-
-/// How many letters must be put in, left out, replaced or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    rows[i - 2][j - 2] + 1
-                } else {
-                    usize::MAX
-                };
-                replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(swapped)
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod udp;
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::sys::{cred, fd, file, prctl, readiness, sched, socket};
+use crate::sys::{cred, fd, file, prctl, sched, socket, watched};
 use route::{Route, State};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -134,7 +134,7 @@ pub fn run(control: OwnedFd) -> Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&tokio, async {
-        let control = readiness::readable(control).map_err(fail)?;
+        let control = watched::register_readable(control).map_err(fail)?;
         let mut proxy = Proxy::new(descriptors());
         loop {
             let mut ready = control.readable().await.map_err(fail)?;

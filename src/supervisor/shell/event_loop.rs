@@ -12,7 +12,7 @@ use crate::supervisor::core::desired::{Change, WorkloadId};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Answer, Supervisor};
-use crate::sys::{heap, readiness, time};
+use crate::sys::{heap, time, watched};
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -355,7 +355,7 @@ impl EventLoop {
 }
 
 fn copy(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
-    readiness::readable(fd.try_clone_to_owned()?)
+    watched::register_readable(fd.try_clone_to_owned()?)
 }
 
 /// What the keeper has said; the last of it, once it has said something. Pings are answered.

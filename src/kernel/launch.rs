@@ -7,7 +7,7 @@ use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
 use crate::plan::compile::Plan;
-use crate::plan::op::{Op, Point};
+use crate::plan::op::{IsolateOp, Op, Point, ProgramOp};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::plan::{cpu_list, explain};
 use crate::sys::clone::{self, Clone};
@@ -411,12 +411,11 @@ fn tell_setup(plan: &Plan) {
         format!("nsexec container setup: {} operations, new namespaces: {names}", plan.steps.ops.len())
     });
     for (op, property) in plan.steps.ops.iter().zip(&plan.steps.properties) {
-        match op {
-            Op::Seccomp { flags, .. } => log::debug(|| format!("seccomp filter flags: {flags}")),
-            Op::Affinity { mask } => {
-                log::debug(|| format!("nsexec, {property}: affinity: {}", cpu_list::hex(mask)));
-            }
-            _ => {}
+        if let Op::Program(ProgramOp::Seccomp { flags, .. }) = op {
+            log::debug(|| format!("seccomp filter flags: {flags}"));
+        }
+        if let Op::Isolate(IsolateOp::Affinity { mask }) = op {
+            log::debug(|| format!("nsexec, {property}: affinity: {}", cpu_list::hex(mask)));
         }
     }
 }

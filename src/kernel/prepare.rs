@@ -6,7 +6,7 @@ use crate::kernel::{idmap, procfs};
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
 use crate::plan::namespaces::{IdMaps, Join};
-use crate::plan::op::{Filesystem, Op};
+use crate::plan::op::{Filesystem, IsolateOp, Op, ProgramOp};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, clone, exec, file, path};
@@ -63,7 +63,11 @@ fn pid_before_user(plan: &Plan, slots: &Slots) -> Result<bool> {
 
 /// What the process about to be cloned inherits from the caller of orun and must not pass on.
 pub fn caller(plan: &Plan) -> Caller {
-    let inside = plan.steps.ops.iter().filter_map(|op| if let Op::Limit(l) = op { Some(l) } else { None });
+    let inside = plan
+        .steps
+        .ops
+        .iter()
+        .filter_map(|op| if let Op::Program(ProgramOp::Limit(l)) = op { Some(l) } else { None });
     let own_limits = inside.chain(&plan.limits).fold(0, |all, l| all | 1 << l.resource);
     Caller { ignored: exec::ignored_signals(), own_limits }
 }
@@ -100,11 +104,13 @@ fn is_own(ns: i32, own: &std::ffi::CStr) -> Result<bool> {
 }
 
 fn uses_proc(op: &Op) -> bool {
-    match op {
-        Op::Sysctl { .. } | Op::Label { .. } | Op::EnterTimeNamespace => true,
-        Op::SessionKeyring { label, .. } => !label.is_empty(),
-        _ => false,
+    if let Op::Isolate(IsolateOp::SessionKeyring { label, .. }) = op {
+        return !label.is_empty();
     }
+    matches!(
+        op,
+        Op::Sysctl { .. } | Op::Program(ProgramOp::Label { .. }) | Op::Isolate(IsolateOp::EnterTimeNamespace)
+    )
 }
 
 /// The host's procfs, and nothing else that may lie on /proc.

@@ -1,7 +1,7 @@
 //! The messages of the child and its parent: one per packet, fixed in form, built without allocation.
 
 use crate::error::Errno;
-use crate::plan::op::{Op, Point};
+use crate::plan::op::{Op, Point, ProgramOp};
 use crate::sys::{self, SysResult, socket};
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -134,11 +134,10 @@ pub fn point(number: i32) -> Option<Point> {
 /// What kind of operation failed, for `start`, which has no plan: the number of a hook (from 1), or
 /// [`LATE_SECCOMP`]. It is the upper half of a failure's second number.
 pub fn late_mark(op: &Op) -> i32 {
-    match op {
-        Op::Hook(h) => h.index as i32 + 1,
-        Op::Seccomp { .. } => LATE_SECCOMP,
-        _ => 0,
+    if let Op::Hook(h) = op {
+        return h.index as i32 + 1;
     }
+    if matches!(op, Op::Program(ProgramOp::Seccomp { .. })) { LATE_SECCOMP } else { 0 }
 }
 
 /// The mark of a seccomp filter that was refused.

@@ -11,7 +11,7 @@ use super::Violation;
 use super::compile::Plan;
 use super::mounts::Prepared;
 use super::namespaces::{Join, Namespaces};
-use super::op::{MountSource, Op};
+use super::op::{MountSource, Op, RootOp};
 use super::tables::namespaces::Kind as Namespace;
 use rpc::{Kind, Message, field};
 use std::collections::BTreeMap;
@@ -258,36 +258,24 @@ pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
     let mut found: Vec<External> = Vec::new();
     let mut violations = unjoinable(&plan.namespaces);
     for (op, property) in plan.steps.ops.iter().zip(&plan.steps.properties) {
-        let (target, source, recursive) = match op {
-            Op::Mount(m) => {
-                let (source, recursive, mapped) = match &m.source {
-                    MountSource::Bind { path, recursive, .. } => (path_of(path), *recursive, false),
-                    MountSource::Prepared { slot } => of_prepared(&plan.prepared[*slot]),
-                    MountSource::Late { slot } => of_prepared(&plan.late[*slot]),
-                    MountSource::Filesystem(_) => continue,
-                };
-                if let MountSource::Prepared { slot } = m.source
-                    && plan.prepared[slot].pid_namespace.is_some()
-                {
-                    continue;
-                }
-                if mapped {
-                    let what = "an id-mapped mount cannot be restored by CRIU";
-                    violations.push(Violation::new(property.as_str(), what));
-                }
-                (&m.target, source, recursive)
+        if let Op::Root(RootOp::Mask { path }) = op {
+            let name = NULL.to_owned();
+            let source = PathBuf::from(NULL);
+            found.push(External { target: path.clone(), name, source, recursive: false, mask: true });
+            continue;
+        }
+        let (target, source, recursive) = if let Op::Mount(m) = op {
+            let Some((source, recursive, mapped)) = mounted(plan, &m.source) else { continue };
+            if mapped {
+                let what = "an id-mapped mount cannot be restored by CRIU";
+                violations.push(Violation::new(property.as_str(), what));
             }
-            Op::Device(d) => match &d.bind {
-                Some(host) => (&d.path, path_of(host), false),
-                None => continue,
-            },
-            Op::Mask { path } => {
-                let name = NULL.to_owned();
-                let source = PathBuf::from(NULL);
-                found.push(External { target: path.clone(), name, source, recursive: false, mask: true });
-                continue;
-            }
-            _ => continue,
+            (&m.target, source, recursive)
+        } else if let Op::Root(RootOp::Device(d)) = op {
+            let Some(host) = &d.bind else { continue };
+            (&d.path, path_of(host), false)
+        } else {
+            continue;
         };
         let name = format!("/{}", target.to_string_lossy());
         // What lies below another mount of the same place is not seen.
@@ -295,6 +283,17 @@ pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
         found.push(External { target: target.clone(), name, source, recursive, mask: false });
     }
     if violations.is_empty() { Ok(found) } else { Err(violations) }
+}
+
+/// Where a mount of the host comes from, whether those below it come too, and whether its IDs are mapped.
+fn mounted(plan: &Plan, source: &MountSource) -> Option<(PathBuf, bool, bool)> {
+    match source {
+        MountSource::Bind { path, recursive, .. } => Some((path_of(path), *recursive, false)),
+        MountSource::Prepared { slot } if plan.prepared[*slot].pid_namespace.is_some() => None,
+        MountSource::Prepared { slot } => Some(of_prepared(&plan.prepared[*slot])),
+        MountSource::Late { slot } => Some(of_prepared(&plan.late[*slot])),
+        MountSource::Filesystem(_) => None,
+    }
 }
 
 /// The namespaces that CRIU can neither leave out nor enter.

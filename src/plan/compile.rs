@@ -6,7 +6,7 @@ use super::hooks::Moment;
 use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, IntoCgroup, Namespaces};
 use super::netdev::NetDevice;
-use super::op::{Limit, MountSource, Op, Point};
+use super::op::{IsolateOp, Limit, MountSource, Op, Point, RootOp};
 use super::process;
 use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
@@ -297,7 +297,7 @@ fn order(
         rootfs::enter(spec, parts.rootfs, input.options, steps);
     } else {
         let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
-        steps.push(Op::Chroot { path }, "root.path");
+        steps.push(Op::Root(RootOp::Chroot { path }), "root.path");
         if !spec.mounts.is_empty() {
             warnings
                 .push("mounts: none is made, because the container has no mount namespace of its own".into());
@@ -329,7 +329,7 @@ fn order(
 fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let cwd = in_root(&p.cwd);
     if !cwd.is_empty() {
-        steps.push(Op::Directory { path: cwd }, "process.cwd");
+        steps.push(Op::Root(RootOp::Directory { path: cwd }), "process.cwd");
     }
     if p.terminal {
         let size = p.console_size.map(|s| (s.height, s.width));
@@ -348,8 +348,8 @@ fn inside(ns: &Namespaces, p: &Process) -> Steps {
         return steps;
     }
     steps.push(Op::ContinueInside, "linux.namespaces");
-    steps.push(Op::EndWithCreator, "");
-    steps.push(Op::NewSession, "");
+    steps.push(Op::Isolate(IsolateOp::ParentDeathSignal), "");
+    steps.push(Op::Isolate(IsolateOp::NewSession), "");
     if p.terminal {
         steps.push(Op::ControllingTerminal, "process.terminal");
     }
@@ -386,27 +386,27 @@ fn before_entering(input: Input, steps: &mut Steps) {
 /// What separates the process from the caller of orun.
 fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let spec = input.spec;
-    steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, "");
-    steps.push(Op::EndWithCreator, "");
+    steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "");
+    steps.push(Op::Isolate(IsolateOp::ParentDeathSignal), "");
     if !ns.joins(Kind::Pid) {
-        steps.push(Op::NewSession, "");
+        steps.push(Op::Isolate(IsolateOp::NewSession), "");
     }
     if input.options.wait_for_start {
-        steps.push(Op::EndAtSignals, "");
+        steps.push(Op::Isolate(IsolateOp::ExitOnSignals), "");
     }
     if !input.options.no_new_keyring {
         let name = keyring(input.id);
         let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };
-        steps.push(Op::SessionKeyring { name, label }, "");
+        steps.push(Op::Isolate(IsolateOp::SessionKeyring { name, label }), "");
     }
     if ns.is_new(Kind::Network) {
-        steps.push(Op::LoopbackUp, "linux.namespaces");
+        steps.push(Op::Isolate(IsolateOp::LoopbackUp), "linux.namespaces");
     }
     if !spec.hostname.is_empty() {
-        steps.push(Op::Hostname(spec.hostname.clone().into_bytes()), "hostname");
+        steps.push(Op::Isolate(IsolateOp::Hostname(spec.hostname.clone().into_bytes())), "hostname");
     }
     if !spec.domainname.is_empty() {
-        steps.push(Op::Domainname(spec.domainname.clone().into_bytes()), "domainname");
+        steps.push(Op::Isolate(IsolateOp::Domainname(spec.domainname.clone().into_bytes())), "domainname");
     }
 }
 

@@ -4,7 +4,7 @@ use super::compile::Plan;
 use super::facts::HostFacts;
 use super::mounts::absolute;
 use super::namespaces::Namespaces;
-use super::op::{Op, Point};
+use super::op::{IsolateOp, Op, Point, RootOp};
 use super::seccomp;
 use super::step::{Steps, cstring};
 use super::tables::namespaces::Kind;
@@ -105,18 +105,20 @@ fn isolate(input: Input, steps: &mut Steps) {
     let affinity = p.exec_cpu_affinity.as_ref();
     let initial = affinity.and_then(|a| mask(&a.initial));
     if let Some(mask) = initial {
-        steps.push(Op::Affinity { mask }, "process.execCPUAffinity.initial");
+        steps.push(Op::Isolate(IsolateOp::Affinity { mask }), "process.execCPUAffinity.initial");
     }
-    steps.push(if input.moved { Op::Sync(Point::Cgroup) } else { Op::JoinCgroups }, "");
+    steps.push(if input.moved { Op::Sync(Point::Cgroup) } else { Op::Isolate(IsolateOp::JoinCgroups) }, "");
     match affinity.and_then(|a| mask(&a.last)) {
-        Some(mask) => steps.push(Op::Affinity { mask }, "process.execCPUAffinity.final"),
-        None if affinity.is_none() => steps.push(Op::ResetAffinity { mask: vec![u64::MAX; 128] }, ""),
+        Some(mask) => steps.push(Op::Isolate(IsolateOp::Affinity { mask }), "process.execCPUAffinity.final"),
+        None if affinity.is_none() => {
+            steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "")
+        }
         None => {}
     }
     if !input.no_new_keyring {
         let name = cstring(format!("_ses.{}", input.id));
         let label = p.selinux_label.clone().into_bytes();
-        steps.push(Op::SessionKeyring { name, label }, "");
+        steps.push(Op::Isolate(IsolateOp::SessionKeyring { name, label }), "");
     }
 }
 
@@ -129,15 +131,15 @@ fn enter(input: Input) -> Steps {
     let mut steps = Steps::default();
     let kinds = entered(input.spec, input.other_user);
     if kinds != 0 {
-        steps.push(Op::EnterContainer { kinds: kinds as i32 }, "linux.namespaces");
+        steps.push(Op::Isolate(IsolateOp::EnterContainer { kinds: kinds as i32 }), "linux.namespaces");
     }
     if input.other_user {
-        steps.push(Op::BecomeRoot, "");
-        steps.push(Op::NotDumpable, "");
+        steps.push(Op::Isolate(IsolateOp::BecomeRoot), "");
+        steps.push(Op::Isolate(IsolateOp::NotDumpable), "");
     }
     if kinds & libc::CLONE_NEWNS as u64 == 0 {
         let path = cstring(format!("/proc/{}/root", input.init));
-        steps.push(Op::Chroot { path }, "root.path");
+        steps.push(Op::Root(RootOp::Chroot { path }), "root.path");
     }
     let p = input.process;
     if p.terminal {
@@ -153,7 +155,7 @@ fn inside(input: Input) -> Steps {
     if entered(input.spec, input.other_user) & libc::CLONE_NEWPID as u64 != 0 {
         steps.push(Op::ContinueInside, "linux.namespaces");
     }
-    steps.push(Op::NewSession, "");
+    steps.push(Op::Isolate(IsolateOp::NewSession), "");
     if input.process.terminal {
         steps.push(Op::ControllingTerminal, "process.terminal");
     }

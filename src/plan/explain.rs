@@ -1,7 +1,10 @@
 //! Operations in words: for `orun plan`, and for the error when one fails.
 
 use super::compile::Plan;
-use super::op::{Filesystem, Limit, MountOp, MountSource, Op, Point};
+use super::op::{
+    Filesystem, IsolateOp, Limit, MountOp, MountPart, MountSource, NOT_IN_PATH, OUTSIDE_ROOT, Op, Point,
+    ProgramOp, RootOp,
+};
 use super::overlay::{self, Overlay};
 use super::step::Steps;
 use super::tables::{capabilities, namespaces::Kind};
@@ -30,41 +33,15 @@ fn capability_names(mask: u64) -> String {
 /// What an operation does, as a phrase that fits behind "failed:" and in a list: "mounting tmpfs on "/dev"".
 pub fn words(op: &Op) -> String {
     match op {
+        Op::Isolate(op) => isolate_words(op),
+        Op::Root(op) => root_words(op),
+        Op::Program(op) => program_words(op),
         Op::Sync(Point::Namespaces) => "waiting for the id mappings, time offsets and network devices".into(),
         Op::Sync(Point::Cgroup) => "waiting to be moved into the cgroup".into(),
         Op::Sync(Point::RuntimeHooks) => "waiting for the prestart and createRuntime hooks".into(),
         Op::Sync(Point::Ready) => "waiting for limits to be set and the state to be recorded".into(),
-        Op::EnterNamespace { kind, .. } => {
-            format!("entering the {} namespace", namespace_names(*kind as u64))
-        }
-        Op::EnterContainer { kinds } => {
-            format!("entering the container's namespaces ({})", namespace_names(*kinds as u64))
-        }
-        Op::Unshare { kinds } => format!("making a new {} namespace", namespace_names(*kinds as u64)),
-        Op::EnterTimeNamespace => "entering the new time namespace".into(),
-        Op::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
-        Op::NotDumpable => "making the process non-dumpable".into(),
-        Op::EndAtSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
-        Op::EndWithCreator => "preparing to end with the process that creates the container".into(),
-        Op::JoinCgroups => "joining the container's cgroups".into(),
-        Op::NewSession => "starting a new session".into(),
         Op::ContinueInside => "continuing as a new process inside the pid namespace".into(),
-        Op::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),
-        Op::LoopbackUp => "bringing up the loopback interface".into(),
-        Op::Hostname(n) => format!("setting the hostname to {:?}", String::from_utf8_lossy(n)),
-        Op::Domainname(n) => format!("setting the domain name to {:?}", String::from_utf8_lossy(n)),
-        Op::Affinity { .. } => "choosing the CPUs".into(),
-        Op::ResetAffinity { .. } => "allowing all CPUs".into(),
         Op::Hook(h) => format!("running the {} hook #{} {}", h.kind, h.index, text(&h.path)),
-        _ => root_words(op).unwrap_or_else(|| process_words(op)),
-    }
-}
-
-fn root_words(op: &Op) -> Option<String> {
-    Some(match op {
-        Op::Propagation { flags } => format!("making all mounts {}", propagation(*flags)),
-        Op::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
-        Op::OpenRoot { path, .. } => format!("mounting the root file system {}", text(path)),
         Op::OpenOverlay { path, overlay, .. } => {
             format!("mounting the root file system on {} as an overlay: {}", text(path), overlay.words())
         }
@@ -73,9 +50,49 @@ fn root_words(op: &Op) -> Option<String> {
             let (set, clear) = changes.iter().fold((0, 0), |(s, c), (a, _)| (s | a.set, c | a.clear));
             format!("changing the mount at {}: {}", inside(target), attributes(set, clear))
         }
-        Op::Directory { path } => format!("making sure that the directory {} exists", inside(path)),
-        Op::Symlink { target, path, .. } => format!("linking {} to {}", inside(path), text(target)),
-        Op::Device(d) => match &d.bind {
+        Op::Console { .. } => "making the terminal and /dev/console".into(),
+        Op::Terminal { .. } => "making the terminal".into(),
+        Op::ControllingTerminal => "taking the terminal as the controlling one".into(),
+        Op::Sysctl { path, value } => {
+            format!("writing {:?} to /proc/{}", String::from_utf8_lossy(value), path.to_string_lossy())
+        }
+        Op::WaitForStart => "waiting for \"orun start\"".into(),
+    }
+}
+
+fn isolate_words(op: &IsolateOp) -> String {
+    match op {
+        IsolateOp::EnterNamespace { kind, .. } => {
+            format!("entering the {} namespace", namespace_names(*kind as u64))
+        }
+        IsolateOp::EnterContainer { kinds } => {
+            format!("entering the container's namespaces ({})", namespace_names(*kinds as u64))
+        }
+        IsolateOp::Unshare { kinds } => format!("making a new {} namespace", namespace_names(*kinds as u64)),
+        IsolateOp::EnterTimeNamespace => "entering the new time namespace".into(),
+        IsolateOp::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
+        IsolateOp::NotDumpable => "making the process non-dumpable".into(),
+        IsolateOp::ExitOnSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
+        IsolateOp::ParentDeathSignal => "preparing to end with the process that creates the container".into(),
+        IsolateOp::JoinCgroups => "joining the container's cgroups".into(),
+        IsolateOp::NewSession => "starting a new session".into(),
+        IsolateOp::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),
+        IsolateOp::LoopbackUp => "bringing up the loopback interface".into(),
+        IsolateOp::Hostname(n) => format!("setting the hostname to {:?}", String::from_utf8_lossy(n)),
+        IsolateOp::Domainname(n) => format!("setting the domain name to {:?}", String::from_utf8_lossy(n)),
+        IsolateOp::Affinity { .. } => "choosing the CPUs".into(),
+        IsolateOp::ResetAffinity { .. } => "allowing all CPUs".into(),
+    }
+}
+
+fn root_words(op: &RootOp) -> String {
+    match op {
+        RootOp::Propagation { flags } => format!("making all mounts {}", propagation(*flags)),
+        RootOp::PrivateParent { mountpoint } => format!("making the mount at {} private", text(mountpoint)),
+        RootOp::OpenRoot { path, .. } => format!("mounting the root file system {}", text(path)),
+        RootOp::Directory { path } => format!("making sure that the directory {} exists", inside(path)),
+        RootOp::Symlink { target, path, .. } => format!("linking {} to {}", inside(path), text(target)),
+        RootOp::Device(d) => match &d.bind {
             Some(host) => format!("binding the device {} on {}", text(host), inside(&d.path)),
             None => format!(
                 "making the device {} ({}:{})",
@@ -84,72 +101,63 @@ fn root_words(op: &Op) -> Option<String> {
                 libc::minor(d.rdev)
             ),
         },
-        Op::Console { .. } => "making the terminal and /dev/console".into(),
-        Op::Terminal { .. } => "making the terminal".into(),
-        Op::ControllingTerminal => "taking the terminal as the controlling one".into(),
-        Op::Sysctl { path, value } => {
-            format!("writing {:?} to /proc/{}", String::from_utf8_lossy(value), path.to_string_lossy())
-        }
-        Op::Mask { path } => format!("masking {}", inside(path)),
-        Op::Readonly { path } => format!("making {} read-only", inside(path)),
-        Op::ReadonlyRoot => "making the root file system read-only".into(),
-        Op::PivotRoot { .. } => "entering the root file system (pivot_root)".into(),
-        Op::CoverMount { path } => format!("covering the host's mount at {}", text(path)),
-        Op::MoveRoot => "entering the root file system (by moving its mount)".into(),
-        Op::Chroot { path } => format!("changing the root directory to {}", text(path)),
-        Op::RootPropagation { flags } => format!("making the root mount {}", propagation(*flags)),
-        _ => return None,
-    })
+        RootOp::Mask { path } => format!("masking {}", inside(path)),
+        RootOp::Readonly { path } => format!("making {} read-only", inside(path)),
+        RootOp::ReadonlyRoot => "making the root file system read-only".into(),
+        RootOp::PivotRoot { .. } => "entering the root file system (pivot_root)".into(),
+        RootOp::CoverMount { path } => format!("covering the host's mount at {}", text(path)),
+        RootOp::MoveRoot => "entering the root file system (by moving its mount)".into(),
+        RootOp::Chroot { path } => format!("changing the root directory to {}", text(path)),
+        RootOp::RootPropagation { flags } => format!("making the root mount {}", propagation(*flags)),
+    }
 }
 
-fn process_words(op: &Op) -> String {
+fn program_words(op: &ProgramOp) -> String {
     match op {
-        Op::Label { files, text: label } => {
+        ProgramOp::Label { files, text: label } => {
             format!("writing {:?} to /proc/{}", String::from_utf8_lossy(label), files[0].to_string_lossy())
         }
-        Op::Limit(l) => l.words(),
-        Op::NoNewPrivileges => "setting no_new_privs".into(),
-        Op::Scheduler(a) => {
+        ProgramOp::Limit(l) => l.words(),
+        ProgramOp::NoNewPrivileges => "setting no_new_privs".into(),
+        ProgramOp::Scheduler(a) => {
             format!("setting scheduling policy {} (nice {}, priority {})", a.policy, a.nice, a.priority)
         }
-        Op::IoPriority(v) => format!("setting I/O class {} and priority {}", v >> 13, v & 0x1fff),
-        Op::MemoryPolicy { mode, .. } => format!("setting the memory policy {mode:#x}"),
-        Op::Personality(p) => format!("setting the execution domain {p:#x}"),
-        Op::Seccomp { filter, notify, .. } => {
+        ProgramOp::IoPriority(v) => format!("setting I/O class {} and priority {}", v >> 13, v & 0x1fff),
+        ProgramOp::MemoryPolicy { mode, .. } => format!("setting the memory policy {mode:#x}"),
+        ProgramOp::Personality(p) => format!("setting the execution domain {p:#x}"),
+        ProgramOp::Seccomp { filter, notify, .. } => {
             let agent = if *notify { ", with a listener" } else { "" };
             format!("loading the seccomp filter ({} instructions{agent})", filter.len())
         }
-        Op::DefaultSecurebits => "resetting the securebits of the caller".into(),
-        Op::DropBounding { mask } => {
+        ProgramOp::DefaultSecurebits => "resetting the securebits of the caller".into(),
+        ProgramOp::DropBounding { mask } => {
             format!("dropping {} capabilities from the bounding set", mask.count_ones())
         }
-        Op::OwnStreams { uid } => format!("giving the standard streams to user {uid}"),
-        Op::Ids { uid, gid, groups, .. } => {
+        ProgramOp::ChownStdio { uid } => format!("giving the standard streams to user {uid}"),
+        ProgramOp::Credentials { uid, gid, groups, .. } => {
             let more = groups.as_ref().filter(|g| !g.is_empty()).map(|g| format!(" and groups {g:?}"));
             format!("becoming user {uid}, group {gid}{}", more.unwrap_or_default())
         }
-        Op::Capabilities { permitted, .. } => {
+        ProgramOp::Capabilities { permitted, .. } => {
             format!("setting capabilities: {}", capability_names(*permitted))
         }
-        Op::Umask(m) => format!("setting the umask {m:04o}"),
-        Op::WorkingDirectory { path, last: false } => {
+        ProgramOp::Umask(m) => format!("setting the umask {m:04o}"),
+        ProgramOp::WorkingDirectory { path, last: false } => {
             format!("changing to the working directory {}", text(path))
         }
-        Op::WorkingDirectory { path, last: true } => {
+        ProgramOp::WorkingDirectory { path, last: true } => {
             format!(
                 "changing to the working directory {} as the container's user, if it was refused before",
                 text(path)
             )
         }
-        Op::Home { uid } => format!("looking up HOME of user {uid} in /etc/passwd of the container"),
-        Op::FindProgram { candidates, .. } => {
+        ProgramOp::Home { uid } => format!("looking up HOME of user {uid} in /etc/passwd of the container"),
+        ProgramOp::FindProgram { candidates, .. } => {
             let all: Vec<_> = candidates.iter().map(|c| c.to_string_lossy()).collect();
             format!("looking for the program: {}", all.join(", "))
         }
-        Op::CloseDescriptors { keep } => format!("closing all file descriptors from {} on", 3 + keep),
-        Op::WaitForStart => "waiting for \"orun start\"".into(),
-        Op::Execute => "running the program".into(),
-        other => format!("{other:?}"),
+        ProgramOp::CloseDescriptors { keep } => format!("closing all file descriptors from {} on", 3 + keep),
+        ProgramOp::Execute => "running the program".into(),
     }
 }
 
@@ -210,51 +218,87 @@ pub fn of_step(steps: &Steps, program: &str, index: usize, errno: Errno, extra: 
     };
     let extra = extra & 0xffff;
     let detail = String::from_utf8_lossy(detail).trim_end_matches(['\n', '\0']).to_owned();
-    match op {
-        Op::FindProgram { .. } => not_found(program, errno, extra),
-        Op::Execute => execute(program, errno),
-        Op::Hook(h) => hook(h.kind, h.index, errno, extra, &detail),
-        Op::WorkingDirectory { path, .. } if extra == 1 => Error::new(
-            Class::Config,
-            format!("current working directory {} is outside of the container mount namespace root -- possible container breakout detected", text(path)),
-        )
-        .property("process.cwd"),
-        _ => {
-            let mut e = Error::sys(format!("{}{}", words(op), part(op, extra, &detail)), errno);
-            if let Some(p) = steps.properties.get(index).filter(|p| !p.is_empty()) {
-                e = e.property(p.as_str());
-            }
-            match hint(op, errno, extra) {
-                Some(h) => e.hint(h),
-                None => e,
-            }
-        }
+    if let Some(own) = own_error(op, program, errno, extra, &detail) {
+        return own;
+    }
+    let mut e = Error::sys(format!("{}{}", words(op), part(op, extra, &detail)), errno);
+    if let Some(p) = steps.properties.get(index).filter(|p| !p.is_empty()) {
+        e = e.property(p.as_str());
+    }
+    match hint(op, errno, extra) {
+        Some(h) => e.hint(h),
+        None => e,
     }
 }
 
-/// Which part of a mount failed (the numbers are the child's), and the kernel's own words.
+/// The error of an operation that has other words for its failure than for what it does.
+fn own_error(op: &Op, program: &str, errno: Errno, extra: i32, detail: &str) -> Option<Error> {
+    if let Op::Hook(h) = op {
+        return Some(hook(h.kind, h.index, errno, extra, detail));
+    }
+    let Op::Program(op) = op else { return None };
+    if let ProgramOp::WorkingDirectory { path, .. } = op
+        && extra == OUTSIDE_ROOT
+    {
+        let what = format!(
+            "current working directory {} is outside of the container mount namespace root",
+            text(path)
+        );
+        let message = format!("{what} -- possible container breakout detected");
+        return Some(Error::new(Class::Config, message).property("process.cwd"));
+    }
+    if matches!(op, ProgramOp::FindProgram { .. }) {
+        return Some(not_found(program, errno, extra));
+    }
+    matches!(op, ProgramOp::Execute).then(|| execute(program, errno))
+}
+
+/// Which part of a mount failed, and the kernel's own words.
 fn part(op: &Op, extra: i32, detail: &str) -> String {
-    let what = match (op, extra) {
-        (Op::Mount(m), 1) => match &m.source {
-            MountSource::Bind { path, .. } => format!(": opening the source {}", text(path)),
-            _ => ": opening the source".into(),
+    let what = match op {
+        Op::OpenOverlay { overlay, .. } => overlay_part(overlay, extra),
+        Op::Mount(m) => MountPart::from_number(extra).map_or(String::new(), |part| mount_part(m, part)),
+        Op::Remount { target, .. } => match MountPart::from_number(extra) {
+            Some(MountPart::Target) => format!(": opening {}", inside(target)),
+            Some(_) => ": setting the mount's attributes".into(),
+            None => String::new(),
         },
-        (Op::OpenOverlay { overlay, .. }, n) => overlay_part(overlay, n),
-        (Op::Mount(_), 2) => ": setting an option".into(),
-        (Op::Mount(_), 3) => ": making the file system".into(),
-        (Op::Mount(_) | Op::Remount { .. }, 4) => ": setting the mount's attributes".into(),
-        (Op::Mount(m), 5) => format!(": opening or making the destination {}", inside(&m.target)),
-        (Op::Mount(_), 6) => ": attaching".into(),
-        (Op::Mount(_), 7) => ": copying the directory's content".into(),
-        (Op::Mount(m), 8) => format!(
-            ": {} cannot be mounted because a symlink of the root file system leads inside /proc",
-            inside(&m.target)
-        ),
-        _ => String::new(),
+        Op::Isolate(_)
+        | Op::Root(_)
+        | Op::Program(_)
+        | Op::Sync(_)
+        | Op::ContinueInside
+        | Op::Console { .. } => String::new(),
+        Op::Terminal { .. }
+        | Op::ControllingTerminal
+        | Op::Sysctl { .. }
+        | Op::Hook(_)
+        | Op::WaitForStart => String::new(),
     };
     // The kernel's messages begin with their severity: "e tmpfs: Bad value for 'size'".
     let words = detail.strip_prefix("e ").unwrap_or(detail);
     if words.is_empty() { what } else { format!("{what} ({words})") }
+}
+
+fn mount_part(m: &MountOp, part: MountPart) -> String {
+    match part {
+        MountPart::Source => match &m.source {
+            MountSource::Bind { path, .. } => format!(": opening the source {}", text(path)),
+            MountSource::Prepared { .. } | MountSource::Late { .. } | MountSource::Filesystem(_) => {
+                ": opening the source".into()
+            }
+        },
+        MountPart::Option => ": setting an option".into(),
+        MountPart::Create => ": making the file system".into(),
+        MountPart::Attributes => ": setting the mount's attributes".into(),
+        MountPart::Target => format!(": opening or making the destination {}", inside(&m.target)),
+        MountPart::Attach => ": attaching".into(),
+        MountPart::CopyUp => ": copying the directory's content".into(),
+        MountPart::InsideProc => format!(
+            ": {} cannot be mounted because a symlink of the root file system leads inside /proc",
+            inside(&m.target)
+        ),
+    }
 }
 
 /// Which part of an overlay failed: the number of a layer, from 1 on, or one of [`overlay`]'s.
@@ -272,26 +316,26 @@ fn overlay_part(o: &Overlay, extra: i32) -> String {
     }
 }
 
-fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
-    match (op, errno.0) {
-        (Op::Mount(m), libc::ELOOP) if extra == 5 && m.plain_destination => {
+fn mount_hint(m: &MountOp, errno: Errno, part: MountPart) -> Option<&'static str> {
+    const ONLY_ITS_KIND: &str = "a directory can only be mounted on a directory and a file on a file";
+    match (part, errno.0) {
+        (MountPart::Target, libc::ELOOP) if m.plain_destination => {
             Some("procfs and sysfs must be mounted on ordinary directory, not through a symlink")
         }
-        (Op::Mount(m), libc::ENOTDIR) if extra == 5 && m.plain_destination => {
+        (MountPart::Target, libc::ENOTDIR) if m.plain_destination => {
             Some("procfs and sysfs must be mounted on ordinary directory")
         }
-        (Op::Mount(_), libc::ENOTDIR) if extra == 5 => {
-            Some("a directory can only be mounted on a directory and a file on a file")
-        }
-        (Op::Mount(_), libc::ENOTDIR | libc::EISDIR) if extra == 6 => {
-            Some("a directory can only be mounted on a directory and a file on a file")
-        }
-        (Op::Mount(m), libc::EPERM) if extra == 1 && m.procfs_only => {
-            Some("only a procfs can be mounted on /proc")
-        }
-        (Op::Mount(_), libc::ENODEV) if extra == 3 => {
-            Some("the kernel does not know this type of file system")
-        }
+        (MountPart::Target, libc::ENOTDIR) => Some(ONLY_ITS_KIND),
+        (MountPart::Attach, libc::ENOTDIR | libc::EISDIR) => Some(ONLY_ITS_KIND),
+        (MountPart::Source, libc::EPERM) if m.procfs_only => Some("only a procfs can be mounted on /proc"),
+        (MountPart::Create, libc::ENODEV) => Some("the kernel does not know this type of file system"),
+        _ => None,
+    }
+}
+
+fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
+    match (op, errno.0) {
+        (Op::Mount(m), _) => mount_hint(m, errno, MountPart::from_number(extra)?),
         (Op::OpenOverlay { .. }, libc::ENOTDIR) => Some("it must be a directory, not a symlink"),
         (Op::OpenOverlay { .. }, libc::EACCES) => Some(
             "every directory above it must be searchable for the container's root user, and changes go to a directory \
@@ -304,36 +348,38 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         (Op::OpenOverlay { .. }, libc::EBUSY) if extra == overlay::MOUNTING => {
             Some("another container uses the upper or the work directory")
         }
-        (Op::OpenRoot { .. }, libc::EACCES) => Some(
+        (Op::Root(RootOp::OpenRoot { .. }), libc::EACCES) => Some(
             "every directory above the root file system must be searchable for the container's root user",
         ),
-        (Op::OpenRoot { .. }, libc::ELOOP | libc::ENOTDIR) => {
+        (Op::Root(RootOp::OpenRoot { .. }), libc::ELOOP | libc::ENOTDIR) => {
             Some("root.path must be a directory, not a symlink")
         }
-        (Op::Ids { .. } | Op::BecomeRoot, libc::EINVAL) => {
+        (Op::Program(ProgramOp::Credentials { .. }) | Op::Isolate(IsolateOp::BecomeRoot), libc::EINVAL) => {
             Some("the id has no mapping in linux.uidMappings or linux.gidMappings")
         }
         // sched_setattr(2): the affinity of such a thread must hold all CPUs of its root domain.
-        (Op::Scheduler(a), libc::EPERM) if a.policy == libc::SCHED_DEADLINE as u32 => {
+        (Op::Program(ProgramOp::Scheduler(a)), libc::EPERM) if a.policy == libc::SCHED_DEADLINE as u32 => {
             Some("process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)")
         }
-        (Op::Limit(_), libc::EPERM) => Some(RAISE_HINT),
-        (Op::DropBounding { .. }, libc::EPERM) => Some(
+        (Op::Program(ProgramOp::Limit(_)), libc::EPERM) => Some(RAISE_HINT),
+        (Op::Program(ProgramOp::DropBounding { .. }), libc::EPERM) => Some(
             "without CAP_SETPCAP the program would keep capabilities that the configuration does not give",
         ),
-        (Op::DefaultSecurebits, libc::EPERM) => Some(
+        (Op::Program(ProgramOp::DefaultSecurebits), libc::EPERM) => Some(
             "the caller has locked them, or orun lacks CAP_SETPCAP; with them the program would have other capabilities \
              than the configuration says",
         ),
-        (Op::Capabilities { .. }, libc::EPERM) => {
+        (Op::Program(ProgramOp::Capabilities { .. }), libc::EPERM) => {
             Some("what is inheritable must be in the bounding set, too (capabilities(7))")
         }
-        (Op::PivotRoot { .. }, libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
-        (Op::Mask { .. }, libc::ENODEV) => {
+        (Op::Root(RootOp::PivotRoot { .. }), libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
+        (Op::Root(RootOp::Mask { .. }), libc::ENODEV) => {
             Some("neither the container nor the host has a null device (character device 1:3) at /dev/null")
         }
-        (Op::Mask { .. }, libc::EBUSY) => Some("the path leads to the root directory of the container"),
-        (Op::Device(_), libc::EEXIST) => Some("there is a file of another kind"),
+        (Op::Root(RootOp::Mask { .. }), libc::EBUSY) => {
+            Some("the path leads to the root directory of the container")
+        }
+        (Op::Root(RootOp::Device(_)), libc::EEXIST) => Some("there is a file of another kind"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was killed"),
         _ => None,
     }
@@ -355,7 +401,7 @@ impl Limit {
 
 /// runc's words: engines read the exit code that they report from them.
 fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
-    let message = if searched == 1 {
+    let message = if searched == NOT_IN_PATH {
         format!("exec: {program:?}: executable file not found in $PATH")
     } else if errno.0 == libc::ENOENT || errno.0 == libc::ENOTDIR {
         format!("exec: {program:?}: stat {program}: {errno}")

@@ -4,7 +4,7 @@ use super::Violation;
 use super::compile::{self, Input, Plan};
 use super::facts::HostFacts;
 use super::namespaces::Namespaces;
-use super::op::{MountSource, Op};
+use super::op::{IsolateOp, MountSource, Op};
 use super::overlay::Overlay;
 use super::step::cstring;
 use super::{hooks, process};
@@ -29,15 +29,15 @@ impl Plan {
         let state = |status| hooks::state_document(&input.spec.annotations, input.id, input.bundle, status);
         plan.hook_state = state("creating");
         for op in &mut plan.steps.ops {
-            match op {
-                Op::SessionKeyring { name, .. } => *name = compile::keyring(input.id),
-                Op::Hook(h) => h.state = state(if h.at_root { "creating" } else { "created" }),
-                Op::Mount(m) => follow(&mut m.source, &moved),
-                Op::OpenOverlay { overlay, .. } => {
-                    let of = Overlay::compile(input.spec, input.bundle, &self.rootfs, overlay.user_xattr);
-                    **overlay = of.unwrap_or_else(|| (**overlay).clone());
-                }
-                _ => {}
+            if let Op::Isolate(IsolateOp::SessionKeyring { name, .. }) = op {
+                *name = compile::keyring(input.id);
+            } else if let Op::Hook(h) = op {
+                h.state = state(if h.at_root { "creating" } else { "created" });
+            } else if let Op::Mount(m) = op {
+                follow(&mut m.source, &moved);
+            } else if let Op::OpenOverlay { overlay, .. } = op {
+                let of = Overlay::compile(input.spec, input.bundle, &self.rootfs, overlay.user_xattr);
+                **overlay = of.unwrap_or_else(|| (**overlay).clone());
             }
         }
         let none = Process::default();

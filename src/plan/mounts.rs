@@ -1,7 +1,7 @@
 //! `mounts`: each entry becomes a detached mount with its changes, attached below the root.
 
 use super::namespaces::Namespaces;
-use super::op::{Filesystem, Hold, MountOp, MountSource, Op};
+use super::op::{Filesystem, Hold, MountOp, MountSource, Op, RootOp};
 use super::rootfs;
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::{self, MountOptions, attr};
@@ -350,7 +350,10 @@ impl Context<'_> {
             // Controllers that share a hierarchy are each found under their own name too.
             for controller in h.controllers.iter().filter(|c| h.controllers.len() > 1 && *c != name) {
                 let path = cstring(format!("{base}/{controller}"));
-                steps.push(Op::Symlink { target: cstring(name), path, replace: false }, property);
+                steps.push(
+                    Op::Root(RootOp::Symlink { target: cstring(name), path, replace: false }),
+                    property,
+                );
             }
         }
         // One call for all of them, once everything is in place.

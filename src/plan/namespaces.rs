@@ -3,7 +3,7 @@
 use super::step::Steps;
 use crate::config::linux::TimeOffset;
 use crate::config::spec::{IdMapping, Spec};
-use crate::plan::op::{Op, Point};
+use crate::plan::op::{IsolateOp, Op, Point};
 use crate::plan::tables::namespaces::Kind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,7 +89,10 @@ impl Namespaces {
             return;
         }
         for (slot, join) in self.joins.iter().enumerate().filter(|(_, join)| join.kind != Kind::Pid) {
-            steps.push(Op::EnterNamespace { slot, kind: join.kind.clone_flag() as i32 }, &join.property);
+            steps.push(
+                Op::Isolate(IsolateOp::EnterNamespace { slot, kind: join.kind.clone_flag() as i32 }),
+                &join.property,
+            );
         }
     }
 
@@ -98,7 +101,7 @@ impl Namespaces {
         let mut steps = Steps::default();
         if let Some(slot) = self.joins.iter().position(|j| j.kind == Kind::Pid) {
             let kind = libc::CLONE_NEWPID;
-            steps.push(Op::EnterNamespace { slot, kind }, &self.joins[slot].property);
+            steps.push(Op::Isolate(IsolateOp::EnterNamespace { slot, kind }), &self.joins[slot].property);
         }
         steps
     }
@@ -112,24 +115,24 @@ impl Namespaces {
         let offsets = self.time_offsets(spec).is_some();
         if offsets {
             // Nobody is in it yet: the kernel takes offsets until then (time_namespaces(7)).
-            steps.push(Op::Unshare { kinds: libc::CLONE_NEWTIME }, "linux.namespaces");
+            steps.push(Op::Isolate(IsolateOp::Unshare { kinds: libc::CLONE_NEWTIME }), "linux.namespaces");
         }
         if self.is_new(Kind::User) || offsets || !spec.linux.net_devices.is_empty() {
             let why = if self.is_new(Kind::User) { "linux.uidMappings" } else { "linux.netDevices" };
             steps.push(Op::Sync(Point::Namespaces), why);
         }
         if self.other_user() {
-            steps.push(Op::BecomeRoot, "linux.namespaces");
-            steps.push(Op::NotDumpable, "");
+            steps.push(Op::Isolate(IsolateOp::BecomeRoot), "linux.namespaces");
+            steps.push(Op::Isolate(IsolateOp::NotDumpable), "");
         }
         if join == IntoCgroup::Itself {
-            steps.push(Op::JoinCgroups, "linux.cgroupsPath");
+            steps.push(Op::Isolate(IsolateOp::JoinCgroups), "linux.cgroupsPath");
         }
         if self.is_new(Kind::Cgroup) {
-            steps.push(Op::Unshare { kinds: libc::CLONE_NEWCGROUP }, "linux.namespaces");
+            steps.push(Op::Isolate(IsolateOp::Unshare { kinds: libc::CLONE_NEWCGROUP }), "linux.namespaces");
         }
         if offsets {
-            steps.push(Op::EnterTimeNamespace, "linux.timeOffsets");
+            steps.push(Op::Isolate(IsolateOp::EnterTimeNamespace), "linux.timeOffsets");
         }
     }
 

@@ -24,8 +24,58 @@ pub enum Point {
 /// What the child does between `clone3` and `execve`, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
+    /// Take the process out of the host's namespaces.
+    Isolate(IsolateOp),
+    /// Make, fill or enter the root file system.
+    Root(RootOp),
+    /// Become the container's program.
+    Program(ProgramOp),
     /// Notify the parent and wait for its answer.
     Sync(Point),
+    /// Continue as a new process in the pid namespace that was entered: setns(2) takes only children into one. The
+    /// processes in there see this one from now on, so that it must hold nothing of the host.
+    ContinueInside,
+    /// Mount an overlay of layers on the directory `path` and open it as the root file system.
+    OpenOverlay {
+        path: CString,
+        overlay: Box<Overlay>,
+        private: bool,
+    },
+    Mount(Box<MountOp>),
+    /// Change the attributes of the mount at `target`, or of the one that was held when it was made.
+    Remount {
+        target: CString,
+        held: Option<Hold>,
+        /// The flag says whether the mounts below change too.
+        changes: Vec<(MountAttr, bool)>,
+    },
+    /// Make a pseudo-terminal in the container, send its master away, and put it on 0, 1, 2 and /dev/console.
+    /// [`Op::ControllingTerminal`] follows.
+    Console {
+        uid: u32,
+        size: Option<(u16, u16)>,
+    },
+    /// Make a pseudo-terminal in the container that is entered already (exec), and put it on 0, 1 and 2.
+    /// [`Op::ControllingTerminal`] follows.
+    Terminal {
+        uid: u32,
+        size: Option<(u16, u16)>,
+    },
+    /// Make the terminal on descriptor 0 the controlling one of the session.
+    ControllingTerminal,
+    Sysctl {
+        path: CString,
+        value: Vec<u8>,
+    },
+    /// Run a hook in the container.
+    Hook(Box<HookOp>),
+    /// Wait until `orun start` connects.
+    WaitForStart,
+}
+
+/// What takes the process out of the host: its namespaces, cgroups, session, names and processors.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IsolateOp {
     /// Enter the namespaces that the configuration names by path, in this order; `kind` is a `CLONE_NEW*`.
     EnterNamespace {
         slot: usize,
@@ -36,9 +86,6 @@ pub enum Op {
     EnterContainer {
         kinds: i32,
     },
-    /// Continue as a new process in the pid namespace that was entered: setns(2) takes only children into one. The
-    /// processes in there see this one from now on, so that it must hold nothing of the host.
-    ContinueInside,
     /// Move into new namespaces.
     Unshare {
         kinds: i32,
@@ -51,10 +98,10 @@ pub enum Op {
     NotDumpable,
     /// End at the signals that ask for it, until the program runs: the first process of a pid namespace gets none
     /// that it does not handle (pid_namespaces(7)), and a created container should exit when asked to.
-    EndAtSignals,
+    ExitOnSignals,
     /// End when the process that creates the container ends, until it has done its part: who finds that process
     /// killed unmounts and removes the root file system, and nothing may be created there afterwards.
-    EndWithCreator,
+    ParentDeathSignal,
     /// Write itself into the container's cgroups.
     JoinCgroups,
     /// Become leader of a new session.
@@ -76,95 +123,46 @@ pub enum Op {
     ResetAffinity {
         mask: Vec<u64>,
     },
+}
+
+/// What makes the root file system, fills and seals it, and enters it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RootOp {
     /// Propagation (`MS_*`) of every mount of the new mount namespace.
-    Propagation {
-        flags: u64,
-    },
+    Propagation { flags: u64 },
     /// Make the mount that the root lies on private, so that nothing done below reaches the host.
-    PrivateParent {
-        mountpoint: CString,
-    },
+    PrivateParent { mountpoint: CString },
     /// Make the root file system a mount of its own and open it.
     /// `private`: nothing mounted on the host below it later shows up inside.
-    OpenRoot {
-        path: CString,
-        private: bool,
-    },
-    /// Mount an overlay of layers on the directory `path` and open it as the root file system.
-    OpenOverlay {
-        path: CString,
-        overlay: Box<Overlay>,
-        private: bool,
-    },
-    Mount(Box<MountOp>),
-    /// Change the attributes of the mount at `target`, or of the one that was held when it was made.
-    Remount {
-        target: CString,
-        held: Option<Hold>,
-        /// The flag says whether the mounts below change too.
-        changes: Vec<(MountAttr, bool)>,
-    },
+    OpenRoot { path: CString, private: bool },
     /// Make a directory, with those above it, when it is missing.
-    Directory {
-        path: CString,
-    },
+    Directory { path: CString },
     /// Make a symlink where nothing is.
-    Symlink {
-        target: CString,
-        path: CString,
-        replace: bool,
-    },
+    Symlink { target: CString, path: CString, replace: bool },
     /// Make a device node.
     Device(Box<DeviceOp>),
-    /// Make a pseudo-terminal in the container, send its master away, and put it on 0, 1, 2 and /dev/console.
-    /// [`Op::ControllingTerminal`] follows.
-    Console {
-        uid: u32,
-        size: Option<(u16, u16)>,
-    },
-    /// Make a pseudo-terminal in the container that is entered already (exec), and put it on 0, 1 and 2.
-    /// [`Op::ControllingTerminal`] follows.
-    Terminal {
-        uid: u32,
-        size: Option<(u16, u16)>,
-    },
-    /// Make the terminal on descriptor 0 the controlling one of the session.
-    ControllingTerminal,
-    Sysctl {
-        path: CString,
-        value: Vec<u8>,
-    },
-    /// Run a hook in the container.
-    Hook(Box<HookOp>),
     /// Make a path unreadable.
-    Mask {
-        path: CString,
-    },
+    Mask { path: CString },
     /// Make a path, with the mounts below it, read-only.
-    Readonly {
-        path: CString,
-    },
+    Readonly { path: CString },
     /// Make the root mount read-only.
     ReadonlyRoot,
     /// Cover a mount of the host, so that nothing of it shows in the container's mount namespace.
-    CoverMount {
-        path: CString,
-    },
+    CoverMount { path: CString },
     /// Make the opened root the root of the mount namespace and let the old one go. `shared`: the old one's mounts
     /// are those of the host, which must not see them go.
-    PivotRoot {
-        shared: bool,
-    },
+    PivotRoot { shared: bool },
     /// The same without pivot_root(2), which an initramfs refuses.
     MoveRoot,
     /// Only change the root directory.
-    Chroot {
-        path: CString,
-    },
+    Chroot { path: CString },
     /// Propagation (`MS_*`) of the new root.
-    RootPropagation {
-        flags: u64,
-    },
+    RootPropagation { flags: u64 },
+}
+
+/// What turns a process of the runtime into the container's program.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProgramOp {
     /// Write an LSM label to the first of `files` (below /proc) that there is.
     Label {
         files: Vec<CString>,
@@ -193,11 +191,11 @@ pub enum Op {
         mask: u64,
     },
     /// Give the user the pipes, sockets and writable files among the standard streams.
-    OwnStreams {
+    ChownStdio {
         uid: u32,
     },
     /// Set groups (unless absent), group id and user id.
-    Ids {
+    Credentials {
         uid: u32,
         gid: u32,
         groups: Option<Vec<u32>>,
@@ -229,8 +227,6 @@ pub enum Op {
     CloseDescriptors {
         keep: u32,
     },
-    /// Wait until `orun start` connects.
-    WaitForStart,
     /// Run the program.
     Execute,
 }
@@ -282,6 +278,52 @@ pub struct MountOp {
     /// A later [`Op::Remount`] changes this mount.
     pub hold: Option<Hold>,
 }
+
+/// Which part of an [`Op::Mount`] or [`Op::Remount`] failed; the child sends the number with the errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum MountPart {
+    /// Opening the source.
+    Source = 1,
+    /// Setting an option of a file system.
+    Option = 2,
+    /// Making the file system.
+    Create = 3,
+    /// Setting the attributes of the mount.
+    Attributes = 4,
+    /// Opening or making the destination.
+    Target = 5,
+    /// Attaching the mount.
+    Attach = 6,
+    /// Copying what the destination holds.
+    CopyUp = 7,
+    /// The destination lies inside /proc.
+    InsideProc = 8,
+}
+
+impl MountPart {
+    const ALL: [MountPart; 8] = [
+        MountPart::Source,
+        MountPart::Option,
+        MountPart::Create,
+        MountPart::Attributes,
+        MountPart::Target,
+        MountPart::Attach,
+        MountPart::CopyUp,
+        MountPart::InsideProc,
+    ];
+
+    /// The part with this number.
+    pub fn from_number(number: i32) -> Option<MountPart> {
+        MountPart::ALL.into_iter().find(|part| *part as i32 == number)
+    }
+}
+
+/// The number that the child sends with the errno of a [`ProgramOp::WorkingDirectory`] outside of the root.
+pub const OUTSIDE_ROOT: i32 = 1;
+
+/// The number that the child sends with the errno of a [`ProgramOp::FindProgram`] that is in no directory of PATH.
+pub const NOT_IN_PATH: i32 = 1;
 
 /// A mount that stays open until it is changed: its path may lead elsewhere by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `process`: the steps from a process of the runtime to the container's program, for create, run and exec.
 
 use super::facts::HostFacts;
-use super::op::{HookOp, Limit, Op, Point};
+use super::op::{HookOp, Limit, Op, Point, ProgramOp};
 use super::step::{Steps, cstring};
 use super::tables::{capabilities, mempolicy, namespaces, rlimits, sched};
 use super::user;
@@ -88,7 +88,7 @@ impl Context<'_> {
         let p = self.process;
         self.labels(steps);
         steps.append(std::mem::take(&mut self.enter));
-        steps.push(Op::CloseDescriptors { keep: self.keep }, "");
+        steps.push(Op::Program(ProgramOp::CloseDescriptors { keep: self.keep }), "");
         let inside = std::mem::take(&mut self.inside);
         // The processes of the container see the successor from its first instant, and one with CAP_SYS_PTRACE may do in
         // its place what its capabilities allow: what a child inherits is done before.
@@ -96,16 +96,17 @@ impl Context<'_> {
         let (inside, before) = if seen { (inside, Steps::default()) } else { (Steps::default(), inside) };
         steps.append(before);
         if p.no_new_privileges {
-            steps.push(Op::NoNewPrivileges, "process.noNewPrivileges");
+            steps.push(Op::Program(ProgramOp::NoNewPrivileges), "process.noNewPrivileges");
         }
         let later = self.scheduling(seen, steps);
         if p.user.uid != 0 && !p.terminal {
             // So that the program can open /dev/stdout, which is another name for what only root might. A filter may
             // forbid the call.
-            steps.push(Op::OwnStreams { uid: p.user.uid }, "process.user.uid");
+            steps.push(Op::Program(ProgramOp::ChownStdio { uid: p.user.uid }), "process.user.uid");
         }
         let cwd = cstring(if p.cwd.is_empty() { "/" } else { &p.cwd });
-        steps.push(Op::WorkingDirectory { path: cwd.clone(), last: false }, "process.cwd");
+        steps
+            .push(Op::Program(ProgramOp::WorkingDirectory { path: cwd.clone(), last: false }), "process.cwd");
         // Without no_new_privs only a privileged process may load a filter. One with a listener must be reported
         // to the parent, and hooks of the container run under it; else the fewer calls come after it the better.
         let early = !p.no_new_privileges;
@@ -127,11 +128,11 @@ impl Context<'_> {
         } else if sets.with(needed) != sets {
             steps.push(sets.op(0), "process.capabilities");
         }
-        steps.push(Op::WorkingDirectory { path: cwd, last: true }, "process.cwd");
-        steps.push(Op::Umask(p.user.umask.unwrap_or(0o022)), "process.user.umask");
+        steps.push(Op::Program(ProgramOp::WorkingDirectory { path: cwd, last: true }), "process.cwd");
+        steps.push(Op::Program(ProgramOp::Umask(p.user.umask.unwrap_or(0o022))), "process.user.umask");
         let (_, _, home) = strings(p, &self.extra_env);
         if !home {
-            steps.push(Op::Home { uid: p.user.uid }, "process.env");
+            steps.push(Op::Program(ProgramOp::Home { uid: p.user.uid }), "process.env");
         }
         steps.push(find(p), "process.args");
         if !last {
@@ -145,7 +146,7 @@ impl Context<'_> {
             steps.push(Op::Hook(Box::new(hook)), format!("hooks.startContainer[{i}]"));
         }
         load(&mut filter, steps);
-        steps.push(Op::Execute, "process.args");
+        steps.push(Op::Program(ProgramOp::Execute), "process.args");
     }
 
     fn labels(&self, steps: &mut Steps) {
@@ -153,12 +154,12 @@ impl Context<'_> {
         if !p.apparmor_profile.is_empty() {
             let files = vec![c"self/attr/apparmor/exec".into(), c"self/attr/exec".into()];
             let text = format!("exec {}", p.apparmor_profile).into_bytes();
-            steps.push(Op::Label { files, text }, "process.apparmorProfile");
+            steps.push(Op::Program(ProgramOp::Label { files, text }), "process.apparmorProfile");
         }
         if !p.selinux_label.is_empty() {
             let files = vec![c"self/attr/exec".into()];
             let text = p.selinux_label.clone().into_bytes();
-            steps.push(Op::Label { files, text }, "process.selinuxLabel");
+            steps.push(Op::Program(ProgramOp::Label { files, text }), "process.selinuxLabel");
         }
     }
 
@@ -170,23 +171,23 @@ impl Context<'_> {
             let attr = sched_attr(s);
             let inherited = attr.policy != libc::SCHED_DEADLINE as u32 && attr.flags & RESET_ON_FORK == 0;
             let to = if successor && !inherited { &mut later } else { &mut *steps };
-            to.push(Op::Scheduler(attr), "process.scheduler");
+            to.push(Op::Program(ProgramOp::Scheduler(attr)), "process.scheduler");
         }
         if let Some(io) = &p.io_priority
             && let Some(value) = sched::io_priority(&io.class, io.priority)
         {
-            steps.push(Op::IoPriority(value.into()), "process.ioPriority");
+            steps.push(Op::Program(ProgramOp::IoPriority(value.into())), "process.ioPriority");
         }
         if let Some(m) = self.memory_policy
             && let Some((mode, _)) = mempolicy::mode(&m.mode)
         {
             let flags = m.flags.iter().filter_map(|f| mempolicy::flag(f)).fold(0, |a, f| a | f);
             let nodes = super::cpu_list::parse(&m.nodes).unwrap_or_default().words().to_vec();
-            let op = Op::MemoryPolicy { mode: (mode | flags) as i32, nodes };
+            let op = Op::Program(ProgramOp::MemoryPolicy { mode: (mode | flags) as i32, nodes });
             steps.push(op, "linux.memoryPolicy");
         }
         if let Some(domain) = self.personality.and_then(|p| namespaces::personality(&p.domain)) {
-            steps.push(Op::Personality(domain as u32), "linux.personality");
+            steps.push(Op::Program(ProgramOp::Personality(domain as u32)), "linux.personality");
         }
         if !self.other_user {
             // While still root: another user's limits are out of reach, and a filter may forbid prlimit(2).
@@ -195,7 +196,7 @@ impl Context<'_> {
                 // Two processes for one: the limit would stop the second.
                 let to =
                     if successor && limit.resource == libc::RLIMIT_NPROC { &mut later } else { &mut *steps };
-                to.push(Op::Limit(limit), property);
+                to.push(Op::Program(ProgramOp::Limit(limit)), property);
             }
         }
         later
@@ -246,7 +247,7 @@ impl Context<'_> {
     fn credentials(&self, sets: Sets, steps: &mut Steps) {
         let facts = self.facts;
         if facts.securebits != 0 && !self.other_user {
-            steps.push(Op::DefaultSecurebits, "process.capabilities");
+            steps.push(Op::Program(ProgramOp::DefaultSecurebits), "process.capabilities");
         }
         let mut dropped = known(facts) & !sets.bounding;
         if !self.other_user && facts.euid == 0 && facts.capabilities & SETPCAP == 0 {
@@ -255,14 +256,20 @@ impl Context<'_> {
             dropped &= facts.capabilities;
         }
         if dropped != 0 {
-            steps.push(Op::DropBounding { mask: dropped }, "process.capabilities.bounding");
+            steps.push(
+                Op::Program(ProgramOp::DropBounding { mask: dropped }),
+                "process.capabilities.bounding",
+            );
         }
         let u = &self.process.user;
         let set_groups = !self.keep_groups && (!self.no_setgroups || !u.additional_gids.is_empty());
         let groups = set_groups.then(|| each_once(&u.additional_gids));
         // The change of user would clear the permitted set, out of which capset(2) also takes what is inheritable.
         let keep_capabilities = u.uid != 0 && sets.permitted | sets.inheritable != 0;
-        steps.push(Op::Ids { uid: u.uid, gid: u.gid, groups, keep_capabilities }, "process.user");
+        steps.push(
+            Op::Program(ProgramOp::Credentials { uid: u.uid, gid: u.gid, groups, keep_capabilities }),
+            "process.user",
+        );
         steps.push(sets.op(sets.ambient), "process.capabilities");
     }
 }
@@ -285,7 +292,7 @@ impl Sets {
 
     fn op(self, ambient: u64) -> Op {
         let Sets { permitted, effective, inheritable, .. } = self;
-        Op::Capabilities { effective, permitted, inheritable, ambient }
+        Op::Program(ProgramOp::Capabilities { effective, permitted, inheritable, ambient })
     }
 }
 
@@ -302,12 +309,10 @@ fn known(facts: &HostFacts) -> u64 {
 
 /// The capabilities that the steps of a successor need: a filter without no_new_privs needs CAP_SYS_ADMIN.
 fn later_needs(later: &Steps, filter: bool) -> u64 {
-    let one = |op: &Op| match op {
-        Op::Scheduler(_) => SYS_NICE,
-        Op::Limit(_) => SYS_RESOURCE,
-        _ => 0,
-    };
-    later.ops.iter().map(one).fold(if filter { SYS_ADMIN } else { 0 }, |all, c| all | c)
+    let has = |wanted: fn(&Op) -> bool, capability| if later.ops.iter().any(wanted) { capability } else { 0 };
+    has(|op| matches!(op, Op::Program(ProgramOp::Scheduler(_))), SYS_NICE)
+        | has(|op| matches!(op, Op::Program(ProgramOp::Limit(_))), SYS_RESOURCE)
+        | if filter { SYS_ADMIN } else { 0 }
 }
 
 fn load(filter: &mut Option<Filter>, steps: &mut Steps) {
@@ -315,7 +320,10 @@ fn load(filter: &mut Option<Filter>, steps: &mut Steps) {
         // The process has one thread only, so that there is nothing to synchronize; and the kernel refuses the flag
         // beside a listener.
         f.flags &= !FLAG_TSYNC;
-        steps.push(Op::Seccomp { filter: f.filter, flags: f.flags, notify: f.notify }, "linux.seccomp");
+        steps.push(
+            Op::Program(ProgramOp::Seccomp { filter: f.filter, flags: f.flags, notify: f.notify }),
+            "linux.seccomp",
+        );
     }
 }
 
@@ -336,7 +344,7 @@ fn sched_attr(s: &Scheduler) -> SchedAttr {
 fn find(p: &Process) -> Op {
     let program = p.args.first().map_or("", String::as_str);
     if program.contains('/') {
-        return Op::FindProgram { candidates: vec![cstring(program)], searched: false };
+        return Op::Program(ProgramOp::FindProgram { candidates: vec![cstring(program)], searched: false });
     }
     let path = p.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let candidates = path
@@ -344,5 +352,5 @@ fn find(p: &Process) -> Op {
         .map(|dir| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") })
         .map(cstring)
         .collect();
-    Op::FindProgram { candidates, searched: true }
+    Op::Program(ProgramOp::FindProgram { candidates, searched: true })
 }

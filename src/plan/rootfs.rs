@@ -2,7 +2,7 @@
 
 use super::compile::Options;
 use super::mounts::Context;
-use super::op::{DeviceOp, Hold, Op};
+use super::op::{DeviceOp, Hold, Op, RootOp};
 use super::overlay::Overlay;
 use super::step::{Steps, cstring, in_root};
 use super::tables::mount_options::attr;
@@ -32,10 +32,10 @@ pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
     let (spec, rootfs) = (cx.spec, cx.rootfs);
     let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
     let flags = asked.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
-    steps.push(Op::Propagation { flags: first_propagation(flags) }, "linux.rootfsPropagation");
+    steps.push(Op::Root(RootOp::Propagation { flags: first_propagation(flags) }), "linux.rootfsPropagation");
     if flags & libc::MS_SHARED != 0 {
         let mountpoint = cstring(mountpoint.as_os_str().as_encoded_bytes());
-        steps.push(Op::PrivateParent { mountpoint }, "linux.rootfsPropagation");
+        steps.push(Op::Root(RootOp::PrivateParent { mountpoint }), "linux.rootfsPropagation");
     }
     let path = cstring(rootfs.as_os_str().as_encoded_bytes());
     let private = flags & libc::MS_SLAVE == 0 || asked.is_none();
@@ -44,7 +44,7 @@ pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
         Some(overlay) => {
             steps.push(Op::OpenOverlay { path, overlay: Box::new(overlay), private }, "annotations");
         }
-        None => steps.push(Op::OpenRoot { path, private }, "root.path"),
+        None => steps.push(Op::Root(RootOp::OpenRoot { path, private }), "root.path"),
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn devices(cx: &Context, steps: &mut Steps) {
                 uid: 0,
                 gid: 0,
             };
-            steps.push(Op::Device(Box::new(op)), "");
+            steps.push(Op::Root(RootOp::Device(Box::new(op))), "");
         }
     }
     for (i, d) in spec.linux.devices.iter().enumerate() {
@@ -97,13 +97,17 @@ pub(super) fn devices(cx: &Context, steps: &mut Steps) {
         if !dev_is_bound && (path.as_c_str() == c"dev/ptmx" || path.as_c_str() == c"dev/console") {
             continue;
         }
-        steps.push(Op::Device(Box::new(device(d, bind))), format!("linux.devices[{i}]"));
+        steps.push(Op::Root(RootOp::Device(Box::new(device(d, bind)))), format!("linux.devices[{i}]"));
     }
     if !dev_is_bound {
-        let ptmx = Op::Symlink { target: c"pts/ptmx".into(), path: c"dev/ptmx".into(), replace: true };
+        let ptmx =
+            Op::Root(RootOp::Symlink { target: c"pts/ptmx".into(), path: c"dev/ptmx".into(), replace: true });
         steps.push(ptmx, "");
         for (target, path) in DEFAULT_LINKS {
-            steps.push(Op::Symlink { target: cstring(target), path: cstring(path), replace: false }, "");
+            steps.push(
+                Op::Root(RootOp::Symlink { target: cstring(target), path: cstring(path), replace: false }),
+                "",
+            );
         }
     }
 }
@@ -130,10 +134,10 @@ fn device(d: &Device, bind: bool) -> DeviceOp {
 pub(super) fn seal(cx: &Context, steps: &mut Steps) {
     let linux = &cx.spec.linux;
     for (i, path) in distinct(&linux.readonly_paths) {
-        steps.push(Op::Readonly { path }, format!("linux.readonlyPaths[{i}]"));
+        steps.push(Op::Root(RootOp::Readonly { path }), format!("linux.readonlyPaths[{i}]"));
     }
     for (i, path) in distinct(&linux.masked_paths) {
-        steps.push(Op::Mask { path }, format!("linux.maskedPaths[{i}]"));
+        steps.push(Op::Root(RootOp::Mask { path }), format!("linux.maskedPaths[{i}]"));
     }
     if cx.dev_readonly {
         let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
@@ -141,7 +145,7 @@ pub(super) fn seal(cx: &Context, steps: &mut Steps) {
         steps.push(Op::Remount { target: c"dev".into(), held, changes: vec![(attr, false)] }, "mounts");
     }
     if cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
-        steps.push(Op::ReadonlyRoot, "root.readonly");
+        steps.push(Op::Root(RootOp::ReadonlyRoot), "root.readonly");
     }
 }
 
@@ -159,15 +163,18 @@ pub(super) fn enter(spec: &Spec, rootfs: &Path, options: &Options, steps: &mut S
         // would entitle a user namespace in the container to a new one without masks.
         for path in options.kernel_mountpoints.iter().filter(|p| !p.starts_with(rootfs)) {
             let path = cstring(path.as_os_str().as_encoded_bytes());
-            steps.push(Op::CoverMount { path }, "root.path");
+            steps.push(Op::Root(RootOp::CoverMount { path }), "root.path");
         }
     }
     let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
     let shared = asked.is_some_and(|f| f & libc::MS_SHARED != 0);
-    steps.push(if options.no_pivot { Op::MoveRoot } else { Op::PivotRoot { shared } }, "root.path");
+    steps.push(
+        if options.no_pivot { Op::Root(RootOp::MoveRoot) } else { Op::Root(RootOp::PivotRoot { shared }) },
+        "root.path",
+    );
     if let Some(flags) = asked
         && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0
     {
-        steps.push(Op::RootPropagation { flags }, "linux.rootfsPropagation");
+        steps.push(Op::Root(RootOp::RootPropagation { flags }), "linux.rootfsPropagation");
     }
 }

@@ -15,7 +15,7 @@ use crate::log;
 use crate::plan::checkpoint::rpc::{self, Feature, Notification, Response};
 use crate::plan::checkpoint::{self, Dump, Flags, PageServer, Places};
 use crate::plan::compile::Plan;
-use crate::plan::op::Op;
+use crate::plan::op::{Op, RootOp};
 use crate::plan::overlay;
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::state::lifecycle::Operation;
@@ -172,10 +172,12 @@ fn foreign_mounts(rt: &Runtime, record: &Record, bundle: &Bundle, pid: i32) -> R
 /// The paths that the configuration mounts something on.
 fn own_places(plan: &Plan) -> BTreeSet<String> {
     let place = |op: &Op| {
-        let path = match op {
-            Op::Mount(m) => &m.target,
-            Op::Readonly { path } | Op::Mask { path } => path,
-            _ => return None,
+        let path = if let Op::Root(RootOp::Readonly { path } | RootOp::Mask { path }) = op {
+            path
+        } else if let Op::Mount(m) = op {
+            &m.target
+        } else {
+            return None;
         };
         Some(format!("/{}", path.to_string_lossy()))
     };

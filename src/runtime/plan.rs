@@ -102,25 +102,28 @@ fn phases(plan: &Plan) -> Vec<Phase> {
     let mut current = Phase { by: "container", when: "setting up", steps: Vec::new() };
     for (i, (op, property)) in plan.steps.ops.iter().zip(&plan.steps.properties).enumerate() {
         current.steps.push(Step { op: Some(i), what: explain::words(op), property: property.clone() });
-        let (answer, next) = match op {
-            Op::Sync(Point::Namespaces) => (namespaces(plan), "setting up"),
-            Op::Sync(Point::Cgroup) => (cgroups(plan), "setting up"),
-            Op::Sync(Point::RuntimeHooks) => (runtime_hooks(plan), "setting up"),
-            Op::Mount(m) => match m.source {
-                MountSource::Late { slot } => {
-                    (plan.late.get(slot).map(source).into_iter().collect(), "setting up")
-                }
-                _ => continue,
-            },
-            Op::Sync(Point::Ready) => (ready(plan), "at \"orun start\""),
-            _ => continue,
-        };
+        let Some((answer, next)) = answer(plan, op) else { continue };
         phases
             .push(std::mem::replace(&mut current, Phase { by: "container", when: next, steps: Vec::new() }));
         phases.push(Phase { by: "orun", when: "while the container process waits", steps: answer });
     }
     phases.push(current);
     phases
+}
+
+/// What `orun` does while the container process waits at this operation, and when that goes on.
+fn answer(plan: &Plan, op: &Op) -> Option<(Vec<Step>, &'static str)> {
+    if let Op::Mount(m) = op {
+        let MountSource::Late { slot } = m.source else { return None };
+        return Some((plan.late.get(slot).map(source).into_iter().collect(), "setting up"));
+    }
+    let Op::Sync(point) = op else { return None };
+    Some(match point {
+        Point::Namespaces => (namespaces(plan), "setting up"),
+        Point::Cgroup => (cgroups(plan), "setting up"),
+        Point::RuntimeHooks => (runtime_hooks(plan), "setting up"),
+        Point::Ready => (ready(plan), "at \"orun start\""),
+    })
 }
 
 fn before(plan: &Plan) -> Vec<Step> {

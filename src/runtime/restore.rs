@@ -15,7 +15,7 @@ use crate::log;
 use crate::plan::checkpoint::rpc::{self, Feature, Notification};
 use crate::plan::checkpoint::{self, External, Flags, Places, Restore};
 use crate::plan::compile::Plan;
-use crate::plan::op::Op;
+use crate::plan::op::{Op, RootOp};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
@@ -296,17 +296,15 @@ fn open_namespace(file: &Path, property: &str) -> Result<OwnedFd> {
 }
 
 fn opens_privately(plan: &Plan) -> bool {
-    plan.steps.ops.iter().any(|op| matches!(op, Op::OpenRoot { private: true, .. }))
+    plan.steps.ops.iter().any(|op| matches!(op, Op::Root(RootOp::OpenRoot { private: true, .. })))
 }
 
 /// The parameters of a new network namespace, which CRIU leaves empty.
 fn net_sysctls(plan: &Plan) -> Vec<(CString, Vec<u8>)> {
-    let net = |op: &Op| match op {
-        Op::Sysctl { path, value } if path.to_bytes().starts_with(b"sys/net/") => {
-            let file = [b"/proc/", path.to_bytes()].concat();
-            Some((CString::new(file).ok()?, value.clone()))
-        }
-        _ => None,
+    let net = |op: &Op| {
+        let Op::Sysctl { path, value } = op else { return None };
+        let file = [b"/proc/", path.to_bytes()].concat();
+        path.to_bytes().starts_with(b"sys/net/").then_some((CString::new(file).ok()?, value.clone()))
     };
     plan.steps.ops.iter().filter_map(net).collect()
 }

@@ -3,11 +3,10 @@
 use crate::{bundles, hosts, plan};
 use orun::plan::compile::{Options, Plan};
 use orun::plan::facts::HostFacts;
-use orun::plan::op::{MountSource, Op, Point};
+use orun::plan::op::{IsolateOp, MountSource, Op, Point, ProgramOp, RootOp};
 use orun::plan::tables::namespaces::Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::mem::discriminant;
 
 /// Positions of the operations that `which` chooses.
 fn at(plan: &Plan, which: impl Fn(&Op) -> bool) -> Vec<usize> {
@@ -24,19 +23,28 @@ fn before(plan: &Plan, rule: &str, first: impl Fn(&Op) -> bool, second: impl Fn(
 }
 
 fn entering(op: &Op) -> bool {
-    matches!(op, Op::PivotRoot { .. } | Op::MoveRoot | Op::Chroot { .. })
+    matches!(
+        op,
+        Op::Root(RootOp::PivotRoot { .. }) | Op::Root(RootOp::MoveRoot) | Op::Root(RootOp::Chroot { .. })
+    )
 }
 
 fn opening(op: &Op) -> bool {
-    matches!(op, Op::OpenRoot { .. } | Op::OpenOverlay { .. })
+    matches!(op, Op::Root(RootOp::OpenRoot { .. }) | Op::OpenOverlay { .. })
 }
 
 fn mounting(op: &Op) -> bool {
-    matches!(op, Op::Mount(_) | Op::Device(_) | Op::Console { .. } | Op::Directory { .. })
+    matches!(
+        op,
+        Op::Mount(_) | Op::Root(RootOp::Device(_)) | Op::Console { .. } | Op::Root(RootOp::Directory { .. })
+    )
 }
 
 fn sealing(op: &Op) -> bool {
-    matches!(op, Op::Mask { .. } | Op::Readonly { .. } | Op::ReadonlyRoot)
+    matches!(
+        op,
+        Op::Root(RootOp::Mask { .. }) | Op::Root(RootOp::Readonly { .. }) | Op::Root(RootOp::ReadonlyRoot)
+    )
 }
 
 fn hook(kind: &'static str) -> impl Fn(&Op) -> bool {
@@ -44,11 +52,11 @@ fn hook(kind: &'static str) -> impl Fn(&Op) -> bool {
 }
 
 fn seccomp(op: &Op) -> bool {
-    matches!(op, Op::Seccomp { .. })
+    matches!(op, Op::Program(ProgramOp::Seccomp { .. }))
 }
 
 fn ids(op: &Op) -> bool {
-    matches!(op, Op::Ids { .. })
+    matches!(op, Op::Program(ProgramOp::Credentials { .. }))
 }
 
 /// What every plan keeps, whatever it holds.
@@ -63,12 +71,23 @@ fn check(plan: &Plan, config: &Value, options: &Options) {
     before(
         plan,
         "descriptors of the host",
-        |op| matches!(op, Op::CloseDescriptors { .. }),
-        |op| matches!(op, Op::WorkingDirectory { .. } | Op::FindProgram { .. } | Op::Execute),
+        |op| matches!(op, Op::Program(ProgramOp::CloseDescriptors { .. })),
+        |op| {
+            matches!(
+                op,
+                Op::Program(ProgramOp::WorkingDirectory { .. })
+                    | Op::Program(ProgramOp::FindProgram { .. })
+                    | Op::Program(ProgramOp::Execute)
+            )
+        },
     );
-    assert_eq!(at(plan, |op| *op == Op::Execute), [ops.len() - 1], "the program runs last");
-    assert_eq!(at(plan, |op| matches!(op, Op::CloseDescriptors { .. })).len(), 1);
-    assert_eq!(at(plan, |op| matches!(op, Op::FindProgram { .. })).len(), 1);
+    assert_eq!(
+        at(plan, |op| *op == Op::Program(ProgramOp::Execute)),
+        [ops.len() - 1],
+        "the program runs last"
+    );
+    assert_eq!(at(plan, |op| matches!(op, Op::Program(ProgramOp::CloseDescriptors { .. }))).len(), 1);
+    assert_eq!(at(plan, |op| matches!(op, Op::Program(ProgramOp::FindProgram { .. }))).len(), 1);
 }
 
 /// Nothing that the container does to the host's mounts reaches the host.
@@ -79,8 +98,8 @@ fn copies(plan: &Plan, options: &Options) {
             assert!(apart && p.changes[0].1, "{p:?} shares with the host");
         }
     }
-    let moved = plan.steps.ops.contains(&Op::MoveRoot);
-    let covered = at(plan, |op| matches!(op, Op::CoverMount { .. }));
+    let moved = plan.steps.ops.contains(&Op::Root(RootOp::MoveRoot));
+    let covered = at(plan, |op| matches!(op, Op::Root(RootOp::CoverMount { .. })));
     assert_eq!(covered.len(), if moved { options.kernel_mountpoints.len() } else { 0 });
 }
 
@@ -91,8 +110,13 @@ fn inside(plan: &Plan) {
     assert_eq!(at(plan, inside).len(), usize::from(joins));
     let host = |op: &Op| mounting(op) || sealing(op) || entering(op) || hook("createContainer")(op);
     before(plan, "the host is left behind", host, inside);
-    before(plan, "descriptors are closed", |op| matches!(op, Op::CloseDescriptors { .. }), inside);
-    before(plan, "its own session", inside, |op| *op == Op::NewSession);
+    before(
+        plan,
+        "descriptors are closed",
+        |op| matches!(op, Op::Program(ProgramOp::CloseDescriptors { .. })),
+        inside,
+    );
+    before(plan, "its own session", inside, |op| *op == Op::Isolate(IsolateOp::NewSession));
     let mounts = |op: &Op| matches!(op, Op::Mount(m) if matches!(&m.source, MountSource::Filesystem(f) if f.kind.as_c_str() == c"proc"));
     assert!(!joins || at(plan, mounts).is_empty(), "procfs shows the pid namespace of its maker");
 }
@@ -103,7 +127,7 @@ fn root(plan: &Plan) {
     before(
         plan,
         "propagation before mounts",
-        |op| matches!(op, Op::Propagation { .. }),
+        |op| matches!(op, Op::Root(RootOp::Propagation { .. })),
         |op| opening(op) || mounting(op),
     );
     before(plan, "mounts before hooks", mounting, |op| *op == Op::Sync(Point::RuntimeHooks));
@@ -119,18 +143,25 @@ fn root(plan: &Plan) {
     );
     before(plan, "hooks of the host's view", hook("createContainer"), entering);
     before(plan, "the container's view", entering, |op| {
-        matches!(op, Op::CloseDescriptors { .. } | Op::WorkingDirectory { .. } | Op::Ids { .. })
+        matches!(
+            op,
+            Op::Program(ProgramOp::CloseDescriptors { .. })
+                | Op::Program(ProgramOp::WorkingDirectory { .. })
+                | Op::Program(ProgramOp::Credentials { .. })
+        )
     });
 }
 
 fn privileges(plan: &Plan, no_new_privileges: bool) {
-    let drop = |op: &Op| matches!(op, Op::DropBounding { .. });
-    let caps = |op: &Op| matches!(op, Op::Capabilities { .. });
+    let drop = |op: &Op| matches!(op, Op::Program(ProgramOp::DropBounding { .. }));
+    let caps = |op: &Op| matches!(op, Op::Program(ProgramOp::Capabilities { .. }));
     before(plan, "dropping needs CAP_SETPCAP", drop, ids);
     before(plan, "a change of user clears the sets", ids, caps);
     let successor = plan.steps.ops.contains(&Op::ContinueInside);
-    let number_of_processes = |op: &Op| matches!(op, Op::Limit(l) if l.resource == libc::RLIMIT_NPROC);
-    let limits = |op: &Op| matches!(op, Op::Limit(_)) && !(successor && number_of_processes(op));
+    let number_of_processes =
+        |op: &Op| matches!(op, Op::Program(ProgramOp::Limit(l)) if l.resource == libc::RLIMIT_NPROC);
+    let limits =
+        |op: &Op| matches!(op, Op::Program(ProgramOp::Limit(_))) && !(successor && number_of_processes(op));
     before(plan, "limits need root", limits, ids);
     assert_eq!(at(plan, ids).len(), 1);
     if successor {
@@ -139,12 +170,20 @@ fn privileges(plan: &Plan, no_new_privileges: bool) {
     let Some(filter) = at(plan, seccomp).first().copied() else { return };
     assert_eq!(at(plan, seccomp).len(), 1, "one filter");
     if no_new_privileges {
-        before(plan, "it is allowed by no_new_privs", |op| *op == Op::NoNewPrivileges, seccomp);
+        before(
+            plan,
+            "it is allowed by no_new_privs",
+            |op| *op == Op::Program(ProgramOp::NoNewPrivileges),
+            seccomp,
+        );
         before(plan, "as few calls under the filter as can be", |op| ids(op) || caps(op), seccomp);
-        assert!(matches!(plan.steps.ops[filter + 1], Op::Execute | Op::Sync(Point::Ready)));
+        assert!(matches!(
+            plan.steps.ops[filter + 1],
+            Op::Program(ProgramOp::Execute) | Op::Sync(Point::Ready)
+        ));
     } else {
         before(plan, "only a privileged process may load it", seccomp, |op| drop(op) || ids(op) || caps(op));
-        assert!(at(plan, |op| *op == Op::NoNewPrivileges).is_empty());
+        assert!(at(plan, |op| *op == Op::Program(ProgramOp::NoNewPrivileges)).is_empty());
     }
 }
 
@@ -154,14 +193,19 @@ fn seen(plan: &Plan, no_new_privileges: bool) {
     before(
         plan,
         "inherited",
-        |op| matches!(op, Op::DropBounding { .. } | Op::NoNewPrivileges) || ids(op),
+        |op| {
+            matches!(
+                op,
+                Op::Program(ProgramOp::DropBounding { .. }) | Op::Program(ProgramOp::NoNewPrivileges)
+            ) || ids(op)
+        },
         inside,
     );
-    let all: Vec<_> = at(plan, |op| matches!(op, Op::Capabilities { .. }));
+    let all: Vec<_> = at(plan, |op| matches!(op, Op::Program(ProgramOp::Capabilities { .. })));
     let continued = at(plan, inside)[0];
     assert!(all[0] < continued, "capabilities are set before the successor is made");
     let permitted = |at: &usize| match plan.steps.ops[*at] {
-        Op::Capabilities { permitted, .. } => permitted,
+        Op::Program(ProgramOp::Capabilities { permitted, .. }) => permitted,
         _ => 0,
     };
     let Some(filter) = at(plan, seccomp).first().copied() else {
@@ -171,7 +215,12 @@ fn seen(plan: &Plan, no_new_privileges: bool) {
     assert!(continued < filter, "the filter may forbid to make a process");
     if no_new_privileges {
         assert_eq!(all.len(), 1);
-        return before(plan, "it is allowed by no_new_privs", |op| *op == Op::NoNewPrivileges, seccomp);
+        return before(
+            plan,
+            "it is allowed by no_new_privs",
+            |op| *op == Op::Program(ProgramOp::NoNewPrivileges),
+            seccomp,
+        );
     }
     const SYS_ADMIN: u64 = 1 << 21;
     assert_ne!(permitted(&all[0]) & SYS_ADMIN, 0, "only a privileged process may load it");
@@ -209,14 +258,14 @@ fn synchronization(plan: &Plan, options: &Options) {
         plan,
         "mappings before ids of the namespace",
         |op| *op == Op::Sync(Point::Namespaces),
-        |op| discriminant(op) == discriminant(&Op::BecomeRoot),
+        |op| *op == Op::Isolate(IsolateOp::BecomeRoot),
     );
     // Whoever joins late has the cgroup of its maker as the root of its cgroup namespace.
     before(
         plan,
         "cgroups before their namespace",
-        |op| *op == Op::JoinCgroups,
-        |op| matches!(op, Op::Unshare { kinds } if kinds & libc::CLONE_NEWCGROUP != 0),
+        |op| *op == Op::Isolate(IsolateOp::JoinCgroups),
+        |op| matches!(op, Op::Isolate(IsolateOp::Unshare { kinds }) if kinds & libc::CLONE_NEWCGROUP != 0),
     );
 }
 

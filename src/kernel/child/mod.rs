@@ -18,7 +18,7 @@ mod root;
 use crate::error::Errno;
 use crate::kernel::cgroup::JoinFds;
 use crate::kernel::protocol::{self, DETAIL, Tag};
-use crate::plan::op::{Op, Point};
+use crate::plan::op::{IsolateOp, Op, Point, ProgramOp};
 use crate::sys::clone::Clone;
 use crate::sys::exec::StringArray;
 use crate::sys::{self, SysResult, clone, entry, exec, fd, file, prctl, sched, socket, tty};
@@ -159,36 +159,9 @@ impl Child<'_> {
                 protocol::wait_go(self.socket)?;
             }
             Op::ContinueInside => self.continue_inside(index)?,
-            Op::EnterNamespace { .. }
-            | Op::EnterContainer { .. }
-            | Op::Unshare { .. }
-            | Op::EnterTimeNamespace
-            | Op::BecomeRoot
-            | Op::NotDumpable
-            | Op::EndAtSignals
-            | Op::EndWithCreator
-            | Op::JoinCgroups
-            | Op::NewSession
-            | Op::SessionKeyring { .. }
-            | Op::LoopbackUp
-            | Op::Hostname(_)
-            | Op::Domainname(_)
-            | Op::Affinity { .. }
-            | Op::ResetAffinity { .. } => self.isolate(op)?,
-            Op::Propagation { .. }
-            | Op::PrivateParent { .. }
-            | Op::OpenRoot { .. }
-            | Op::Directory { .. }
-            | Op::Symlink { .. }
-            | Op::Device(_)
-            | Op::Mask { .. }
-            | Op::Readonly { .. }
-            | Op::ReadonlyRoot
-            | Op::PivotRoot { .. }
-            | Op::CoverMount { .. }
-            | Op::MoveRoot
-            | Op::Chroot { .. }
-            | Op::RootPropagation { .. } => root::step(op, self.base(), made)?,
+            Op::Isolate(op) => self.isolate(op)?,
+            Op::Root(op) => root::step(op, self.base(), made)?,
+            Op::Program(op) => self.become_program(index, op, made)?,
             Op::OpenOverlay { path, overlay, private } => {
                 let opened = overlay::open(path, overlay, *private)?;
                 self.take_overlay(index, opened, made)?;
@@ -211,7 +184,6 @@ impl Child<'_> {
                 hook::run(h, &hook::With { env: self.env, dir: root, kept, caller })?;
             }
             Op::WaitForStart => made.started = Some(self.wait_for_start(made)?),
-            _ => self.become_program(index, op, made)?,
         }
         match made.places.as_mut() {
             Some(places) => places.sweep().map_err(Failure::from),
@@ -229,49 +201,48 @@ impl Child<'_> {
     }
 
     /// Operations that take the process out of the host.
-    fn isolate(&self, op: &Op) -> Done {
+    fn isolate(&self, op: &IsolateOp) -> Done {
         match op {
-            Op::EnterNamespace { kind: libc::CLONE_NEWPID, .. } if self.slots.pid_entered => {}
-            Op::EnterNamespace { slot, kind } => {
+            IsolateOp::EnterNamespace { kind: libc::CLONE_NEWPID, .. } if self.slots.pid_entered => {}
+            IsolateOp::EnterNamespace { slot, kind } => {
                 clone::setns(self.slots.namespaces[*slot].as_raw_fd(), *kind)?
             }
-            Op::EnterContainer { kinds } => {
+            IsolateOp::EnterContainer { kinds } => {
                 let pidfd = self.slots.container.as_ref().ok_or(Errno(libc::EBADF))?;
                 clone::setns(pidfd.as_raw_fd(), *kinds)?;
             }
-            Op::Unshare { kinds } => clone::unshare(*kinds)?,
-            Op::EnterTimeNamespace => {
+            IsolateOp::Unshare { kinds } => clone::unshare(*kinds)?,
+            IsolateOp::EnterTimeNamespace => {
                 let ns = self.open_proc(c"self/ns/time_for_children", libc::O_RDONLY)?;
                 clone::setns(ns.as_raw_fd(), libc::CLONE_NEWTIME)?;
             }
-            Op::BecomeRoot => {
+            IsolateOp::BecomeRoot => {
                 sys::cred::setresgid(0)?;
                 sys::cred::setresuid(0)?;
             }
-            Op::NotDumpable => prctl::set_dumpable(false)?,
+            IsolateOp::NotDumpable => prctl::set_dumpable(false)?,
             // execve(2) takes the handlers away.
-            Op::EndAtSignals => exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?,
-            Op::EndWithCreator => {
+            IsolateOp::ExitOnSignals => exec::exit_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?,
+            IsolateOp::ParentDeathSignal => {
                 prctl::set_parent_death_signal(libc::SIGKILL)?;
                 // A process that was gone before that sends no signal; it closes its files before it does.
                 if socket::is_closed(self.socket)? {
                     return Err(Errno(libc::EPIPE).into());
                 }
             }
-            Op::JoinCgroups => {
+            IsolateOp::JoinCgroups => {
                 for procs in &self.slots.cgroups.procs {
                     fd::write(procs.as_raw_fd(), b"0")?;
                 }
             }
-            Op::NewSession => prctl::setsid()?,
-            Op::SessionKeyring { name, label } => self.join_keyring(name, label)?,
-            Op::LoopbackUp => sys::netif::loopback_up()?,
-            Op::Hostname(name) => prctl::sethostname(name)?,
-            Op::Domainname(name) => prctl::setdomainname(name)?,
-            Op::Affinity { mask } => sched::sched_setaffinity(0, mask)?,
+            IsolateOp::NewSession => prctl::setsid()?,
+            IsolateOp::SessionKeyring { name, label } => self.join_keyring(name, label)?,
+            IsolateOp::LoopbackUp => sys::netif::loopback_up()?,
+            IsolateOp::Hostname(name) => prctl::sethostname(name)?,
+            IsolateOp::Domainname(name) => prctl::setdomainname(name)?,
+            IsolateOp::Affinity { mask } => sched::sched_setaffinity(0, mask)?,
             // Not every CPU of the mask need be allowed; the kernel takes what is.
-            Op::ResetAffinity { mask } => drop(sched::sched_setaffinity(0, mask)),
-            _ => return Err(Errno(libc::ENOSYS).into()),
+            IsolateOp::ResetAffinity { mask } => drop(sched::sched_setaffinity(0, mask)),
         }
         Ok(())
     }
@@ -299,7 +270,9 @@ impl Child<'_> {
 
     /// How many descriptors from 3 on the program gets.
     fn kept(&self) -> u32 {
-        let kept = |op: &Op| if let Op::CloseDescriptors { keep } = op { Some(*keep) } else { None };
+        let kept = |op: &Op| {
+            if let Op::Program(ProgramOp::CloseDescriptors { keep }) = op { Some(*keep) } else { None }
+        };
         self.ops.iter().find_map(kept).unwrap_or(0)
     }
 

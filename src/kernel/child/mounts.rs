@@ -4,27 +4,13 @@ use super::places::{Places, Target, is_procfs_root};
 use super::{Done, Failure, Made, Slots, copy_up, places};
 use crate::error::Errno;
 use crate::kernel::inroot::Make;
-use crate::plan::op::{Filesystem, Hold, MountOp, MountSource};
+use crate::plan::op::{Filesystem, Hold, MountOp, MountPart, MountSource};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// Which part of a mount failed; the number goes to the parent with the errno.
-#[derive(Clone, Copy)]
-#[repr(i32)]
-pub(crate) enum Part {
-    Source = 1,
-    Option = 2,
-    Create = 3,
-    Attributes = 4,
-    Target = 5,
-    Attach = 6,
-    CopyUp = 7,
-    InsideProc = 8,
-}
-
-fn at(part: Part) -> impl Fn(Errno) -> Failure {
+fn at(part: MountPart) -> impl Fn(Errno) -> Failure {
     move |e| Failure::with(e, part as i32, &[])
 }
 
@@ -38,8 +24,8 @@ pub(super) fn mount(
     let places = places(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
-            let target = directory_target(places, m).map_err(at(Part::Target))?;
-            target.keeps_proc(None).map_err(at(Part::InsideProc))?;
+            let target = directory_target(places, m).map_err(at(MountPart::Target))?;
+            target.keeps_proc(None).map_err(at(MountPart::InsideProc))?;
             if m.hold.is_none() && !target.root && m.changes.is_empty() && mount_at_once(fs, &target) {
                 places.covered(&m.target);
                 return Ok(());
@@ -47,7 +33,8 @@ pub(super) fn mount(
             (new_filesystem(fs, &target, places)?, target)
         }
         MountSource::Bind { path, recursive, nofollow } => {
-            let tree = mount::clone_tree(sys::CWD, path, *recursive, *nofollow).map_err(at(Part::Source))?;
+            let tree =
+                mount::clone_tree(sys::CWD, path, *recursive, *nofollow).map_err(at(MountPart::Source))?;
             let tree = places.pile(tree);
             (tree, bind_target(places, m, tree)?)
         }
@@ -56,14 +43,14 @@ pub(super) fn mount(
             (tree, bind_target(places, m, tree)?)
         }
         MountSource::Late { slot } => {
-            let tree = places.pile(ask(*slot).map_err(at(Part::Source))?);
+            let tree = places.pile(ask(*slot).map_err(at(MountPart::Source))?);
             (tree, bind_target(places, m, tree)?)
         }
     };
     for (attr, recursive) in &m.changes {
-        mount::mount_setattr(tree, *recursive, attr).map_err(at(Part::Attributes))?;
+        mount::mount_setattr(tree, *recursive, attr).map_err(at(MountPart::Attributes))?;
     }
-    target.attach(tree).map_err(|e| at(Part::Attach)(mismatch(e, tree, &target)))?;
+    target.attach(tree).map_err(|e| at(MountPart::Attach)(mismatch(e, tree, &target)))?;
     places.covered(&m.target);
     if target.root {
         places.replace_root(tree);
@@ -76,21 +63,21 @@ pub(super) fn mount(
 
 fn bind_target(places: &mut Places, m: &MountOp, tree: RawFd) -> Result<Target, Failure> {
     let target = bind_place(places, m, tree)?;
-    target.keeps_proc(Some(tree)).map_err(at(Part::InsideProc))?;
+    target.keeps_proc(Some(tree)).map_err(at(MountPart::InsideProc))?;
     Ok(target)
 }
 
 fn bind_place(places: &mut Places, m: &MountOp, tree: RawFd) -> Result<Target, Failure> {
     if m.directory || m.plain_destination {
-        return directory_target(places, m).map_err(at(Part::Target));
+        return directory_target(places, m).map_err(at(MountPart::Target));
     }
     // Anything else on /proc could answer for what the container's programs look up there (CVE-2019-16884).
-    if m.procfs_only && !is_procfs_root(tree).map_err(at(Part::Source))? {
-        return Err(at(Part::Source)(Errno(libc::EPERM)));
+    if m.procfs_only && !is_procfs_root(tree).map_err(at(MountPart::Source))? {
+        return Err(at(MountPart::Source)(Errno(libc::EPERM)));
     }
-    let st = file::fstat(tree).map_err(at(Part::Source))?;
+    let st = file::fstat(tree).map_err(at(MountPart::Source))?;
     let make = if st.is_dir() { Make::Directory } else { Make::File };
-    places.target(&m.target, make).map_err(at(Part::Target))
+    places.target(&m.target, make).map_err(at(MountPart::Target))
 }
 
 /// move_mount(2) says EINVAL to a directory on a file; mount(2) said ENOTDIR, which is what callers look for.
@@ -123,28 +110,28 @@ fn mount_at_once(fs: &Filesystem, target: &Target) -> bool {
 }
 
 fn new_filesystem(fs: &Filesystem, target: &Target, places: &mut Places) -> Result<RawFd, Failure> {
-    let context = mount::fsopen(&fs.kind).map_err(at(Part::Create))?;
+    let context = mount::fsopen(&fs.kind).map_err(at(MountPart::Create))?;
     let fd = places.pile(context);
     for (key, value) in &fs.parameters {
-        mount::fsconfig_set(fd, key, value.as_deref()).map_err(|e| with_message(fd, e, Part::Option))?;
+        mount::fsconfig_set(fd, key, value.as_deref()).map_err(|e| with_message(fd, e, MountPart::Option))?;
     }
     if fs.inherit_mode && target.existed {
-        let mode = target.stat().map_err(at(Part::Target))?.mode & 0o7777;
+        let mode = target.stat().map_err(at(MountPart::Target))?.mode & 0o7777;
         let mut buf = [0u8; 8];
         mount::fsconfig_set(fd, c"mode", Some(octal(mode, &mut buf)))
-            .map_err(|e| with_message(fd, e, Part::Option))?;
+            .map_err(|e| with_message(fd, e, MountPart::Option))?;
     }
-    mount::fsconfig_create(fd).map_err(|e| with_message(fd, e, Part::Create))?;
-    let tree = mount::fsmount(fd, fs.attributes).map_err(|e| with_message(fd, e, Part::Create))?;
+    mount::fsconfig_create(fd).map_err(|e| with_message(fd, e, MountPart::Create))?;
+    let tree = mount::fsmount(fd, fs.attributes).map_err(|e| with_message(fd, e, MountPart::Create))?;
     let tree = places.pile(tree);
     if fs.copy_up && target.existed {
-        copy_up::copy(target.fd(), tree).map_err(at(Part::CopyUp))?;
+        copy_up::copy(target.fd(), tree).map_err(at(MountPart::CopyUp))?;
     }
     Ok(tree)
 }
 
 /// The kernel's own words about a refused option stand in the context.
-fn with_message(fs: RawFd, errno: Errno, part: Part) -> Failure {
+fn with_message(fs: RawFd, errno: Errno, part: MountPart) -> Failure {
     let mut buf = [0u8; 256];
     let n = mount::fs_message(fs, &mut buf);
     Failure::with(errno, part as i32, &buf[..n])
@@ -170,9 +157,9 @@ pub(super) fn remount(
         Some(place) => places.held(place),
         None => places.open(target).map(|t| t.fd()),
     };
-    let fd = fd.map_err(at(Part::Target))?;
+    let fd = fd.map_err(at(MountPart::Target))?;
     for (attr, recursive) in changes {
-        mount::mount_setattr(fd, *recursive, attr).map_err(at(Part::Attributes))?;
+        mount::mount_setattr(fd, *recursive, attr).map_err(at(MountPart::Attributes))?;
     }
     Ok(())
 }

@@ -3,23 +3,23 @@
 use super::{Child, Done, Failure, Made};
 use crate::error::Errno;
 use crate::kernel::protocol::{self, Tag};
-use crate::plan::op::Op;
+use crate::plan::op::{NOT_IN_PATH, OUTSIDE_ROOT, Op, ProgramOp};
 use crate::sys::cred::{self, CapSets};
 use crate::sys::{self, SysResult, exec, fd, file, limits, path, prctl, sched};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 impl Child<'_> {
-    pub(super) fn become_program(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
+    pub(super) fn become_program(&mut self, index: usize, op: &ProgramOp, made: &mut Made) -> Done {
         match op {
-            Op::Label { files, text } => self.write_label(files, text)?,
-            Op::Limit(l) => sched::prlimit(0, l.resource, l.soft, l.hard)?,
-            Op::NoNewPrivileges => prctl::set_no_new_privs()?,
-            Op::Scheduler(attr) => sched::sched_setattr(attr)?,
-            Op::IoPriority(value) => sched::ioprio_set(*value)?,
-            Op::MemoryPolicy { mode, nodes } => sched::set_mempolicy(*mode, nodes)?,
-            Op::Personality(domain) => prctl::personality(*domain)?,
-            Op::Seccomp { filter, flags, notify } => {
+            ProgramOp::Label { files, text } => self.write_label(files, text)?,
+            ProgramOp::Limit(l) => sched::prlimit(0, l.resource, l.soft, l.hard)?,
+            ProgramOp::NoNewPrivileges => prctl::set_no_new_privs()?,
+            ProgramOp::Scheduler(attr) => sched::sched_setattr(attr)?,
+            ProgramOp::IoPriority(value) => sched::ioprio_set(*value)?,
+            ProgramOp::MemoryPolicy { mode, nodes } => sched::set_mempolicy(*mode, nodes)?,
+            ProgramOp::Personality(domain) => prctl::personality(*domain)?,
+            ProgramOp::Seccomp { filter, flags, notify } => {
                 // The filter may forbid it later.
                 self.be_seen(made)?;
                 if *notify {
@@ -27,14 +27,14 @@ impl Child<'_> {
                 }
                 prctl::seccomp_load(filter, *flags)?;
             }
-            Op::DefaultSecurebits => prctl::set_securebits(0)?,
-            Op::DropBounding { mask } => {
+            ProgramOp::DefaultSecurebits => prctl::set_securebits(0)?,
+            ProgramOp::DropBounding { mask } => {
                 for cap in bits(*mask) {
                     prctl::drop_bounding(cap)?;
                 }
             }
-            Op::OwnStreams { uid } => (0..3).for_each(|fd| own_stream(fd, *uid)),
-            Op::Ids { uid, gid, groups, keep_capabilities } => {
+            ProgramOp::ChownStdio { uid } => (0..3).for_each(|fd| own_stream(fd, *uid)),
+            ProgramOp::Credentials { uid, gid, groups, keep_capabilities } => {
                 if *keep_capabilities {
                     prctl::set_keepcaps(true)?;
                 }
@@ -48,7 +48,7 @@ impl Child<'_> {
                 cred::setresgid(*gid)?;
                 cred::setresuid(*uid)?;
             }
-            Op::Capabilities { effective, permitted, inheritable, ambient } => {
+            ProgramOp::Capabilities { effective, permitted, inheritable, ambient } => {
                 let sets =
                     CapSets { effective: *effective, permitted: *permitted, inheritable: *inheritable };
                 cred::capset(sets)?;
@@ -56,18 +56,17 @@ impl Child<'_> {
                     prctl::raise_ambient(cap)?;
                 }
             }
-            Op::Umask(mask) => drop(file::umask(*mask)),
-            Op::WorkingDirectory { path, last } => enter(path, *last, made)?,
-            Op::Home { uid } => self.set_home(*uid),
-            Op::FindProgram { candidates, searched } => made.program = find(candidates, *searched)?,
-            Op::CloseDescriptors { keep } => self.close_descriptors(*keep, made)?,
-            Op::Execute => {
+            ProgramOp::Umask(mask) => drop(file::umask(*mask)),
+            ProgramOp::WorkingDirectory { path, last } => enter(path, *last, made)?,
+            ProgramOp::Home { uid } => self.set_home(*uid),
+            ProgramOp::FindProgram { candidates, searched } => made.program = find(candidates, *searched)?,
+            ProgramOp::CloseDescriptors { keep } => self.close_descriptors(*keep, made)?,
+            ProgramOp::Execute => {
                 let path = self.program(made)?;
                 limits::restore(self.caller.own_limits)?;
                 exec::reset_signals(self.caller.ignored)?;
                 return Err(exec::execve(path, self.argv, self.env).into());
             }
-            _ => return Err(Errno(libc::ENOSYS).into()),
         }
         Ok(())
     }
@@ -75,9 +74,9 @@ impl Child<'_> {
     fn program(&self, made: &Made) -> SysResult<&CStr> {
         self.ops
             .iter()
-            .find_map(|op| match op {
-                Op::FindProgram { candidates, .. } => candidates.get(made.program).map(CString::as_c_str),
-                _ => None,
+            .find_map(|op| {
+                let Op::Program(ProgramOp::FindProgram { candidates, .. }) = op else { return None };
+                candidates.get(made.program).map(CString::as_c_str)
             })
             .ok_or(Errno(libc::ENOENT))
     }
@@ -85,13 +84,13 @@ impl Child<'_> {
     /// After `start` the container has begun: what fails now ends it, as in runc, and its standard error says why. The
     /// exit status is a shell's: 127 for a program that is missing, 126 for one that cannot be run.
     pub(super) fn fail_as_program(&self, op: &Op, errno: Errno) -> i32 {
-        let (what, program, status) = match op {
-            Op::Execute => {
-                ("exec ", self.argv.strings().first(), if errno.0 == libc::ENOENT { 127 } else { 126 })
-            }
-            Op::Seccomp { .. } => ("loading the seccomp filter", None, 1),
+        let (what, program, status) = if matches!(op, Op::Program(ProgramOp::Execute)) {
+            ("exec ", self.argv.strings().first(), if errno.0 == libc::ENOENT { 127 } else { 126 })
+        } else if matches!(op, Op::Program(ProgramOp::Seccomp { .. })) {
+            ("loading the seccomp filter", None, 1)
+        } else {
             // `start` fails, with the hook's output.
-            _ => return 1,
+            return 1;
         };
         let mut line = Line { buf: [0; 4608], len: 0 };
         line.add(b"orun: error: ");
@@ -197,10 +196,14 @@ fn enter(path: &CStr, last: bool, made: &mut Made) -> Done {
         Err(Errno(libc::EPERM | libc::ENOSYS)) if last => return Ok(()),
         r => r?,
     };
-    if buf[..n].starts_with(b"/") { Ok(()) } else { Err(Failure::with(Errno(libc::ENOENT), 1, b"outside")) }
+    if buf[..n].starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(Failure::with(Errno(libc::ENOENT), OUTSIDE_ROOT, b"outside"))
+    }
 }
 
-/// The first candidate that can be executed. `extra` of the failure is 1 when PATH was searched in vain.
+/// The first candidate that can be executed.
 fn find(candidates: &[CString], searched: bool) -> Result<usize, Failure> {
     let mut last = Errno(libc::ENOENT);
     for (i, path) in candidates.iter().enumerate() {
@@ -209,7 +212,7 @@ fn find(candidates: &[CString], searched: bool) -> Result<usize, Failure> {
             Err(e) => last = e,
         }
     }
-    Err(Failure::with(if searched { Errno(libc::ENOENT) } else { last }, i32::from(searched), &[]))
+    if searched { Err(Failure::with(Errno(libc::ENOENT), NOT_IN_PATH, &[])) } else { Err(last.into()) }
 }
 
 fn executable(path: &CStr) -> SysResult<()> {

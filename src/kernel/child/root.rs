@@ -4,7 +4,7 @@ use super::places::Places;
 use super::{Done, Made, places};
 use crate::error::Errno;
 use crate::kernel::inroot::{self, Make};
-use crate::plan::op::{DeviceOp, Op};
+use crate::plan::op::{DeviceOp, RootOp};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, SysResult, file, path};
 use std::ffi::CStr;
@@ -25,34 +25,35 @@ const EMPTY_DATA: &CStr = c"size=0,nr_inodes=1,mode=755";
 /// The device number of /dev/null.
 pub(in crate::kernel) const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
-pub(super) fn step(op: &Op, base: RawFd, made: &mut Made) -> Done {
+pub(super) fn step(op: &RootOp, base: RawFd, made: &mut Made) -> Done {
     match op {
-        Op::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
-        Op::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,
-        Op::OpenRoot { path, private } => made.places = Some(Places::new(open_root(path, *private)?, base)),
-        Op::Directory { path } => places(made)?.target(path, Make::Directory).map(|_| ())?,
-        Op::Symlink { target, path, replace } => symlink(places(made)?, target, path, *replace)?,
-        Op::Device(d) => device(places(made)?, d)?,
-        Op::Mask { path } => mask(places(made)?, path)?,
-        Op::Readonly { path } => readonly(places(made)?, path)?,
-        Op::ReadonlyRoot => mount::mount_setattr(places(made)?.root(), false, &READ_ONLY)?,
-        Op::PivotRoot { shared } => {
+        RootOp::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
+        RootOp::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,
+        RootOp::OpenRoot { path, private } => {
+            made.places = Some(Places::new(open_root(path, *private)?, base))
+        }
+        RootOp::Directory { path } => places(made)?.target(path, Make::Directory).map(|_| ())?,
+        RootOp::Symlink { target, path, replace } => symlink(places(made)?, target, path, *replace)?,
+        RootOp::Device(d) => device(places(made)?, d)?,
+        RootOp::Mask { path } => mask(places(made)?, path)?,
+        RootOp::Readonly { path } => readonly(places(made)?, path)?,
+        RootOp::ReadonlyRoot => mount::mount_setattr(places(made)?.root(), false, &READ_ONLY)?,
+        RootOp::PivotRoot { shared } => {
             pivot(places(made)?.root(), *shared)?;
             made.in_root = true;
         }
-        Op::CoverMount { path } => cover_mount(path)?,
-        Op::MoveRoot => {
+        RootOp::CoverMount { path } => cover_mount(path)?,
+        RootOp::MoveRoot => {
             file::fchdir(places(made)?.root())?;
             mount::move_to_root()?;
             file::chroot(c".")?;
             file::chdir(c"/")?;
         }
-        Op::Chroot { path } => {
+        RootOp::Chroot { path } => {
             file::chroot(path)?;
             file::chdir(c"/")?;
         }
-        Op::RootPropagation { flags } => mount::set_propagation(c"/", *flags)?,
-        _ => return Err(Errno(libc::ENOSYS).into()),
+        RootOp::RootPropagation { flags } => mount::set_propagation(c"/", *flags)?,
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ pub fn plan(rt: &Runtime, args: &Plan) -> Result<u8> {
     let options = CreateOptions { bundle: args.bundle.clone(), ..CreateOptions::default() };
     let report = plan::plan(rt, &args.id, &options)?;
     if args.json {
-        super::verbs::print_json(&report)?;
+        super::render::print_json(&report)?;
         return Ok(0);
     }
     super::print(&report.to_string())?;

@@ -1,8 +1,22 @@
-//! Tables for people.
+//! Tables for people and documents for programs.
 
+use super::print;
+use crate::error::{Error, Kind, Result};
 use crate::log::printable;
 use crate::runtime::doctor::{Finding, Verdict};
 use crate::runtime::state::State;
+use serde::Serialize;
+
+/// Prints a document, indented as runc does.
+pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&(json(value, serde_json::to_string_pretty)? + "\n"))
+}
+
+pub(super) fn json<T: Serialize>(value: &T, to_text: fn(&T) -> serde_json::Result<String>) -> Result<String> {
+    // Paths that are not UTF-8 have no form in JSON.
+    to_text(value)
+        .map_err(|e| Error::new(Kind::Unsupported, format!("the result cannot be written as JSON: {e}")))
+}
 
 /// The table of `list`, with runc's columns and widths.
 pub fn table(states: &[State]) -> String {

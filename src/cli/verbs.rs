@@ -1,10 +1,10 @@
 //! From the arguments of a verb to the verb, and from its result to text and exit code.
 
-use serde::Serialize;
 use std::io::Read;
 use std::path::Path;
 
 use super::args::{Events, List, Ps, Update, Verb};
+use super::render::{json, print_json};
 use super::{launch, print, render};
 use crate::config::bundle::read_document;
 use crate::config::parse;
@@ -59,17 +59,6 @@ pub fn run(rt: &Runtime, verb: &Verb) -> Result<u8> {
         Verb::Features(_) => print_json(&features::features())?,
     }
     Ok(0)
-}
-
-/// Prints a document, indented as runc does.
-pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
-    print(&(json(value, serde_json::to_string_pretty)? + "\n"))
-}
-
-fn json<T: Serialize>(value: &T, to_text: fn(&T) -> serde_json::Result<String>) -> Result<String> {
-    // Paths that are not UTF-8 have no form in JSON.
-    to_text(value)
-        .map_err(|e| Error::new(Kind::Unsupported, format!("the result cannot be written as JSON: {e}")))
 }
 
 fn print_list(rt: &Runtime, args: &List) -> Result<()> {

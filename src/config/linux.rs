@@ -1,11 +1,11 @@
 //! The `linux` section of config.json (config-linux.md), without resources and seccomp.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::nullable::nullable;
 use super::resources::Resources;
 use super::seccomp::Seccomp;
-use super::spec::{IdMapping, nullable};
 
 /// `linux`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -119,4 +119,15 @@ pub struct Personality {
     pub domain: String,
     #[serde(deserialize_with = "nullable")]
     pub flags: Vec<String>,
+}
+
+/// A range of ids: `size` ids from `container_id` on are `host_id` and following outside (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    pub size: u32,
 }

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod defaults;
 pub mod document;
 pub mod linux;
+mod nullable;
 pub mod parse;
 pub mod procfs;
 pub mod quantity;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::spec::nullable;
+use super::nullable::nullable;
 
 /// Limits of the container's cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::spec::nullable;
+use super::nullable::nullable;
 
 /// A seccomp profile.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

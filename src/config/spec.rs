@@ -5,21 +5,13 @@
 //! all the wrong ones at once instead of stopping at the first. Presence is kept where it carries meaning
 //! (`pids.limit: 0` is a limit, an absent one means no limit).
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::linux::Linux;
+use super::linux::{IdMapping, Linux};
+use super::nullable::nullable;
 use super::resources::{Pids, Resources};
-
-/// Reads `null` as the type's default, as the Go tools that write these documents mean it.
-pub(crate) fn nullable<'de, D, T>(d: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
-}
 
 /// The root of config.json (config.md).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -89,17 +81,6 @@ pub struct Mount {
     pub options: Vec<String>,
     pub uid_mappings: Option<Vec<IdMapping>>,
     pub gid_mappings: Option<Vec<IdMapping>>,
-}
-
-/// A range of ids: `size` ids from `container_id` on are `host_id` and following outside (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct IdMapping {
-    #[serde(rename = "containerID")]
-    pub container_id: u32,
-    #[serde(rename = "hostID")]
-    pub host_id: u32,
-    pub size: u32,
 }
 
 /// `process`, and the document that `exec --process` reads (config.md, "Process").

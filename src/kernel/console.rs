@@ -2,7 +2,7 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::output;
-use crate::kernel::prepare::cpath;
+use crate::kernel::path::cpath;
 use crate::sys::{socket, time};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;

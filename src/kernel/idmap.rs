@@ -1,6 +1,6 @@
 //! Id mappings of user namespaces (user_namespaces(7)), written by root or by newuidmap(1).
 
-use crate::config::spec::IdMapping;
+use crate::config::linux::IdMapping;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::namespaces::IdMaps;
 use crate::sys::clone::{self, Clone};

@@ -2,9 +2,9 @@
 //! and opening or id-mapping them takes the privileges of orun.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::launch::{self, SETUP_TIMEOUT};
-use crate::kernel::prepare::{change, cpath};
-use crate::kernel::protocol::{self, Message, Tag};
+use crate::kernel::path::cpath;
+use crate::kernel::prepare::change;
+use crate::kernel::protocol::{self, Message, SETUP_TIMEOUT, Tag};
 use crate::plan::mounts::Prepared;
 use crate::sys::clone::{self, Clone};
 use crate::sys::{self, exec, mount, socket, wait};
@@ -40,7 +40,7 @@ fn open(wanted: &Prepared, container: &OwnedFd) -> Result<OwnedFd> {
         Clone::Parent { pidfd, .. } => {
             drop(theirs);
             let what = format!("the mount source {:?}", wanted.source);
-            let answer = launch::receive(ours.as_raw_fd(), SETUP_TIMEOUT, &what);
+            let answer = protocol::receive_within(ours.as_raw_fd(), SETUP_TIMEOUT, &what);
             if answer.is_err() {
                 // It may hang in a dead file system, or be gone.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);

@@ -3,7 +3,7 @@
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
 use crate::kernel::child::{Child, Slots};
-use crate::kernel::protocol::{self, Message, Tag};
+use crate::kernel::protocol::{self, Message, SETUP_TIMEOUT, Tag};
 use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
 use crate::log;
 use crate::plan::compile::Plan;
@@ -13,14 +13,10 @@ use crate::plan::{cpu_list, explain};
 use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
 use crate::sys::wait::{self, Exit};
-use crate::sys::{cred, exec, prctl, sched, socket, time};
+use crate::sys::{cred, exec, prctl, sched, socket};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
-
-/// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
-/// is the one step that could take for ever.
-pub const SETUP_TIMEOUT: u64 = 120_000;
 
 /// How long a killed child may take to end, in milliseconds.
 const ENDING: i32 = 10_000;
@@ -312,7 +308,7 @@ impl Launch {
         loop {
             let m = match self.early.pop_front() {
                 Some(m) => m,
-                None => match receive(self.socket.as_raw_fd(), self.timeout, what) {
+                None => match protocol::receive_within(self.socket.as_raw_fd(), self.timeout, what) {
                     Ok(Some(m)) => m,
                     // It exited without having read the last answer.
                     Err(e) if e.errno() == Some(Errno(libc::ECONNRESET)) => return Ok(None),
@@ -378,28 +374,6 @@ impl Launch {
             let _ = fd::poll(&mut [PollFd::new(pidfd, events)], timeout);
         }
         wait::pidfd_exit(pidfd).ok().flatten()
-    }
-}
-
-/// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
-///
-/// # Errors
-/// [`Kind::Timeout`], naming what was waited for; ECONNRESET when the peer exited without having accepted the connection.
-pub fn receive(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>> {
-    let end = time::monotonic_ms() + timeout;
-    loop {
-        let left = end.saturating_sub(time::monotonic_ms());
-        if left == 0 {
-            return Err(Error::new(
-                Kind::Timeout,
-                format!("timed out after {} s waiting for {what}", timeout / 1000),
-            ));
-        }
-        let mut fds = [PollFd::new(socket, libc::POLLIN)];
-        let n = fd::poll(&mut fds, left as i32).map_err(|e| Error::sys(format!("waiting for {what}"), e))?;
-        if n > 0 {
-            return protocol::receive(socket).map_err(|e| Error::sys(format!("waiting for {what}"), e));
-        }
     }
 }
 
@@ -497,7 +471,7 @@ fn staged(
     drop(theirs);
     let mut early = VecDeque::new();
     let m = loop {
-        match receive(ours, SETUP_TIMEOUT, "the container's namespaces to be entered") {
+        match protocol::receive_within(ours, SETUP_TIMEOUT, "the container's namespaces to be entered") {
             Ok(Some(m)) if m.tag == Tag::NotMade || (m.tag == Tag::Process && m.op == FIRST) => {
                 break Ok(Some(m));
             }

@@ -13,6 +13,7 @@ pub mod launch;
 pub mod netdev;
 pub mod notify;
 pub mod output;
+pub mod path;
 pub mod prepare;
 pub mod probe;
 pub mod procfs;

@@ -5,7 +5,7 @@
 //! without links costs one system call.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::prepare::cpath;
+use crate::kernel::path::cpath;
 use crate::kernel::probe;
 use crate::sys::{self, SysResult, cred, fd, file, path};
 use std::ffi::{CString, OsStr};

@@ -2,6 +2,7 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::child::{Caller, Slots};
+use crate::kernel::path::cpath;
 use crate::kernel::{idmap, procfs};
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
@@ -10,10 +11,7 @@ use crate::plan::op::{Filesystem, IsolateOp, Op, ProgramOp};
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, clone, exec, file, path};
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Opens everything that `plan` needs. `given` are the detached mounts that come with it.
 ///
@@ -121,12 +119,6 @@ pub fn open_proc() -> Result<OwnedFd> {
         return Err(Error::new(Kind::Unsupported, "/proc is not a procfs").hint("mount procfs there"));
     }
     Ok(fd)
-}
-
-/// A path as a C string.
-pub fn cpath(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error::new(Kind::Config, format!("the path {path:?} holds a NUL byte")))
 }
 
 fn open_namespace(join: &Join) -> Result<OwnedFd> {

@@ -6,8 +6,7 @@
 //! descriptor but a socket is open.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::launch::{self, SETUP_TIMEOUT};
-use crate::kernel::protocol::{self, Message, Tag};
+use crate::kernel::protocol::{self, Message, SETUP_TIMEOUT, Tag};
 use crate::plan::namespaces::Join;
 use crate::plan::op::Filesystem;
 use crate::plan::tables::namespaces::Kind as Namespace;
@@ -32,7 +31,7 @@ pub fn mount(fs: &Filesystem, joins: &[Join], namespaces: &[OwnedFd], pid: usize
         }
         Clone::Parent { pidfd, .. } => {
             drop(theirs);
-            let answer = launch::receive(ours.as_raw_fd(), SETUP_TIMEOUT, "procfs to be mounted");
+            let answer = protocol::receive_within(ours.as_raw_fd(), SETUP_TIMEOUT, "procfs to be mounted");
             if answer.is_err() {
                 // The error that there is already matters more than this one.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);

@@ -1,13 +1,18 @@
 //! The messages of the child and its parent: one per packet, fixed in form, built without allocation.
 
-use crate::error::Errno;
+use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::op::{Op, Point, ProgramOp};
-use crate::sys::{self, SysResult, socket};
+use crate::sys::fd::{self, PollFd};
+use crate::sys::{self, SysResult, socket, time};
 use std::os::fd::{OwnedFd, RawFd};
 
 /// Bytes of free text that a message carries at most.
 pub const DETAIL: usize = 2048;
 const HEADER: usize = 12;
+
+/// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
+/// is the one step that could take for ever.
+pub const SETUP_TIMEOUT: u64 = 120_000;
 
 /// What a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,3 +147,25 @@ pub fn late_mark(op: &Op) -> i32 {
 
 /// The mark of a seccomp filter that was refused.
 pub const LATE_SECCOMP: i32 = 0x7fff;
+
+/// Receives the next message within `timeout` milliseconds; `None` when the other end is closed.
+///
+/// # Errors
+/// [`Kind::Timeout`], naming what was waited for; ECONNRESET when the peer exited without having accepted the connection.
+pub fn receive_within(socket: i32, timeout: u64, what: &str) -> Result<Option<Message>> {
+    let end = time::monotonic_ms() + timeout;
+    loop {
+        let left = end.saturating_sub(time::monotonic_ms());
+        if left == 0 {
+            return Err(Error::new(
+                Kind::Timeout,
+                format!("timed out after {} s waiting for {what}", timeout / 1000),
+            ));
+        }
+        let mut fds = [PollFd::new(socket, libc::POLLIN)];
+        let n = fd::poll(&mut fds, left as i32).map_err(|e| Error::sys(format!("waiting for {what}"), e))?;
+        if n > 0 {
+            return receive(socket).map_err(|e| Error::sys(format!("waiting for {what}"), e));
+        }
+    }
+}

@@ -7,40 +7,19 @@ use super::mounts::{self, Prepared};
 use super::namespaces::{IdMaps, IntoCgroup, Namespaces};
 use super::netdev::NetDevice;
 use super::op::{IsolateOp, Limit, MountSource, Op, Point, RootOp};
+pub use super::options::Options;
 use super::process;
 use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
-use super::step::{Steps, cstring, in_root};
+use super::step::Steps;
 use super::tables::namespaces::Kind;
 use super::tables::sysctl;
-use super::{Violation, hooks, rootfs, validate};
+use super::text::{cstring, in_root};
+use super::{Violation, hooks, rootfs, text, validate};
 use crate::config::spec::{Hook, Process, Spec};
 use crate::sys::exec::StringArray;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-
-/// What the command line adds to the configuration.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Options {
-    /// MS_MOVE and chroot(2) instead of pivot_root(2).
-    pub no_pivot: bool,
-    /// Keep the caller's session keyring.
-    pub no_new_keyring: bool,
-    /// Descriptors from 3 on that the program gets.
-    pub preserve_fds: u32,
-    /// Variables that are added (`LISTEN_FDS` and so on).
-    pub extra_env: Vec<String>,
-    /// Wait for `start` before the program runs.
-    pub wait_for_start: bool,
-    /// How control groups are managed.
-    pub cgroup_manager: cgroup::Manager,
-    /// Where the root's file system is mounted; needed for shared propagation only.
-    pub rootfs_mountpoint: PathBuf,
-    /// Entries of `mounts` that are given as descriptors of detached mounts, in this order.
-    pub given: Vec<usize>,
-    /// Where procfs and sysfs are mounted on the host; needed for `no_pivot` only.
-    pub kernel_mountpoints: Vec<PathBuf>,
-}
 
 /// A bundle, compiled.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,7 +113,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     warnings.extend(cgroup.notes.iter().map(ToString::to_string));
     warnings.extend(filter.iter().flat_map(|f| f.warnings.iter().cloned()));
     let root_path = spec.root.as_ref().map_or("", |r| r.path.as_str());
-    let rootfs = mounts::absolute(input.bundle, root_path);
+    let rootfs = text::absolute(input.bundle, root_path);
     let mut steps = Steps::default();
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
     let (prepared, late) = order(

@@ -2,12 +2,13 @@
 
 use super::compile::Plan;
 use super::facts::HostFacts;
-use super::mounts::absolute;
 use super::namespaces::Namespaces;
 use super::op::{IsolateOp, Op, Point, RootOp};
 use super::seccomp;
-use super::step::{Steps, cstring};
+use super::step::Steps;
 use super::tables::namespaces::Kind;
+use super::text::absolute;
+use super::text::cstring;
 use super::{Violation, cgroup::CgroupPlan, cpu_list, hooks, process, validate};
 use crate::config::spec::{Process, Spec};
 use std::path::Path;

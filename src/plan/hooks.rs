@@ -1,7 +1,7 @@
 //! `hooks`: the state document they get, and those that run in the container.
 
 use super::op::HookOp;
-use super::step::cstring;
+use super::text::cstring;
 use crate::config::spec::Hook;
 use crate::sys::exec::StringArray;
 use std::collections::BTreeMap;

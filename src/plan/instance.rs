@@ -6,7 +6,7 @@ use super::facts::HostFacts;
 use super::namespaces::Namespaces;
 use super::op::{IsolateOp, MountSource, Op};
 use super::overlay::Overlay;
-use super::step::cstring;
+use super::text::cstring;
 use super::{hooks, process};
 use crate::config::spec::Process;
 use std::ffi::CString;

@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
 pub mod op;
+pub mod options;
 pub mod overlay;
 pub mod process;
 pub mod rdt;
@@ -22,6 +23,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod step;
 pub mod tables;
+mod text;
 pub mod user;
 pub mod validate;
 

@@ -2,11 +2,12 @@
 
 use super::namespaces::Namespaces;
 use super::op::{Filesystem, Hold, MountOp, MountSource, Op, RootOp};
-use super::rootfs;
-use super::step::{Steps, cstring, in_root};
+use super::step::Steps;
 use super::tables::mount_options::{self, MountOptions, attr};
-use super::tables::namespaces::Kind;
-use crate::config::spec::{IdMapping, Mount, Spec};
+use super::tables::namespaces::{self as namespaces_table, Kind};
+use super::text::{absolute, cstring, in_root};
+use crate::config::linux::IdMapping;
+use crate::config::spec::{Mount, Spec};
 use crate::plan::cgroup::{CgroupPlan, HierarchyPlan, Version};
 use crate::sys::mount::MountAttr;
 use std::ffi::CString;
@@ -161,7 +162,7 @@ impl Context<'_> {
             self.late.push(prepared);
             return MountSource::Late { slot: self.late.len() - 1 };
         }
-        if let Some(p) = rootfs::copy_propagation(self.spec, self.namespaces.other_user()) {
+        if let Some(p) = copy_propagation(self.spec, self.namespaces.other_user()) {
             prepared.changes.insert(0, (MountAttr { propagation: p, ..MountAttr::default() }, true));
         }
         self.prepared.push(prepared);
@@ -375,6 +376,18 @@ fn cgroup_view(source: MountSource, target: CString, changes: Vec<(MountAttr, bo
 }
 
 /// The changes that the options ask for, in order: of this mount (`own`), of all below it, propagation.
+/// What a copy of the host's mounts becomes that is made outside of the container's mount namespace, so that it is as
+/// one made inside: what is mounted on it there must not reach the host. `None`: it stays as it is.
+fn copy_propagation(spec: &Spec, other_user: bool) -> Option<u64> {
+    let flags = namespaces_table::propagation(&spec.linux.rootfs_propagation).unwrap_or(libc::MS_SLAVE);
+    if flags & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) != 0 {
+        Some(libc::MS_PRIVATE)
+    } else {
+        // A mount namespace of another user namespace never shares with its parent (mount_namespaces(7)).
+        (flags & libc::MS_SHARED == 0 || other_user).then_some(libc::MS_SLAVE)
+    }
+}
+
 fn changes(o: &MountOptions, own: Option<MountAttr>) -> Vec<(MountAttr, bool)> {
     let mut all = Vec::new();
     all.extend(own.map(|attr| (attr, false)));
@@ -412,11 +425,6 @@ fn bind_attributes(o: &MountOptions, locked: bool) -> Option<MountAttr> {
         clear |= attr::ATIME | attr::NODIRATIME & !set;
     }
     Some(MountAttr { set, clear, ..MountAttr::default() })
-}
-
-/// A path of the host that may be relative to the bundle.
-pub(super) fn absolute(bundle: &Path, path: &str) -> PathBuf {
-    if path.starts_with('/') { PathBuf::from(path) } else { bundle.join(path) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `linux.namespaces` and the id mappings: which namespaces are new, which are entered, and in which order.
 
 use super::step::Steps;
+use crate::config::linux::IdMapping;
 use crate::config::linux::TimeOffset;
-use crate::config::spec::{IdMapping, Spec};
+use crate::config::spec::Spec;
 use crate::plan::op::{IsolateOp, Op, Point};
 use crate::plan::tables::namespaces::Kind;
 use std::collections::BTreeMap;

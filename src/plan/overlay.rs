@@ -2,8 +2,8 @@
 //! (docs/annotations.md).
 
 use super::Violation;
-use super::mounts::absolute;
-use super::step::cstring;
+use super::text::absolute;
+use super::text::cstring;
 use crate::config::spec::Spec;
 use std::ffi::CString;
 use std::path::Path;

@@ -2,8 +2,9 @@
 
 use super::facts::HostFacts;
 use super::op::{HookOp, Limit, Op, Point, ProgramOp};
-use super::step::{Steps, cstring};
+use super::step::Steps;
 use super::tables::{capabilities, mempolicy, namespaces, rlimits, sched};
+use super::text::cstring;
 use super::user;
 use crate::config::linux::{MemoryPolicy, Personality};
 use crate::config::spec::{Process, Scheduler};

@@ -1,12 +1,13 @@
 //! The root file system around its mounts: propagation, devices, masked and read-only paths, pivot_root.
 
-use super::compile::Options;
 use super::mounts::Context;
 use super::op::{DeviceOp, Hold, Op, RootOp};
+use super::options::Options;
 use super::overlay::Overlay;
-use super::step::{Steps, cstring, in_root};
+use super::step::Steps;
 use super::tables::mount_options::attr;
 use super::tables::namespaces;
+use super::text::{cstring, in_root};
 use crate::config::linux::Device;
 use crate::config::spec::Spec;
 use crate::sys::mount::MountAttr;
@@ -52,18 +53,6 @@ pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
 /// slave or private. Unbindable ones could not be bound from.
 fn first_propagation(flags: u64) -> u64 {
     if flags & libc::MS_UNBINDABLE != 0 { libc::MS_PRIVATE | libc::MS_REC } else { flags | libc::MS_REC }
-}
-
-/// What a copy of the host's mounts becomes that is made outside of the container's mount namespace, so that it is as
-/// one made inside: what is mounted on it there must not reach the host. `None`: it stays as it is.
-pub(super) fn copy_propagation(spec: &Spec, other_user: bool) -> Option<u64> {
-    let flags = namespaces::propagation(&spec.linux.rootfs_propagation).unwrap_or(libc::MS_SLAVE);
-    if flags & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) != 0 {
-        Some(libc::MS_PRIVATE)
-    } else {
-        // A mount namespace of another user namespace never shares with its parent (mount_namespaces(7)).
-        (flags & libc::MS_SHARED == 0 || other_user).then_some(libc::MS_SLAVE)
-    }
 }
 
 /// Devices and links, after the mounts.

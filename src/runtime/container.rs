@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::Runtime;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
+use crate::kernel::hooks;
+use crate::plan::hooks as hook_state;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Observed, Operation, Phase, Status};
 use crate::state::model::{ProcessId, Record};
@@ -117,4 +119,10 @@ pub fn made_up_id(bundle: &std::path::Path) -> String {
     let plain = plain.trim_start_matches('.');
     let name = if plain.is_empty() { "orun" } else { plain };
     format!("{name}-{}-{:x}", std::process::id(), crate::sys::time::monotonic_ms())
+}
+
+/// The state document for hooks of a recorded container.
+pub(super) fn hook_document(record: &Record, status: &str, pid: i32) -> Vec<u8> {
+    let parts = hook_state::state_document(&record.annotations, &record.id, &record.bundle, status);
+    hooks::document(&parts, pid)
 }

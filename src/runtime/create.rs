@@ -6,12 +6,13 @@ use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
 use crate::kernel::launch::{Launch, Means, Parent};
-use crate::kernel::{console, hooks, output, prepare, probe, rdt, sd_notify, terminal};
+use crate::kernel::path::cpath;
+use crate::kernel::{console, output, probe, rdt, sd_notify, terminal};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
 use crate::plan::tables::namespaces::{self, Kind as Namespace};
-use crate::plan::{Violation, cgroup, hooks as hook_state};
+use crate::plan::{Violation, cgroup};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
 use crate::state::model::{self, CgroupManager, ProcessId, Record, VERSION};
@@ -422,7 +423,7 @@ pub(super) fn check_terminal(plan: &Plan, options: &CreateOptions) -> Result<()>
 
 pub(super) fn check_rootfs(rootfs: &Path) -> Result<()> {
     let invalid = |e: Error| e.kind_is(Kind::Config).property("root.path");
-    let st = file::fstatat(crate::sys::CWD, &prepare::cpath(rootfs)?, libc::AT_SYMLINK_NOFOLLOW)
+    let st = file::fstatat(crate::sys::CWD, &cpath(rootfs)?, libc::AT_SYMLINK_NOFOLLOW)
         .map_err(|e| invalid(Error::sys(format!("invalid rootfs: stat {}", rootfs.display()), e)))?;
     match st.kind() {
         libc::S_IFDIR => Ok(()),
@@ -502,10 +503,4 @@ pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
     if let Err(e) = gone.and_then(|()| delete::forget(entry, record)) {
         log::warn(e);
     }
-}
-
-/// The state document for hooks of a recorded container.
-pub(super) fn hook_document(record: &Record, status: &str, pid: i32) -> Vec<u8> {
-    let parts = hook_state::state_document(&record.annotations, &record.id, &record.bundle, status);
-    hooks::document(&parts, pid)
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::Runtime;
-use super::container::{Container, LOCK_WAIT, cgroup_of, status};
-use super::create;
+use super::container::{self, Container, LOCK_WAIT, cgroup_of, status};
 use super::process::Process;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{hooks, rdt};
@@ -82,7 +81,7 @@ pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
         rdt::remove(&rdt.remove)?;
     }
     entry.remove()?;
-    let document = create::hook_document(record, "stopped", 0);
+    let document = container::hook_document(record, "stopped", 0);
     for (i, hook) in record.poststop.iter().enumerate() {
         // A failing one is a warning, and the others run all the same.
         if let Err(e) = hooks::run("poststop", i, hook, &record.bundle, &document) {

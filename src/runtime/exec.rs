@@ -10,7 +10,8 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds, OWN_SCOPE, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::launch::{Join, Launch, Means};
-use crate::kernel::{console, inroot, prepare, probe, rdt, terminal};
+use crate::kernel::path::cpath;
+use crate::kernel::{console, inroot, probe, rdt, terminal};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::exec::{self, Input};
@@ -326,8 +327,7 @@ fn set_user(c: &Container, p: &mut Process, text: &str) -> Result<()> {
 fn read_inside(c: &Container, name: &std::ffi::CStr) -> Result<Vec<u8>> {
     let root = PathBuf::from(format!("/proc/{}/root", c.init()?.pid));
     let fail = |e: Errno| Error::sys(format!("reading /{} of the container", name.to_string_lossy()), e);
-    let root =
-        path::openat(sys::CWD, &prepare::cpath(&root)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
+    let root = path::openat(sys::CWD, &cpath(&root)?, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(fail)?;
     let found = match inroot::open(root.as_raw_fd(), name) {
         Err(Errno(libc::ENOENT)) => return Ok(Vec::new()),
         r => r.map_err(fail)?,

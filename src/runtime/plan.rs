@@ -188,7 +188,7 @@ fn source(p: &Prepared) -> Step {
 
 fn namespaces(plan: &Plan) -> Vec<Step> {
     let maps = plan.id_maps.iter().flat_map(|m| {
-        let one = |list: &[crate::config::spec::IdMapping], what: &str, property: &str| {
+        let one = |list: &[crate::config::linux::IdMapping], what: &str, property: &str| {
             let text: Vec<_> = list
                 .iter()
                 .map(|m| format!("{}..+{} = host {}", m.container_id, m.size, m.host_id))

@@ -2,6 +2,7 @@
 
 use super::Runtime;
 use super::checkpoint::{config_file, converse};
+use super::container;
 use super::create::{self, CreateOptions, invalid};
 use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Kind, Result};
@@ -10,7 +11,8 @@ use crate::kernel::checkpoint::images::Images;
 use crate::kernel::checkpoint::root::{self, Root};
 use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside, streams};
 use crate::kernel::foreground::{self, Signals};
-use crate::kernel::{console, hooks, netdev, prepare, rdt, terminal};
+use crate::kernel::path::cpath;
+use crate::kernel::{console, hooks, netdev, rdt, terminal};
 use crate::log;
 use crate::plan::checkpoint::rpc::{self, Feature, Notification};
 use crate::plan::checkpoint::{self, External, Flags, Places, Restore};
@@ -154,7 +156,7 @@ impl Work<'_> {
     ) -> Result<()> {
         let plan = self.plan;
         cgroup.apply(&plan.cgroup)?;
-        let path = prepare::cpath(&plan.rootfs)?;
+        let path = cpath(&plan.rootfs)?;
         let root = Root { path: &path, private: opens_privately(plan) };
         root::make_mount_points(&root, &checkpoint::mount_points(plan))?;
         let (mut inherit, mut passed, mut join) = (Vec::new(), Passed::default(), Vec::new());
@@ -280,7 +282,7 @@ impl Work<'_> {
         if self.record.poststart.is_empty() {
             return Ok(());
         }
-        let document = create::hook_document(self.record, "running", *pid);
+        let document = container::hook_document(self.record, "running", *pid);
         let mut all = self.record.poststart.iter().enumerate();
         all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &self.record.bundle, &document))
     }
@@ -291,7 +293,7 @@ fn open(pid: i32) -> Result<OwnedFd> {
 }
 
 fn open_namespace(file: &Path, property: &str) -> Result<OwnedFd> {
-    path::openat(sys::CWD, &prepare::cpath(file)?, libc::O_RDONLY | libc::O_NONBLOCK, 0)
+    path::openat(sys::CWD, &cpath(file)?, libc::O_RDONLY | libc::O_NONBLOCK, 0)
         .map_err(|e| Error::sys(format!("opening the namespace {file:?}"), e).property(property))
 }
 

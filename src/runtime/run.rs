@@ -1,6 +1,7 @@
 //! `run`: create and start in one, and stay with the container unless detached.
 
 use super::Runtime;
+use super::container;
 use super::create::{self, CreateOptions, Created};
 use crate::error::Result;
 use crate::kernel::foreground::{self, Signals};
@@ -73,7 +74,7 @@ fn poststart(made: &Created) -> Result<()> {
     if made.record.poststart.is_empty() {
         return Ok(());
     }
-    let document = create::hook_document(&made.record, "running", made.launch.pid);
+    let document = container::hook_document(&made.record, "running", made.launch.pid);
     let mut all = made.record.poststart.iter().enumerate();
     all.try_for_each(|(i, h)| hooks::run("poststart", i, h, &made.record.bundle, &document))
 }

@@ -8,7 +8,6 @@ use crate::config::parse;
 use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::hooks;
-use crate::kernel::launch;
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::sd_notify::Proxy;
 use crate::log;
@@ -64,7 +63,7 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
 pub(super) fn release(c: &mut Container, spec: &Spec) -> Result<Option<Error>> {
     let s = connect(c)?;
     let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
-    let refused = match launch::receive(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
+    let refused = match protocol::receive_within(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
         Ok(None) => None,
         Ok(Some(m)) => match failed(spec, &m) {
             e if e.kind() == Kind::Hook => {
@@ -160,7 +159,7 @@ pub(super) fn poststart(c: Container) -> Result<()> {
         return Ok(());
     }
     let pid = c.init()?.pid;
-    let document = create::hook_document(&c.record, "running", pid);
+    let document = container::hook_document(&c.record, "running", pid);
     for (i, hook) in c.record.poststart.iter().enumerate() {
         if let Err(e) = hooks::run("poststart", i, hook, &c.record.bundle, &document) {
             if let Ok(pidfd) = wait::pidfd_open(pid) {

@@ -22,9 +22,6 @@ impl Drop for Made {
 }
 
 pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
-    if let Some(unit) = &plan.unit {
-        return Ok(super::unit::planned(plan, unit));
-    }
     let mut made = Made::default();
     let mut cgroup =
         Cgroup { dirs: Vec::with_capacity(plan.hierarchies.len()), left_out: Vec::new(), unit: None };

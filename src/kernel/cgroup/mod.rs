@@ -83,7 +83,10 @@ impl Cgroup {
     /// # Errors
     /// The cgroup has processes or is frozen; a controller that a limit needs cannot be enabled; a system call.
     pub fn create(plan: &CgroupPlan) -> Result<Cgroup> {
-        make::create(plan)
+        match &plan.unit {
+            Some(unit) => Ok(unit::planned(plan, unit)),
+            None => make::create(plan),
+        }
     }
 
     /// The cgroups of a container's record, as [`Cgroup::paths`] gave them. Makes no system call.

@@ -4,7 +4,7 @@
 use super::Directory;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::output;
-use crate::kernel::prepare::cpath;
+use crate::kernel::path::cpath;
 use crate::plan::checkpoint::{self, DESCRIPTORS};
 use crate::sys::{copy, fd, file, path};
 use std::ffi::{CStr, CString, OsStr};

@@ -7,7 +7,6 @@ pub mod root;
 pub mod streams;
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::launch;
 use crate::kernel::protocol::{self, Tag};
 use crate::plan::checkpoint::rpc::{self, Feature, Response};
 use crate::plan::checkpoint::{OLDEST_CRIU, version_text};
@@ -111,7 +110,7 @@ impl Criu {
 
     fn until_it_runs(mut self, status: &OwnedFd, program: &CStr) -> Result<Criu> {
         loop {
-            match launch::receive(status.as_raw_fd(), TIMEOUT, "criu to start")? {
+            match protocol::receive_within(status.as_raw_fd(), TIMEOUT, "criu to start")? {
                 None => return Ok(self),
                 Some(protocol::Message { tag: Tag::Source, fd: Some(fd), .. }) => self.directories.push(fd),
                 Some(m) => {

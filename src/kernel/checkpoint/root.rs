@@ -4,8 +4,8 @@
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::child::{NODE, NULL_DEVICE};
 use crate::kernel::inroot::{self, Make};
-use crate::kernel::launch::{self, SETUP_TIMEOUT};
-use crate::kernel::protocol::{self, Tag};
+
+use crate::kernel::protocol::{self, SETUP_TIMEOUT, Tag};
 use crate::plan::checkpoint::MountPoint;
 use crate::sys::clone::{self, Clone};
 use crate::sys::mount::{self, MountAttr};
@@ -218,7 +218,7 @@ fn in_child(what: &str, work: impl FnOnce(RawFd)) -> Result<Option<(u16, Errno)>
         }
         Clone::Parent { pidfd, .. } => {
             drop(theirs);
-            let answer = launch::receive(ours.as_raw_fd(), SETUP_TIMEOUT, what);
+            let answer = protocol::receive_within(ours.as_raw_fd(), SETUP_TIMEOUT, what);
             if answer.is_err() {
                 // It may hang in a dead file system.
                 let _ = wait::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGKILL);

@@ -1,6 +1,6 @@
 //! Standard input and outputs of a container that is restored with a user namespace.
 
-use crate::config::spec::IdMapping;
+use crate::config::linux::IdMapping;
 use crate::error::{Errno, Error, Result};
 use crate::kernel::idmap;
 use crate::plan::namespaces::IdMaps;

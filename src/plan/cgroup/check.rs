@@ -172,7 +172,7 @@ pub(super) fn unified(files: &BTreeMap<String, String>, have: &[String], out: &m
             out.push(Violation::new(property, what));
             continue;
         }
-        if let Some(c) = super::v2::controller(key)
+        if let Some(c) = super::write::controller(key)
             && !have.iter().any(|h| h == c)
         {
             let what = format!("unified resource {key:?} can't be set: controller {c:?} not available");

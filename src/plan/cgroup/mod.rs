@@ -8,13 +8,14 @@ pub mod systemd;
 mod update;
 mod v1;
 mod v2;
+mod write;
+
+pub use write::Write;
 
 #[cfg(test)]
 pub(super) mod tests;
 
 pub use update::{Update, compile_update};
-
-use std::borrow::Cow;
 
 use super::Violation;
 use super::device_filter::{self, Instruction};
@@ -112,70 +113,13 @@ impl HierarchyPlan {
     pub fn required(&self) -> Vec<(&str, &str)> {
         let mut out: Vec<(&str, &str)> = Vec::new();
         for w in self.writes.iter().filter(|_| self.version == Version::V2) {
-            if let Some(c) = v2::controller(&w.file)
+            if let Some(c) = write::controller(&w.file)
                 && !out.iter().any(|(have, _)| *have == c)
             {
                 out.push((c, &w.property));
             }
         }
         out
-    }
-}
-
-/// One value for one file of a cgroup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// Name of the file.
-    pub file: Cow<'static, str>,
-    pub value: String,
-    /// The property that asked for it: `linux.resources.memory.limit`.
-    pub property: Cow<'static, str>,
-    /// Ignore a missing file: an older kernel, or a feature that is turned off.
-    pub optional: bool,
-    /// EINVAL may come from a value that a later write changes: write again after the others.
-    pub retry: bool,
-    /// Ignore a missing permission.
-    pub best_effort: bool,
-    /// File and value to use when `file` does not exist.
-    pub instead: Option<(Cow<'static, str>, String)>,
-}
-
-impl Write {
-    /// A write that must succeed.
-    pub fn new(
-        file: impl Into<Cow<'static, str>>,
-        value: impl ToString,
-        property: impl Into<Cow<'static, str>>,
-    ) -> Write {
-        Write {
-            file: file.into(),
-            value: value.to_string(),
-            property: property.into(),
-            optional: false,
-            retry: false,
-            best_effort: false,
-            instead: None,
-        }
-    }
-
-    fn optional(mut self) -> Write {
-        self.optional = true;
-        self
-    }
-
-    fn retry(mut self) -> Write {
-        self.retry = true;
-        self
-    }
-
-    pub(super) fn best_effort(mut self, yes: bool) -> Write {
-        self.best_effort = yes;
-        self
-    }
-
-    fn instead(mut self, file: &'static str, value: impl ToString) -> Write {
-        self.instead = Some((file.into(), value.to_string()));
-        self
     }
 }
 
@@ -302,7 +246,7 @@ fn hierarchies(
     if let Some(h) = &facts.v2 {
         let mut writes = v2_writes(r, facts, out);
         // Limits of a version 1 controller are written there.
-        writes.retain(|w| v2::controller(&w.file).is_none_or(|c| !has_v1(facts, c)));
+        writes.retain(|w| write::controller(&w.file).is_none_or(|c| !has_v1(facts, c)));
         plan.memory_check = v2::memory_check(r).filter(|_| facts.mode == CgroupMode::Unified);
         let mut hp = HierarchyPlan {
             version: Version::V2,
@@ -341,7 +285,7 @@ fn v2_writes(r: &Resources, facts: &CgroupFacts, out: &mut Vec<Violation>) -> Ve
     }
     let mut told: Vec<&str> = Vec::new();
     for w in writes.iter().filter(|_| facts.mode == CgroupMode::Unified) {
-        let Some(c) = v2::controller(&w.file) else { continue };
+        let Some(c) = write::controller(&w.file) else { continue };
         let from_unified = w.property.starts_with("linux.resources.unified");
         if !from_unified && !told.contains(&c) && !h.controllers.iter().any(|have| have == c) {
             told.push(c);

@@ -1,7 +1,7 @@
 //! New limits for a container that has some already (`update`).
 
 use super::systemd::{self, Property};
-use super::{MemoryCheck, Version, Violation, Write, check, v1, v2};
+use super::{MemoryCheck, Version, Violation, Write, check, v1, v2, write};
 use crate::config::resources::{Cpu, Memory, Resources, ThrottleDevice, WeightDevice};
 use crate::plan::facts::{CgroupFacts, CgroupMode};
 
@@ -53,10 +53,10 @@ pub fn compile_update(
         super::absent_v1(&change, facts, &mut violations);
     }
     let mut list = super::v2_writes(&change, facts, &mut violations);
-    list.retain(|w| v2::controller(&w.file).is_none_or(|c| !super::has_v1(facts, c)));
+    list.retain(|w| write::controller(&w.file).is_none_or(|c| !super::has_v1(facts, c)));
     if facts.systemd.is_some() {
         let touched =
-            |w: &Write| list.iter().any(|have| v2::controller(&have.file) == v2::controller(&w.file));
+            |w: &Write| list.iter().any(|have| write::controller(&have.file) == write::controller(&w.file));
         let rest = v2::writes(&merged, &mut Vec::new()).into_iter().filter(touched).collect();
         with_rest(&mut list, rest);
     }

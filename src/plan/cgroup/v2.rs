@@ -8,12 +8,6 @@ use crate::config::resources::{BlockIo, Cpu, Memory, Resources};
 /// The default period, in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// The controller that has the file, or `None` for a file that every cgroup has.
-pub(super) fn controller(file: &str) -> Option<&str> {
-    let c = file.split('.').next().unwrap_or_default();
-    (c != "cgroup" && !file.ends_with(".pressure")).then_some(c)
-}
-
 /// Every write, in order. What cannot be converted goes to `out`.
 pub(super) fn writes(r: &Resources, out: &mut Vec<Violation>) -> Vec<Write> {
     unconvertible(r, out);

@@ -6,7 +6,7 @@
 //! An option that stands in no table is one of the file system's own and goes to [`MountOptions::data`].
 
 use super::namespaces::propagation;
-use crate::config::spec::IdMapping;
+use crate::config::linux::IdMapping;
 
 /// Flags of mount(2). Those that libc has for every target come from there.
 const MS_NOSYMFOLLOW: u64 = 1 << 8;

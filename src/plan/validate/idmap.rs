@@ -2,7 +2,7 @@
 
 use super::namespaces::listed;
 use super::{Findings, Spec};
-use crate::config::spec::IdMapping;
+use crate::config::linux::IdMapping;
 use crate::plan::facts::HostFacts;
 use crate::plan::tables::namespaces::Kind;
 use crate::plan::user::MAX_ID;

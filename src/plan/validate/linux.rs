@@ -5,9 +5,9 @@ use super::namespaces::is_listed;
 use crate::config::linux::{IntelRdt, Linux, MemoryPolicy, Personality};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
-use crate::plan::step::in_root;
 use crate::plan::tables::mempolicy::{self, Nodes};
 use crate::plan::tables::namespaces::{self, Kind};
+use crate::plan::text::in_root;
 
 pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
     cgroups_path(&linux.cgroups_path, f);

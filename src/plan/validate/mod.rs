@@ -57,6 +57,17 @@ impl Findings {
     }
 }
 
+/// Where the process object stands in its document.
+#[derive(Clone, Copy)]
+struct At(&'static str);
+
+impl At {
+    /// The path of a property of the process.
+    fn of(self, property: &str) -> String {
+        format!("{}{property}", self.0)
+    }
+}
+
 /// Whose process a `process` object describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {

@@ -1,6 +1,6 @@
 //! `process` (config.md, "Process").
 
-use super::{Context, Findings, Spec, sched};
+use super::{At, Context, Findings, Spec, sched};
 use crate::config::spec::{Capabilities, Process, Rlimit, User};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
@@ -36,17 +36,6 @@ pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings)
         sched::io_priority(io, at, f);
     }
     cpu_affinity(p, at, f);
-}
-
-/// Where the process object stands in its document.
-#[derive(Clone, Copy)]
-pub struct At(&'static str);
-
-impl At {
-    /// The path of a property of the process.
-    pub fn of(self, property: &str) -> String {
-        format!("{}{property}", self.0)
-    }
 }
 
 /// At least one argument, which names a program.

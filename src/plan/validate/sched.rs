@@ -1,7 +1,6 @@
 //! `process.scheduler` and `process.ioPriority` (config.md, "Linux Process"; sched_setattr(2), ioprio_set(2)).
 
-use super::Findings;
-use super::process::At;
+use super::{At, Findings};
 use crate::config::spec::{IoPriority, Scheduler};
 use crate::plan::tables::sched;
 

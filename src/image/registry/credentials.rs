@@ -140,12 +140,58 @@ fn keys(host: &str, location: &str) -> Vec<String> {
     keys
 }
 
+/// Whether the pattern of a registry, such as `*.example.com/team`, is for `location`: each part of the host for itself, as in
+/// Kubernetes ("Images", "Interpretation of config.json").
+fn fits(pattern: &str, location: &str) -> bool {
+    let pattern = pattern.strip_prefix("https://").or(pattern.strip_prefix("http://")).unwrap_or(pattern);
+    let split = |text: &str| {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        let (host, port) = host.rsplit_once(':').unwrap_or((host, ""));
+        let parts: Vec<String> = host.split('.').map(str::to_owned).collect();
+        (parts, port.to_owned(), path.trim_end_matches('/').to_owned())
+    };
+    let ((hosts, port, path), (own, own_port, own_path)) = (split(pattern), split(location));
+    let below = own_path
+        .strip_prefix(path.as_str())
+        .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('/'));
+    let same =
+        hosts.len() == own.len() && hosts.iter().zip(&own).all(|(p, n)| glob(p.as_bytes(), n.as_bytes()));
+    same && port == own_port && below
+}
+
+/// Whether `pattern` stands for `name`; `*` is for any number of characters and `?` for one.
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Behind the last star, and what it stands for ends there.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                p += 1;
+                star = Some((p, n));
+            }
+            Some(c) if *c == b'?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => {
+                let Some((behind, end)) = star else { return false };
+                (p, n) = (behind, end + 1);
+                star = Some((behind, n));
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
 fn of(config: &Config, host: &str, location: &str) -> Result<Option<Credentials>> {
     let keys = keys(host, location);
     if let Some((key, name)) = keys.iter().find_map(|k| Some((k, config.cred_helpers.get(k)?))) {
         return helper(name, key);
     }
-    for auth in keys.iter().filter_map(|k| config.auths.get(k)) {
+    let exact = keys.iter().filter_map(|k| config.auths.get(k));
+    // The longest pattern is the most exact one.
+    let mut patterns: Vec<(&String, &Auth)> =
+        config.auths.iter().filter(|(k, _)| k.contains(['*', '?']) && fits(k, location)).collect();
+    patterns.sort_by_key(|(k, _)| std::cmp::Reverse(k.len()));
+    for auth in exact.chain(patterns.into_iter().map(|(_, auth)| auth)) {
         if let (Some(user), Some(password)) = (&auth.username, &auth.password) {
             return Ok(Some(Credentials { user: user.clone(), password: password.clone() }));
         }
@@ -269,6 +315,32 @@ mod tests {
         let damaged = find("r.io", "r.io/a", &[secret(false, "x")]).unwrap_err().to_string();
         assert!(damaged.starts_with("secret \"s\" of imagePullSecrets is damaged"), "{damaged}");
         assert!(!format!("{:?}", secret(false, "hidden")).contains("hidden"));
+    }
+
+    #[test]
+    fn a_pattern_is_for_the_parts_of_a_host() {
+        let text = r#"{"auths": {"*.example.com": {"auth": "YTpi"}, "*.example.com/team": {"auth": "YzpkOmU="},
+            "https://r?.io:5000/v1/": {"auth": "YTpi"}, "x.example.com": {"auth": "eDp5"}}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        let user = |location: &str| {
+            let host = location.split('/').next().unwrap();
+            of(&config, host, location).unwrap().map(|c| c.user)
+        };
+        assert_eq!(user("a.example.com/x").as_deref(), Some("a"));
+        assert_eq!(user("a.example.com/team/x").as_deref(), Some("c"));
+        assert_eq!(user("a.example.com/teams/x").as_deref(), Some("a"));
+        assert_eq!(user("x.example.com/team/x").as_deref(), Some("x"), "a name goes before a pattern");
+        for other in [
+            "example.com/x",
+            "a.b.example.com/x",
+            "a.example.com:5000/x",
+            "a.example.com.evil/x",
+            "r10.io:5000/v1/x",
+        ] {
+            assert_eq!(user(other), None, "{other}");
+        }
+        assert_eq!(user("r1.io:5000/v1/x").as_deref(), Some("a"));
+        assert!(fits("a*c*", "abbcbc") && !fits(&format!("{}b", "*a".repeat(30)), &"a".repeat(63)));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Registry {
 pub fn sources(remote: &Remote, secrets: &[LoginSecret]) -> Result<Vec<Registry>> {
     let name = format!("{}/{}", remote.registry, remote.repository);
     let settings = settings::read()?;
-    let places = settings.places(&name)?;
+    let places = settings.places(&name, remote.digest.is_some())?;
     let of = |place: settings::Place| {
         let (host, repository) = place.location.split_once('/').unwrap_or((&place.location, ""));
         let credentials = credentials::find(host, &place.location, secrets)?;

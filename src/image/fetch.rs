@@ -11,7 +11,7 @@ use super::registry::{self, LoginSecret, Pulled, Registry};
 use super::store::{Store, Wanted};
 use super::unpack::Budget;
 use crate::error::{Errno, Error, Kind, Result};
-use crate::sys::{memfd, prctl};
+use crate::sys::{SysResult, cred, memfd, prctl};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -32,6 +32,12 @@ const AT_ONCE: usize = 3;
 
 /// How much larger than compressed a layer is taken to be, when there is no other figure.
 const UNPACKED: u64 = 3;
+
+/// What the child needs of root, for itself and for those that unpack layers: to make files of any kind and owner, to confine,
+/// and to mark directories. CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_MKNOD and
+/// CAP_SETFCAP (capabilities(7)).
+const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << SETPCAP | 1 << 21 | 1 << 27 | 1 << 31;
+const SETPCAP: u8 = 8;
 
 /// On whose behalf an image is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +134,7 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
     let _ = prctl::set_name(c"orund-image");
     prctl::set_parent_death_signal(libc::SIGKILL)
         .map_err(|e| Error::sys("preparing to fetch an image", e))?;
+    drop_capabilities().map_err(|e| Error::sys("dropping capabilities to fetch an image", e))?;
     let done = match words[..] {
         [store, "-", name, tag] => {
             Store::open(Path::new(store)).and_then(|store| from_stdin(program, &store, name, tag))
@@ -140,6 +147,18 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
     };
     let answered = Answer::of(done).write();
     answered.map(|()| 0).map_err(|e| Error::sys("writing the answer", e))
+}
+
+/// Keeps [`CAPABILITIES`] of what the process has. It speaks to registries: the others are no use to it.
+fn drop_capabilities() -> SysResult<()> {
+    let has = cred::capget()?;
+    for capability in (0..64).filter(|n| prctl::is_capability(*n) && has.effective & 1 << SETPCAP != 0) {
+        if CAPABILITIES & 1 << capability == 0 {
+            prctl::drop_bounding(capability)?;
+        }
+    }
+    let kept = has.permitted & CAPABILITIES;
+    cred::capset(cred::CapSets { effective: kept, permitted: kept, inheritable: 0 })
 }
 
 fn from_stdin(program: &Path, store: &Store, name: &str, tag: &str) -> Result<Fetched> {

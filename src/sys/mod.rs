@@ -17,6 +17,7 @@ pub mod exec;
 pub mod fd;
 pub mod file;
 pub mod heap;
+pub mod landlock;
 pub mod limits;
 pub mod map;
 pub mod memfd;

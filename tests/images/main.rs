@@ -1,6 +1,7 @@
 //! Images on the real kernel, as root: layers of every kind and every hostile one that we could think of, unpacked by the
 //! program itself into a store of the test's own.
 
+mod hostile;
 mod made;
 mod registry;
 #[path = "../common/skip.rs"]
@@ -153,85 +154,8 @@ fn hostile_archives_are_refused_whole() {
         return;
     }
     let image = Image::new("hostile");
-    let deep = vec!["d"; 300].join("/");
-    let long = "x".repeat(300);
-    let huge = vec![(0, 1), (u64::MAX - 5, 10)];
-    let kit: Vec<(&str, Vec<Entry>, &str)> = vec![
-        ("dots", vec![Entry::file("../escape", b"")], "leads out of the layer"),
-        ("dots inside", vec![Entry::file("a/../../escape", b"")], "leads out of the layer"),
-        ("dots in PAX", vec![Entry::file("a", b"").pax("path", "../escape")], "leads out of the layer"),
-        (
-            "links that never end",
-            vec![Entry::symlink("a", "b"), Entry::symlink("b", "/a"), Entry::file("a/x", b"")],
-            "too many symlinks",
-        ),
-        (
-            "depth through links",
-            vec![
-                Entry::dir("d").pax("path", &deep[..400]),
-                Entry::symlink("l", "").pax("linkpath", &deep[..399]),
-                Entry::file("x", b"").pax("path", &format!("l/{}/x", &deep[..399])),
-            ],
-            "more than 256 directories deep",
-        ),
-        (
-            "a file in the place of a directory",
-            vec![Entry::file("a", b""), Entry::file("a/x", b"")],
-            "\"a\" is not a directory",
-        ),
-        ("a hard link out", vec![Entry::link("a", "../etc/passwd")], "leads out of the layer"),
-        ("a hard link to nothing", vec![Entry::link("a", "etc/passwd")], "the layer does not have it"),
-        (
-            "a hard link through a link",
-            vec![Entry::symlink("e", "/etc"), Entry::link("a", "e/passwd")],
-            "the layer does not have it",
-        ),
-        ("a whiteout of ..", vec![Entry::file("a/.wh...", b"")], "a whiteout of"),
-        ("a whiteout of .", vec![Entry::file(".wh..", b"")], "a whiteout of"),
-        ("a whiteout of nothing", vec![Entry::file(".wh.", b"")], "a whiteout of"),
-        ("a hidden whiteout", vec![Entry::device("a", b'3', 0, 0)], "the device 0:0"),
-        (
-            "an attribute of overlayfs",
-            vec![Entry::dir("a").pax("SCHILY.xattr.trusted.overlay.redirect", "/etc")],
-            "would change how layers are put together",
-        ),
-        ("a root that is a file", vec![Entry::file("./", b"")], "the root of the layer is not a directory"),
-        ("depth", vec![Entry::file("a", b"").pax("path", &deep)], "more than 256 directories deep"),
-        ("a long name", vec![Entry::file("a", b"").pax("path", &long)], "longer than 255 bytes"),
-        ("a long path", vec![Entry::file("a", b"").pax("path", &"y/".repeat(3000))], "exceeds 4096 bytes"),
-        (
-            "attributes",
-            vec![Entry::file("a", b"").pax("comment", &"z".repeat(2 << 20))],
-            "exceed 1048576 bytes",
-        ),
-        ("a null byte", vec![Entry::file("a", b"").pax("path", "a\0b")], "contains a null byte"),
-        (
-            "a wide owner",
-            vec![Entry::file("a", b"").pax("uid", "4294967296")],
-            "user ID 4294967296 is too large",
-        ),
-        ("an owner of -1", vec![Entry::file("a", b"").pax("gid", "4294967295")], "group ID 4294967295"),
-        (
-            "a size",
-            vec![Entry::file("a", b"").pax("size", "99999999999999999999")],
-            "extended header is invalid",
-        ),
-        (
-            "a size that is not there",
-            vec![Entry::file("a", b"x").pax("size", "999999")],
-            "in the middle of a file",
-        ),
-        ("a sparse bomb", vec![Entry::file("a", b"A").sparse(&[(0, 1)], 1 << 60)], "exceed the limit"),
-        ("a sparse map", vec![Entry::file("a", b"AB").sparse(&huge, 9)], "map of a sparse file is invalid"),
-        ("a type", vec![Entry::kind("a", b'Q')], "its type 'Q' is unknown"),
-        (
-            "a full directory",
-            vec![Entry::file("a/b", b""), Entry::symlink("a", "/")],
-            "replacing \"a\": directory not empty",
-        ),
-    ];
     let before = names(Path::new("/tmp"));
-    for (what, entries, expected) in kit {
+    for (what, entries, expected) in hostile::kit() {
         image.write(&[Layer::gzip(&entries)]);
         let e = image.fetch().expect_err(what);
         assert!(e.contains(expected), "{what}: {e}");
@@ -283,6 +207,7 @@ fn what_unpacks_a_layer_cannot_open_the_devices_that_it_makes() {
         let node = dir.join("null");
         node.symlink_metadata().is_ok_and(|m| m.file_type().is_char_device()).then_some(node)
     });
+    let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
     // Through its root it is seen with the options of its mount.
     let within = fs::File::open(format!("/proc/{child}/root/null"));
     let mounts = fs::read_to_string(format!("/proc/{child}/mountinfo")).unwrap();
@@ -296,6 +221,9 @@ fn what_unpacks_a_layer_cannot_open_the_devices_that_it_makes() {
         assert!(options.contains(option), "{option}: {mounts}");
     }
     assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    for line in ["CapBnd:\t000000008800001b", "CapEff:\t000000008800001b", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
 }
 
 #[test]

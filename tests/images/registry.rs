@@ -411,6 +411,28 @@ fn registries_that_misbehave_get_one_clear_error() {
 }
 
 #[test]
+fn what_speaks_to_registries_has_few_capabilities() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("registry-capabilities");
+    // It accepts a connection and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orund"));
+    command.arg("image-fetch").arg(&image.store);
+    command.arg(format!("{}/app:1", silent.local_addr().unwrap())).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.env("HOME", &image.dir).spawn().unwrap();
+    let _connection = silent.accept().unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Those to make files, to confine and to mark; not CAP_NET_ADMIN, CAP_SYS_MODULE, CAP_SYS_PTRACE, CAP_BPF ...
+    for line in ["CapBnd:\t000000008820011b", "CapEff:\t000000008820011b", "CapInh:\t0000000000000000"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+}
+
+#[test]
 fn credentials_do_not_go_where_the_target_of_a_redirect_says() {
     if !is_root() {
         return;

@@ -1,11 +1,11 @@
-//! Trees that orun makes of layers, compared with those of umoci.
+//! Trees that orun makes of layers, compared with those of umoci and podman.
 
 use crate::made::{Entry, Image, Layer, xattr};
 use crate::{is_root, skip};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Everything that makes a file, by path.
@@ -39,7 +39,7 @@ fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
 }
 
 #[test]
-fn trees_are_those_of_umoci() {
+fn trees_are_those_of_umoci_and_podman() {
     if !is_root() {
         return;
     }
@@ -88,10 +88,36 @@ fn trees_are_those_of_umoci() {
             .output()
             .unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        let (ours, theirs) = (tree(&image.layer(&layer)), tree(&other));
-        for (path, text) in &ours {
-            assert_eq!(Some(text), theirs.get(path), "{seed}: {path}");
+        let ours = tree(&image.layer(&layer));
+        assert_same(&ours, &tree(&other), &format!("umoci, {seed}"));
+        if let Some(other) = of_podman(&image) {
+            assert_same(&ours, &tree(&other), &format!("podman, {seed}"));
         }
-        assert_eq!(ours.len(), theirs.len(), "{seed}");
     }
+}
+
+fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>, what: &str) {
+    for (path, text) in ours {
+        assert_eq!(Some(text), theirs.get(path), "{what}: {path}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+}
+
+/// The tree that podman makes of the image, if it is installed: with the driver vfs it is a directory.
+fn of_podman(image: &Image) -> Option<PathBuf> {
+    let root = image.dir.join("podman");
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "--propagation", "private", "podman", "--storage-driver", "vfs", "--root"])
+        .arg(&root);
+    command.arg("--runroot").arg(image.dir.join("podman-run")).args(["pull", "--quiet"]);
+    let out = command.arg(format!("oci:{}", image.layout().display())).output().unwrap();
+    if out.status.code() == Some(127) {
+        skip("podman is not installed");
+        return None;
+    }
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let trees: Vec<_> = fs::read_dir(root.join("vfs/dir")).unwrap().flatten().map(|e| e.path()).collect();
+    assert_eq!(trees.len(), 1);
+    trees.into_iter().next()
 }

@@ -1,17 +1,32 @@
 //! Where a layer is unpacked: a process that sees nothing but the layer's directory, without network, with the capabilities that
-//! making files of any kind needs and no others, and with a filter of system calls. What an archive makes of the code that
+//! making files of any kind needs and no others, and with a filter of system calls; where the kernel has Landlock, it can make,
+//! change and remove files in there, but neither read nor run them. What an archive makes of the code that
 //! reads it stays in there.
 
 use super::Limits;
 use crate::error::{Error, Result};
 use crate::sys::prctl::{self, SockFilter};
-use crate::sys::{self, cred, fd, file, mount, path, sched};
+use crate::sys::{self, cred, fd, file, landlock, mount, path, sched};
 use libc::{CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD and CAP_SETFCAP (capabilities(7)).
 const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
+/// What it may do below its root. Hard links between directories are REFER, which the first version of Landlock cannot allow.
+const ALLOWED: u64 = landlock::WRITE_FILE
+    | landlock::READ_DIR
+    | landlock::REMOVE_DIR
+    | landlock::REMOVE_FILE
+    | landlock::MAKE_CHAR
+    | landlock::MAKE_DIR
+    | landlock::MAKE_REG
+    | landlock::MAKE_FIFO
+    | landlock::MAKE_BLOCK
+    | landlock::MAKE_SYM
+    | landlock::REFER
+    | landlock::TRUNCATE;
+const OLDEST_LANDLOCK: u32 = 2;
 /// The namespaces that the process has for itself.
 pub const NAMESPACES: u64 = (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) as u64;
 /// What the mount of the directory forbids.
@@ -117,6 +132,9 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     let sets = cred::CapSets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: 0 };
     cred::capset(sets).map_err(step("setting capabilities"))?;
     prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
+    if let Some(version) = landlock::version().ok().filter(|v| *v >= OLDEST_LANDLOCK) {
+        landlock::restrict(version, ALLOWED, root.as_raw_fd()).map_err(step("Landlock"))?;
+    }
     prctl::seccomp_load(&filter(), 0).map_err(step("the filter of system calls"))?;
     Ok(root)
 }

@@ -15,3 +15,6 @@ pub mod store;
 mod stream;
 mod tar;
 pub mod unpack;
+pub mod volume;
+
+pub use stream::digest_of;

@@ -5,8 +5,9 @@ use super::bundle::Ids;
 use super::store::Image;
 use crate::error::{Error, Kind, Result};
 use crate::plan::user;
-use crate::sys::{file, path};
-use std::ffi::CString;
+use crate::sys::file::{self, Stat};
+use crate::sys::path;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,7 +32,9 @@ pub fn ids(image: &Image, user: &str) -> Result<Ids> {
     let needs_passwd = of_user(&spec.user) || spec.group.is_none();
     let needs_group = spec.group.as_ref().map_or(of_user(&spec.user), of_user);
     let file = |needed: bool, name: &str| match needed {
-        true => Ok(read(&image.layers, name)?.unwrap_or_default()),
+        true => read(&image.layers, name)
+            .map(Option::unwrap_or_default)
+            .map_err(|e| e.hint("give user and group by number")),
         false => Ok(Vec::new()),
     };
     let passwd = file(needs_passwd, "etc/passwd")?;
@@ -42,13 +45,14 @@ pub fn ids(image: &Image, user: &str) -> Result<Ids> {
 }
 
 /// What a name is in the layers.
-enum Found {
+pub(super) enum Found {
     Nothing,
     /// The layers that have it as a directory, the topmost first.
     Directory(Vec<OwnedFd>),
     File(OwnedFd),
-    Link(String),
-    Other,
+    /// Its target, and its status.
+    Link(Vec<u8>, Stat),
+    Other(OwnedFd),
 }
 
 /// The content of a file of the image; `None` when it has none of that name.
@@ -56,6 +60,20 @@ enum Found {
 /// # Errors
 /// It cannot be read.
 pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
+    let fail = |e| Error::sys(format!("looking for {name:?} in the layers of the image"), e);
+    let Found::File(fd) = find(layers, name)? else { return Ok(None) };
+    let opened = path::reopen(fd.as_raw_fd(), libc::O_RDONLY | libc::O_NONBLOCK);
+    let file = File::from(opened.map_err(|e| Error::sys(format!("opening {name:?} of the image"), e))?);
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(Some(bytes))
+}
+
+/// What `name` is in the image, symlinks followed.
+///
+/// # Errors
+/// A layer cannot be read, or the path is too deep.
+pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<Found> {
     let fail = |e| Error::sys(format!("looking for {name:?} in the layers of the image"), e);
     let root = || -> Result<Vec<OwnedFd>> {
         layers.iter().map(|l| File::open(l).map(OwnedFd::from).map_err(fail)).collect()
@@ -71,6 +89,7 @@ pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
             continue;
         }
         let within = stack.last().map_or(&[][..], Vec::as_slice);
+        let Ok(part) = CString::new(part) else { return Ok(Found::Nothing) };
         match step(within, &part).map_err(fail)? {
             Found::Directory(dirs) => {
                 stack.push(dirs);
@@ -78,28 +97,22 @@ pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
                     let what = format!(
                         "looking for {name:?} in the layers of the image: more than {MOST_LEVELS} directories deep"
                     );
-                    return Err(Error::new(Kind::Config, what).hint("give user and group by number"));
+                    return Err(Error::new(Kind::Config, what));
                 }
             }
-            Found::File(fd) if rest.is_empty() => {
-                let mut bytes = Vec::new();
-                let opened = path::reopen(fd.as_raw_fd(), libc::O_RDONLY | libc::O_NONBLOCK);
-                let file =
-                    File::from(opened.map_err(|e| Error::sys(format!("opening {name:?} of the image"), e))?);
-                file.take(LONGEST).read_to_end(&mut bytes).map_err(fail)?;
-                return Ok(Some(bytes));
-            }
-            Found::Link(to) if links < MOST_LINKS => {
+            found @ (Found::File(_) | Found::Other(_)) if rest.is_empty() => return Ok(found),
+            Found::Link(to, _) if links < MOST_LINKS => {
                 links += 1;
+                let to = String::from_utf8_lossy(&to);
                 if to.starts_with('/') {
                     stack.truncate(1);
                 }
                 rest.extend(parts(&to));
             }
-            Found::Nothing | Found::File(_) | Found::Link(_) | Found::Other => return Ok(None),
+            Found::Nothing | Found::File(_) | Found::Link(..) | Found::Other(_) => return Ok(Found::Nothing),
         }
     }
-    Ok(None)
+    Ok(stack.pop().map_or(Found::Nothing, Found::Directory))
 }
 
 /// The components of a path, the last one first.
@@ -108,12 +121,11 @@ fn parts(path: &str) -> Vec<String> {
 }
 
 /// Looks one name up in directories that lie on each other.
-fn step(within: &[OwnedFd], name: &str) -> std::io::Result<Found> {
-    let Ok(c_name) = CString::new(name) else { return Ok(Found::Nothing) };
+pub(super) fn step(within: &[OwnedFd], name: &CStr) -> std::io::Result<Found> {
     let mut dirs = Vec::new();
     for dir in within {
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        let fd = match path::openat(dir.as_raw_fd(), &c_name, flags, 0) {
+        let fd = match path::openat(dir.as_raw_fd(), name, flags, 0) {
             Ok(fd) => fd,
             Err(e) if matches!(e.0, libc::ENOENT | libc::ENAMETOOLONG) => {
                 if is_opaque(dir) {
@@ -126,7 +138,7 @@ fn step(within: &[OwnedFd], name: &str) -> std::io::Result<Found> {
         let stat = file::fstat(fd.as_raw_fd()).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
         match stat.kind() {
             libc::S_IFDIR => {
-                let open = path::openat(dir.as_raw_fd(), &c_name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0);
+                let open = path::openat(dir.as_raw_fd(), name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0);
                 let open = open.map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
                 let last = is_opaque(&open);
                 dirs.push(open);
@@ -139,12 +151,12 @@ fn step(within: &[OwnedFd], name: &str) -> std::io::Result<Found> {
             libc::S_IFREG => return Ok(Found::File(fd)),
             libc::S_IFLNK => {
                 let mut buf = [0; libc::PATH_MAX as usize];
-                let n = file::readlinkat(dir.as_raw_fd(), &c_name, &mut buf);
+                let n = file::readlinkat(dir.as_raw_fd(), name, &mut buf);
                 let n = n.map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
-                return Ok(Found::Link(String::from_utf8_lossy(&buf[..n]).into_owned()));
+                return Ok(Found::Link(buf[..n].to_vec(), stat));
             }
             libc::S_IFCHR if stat.rdev == 0 => return Ok(Found::Nothing),
-            _ => return Ok(Found::Other),
+            _ => return Ok(Found::Other(fd)),
         }
         if is_opaque(dir) {
             break;

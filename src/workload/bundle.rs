@@ -10,6 +10,8 @@ use super::replica::Sandbox;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Volume(VolumeMount),
+    /// The volume that the image declares at that path.
+    ImageVolume(String),
     Hosts,
     ResolvConf,
     Hostname,
@@ -23,7 +25,7 @@ pub struct Made {
     pub given: Vec<(usize, Source)>,
 }
 
-/// What of the host takes part.
+/// What of the host and of the image takes part.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
     /// All capabilities that the kernel has, as `CAP_CHOWN`.
@@ -32,6 +34,8 @@ pub struct Host {
     pub devices: Vec<Value>,
     /// The profile of [`localhost_profile`], as `linux.seccomp` has it.
     pub seccomp: Option<Value>,
+    /// The paths of volumes that the image declares.
+    pub image_volumes: Vec<String>,
 }
 
 /// The namespaces that the containers of a pod share, by their names in config.json. Their paths are known when a
@@ -78,7 +82,7 @@ pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<M
     if let Some(read_only) = c.security_context.read_only_root_filesystem {
         object(&mut config, "root").insert("readonly".to_owned(), read_only.into());
     }
-    let given = mounts(&mut config, pod, c);
+    let given = mounts(&mut config, pod, c, &host.image_volumes);
     Ok(Made { config: Value::Object(config), given })
 }
 
@@ -303,7 +307,12 @@ fn writable_kernel(config: &mut Map<String, Value>) {
 }
 
 /// Adds the volumes and the files in /etc behind the bundle's own mounts, in place of those at the same path.
-fn mounts(config: &mut Map<String, Value>, pod: &Sandbox, c: &Container) -> Vec<(usize, Source)> {
+fn mounts(
+    config: &mut Map<String, Value>,
+    pod: &Sandbox,
+    c: &Container,
+    of_image: &[String],
+) -> Vec<(usize, Source)> {
     let list = config.entry("mounts").or_insert_with(|| json!([]));
     if !list.is_array() {
         *list = json!([]);
@@ -330,13 +339,30 @@ fn mounts(config: &mut Map<String, Value>, pod: &Sandbox, c: &Container) -> Vec<
             entry(path, vec!["bind", "rprivate"], source, list);
         }
     }
+    let mut order: Vec<(&str, Vec<&str>, Source)> = c
+        .volume_mounts
+        .iter()
+        .map(|m| (m.mount_path.as_str(), options(m, pod), Source::Volume(m.clone())))
+        .collect();
+    // What every container has at a path goes before what the image says about it, as does what the workload says.
+    let own =
+        |path: &String| list.iter().any(|m| is_below(path, m["destination"].as_str().unwrap_or_default()));
+    let left = of_image.iter().filter(|path| c.engine.image_volumes && !at.contains(path) && !own(path));
+    order.extend(
+        left.map(|path| (path.as_str(), vec!["bind", "rprivate"], Source::ImageVolume(path.clone()))),
+    );
     // Those that others are mounted into come first.
-    let mut order: Vec<&VolumeMount> = c.volume_mounts.iter().collect();
-    order.sort_by_key(|m| plain(&m.mount_path).matches('/').count());
-    for mount in order {
-        entry(&mount.mount_path, options(mount, pod), Source::Volume(mount.clone()), list);
+    order.sort_by_key(|(path, ..)| plain(path).matches('/').count());
+    for (path, options, source) in order {
+        entry(path, options, source, list);
     }
     given
+}
+
+/// Whether `path` is `above` or lies below it.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above.trim_end_matches('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn options(mount: &VolumeMount, pod: &Sandbox) -> Vec<&'static str> {
@@ -371,7 +397,7 @@ mod tests {
 
     fn host() -> Host {
         let capabilities = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"].map(str::to_owned).to_vec();
-        Host { capabilities, devices: vec![json!({"path": "/dev/sda", "type": "b"})], seccomp: None }
+        Host { capabilities, devices: vec![json!({"path": "/dev/sda", "type": "b"})], ..Host::default() }
     }
 
     fn container(security_context: Security) -> Container {

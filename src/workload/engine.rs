@@ -20,6 +20,9 @@ pub struct Engine {
     /// CPUs, as `0-3,5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<String>,
+    /// Directories that the image declares as volumes are volumes of the replica. Kubernetes ignores them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub image_volumes: bool,
 }
 
 impl Engine {

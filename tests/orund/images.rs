@@ -29,6 +29,8 @@ fn layout_with(d: &Daemon, name: &str, word: &str, stop_signal: &str) -> PathBuf
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     fs::write(root.join("etc/gone"), "x").unwrap();
+    fs::write(root.join("work/first"), "of the image\n").unwrap();
+    std::os::unix::fs::chown(root.join("work"), Some(33), Some(34)).unwrap();
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:34::/work:/bin/sh\n").unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nextra:x:35:web\n").unwrap();
     let above = d.dir.join(format!("{name}-above"));
@@ -47,7 +49,7 @@ fn layout_with(d: &Daemon, name: &str, word: &str, stop_signal: &str) -> PathBuf
     let config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
         "config": {"User": "web", "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/work",
             "Entrypoint": ["sh", "-c", "echo \"$0 $FROM $(id -u):$(id -g) $(cat /word) $PWD $*\"; exec sleep 1000"],
-            "Cmd": ["default"], "StopSignal": stop_signal}});
+            "Cmd": ["default"], "StopSignal": stop_signal, "Volumes": {"/work": {}, "/made/deep": {}, "/proc/x": {}}}});
     let config = put(&dir, config.to_string().as_bytes(), "config.v1+json");
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
     let mut manifest = put(&dir, manifest.to_string().as_bytes(), "manifest.v1+json");
@@ -318,6 +320,50 @@ fn the_verbs_of_the_store() {
     });
     let (code, text) = image(&["inspect", "nothing"], Stdio::null());
     assert!(code == Some(1) && text.contains("no such image"), "{text}");
+}
+
+#[test]
+fn volumes_of_an_image_outlive_the_containers_of_a_service() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("image-volumes", &[]);
+    let image = format!("oci:{}", layout(&d, "db", "one").display());
+    // The first container writes and ends, the second one sees it; the root is read-only.
+    let script = "cat first; cat second; echo kept > second && ls /made/deep && exec cat /proc/x/none";
+    let project = json!({"name": "p", "services": {
+        "db": {"image": image, "read_only": true, "restart": "always", "entrypoint": ["sh", "-c", script]},
+        "own": {"image": image, "read_only": true, "tmpfs": ["/work"],
+            "entrypoint": ["sh", "-c", "ls first; id -u; exec sleep 1000"]},
+    }});
+    fs::write(d.dir.join("compose.yaml"), project.to_string()).unwrap();
+    ok(&d, &format!("apply -f {}", d.dir.join("compose.yaml").display()));
+    let log = |name: &str| {
+        let files = fs::read_dir(d.dir.join(format!("logs/{name}/0/{name}"))).into_iter().flatten().flatten();
+        files.map(|f| fs::read_to_string(f.path()).unwrap_or_default()).collect::<String>()
+    };
+    wait_for("the second container", || log("db").contains("kept").then_some(()));
+    let text = log("db");
+    assert!(text.contains("of the image") && text.contains("can't open 'second'"), "{text}");
+    assert!(!text.contains("Read-only") && !text.contains("Permission denied"), "{text}");
+    // What the file mounts there goes before.
+    wait_for("the other service", || log("own").contains("33").then_some(()));
+    assert!(log("own").contains("first: No such file"), "{}", log("own"));
+    ok(&d, "delete workload/db workload/own --wait --timeout 60s");
+    wait_for("the volumes to go", || {
+        fs::read_dir(d.dir.join("data/pods")).unwrap().flatten().next().is_none().then_some(())
+    });
+    // Kubernetes ignores them.
+    apply(
+        &d,
+        &deployment(
+            "pod",
+            1,
+            json!({"name": "app", "image": image, "securityContext": {"readOnlyRootFilesystem": true},
+        "command": ["sh", "-c", "touch /work/x; exec sleep 1000"]}),
+        ),
+    );
+    wait_for("the pod", || logged(&d, "pod", 0).contains("Read-only file system").then_some(()));
 }
 
 /// A registry that serves a layout to those who know the password; how often it was asked with it.

@@ -174,6 +174,7 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
         if let Some(name) = workload::localhost_profile(&pod.sandbox, container) {
             host.seccomp = Some(pods::seccomp::load(&shared.seccomp, name)?);
         }
+        host.image_volumes = image.as_ref().map(|i| i.volumes.clone()).unwrap_or_default();
         let made = workload::config(&raw, &pod.sandbox, container, &host)
             .map_err(|message| Error::new(Kind::Config, message))?;
         given = made.given;

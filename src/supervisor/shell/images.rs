@@ -6,7 +6,7 @@ use crate::image::fetch::For;
 use crate::image::reference::Reference;
 use crate::image::registry::LoginSecret;
 use crate::image::store::{Image, Named, Store};
-use crate::image::{fetch, rootfs};
+use crate::image::{fetch, rootfs, volume};
 use crate::log;
 use crate::plan::overlay;
 use crate::supervisor::core::model::ImageError;
@@ -39,6 +39,10 @@ pub struct Prepared {
     pub annotation: (String, String),
     /// Whose owner and permissions the root has.
     pub like: PathBuf,
+    /// Topmost first.
+    pub layers: Vec<PathBuf>,
+    /// Where the image declares volumes.
+    pub volumes: Vec<String>,
     pub entrypoint: Vec<String>,
 }
 
@@ -238,13 +242,15 @@ pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Optio
     let wanted = Wanted { command, args: source.args.as_deref(), user, ..Wanted::default() };
     let configuration = &image.configuration;
     let ids = rootfs::ids(image, bundle::user(configuration, &wanted))?;
-    let config: Value = bundle::config(configuration, &wanted, &ids)
-        .map_err(|e| e.context(format!("image {:?}", source.name)))?;
+    let of_image = |e: Error| e.context(format!("image {:?}", source.name));
+    let config: Value = bundle::config(configuration, &wanted, &ids).map_err(of_image)?;
     Ok(Prepared {
         dir: bundle,
         config: config.to_string(),
         annotation: layers(image),
         like: image.root.clone(),
+        layers: image.layers.clone(),
+        volumes: volume::declared(configuration).map_err(of_image)?,
         entrypoint: configuration.config.entrypoint.clone(),
     })
 }

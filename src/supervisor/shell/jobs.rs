@@ -207,7 +207,8 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled:
         let made = environment::program(template.program(), container, given.0, given.1, given.2);
         program = Some(made.map_err(bad)?);
         namespaces = pod.namespaces();
-        mounts = pods::mounts(pod, &compiled.given, &known)?;
+        let root = pods::Root { container: &container.name, layers: image.map_or(&[], |i| &i.layers) };
+        mounts = pods::mounts(pod, &compiled.given, &known, &root)?;
         let replica = pods::cgroup(&name.workload, pod.key);
         cgroups_path = format!("{}/{replica}/{}", shared.cgroup_parent, name.id);
     }

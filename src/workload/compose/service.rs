@@ -116,8 +116,10 @@ fn image(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
     }
     let dir = &project.scope.dir;
     s.container.image = Some(native::image(image, Some(dir)).unwrap_or_else(|| image.to_owned()));
+    s.container.engine.image_volumes = true;
     if let Some(bundle) = image.strip_prefix("bundle:").and_then(|d| native::directory(d, Some(dir))) {
         (s.container.image, s.container.bundle) = (None, bundle);
+        s.container.engine.image_volumes = false;
     }
     let policy = values::text(s.node, "pull_policy").unwrap_or("missing");
     s.container.image_pull_policy = Some(match policy {

@@ -1,6 +1,6 @@
 //! Sandboxes of pods: namespaces, directories and volumes that the containers of a replica share.
 //!
-//! On disk: `DATA/pods/REPLICA/volumes/NAME` and `DATA/volumes/NAMESPACE/CLAIM`. In memory, below the directory of what is:
+//! On disk: `DATA/pods/REPLICA/volumes/NAME`, `DATA/pods/REPLICA/image-volumes/CONTAINER/DIGEST-OF-PATH` and `DATA/volumes/NAMESPACE/CLAIM`. In memory, below the directory of what is:
 //! `RUN/pods/REPLICA/volumes/NAME` for what orund writes, and `RUN/pods/REPLICA/etc`. Nothing is mounted on the host.
 
 pub mod resolver;
@@ -8,7 +8,7 @@ pub mod roots;
 pub mod seccomp;
 mod volumes;
 
-pub use volumes::mounts;
+pub use volumes::{Root, mounts};
 
 use super::jobs::Done;
 use super::{cgroups, names};
@@ -372,7 +372,7 @@ pub fn host(c: &crate::workload::model::Container) -> bundle::Host {
             devices.push(found);
         }
     }
-    bundle::Host { capabilities, devices, seccomp: None }
+    bundle::Host { capabilities, devices, ..bundle::Host::default() }
 }
 
 /// How many devices a privileged container gets at most.

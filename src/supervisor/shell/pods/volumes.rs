@@ -1,7 +1,8 @@
 //! The volumes of a pod: made with it, and mounted into its containers by descriptors.
 
-use super::{Pod, directory};
+use super::{Pod, directory, remove_tree};
 use crate::error::{Error, Kind, Result};
+use crate::image::{self, digest_of};
 use crate::kernel::inroot::{self, Make};
 use crate::kernel::sandbox::{self, Memory};
 use crate::plan::tables::namespaces::Kind as Namespace;
@@ -135,6 +136,12 @@ fn host_path(host: &HostPath) -> Result<()> {
     if fits { Ok(()) } else { Err(Error::new(Kind::Config, format!("hostPath {at:?} is not {what}"))) }
 }
 
+/// The container that volumes are mounted into, and the layers of its image, topmost first.
+pub struct Root<'a> {
+    pub container: &'a str,
+    pub layers: &'a [PathBuf],
+}
+
 /// Detached mounts for a container: what each of `given` shows. `variables` are the container's.
 ///
 /// # Errors
@@ -143,10 +150,14 @@ pub fn mounts(
     pod: &Pod,
     given: &[(usize, Source)],
     variables: &BTreeMap<String, String>,
+    root: &Root,
 ) -> Result<Vec<OwnedFd>> {
     let of = |source: &Source| match source {
         Source::Volume(m) => volume(pod, m, variables)
             .map_err(|e| e.context(format!("mounting volume {:?} at {:?}", m.name, m.mount_path))),
+        Source::ImageVolume(at) => {
+            image_volume(pod, root, at).map_err(|e| e.context(format!("the image's volume at {at:?}")))
+        }
         Source::Hosts => ours(pod, "hosts"),
         Source::ResolvConf => ours(pod, "resolv.conf"),
         Source::Hostname => ours(pod, "hostname"),
@@ -156,6 +167,28 @@ pub fn mounts(
 
 fn ours(pod: &Pod, name: &str) -> Result<OwnedFd> {
     tree(&open(&pod.memory.join("etc").join(name), true)?, false)
+}
+
+/// A volume that the image declares, made when its container is made for the first time: it is kept until the replica ends.
+fn image_volume(pod: &Pod, root: &Root, at: &str) -> Result<OwnedFd> {
+    let dir = pod.disk.join("image-volumes").join(root.container);
+    let name = digest_of(at.as_bytes()).replace("sha256:", "");
+    let (volume, new) = (dir.join(&name), dir.join(format!("{name}.new")));
+    if !volume.is_dir() {
+        directory(&dir, 0o700)?;
+        // Of an attempt that was interrupted.
+        remove_tree(&new)?;
+        let made = image::volume::make(root.layers, at, &new);
+        let made = made.and_then(|()| {
+            fs::rename(&new, &volume).map_err(|e| Error::sys(format!("completing {volume:?}"), e))
+        });
+        if let Err(e) = made {
+            // The first error is the one to report.
+            let _ = remove_tree(&new);
+            return Err(e);
+        }
+    }
+    tree(&open(&volume, true)?, false)
 }
 
 fn volume(pod: &Pod, m: &VolumeMount, variables: &BTreeMap<String, String>) -> Result<OwnedFd> {

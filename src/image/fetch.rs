@@ -136,6 +136,10 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
         .map_err(|e| Error::sys("preparing to fetch an image", e))?;
     drop_capabilities().map_err(|e| Error::sys("dropping capabilities to fetch an image", e))?;
     let done = match words[..] {
+        [_, _, ..] if cred::geteuid() != 0 => {
+            let what = "images need root: their layers have files of many owners, and devices";
+            Err(Error::new(Kind::Unsupported, what).hint("run the command with sudo"))
+        }
         [store, "-", name, tag] => {
             Store::open(Path::new(store)).and_then(|store| from_stdin(program, &store, name, tag))
         }
@@ -149,7 +153,7 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
     answered.map(|()| 0).map_err(|e| Error::sys("writing the answer", e))
 }
 
-/// Keeps [`CAPABILITIES`] of what the process has. It speaks to registries: the others are no use to it.
+/// Keeps [`CAPABILITIES`] of what the process has. It speaks to registries, and must not have more than it uses.
 fn drop_capabilities() -> SysResult<()> {
     let has = cred::capget()?;
     for capability in (0..64).filter(|n| prctl::is_capability(*n) && has.effective & 1 << SETPCAP != 0) {

@@ -227,6 +227,31 @@ fn what_unpacks_a_layer_cannot_open_the_devices_that_it_makes() {
 }
 
 #[test]
+fn without_root_the_reason_is_reported() {
+    if !is_root() {
+        return;
+    }
+    let image = Image::new("rootless");
+    image.write(&[Layer::plain(&[Entry::file("a", b"")])]);
+    let mut command = std::process::Command::new("setpriv");
+    command.args([
+        "--bounding-set",
+        "-sys_admin",
+        "--inh-caps",
+        "-all",
+        env!("CARGO_BIN_EXE_orund"),
+        "image-fetch",
+    ]);
+    let out = command.arg(&image.store).arg(format!("oci:{}", image.layout().display())).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        text.contains("making namespaces to unpack a layer in") && text.contains("CAP_SYS_ADMIN"),
+        "{text}"
+    );
+    image.assert_empty("without CAP_SYS_ADMIN");
+}
+
+#[test]
 fn tiny_layers_are_no_large_image() {
     if !is_root() {
         return;

@@ -360,7 +360,7 @@ fn volumes_of_an_image_outlive_the_containers_of_a_service() {
             "pod",
             1,
             json!({"name": "app", "image": image, "securityContext": {"readOnlyRootFilesystem": true},
-        "command": ["sh", "-c", "touch /work/x; exec sleep 1000"]}),
+        "command": ["sh", "-c", "touch /work/x 2>&1; exec sleep 1000"]}),
         ),
     );
     wait_for("the pod", || logged(&d, "pod", 0).contains("Read-only file system").then_some(()));

@@ -155,7 +155,11 @@ pub fn main(words: &[OsString]) -> Result<u8> {
     prctl::set_parent_death_signal(libc::SIGKILL).map_err(|e| Error::sys("preparing to unpack", e))?;
     // This process has one thread, so that the child may do anything.
     match clone::clone3(confine::NAMESPACES, None) {
-        Err(e) => Err(Error::sys("making namespaces to unpack a layer in", e).hint("root is needed")),
+        Err(e) => {
+            let e = Error::sys("making namespaces to unpack a layer in", e);
+            let answered = Answer::<Layer>::of(Err(e.hint("CAP_SYS_ADMIN is needed"))).write();
+            answered.map(|()| 1).map_err(|e| Error::sys("writing the answer", e))
+        }
         Ok(Clone::Parent { pidfd, .. }) => {
             let exit = wait::wait_pidfd(pidfd.as_raw_fd(), true);
             let exit = exit.map_err(|e| Error::sys("waiting for the unpacking of a layer", e))?;

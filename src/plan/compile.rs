@@ -12,7 +12,7 @@ use super::process;
 use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
 use super::step::Steps;
-use super::tables::namespaces::Kind;
+use super::tables::namespaces::NamespaceKind;
 use super::tables::sysctl;
 use super::text::{cstring, in_root};
 use super::{Violation, hooks, rootfs, text, validate};
@@ -221,12 +221,12 @@ fn cgroup_owner(spec: &Spec, ns: &Namespaces) -> Option<u32> {
             && in_root(&m.destination).as_c_str() == c"sys/fs/cgroup"
             && !m.options.iter().any(|o| o == "ro" || o == "rro")
     });
-    if !writable || !ns.is_new(Kind::Cgroup) {
+    if !writable || !ns.is_new(NamespaceKind::Cgroup) {
         return None;
     }
     let uid = spec.process.as_ref().map_or(0, |p| p.user.uid);
     let maps = &spec.linux.uid_mappings;
-    if ns.is_new(Kind::User) { IdMaps::host(maps, uid) } else { Some(uid) }
+    if ns.is_new(NamespaceKind::User) { IdMaps::host(maps, uid) } else { Some(uid) }
 }
 
 struct Parts<'a> {
@@ -263,7 +263,7 @@ fn order(
         dev_readonly: false,
     };
     // A mount namespace that is entered gets the root all the same: it only holds somebody's mounts.
-    let own_mounts = ns.is_new(Kind::Mount) || ns.joins(Kind::Mount);
+    let own_mounts = ns.is_new(NamespaceKind::Mount) || ns.joins(NamespaceKind::Mount);
     if own_mounts {
         rootfs::open(&cx, &input.options.rootfs_mountpoint, steps);
         cx.compile(steps);
@@ -288,7 +288,7 @@ fn order(
         process: p,
         facts,
         other_user: ns.other_user(),
-        no_setgroups: facts.euid != 0 && ns.is_new(Kind::User),
+        no_setgroups: facts.euid != 0 && ns.is_new(NamespaceKind::User),
         keep_groups: process::keeps_groups(&spec.annotations),
         filter,
         personality: spec.linux.personality.as_ref(),
@@ -313,7 +313,7 @@ fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
     if p.terminal {
         let size = p.console_size.map(|s| (s.height, s.width));
         steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
-        if !ns.joins(Kind::Pid) {
+        if !ns.joins(NamespaceKind::Pid) {
             steps.push(Op::ControllingTerminal, "process.terminal");
         }
     }
@@ -323,7 +323,7 @@ fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
 /// from here on. What a child does not inherit is done again.
 fn inside(ns: &Namespaces, p: &Process) -> Steps {
     let mut steps = Steps::default();
-    if !ns.joins(Kind::Pid) {
+    if !ns.joins(NamespaceKind::Pid) {
         return steps;
     }
     steps.push(Op::ContinueInside, "linux.namespaces");
@@ -367,7 +367,7 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
     let spec = input.spec;
     steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "");
     steps.push(Op::Isolate(IsolateOp::ParentDeathSignal), "");
-    if !ns.joins(Kind::Pid) {
+    if !ns.joins(NamespaceKind::Pid) {
         steps.push(Op::Isolate(IsolateOp::NewSession), "");
     }
     if input.options.wait_for_start {
@@ -378,7 +378,7 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
         let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };
         steps.push(Op::Isolate(IsolateOp::SessionKeyring { name, label }), "");
     }
-    if ns.is_new(Kind::Network) {
+    if ns.is_new(NamespaceKind::Network) {
         steps.push(Op::Isolate(IsolateOp::LoopbackUp), "linux.namespaces");
     }
     if !spec.hostname.is_empty() {

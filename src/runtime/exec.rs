@@ -15,7 +15,7 @@ use crate::kernel::{console, inroot, probe, rdt, terminal};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::exec::{self, Input};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::plan::user;
 use crate::state::lifecycle::Operation;
 use crate::sys::{self, cred, file, path, socket, wait};
@@ -58,9 +58,9 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
     let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
-    if c.record.restored && other_namespace(c.init()?.pid, Namespace::Time)? {
-        spec.linux.namespaces.retain(|n| n.kind != Namespace::Time.name());
-        let kind = Namespace::Time.name().to_owned();
+    if c.record.restored && other_namespace(c.init()?.pid, NamespaceKind::Time)? {
+        spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Time.name());
+        let kind = NamespaceKind::Time.name().to_owned();
         spec.linux.namespaces.push(config::linux::Namespace { kind, ..Default::default() });
     }
     let process = describe(&c, &spec, options)?;
@@ -102,14 +102,14 @@ fn compile(
     let init = c.init()?.pid;
     let host = Spec { process: Some(process.clone()), linux: spec.linux.clone(), ..Spec::default() };
     let facts = probe::facts(&host)?;
-    let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::User.name());
+    let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User.name());
     let input = Input {
         id: c.entry.id().as_str(),
         bundle: &c.record.bundle,
         spec,
         process,
         init,
-        other_user: lists_user && other_namespace(init, Namespace::User)?,
+        other_user: lists_user && other_namespace(init, NamespaceKind::User)?,
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
@@ -122,7 +122,7 @@ fn compile(
 }
 
 /// Whether process `pid` is in another namespace of this kind than orun.
-fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
+fn other_namespace(pid: i32, kind: NamespaceKind) -> Result<bool> {
     let name = kind.name();
     let inode = |path: &str| {
         let c = CString::new(path).unwrap_or_default();

@@ -24,15 +24,21 @@ use std::path::{Path, PathBuf};
 /// A bundle, compiled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// The ID of the container.
     pub id: String,
+    /// The directory of the bundle, absolute.
     pub bundle: PathBuf,
+    /// The root file system on the host, absolute.
     pub rootfs: PathBuf,
+    /// Those that are made and those that are entered.
     pub namespaces: Namespaces,
+    /// What the parent writes to uid_map and gid_map.
     pub id_maps: Option<IdMaps>,
     /// Network devices that the parent moves.
     pub net_devices: Vec<NetDevice>,
     /// What the user namespace that is joined must map, when the configuration says it too.
     pub joined_maps: Option<IdMaps>,
+    /// The cgroups, and what is written to their files.
     pub cgroup: CgroupPlan,
     /// What is done below resctrl.
     pub rdt: Option<RdtPlan>,
@@ -50,12 +56,17 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Limits that the parent sets: in a user namespace the child may not.
     pub limits: Vec<Limit>,
+    /// What the parent writes to /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<i32>,
+    /// The program and its arguments, for execve(2).
     pub argv: StringArray,
+    /// Its variables, for execve(2).
     pub env: StringArray,
+    /// It has a terminal.
     pub terminal: bool,
     /// The seccomp agent that gets the listener.
     pub listener: Option<Listener>,
+    /// What has no effect, or another one than it may seem.
     pub warnings: Vec<String>,
     /// It is for a further process of a container.
     pub exec: bool,
@@ -87,10 +98,13 @@ impl Plan {
 /// The input of [`compile`].
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
+    /// The ID of the container.
     pub id: &'a str,
     /// Absolute.
     pub bundle: &'a Path,
+    /// config.json.
     pub spec: &'a Spec,
+    /// What the command adds.
     pub options: &'a Options,
 }
 

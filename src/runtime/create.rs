@@ -31,14 +31,21 @@ const CGROUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How a container is created.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
+    /// The directory of the bundle.
     pub bundle: PathBuf,
     /// In place of the bundle's config.json.
     pub config: Option<PathBuf>,
+    /// The unix socket that gets the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// Where the PID of the first process is written.
     pub pid_file: Option<PathBuf>,
+    /// The unix socket that gets a pidfd of the first process.
     pub pidfd_socket: Option<PathBuf>,
+    /// MS_MOVE and chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
+    /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Descriptors from 3 on that the program gets.
     pub preserve_fds: u32,
     /// Overrides `process.terminal`.
     pub terminal: Option<bool>,
@@ -49,19 +56,26 @@ pub struct CreateOptions {
 /// What a container's process has from its maker.
 #[derive(Debug, Default)]
 pub(super) struct Wiring {
+    /// The standard streams; None: the caller's.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Detached mounts, for those that the plan has as given.
     pub mounts: Vec<OwnedFd>,
+    /// The process that reaps it.
     pub reaper: Reaper,
 }
 
 /// A container whose process is ready to run the program.
 #[derive(Debug)]
 pub(super) struct Created {
+    /// Its directory, locked.
     pub entry: Entry,
+    /// Its record, not yet written in its last form.
     pub record: Record,
+    /// What its process executes.
     pub plan: Plan,
+    /// Its process, which waits.
     pub launch: Launch,
+    /// Its cgroups.
     pub cgroup: Cgroup,
 }
 

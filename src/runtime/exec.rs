@@ -29,23 +29,39 @@ use std::path::PathBuf;
 pub struct ExecOptions {
     /// A file with the whole description; the fields of the second half are then not used.
     pub process: Option<PathBuf>,
+    /// Do not wait for the process.
     pub detach: bool,
+    /// Where the PID of the process is written.
     pub pid_file: Option<PathBuf>,
+    /// The unix socket that gets the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// The unix socket that gets a pidfd of the process.
     pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors from 3 on that the program gets.
     pub preserve_fds: u32,
     /// Controller (empty: all) to path below the container's cgroup.
     pub cgroups: SubCgroups,
+    /// Start it also in a paused container, where it waits.
     pub ignore_paused: bool,
+    /// The program and its arguments.
     pub args: Vec<String>,
+    /// Give it a terminal.
     pub tty: bool,
+    /// Its working directory; None: that of the configuration.
     pub cwd: Option<String>,
+    /// Variables as `NAME=VALUE`, added to those of the configuration.
     pub env: Vec<String>,
+    /// `UID[:GID]`; None: the user of the configuration.
     pub user: Option<String>,
+    /// Further groups.
     pub additional_gids: Vec<u32>,
+    /// Capabilities (`CAP_...`) on top of those of the configuration.
     pub capabilities: Vec<String>,
+    /// AppArmor profile; None: that of the configuration.
     pub apparmor: Option<String>,
+    /// SELinux label; None: that of the configuration.
     pub selinux_label: Option<String>,
+    /// Set no_new_privs.
     pub no_new_privileges: bool,
 }
 

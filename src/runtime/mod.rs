@@ -31,6 +31,7 @@ use crate::state::store::Store;
 /// What every verb needs beside its own arguments.
 #[derive(Debug, Clone)]
 pub struct Runtime {
+    /// The directory of the containers.
     pub store: Store,
     /// The caller named the directory of `store`: it should exist.
     pub root_given: bool,

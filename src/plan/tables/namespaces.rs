@@ -3,13 +3,21 @@
 /// A kind of namespace (config-linux.md, "Namespaces").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceKind {
+    /// `cgroup`, cgroup_namespaces(7).
     Cgroup,
+    /// `ipc`, ipc_namespaces(7).
     Ipc,
+    /// `mount`, mount_namespaces(7).
     Mount,
+    /// `network`, network_namespaces(7).
     Network,
+    /// `pid`, pid_namespaces(7).
     Pid,
+    /// `time`, time_namespaces(7).
     Time,
+    /// `user`, user_namespaces(7).
     User,
+    /// `uts`, uts_namespaces(7).
     Uts,
 }
 

@@ -4,7 +4,7 @@ use super::Violation;
 use super::compile::{self, Input, Plan};
 use super::facts::HostFacts;
 use super::namespaces::Namespaces;
-use super::op::{IsolateOp, MountSource, Op};
+use super::op::{IsolateOp, MountSource, Op, ProgramOp};
 use super::overlay::Overlay;
 use super::text::cstring;
 use super::{hooks, process};
@@ -12,8 +12,8 @@ use crate::config::spec::Process;
 use std::ffi::CString;
 
 impl Plan {
-    /// The plan of another container of the same bundle: as if `input`, whose id, `linux.cgroupsPath`, directories of
-    /// an overlay and `options.extra_env` may differ from those this plan was compiled from, were compiled itself. It is much
+    /// The plan of another container of the same bundle: as if `input`, whose id, `linux.cgroupsPath`, arguments and
+    /// environment of the program, directories of an overlay and `options.extra_env` may differ from those this plan was compiled from, were compiled itself. It is much
     /// cheaper, because neither is validated again nor is the system call filter made again.
     ///
     /// # Errors
@@ -28,8 +28,12 @@ impl Plan {
         let moved: Vec<(CString, CString)> = before.zip(now).collect();
         let state = |status| hooks::state_document(&input.spec.annotations, input.id, input.bundle, status);
         plan.hook_state = state("creating");
+        let none = Process::default();
+        let process = input.spec.process.as_ref().unwrap_or(&none);
         for op in &mut plan.steps.ops {
-            if let Op::Isolate(IsolateOp::SessionKeyring { name, .. }) = op {
+            if let Op::Program(ProgramOp::FindProgram { .. }) = op {
+                *op = process::find(process);
+            } else if let Op::Isolate(IsolateOp::SessionKeyring { name, .. }) = op {
                 *name = compile::keyring(input.id);
             } else if let Op::Hook(h) = op {
                 h.state = state(if h.at_root { "creating" } else { "created" });
@@ -40,8 +44,6 @@ impl Plan {
                 **overlay = of.unwrap_or_else(|| (**overlay).clone());
             }
         }
-        let none = Process::default();
-        let process = input.spec.process.as_ref().unwrap_or(&none);
         (plan.argv, plan.env, _) = process::strings(process, &input.options.extra_env);
         Ok(plan)
     }
@@ -92,6 +94,9 @@ mod tests {
         };
         let first = compiled("one", &spec, &options);
         spec.linux.cgroups_path = "/orund/two".into();
+        let process = spec.process.as_mut().unwrap();
+        process.args = vec!["sh".into(), "-c".into(), "exit".into()];
+        process.env = vec!["PATH=/opt/bin:/bin".into()];
         options.extra_env = vec!["ORUN_REPLICA_INDEX=2".into()];
         let second = compiled("two", &spec, &options);
         assert_ne!(first, second);

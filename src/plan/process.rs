@@ -342,7 +342,7 @@ fn sched_attr(s: &Scheduler) -> SchedAttr {
 }
 
 /// The places where the program may be: itself when it has a slash, else below each directory of PATH.
-fn find(p: &Process) -> Op {
+pub(super) fn find(p: &Process) -> Op {
     let program = p.args.first().map_or("", String::as_str);
     if program.contains('/') {
         return Op::Program(ProgramOp::FindProgram { candidates: vec![cstring(program)], searched: false });

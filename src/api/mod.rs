@@ -13,6 +13,7 @@ mod respond;
 mod routes;
 pub mod server;
 mod stats;
+pub mod status;
 pub mod types;
 mod view;
 mod watch;

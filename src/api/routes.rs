@@ -11,26 +11,29 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::api::metrics::{self, Facts};
 use crate::api::respond::{self, Answer, Problem};
+use crate::api::status::StatusObject;
 use crate::api::types::{
-    Changed, DrainRequest, List, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
+    Changed, DrainRequest, KeptAnswer, List, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
 };
-use crate::api::{apply, exec, logs, metrics, stats, view, watch};
+use crate::api::{apply, exec, logs, stats, view, watch};
 use crate::config::quantity;
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::desired::Refusal;
+use crate::supervisor::core::services;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
 
 /// Bytes of a request's body.
 const LONGEST_BODY: usize = 1 << 20;
 /// Time for it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY: Duration = Duration::from_secs(10);
 /// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the
 /// supervisor's own loop.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(5);
 /// How far looks may be ahead of that.
-const LOOK_BURST: Duration = Duration::from_millis(200);
+const BURST: Duration = Duration::from_millis(200);
 
 /// What handlers need.
 pub struct Api {
@@ -89,8 +92,8 @@ impl Api {
 
     async fn pace(&self) {
         let now = Instant::now();
-        let due = self.next_look.get().max(now.checked_sub(LOOK_BURST).unwrap_or(now));
-        self.next_look.set(due + LOOK_INTERVAL);
+        let due = self.next_look.get().max(now.checked_sub(BURST).unwrap_or(now));
+        self.next_look.set(due + PACE);
         tokio::time::sleep_until(due).await;
     }
 }
@@ -159,7 +162,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
     match parts[..] {
         ["healthz"] if get => health(api).await,
         ["version"] if get => version(),
-        ["metrics"] if get => metrics::answer(api).await,
+        ["metrics"] if get => figures(api).await,
         ["v1", "workloads"] if get => watch::workloads(api, None, &query(&["watch"])?).await,
         ["v1", "apply" | "workloads"] if post => {
             let query = query(&["file", "dryRun", "pruneProject"])?;
@@ -197,9 +200,13 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["v1", "drain"] if post => drain(api, &body(request).await?).await,
         ["v1", "events"] if get => watch::events(api, query(&["watch", "workload", "replica"])?).await,
         ["v1", "logs"] if get => logs::answer(api, &query(logs::PARAMETERS)?).await,
+        ["v1", "status"] if get => health_of_all(api).await,
         ["v1", "stats"] if get => stats::answer(api, &query(&["workload"])?).await,
         ["healthz" | "version" | "metrics"]
-        | ["v1", "apply" | "workloads" | "replicas" | "objects" | "events" | "logs" | "stats" | "drain"]
+        | [
+            "v1",
+            "apply" | "workloads" | "replicas" | "objects" | "events" | "logs" | "stats" | "status" | "drain",
+        ]
         | ["v1", "objects", _, _]
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
@@ -214,7 +221,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
 /// The body of a request.
 pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
     let limited = Limited::new(request.into_body(), LONGEST_BODY);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+    match tokio::time::timeout(BODY, limited.collect()).await {
         Err(_) => {
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "the body of the request is late"))
         }
@@ -241,6 +248,27 @@ async fn health(api: &Api) -> Result<Answer, Problem> {
     };
     tokio::time::timeout(Duration::from_secs(5), api.look(|_| ())).await.map_err(|_| late())??;
     Ok(respond::typed(StatusCode::OK, "text/plain", b"ok\n".to_vec()))
+}
+
+async fn figures(api: &Api) -> Result<Answer, Problem> {
+    let look = |v: &View| {
+        let objects: Vec<KeptAnswer> = v.desired.objects.iter().map(view::kept).collect();
+        (view::workloads(v), view::replicas(v), objects)
+    };
+    let (workloads, replicas, objects) = api.look(look).await?;
+    let stats = stats::read(api, None).await?;
+    let read = move || metrics::text(&Facts::new(workloads, replicas, objects, stats));
+    let text = tokio::task::spawn_blocking(read).await.map_err(|e| Problem::internal(e.to_string()))?;
+    Ok(respond::typed(StatusCode::OK, metrics::TYPE, text.into_bytes()))
+}
+
+async fn health_of_all(api: &Api) -> Result<Answer, Problem> {
+    let look = |v: &View| (view::workloads(v), view::replicas(v), services::behind(v.desired, v.observed));
+    let (workloads, replicas, behind) = api.look(look).await?;
+    let places = api.handle.places().to_vec();
+    let read = move || StatusObject::new(&workloads, &replicas, &behind, &places);
+    let status = tokio::task::spawn_blocking(read).await.map_err(|e| Problem::internal(e.to_string()))?;
+    respond::json(&status)
 }
 
 fn version() -> Result<Answer, Problem> {

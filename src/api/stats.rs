@@ -54,7 +54,8 @@ fn read_some(runtime: &Runtime, replicas: &[ReplicaObject]) -> Vec<StatsObject> 
             let figures = figures(runtime, c.id.as_deref()?)?;
             let (replica, workload) = (r.name.clone(), r.workload.clone());
             let container = c.name.clone();
-            Some(StatsObject { replica, workload, container, restarts: c.restarts, ..figures })
+            let (id, image) = (c.id.clone()?, c.image.clone().unwrap_or_else(|| c.bundle.clone()));
+            Some(StatsObject { replica, workload, container, id, image, restarts: c.restarts, ..figures })
         })
         .collect()
 }
@@ -68,6 +69,11 @@ fn figures(runtime: &Runtime, id: &str) -> Option<StatsObject> {
         started,
         memory: usage.memory,
         memory_limit: usage.memory_limit,
+        memory_usage: usage.memory_all,
+        rss: usage.rss,
+        cache: usage.cache,
+        throttled: usage.throttled,
+        oom_kills: usage.oom_kills,
         pids: usage.pids,
         pids_limit: usage.pids_limit,
         ..StatsObject::default()

@@ -9,6 +9,9 @@ pub use crate::supervisor::core::spec::Role;
 pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::{KeptObject, Workload};
 
+/// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
+pub const PREFIX: &str = "/v1";
+
 /// Several objects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -427,6 +430,12 @@ pub struct StatsObject {
     pub replica: String,
     pub workload: String,
     pub container: String,
+    /// Its id for the runtime.
+    #[serde(default)]
+    pub id: String,
+    /// The name of its image; a bundle's path in place of one.
+    #[serde(default)]
+    pub image: String,
     pub restarts: u64,
     /// CPU time used since it was created, nanoseconds.
     pub cpu: u64,
@@ -440,6 +449,19 @@ pub struct StatsObject {
     /// Bytes; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u64>,
+    /// Bytes, with the page cache; of it, anonymous memory, and the page cache.
+    #[serde(default)]
+    pub memory_usage: u64,
+    #[serde(default)]
+    pub rss: u64,
+    #[serde(default)]
+    pub cache: u64,
+    /// How long it had no CPU because of its limit, nanoseconds.
+    #[serde(default)]
+    pub throttled: u64,
+    /// Processes that were killed because of the limit of memory.
+    #[serde(default)]
+    pub oom_kills: u64,
     pub pids: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<u64>,

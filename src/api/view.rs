@@ -118,6 +118,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
                 w,
                 &s,
                 slots.and_then(|s| s.rollout.as_ref()).map(|r| r.reason.as_str()),
+                conditions.first().map(|c| c.message.clone()).or_else(|| unready(w, slots)),
             ),
             replica: replica.clone(),
             container: trouble.map(|t| t.container.clone()),
@@ -218,18 +219,30 @@ pub fn drain(view: &View) -> DrainStatus {
     status
 }
 
-/// Why a rollout is not complete.
-fn rollout_message(w: &Workload, s: &status::WorkloadStatus, reason: Option<&str>) -> Option<String> {
+/// Why a rollout is not complete. `reason`: the verdict's; `cause`: what is known besides.
+fn rollout_message(
+    w: &Workload,
+    s: &status::WorkloadStatus,
+    reason: Option<&str>,
+    cause: Option<String>,
+) -> Option<String> {
     use status::RolloutState::{Complete, DeadlineExceeded, Failed, Paused, Progressing};
     let old = s.replicas - s.updated;
+    let cause = cause.map(|c| format!(": {c}")).unwrap_or_default();
     match s.rollout {
         Complete => None,
         Paused => Some("paused".to_owned()),
-        Failed | DeadlineExceeded => reason.map(str::to_owned),
+        Failed => reason.map(str::to_owned),
+        // What the verdict says of a container was so at that time; a condition holds still.
+        DeadlineExceeded => {
+            reason.map(|r| if r.contains(": ") { r.to_owned() } else { format!("{r}{cause}") })
+        }
         Progressing => Some(match (&s.trouble, old) {
             (Some(t), _) if t.new.0 > 0 => format!("{} of {} new replicas: {t}", t.new.0, w.wanted()),
-            (_, 0) => format!("{} of {} replicas are available", s.available, w.wanted()),
-            (_, old) => format!("{} of {} replicas updated, {old} old ones left", s.updated, w.wanted()),
+            (_, 0) => format!("{} of {} replicas are available{cause}", s.available, w.wanted()),
+            (_, old) => {
+                format!("{} of {} replicas updated, {old} old ones left{cause}", s.updated, w.wanted())
+            }
         }),
     }
 }

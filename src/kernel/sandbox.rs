@@ -4,7 +4,7 @@
 //! when the last descriptor is closed: the kernel removes the namespaces then.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::plan::tables::namespaces::NamespaceKind;
+use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::sys::{self, clone, file, mount, netif, path, prctl};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Of these kinds; network, ipc and uts ones can be made. The network gets its loopback interface up.
-    pub namespaces: Vec<NamespaceKind>,
+    pub namespaces: Vec<Namespace>,
     /// For the uts namespace.
     pub hostname: String,
     /// Kernel parameters of the namespaces, with dots.
@@ -34,7 +34,7 @@ pub struct Memory {
 }
 
 /// Namespaces by kind.
-pub type Held = Vec<(NamespaceKind, OwnedFd)>;
+pub type Held = Vec<(Namespace, OwnedFd)>;
 
 /// Makes the namespaces. A mount namespace is one of them when there is something in memory.
 ///
@@ -58,11 +58,11 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 fn build(plan: &Plan) -> Result<Held> {
     let kinds = plan.namespaces.iter().fold(0, |all, kind| all | kind.clone_flag());
     clone::unshare(kinds as i32).map_err(|e| Error::sys("making the namespaces of a pod", e))?;
-    if plan.namespaces.contains(&NamespaceKind::Uts) && !plan.hostname.is_empty() {
+    if plan.namespaces.contains(&Namespace::Uts) && !plan.hostname.is_empty() {
         prctl::sethostname(plan.hostname.as_bytes())
             .map_err(|e| Error::sys(format!("setting the host name {:?}", plan.hostname), e))?;
     }
-    if plan.namespaces.contains(&NamespaceKind::Network) {
+    if plan.namespaces.contains(&Namespace::Network) {
         netif::loopback_up().map_err(|e| Error::sys("bringing the loopback interface of a pod up", e))?;
     }
     for (name, value) in &plan.sysctls {
@@ -73,13 +73,13 @@ fn build(plan: &Plan) -> Result<Held> {
         held.push((*kind, own(*kind)?));
     }
     if !plan.memory.is_empty() {
-        held.push((NamespaceKind::Mount, memory(&plan.memory)?));
+        held.push((Namespace::Mount, memory(&plan.memory)?));
     }
     Ok(held)
 }
 
 /// The namespace that this thread is in.
-fn own(kind: NamespaceKind) -> Result<OwnedFd> {
+fn own(kind: Namespace) -> Result<OwnedFd> {
     let name = format!("/proc/thread-self/ns/{}", kind.proc_name());
     open(&name)
 }
@@ -94,7 +94,7 @@ fn open(name: &str) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// It is gone.
-pub fn of_process(pid: i32, kinds: &[NamespaceKind]) -> Result<Held> {
+pub fn of_process(pid: i32, kinds: &[Namespace]) -> Result<Held> {
     kinds.iter().map(|k| Ok((*k, open(&format!("/proc/{pid}/ns/{}", k.proc_name()))?))).collect()
 }
 
@@ -115,7 +115,7 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
 fn memory(all: &[Memory]) -> Result<OwnedFd> {
     let fail = |doing: &str, e: Errno| Error::sys(format!("making a volume in memory: {doing}"), e);
     clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).map_err(|e| fail("making a mount namespace", e))?;
-    let made = own(NamespaceKind::Mount)?;
+    let made = own(Namespace::Mount)?;
     mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC).map_err(|e| fail("isolating it", e))?;
     let root = tmpfs(&Memory { mode: 0o700, size: Some(1 << 20), ..Memory::default() })
         .map_err(|e| fail("mounting a tmpfs", e))?;
@@ -186,7 +186,7 @@ mod tests {
         let host = || (read("/proc/sys/kernel/hostname"), read("/proc/self/mountinfo"));
         let before = host();
         let plan = Plan {
-            namespaces: vec![NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts],
+            namespaces: vec![Namespace::Network, Namespace::Ipc, Namespace::Uts],
             hostname: "web-0".into(),
             sysctls: vec![
                 ("net.ipv4.ip_unprivileged_port_start".into(), "7".into()),

@@ -149,10 +149,34 @@ Examples:
   orund events
   orund events web -w";
 
+pub const STATUS: &str = "\
+Examples:
+  orund status
+  orund status -w
+  orund status -o json
+
+Exit status:
+  0 everything is well, 1 something is not, or the supervisor does not answer.";
+
+pub const DASHBOARD: &str = "\
+Examples:
+  orund dashboard
+  orund dashboard --port 0
+  orund dashboard --token-file /etc/orun/dashboard.token    For bookmarks, and for Prometheus
+  ssh -L 9180:127.0.0.1:9180 HOST             From another host, then open the printed address
+
+The page can only look. Every request carries the token of the printed address; other users of the host do not have it.";
+
 pub const TOP: &str = "\
 Examples:
   orund top
-  orund top web --once";
+  orund top --sort-by memory
+  orund top web --once
+
+Keys:
+  c, m, p, r, n                               Sort by CPU, memory, processes, restarts or name
+  /                                           Filter by what is typed until Enter; Escape shows all again
+  q                                           Quit";
 
 pub const WAIT: &str = "\
 Examples:

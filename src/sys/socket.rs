@@ -19,18 +19,18 @@ pub fn seqpacket_pair() -> SysResult<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0].into())?, owned(fds[1].into())?))
 }
 
-/// SocketKind of unix socket.
+/// Kind of unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SocketKind {
+pub enum Kind {
     Stream,
     Seqpacket,
 }
 
 /// A close-on-exec unix socket: socket(2).
-pub fn unix_socket(kind: SocketKind, nonblocking: bool) -> SysResult<OwnedFd> {
+pub fn unix_socket(kind: Kind, nonblocking: bool) -> SysResult<OwnedFd> {
     let kind = match kind {
-        SocketKind::Stream => libc::SOCK_STREAM,
-        SocketKind::Seqpacket => libc::SOCK_SEQPACKET,
+        Kind::Stream => libc::SOCK_STREAM,
+        Kind::Seqpacket => libc::SOCK_SEQPACKET,
     };
     let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
     // SAFETY: no memory is passed.

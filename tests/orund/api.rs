@@ -190,13 +190,20 @@ fn figures_are_in_prometheus_format() {
     let mut text = String::new();
     asked.read_to_string(&mut text).unwrap();
     for sample in [
-        "kube_deployment_spec_replicas{deployment=\"web\"} 1\n",
-        "kube_pod_container_status_ready{pod=\"web-0\",container=\"main\"} 1\n",
-        "kube_pod_container_status_restarts_total{pod=\"web-0\",container=\"main\"} 0\n",
-        "container_spec_memory_limit_bytes{pod=\"web-0\",container=\"main\"} 33554432\n",
-        "container_threads_max{pod=\"web-0\",container=\"main\"} 20\n",
+        "kube_deployment_spec_replicas{namespace=\"default\",deployment=\"web\"} 1\n",
+        "kube_pod_container_status_ready{namespace=\"default\",pod=\"web-0\",container=\"main\"} 1\n",
+        "kube_pod_container_status_restarts_total{namespace=\"default\",pod=\"web-0\",container=\"main\"} 0\n",
     ] {
         assert!(text.contains(sample), "{sample}{text}");
+    }
+    for (name, value) in [("container_spec_memory_limit_bytes", "33554432"), ("container_threads_max", "20")]
+    {
+        let line = text.lines().find(|l| l.starts_with(&format!("{name}{{")));
+        let own = line.is_some_and(|l| {
+            l.contains("{namespace=\"default\",pod=\"web-0\",container=\"main\",")
+                && l.ends_with(&format!("}} {value}"))
+        });
+        assert!(own, "{name}: {line:?}");
     }
     let stats = d.api("GET", "/v1/stats?workload=web", "").1;
     assert!(stats["items"][0]["memory"].as_u64().unwrap() > 4096, "{stats}");

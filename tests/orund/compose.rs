@@ -151,6 +151,28 @@ fn a_converted_project_is_the_same_in_other_formats() {
     assert!(again == plain, "{again}\n\n{plain}");
     let text = ok(&d, "convert -f compose.yaml --to kubernetes");
     write(&d, "kubernetes.yaml", &text);
+    let objects = |d: &Daemon| {
+        let all = d.api("GET", "/v1/workloads", "").1["items"].as_array().cloned().unwrap_or_default();
+        // That it came from a file of Kubernetes is no difference of what runs.
+        let spec = |w: &serde_json::Value| {
+            let mut spec = w["spec"].clone();
+            // And Kubernetes has no word for what a workload waits for.
+            for field in ["controller", "dependsOn"] {
+                spec.as_object_mut().unwrap().remove(field);
+            }
+            (w["metadata"]["name"].as_str().unwrap().to_owned(), spec)
+        };
+        all.iter().map(spec).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    fs::create_dir_all(d.dir.join("shared")).unwrap();
+    ok(&d, "apply -f compose.yaml");
+    let before = objects(&d);
+    ok(&d, "apply -f kubernetes.yaml");
+    let after = objects(&d);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (name, spec) in &before {
+        assert_eq!(spec, &after[name], "{name}: {text}");
+    }
     let said = ok(&d, "validate -f kubernetes.yaml");
     assert!(
         said.contains("deployment/page is valid\n") && said.contains("secret/vote-pw is valid\n"),

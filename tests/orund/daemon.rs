@@ -249,7 +249,12 @@ impl Daemon {
 
     /// The texts that a replica has written to standard output, all of its runs, as the log files have them.
     pub fn logged(&self, workload: &str, slot: u32) -> Vec<String> {
-        let dir = self.dir.join("logs").join(workload).join(slot.to_string()).join("main");
+        self.logged_by(workload, slot, "main")
+    }
+
+    /// The same of the container of that name.
+    pub fn logged_by(&self, workload: &str, slot: u32, container: &str) -> Vec<String> {
+        let dir = self.dir.join("logs").join(workload).join(slot.to_string()).join(container);
         let mut files: Vec<PathBuf> =
             fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
         // Beside them is the number of the workload.

@@ -23,4 +23,6 @@ mod secure;
 mod service;
 #[path = "../common/skip.rs"]
 mod skip;
+mod status;
 mod storage;
+mod voting;

@@ -57,7 +57,7 @@ fn read(answer: &[u8]) -> (RCODE, BTreeSet<Ipv4Addr>) {
 }
 
 /// What the pod of process `pid` finds out about `name`; None without an answer.
-fn look_up(pid: i32, name: &str) -> Option<(RCODE, BTreeSet<Ipv4Addr>)> {
+pub fn look_up(pid: i32, name: &str) -> Option<(RCODE, BTreeSet<Ipv4Addr>)> {
     let query = query(name);
     in_network(pid, move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

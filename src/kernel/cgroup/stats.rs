@@ -194,6 +194,14 @@ pub struct Usage {
     /// Bytes, without the page cache that could be dropped at once.
     pub memory: u64,
     pub memory_limit: Option<u64>,
+    /// With the page cache; of it, anonymous memory, and the page cache.
+    pub memory_all: u64,
+    pub rss: u64,
+    pub cache: u64,
+    /// Processes killed because of the limit.
+    pub oom_kills: u64,
+    /// Time without CPU because of the quota, nanoseconds.
+    pub throttled: u64,
     pub pids: u64,
     pub pids_limit: Option<u64>,
 }
@@ -221,23 +229,48 @@ fn usage_v1(d: &Dir, u: &mut Usage) -> Result<(), Errno> {
     if d.has("cpuacct") {
         u.cpu = get(d, "cpuacct.usage")?;
     }
+    if d.has("cpu") {
+        u.throttled = there(d.keyed("cpu.stat", "throttled_time"))?.flatten().unwrap_or(0);
+    }
     if d.has("memory") {
-        let files = ["memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file"];
-        memory_usage(d, u, files)?;
+        let files = ["memory.usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control"];
+        memory_usage(d, u, files, ["total_inactive_file", "total_rss", "total_cache"])?;
     }
     if d.has("pids") { pids_usage(d, u) } else { Ok(()) }
 }
 
 fn usage_v2(d: &Dir, u: &mut Usage) -> Result<(), Errno> {
-    u.cpu = there(d.keyed("cpu.stat", "usage_usec"))?.flatten().unwrap_or(0) * 1000;
-    memory_usage(d, u, ["memory.current", "memory.max", "inactive_file"])?;
+    for (key, n) in pairs(&there(d.read("cpu.stat"))?.unwrap_or_default()) {
+        match key {
+            "usage_usec" => u.cpu = n * 1000,
+            "throttled_usec" => u.throttled = n * 1000,
+            _ => {}
+        }
+    }
+    let files = ["memory.current", "memory.max", "memory.events"];
+    memory_usage(d, u, files, ["inactive_file", "anon", "file"])?;
     pids_usage(d, u)
 }
 
-fn memory_usage(d: &Dir, u: &mut Usage, [current, limit, inactive]: [&str; 3]) -> Result<(), Errno> {
+fn memory_usage(
+    d: &Dir,
+    u: &mut Usage,
+    [current, limit, events]: [&str; 3],
+    [inactive, anonymous, cache]: [&str; 3],
+) -> Result<(), Errno> {
     let Some(all) = there(d.number(current))? else { return Ok(()) };
-    let droppable = there(d.keyed("memory.stat", inactive))?.flatten().unwrap_or(0);
+    let mut droppable = 0;
+    for (key, n) in pairs(&there(d.read("memory.stat"))?.unwrap_or_default()) {
+        match key {
+            _ if key == inactive => droppable = n,
+            _ if key == anonymous => u.rss = n,
+            _ if key == cache => u.cache = n,
+            _ => {}
+        }
+    }
+    u.memory_all = all;
     u.memory = all.saturating_sub(droppable);
+    u.oom_kills = there(d.keyed(events, "oom_kill"))?.flatten().unwrap_or(0);
     // What the kernel calls no limit: the largest number of pages, or of 64 bits.
     u.memory_limit = Some(get(d, limit)?).filter(|n| *n != 0 && *n < i64::MAX as u64 / 4096 * 4096);
     Ok(())

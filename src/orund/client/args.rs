@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::config::quantity;
 use crate::orund::client::choose::{Name, Selector, What, any_name, selector, workload_name};
+pub use crate::orund::client::flags::{
+    Dashboard, Project, SortBy, Status, StatusOutput, Waiting,
+};
+use crate::orund::client::flags::{any_duration, duration};
 use crate::orund::client::names;
 use crate::orund::examples;
 
@@ -47,6 +51,12 @@ pub enum Verb {
     /// List events
     #[command(after_help = examples::EVENTS)]
     Events(Events),
+    /// Show whether everything is well, and the cause of what is not
+    #[command(after_help = examples::STATUS)]
+    Status(Status),
+    /// Serve a page for a browser that shows workloads, replicas, events and logs
+    #[command(after_help = examples::DASHBOARD)]
+    Dashboard(Dashboard),
     /// Show the resource usage of containers
     #[command(after_help = examples::TOP)]
     Top(Top),
@@ -101,21 +111,6 @@ pub struct Files {
     pub project: Project,
 }
 
-/// Options for Compose files.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Compose files")]
-pub struct Project {
-    /// Name of the project [default: COMPOSE_PROJECT_NAME, the file's `name`, or its directory]
-    #[arg(short = 'p', long = "project-name", value_name = "NAME")]
-    pub project_name: Option<String>,
-    /// Include the services with this profile; may be repeated
-    #[arg(long = "profile", value_name = "NAME")]
-    pub profiles: Vec<String>,
-    /// File with variables in place of .env; may be repeated
-    #[arg(long = "env-file", value_name = "FILE")]
-    pub env_files: Vec<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 pub struct Validate {
     #[command(flatten)]
@@ -145,17 +140,6 @@ pub struct Convert {
 pub enum Format {
     Kubernetes,
     Orun,
-}
-
-/// How long to wait for the result of a change.
-#[derive(Debug, Clone, Args)]
-pub struct Waiting {
-    /// Wait until the change is complete
-    #[arg(long)]
-    pub wait: bool,
-    /// Maximum time to wait
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -306,6 +290,12 @@ pub struct Top {
     /// Show only this workload
     #[arg(value_parser = workload_name)]
     pub name: Option<String>,
+    /// Sort by this column, the largest first; names from A to Z
+    #[arg(long, value_name = "COLUMN", default_value = "name")]
+    pub sort_by: SortBy,
+    /// Show only rows with this text in the name of their replica or container
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub filter: String,
     /// Print once and exit, as if standard output were not a terminal. CPU is the mean since the start of the container, or
     /// with --interval that of the interval
     #[arg(long)]
@@ -467,15 +457,6 @@ pub struct Drain {
     /// Maximum time to wait [default: 30 s longer than the longest grace period]
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "undo")]
     pub timeout: Option<Duration>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    any_duration(text)
-        .and_then(|d| if d.is_zero() { Err("must be greater than 0".to_owned()) } else { Ok(d) })
-}
-
-fn any_duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| "expected a duration such as 30, 500ms or 1m30s".to_owned())
 }
 
 fn goal(text: &str) -> Result<Goal, String> {

@@ -4,9 +4,11 @@ pub mod args;
 mod change;
 pub mod choose;
 pub mod connection;
+mod dashboard;
 mod drain;
 mod exec;
 mod files;
+mod flags;
 mod get;
 mod kept;
 mod logs;
@@ -15,7 +17,9 @@ mod names;
 mod projects;
 mod render;
 mod rollout;
+mod screen;
 mod scripts;
+mod status;
 mod top;
 mod wait;
 mod yaml;
@@ -94,6 +98,8 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Wait(a) => change::wait(client, &a).await,
         Verb::Logs(a) => logs::logs(client, &a).await,
         Verb::Exec(a) => exec::exec(client, &a).await,
+        Verb::Dashboard(a) => dashboard::dashboard(client, &a).await,
+        Verb::Status(a) => status::status(client, &a).await,
         Verb::Top(a) => top::top(client, &a).await,
         Verb::Kill(a) => change::kill(client, &a).await,
         Verb::Drain(a) => drain::drain(client, &a).await,

@@ -11,6 +11,7 @@ use crate::api::types::{
 };
 use crate::log::printable;
 use crate::sys::timestamp::Timestamp;
+pub use crate::sys::timestamp::seconds;
 use serde::{Deserialize, Serialize};
 
 /// Rows with columns that line up; the last one is as long as it is.
@@ -365,19 +366,6 @@ pub fn span(seconds: u64) -> String {
         10_800..172_800 => format!("{hours}h"),
         _ => format!("{days}d"),
     }
-}
-
-/// Seconds since 1970 of a time in UTC as the supervisor writes it (RFC 3339), without the fraction.
-pub fn seconds(time: &str) -> Option<u64> {
-    let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Years begin in March, so that the leap day is the last day.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?)
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl<'a> Wait<'a> {
 }
 
 /// The last line that a container wrote: of its last run, or of the one before, if it has not written yet.
-async fn last_line(client: &Client, replica: &str, container: &str) -> Option<String> {
+pub async fn last_line(client: &Client, replica: &str, container: &str) -> Option<String> {
     for previous in [false, true] {
         let call = Call::get("/v1/logs").with("replica", replica).with("container", container);
         let mut lines = client.lines(call.with("tail", "1").flag("previous", previous)).await.ok()?;

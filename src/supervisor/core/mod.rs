@@ -9,30 +9,30 @@
 //! The two logs do not depend on each other, so each is replayed alone.
 
 pub mod action;
-pub(crate) mod adopt;
-pub(crate) mod containers;
+pub mod adopt;
+pub mod containers;
 pub mod controller;
-pub(crate) mod depends;
+pub mod depends;
 pub mod desired;
 pub mod endpoints;
 pub mod event;
-pub(crate) mod gate;
+pub mod gate;
 pub mod health;
 pub mod history;
 pub mod job;
 pub mod model;
-pub(crate) mod names;
-pub(crate) mod notice;
-pub(crate) mod objects;
+pub mod names;
+pub mod notice;
+pub mod objects;
 pub mod observe;
 pub mod reconcile;
-pub(crate) mod replicas;
-pub(crate) mod restart;
+pub mod replicas;
+pub mod restart;
 pub mod rollout;
-pub(crate) mod sandbox;
-pub(crate) mod services;
+pub mod sandbox;
+pub mod services;
 pub mod spec;
-pub(crate) mod status;
+pub mod status;
 pub mod time;
 
 #[cfg(test)]

@@ -112,6 +112,44 @@ fn selected<'a>(desired: &'a Desired, service: &'a Entry) -> impl Iterator<Item 
     })
 }
 
+/// A service with a selector, and the workloads that it selects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Behind {
+    pub service: String,
+    /// As `app=web,tier=front`.
+    pub selector: String,
+    /// Those that shall run, by name.
+    pub workloads: Vec<String>,
+    /// Their replicas that are ready.
+    pub ready: usize,
+    pub ports: Vec<u16>,
+}
+
+/// What is behind each service.
+pub fn behind(desired: &Desired, observed: &Observed) -> Vec<Behind> {
+    let spec = |e: &Entry, name: &str| e.object.fields.get("spec").and_then(|s| s.get(name)).cloned();
+    let of = |e: &Entry| {
+        let selector = spec(e, "selector")?.as_object().filter(|s| !s.is_empty())?.clone();
+        let pair = |(k, v): (&String, &Value)| format!("{k}={}", v.as_str().unwrap_or_default());
+        let ids: Vec<WorkloadId> = selected(desired, e).collect();
+        let ready = |id: &WorkloadId| {
+            let all = observed.workloads.get(id).into_iter().flat_map(replicas);
+            all.filter(|(_, r)| r.is_ready()).count()
+        };
+        let ports = spec(e, "ports").and_then(|p| p.as_array().cloned()).unwrap_or_default();
+        let port = |p: &Value| u16::try_from(p.get("port")?.as_u64()?).ok();
+        Some(Behind {
+            service: e.object.metadata.name.clone(),
+            selector: selector.iter().map(pair).collect::<Vec<_>>().join(","),
+            workloads: ids.iter().filter_map(|id| Some(desired.workloads.get(id)?.name.clone())).collect(),
+            ready: ids.iter().map(ready).sum(),
+            ports: ports.iter().filter_map(port).collect(),
+        })
+    };
+    let services = desired.objects.iter().filter(|e| e.object.kind == KeptKind::Service);
+    services.filter_map(of).collect()
+}
+
 /// Whether a template has all labels of a service's selector. One without a selector selects nothing.
 pub(super) fn matches(service: &Entry, template: &Template) -> bool {
     let selector =

@@ -23,16 +23,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval};
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
-const JOURNAL_COMPACT_BYTES: u64 = 4 << 20;
+const LONG: u64 = 4 << 20;
 
 /// Events after which memory is worth giving back.
-const EVENTS_BEFORE_TRIM: usize = 300;
+const MANY: usize = 300;
 
 /// How long nothing happens before the memory of what happened last is given back.
-const IDLE_BEFORE_TRIM: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How long a keeper may be silent that has sent pings.
-const KEEPER_SILENCE: Duration = Duration::from_secs(15);
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Who waits for a change to become durable.
 struct Waiter {
@@ -80,14 +80,14 @@ fn wall_ms() -> i64 {
 }
 
 impl EventLoop {
-    /// A loop around `supervisor`, whose jobs answer to `done`, and the handle to it.
+    /// A loop around `supervisor`, whose jobs answer to `done`, and the handle to it. `places`: what it writes to, logs first.
     ///
     /// # Errors
     /// A descriptor cannot be made or watched.
     pub fn new(
         supervisor: Supervisor<Linux>,
         done: mpsc::UnboundedReceiver<Done>,
-        log_dir: PathBuf,
+        places: Vec<PathBuf>,
     ) -> Result<(EventLoop, Handle)> {
         let fail = |e: std::io::Error| Error::sys("setting up the loop", e);
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
@@ -109,7 +109,8 @@ impl EventLoop {
             notices: world.told.clone(),
             turns: turns_seen,
             runtime: world.shared.rt.clone(),
-            log_dir,
+            log_dir: places.first().cloned().unwrap_or_default(),
+            places,
         };
         let this = EventLoop {
             pidfds,
@@ -167,13 +168,13 @@ impl EventLoop {
                         events.push(Event::KeeperLost);
                     }
                     Heard::Ping => {
-                        self.keeper_late = Some(Instant::now() + KEEPER_SILENCE);
+                        self.keeper_late = Some(Instant::now() + SILENT);
                         only_looked = true;
                     }
                     Heard::Ended | Heard::Nothing => {}
                 },
                 () = late(self.keeper_late) => {
-                    self.keeper_late = Some(Instant::now() + KEEPER_SILENCE);
+                    self.keeper_late = Some(Instant::now() + SILENT);
                     self.supervisor.world.keeper_is_silent(now());
                 }
                 () = quiet(self.events_since_trim) => {
@@ -201,7 +202,7 @@ impl EventLoop {
 
     /// Jobs leave holes in the heap. Once much has happened and the loop is idle, they are given back.
     fn trim(&mut self) {
-        if self.events_since_trim > EVENTS_BEFORE_TRIM && self.supervisor.world.jobs == 0 {
+        if self.events_since_trim > MANY && self.supervisor.world.jobs == 0 {
             self.events_since_trim = 0;
             heap::trim();
         }
@@ -238,7 +239,7 @@ impl EventLoop {
 
     fn compact(&mut self) {
         let Supervisor { world, observed, .. } = &mut self.supervisor;
-        if let Some(journal) = world.runtime_journal.as_mut().filter(|j| j.size() > JOURNAL_COMPACT_BYTES)
+        if let Some(journal) = world.runtime_journal.as_mut().filter(|j| j.size() > LONG)
             && world.unrecorded.is_empty()
             && let Err(e) = journal.compact(observed)
         {
@@ -392,7 +393,7 @@ async fn late(at: Option<Instant>) {
 async fn quiet(events: usize) {
     match events {
         0 => std::future::pending().await,
-        _ => tokio::time::sleep(IDLE_BEFORE_TRIM).await,
+        _ => tokio::time::sleep(QUIET).await,
     }
 }
 

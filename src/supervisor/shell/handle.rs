@@ -10,7 +10,7 @@ use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
 use crate::supervisor::core::history::Stamp;
-use crate::supervisor::core::model::Observed;
+use crate::supervisor::core::model::{Key, Observed, Process};
 use crate::supervisor::core::spec::{Strategy, Template};
 use crate::supervisor::core::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
@@ -107,6 +107,16 @@ pub struct View<'a> {
     pub notices: &'a std::collections::VecDeque<Arc<Notice>>,
 }
 
+/// A container to look at or to enter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub key: Key,
+    /// Its id for the runtime (`orun --root ROOT state ID`).
+    pub id: String,
+    /// Its first process; None while there is none.
+    pub process: Option<Process>,
+}
+
 /// A message to the loop.
 pub enum Request {
     Wish(Wish, oneshot::Sender<Result<Accepted, Denied>>),
@@ -126,6 +136,7 @@ pub struct Handle {
     pub(super) turns: watch::Receiver<u64>,
     pub(super) runtime: Runtime,
     pub(super) log_dir: PathBuf,
+    pub(super) places: Vec<PathBuf>,
 }
 
 impl Handle {
@@ -191,13 +202,38 @@ impl Handle {
         &self.runtime
     }
 
+    /// The directories that the supervisor writes to.
+    pub fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+
     /// Where the log files of one container of one replica are, for `shell::logs`.
     pub fn log_dir(&self, workload: &str, slot: u32, container: &str) -> PathBuf {
         super::logs::directory(&self.log_dir, workload, slot, container)
     }
 }
 
-impl View<'_> {}
+impl View<'_> {
+    /// The container `container` (by name; the first one if None) of the replica in `slot`, the newest instance.
+    pub fn target(&self, workload: &str, slot: u32, container: Option<&str>) -> Option<Target> {
+        let (id, w) = self.desired.by_name(workload)?;
+        let replicas = &self.observed.workloads.get(&id)?.slots.get(&slot)?.replicas;
+        let replica = replicas.last()?;
+        let index = match container {
+            Some(name) => replica.containers.iter().position(|c| c.name == name)?,
+            None => 0,
+        };
+        let instance = replica.containers.get(index)?.instances.first()?;
+        let key = Key {
+            workload: id,
+            slot,
+            replica: replica.serial,
+            container: index as u32,
+            instance: instance.id,
+        };
+        Some(Target { key, id: super::names::container_id(&w.name, key), process: instance.process })
+    }
+}
 
 impl Wish {
     /// The change of the core's state that the wish stands for, at `wall` milliseconds since 1970.

@@ -10,7 +10,7 @@ use super::pods::{self, Directories, Pod, roots};
 use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::Reaper;
+use crate::kernel::launch::Parent;
 use crate::log;
 use crate::network::Network;
 use crate::runtime::container::Container;
@@ -34,9 +34,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a killed cgroup is waited for; the core asks again after a little more.
-const KILL_TIMEOUT: Duration = Duration::from_millis(4500);
+const KILL: Duration = Duration::from_millis(4500);
 /// How long the last output of a container may take to get to its log file.
-const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// Makes the place for the output of a container's new run.
 pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
@@ -181,9 +181,9 @@ pub struct Source {
 }
 
 /// Creates a container.
-pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) -> Done {
+pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Done {
     let made = source.cached.get(shared, source, name).and_then(|compiled| {
-        make(shared, source, name, reaper, &compiled).map_err(|e| {
+        make(shared, source, name, parent, &compiled).map_err(|e| {
             if let Err(e) = roots::remove(&shared.pods, &name.id) {
                 log::warn(e);
             }
@@ -194,7 +194,7 @@ pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) ->
     Done::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled: &Compiled) -> Result<Made> {
+fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled: &Compiled) -> Result<Made> {
     let template = &compiled.template;
     let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
     let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
@@ -228,7 +228,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
         namespaces,
         mounts,
         stdio: [null, out_end, err_end],
-        reaper,
+        parent,
     };
     let waiting = template.create(&shared.rt, instance)?;
     let parts = || -> Result<_> {
@@ -332,7 +332,7 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
         }
         let cgroup = container.cgroup()?;
         cgroup.kill_all(libc::SIGKILL)?;
-        cgroup.wait_empty(KILL_TIMEOUT)
+        cgroup.wait_empty(KILL)
     };
     killed().unwrap_or_else(|e| {
         log::warn(e.context(format!("killing container {}", name.id)));
@@ -386,7 +386,7 @@ pub fn remove(shared: &Shared, name: &Name) -> Done {
         // Who waits has given up after a while.
         let _ = tell.send(());
     });
-    let error = match told.recv_timeout(LAST_OUTPUT_TIMEOUT) {
+    let error = match told.recv_timeout(LAST_OUTPUT) {
         Ok(()) => {
             let removed = delete::delete(&shared.rt, &name.id, true);
             removed.and_then(|()| roots::remove(&shared.pods, &name.id)).err().map(|e| e.to_string())

@@ -1,28 +1,28 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
-pub(crate) mod cgroups;
-pub(crate) mod checks;
-pub(crate) mod cleaner;
-pub(crate) mod compiled;
-pub(crate) mod daemon;
-pub(crate) mod event_loop;
-pub(crate) mod foreground;
-pub(crate) mod handle;
-pub(crate) mod images;
-pub(crate) mod jobs;
+pub mod cgroups;
+pub mod checks;
+pub mod cleaner;
+pub mod compiled;
+pub mod daemon;
+pub mod event_loop;
+pub mod foreground;
+pub mod handle;
+pub mod images;
+pub mod jobs;
 pub mod journal;
-pub(crate) mod keeper;
-pub(crate) mod linux;
+pub mod keeper;
+pub mod linux;
 mod linux_images;
 mod linux_pods;
-pub(crate) mod logs;
-pub(crate) mod names;
-pub(crate) mod notify;
-pub(crate) mod oom;
-pub(crate) mod pods;
-pub(crate) mod publish;
-pub(crate) mod recover;
-pub(crate) mod screen;
+pub mod logs;
+pub mod names;
+pub mod notify;
+pub mod oom;
+pub mod pods;
+pub mod publish;
+pub mod recover;
+pub mod screen;
 
 /// The file of the program that runs, or what has taken its place since, as an upgrade does.
 pub fn program() -> std::path::PathBuf {

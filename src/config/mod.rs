@@ -1,16 +1,16 @@
 //! Bytes to types: config.json, process.json and the resources document. No
 //! look-ups on the host.
 
-pub(crate) mod bundle;
+pub mod bundle;
 pub mod defaults;
-pub(crate) mod document;
-pub(crate) mod linux;
+pub mod document;
+pub mod linux;
 mod nullable;
 pub mod parse;
-pub(crate) mod procfs;
-pub(crate) mod quantity;
+pub mod procfs;
+pub mod quantity;
 pub mod resources;
-pub(crate) mod seccomp;
-pub(crate) mod signals;
+pub mod seccomp;
+pub mod signals;
 pub mod spec;
 mod strict;

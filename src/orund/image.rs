@@ -124,7 +124,11 @@ fn pull(dir: &Path, name: &str) -> Result<()> {
         .map_err(|t| t.error)
 }
 
-fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {
+/// Loads an image from an archive into the store in `dir`; by what name, and which of several, if that is said.
+///
+/// # Errors
+/// It is no archive of an image; the store cannot be written to.
+pub fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {
     let stdin = match input {
         Some(path) => Stdio::from(File::open(path).map_err(|e| Error::sys(format!("opening {path:?}"), e))?),
         None => Stdio::inherit(),

@@ -1,9 +1,9 @@
 //! The command line of `orund`: the supervisor itself, and its clients.
 
-pub(crate) mod client;
+pub mod client;
 mod examples;
 mod foreign;
-mod image;
+pub mod image;
 mod journal;
 mod run;
 mod serve;

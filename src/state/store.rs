@@ -161,7 +161,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The ID of the container.
     pub fn id(&self) -> &ContainerId {
         &self.id
     }

@@ -1,36 +1,37 @@
 //! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
 
-pub(crate) mod bundle;
-pub(crate) mod check;
-pub(crate) mod compose;
-pub(crate) mod controller;
+pub mod bundle;
+pub mod check;
+pub mod compose;
+pub mod controller;
 pub mod depends;
-pub(crate) mod engine;
-pub(crate) mod environment;
-pub(crate) mod explain;
-pub(crate) mod files;
+pub mod engine;
+pub mod environment;
+pub mod explain;
+pub mod files;
 mod fix;
-pub(crate) mod health;
-pub(crate) mod inputs;
-pub(crate) mod job;
-pub(crate) mod kept;
+pub mod health;
+pub mod inputs;
+pub mod job;
+pub mod kept;
 mod kinds;
 mod kubernetes;
-pub(crate) mod model;
+pub mod model;
 mod native;
 pub use native::image as absolute_image;
 mod openshift;
-pub(crate) mod pod;
-pub(crate) mod read;
-pub(crate) mod replica;
-mod scalar;
-pub(crate) mod schema;
+pub mod pod;
+pub mod read;
+pub mod replica;
+pub mod scalar;
+pub mod schema;
 mod semantic;
-pub(crate) mod write;
+pub mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use compose::build::{BUILD, Build, is_remote as is_remote_context};
 pub use fix::apply as corrected;
 pub use kept::{KeptKind, KeptObject};
 pub use model::{ApiVersion, Kind, Metadata, Spec, Workload};

@@ -2,6 +2,7 @@
 //! or a keeper that is killed; disks that are full. Every test has directories and cgroups of its own.
 
 mod api;
+mod build;
 mod client;
 mod compose;
 mod crash;

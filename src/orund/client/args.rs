@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::quantity;
 use crate::orund::client::choose::{Name, Selector, What, any_name, selector, workload_name};
 pub use crate::orund::client::flags::{
-    Dashboard, Project, SortBy, Status, StatusOutput, Waiting,
+    Builder, Building, Dashboard, Project, SortBy, Status, StatusOutput, Waiting,
 };
 use crate::orund::client::flags::{any_duration, duration};
 use crate::orund::client::names;
@@ -158,6 +158,8 @@ pub struct Apply {
     /// Delete what belongs to the Compose project and is in none of the files any more; volumes stay
     #[arg(long, conflicts_with_all = ["diff", "fix"])]
     pub prune: bool,
+    #[command(flatten)]
+    pub building: Building,
     #[command(flatten)]
     pub waiting: Waiting,
 }

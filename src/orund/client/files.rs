@@ -6,7 +6,7 @@ use super::args::{Apply, Goal};
 use super::change::path;
 use super::connection::{Call, Client};
 use super::wait::Wait;
-use super::{kept, manifests, print, projects, yaml};
+use super::{build, kept, manifests, print, projects, yaml};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome, WorkloadObject};
 use crate::error::{Error, Kind, Result};
 use crate::workload::{KeptKind, KeptObject, Object};
@@ -23,8 +23,12 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
         let project = &a.files.project;
         return manifests::correct(&manifests::read(&a.files.files, project)?, project);
     }
-    let objects = manifests::load_to_run(&a.files.files, &a.files.project)?;
-    let project = projects::project_of(&objects);
+    let mut objects = manifests::load_to_run(&a.files.files, &a.files.project)?;
+    if !a.building.build {
+        build::check(&objects)?;
+    }
+    let project = projects::project_of(&objects).map(str::to_owned);
+    let project = project.as_deref();
     if let Some(project) = project {
         projects::check(client, &objects, project, a.prune).await?;
     } else if a.prune {
@@ -32,6 +36,9 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     }
     if a.diff {
         return preview(client, &objects).await;
+    }
+    if a.building.build {
+        build::run(&mut objects, &a.building)?;
     }
     let applied = send(client, &objects, a.dry_run, project.filter(|_| a.prune)).await?;
     for item in &applied {

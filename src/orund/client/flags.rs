@@ -32,6 +32,28 @@ pub struct Waiting {
     pub timeout: Duration,
 }
 
+/// How images of Compose files are built.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Images of Compose files")]
+pub struct Building {
+    /// Build the images of services with `build`, with the builder that is installed, and roll out those that changed
+    #[arg(long, conflicts_with_all = ["dry_run", "diff", "fix"])]
+    pub build: bool,
+    /// Builder to use [default: the first one that is installed, in this order]
+    #[arg(long, value_name = "NAME", requires = "build")]
+    pub builder: Option<Builder>,
+    /// Directory of the daemon's store of images [default: /var/lib/orund/images]
+    #[arg(long, value_name = "DIR", requires = "build")]
+    pub image_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Builder {
+    Buildah,
+    Podman,
+    Docker,
+}
+
 #[derive(Debug, Args)]
 pub struct Dashboard {
     /// Port of 127.0.0.1 to listen on; 0 is any free one

@@ -1,6 +1,7 @@
 //! The verbs that talk to a supervisor, and those that need none.
 
 pub mod args;
+mod build;
 mod change;
 pub mod choose;
 pub mod connection;

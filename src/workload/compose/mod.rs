@@ -5,6 +5,7 @@
 //! ```
 //! Each service is a workload of its name, whose pods have the labels [`PROJECT`] and [`SERVICE`].
 
+pub mod build;
 mod check;
 mod deploy;
 mod dotenv;
@@ -52,6 +53,8 @@ pub struct Options {
 /// A project as it was read.
 #[derive(Debug)]
 pub struct Found {
+    /// Its name.
+    pub project: String,
     /// Of each file that took part, those that were given first: its text, and what was found. The objects are those of the
     /// first one.
     pub files: Vec<(Source, Read)>,
@@ -80,7 +83,7 @@ pub fn read(files: &[Source], options: &Options, host: &dyn Host) -> Found {
         Some(root) => project::objects(&mut loader, root, &name, &scope, options),
         None => Vec::new(),
     };
-    Found { files: sorted(loader, &order, objects) }
+    Found { project: name, files: sorted(loader, &order, objects) }
 }
 
 /// The findings by file.
@@ -111,7 +114,7 @@ fn environment(loader: &mut Loader<'_>, scope: &mut Scope, options: &Options) {
             None if named && loader.problems.is_empty() => {
                 let message = format!("the file {file:?} does not exist");
                 let hint = Some("it was named with --env-file".to_owned());
-                loader.error(crate::config::document::diagnostic::Position::START, "", message, hint);
+                loader.error(crate::config::document::diagnostic::Place::START, "", message, hint);
             }
             None => {}
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::build::{self, BUILD, Build, Builds};
 use super::load::Loader;
 use super::project::Project;
 use super::{PROJECT, SERVICE, deploy, health, mounts, network, options, ports, values, words};
@@ -19,6 +20,7 @@ pub struct Service<'a> {
     pub container: Container,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    pub build: Option<Build>,
 }
 
 impl<'a> Service<'a> {
@@ -52,7 +54,7 @@ pub fn objects<'a>(project: &mut Project<'a, '_>, name: &'a str, node: &'a Node)
     let label = values::label(name);
     let container = Container { name: label.clone(), ..Container::default() };
     let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
-    let mut s = Service { name, node, spec: Spec::default(), container, labels, annotations };
+    let mut s = Service { name, node, spec: Spec::default(), container, labels, annotations, build: None };
     labels_of(project, &mut s);
     image(project, &mut s);
     program(project.loader, &mut s);
@@ -64,9 +66,12 @@ pub fn objects<'a>(project: &mut Project<'a, '_>, name: &'a str, node: &'a Node)
     network::read(project.loader, &mut s);
     deploy::read(project.loader, &mut s);
     network::names(project, &s);
-    let Service { mut spec, container, labels, annotations, .. } = s;
+    let Service { mut spec, container, labels, mut annotations, build, .. } = s;
     spec.containers.push(container);
     spec.pod = Some(PodMetadata { labels: labels.clone(), annotations: annotations.clone() });
+    // Of the workload, and not of its pods: how an image is made rolls nothing out.
+    let build = build.and_then(|b| serde_json::to_string(&b).ok());
+    annotations.extend(build.map(|text| (BUILD.to_owned(), text)));
     let metadata = Metadata { name: label, labels, annotations };
     let workload = Workload { api_version: ApiVersion::V1, kind: Kind::Workload, metadata, spec };
     project.objects.push(Object::Workload { kind: "Workload".to_owned(), workload: Box::new(workload) });
@@ -98,23 +103,24 @@ fn labels_of(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
 }
 
 fn image(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
-    let built = values::get(s.node, "build").is_some();
     let image = values::text(s.node, "image").map(str::trim).unwrap_or_default();
-    match (image.is_empty(), built) {
-        (true, true) => {
-            let hint = "build it first, as `docker build -t NAME .` or `buildah build -t NAME .`, and write `image: NAME`";
-            s.error(project.loader, "build", "an image cannot be built", Some(hint));
-        }
-        (true, false) => {
+    let hint = "`orund apply --build` builds it";
+    let dir = &project.scope.dir;
+    let of = Builds { project: &project.name, service: s.name, image, dir };
+    let built = values::get(s.node, "build").map(|node| build::read(project.loader, &of, node));
+    match (image.is_empty(), &built) {
+        (true, Some(_)) => s.warn(project.loader, "build", "the image must be built", hint),
+        (true, None) => {
             s.error(project.loader, "image", "field \"image\" is missing", Some("write `image: NAME`"));
         }
-        (false, true) => {
-            let hint = "build it first if it is not in a registry";
-            s.warn(project.loader, "build", format!("{image} is not built, but pulled"), hint);
+        (false, Some(_)) => {
+            s.warn(project.loader, "build", format!("{image} is pulled if it is not built"), hint);
         }
-        (false, false) => {}
+        (false, None) => {}
     }
-    let dir = &project.scope.dir;
+    let own = built.as_ref().map(|b| format!("{}:latest", b.repository)).unwrap_or_default();
+    let image = if image.is_empty() { own.as_str() } else { image };
+    s.build = built;
     s.container.image = Some(native::image(image, Some(dir)).unwrap_or_else(|| image.to_owned()));
     s.container.engine.image_volumes = true;
     if let Some(bundle) = image.strip_prefix("bundle:").and_then(|d| native::directory(d, Some(dir))) {

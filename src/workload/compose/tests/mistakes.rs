@@ -108,9 +108,10 @@ fn what_does_not_fit_together_is_reported_where_it_is_written() {
         ["2:29 services depend on each other: a -> b -> a [leave one of these dependencies out]"]
     );
     assert_eq!(
-        wrong("services:\n  a: {build: .}\n"),
+        wrong("services:\n  a: {build: {context: ., secrets: [pw]}}\n"),
         [
-            "2:14 an image cannot be built [build it first, as `docker build -t NAME .` or `buildah build -t NAME .`, and write `image: NAME`]"
+            "warning: 2:14 the image must be built [`orund apply --build` builds it]",
+            "2:27 build.secrets is not supported [build the image by hand, and write `image: NAME`]"
         ]
     );
     assert_eq!(wrong("services: {a: {}}\n"), ["1:15 field \"image\" is missing [write `image: NAME`]"]);

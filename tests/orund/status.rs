@@ -44,7 +44,10 @@ fn failures(d: &Daemon) -> Vec<(&'static str, &'static [&'static str])> {
     let source = json!([{"configMapRef": {"name": "settings"}}]);
     apply(d, "config", SLEEP, json!({"envFrom": source}), quick());
     apply(d, "readiness", SLEEP, json!({"readinessProbe": exec("/unready")}), quick());
-    apply(d, "liveness", SLEEP, json!({"livenessProbe": exec("/dead")}), json!({}));
+    // A program that is missing would be no verdict.
+    let dead =
+        json!({"exec": {"command": ["sh", "-c", "exit 1"]}, "periodSeconds": 1, "failureThreshold": 1});
+    apply(d, "liveness", SLEEP, json!({"livenessProbe": dead}), json!({"minReadySeconds": 3}));
     let limits = json!({"limits": {"memory": "16Mi"}});
     apply(
         d,

@@ -93,13 +93,14 @@ impl Content {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let path = line.split(' ').nth(1)?.to_owned();
-        let (mut authorization, mut range) = (String::new(), 0);
+        let (mut authorization, mut range, mut length) = (String::new(), 0, 0);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).ok()?;
             let Some((name, value)) = header.trim().split_once(": ") else { break };
             match name.to_ascii_lowercase().as_str() {
                 "authorization" => value.clone_into(&mut authorization),
+                "content-length" => length = value.parse().ok()?,
                 "range" => range = value.trim_start_matches("bytes=").trim_end_matches('-').parse().ok()?,
                 _ => {}
             }
@@ -114,7 +115,15 @@ impl Content {
             let _ = stream.write_all(&body[..sent.min(body.len())]);
         };
         if path.starts_with("/token") {
-            let ok = authorization == BASIC && path.contains("scope=repository");
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).ok()?;
+            let form = String::from_utf8_lossy(&body);
+            let grants =
+                ["grant_type=refresh_token", "refresh_token=identity%2F1", "scope=repository", "service=s"];
+            let ok = match line.starts_with("POST") {
+                true => authorization.is_empty() && grants.iter().all(|g| form.contains(g)),
+                false => authorization == BASIC && path.contains("scope=repository"),
+            };
             let status = if ok { "200 OK" } else { "401 Unauthorized" };
             answer(status, "", br#"{"token":"ticket","expires_in":60}"#, usize::MAX);
             return None;
@@ -238,6 +247,31 @@ fn an_image_is_pulled_whatever_the_registry_demands() {
         assert_eq!(image.fetch_from(&pinned).as_ref(), Ok(&digest));
         assert!(server.seen().len() > before);
     }
+}
+
+#[test]
+fn a_token_in_place_of_a_password_is_for_the_token_server() {
+    if !is_root() {
+        return;
+    }
+    let (image, _) = image("registry-identity");
+    let server = Server::start(&image, Fault::None, Access::Bearer, 0);
+    let text = |token: &str| {
+        let port = server.port;
+        let auth =
+            format!(r#"{{"auths":{{"127.0.0.1:{port}":{{"auth":"MDo=","identitytoken":"{token}"}}}}}}"#);
+        fs::write(image.dir.join("auth.json"), auth).unwrap();
+    };
+    text("wrong");
+    let e = image.fetch_from(&name(&server)).unwrap_err();
+    assert!(e.contains("refuses access (401)") && e.contains("the credentials for it are wrong"), "{e}");
+    text("identity/1");
+    image.fetch_from(&name(&server)).unwrap();
+    assert!(
+        server.seen().iter().all(|s| !s.contains("Basic") && !s.contains("identity")),
+        "{:?}",
+        server.seen()
+    );
 }
 
 #[test]

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// How long a helper may take.
 const HELPER: Duration = Duration::from_secs(20);
 
+/// The user whose password is a token that a token server takes (docker-credential-helpers, "Protocol").
+pub const TOKEN_USER: &str = "<token>";
+
 /// A user and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -66,6 +69,9 @@ struct Auth {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
+    /// In place of a password: for the token server.
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +198,9 @@ fn of(config: &Config, host: &str, location: &str) -> Result<Option<Credentials>
         config.auths.iter().filter(|(k, _)| k.contains(['*', '?']) && fits(k, location)).collect();
     patterns.sort_by_key(|(k, _)| std::cmp::Reverse(k.len()));
     for auth in exact.chain(patterns.into_iter().map(|(_, auth)| auth)) {
+        if let Some(token) = auth.identity_token.as_ref().filter(|t| !t.is_empty()) {
+            return Ok(Some(Credentials { user: TOKEN_USER.to_owned(), password: token.clone() }));
+        }
         if let (Some(user), Some(password)) = (&auth.username, &auth.password) {
             return Ok(Some(Credentials { user: user.clone(), password: password.clone() }));
         }
@@ -346,7 +355,7 @@ mod tests {
     #[test]
     fn the_most_exact_entry_counts() {
         let text = r#"{"auths": {"quay.io": {"auth": "YTpi"}, "quay.io/x": {"auth": "YzpkOmU="},
-            "https://index.docker.io/v1/": {"username": "u", "password": "p"}, "empty.io": {}}}"#;
+            "https://index.docker.io/v1/": {"username": "u", "password": "p"}, "empty.io": {}, "azure.io": {"auth": "MDo=", "identitytoken": "t"}}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         let pair = |host: &str, location: &str| {
             of(&config, host, location).unwrap().map(|c| format!("{} {}", c.user, c.password))
@@ -355,6 +364,7 @@ mod tests {
         assert_eq!(pair("quay.io", "quay.io/x/z").as_deref(), Some("c d:e"));
         assert_eq!(pair("docker.io", "docker.io/library/nginx").as_deref(), Some("u p"));
         assert_eq!(pair("empty.io", "empty.io/x"), None);
+        assert_eq!(pair("azure.io", "azure.io/x").as_deref(), Some("<token> t"));
         assert_eq!(pair("quay.io.evil", "quay.io.evil/x"), None);
         let debug = format!("{:?}", Credentials { user: "u".into(), password: "secret".into() });
         assert!(!debug.contains("secret"), "{debug}");

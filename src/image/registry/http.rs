@@ -1,6 +1,6 @@
 //! Requests to one registry: authentication, redirects, refusals and their deadlines.
 
-use super::credentials::{Credentials, base64};
+use super::credentials::{Credentials, TOKEN_USER, base64};
 use super::reach;
 use crate::error::{Error, Kind, Result};
 use serde::Deserialize;
@@ -254,16 +254,10 @@ impl Client {
             let repository = request.path.trim_start_matches("/v2/");
             let repository = repository.rsplitn(3, '/').nth(2).unwrap_or_default();
             let scope = part("scope").unwrap_or_else(|| format!("repository:{repository}:pull"));
-            let mut get = self.agent.get(&realm).query("scope", scope);
-            if let Some(service) = part("service") {
-                get = get.query("service", service);
-            }
-            if let Some(basic) = basic() {
-                get = get.header("authorization", basic);
-            }
             let fail = |e: String| Error::new(Kind::Timeout, format!("asking for a token at {realm:?}: {e}"));
             let what = format!("the token server of registry {}", self.host);
-            let answer = get.call().map_err(|e| reach::failed(&what, origin(&realm), &e))?;
+            let answer = self.ask_for_token(&realm, &scope, part("service").as_deref().unwrap_or_default());
+            let answer = answer.map_err(|e| reach::failed(&what, origin(&realm), &e))?;
             match answer.status().as_u16() {
                 200 => {}
                 401 | 403 => return Err(self.refused(answer.status().as_u16())),
@@ -282,6 +276,34 @@ impl Client {
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())
+    }
+}
+
+impl Client {
+    /// Asks the token server at `realm`, with the password or, as OAuth 2 has it, with the token that stands for one.
+    fn ask_for_token(
+        &self,
+        realm: &str,
+        scope: &str,
+        service: &str,
+    ) -> std::result::Result<ureq::http::Response<Body>, ureq::Error> {
+        if let Some(c) = self.credentials.as_ref().filter(|c| c.user == TOKEN_USER) {
+            return self.agent.post(realm).send_form([
+                ("grant_type", "refresh_token"),
+                ("service", service),
+                ("scope", scope),
+                ("client_id", "orund"),
+                ("refresh_token", c.password.as_str()),
+            ]);
+        }
+        let mut get = self.agent.get(realm).query("scope", scope);
+        if !service.is_empty() {
+            get = get.query("service", service);
+        }
+        if let Some(c) = &self.credentials {
+            get = get.header("authorization", c.basic());
+        }
+        get.call()
     }
 }
 

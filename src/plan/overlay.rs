@@ -16,6 +16,9 @@ pub const LOWER: &str = "run.orun.rootfs.lower";
 pub const UPPER: &str = "run.orun.rootfs.upper";
 /// An empty directory on the same file system as the upper one, for the kernel.
 pub const WORK: &str = "run.orun.rootfs.work";
+/// `true`: nobody needs the upper directory behind the container. Without it the kernel writes the whole file system to its disk
+/// when the container ends.
+pub const VOLATILE: &str = "run.orun.rootfs.volatile";
 
 /// What the child was about to do when it failed; the numbers below are those of the layers, from 1 on.
 pub const OPENING_UPPER: i32 = 1001;
@@ -33,6 +36,8 @@ pub struct Overlay {
     pub layers: Vec<CString>,
     /// The upper directory and the one for work. `None`: a tmpfs.
     pub writable: Option<(CString, CString)>,
+    /// The upper directory is not written to the disk when the container ends (overlayfs, "Volatile mount", Linux 5.10).
+    pub volatile: bool,
     /// Attributes of overlayfs are in the namespace `user.`: those in `trusted.` are out of a user namespace's reach.
     pub user_xattr: bool,
 }
@@ -50,13 +55,17 @@ impl Overlay {
             None => vec![cstring(rootfs.as_os_str().as_encoded_bytes())],
         };
         let writable = value(UPPER).zip(value(WORK)).map(|(upper, work)| (path(upper), path(work)));
-        Some(Overlay { layers, writable, user_xattr })
+        let volatile = writable.is_some() && value(VOLATILE) == Some("true");
+        Some(Overlay { layers, writable, volatile, user_xattr })
     }
 
     /// The layers and where changes go, in words.
     pub fn words(&self) -> String {
         let layers: Vec<_> = self.layers.iter().map(|l| format!("{:?}", l.to_string_lossy())).collect();
         let changes = match &self.writable {
+            Some((upper, _)) if self.volatile => {
+                format!("changes go to {:?}, for as long as the container runs", upper.to_string_lossy())
+            }
             Some((upper, _)) => format!("changes go to {:?}", upper.to_string_lossy()),
             None => "changes go to a tmpfs".into(),
         };
@@ -85,13 +94,17 @@ pub(super) fn check(spec: &Spec, own_mounts: bool, found: &mut Vec<Violation>) {
                 found.push(Violation::new(of(key), format!("{value:?} contains a null byte")));
             }
             UPPER | WORK => {}
+            VOLATILE if matches!(value.as_str(), "true" | "false") => {}
+            VOLATILE => {
+                found.push(Violation::new(of(key), format!("{value:?} is neither \"true\" nor \"false\"")))
+            }
             _ => found.push(
                 Violation::new(of(key), "is not an annotation of orun")
-                    .hint(format!("one of {LOWER}, {UPPER}, {WORK}")),
+                    .hint(format!("one of {LOWER}, {UPPER}, {WORK}, {VOLATILE}")),
             ),
         }
     }
-    for (key, other) in [(UPPER, WORK), (WORK, UPPER)] {
+    for (key, other) in [(UPPER, WORK), (WORK, UPPER), (VOLATILE, UPPER)] {
         if spec.annotations.contains_key(key) && !spec.annotations.contains_key(other) {
             let what = format!("{other} is missing");
             let way = "the upper and the work directory come together, on one file system";
@@ -169,7 +182,13 @@ mod tests {
         assert_eq!((o.layers, o.writable), (paths(&["/a", "/b/b:c", "/d\\e"]), None));
         let o = compiled(json!({UPPER: "u", WORK: "/w"})).unwrap();
         assert_eq!(o.layers, paths(&["/b/rootfs"]));
-        assert_eq!(o.writable, Some((cstring("/b/u"), cstring("/w"))));
+        assert_eq!((o.writable, o.volatile), (Some((cstring("/b/u"), cstring("/w"))), false));
+        let o = compiled(json!({UPPER: "u", WORK: "/w", VOLATILE: "true"})).unwrap();
+        assert!(
+            o.volatile && o.words().ends_with("\"/b/u\", for as long as the container runs"),
+            "{}",
+            o.words()
+        );
     }
 
     #[test]
@@ -193,6 +212,8 @@ mod tests {
         one(json!({UPPER: "/u"}), "run.orun.rootfs.work is missing");
         one(json!({WORK: "/u", LOWER: "/a"}), "run.orun.rootfs.upper is missing");
         one(json!({UPPER: "", WORK: "/w"}), "the path is empty");
+        one(json!({UPPER: "/u", WORK: "/w", VOLATILE: "yes"}), "\"yes\" is neither \"true\" nor");
+        one(json!({VOLATILE: "true"}), "run.orun.rootfs.upper is missing");
         one(json!({"run.orun.rootfs.lowerdir": "/a"}), "is not an annotation of orun (hint: one of run.orun");
         let mut found = Vec::new();
         check(&spec(json!({LOWER: "/a"})), false, &mut found);

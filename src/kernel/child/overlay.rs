@@ -63,6 +63,9 @@ pub(super) fn open(at: &CStr, overlay: &Overlay, private: bool) -> Result<Opened
     };
     options.add(",upperdir=", upper);
     options.add(",workdir=", work);
+    if overlay.volatile && target == here {
+        options.text(",volatile");
+    }
     if overlay.user_xattr {
         options.text(",userxattr");
     }

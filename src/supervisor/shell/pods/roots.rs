@@ -2,7 +2,7 @@
 
 use super::{Directories, directory, remove_tree};
 use crate::error::{Error, Result};
-use crate::plan::overlay::{UPPER, WORK};
+use crate::plan::overlay::{UPPER, VOLATILE, WORK};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,8 @@ pub fn make(dirs: &Directories, id: &str, rootfs: &Path) -> Result<Vec<(String, 
 
 fn annotations(upper: &Path, work: &Path) -> Vec<(String, String)> {
     let text = |p: &Path| p.to_string_lossy().into_owned();
-    vec![(UPPER.to_owned(), text(upper)), (WORK.to_owned(), text(work))]
+    let volatile = (VOLATILE.to_owned(), "true".to_owned());
+    vec![(UPPER.to_owned(), text(upper)), (WORK.to_owned(), text(work)), volatile]
 }
 
 /// The annotations of a template, in which the directories are not known yet.

@@ -93,7 +93,7 @@ def fresh(name):
 def table(peers):
     print("| | wall | CPU | peak memory of a process |\n|---|---:|---:|---:|")
     for name, command in peers:
-        if shutil.which(command(0)[0]) is None:
+        if not shutil.which(command(0)[0]):
             print(f"| {name} | not installed | | |")
             continue
         all_of = [measure(command(n)) for n in range(max(1, rounds // 10))]

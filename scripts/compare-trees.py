@@ -48,7 +48,7 @@ for other in others:
         a, b = ours.get(path), theirs.get(path)
         if a != b:
             differences += 1
-            keys = ["only in one"] if a is None or b is None else [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
+            keys = [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)] if a and b else ["only in one"]
             print(f"{path}: {', '.join(sorted(keys))}: {a and [a.get(k) for k in sorted(keys)]} {b and [b.get(k) for k in sorted(keys)]}")
     print(f"{first} and {other}: {len(ours)} files, {differences} differences")
 sys.exit(differences > 0)

@@ -333,7 +333,9 @@ fn readers(m: &mut Matrix, verb: Verb) {
     });
     m.case(format!("terminal/{}-t-a-slow-reader-gets-all", verb.name()), CALLER, move |t| {
         let marker = t.volume()?;
-        let script = "busybox yes 0123456789 | busybox head -c 150000; echo; echo end";
+        // More than a pipe holds. Small writes fill each of its 16 pages by half only: with the 64 kB that the runtime buffers
+        // that is still more than this.
+        let script = "busybox yes 0123456789 | busybox head -c 90000; echo; echo end";
         let (cmd, c) = verb.cmd(t, script, true)?;
         let mut outer = Outer::start(t, cmd, [Null, Pipe, Null], b"")?;
         drop(marker);
@@ -342,7 +344,7 @@ fn readers(m: &mut Matrix, verb: Verb) {
         poll("the program's end", VERB_DEADLINE, ended)?;
         std::thread::sleep(std::time::Duration::from_millis(500));
         same("status", outer.end()?.code(), 0)?;
-        same("bytes", outer.seen[1].len(), 150_000 + "\nend\n".len())?;
+        same("bytes", outer.seen[1].len(), 90_000 + "\nend\n".len())?;
         end_container(t, c)
     });
 }

@@ -146,7 +146,7 @@ async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Proble
 
 async fn kept(api: &Api, kind: KeptKind, name: &str) -> Result<Option<KeptAnswer>, Problem> {
     let name = name.to_owned();
-    api.look(move |v| v.desired.objects.get(kind, &name).map(view::kept)).await
+    api.look(move |v| v.desired.objects.get(kind, &name).map(|e| view::kept(v, e))).await
 }
 
 /// The kind that a path or a parameter names.

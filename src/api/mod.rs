@@ -9,6 +9,7 @@ pub mod frame;
 mod health;
 mod logs;
 mod metrics;
+mod ports;
 mod respond;
 mod routes;
 pub mod server;

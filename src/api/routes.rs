@@ -17,7 +17,7 @@ use crate::api::status::StatusObject;
 use crate::api::types::{
     Changed, DrainRequest, KeptAnswer, List, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
 };
-use crate::api::{apply, exec, logs, stats, view, watch};
+use crate::api::{apply, exec, logs, ports, stats, view, watch};
 use crate::config::quantity;
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::desired::Refusal;
@@ -196,6 +196,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         }
         ["v1", "replicas", name, "exec"] if post => exec::answer(api, name, request).await,
         ["v1", "replicas", name, "kill"] if post => exec::kill(api, name, &body(request).await?).await,
+        ["v1", "ports"] if get => watch::ports(api, &query(&["name"])?).await,
         ["v1", "drain"] if get => watch::drain(api, &query(&["watch"])?).await,
         ["v1", "drain"] if post => drain(api, &body(request).await?).await,
         ["v1", "events"] if get => watch::events(api, query(&["watch", "workload", "replica"])?).await,
@@ -205,7 +206,8 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["healthz" | "version" | "metrics"]
         | [
             "v1",
-            "apply" | "workloads" | "replicas" | "objects" | "events" | "logs" | "stats" | "status" | "drain",
+            "apply" | "workloads" | "replicas" | "objects" | "events" | "logs" | "stats" | "status" | "drain"
+            | "ports",
         ]
         | ["v1", "objects", _, _]
         | ["v1", "workloads" | "replicas", _]
@@ -252,12 +254,12 @@ async fn health(api: &Api) -> Result<Answer, Problem> {
 
 async fn figures(api: &Api) -> Result<Answer, Problem> {
     let look = |v: &View| {
-        let objects: Vec<KeptAnswer> = v.desired.objects.iter().map(view::kept).collect();
-        (view::workloads(v), view::replicas(v), objects)
+        let objects: Vec<KeptAnswer> = v.desired.objects.iter().map(|e| view::kept(v, e)).collect();
+        (view::workloads(v), view::replicas(v), objects, ports::counts(v))
     };
-    let (workloads, replicas, objects) = api.look(look).await?;
+    let (workloads, replicas, objects, ports) = api.look(look).await?;
     let stats = stats::read(api, None).await?;
-    let read = move || metrics::text(&Facts::new(workloads, replicas, objects, stats));
+    let read = move || metrics::text(&Facts::new(workloads, replicas, objects, stats), &ports);
     let text = tokio::task::spawn_blocking(read).await.map_err(|e| Problem::internal(e.to_string()))?;
     Ok(respond::typed(StatusCode::OK, metrics::TYPE, text.into_bytes()))
 }

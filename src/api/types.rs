@@ -372,6 +372,53 @@ pub struct KeptStatus {
     /// Counts the changes of the object.
     pub generation: u64,
     pub created: String,
+    /// Of a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceStatus>,
+}
+
+/// What a Service leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceStatus {
+    /// At which pods reach it. None: its name leads to its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The ports of the host that lead to it.
+    pub host_ports: Vec<u16>,
+    /// The pods that connections are led to now: `ADDRESS:PORT`, and of a headless one only the address.
+    pub endpoints: Vec<String>,
+    /// Why a port cannot be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A published port: of the host, or at the address of a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortObject {
+    /// Whose it is: one of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where it is open. None: at all addresses of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    pub port: u16,
+    /// It is open at the address of a Service, for pods and the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cluster: bool,
+    /// The port of the replicas, when it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<u16>,
+    /// The replicas that connections are led to now.
+    pub endpoints: Vec<String>,
+    /// Why it is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What became of an applied object.

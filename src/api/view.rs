@@ -1,5 +1,6 @@
 //! The supervisor's state as objects of the interface. What states mean is decided by `core::status`.
 
+use crate::api::ports;
 use crate::api::types::{
     Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
     FailedRevision, JobStatus, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus,
@@ -31,12 +32,17 @@ pub fn workloads(view: &View) -> Vec<WorkloadObject> {
 }
 
 /// A kept object.
-pub fn kept(e: &Entry) -> KeptAnswer {
+pub fn kept(view: &View, e: &Entry) -> KeptAnswer {
     let seconds = u64::try_from(e.created.at / 1000).unwrap_or(0);
     let created = Timestamp { seconds, nanos: 0 }.rfc3339();
     KeptAnswer {
         object: e.object.clone(),
-        status: KeptStatus { uid: e.uid, generation: e.generation, created },
+        status: KeptStatus {
+            uid: e.uid,
+            generation: e.generation,
+            created,
+            service: ports::service(view, e),
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::routes::{Api, Query, missing};
 use crate::api::types::{KeptAnswer, List, WorkloadObject};
-use crate::api::{apply, view};
+use crate::api::{apply, ports, view};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::objects::Entry;
 use crate::supervisor::shell::handle::{Handle, View};
@@ -79,7 +79,7 @@ pub async fn objects(api: &Api, one: Option<(KeptKind, String)>, query: &Query) 
     let select = move |v: &View| -> Vec<KeptAnswer> {
         let of_kind = v.desired.objects.iter().filter(|e| kind.is_none_or(|k| k == e.object.kind));
         let named = |e: &&Entry| wanted.as_ref().is_none_or(|name| *name == e.object.metadata.name);
-        of_kind.filter(named).map(view::kept).collect()
+        of_kind.filter(named).map(|e| view::kept(v, e)).collect()
     };
     if query.flag("watch")? {
         return stream(api, move |v| keyed(select(v), |o| o.status.uid.to_string())).await;
@@ -90,6 +90,12 @@ pub async fn objects(api: &Api, one: Option<(KeptKind, String)>, query: &Query) 
         (Some(_), Some(item)) => respond::json(item),
         (Some((kind, name)), None) => Err(apply::missing(kind, &name)),
     }
+}
+
+/// `GET /v1/ports`.
+pub async fn ports(api: &Api, query: &Query) -> Result<Answer, Problem> {
+    let name = query.get("name").map(str::to_owned);
+    respond::json(&List { items: api.look(move |v| ports::list(v, name.as_deref())).await? })
 }
 
 /// `GET /v1/drain`.

@@ -165,14 +165,22 @@ pub fn make_pair(
 /// What the interface of a pod is called in it.
 pub const POD_INTERFACE: &str = "eth0";
 
-/// Gives the interface of a pod its address, and the pod its way out. `socket` is one of the pod's network.
+/// Gives the interface of a pod its address, and with `way_out` the pod its route to everything else. `socket` is one of the pod's network.
 ///
 /// # Errors
 /// What the kernel refuses.
-pub fn set_up_pod(socket: &mut Socket, address: Ipv4Addr, range: Range) -> Result<(), Refusal> {
+pub fn set_up_pod(
+    socket: &mut Socket,
+    address: Ipv4Addr,
+    range: Range,
+    way_out: bool,
+) -> Result<(), Refusal> {
     let index = find(socket, POD_INTERFACE)?.ok_or(Errno(libc::ENODEV))?.index;
     socket.ask(Request::new(libc::RTM_NEWLINK, 0, &header(index, true)), |_, _| {})?;
     set_address(socket, index, address, range.prefix())?;
+    if !way_out {
+        return Ok(());
+    }
     let mut route = [0; ROUTE];
     route[0] = libc::AF_INET as u8;
     route[4] = libc::RT_TABLE_MAIN;

@@ -84,14 +84,7 @@ impl Network {
         let fail = |r: Refusal| refused("reading the addresses and routes of the host", r);
         let own = links::find(&mut socket, &wish.bridge).map_err(fail)?;
         let ours = own.filter(|l| l.is_of(&wish.owner)).map(|l| l.index);
-        let addresses = links::addresses(&mut socket).map_err(fail)?;
-        let is_other = |index: u32| Some(index) != ours;
-        let of_others = addresses.iter().filter(|a| is_other(a.index));
-        let mut taken: Vec<Range> = of_others.map(|a| Range::new(a.address, a.prefix)).collect();
-        let routes = links::routes(&mut socket).map_err(fail)?;
-        taken.extend(routes.iter().filter(|(index, _)| is_other(*index)).map(|(_, range)| *range));
-        let existing = addresses.iter().find(|a| Some(a.index) == ours);
-        let existing = existing.map(|a| Range::new(a.address, a.prefix));
+        let (taken, existing) = survey(&mut socket, ours).map_err(fail)?;
         let chosen = wish.range.or_else(|| Range::choose(&taken));
         if let Some((range, existing)) = wish.range.zip(existing).filter(|(wish, is)| wish != is) {
             warnings.push(format!(
@@ -202,15 +195,22 @@ impl Network {
         } else if let Some(text) = forwarding() {
             state.warnings.push(text);
         }
+        for chain in dropping_chains().unwrap_or_default() {
+            state.warnings.push(format!(
+                "the chain {chain} drops what is forwarded: pods reach the outside only if the firewall of the host \
+                 accepts what enters and leaves by {bridge}"
+            ));
+        }
         state.bridge = Some(index);
         Ok(())
     }
 
-    /// Connects the network `namespace` of the replica with the number `serial` to the bridge.
+    /// Connects the network `namespace` of the replica with the number `serial` to the bridge. Without `way_out` it gets no route
+    /// to anything but the range.
     ///
     /// # Errors
     /// What the kernel refuses. The address is still reserved then.
-    pub fn attach(&self, serial: u64, namespace: &OwnedFd, address: Ipv4Addr) -> Result<()> {
+    pub fn attach(&self, serial: u64, namespace: &OwnedFd, address: Ipv4Addr, way_out: bool) -> Result<()> {
         let (bridge, range) = {
             let state = self.state();
             (state.bridge.unwrap_or(0), state.pool.range())
@@ -234,7 +234,7 @@ impl Network {
             .map_err(enter)?
             .map_err(|r| refused("turning IPv6 off in the pod", r))?;
         let mut pod = Socket::open_in(namespace).map_err(enter)?;
-        links::set_up_pod(&mut pod, address, range)
+        links::set_up_pod(&mut pod, address, range, way_out)
             .map_err(|r| refused(format!("giving the pod the address {address}"), r))
     }
 
@@ -316,12 +316,49 @@ impl Network {
     }
 }
 
+/// The ranges that addresses and routes of the host have, without those of the interface `own`; and the range of that.
+fn survey(
+    socket: &mut Socket,
+    own: Option<u32>,
+) -> std::result::Result<(Vec<Range>, Option<Range>), Refusal> {
+    let addresses = links::addresses(socket)?;
+    let is_other = |index: u32| Some(index) != own;
+    let range = |a: &links::Assigned| Range::new(a.address, a.prefix);
+    let mut taken: Vec<Range> = addresses.iter().filter(|a| is_other(a.index)).map(range).collect();
+    let routes = links::routes(socket)?;
+    taken.extend(routes.iter().filter(|(index, _)| is_other(*index)).map(|(_, range)| *range));
+    let existing = addresses.iter().find(|a| !is_other(a.index)).map(range);
+    Ok((taken, existing))
+}
+
 /// Whether the kernel has nf_tables.
 ///
 /// # Errors
 /// EPERM: the caller may not ask.
 pub fn has_nf_tables() -> std::result::Result<(), Errno> {
     nft::probe().map_err(|r| r.errno)
+}
+
+/// The chains of the host's firewall that drop what is forwarded, unless a rule of theirs accepts it.
+///
+/// # Errors
+/// nf_tables cannot be asked.
+pub fn dropping_chains() -> std::result::Result<Vec<String>, Errno> {
+    nft::dropping().map_err(|r| r.errno)
+}
+
+/// What a bridge called `name` has, or would have: its range, and a route of the host that overlaps it. None: there is no
+/// range left.
+///
+/// # Errors
+/// The host's addresses cannot be read.
+pub fn range_of(name: &str) -> std::result::Result<Option<(Range, Option<Range>)>, Errno> {
+    let errno = |r: Refusal| r.errno;
+    let mut socket = Socket::open()?;
+    let own = links::find(&mut socket, name).map_err(errno)?.map(|l| l.index);
+    let (taken, existing) = survey(&mut socket, own).map_err(errno)?;
+    let range = existing.or_else(|| Range::choose(&taken));
+    Ok(range.map(|range| (range, taken.iter().copied().find(|t| t.overlaps(&range)))))
 }
 
 /// Whether a name is one that a bridge of ours can have.

@@ -12,7 +12,7 @@
 
 use super::address::Range;
 use crate::error::Errno;
-use crate::sys::netlink::{Refusal, Request, Socket};
+use crate::sys::netlink::{Refusal, Request, Socket, attributes};
 
 /// Attributes of linux/netfilter/nf_tables.h.
 mod attribute {
@@ -20,6 +20,7 @@ mod attribute {
     pub const CHAIN_TABLE: u16 = 1;
     pub const CHAIN_NAME: u16 = 3;
     pub const CHAIN_HOOK: u16 = 4;
+    pub const CHAIN_POLICY: u16 = 5;
     pub const CHAIN_TYPE: u16 = 7;
     pub const HOOK_HOOKNUM: u16 = 1;
     pub const HOOK_PRIORITY: u16 = 2;
@@ -53,7 +54,9 @@ const SOURCE: u32 = 12;
 const META_OIFNAME: u32 = 7;
 const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
+const FORWARD: u32 = 2;
 const POSTROUTING: u32 = 4;
+const DROP: u32 = 0;
 /// The priority `srcnat`.
 const SRCNAT: u32 = 100;
 const CHAIN: &str = "postrouting";
@@ -135,6 +138,39 @@ pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
         rule,
     ];
     Socket::open_netfilter()?.transaction(all)
+}
+
+/// The chains of others that drop what is forwarded unless a rule accepts it, such as `FORWARD of table filter`. Those of
+/// iptables' older form are not among them.
+///
+/// # Errors
+/// What nf_tables refuses.
+pub fn dropping() -> Result<Vec<String>, Refusal> {
+    let mut found = Vec::new();
+    let families = [libc::NFPROTO_IPV4, libc::NFPROTO_INET];
+    for family in families {
+        let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETCHAIN) as u16;
+        let all = Request::new(kind, libc::NLM_F_DUMP, &[family as u8, 0, 0, 0]);
+        Socket::open_netfilter()?.ask(all, |_, content| found.extend(dropping_chain(content)))?;
+    }
+    Ok(found)
+}
+
+/// The chain of a message, if it drops what is forwarded.
+fn dropping_chain(content: &[u8]) -> Option<String> {
+    let value = |of: &'_ [u8], wanted: u16| {
+        let mut all = attributes(of);
+        all.find(|(kind, _)| *kind == wanted).map(|(_, v)| v.to_vec())
+    };
+    let number = |v: Vec<u8>| v.try_into().ok().map(u32::from_be_bytes);
+    let text = |v: Vec<u8>| String::from_utf8_lossy(&v).trim_end_matches('\0').to_owned();
+    let chain = content.get(4..)?;
+    let hook = number(value(&value(chain, attribute::CHAIN_HOOK)?, attribute::HOOK_HOOKNUM)?)?;
+    let policy = number(value(chain, attribute::CHAIN_POLICY)?)?;
+    let [table, name] =
+        [attribute::CHAIN_TABLE, attribute::CHAIN_NAME].map(|kind| value(chain, kind).map(text));
+    (hook == FORWARD && policy == DROP)
+        .then(|| format!("{} of table {}", name.unwrap_or_default(), table.unwrap_or_default()))
 }
 
 /// Asks nf_tables for the number of its generation, which it always has.

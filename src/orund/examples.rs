@@ -167,6 +167,13 @@ Examples:
 
 The page can only look. Every request carries the token of the printed address; other users of the host do not have it.";
 
+pub const PORT: &str = "\
+Examples:
+  orund port
+  orund port web
+  orund port web 8080
+  orund port dns 53/udp";
+
 pub const TOP: &str = "\
 Examples:
   orund top

@@ -3,7 +3,7 @@
 use super::{SysResult, check, owned, unit};
 use crate::error::Errno;
 use std::ffi::CStr;
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// A connected pair of close-on-exec sockets that keep message boundaries: socketpair(2), SOCK_SEQPACKET.
@@ -101,21 +101,34 @@ pub fn set_freebind(socket: RawFd) -> SysResult<()> {
     )
 }
 
-/// Binds a socket of IPv4 to an address: bind(2).
-pub fn bind_ipv4(socket: RawFd, address: Ipv4Addr, port: u16) -> SysResult<()> {
-    let address = libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: port.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
-        sin_zero: [0; 8],
-    };
-    // SAFETY: address is valid for its length.
-    unit(
-        unsafe {
-            libc::bind(socket, (&raw const address).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t)
+/// Binds a socket of IPv4 or IPv6 to an address: bind(2).
+pub fn bind_address(socket: RawFd, address: SocketAddr) -> SysResult<()> {
+    let bound = match address {
+        SocketAddr::V4(a) => {
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: a.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*a.ip()).to_be() },
+                sin_zero: [0; 8],
+            };
+            let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            // SAFETY: address is valid for its length.
+            unsafe { libc::bind(socket, (&raw const address).cast(), length) }
         }
-        .into(),
-    )
+        SocketAddr::V6(a) => {
+            let address = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: a.port().to_be(),
+                sin6_flowinfo: a.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: a.ip().octets() },
+                sin6_scope_id: a.scope_id(),
+            };
+            let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            // SAFETY: address is valid for its length.
+            unsafe { libc::bind(socket, (&raw const address).cast(), length) }
+        }
+    };
+    unit(bound.into())
 }
 
 /// Room for the control message of one descriptor.

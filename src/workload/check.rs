@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::annotations::{NETWORK, PROXY_PROTOCOL};
 use super::fix;
 use super::scalar;
 use super::schema::{Class, Row, Schema, Type, schema, step};
@@ -10,6 +11,8 @@ use crate::config::document::diagnostic::{Diagnostic, Fix, Place};
 use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
 
+/// Annotations with an effect, and the values that each takes.
+const KNOWN: [(&str, &[&str]); 2] = [(PROXY_PROTOCOL, &["v2"]), (NETWORK, &["none", "internal"])];
 /// How many fields are named when none is similar.
 const MOST_NAMED: usize = 14;
 
@@ -77,7 +80,7 @@ impl<'t> Checker<'t> {
             return None;
         }
         let before = self.problems.len();
-        if matches!(row.owner, "Metadata" | "WorkloadMetadata")
+        if matches!(row.owner, "Metadata" | "WorkloadMetadata" | "PodMetadata")
             && matches!(row.field, "labels" | "annotations")
         {
             self.labels(item, row.field == "labels");
@@ -129,6 +132,13 @@ impl<'t> Checker<'t> {
                     message,
                     Some("annotations take any text".to_owned()),
                 );
+            }
+            let known = KNOWN.iter().find(|(known, _)| !labels && *known == name);
+            let is_one = |values: &[&str]| value.node.data.text().is_some_and(|text| values.contains(&text));
+            if let Some((_, values)) = known.filter(|(_, values)| !is_one(values)) {
+                let message = format!("invalid value of {name}");
+                let hint = format!("write {}, or leave it out", values.join(" or "));
+                self.error(value.node.place, &value.path, message, Some(hint));
             }
         }
     }

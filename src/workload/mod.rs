@@ -1,5 +1,6 @@
 //! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
 
+pub mod annotations;
 pub mod bundle;
 pub mod check;
 pub mod compose;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use super::annotations::NETWORK;
 use super::model::{Resources, Spec};
 use super::pod::{DnsConfig, HostAlias, PodMetadata, PodSecurity, ResourceRef, Volume};
 use crate::config::quantity::{Bytes, MilliCpu};
@@ -66,6 +67,16 @@ impl Sandbox {
         let mut ports = spec.all_containers().flat_map(|c| &c.ports);
         sandbox.serves_names = ports.any(|p| p.container_port == 53);
         needed.then_some(sandbox)
+    }
+
+    /// Whether it has only its loopback interface.
+    pub fn is_isolated(&self) -> bool {
+        self.metadata.annotations.get(NETWORK).is_some_and(|v| v == "none")
+    }
+
+    /// Whether it has no route to the outside.
+    pub fn is_internal(&self) -> bool {
+        self.metadata.annotations.get(NETWORK).is_some_and(|v| v == "internal")
     }
 
     /// Whether it asks its own resolver for names, if it has a network of its own.

@@ -12,6 +12,8 @@ mod health;
 mod images;
 mod kinds;
 mod life;
+mod lossless;
+mod measure;
 mod names;
 mod network;
 mod objects;

@@ -217,6 +217,31 @@ fn a_service_has_an_address_at_which_no_request_is_lost() {
     let (asked, lost) = clients.end();
     assert!(lost.is_empty(), "{} of {asked} lost: {:?}\n{}", lost.len(), lost.first(), d.output());
     assert_eq!(look_up(client, "front"), found(&[address]), "it stays the same");
+    // A port of the host with the same number, of somebody else.
+    apply(&d, "edge", 1, server(&d, "edge", json!([{"containerPort": 8080, "hostPort": 80}])));
+    wait_for("the edge", || get(d.main(), "127.0.0.1:80").filter(|page| page == "edge"));
+    assert_eq!(get(client, &target).as_deref(), Some("page-2"), "{}", d.output());
+    assert_eq!(look_up(client, "front"), found(&[address]));
+    // And the other way round: the service comes second.
+    fs::write(d.dir.join("second.yaml"), text.replace("front", "second")).unwrap();
+    ok(&d, "apply -f second.yaml");
+    let second = wait_for("its address", || look_up(client, "second")?.1.first().copied());
+    let second = format!("{second}:80");
+    wait_for("the page", || get(client, &second).filter(|page| page == "page-2"));
+    let shown = ok(&d, "get services");
+    let row = shown.lines().find(|l| l.starts_with("front ")).unwrap();
+    assert!(row.contains(&format!("{address} ")) && row.contains(":8080"), "{shown}");
+    assert!(ok(&d, "describe service second").contains(&second[..second.len() - 3]));
+    assert_eq!(ok(&d, "port"), "workload/edge 8080/tcp -> 0.0.0.0:80\n");
+    assert_eq!(ok(&d, "port edge 8080"), "0.0.0.0:80\n");
+    let metrics = wait_for("the counts", || {
+        let text = d.text("/metrics");
+        let line =
+            text.lines().find(|l| l.starts_with("orun_port_connections_total") && l.contains("edge"))?;
+        (!line.ends_with(" 0")).then(|| line.to_owned())
+    });
+    assert!(metrics.contains("address=\"*\",port=\"80\",workload=\"edge\""), "{metrics}");
+    d.delete("edge", None);
     d.delete("web", None);
     d.delete("client", None);
     d.stop();

@@ -103,13 +103,13 @@ fn address(d: &Daemon, replica: &str) -> (String, i32) {
 }
 
 /// The names of the interfaces in the network of process `pid`.
-fn links(pid: i32) -> BTreeSet<String> {
+pub fn links(pid: i32) -> BTreeSet<String> {
     let (_, text) = within(pid, "ip -o link");
     text.lines().filter_map(|l| Some(l.split(": ").nth(1)?.split('@').next()?.to_owned())).collect()
 }
 
 /// The names of the tables of nf_tables there.
-fn tables(pid: i32) -> Vec<String> {
+pub fn tables(pid: i32) -> Vec<String> {
     in_network(pid, || {
         let mut found = Vec::new();
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETTABLE) as u16;
@@ -290,5 +290,35 @@ fn a_changed_range_waits_for_the_last_pod_and_no_range_at_all_is_no_reason_to_ex
     let events = d.api("GET", "/v1/events", "").1.to_string();
     assert!(events.contains("routes of the host cover all private addresses"), "{events}");
     d.delete("web", None);
+    d.stop();
+}
+
+#[test]
+fn pods_reach_as_much_as_their_annotation_says() {
+    if !can_run() || !has_tools() {
+        return;
+    }
+    let (mut d, _outside) = start("annotated", &["--network", "bridge"]);
+    for network in ["none", "internal", "else"] {
+        let pod = json!({"annotations": {"orun.dev/network": network}});
+        let container = json!({"name": "main", "bundle": d.dir.join("bundle"), "command": ["sleep", "1000"]});
+        let spec = json!({"terminationGracePeriodSeconds": 0, "pod": pod, "containers": [container]});
+        let w = json!({"apiVersion": "orun.dev/v1", "kind": "Workload", "metadata": {"name": network}, "spec": spec});
+        let (status, answer) = d.api("POST", "/v1/workloads", &w.to_string());
+        if network == "else" {
+            assert!(status == 400 && answer.to_string().contains("write none or internal"), "{answer}");
+            continue;
+        }
+        assert_eq!(status, 200, "{answer}");
+        let replica = d.wait_running(&format!("{network}-0"));
+        let pid = replica["containers"][0]["pid"].as_i64().unwrap() as i32;
+        let (_, routes) = within(pid, "ip route");
+        if network == "none" {
+            assert!(!links(pid).contains("eth0") && replica["podIP"].is_null(), "{replica:#}");
+        } else {
+            assert!(routes.contains("dev eth0") && !routes.contains("default"), "{routes}");
+        }
+        d.delete(network, None);
+    }
     d.stop();
 }

@@ -90,7 +90,8 @@ impl Clients {
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+    let connected = TcpStream::connect_timeout(&address, Duration::from_secs(10));
+    let mut stream = connected.map_err(|e| std::io::Error::other(format!("connecting: {e}")))?;
     stream.set_read_timeout(Some(Duration::from_secs(40)))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
@@ -223,6 +224,9 @@ fn connections_wait_for_a_replica_and_ports_that_are_taken_are_reported() {
     wait_for("the port", || proxy(&d));
     // Nobody listens yet in the pod: the connection is held until somebody does.
     assert!(get(outside.pid(), "203.0.113.2:80").is_some(), "{}", d.output());
+    wait_for("the event", || {
+        d.api("GET", "/v1/events", "").1.to_string().contains("ConnectionsHeld").then_some(())
+    });
     // A second workload with the same port, and one whose port another process has.
     apply(&d, "other", 1, server(&d, "other", port_80()));
     let (up, text) = within(d.main(), &format!("{BUSYBOX} nc -l -p 81 >/dev/null 2>&1 & echo $!"));

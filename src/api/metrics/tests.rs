@@ -120,7 +120,7 @@ fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn every_sample_belongs_to_the_family_above_it() {
-    let text = text(&facts());
+    let text = text(&facts(), &[]);
     let (mut family, mut known) = ("", BTreeSet::new());
     for line in text.lines() {
         match line.strip_prefix("# TYPE ") {
@@ -142,7 +142,7 @@ fn every_sample_belongs_to_the_family_above_it() {
 /// "Kubernetes / Views / Pods" (grafana.com 15760), "kube-state-metrics-v2" (13332) and "Cadvisor exporter" (14282).
 #[test]
 fn three_published_dashboards_find_their_series_and_labels() {
-    let found = series(&text(&facts()));
+    let found = series(&text(&facts(), &[]));
     let views = "kube_pod_info: namespace pod node created_by_kind created_by_name priority_class pod_ip
         kube_pod_owner: namespace pod owner_kind owner_name
         kube_pod_status_phase: namespace pod phase

@@ -7,23 +7,30 @@
 //! L NAME + descriptor        a listening socket, or one of a pod at which it asks for names
 //! T GENERATION + descriptor  a map, as JSON in a file: all of it; sockets that are not in it are closed
 //! P GENERATION               the answer: this map is used now, and none before it
+//! C + descriptor             what the proxy has counted, as JSON in a file: ports whose counts have changed
 //! ```
 
 mod budget;
+mod counts;
+mod filter;
+mod header;
 mod names;
 mod relay;
 mod route;
+mod stay;
 #[cfg(test)]
 mod tests;
 mod udp;
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::sys::{cred, fd, file, prctl, sched, socket, watched};
-use route::{Route, State};
+use crate::sys::{cred, fd, file, memfd, prctl, sched, socket, watched};
+pub use counts::Counts;
+use route::{Options, Route, State};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
-use std::io::{Read, Seek};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{Read, Seek, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -35,10 +42,13 @@ pub mod tag {
     pub const LISTENER: u8 = b'L';
     pub const MAP: u8 = b'T';
     pub const USED: u8 = b'P';
+    pub const COUNTS: u8 = b'C';
 }
 
 /// Bytes of a message.
 pub const MESSAGE: usize = 256;
+/// Bytes of the file of a message at most.
+const LONGEST: u64 = 64 << 20;
 /// How long connections may continue after the supervisor and its keeper are gone, or nothing is published.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Descriptors that connections do not get, such as the pipes of bulk transfers. And how many they get at most, for each
@@ -87,6 +97,21 @@ pub struct MapRoute {
     /// It takes datagrams, not connections.
     pub udp: bool,
     pub targets: Vec<SocketAddr>,
+    /// How long a client stays with its replica, in seconds.
+    #[serde(default)]
+    pub affinity: Option<u64>,
+    /// Connections begin with a header that says whose they are.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+}
+
+impl MapRoute {
+    fn options(&self) -> Options {
+        Options {
+            affinity: self.affinity.map(Duration::from_secs),
+            proxy_protocol: self.proxy_protocol && !self.udp,
+        }
+    }
 }
 
 /// A route and what serves it.
@@ -136,8 +161,16 @@ pub fn run(control: OwnedFd) -> Result<()> {
     local.block_on(&tokio, async {
         let control = watched::register_readable(control).map_err(fail)?;
         let mut proxy = Proxy::new(descriptors());
+        filter::load().map_err(|e| Error::sys("restricting the system calls of the proxy", e))?;
         loop {
-            let mut ready = control.readable().await.map_err(fail)?;
+            let ready = tokio::select! {
+                ready = control.readable() => Some(ready.map_err(fail)?),
+                () = proxy.state.report.wait() => None,
+            };
+            let Some(mut ready) = ready else {
+                proxy.report(control.as_raw_fd());
+                continue;
+            };
             while let Some(end) = proxy.hear(control.as_raw_fd()).await {
                 if end {
                     proxy.serve(Map::default()).await;
@@ -200,7 +233,7 @@ impl Proxy {
         let text = String::from_utf8_lossy(&buf[1..n]).into_owned();
         match (buf[0], fd) {
             (tag::LISTENER, Some(fd)) => drop(self.waiting.insert(text, fd)),
-            (tag::MAP, Some(fd)) => match read(fd) {
+            (tag::MAP, Some(fd)) => match read_json(fd) {
                 Ok(map) => {
                     self.serve(map).await;
                     let answer = [&[tag::USED], text.as_bytes()].concat();
@@ -212,6 +245,18 @@ impl Proxy {
             (tag, _) => log::warn(format!("the supervisor sent an unknown message {tag}")),
         }
         Some(false)
+    }
+
+    /// Sends what has been counted since the last time.
+    fn report(&self, control: i32) {
+        self.state.report.begin();
+        let news = self.served.iter().filter_map(|(name, s)| Some((name, s.route.counter.take()?)));
+        let news: BTreeMap<&String, Counts> = news.collect();
+        // What gets lost is sent with the next change.
+        let _ = memfd::create(c"counts").map(std::fs::File::from).map(|mut file| {
+            let written = file.write_all(&serde_json::to_vec(&news).unwrap_or_default());
+            written.is_ok() && socket::send(control, &[tag::COUNTS], Some(file.as_raw_fd())).is_ok()
+        });
     }
 
     /// Uses `map` from now on.
@@ -228,7 +273,8 @@ impl Proxy {
                 log::warn(Error::sys(format!("serving {}", route.name), e));
             }
             if let Some(served) = self.served.get(&route.name) {
-                served.route.set_targets(route.targets);
+                let options = route.options();
+                served.route.set_targets(route.targets, options);
             }
         }
         self.names.zone.replace(names::Zone::new(&map.names));
@@ -302,11 +348,15 @@ fn io_error(e: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(e.0)
 }
 
-fn read(fd: OwnedFd) -> Result<Map> {
+/// What the file of a message holds.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn read_json<T: DeserializeOwned>(fd: OwnedFd) -> Result<T> {
     let mut file = std::fs::File::from(fd);
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    read.map_err(|e| Error::sys("reading the map of ports", e))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::new(crate::error::Kind::Config, format!("the map of ports: {e}")))
+    let read = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text));
+    read.map_err(|e| Error::sys("reading a message between orund and its proxy", e))?;
+    let problem = |e| format!("a message between orund and its proxy: {e}");
+    serde_json::from_str(&text).map_err(|e| Error::new(crate::error::Kind::Config, problem(e)))
 }

@@ -56,14 +56,20 @@ impl Drop for Pipe {
     }
 }
 
-/// Connects the two.
-pub async fn relay(client: TcpStream, server: TcpStream) {
+/// Connects the two. `moved` gets the numbers of bytes that came from the client, and that went to it.
+pub async fn relay(client: TcpStream, server: TcpStream, moved: impl Fn(u64, u64)) {
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
         // A peer whose host has crashed would keep both for ever.
         let _ = setsockopt(stream, sockopt::KeepAlive, &true);
     }
-    if tokio::try_join!(pump(&client, &server), pump(&server, &client)).is_err() {
+    let both = async {
+        tokio::try_join!(
+            pump(&client, &server, |n| moved(n as u64, 0)),
+            pump(&server, &client, |n| moved(0, n as u64))
+        )
+    };
+    if both.await.is_err() {
         for stream in [&client, &server] {
             // Closed with bytes missing, they must not look complete.
             let _ = setsockopt(stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
@@ -94,7 +100,7 @@ enum Read {
     NotReady,
 }
 
-async fn pump(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+async fn pump(from: &TcpStream, to: &TcpStream, count: impl Fn(usize)) -> io::Result<()> {
     let mut turn = Turn::default();
     loop {
         from.readable().await?;
@@ -103,8 +109,9 @@ async fn pump(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
             Read::NotReady => {}
             Read::Some(n, rest) => {
                 write_all(to, &rest).await?;
+                count(n);
                 turn.moved(n).await;
-                if n == CHUNK && bulk(from, to).await? {
+                if n == CHUNK && bulk(from, to, &count).await? {
                     break;
                 }
             }
@@ -146,7 +153,7 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Moves bytes without copying them for as long as there are many. Whether the end was reached.
-async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+async fn bulk(from: &TcpStream, to: &TcpStream, count: &impl Fn(usize)) -> io::Result<bool> {
     let Some(pipe) = Pipe::take() else { return Ok(false) };
     let mut turn = Turn::default();
     loop {
@@ -170,6 +177,7 @@ async fn bulk(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
                 Err(e) => return Err(e),
             }
         }
+        count(n);
         turn.moved(n).await;
         if n < CHUNK / 4 {
             // Few, none for now, or the end: the next read finds out which.

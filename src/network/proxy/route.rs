@@ -1,11 +1,14 @@
 //! Connections of one listening socket: which replica takes each, and what happens while none does.
 
 use super::budget::{Budget, Share};
-use super::relay;
+use super::counts::{Counter, Counts, Report};
+use super::stay::Stays;
+use super::{header, relay};
+use crate::error::Errno;
 use crate::sys::fd::{self, PollFd};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +40,7 @@ pub struct State {
     load: RefCell<HashMap<SocketAddr, usize>>,
     open: Cell<usize>,
     pub budget: Rc<Budget>,
+    pub report: Report,
     changes: watch::Sender<u64>,
 }
 
@@ -47,6 +51,7 @@ impl State {
             load: RefCell::default(),
             open: Cell::new(0),
             budget: Rc::new(Budget::new(descriptors)),
+            report: Report::default(),
             changes: watch::channel(0).0,
         }
     }
@@ -107,9 +112,21 @@ impl Drop for Load<'_> {
     }
 }
 
+/// What a port does besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How long a client stays with its replica.
+    pub affinity: Option<Duration>,
+    /// Connections begin with the address of the client: [`header::version_2`].
+    pub proxy_protocol: bool,
+}
+
 /// Where the connections of a socket go.
 pub struct Route {
     targets: RefCell<Vec<SocketAddr>>,
+    options: Cell<Options>,
+    stays: Stays,
+    pub counter: Counter,
     turn: Cell<usize>,
     /// Connections that wait, and how many of all that did were half closed.
     pub(super) held: Cell<usize>,
@@ -123,6 +140,9 @@ impl Route {
     pub fn new(targets: Vec<SocketAddr>) -> Route {
         Route {
             targets: RefCell::new(targets),
+            options: Cell::default(),
+            stays: Stays::default(),
+            counter: Counter::default(),
             turn: Cell::new(0),
             held: Cell::new(0),
             half_closed: Cell::new(0),
@@ -131,8 +151,13 @@ impl Route {
         }
     }
 
-    pub fn set_targets(&self, targets: Vec<SocketAddr>) {
+    pub fn set_targets(&self, targets: Vec<SocketAddr>, options: Options) {
         self.targets.replace(targets);
+        self.options.set(options);
+    }
+
+    pub fn count(&self, state: &State, change: impl FnOnce(&mut Counts)) {
+        self.counter.count(&state.report, change);
     }
 
     /// Leads no connection anywhere any more. Those that wait are closed, those that have a replica live on.
@@ -156,11 +181,30 @@ impl Route {
         targets
     }
 
-    /// All targets, those with the fewest connections first.
-    fn by_load(&self, state: &State) -> Vec<SocketAddr> {
+    /// All targets, those with the fewest connections first; before them that which the client has to stay with.
+    fn by_load(&self, state: &State, client: IpAddr) -> Vec<SocketAddr> {
         let mut targets = self.in_turn();
-        targets.sort_by_key(|t| state.load(t));
+        let own = self.stay(client);
+        targets.sort_by_key(|t| (own != Some(*t), state.load(t)));
         targets
+    }
+
+    /// The target for a client's first datagram.
+    pub fn for_datagrams(&self, client: IpAddr) -> Option<SocketAddr> {
+        let targets = self.in_turn();
+        let target = self.stay(client).filter(|own| targets.contains(own)).or(targets.first().copied())?;
+        self.note(client, target);
+        Some(target)
+    }
+
+    fn stay(&self, client: IpAddr) -> Option<SocketAddr> {
+        self.options.get().affinity.and_then(|limit| self.stays.of(client, limit))
+    }
+
+    fn note(&self, client: IpAddr, target: SocketAddr) {
+        if let Some(limit) = self.options.get().affinity {
+            self.stays.note(client, target, limit);
+        }
     }
 }
 
@@ -170,11 +214,11 @@ pub async fn serve(state: Rc<State>, route: Rc<Route>, listener: TcpListener) {
         // Until there is room for it a connection waits in the kernel.
         let room = Budget::take(&state.budget, &route.share, DESCRIPTORS).await;
         match listener.accept().await {
-            Ok((client, _)) => {
+            Ok((client, from)) => {
                 let (state, route) = (Rc::clone(&state), Rc::clone(&route));
                 tokio::task::spawn_local(async move {
                     let _room = room;
-                    connection(&state, &route, client).await;
+                    connection(&state, &route, client, from).await;
                 });
             }
             Err(_) => sleep(ACCEPT_AGAIN).await,
@@ -182,22 +226,60 @@ pub async fn serve(state: Rc<State>, route: Rc<Route>, listener: TcpListener) {
     }
 }
 
-async fn connection(state: &State, route: &Route, client: TcpStream) {
+async fn connection(state: &State, route: &Route, client: TcpStream, from: SocketAddr) {
     let _open = Counted::new(&state.open);
-    // A client that is not taken finds its connection closed.
-    let Some((server, _load)) = connect(state, route, &client).await else { return };
-    relay::relay(client, server).await;
+    let Some((server, load)) = connect(state, route, &client, from.ip()).await else {
+        // A client that is still there finds its connection closed.
+        if !ends(&client).is_ok_and(|seen| seen & GONE != 0) {
+            route.count(state, |c| c.refused += 1);
+        }
+        return;
+    };
+    route.note(from.ip(), load.1);
+    let taken = Taken::new(state, route);
+    if route.options.get().proxy_protocol {
+        let port = client.local_addr().unwrap_or(from);
+        // A new connection has room for it.
+        if !server.try_write(&header::version_2(from, port)).is_ok_and(|n| n > 0) {
+            return;
+        }
+    }
+    relay::relay(client, server, |received, sent| {
+        taken.0.count(taken.1, |c| (c.received, c.sent) = (c.received + received, c.sent + sent));
+    })
+    .await;
+}
+
+/// A connection that a replica has taken, in the counts.
+struct Taken<'a>(&'a Route, &'a State);
+
+impl<'a> Taken<'a> {
+    fn new(state: &'a State, route: &'a Route) -> Taken<'a> {
+        route.count(state, |c| (c.accepted, c.open) = (c.accepted + 1, c.open + 1));
+        Taken(route, state)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.count(self.1, |c| c.open -= 1);
+    }
 }
 
 /// A connection to a replica that takes it; None if none does in time.
-async fn connect<'a>(state: &'a State, route: &Route, client: &TcpStream) -> Option<(TcpStream, Load<'a>)> {
+async fn connect<'a>(
+    state: &'a State,
+    route: &Route,
+    client: &TcpStream,
+    from: IpAddr,
+) -> Option<(TcpStream, Load<'a>)> {
     let end = Instant::now() + HOLD;
     let mut changes = state.changes.subscribe();
-    let mut waiting = Waiting::default();
+    let mut waiting = Waiting { state, route, counted: false, held: None, half_closed: None };
     let mut round = 0;
     loop {
         changes.mark_unchanged();
-        let targets = route.by_load(state);
+        let targets = route.by_load(state, from);
         for target in &targets {
             let limit = CONNECT[round.min(CONNECT.len() - 1)];
             if let Some(found) = reach(state, route, *target, limit).await {
@@ -205,7 +287,7 @@ async fn connect<'a>(state: &'a State, route: &Route, client: &TcpStream) -> Opt
             }
         }
         round += usize::from(!targets.is_empty());
-        if route.removed.get() || Instant::now() >= end || !waiting.may_wait(route, client) {
+        if route.removed.get() || Instant::now() >= end || !waiting.may_wait(client) {
             return None;
         }
         let again = Instant::now() + if targets.is_empty() { LOOK } else { AGAIN };
@@ -231,25 +313,48 @@ async fn reach<'a>(
     route.has(&target).then_some((server, load))
 }
 
+/// A peer that has closed both directions, or reset its connection.
+const GONE: i16 = libc::POLLERR | libc::POLLHUP;
+
+/// Which directions of a connection are closed: poll(2).
+fn ends(stream: &TcpStream) -> Result<i16, Errno> {
+    let mut seen = [PollFd::new(stream.as_raw_fd(), libc::POLLRDHUP)];
+    fd::poll(&mut seen, 0)?;
+    Ok(seen[0].revents())
+}
+
 /// The place of a connection among those that wait.
-#[derive(Default)]
 struct Waiting<'a> {
+    state: &'a State,
+    route: &'a Route,
+    counted: bool,
     held: Option<Counted<'a>>,
     /// Its number among the half closed.
     half_closed: Option<u64>,
 }
 
-impl<'a> Waiting<'a> {
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.route.count(self.state, |c| c.waiting -= 1);
+        }
+    }
+}
+
+impl Waiting<'_> {
     /// Whether there is a place for it, and somebody at its other end.
-    fn may_wait(&mut self, route: &'a Route, client: &TcpStream) -> bool {
-        let mut seen = [PollFd::new(client.as_raw_fd(), libc::POLLRDHUP)];
-        if fd::poll(&mut seen, 0).is_err() {
-            return false;
+    fn may_wait(&mut self, client: &TcpStream) -> bool {
+        let may = self.find_place(client);
+        if may && !self.counted {
+            self.counted = true;
+            self.route.count(self.state, |c| (c.held, c.waiting) = (c.held + 1, c.waiting + 1));
         }
-        let seen = seen[0].revents();
-        if seen & (libc::POLLERR | libc::POLLHUP) != 0 {
-            return false;
-        }
+        may
+    }
+
+    fn find_place(&mut self, client: &TcpStream) -> bool {
+        let route = self.route;
+        let Some(seen) = ends(client).ok().filter(|seen| seen & GONE == 0) else { return false };
         if seen & libc::POLLRDHUP != 0 {
             self.held = None;
             let number = *self.half_closed.get_or_insert_with(|| {

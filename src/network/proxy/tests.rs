@@ -13,7 +13,8 @@ fn in_loop<T>(work: impl AsyncFnOnce(&mut Proxy) -> T) -> T {
 }
 
 fn map(udp: bool, targets: &[SocketAddr]) -> Map {
-    let routes = vec![MapRoute { name: "port".to_owned(), udp, targets: targets.to_vec() }];
+    let (name, targets) = ("port".to_owned(), targets.to_vec());
+    let routes = vec![MapRoute { name, udp, targets, affinity: None, proxy_protocol: false }];
     Map { routes, ..Map::default() }
 }
 
@@ -212,5 +213,112 @@ fn forged_clients_do_not_keep_others_out() {
         proxy.serve(map(true, &[real])).await;
         let client = clients.pop().unwrap();
         assert_eq!(answer(&client).await, "real");
+    });
+}
+
+#[test]
+fn what_a_port_does_is_counted() {
+    in_loop(async |proxy| {
+        let port = publish(proxy, &[]).await;
+        let counts = |proxy: &Proxy| proxy.served["port"].route.counter.take();
+        let answer = ask(port);
+        wait_for(|| proxy.served["port"].route.held.get() == 1).await;
+        let waiting = Counts { held: 1, waiting: 1, ..Counts::default() };
+        assert_eq!(counts(proxy), Some(waiting));
+        proxy.state.report.wait().await;
+        assert_eq!(counts(proxy), None, "nothing has changed");
+        proxy.serve(map(false, &[server("answer")])).await;
+        wait_for(|| answer.is_finished()).await;
+        wait_for(|| proxy.state.budget.used() == 0).await;
+        assert_eq!(counts(proxy), Some(Counts { held: 1, accepted: 1, sent: 6, ..Counts::default() }));
+        // Clients that leave are not refused, those whose port is closed are.
+        let route = Rc::clone(&proxy.served["port"].route);
+        proxy.serve(map(false, &[])).await;
+        let gone = TcpStream::connect(port).unwrap();
+        let stays = TcpStream::connect(port).unwrap();
+        wait_for(|| route.held.get() == 2).await;
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&gone, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+        drop(gone);
+        wait_for(|| route.held.get() == 1).await;
+        assert_eq!(route.counter.take().map(|c| (c.held, c.waiting, c.refused)), Some((3, 1, 0)));
+        proxy.serve(Map::default()).await;
+        wait_for(|| route.held.get() == 0).await;
+        assert_eq!(route.counter.take().map(|c| (c.held, c.waiting, c.refused)), Some((3, 0, 1)));
+        drop(stays);
+    });
+}
+
+#[test]
+fn a_client_stays_with_its_replica_where_that_is_asked_for() {
+    in_loop(async |proxy| {
+        let targets = [server("a"), server("b"), server("c")];
+        let mut map = map(false, &targets);
+        map.routes[0].affinity = Some(100);
+        let (listener, port) = listener();
+        proxy.waiting.insert("port".to_owned(), listener.into());
+        proxy.serve(map.clone()).await;
+        let mut answers = Vec::new();
+        for _ in 0..6 {
+            let answer = ask(port);
+            wait_for(|| answer.is_finished()).await;
+            answers.push(answer.join().unwrap());
+        }
+        assert!(answers.iter().all(|a| *a == answers[0]), "{answers:?}");
+        // Its replica is gone.
+        map.routes[0].targets.remove(["a", "b", "c"].iter().position(|n| *n == answers[0]).unwrap());
+        proxy.serve(map).await;
+        let answer = ask(port);
+        wait_for(|| answer.is_finished()).await;
+        assert_ne!(answer.join().unwrap(), answers[0]);
+    });
+}
+
+#[test]
+fn a_replica_is_told_whose_connection_it_is() {
+    in_loop(async |proxy| {
+        let (listener, target) = listener();
+        let server = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let mut map = map(false, &[target]);
+        map.routes[0].proxy_protocol = true;
+        let (published, port) = self::listener();
+        proxy.waiting.insert("port".to_owned(), published.into());
+        proxy.serve(map).await;
+        let mut client = TcpStream::connect(port).unwrap();
+        let from = client.local_addr().unwrap();
+        client.write_all(b"hello").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        wait_for(|| server.is_finished()).await;
+        assert_eq!(server.join().unwrap(), [&header::version_2(from, port)[..], b"hello"].concat());
+    });
+}
+
+#[test]
+fn idle_clients_beyond_the_limit_keep_nobody_out() {
+    // Two descriptors of each are in this process.
+    sched::raise_limit(libc::RLIMIT_NOFILE).unwrap();
+    in_loop(async |proxy| {
+        // The test's loop has room for 1,000 descriptors: the rest waits in the kernel.
+        let (waiting, idle) = listener();
+        socket::listen(waiting.as_raw_fd(), 4096).unwrap();
+        proxy.waiting.insert("port".to_owned(), waiting.into());
+        proxy.serve(map(false, &[server("idle")])).await;
+        let clients: Vec<TcpStream> = (0..1200).filter_map(|_| TcpStream::connect(idle).ok()).collect();
+        wait_for(|| proxy.state.budget.used() >= 400).await;
+        assert!(proxy.state.budget.used() <= 500, "half of all: {}", proxy.state.budget.used());
+        let (listener, other) = listener();
+        proxy.waiting.insert("other".to_owned(), listener.into());
+        let mut both = map(false, &[server("idle")]);
+        both.routes
+            .push(MapRoute { name: "other".to_owned(), ..map(false, &[server("other")]).routes.remove(0) });
+        proxy.serve(both).await;
+        let answer = ask(other);
+        wait_for(|| answer.is_finished()).await;
+        assert_eq!(answer.join().unwrap(), "other");
+        drop(clients);
     });
 }

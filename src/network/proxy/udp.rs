@@ -76,21 +76,24 @@ pub async fn serve(state: Rc<State>, route: Rc<Route>, socket: UdpSocket) {
             Ok::<_, std::io::Error>(match known.filter(|s| route.has(&s.target)) {
                 Some(session) => {
                     pass(&session, &buffer[..n]);
+                    route.count(&state, |c| c.received += n as u64);
                     None
                 }
                 None => Some((client, buffer[..n].to_vec())),
             })
         });
         let Ok(Some((client, first))) = received else { continue };
-        let Some(session) = begin(&state, &route, &sessions).await else { continue };
+        let Some(session) = begin(&state, &route, &sessions, client).await else { continue };
         pass(&session, &first);
+        route.count(&state, |c| (c.accepted, c.received) = (c.accepted + 1, c.received + first.len() as u64));
         let old = sessions.borrow_mut().insert(client, Rc::clone(&session));
         if let Some(old) = old {
             old.end_in(LAST_ANSWERS);
         }
         let (socket, sessions) = (Rc::clone(&socket), Rc::clone(&sessions));
+        let (state, route) = (Rc::clone(&state), Rc::clone(&route));
         tasks.spawn_local(async move {
-            answers(&session, &socket, client).await;
+            answers(&session, &socket, client, |n| route.count(&state, |c| c.sent += n as u64)).await;
             let mut sessions = sessions.borrow_mut();
             if sessions.get(&client).is_some_and(|s| Rc::ptr_eq(s, &session)) {
                 sessions.remove(&client);
@@ -108,8 +111,11 @@ fn pass(session: &Session, datagram: &[u8]) {
     }
 }
 
-async fn begin(state: &State, route: &Route, sessions: &Sessions) -> Option<Rc<Session>> {
-    let target = route.in_turn().first().copied()?;
+async fn begin(state: &State, route: &Route, sessions: &Sessions, client: SocketAddr) -> Option<Rc<Session>> {
+    let Some(target) = route.for_datagrams(client.ip()) else {
+        route.count(state, |c| c.refused += 1);
+        return None;
+    };
     let take = || Budget::try_take(&state.budget, &route.share, 1);
     let room = match take().filter(|_| sessions.borrow().len() < SESSIONS) {
         Some(room) => room,
@@ -151,7 +157,7 @@ fn make_room(sessions: &Sessions) {
 }
 
 /// Passes the answers of a replica on to the client, until the session is over.
-async fn answers(session: &Session, to: &UdpSocket, client: SocketAddr) {
+async fn answers(session: &Session, to: &UdpSocket, client: SocketAddr, count: impl Fn(usize)) {
     let mut turn = 0;
     while Instant::now() < session.ends() {
         tokio::select! {
@@ -165,6 +171,7 @@ async fn answers(session: &Session, to: &UdpSocket, client: SocketAddr) {
             session.answered.set(true);
             // A datagram may always be lost.
             let _ = to.try_send_to(&buffer[..n], client);
+            count(n);
             Ok::<_, std::io::Error>(())
         });
         match passed {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity;
-use crate::orund::client::choose::{Name, Selector, What, any_name, selector, workload_name};
+use crate::orund::client::choose::{Name, PortName, Selector, What, any_name, selector, workload_name};
 pub use crate::orund::client::flags::{
     Builder, Building, Dashboard, Project, SortBy, Status, StatusOutput, Waiting,
 };
@@ -57,6 +57,9 @@ pub enum Verb {
     /// Serve a page for a browser that shows workloads, replicas, events and logs
     #[command(after_help = examples::DASHBOARD)]
     Dashboard(Dashboard),
+    /// List published ports, and where they are open
+    #[command(after_help = examples::PORT)]
+    Port(Port),
     /// Show the resource usage of containers
     #[command(after_help = examples::TOP)]
     Top(Top),
@@ -99,6 +102,17 @@ pub enum Verb {
         /// Directory to write to; it is created
         dir: PathBuf,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Port {
+    /// Workload or Service; all without it
+    pub name: Option<String>,
+    /// Port of the replicas, as 80 or 53/udp: print only where it is open
+    pub port: Option<PortName>,
+    /// Print the ports as JSON, with the replicas that they lead to
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which files.

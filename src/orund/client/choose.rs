@@ -67,6 +67,28 @@ pub struct Name {
     pub name: String,
 }
 
+/// `PORT[/PROTOCOL]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortName {
+    pub number: u16,
+    pub protocol: String,
+}
+
+impl std::str::FromStr for PortName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PortName, String> {
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = protocol.to_lowercase();
+        match number.parse() {
+            Ok(number) if number > 0 && matches!(protocol.as_str(), "tcp" | "udp") => {
+                Ok(PortName { number, protocol })
+            }
+            _ => Err("expected PORT[/tcp|udp], such as 80 or 53/udp".to_owned()),
+        }
+    }
+}
+
 impl Scale {
     /// Each workload with its number of replicas.
     ///

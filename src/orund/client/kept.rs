@@ -62,8 +62,10 @@ fn head(kind: KeptKind, wide: bool) -> Vec<&'static str> {
         KeptKind::ConfigMap => vec!["NAME", "DATA", "AGE"],
         KeptKind::Secret => vec!["NAME", "TYPE", "DATA", "AGE"],
         KeptKind::PersistentVolumeClaim => vec!["NAME", "AGE"],
-        KeptKind::Service if wide => vec!["NAME", "TYPE", "PORT(S)", "AGE", "SELECTOR"],
-        KeptKind::Service => vec!["NAME", "TYPE", "PORT(S)", "AGE"],
+        KeptKind::Service if wide => {
+            vec!["NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "ENDPOINTS", "AGE", "SELECTOR"]
+        }
+        KeptKind::Service => vec!["NAME", "TYPE", "CLUSTER-IP", "PORT(S)", "ENDPOINTS", "AGE"],
     }
 }
 
@@ -77,7 +79,8 @@ fn row(o: &KeptAnswer, wide: bool, now: u64) -> Vec<String> {
         KeptKind::Secret => vec![name, text("type", "Opaque"), count(), age],
         KeptKind::PersistentVolumeClaim => vec![name, age],
         KeptKind::Service => {
-            let mut row = vec![name, text("type", "ClusterIP"), ports(o), age];
+            let (address, endpoints) = (address(o), endpoints(o, ENDPOINTS_SHOWN));
+            let mut row = vec![name, text("type", "ClusterIP"), address, ports(o), endpoints, age];
             row.extend(wide.then(|| pairs(&o.spec()["selector"])));
             row
         }
@@ -95,13 +98,38 @@ fn pairs(map: &Value) -> String {
     pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
 }
 
+/// How many endpoints a row has.
+const ENDPOINTS_SHOWN: usize = 3;
+
+fn address(o: &KeptAnswer) -> String {
+    let own = o.status.service.as_ref().and_then(|s| s.address.clone());
+    own.unwrap_or_else(|| "None".to_owned())
+}
+
+fn endpoints(o: &KeptAnswer, most: usize) -> String {
+    let list = o.status.service.as_ref().map_or(&[][..], |s| &s.endpoints);
+    let shown = list.iter().take(most).cloned().collect::<Vec<_>>().join(",");
+    match list.len() {
+        0 => "<none>".to_owned(),
+        n if n > most => format!("{shown} + {} more", n - most),
+        _ => shown,
+    }
+}
+
 /// `80:30080/TCP` for each port, as kubectl writes it.
 fn ports(o: &KeptAnswer) -> String {
-    let one = |p: &Value| {
-        let node = p["nodePort"].as_u64().map(|n| format!(":{n}")).unwrap_or_default();
+    let nodes = o.object.text("type") == Some("NodePort");
+    let opened = o.status.service.as_ref().map_or(&[][..], |s| &s.host_ports);
+    let list = o.spec()["ports"].as_array().map_or(&[][..], Vec::as_slice);
+    let asked: Vec<u64> = list.iter().filter_map(|p| p["nodePort"].as_u64()).filter(|n| *n > 0).collect();
+    // Those that orund has chosen, in the order of the file.
+    let mut chosen = opened.iter().map(|n| u64::from(*n)).filter(|n| nodes && !asked.contains(n));
+    let mut one = |p: &Value| {
+        let node = p["nodePort"].as_u64().filter(|n| *n > 0).or_else(|| chosen.next());
+        let node = node.map(|n| format!(":{n}")).unwrap_or_default();
         format!("{}{node}/{}", p["port"], p["protocol"].as_str().unwrap_or("TCP"))
     };
-    let list: Vec<String> = o.spec()["ports"].as_array().into_iter().flatten().map(one).collect();
+    let list: Vec<String> = list.iter().map(&mut one).collect();
     if list.is_empty() { "<none>".to_owned() } else { list.join(",") }
 }
 
@@ -130,7 +158,12 @@ pub fn describe(o: &KeptAnswer, now: u64) -> String {
         KeptKind::Service => {
             field("Type", object.text("type").unwrap_or("ClusterIP").to_owned());
             field("Selector", pairs(&o.spec()["selector"]));
+            field("Address", address(o));
             field("Ports", ports(o));
+            field("Endpoints", endpoints(o, usize::MAX));
+            if let Some(problem) = o.status.service.as_ref().and_then(|s| s.problem.clone()) {
+                field("Problem", problem);
+            }
         }
         KeptKind::PersistentVolumeClaim | KeptKind::ConfigMap => {}
     }
@@ -159,13 +192,13 @@ pub fn with_kinds<T: Row>(items: &[T], output: Option<Output>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::KeptStatus;
+    use crate::api::types::{KeptStatus, ServiceStatus};
     use crate::workload::{Object, read};
 
     fn answer(text: &str) -> KeptAnswer {
         let Object::Kept(object) = read("f", text, None).objects.remove(0) else { panic!() };
         let created = "2026-01-01T00:00:00Z".to_owned();
-        KeptAnswer { object, status: KeptStatus { uid: 1, generation: 2, created } }
+        KeptAnswer { object, status: KeptStatus { uid: 1, generation: 2, created, service: None } }
     }
 
     #[test]
@@ -188,7 +221,19 @@ mod tests {
         let service = answer(
             "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, type: NodePort, ports: [{port: 80, nodePort: 30080}, {port: 53, protocol: UDP}]}\n",
         );
-        assert_eq!(row(&service, true, 0)[1..3], ["NodePort", "80:30080/TCP,53/UDP"]);
-        assert_eq!(row(&service, true, 0)[4], "app=web");
+        let cells = ["NodePort", "None", "80:30080/TCP,53/UDP", "<none>"];
+        assert_eq!(row(&service, true, 0)[1..5], cells);
+        assert_eq!(row(&service, true, 0)[6], "app=web");
+        let mut service = service;
+        service.status.service = Some(ServiceStatus {
+            address: Some("10.89.224.2".to_owned()),
+            host_ports: vec![30080, 31000],
+            endpoints: (2..7).map(|n| format!("10.89.0.{n}:8080")).collect(),
+            problem: Some("port 30080/tcp: process 7 (nginx) has it open".to_owned()),
+        });
+        assert_eq!(row(&service, false, 0)[2..4], ["10.89.224.2", "80:30080/TCP,53:31000/UDP"]);
+        assert_eq!(row(&service, false, 0)[4], "10.89.0.2:8080,10.89.0.3:8080,10.89.0.4:8080 + 2 more");
+        let text = describe(&service, 0);
+        assert!(text.contains("10.89.0.6:8080\n") && text.contains("process 7 (nginx)"), "{text}");
     }
 }

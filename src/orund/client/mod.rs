@@ -15,6 +15,7 @@ mod kept;
 mod logs;
 mod manifests;
 mod names;
+mod port;
 mod projects;
 mod render;
 mod rollout;
@@ -104,6 +105,7 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Top(a) => top::top(client, &a).await,
         Verb::Kill(a) => change::kill(client, &a).await,
         Verb::Drain(a) => drain::drain(client, &a).await,
+        Verb::Port(a) => port::port(client, &a).await,
         Verb::Validate(_)
         | Verb::Explain { .. }
         | Verb::Convert(_)

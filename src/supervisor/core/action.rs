@@ -259,6 +259,8 @@ pub enum Reason {
     NetworkDegraded,
     PublishSlow,
     PortTaken,
+    ConnectionsHeld,
+    ConnectionsRefused,
 }
 
 impl Action {

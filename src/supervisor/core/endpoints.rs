@@ -14,6 +14,7 @@ use super::names::{self, Name};
 use super::reconcile::{Pass, replicas};
 use super::services;
 use super::time::{Millis, Time};
+use crate::workload::annotations::PROXY_PROTOCOL;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,15 @@ pub enum Protocol {
     Udp,
 }
 
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
 /// A port of the host. `Display` is `tcp 0.0.0.0:80`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,11 +54,7 @@ pub struct HostPort {
 
 impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "{protocol} {}:{}", self.address.as_deref().unwrap_or("*"), self.port)
+        write!(f, "{} {}:{}", self.protocol, self.address.as_deref().unwrap_or("*"), self.port)
     }
 }
 
@@ -72,6 +78,20 @@ pub struct Route {
     pub host: HostPort,
     /// Those that are ready.
     pub targets: Vec<Target>,
+    #[serde(flatten)]
+    pub options: RouteOptions,
+}
+
+/// What a port does besides leading connections to replicas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteOptions {
+    /// A client stays with its replica, until it has not connected for so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<u64>,
+    /// Connections begin with a header that has the client's address (version 2 of the PROXY protocol).
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub proxy_protocol: bool,
 }
 
 /// A replica that takes connections.
@@ -170,7 +190,9 @@ fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
     let mut routes: BTreeMap<&HostPort, Route> = BTreeMap::new();
     for (id, workload) in &desired.workloads {
         for port in published(workload) {
-            let route = Route { workload: *id, service: None, host: port.host.clone(), targets: Vec::new() };
+            let options = RouteOptions { affinity: None, proxy_protocol: has_proxy_protocol(workload) };
+            let host = port.host.clone();
+            let route = Route { workload: *id, service: None, host, targets: Vec::new(), options };
             routes.entry(&port.host).or_insert(route);
         }
     }
@@ -190,6 +212,13 @@ fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
         }
     }
     routes.into_values().collect()
+}
+
+/// Whether the pods of a workload ask for the header with the client's address.
+fn has_proxy_protocol(workload: &Workload) -> bool {
+    let template = workload.revisions.get(&workload.revision).and_then(|t| t.sandbox.as_ref());
+    let value = template.and_then(|s| s.config.get("metadata")?.get("annotations")?.get(PROXY_PROTOCOL));
+    value.is_some()
 }
 
 /// The ports of a workload that shall be open. One that shall not run closes its own: nobody is kept waiting for it.

@@ -2,11 +2,12 @@
 //! routes lead to the ready replicas of every workload that their selector matches.
 
 use super::desired::{Desired, WorkloadId};
-use super::endpoints::{HostPort, Protocol, Route, Target};
+use super::endpoints::{HostPort, Protocol, Route, RouteOptions, Target};
 use super::model::{Observed, ReplicaKey};
 use super::objects::Entry;
 use super::reconcile::replicas;
 use super::spec::Template;
+use crate::workload::annotations::PROXY_PROTOCOL;
 use crate::workload::kept::KeptKind;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -34,9 +35,23 @@ pub fn routes(desired: &Desired, observed: &Observed, taken: &BTreeSet<HostPort>
         let targets = selected(desired, port.service).flat_map(|id| targets(desired, observed, id, &port));
         let targets = targets.collect();
         let service = Some(port.service.object.metadata.name.clone());
-        found.push(Route { workload: WorkloadId(0), service, host: port.host, targets });
+        let options = options(port.service);
+        found.push(Route { workload: WorkloadId(0), service, host: port.host, targets, options });
     }
     found
+}
+
+/// How long a client stays with its pod, in seconds, when nothing else is said: Kubernetes' default.
+const STAY: u64 = 10_800;
+
+fn options(service: &Entry) -> RouteOptions {
+    let spec = service.object.fields.get("spec");
+    let timeout = || spec?.get("sessionAffinityConfig")?.get("clientIP")?.get("timeoutSeconds")?.as_u64();
+    let stays = service.object.text("sessionAffinity") == Some("ClientIP");
+    RouteOptions {
+        affinity: stays.then(|| timeout().unwrap_or(STAY)),
+        proxy_protocol: service.object.metadata.annotations.contains_key(PROXY_PROTOCOL),
+    }
 }
 
 /// The ports that services ask for, the oldest service first.

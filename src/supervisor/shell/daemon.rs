@@ -198,9 +198,9 @@ fn publisher(
     (observed, network): (&Observed, Option<Arc<Network>>),
     done: mpsc::UnboundedSender<Done>,
 ) -> Result<Publisher> {
-    let tell = move |generation, taken| {
+    let tell = move |news| {
         // Without a receiver the supervisor is ending.
-        let _ = done.send(Done::Published { generation, taken });
+        let _ = done.send(Done::Ports(news));
     };
     let publisher = Publisher::start(link.map(Link::another).transpose()?, kept, network, Box::new(tell))?;
     let endpoints = &observed.endpoints;

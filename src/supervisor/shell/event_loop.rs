@@ -6,12 +6,14 @@ use super::journal::disk::Written;
 use super::keeper::link::Heard;
 use super::linux::Linux;
 use super::notify;
+use super::publish_news::News;
 use crate::error::{Error, Result};
 use crate::log;
+use crate::supervisor::core::action::{Notice, Reason};
 use crate::supervisor::core::desired::{Change, WorkloadId};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::time::Time;
-use crate::supervisor::driver::{Answer, Supervisor};
+use crate::supervisor::driver::{Answer, Supervisor, World};
 use crate::sys::{heap, time, watched};
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
@@ -253,10 +255,36 @@ impl EventLoop {
             Done::Image { key, reason, message } => {
                 self.supervisor.world.image_told(key, reason, message, now());
             }
-            Done::Published { generation, taken } => events.push(Event::Published { generation, taken }),
+            Done::Ports(News::Used(generation, taken)) => events.push(Event::Published { generation, taken }),
+            Done::Ports(news) => self.tell_of_port(&news),
             Done::Logs { instance, error } => self.supervisor.world.logs_blocked(instance, error, events),
             done => self.supervisor.world.finished(done, events),
         }
+    }
+
+    /// Reports that connections to a port wait, or found no replica.
+    fn tell_of_port(&mut self, news: &News) {
+        let (port, reason, what) = match news {
+            News::Used(..) => return,
+            News::Held(port) => {
+                (port, Reason::ConnectionsHeld, "connections wait for a ready replica".to_owned())
+            }
+            News::Refused(port, count) => {
+                let text =
+                    format!("{count} connections were closed because no replica accepted them in time");
+                (port, Reason::ConnectionsRefused, text)
+            }
+        };
+        let Supervisor { world, observed, desired, .. } = &mut self.supervisor;
+        let Some(route) = observed.endpoints.map.iter().find(|r| r.host.to_string() == *port) else { return };
+        let place = match &route.service {
+            Some(name) => format!("port {} of service {name:?}", route.host.port),
+            None => format!("port {port}"),
+        };
+        let workload = route.workload;
+        let workload_name = desired.workloads.get(&workload).map(|w| w.name.clone()).unwrap_or_default();
+        let notice = Notice::of_the_daemon(now(), reason, format!("{place}: {what}"));
+        world.emit(Notice { workload, workload_name, ..notice });
     }
 
     /// A change is durable, or will never be.
@@ -303,6 +331,7 @@ impl EventLoop {
                 now: now(),
                 epoch_ms: epoch_ms(),
                 notices: &self.supervisor.world.notices,
+                publisher: self.supervisor.world.publisher.as_ref(),
             }),
             Request::Check(wish, reply) => {
                 let checked = wish.change(&self.supervisor.desired, wall_ms()).and_then(|change| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::publish::Publisher;
 use crate::runtime::Runtime;
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::controller::Controller;
@@ -105,6 +106,8 @@ pub struct View<'a> {
     pub epoch_ms: i64,
     /// The last notices, oldest first.
     pub notices: &'a std::collections::VecDeque<Arc<Notice>>,
+    /// None in the foreground.
+    pub publisher: Option<&'a Publisher>,
 }
 
 /// A container to look at or to enter.

@@ -7,6 +7,7 @@ use super::journal::disk::Written;
 use super::logs::pump::{Pump, Sink};
 use super::names;
 use super::pods::{self, Directories, Pod, roots};
+use super::publish_news::News;
 use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
@@ -19,7 +20,6 @@ use crate::runtime::{Runtime, delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
-use crate::supervisor::core::endpoints::Taken;
 use crate::supervisor::core::health::{HookKind, ProbeKind};
 use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
 use crate::supervisor::core::spec::Launch;
@@ -145,11 +145,8 @@ pub enum Done {
         reason: Reason,
         message: String,
     },
-    /// The proxy uses this map, without the ports that cannot be opened.
-    Published {
-        generation: u64,
-        taken: Vec<Taken>,
-    },
+    /// About published ports.
+    Ports(News),
     /// The output of an instance cannot be written, for that reason; or can again.
     Logs {
         instance: u64,

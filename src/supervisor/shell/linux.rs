@@ -245,7 +245,7 @@ impl Linux {
             }
             Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
-            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } | Done::Published { .. } => {}
+            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } | Done::Ports(_) => {}
         }
     }
 

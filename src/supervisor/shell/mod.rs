@@ -15,12 +15,14 @@ pub mod keeper;
 pub mod linux;
 mod linux_images;
 mod linux_pods;
+mod listen;
 pub mod logs;
 pub mod names;
 pub mod notify;
 pub mod oom;
 pub mod pods;
 pub mod publish;
+mod publish_news;
 pub mod recover;
 pub mod screen;
 

@@ -5,31 +5,30 @@
 
 use super::keeper::LINK;
 use super::keeper::link::Link;
+use super::listen;
 use super::pods::resolver::Sockets;
+use super::publish_news::{News, Told};
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::network::proxy::{MESSAGE, Map, MapName, MapResolver, MapRoute, tag};
-use crate::network::{Network, holder};
+use crate::network::Network;
+use crate::network::proxy::{Counts, MESSAGE, Map, MapName, MapResolver, MapRoute, read_json, tag};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
 use crate::supervisor::core::model::ReplicaKey;
 use crate::supervisor::core::names::Name;
 use crate::supervisor::core::services::ADDRESS;
 use crate::sys::fd::{self, PollFd};
 use crate::sys::{memfd, socket, time, wait};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// By what names the keeper has the connection to the proxy, a descriptor of its process, and listening sockets.
 const CONTROL: &str = "proxy";
 const PROCESS: &str = "proxy-process";
 const PORT: &str = "port:";
-/// Connections that wait until they are accepted, as long as the proxy is started again.
-const BACKLOG: i32 = 4096;
 /// How often a port that is taken is tried again, and a proxy that died is started again, in milliseconds.
 const TAKEN_AGAIN: u64 = 5000;
 const START_AGAIN: u64 = 100;
@@ -39,8 +38,17 @@ const ANSWER: u64 = 3000;
 /// When the own process was late by more, as after it was frozen with the proxy, the proxy gets another chance.
 const LATE: u64 = 500;
 
-/// What is called with the number of each map that is used, and the ports that cannot be opened.
-pub type Tell = Box<dyn Fn(u64, Vec<Taken>) + Send>;
+/// What is called with news.
+pub type Tell = Box<dyn Fn(News) + Send>;
+
+/// What the thread has found out, for requests to the interface.
+#[derive(Debug, Default)]
+struct Facts {
+    /// The addresses of services.
+    services: BTreeMap<u64, Ipv4Addr>,
+    /// What the proxy has counted, by the texts of ports.
+    counts: BTreeMap<String, Counts>,
+}
 
 /// What is published.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +70,7 @@ struct Wish {
 #[derive(Debug)]
 pub struct Publisher {
     wish: Arc<Mutex<Wish>>,
+    facts: Arc<Mutex<Facts>>,
     wake: OwnedFd,
 }
 
@@ -85,8 +94,11 @@ impl Publisher {
             fd::set_nonblocking(control.as_raw_fd()).map_err(fail)?;
         }
         let wish = Arc::<Mutex<Wish>>::default();
+        let facts = Arc::<Mutex<Facts>>::default();
         let mut worker = Worker {
             wish: Arc::clone(&wish),
+            facts: Arc::clone(&facts),
+            told: Told::default(),
             wake: theirs,
             keeper,
             network,
@@ -112,7 +124,7 @@ impl Publisher {
         }
         let thread = std::thread::Builder::new().name("publish".to_owned());
         thread.spawn(move || worker.run()).map_err(|e| fail(e.into()))?;
-        Ok(Publisher { wish, wake: ours })
+        Ok(Publisher { wish, facts, wake: ours })
     }
 
     /// Has a map used in place of all before it.
@@ -126,10 +138,24 @@ impl Publisher {
         self.wish(|wish| wish.resolvers.push((replica, sockets)));
     }
 
+    /// The address at which pods reach the service with this identity.
+    pub fn address_of_service(&self, uid: u64) -> Option<Ipv4Addr> {
+        lock(&self.facts).services.get(&uid).copied()
+    }
+
+    /// What has been counted for each port, by its text, since the proxy was started.
+    pub fn counts(&self) -> BTreeMap<String, Counts> {
+        lock(&self.facts).counts.clone()
+    }
+
     fn wish(&self, change: impl FnOnce(&mut Wish)) {
-        change(&mut self.wish.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.wish));
         let _ = socket::send(self.wake.as_raw_fd(), b"W", None);
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the proxy is to do next, by the monotonic clock.
@@ -151,6 +177,8 @@ impl Check {
 
 struct Worker {
     wish: Arc<Mutex<Wish>>,
+    facts: Arc<Mutex<Facts>>,
+    told: Told,
     wake: OwnedFd,
     keeper: Option<Link>,
     network: Option<Arc<Network>>,
@@ -207,7 +235,7 @@ impl Worker {
     }
 
     fn take_wish(&mut self) {
-        let wish = std::mem::take(&mut *self.wish.lock().unwrap_or_else(PoisonError::into_inner));
+        let wish = std::mem::take(&mut *lock(&self.wish));
         if wish.publication.is_none() && wish.resolvers.is_empty() {
             return;
         }
@@ -224,34 +252,15 @@ impl Worker {
             let uids = self.latest.names.iter().filter_map(|n| n.address_of);
             let uids: BTreeSet<u64> = uids.collect();
             self.services = self.network.as_ref().map(|n| n.of_services(uids)).unwrap_or_default();
-            self.leave_to_ports();
+            lock(&self.facts).services.clone_from(&self.services);
+            // Without a network of pods services have no address.
+            let services = &self.services;
+            let opened = |r: &Route| service_of(&r.host).is_none_or(|uid| services.contains_key(&uid));
+            self.latest.map.retain(opened);
             self.news = true;
         }
         self.again = None;
         self.apply();
-    }
-
-    /// Leaves out what cannot be opened: addresses of services without a network of pods, and what a port of the whole host
-    /// has already. For its own service that does the same; another service has no address then, and its name leads to its pods.
-    fn leave_to_ports(&mut self) {
-        let map = std::mem::take(&mut self.latest.map);
-        let of_host = |r: &Route| {
-            let same = |w: &&Route| {
-                w.host.address.is_none() && (w.host.protocol, w.host.port) == (r.host.protocol, r.host.port)
-            };
-            map.iter().find(same)
-        };
-        for route in &map {
-            let Some((uid, taken)) = service_of(&route.host).zip(of_host(route)) else { continue };
-            // An answer by UDP would come from another address than it was asked at.
-            if taken.service != route.service || route.host.protocol == Protocol::Udp {
-                self.services.remove(&uid);
-            }
-        }
-        let opened = |r: &Route| {
-            service_of(&r.host).is_none_or(|uid| self.services.contains_key(&uid) && of_host(r).is_none())
-        };
-        self.latest.map = map.iter().filter(|r| opened(r)).cloned().collect();
     }
 
     /// Whether there is nothing for a proxy to do.
@@ -317,13 +326,14 @@ impl Worker {
         self.news |= before != self.taken;
         if self.control.is_none() && self.is_idle() {
             self.news = false;
-            (self.tell)(self.latest.generation, Vec::new());
+            (self.tell)(News::Used(self.latest.generation, Vec::new()));
         } else if let Err(e) = self.send() {
             self.fail(&e);
         }
         for name in gone {
             self.sockets.remove(&name);
             self.sent.remove(&name);
+            lock(&self.facts).counts.remove(&name);
             if let Some(keeper) = &self.keeper {
                 keeper.drop(&format!("{PORT}{name}"));
             }
@@ -335,11 +345,15 @@ impl Worker {
         if self.sockets.contains_key(&name) {
             return Ok(());
         }
-        let service = service_of(host).and_then(|uid| self.services.get(&uid));
-        let socket = match service {
-            Some(address) => listen_for_service(*address, host)?,
-            None => listen(host)?,
+        let service = service_of(host).and_then(|uid| self.services.get(&uid)).copied();
+        // Ports of the host are in the way of those of services, and the other way round.
+        let (kind, end) = (format!("{} ", host.protocol), format!(":{}", host.port));
+        let is_beside = |other: &String| {
+            let of_service = other[kind.len()..].starts_with(ADDRESS);
+            other.starts_with(&kind) && other.ends_with(&end) && of_service != service.is_some()
         };
+        let beside = self.sockets.iter().filter(|(other, _)| is_beside(other)).map(|(_, fd)| fd.as_fd());
+        let socket = listen::open(host, service, &beside.collect::<Vec<_>>())?;
         if let Some(keeper) = &self.keeper {
             keeper.put(&format!("{PORT}{name}"), socket.as_raw_fd());
         }
@@ -386,6 +400,8 @@ impl Worker {
                 name,
                 udp,
                 targets: route.targets.iter().filter_map(target).collect(),
+                affinity: route.options.affinity,
+                proxy_protocol: route.options.proxy_protocol,
             });
         }
         let mut file = std::fs::File::from(memfd::create(c"ports").map_err(fail)?);
@@ -455,9 +471,10 @@ impl Worker {
                     self.check = Some(Check::Ask(now + ASK));
                 }
                 if generation != self.latest.generation || std::mem::take(&mut self.news) {
-                    (self.tell)(generation, self.taken.clone());
+                    (self.tell)(News::Used(generation, self.taken.clone()));
                 }
             }
+            Ok((n, Some(file))) if n > 0 && buf[0] == tag::COUNTS => self.take_counts(file),
             Ok((n, _)) if n > 0 => {}
             Err(Errno(libc::EAGAIN)) => {}
             Ok(_) | Err(_) => {
@@ -469,8 +486,26 @@ impl Worker {
         }
     }
 
+    /// Takes what the proxy has counted: of the ports whose counts have changed.
+    fn take_counts(&mut self, file: OwnedFd) {
+        let news: BTreeMap<String, Counts> = match read_json(file) {
+            Ok(news) => news,
+            Err(e) => return log::warn(e),
+        };
+        let now = time::monotonic_ms();
+        let mut facts = lock(&self.facts);
+        for (port, counts) in news {
+            if !self.sockets.contains_key(&port) {
+                continue;
+            }
+            let before = facts.counts.insert(port.clone(), counts).unwrap_or_default();
+            self.told.compare(&port, before, counts, now).into_iter().for_each(&self.tell);
+        }
+    }
+
     /// The proxy is gone, or has to go.
     fn lose(&mut self) {
+        lock(&self.facts).counts.clear();
         self.control = None;
         self.process = None;
         self.check = None;
@@ -505,59 +540,4 @@ fn names(names: &[Name], services: &BTreeMap<u64, Ipv4Addr>) -> Vec<MapName> {
 /// The identity of the service whose address this is.
 fn service_of(host: &HostPort) -> Option<u64> {
     host.address.as_ref()?.strip_prefix(ADDRESS)?.parse().ok()
-}
-
-/// A socket at the address of a service, which the host has as long as the bridge of the pods exists.
-fn listen_for_service(address: Ipv4Addr, host: &HostPort) -> std::result::Result<OwnedFd, String> {
-    let kind = match host.protocol {
-        Protocol::Tcp => SockType::Stream,
-        Protocol::Udp => SockType::Datagram,
-    };
-    let bound = || {
-        let fd = nix::sys::socket::socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
-        nix::sys::socket::setsockopt(&fd, sockopt::ReuseAddr, &(host.protocol == Protocol::Tcp))?;
-        Ok::<_, nix::Error>(fd)
-    };
-    let fd = bound().map_err(|e| e.desc().to_owned())?;
-    let fail = |e: Errno| e.to_string();
-    socket::set_freebind(fd.as_raw_fd()).map_err(fail)?;
-    socket::bind_ipv4(fd.as_raw_fd(), address, host.port).map_err(fail)?;
-    if host.protocol == Protocol::Tcp {
-        socket::listen(fd.as_raw_fd(), BACKLOG).map_err(|e| e.to_string())?;
-    }
-    Ok(fd)
-}
-
-/// A socket that takes connections or datagrams to a port of the host.
-fn listen(host: &HostPort) -> std::result::Result<OwnedFd, String> {
-    let addresses: Vec<IpAddr> = match &host.address {
-        Some(text) => vec![text.parse().map_err(|_| format!("{text:?} is not an address"))?],
-        // The first takes both kinds of addresses; without IPv6 there is only the second.
-        None => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
-    };
-    let mut problem = String::new();
-    for address in addresses {
-        let bound = match host.protocol {
-            Protocol::Tcp => TcpListener::bind((address, host.port)).map(OwnedFd::from),
-            Protocol::Udp => UdpSocket::bind((address, host.port)).map(OwnedFd::from),
-        };
-        match bound {
-            Ok(fd) => {
-                if host.protocol == Protocol::Tcp {
-                    socket::listen(fd.as_raw_fd(), BACKLOG).map_err(|e| e.to_string())?;
-                }
-                return Ok(fd);
-            }
-            Err(e) => {
-                let e = Errno::from(e);
-                problem = e.to_string();
-                if e == Errno(libc::EADDRINUSE) {
-                    let holder = holder::of(host.protocol == Protocol::Udp, host.port);
-                    problem = holder.map_or(problem, |holder| format!("{holder} has it open"));
-                    break;
-                }
-            }
-        }
-    }
-    Err(problem)
 }

@@ -7,6 +7,7 @@ use super::load::Loader;
 use super::project::Project;
 use super::service::Service;
 use super::{ALIASES, PROJECT, SERVICE, values};
+use crate::workload::annotations::NETWORK;
 use crate::workload::kept::{KeptKind, KeptObject};
 use crate::workload::pod::{DnsConfig, DnsOption, HostAlias};
 use crate::workload::read::Object;
@@ -85,10 +86,7 @@ fn mode(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     match mode {
         "" | "bridge" | "default" => {}
         "host" => s.spec.host_network = true,
-        "none" => {
-            let hint = "pods have a network: use the host's firewall";
-            s.error(loader, "network_mode", "network_mode none is not supported", Some(hint));
-        }
+        "none" => drop(s.annotations.insert(NETWORK.to_owned(), "none".to_owned())),
         other if other.starts_with("service:") || other.starts_with("container:") => {
             let hint =
                 "containers that share a network are one pod: write a Pod with both (`orund explain pod`)";
@@ -106,6 +104,26 @@ fn mode(loader: &mut Loader<'_>, s: &mut Service<'_>) {
             "network_mode cannot be combined with networks",
             Some("leave one of both out"),
         );
+    }
+}
+
+/// A service all of whose networks are internal has no route to the outside.
+pub fn internal(project: &Project<'_, '_>, s: &mut Service<'_>) {
+    if values::text(s.node, "network_mode").is_some_and(|mode| !mode.is_empty()) {
+        return;
+    }
+    let field = values::get(s.node, "networks");
+    let of_map = field.map(values::entries).unwrap_or_default().iter().map(|(key, _)| key);
+    let list = field.map(values::list).unwrap_or_default().iter();
+    let mut names: Vec<&str> = list.chain(of_map).filter_map(|n| n.data.text()).collect();
+    if names.is_empty() {
+        names.push("default");
+    }
+    let is_internal = |name: &&str| {
+        project.entry("networks", name).and_then(|n| values::value(n, "internal", values::flag)) == Some(true)
+    };
+    if names.iter().all(is_internal) {
+        s.annotations.insert(NETWORK.to_owned(), "internal".to_owned());
     }
 }
 

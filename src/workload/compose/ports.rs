@@ -11,10 +11,17 @@ const MOST: u32 = 4096;
 
 /// The ports of a service.
 pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
-    let host_network = values::text(s.node, "network_mode") == Some("host");
+    let mode = values::text(s.node, "network_mode").unwrap_or_default();
+    let host_network = mode == "host";
     let list = values::get(s.node, "ports").map(values::list_or_one).unwrap_or_default();
     for (n, entry) in list.iter().enumerate() {
         let path = s.path(&format!("ports[{n}]"));
+        if mode == "none" {
+            let hint = "leave the ports or the network_mode out".to_owned();
+            let message = "ports cannot be combined with network_mode none";
+            loader.error(entry.place, &path, message, Some(hint));
+            break;
+        }
         match ports(entry) {
             Ok(found) => {
                 if found.iter().any(|p| p.host_port.is_none()) {

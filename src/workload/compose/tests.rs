@@ -302,6 +302,26 @@ networks: {back: }
 }
 
 #[test]
+fn services_reach_as_much_as_their_networks() {
+    let text = "services:
+  db: {image: x, networks: [back]}
+  app: {image: x, networks: {back: , front: }}
+  alone: {image: x, network_mode: none}
+  other: {image: x}
+networks: {back: {internal: true}, front: }
+";
+    let found = project(&[text], &Memory::default(), Options::default());
+    let of = |w: &Workload| w.spec.pod.as_ref().unwrap().annotations.get("orun.dev/network").cloned();
+    let networks: Vec<_> = workloads(&found).iter().map(|w| (w.metadata.name.clone(), of(w))).collect();
+    let expected = [("alone", Some("none")), ("app", None), ("db", Some("internal")), ("other", None)];
+    let expected = expected.map(|(name, network)| (name.to_owned(), network.map(str::to_owned)));
+    assert_eq!(networks.into_iter().collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
+    let text = "services: {a: {image: x}, b: {image: x, networks: [default]}}\nnetworks: {default: {internal: true}}\n";
+    let found = project(&[text], &Memory::default(), Options::default());
+    assert_eq!(workloads(&found).iter().filter(|w| of(w).as_deref() == Some("internal")).count(), 2);
+}
+
+#[test]
 fn variables_come_from_files_and_the_environment() {
     let text = "services:
   web:

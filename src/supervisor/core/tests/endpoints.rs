@@ -1,7 +1,7 @@
 //! Published ports, and the barrier before a stop, by scenarios.
 
 use super::*;
-use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, Taken};
+use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, RouteOptions, Taken};
 use crate::supervisor::core::model::ReplicaKey;
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::workload::kept::KeptObject;
@@ -79,7 +79,13 @@ fn a_proxy_that_never_answers_costs_no_memory() {
             port: 8080,
         };
         let targets = serials.iter().map(|s| replica(*s)).collect();
-        vec![endpoints::Route { workload: WEB, service: None, host: host(), targets }]
+        vec![endpoints::Route {
+            workload: WEB,
+            service: None,
+            host: host(),
+            targets,
+            options: RouteOptions::default(),
+        }]
     };
     let mut e = endpoints::Endpoints::default();
     for n in 0..50 {

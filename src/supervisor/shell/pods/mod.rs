@@ -156,7 +156,8 @@ pub fn make(
         // Of an attempt whose supervisor was killed.
         clear(dirs, key)?;
         let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
-        let network = network.filter(|_| kinds(&pod.sandbox).contains(&Namespace::Network));
+        let connected = kinds(&pod.sandbox).contains(&Namespace::Network) && !pod.sandbox.is_isolated();
+        let network = network.filter(|_| connected);
         address = network.map(Network::reserve).transpose()?.flatten();
         pod.set_address(network, address);
         build(&mut pod, network, names, objects)?;
@@ -201,7 +202,7 @@ fn build(pod: &mut Pod, network: Option<&Network>, names: bool, objects: &Object
     let (Some(network), Some(namespace), Some(address)) = (network, pod.network(), pod.address) else {
         return Ok(());
     };
-    network.attach(pod.key.serial, namespace, address)?;
+    network.attach(pod.key.serial, namespace, address, !pod.sandbox.is_internal())?;
     pod.resolver = resolver.then(|| resolver::open(namespace)).transpose()?.map(Arc::new);
     Ok(())
 }
@@ -315,6 +316,7 @@ pub fn find(
         held.push((kind, fd));
     }
     let mut pod = Pod::new(dirs, key, record.workload, sandbox, held);
+    let network = network.filter(|_| !pod.sandbox.is_isolated());
     let address = network.zip(pod.network()).and_then(|(network, namespace)| {
         if record.made {
             record.address.inspect(|address| network.adopt(*address))

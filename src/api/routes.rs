@@ -87,7 +87,8 @@ impl Api {
         self.pace().await;
         let accepted = self.handle.wish(wish).await?;
         let revision = accepted.revision;
-        Ok(Changed { uid: accepted.workload.0, generation: accepted.generation, revision })
+        let (generation, kind) = (accepted.generation, accepted.kind);
+        Ok(Changed { uid: accepted.workload.0, generation, revision, kind })
     }
 
     async fn pace(&self) {

@@ -468,6 +468,17 @@ pub struct Changed {
     /// The number of the revision that was applied last.
     #[serde(default)]
     pub revision: u32,
+    /// What its file calls the workload: `deployment`. Empty for other objects.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+}
+
+impl Changed {
+    /// The workload `name` as people write it: `deployment/web`.
+    pub fn path(&self, name: &str) -> String {
+        let kind = if self.kind.is_empty() { "workload" } else { &self.kind };
+        format!("{kind}/{name}")
+    }
 }
 
 /// What a container uses at a moment.

@@ -35,7 +35,7 @@ pub async fn scale(client: &Client, a: &Scale) -> Result<u8> {
         let call = Call::new(Method::PATCH, path(name));
         let patch = ScalePatch { spec: ScaleSpec { replicas: *replicas } };
         let done: Changed = client.fetch(call.json(&patch)).await?;
-        print(&format!("workload/{name} scaled to {replicas}\n"))?;
+        print(&format!("{} scaled to {replicas}\n", done.path(name)))?;
         changed.push((name, *replicas, done.generation));
     }
     for (name, replicas, generation) in changed.into_iter().filter(|_| a.waiting.wait) {
@@ -54,8 +54,11 @@ pub async fn restart(client: &Client, a: &Restart) -> Result<u8> {
     };
     let call = Call::new(Method::POST, path(&workload) + "/restart").json(&RestartRequest { slot });
     let done: Changed = client.fetch(call).await?;
-    let kind = if slot.is_some() { "replica" } else { "workload" };
-    print(&format!("{kind}/{} restarting\n", a.name.name))?;
+    let what = match slot {
+        Some(_) => format!("replica/{}", a.name.name),
+        None => done.path(&workload),
+    };
+    print(&format!("{what} restarting\n"))?;
     if a.waiting.wait {
         let (generation, revision) = (done.generation, done.revision);
         Wait { generation, revision, ..Wait::of(&workload, Goal::Ready, deadline) }.run(client).await?;
@@ -138,13 +141,16 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
         }
         workloads.push(name);
     }
+    let mut kinds = Vec::new();
     for name in &workloads {
         let call = Call::new(Method::DELETE, path(name)).with_some("gracePeriodSeconds", grace.as_deref());
-        client.fetch::<Changed>(call).await.map_err(|e| e.context(format!("workload {name:?}")))?;
-        print(&format!("workload/{name} deleting\n"))?;
+        let done = client.fetch::<Changed>(call).await;
+        let done = done.map_err(|e| e.context(format!("workload {name:?}")))?;
+        print(&format!("{} deleting\n", done.path(name)))?;
+        kinds.push(done.path(name));
     }
-    for name in workloads.iter().filter(|_| a.waiting.wait) {
-        Wait::of(name, Goal::Delete, deadline).run(client).await?;
+    for (name, path) in workloads.iter().zip(&kinds).filter(|_| a.waiting.wait) {
+        Wait { path: Some(path), ..Wait::of(name, Goal::Delete, deadline) }.run(client).await?;
     }
     Ok(0)
 }

@@ -8,7 +8,7 @@ use super::change::{self, path};
 use super::choose::{Name, What};
 use super::connection::{Call, Client};
 use super::print;
-use super::render;
+use super::render::{self, Row};
 use super::wait::Wait;
 use crate::api::types::{Changed, List, RevisionObject, RolloutState, UndoRequest, WorkloadObject};
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
                 return status(&w);
             }
             if w.status.rollout.state == RolloutState::Complete {
-                print(&format!("workload/{name} revision {} complete\n", w.status.revision))?;
+                print(&format!("{} revision {} complete\n", w.name(), w.status.revision))?;
                 return Ok(0);
             }
             let revision = w.status.revision;
@@ -36,7 +36,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
             let deadline = Instant::now() + waiting.timeout;
             let call = Call::new(Method::POST, path(name) + "/undo");
             let done: Changed = client.fetch(call.json(&UndoRequest { to_revision: *to_revision })).await?;
-            print(&format!("workload/{name} rolled back, as revision {}\n", done.revision))?;
+            print(&format!("{} rolled back, as revision {}\n", done.path(name), done.revision))?;
             if waiting.wait {
                 let (generation, revision) = (done.generation, done.revision);
                 let wait = Wait { generation, revision, ..Wait::of(name, Goal::Ready, deadline) };
@@ -44,12 +44,12 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
             }
         }
         Rollout::Pause { name } => {
-            client.fetch::<Changed>(Call::new(Method::POST, path(name) + "/pause")).await?;
-            print(&format!("workload/{name} paused\n"))?;
+            let done: Changed = client.fetch(Call::new(Method::POST, path(name) + "/pause")).await?;
+            print(&format!("{} paused\n", done.path(name)))?;
         }
         Rollout::Resume { name } => {
-            client.fetch::<Changed>(Call::new(Method::POST, path(name) + "/resume")).await?;
-            print(&format!("workload/{name} resumed\n"))?;
+            let done: Changed = client.fetch(Call::new(Method::POST, path(name) + "/resume")).await?;
+            print(&format!("{} resumed\n", done.path(name)))?;
         }
         Rollout::Restart { name, waiting } => {
             let name = Name { kind: Some(What::Workloads), name: name.clone() };
@@ -64,8 +64,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
 fn status(w: &WorkloadObject) -> Result<u8> {
     let rollout = &w.status.rollout;
     let message = rollout.message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
-    let (name, revision) = (&w.workload.metadata.name, w.status.revision);
-    print(&format!("workload/{name} revision {revision} {:?}{message}\n", rollout.state))?;
+    print(&format!("{} revision {} {:?}{message}\n", w.name(), w.status.revision, rollout.state))?;
     Ok(match rollout.state {
         RolloutState::Complete => 0,
         RolloutState::Failed => 1,
@@ -104,7 +103,7 @@ pub async fn stop(client: &Client, a: &StopOrStart, stop: bool) -> Result<u8> {
     for name in &a.names {
         let call = Call::new(Method::POST, format!("{}/{verb}", path(name)));
         let done: Changed = client.fetch(call).await.map_err(|e| e.context(format!("workload {name:?}")))?;
-        print(&format!("workload/{name} {words}\n"))?;
+        print(&format!("{} {words}\n", done.path(name)))?;
         generations.push(done.generation);
     }
     for (name, generation) in a.names.iter().zip(generations).filter(|_| a.waiting.wait) {

@@ -23,11 +23,13 @@ pub struct Wait<'a> {
     pub deadline: Instant,
     /// Print each step of the rollout.
     pub steps: bool,
+    /// With its kind, where that is known: `deployment/web`.
+    pub path: Option<&'a str>,
 }
 
 impl<'a> Wait<'a> {
     pub fn of(name: &'a str, goal: Goal, deadline: Instant) -> Wait<'a> {
-        Wait { name, goal, generation: 0, revision: 0, deadline, steps: false }
+        Wait { name, goal, generation: 0, revision: 0, deadline, steps: false, path: None }
     }
 
     /// Waits, and prints what has become true.
@@ -49,7 +51,10 @@ impl<'a> Wait<'a> {
                 Error::new(Kind::NotFound, format!("no such workload: {:?}", self.name))
                     .hint("`orund get` lists them")
             };
-            let deleted = || Ok(format!("workload/{} deleted", self.name));
+            let deleted = || match self.path {
+                Some(path) => Ok(format!("{path} deleted")),
+                None => Ok(format!("workload/{} deleted", self.name)),
+            };
             return if self.goal == Goal::Delete { deleted() } else { Err(missing()) };
         };
         let uid = last.status.uid;

@@ -314,11 +314,18 @@ impl EventLoop {
             Answer::NotDurable => Err(Denied::NotDurable(error.map(|e| e.to_string()).unwrap_or_default())),
             Answer::Accepted | Answer::Pending => {
                 let Some(name) = name else {
-                    return Ok(Accepted { workload: WorkloadId(0), generation: 0, revision: 0 });
+                    return Ok(Accepted {
+                        workload: WorkloadId(0),
+                        generation: 0,
+                        revision: 0,
+                        kind: String::new(),
+                    });
                 };
                 let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
                 let revision = w.number(w.applied());
-                Ok(Accepted { workload, generation: w.generation, revision })
+                let kind =
+                    w.source["spec"]["controller"]["kind"].as_str().unwrap_or("workload").to_lowercase();
+                Ok(Accepted { workload, generation: w.generation, revision, kind })
             }
         }
     }

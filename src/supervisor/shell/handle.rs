@@ -76,7 +76,7 @@ pub struct Apply {
 }
 
 /// A wish that was made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// 0, as the others: the wish was not about one workload.
     pub workload: WorkloadId,
@@ -84,6 +84,8 @@ pub struct Accepted {
     pub generation: u64,
     /// The number of the revision that was applied last.
     pub revision: u32,
+    /// What its file calls the workload: `deployment`; empty without one.
+    pub kind: String,
 }
 
 /// Why a wish was not accepted; nothing has changed then.

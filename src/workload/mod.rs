@@ -26,7 +26,7 @@ pub mod read;
 pub mod replica;
 pub mod scalar;
 pub mod schema;
-mod semantic;
+pub mod semantic;
 pub mod write;
 
 #[cfg(test)]

@@ -40,7 +40,11 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     if a.building.build {
         build::run(&mut objects, &a.building)?;
     }
-    let applied = send(client, &objects, a.dry_run, project.filter(|_| a.prune)).await?;
+    let applied = send(client, &objects, a.dry_run, project.filter(|_| a.prune)).await;
+    let applied = applied.map_err(|e| match manifests::place_of(&a.files.files, &e.to_string()) {
+        Some(place) => e.context(place),
+        None => e,
+    })?;
     for item in &applied {
         let outcome = match item.outcome {
             Outcome::Created => "created",

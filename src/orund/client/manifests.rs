@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::args::{Convert, Format, Project, Validate};
 use super::{print, projects, yaml};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::document::{self, Data, Node};
 use crate::error::{Error, Kind, Result};
-use crate::workload::{self, Object, Read, Workload};
+use crate::workload::{self, Object, Read, Workload, semantic};
 
 /// A file, and what is in it.
 pub struct Manifest {
@@ -111,6 +112,27 @@ fn check_bundles(workloads: &[Workload]) -> Result<()> {
     let last = missing.pop();
     missing.iter().for_each(crate::log::error);
     last.map_or(Ok(()), Err)
+}
+
+/// Where the object is that `refusal`, the supervisor's, is about: `web.yaml:4:9`. None: it is about none, or none of a file.
+pub fn place_of(paths: &[PathBuf], refusal: &str) -> Option<String> {
+    let files = expand(paths).ok()?.into_iter().filter(|p| p.as_path() != Path::new("-"));
+    files.filter_map(|p| content(&p).ok()).find_map(|c| {
+        let nodes = document::parse(&c.text, &mut Vec::new());
+        let lists = nodes.iter().filter_map(|n| match &semantic::node(n, "items")?.data {
+            Data::List(items) => Some(items),
+            _ => None,
+        });
+        let is_about = |n: &&Node| {
+            let text = |path: &str| semantic::text(n, path).unwrap_or_default();
+            let name = text("metadata.name");
+            let kinds = ["workload".to_owned(), text("kind")];
+            !name.is_empty() && kinds.iter().any(|kind| refusal.contains(&format!("{kind} {name:?}:")))
+        };
+        let found = nodes.iter().chain(lists.flatten()).find(is_about)?;
+        let place = semantic::place(found, "metadata.name");
+        Some(format!("{}:{}:{}", c.name, place.line, place.column))
+    })
 }
 
 /// The objects of all files, none of which is in two.
@@ -338,6 +360,20 @@ mod tests {
             };
             assert!(text.contains("the file is larger than 1048576 bytes"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_has_the_place_of_its_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("all.yaml");
+        let text = "kind: ConfigMap\nmetadata:\n  name: web\n---\nkind: List\nitems:\n- kind: Job\n  metadata: {name: sum}\n";
+        std::fs::write(&file, text).unwrap();
+        let place = |refusal: &str| place_of(&[file.clone(), "-".into()], refusal);
+        let at = |place: &str| Some(format!("{}:{place}", file.display()));
+        assert_eq!(place("ConfigMap \"web\": data cannot be changed"), at("3:9"));
+        assert_eq!(place("workload \"sum\": the template of a Job cannot be changed"), at("8:20"));
+        assert_eq!(place("Secret \"web\": x"), None);
+        assert_eq!(place("no supervisor answers"), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::Checker;
 use super::controller::{Controller, FailureAction, FailureRule, SuccessRule};
-use super::model::{ExitCodes, Membership};
+use super::model::{ExitCodes, Membership, Workload};
 use super::read::Document;
 use super::semantic;
 
@@ -81,11 +81,63 @@ pub fn around(
     let completions = number("completions").unwrap_or(if indexed { 1 } else { parallelism.max(1) });
     own.insert("replicas".to_owned(), completions.into());
     // A pod that failed is run again in its place.
-    own.insert("backoff".to_owned(), json!({"initial": 10, "factor": 2, "max": 360, "reset": 3600}));
+    own.insert("backoff".to_owned(), backoff());
     own.insert("restartPolicy".to_owned(), "OnFailure".into());
     by_index(checker, d, indexed, completions);
     failure_policy(checker, d);
     success_policy(checker, d, indexed, completions);
+}
+
+/// Kubernetes' delays before the pod of a Job is run again.
+pub fn backoff() -> Value {
+    let own = json!({"initial": 10, "factor": 2, "max": 360, "reset": 3600});
+    let own: super::model::Backoff = serde_json::from_value(own).unwrap_or_default();
+    json!(own)
+}
+
+/// The `spec` of a Job without its template, whose `pod` gets the policy that a Job must have.
+pub fn written(w: &Workload, pod: &mut Map<String, Value>) -> Map<String, Value> {
+    let c = w.spec.controller.clone().unwrap_or_default();
+    let mut spec = Map::new();
+    let mut set = |name: &str, value: Option<Value>| spec.extend(value.map(|v| (name.to_owned(), v)));
+    let number = |n: Option<u32>| n.map(Value::from);
+    let by_index = c.backoff_limit_per_index.is_some();
+    set("parallelism", number(c.parallelism));
+    set("completions", (!c.queue).then(|| w.spec.replicas.into()));
+    set("completionMode", c.indexed.then(|| "Indexed".into()));
+    set("backoffLimit", number(c.backoff_limit));
+    set("backoffLimitPerIndex", number(c.backoff_limit_per_index));
+    set("maxFailedIndexes", number(c.max_failed_indexes));
+    set("activeDeadlineSeconds", c.active_deadline_seconds.map(Value::from));
+    set("ttlSecondsAfterFinished", c.ttl_seconds_after_finished.map(Value::from));
+    set("suspend", c.suspend.then(|| true.into()));
+    let failure: Vec<Value> = c.pod_failure_policy.iter().map(written_failure).collect();
+    let never = by_index || !failure.is_empty();
+    set("podFailurePolicy", (!failure.is_empty()).then(|| json!({"rules": failure})));
+    let success = |r: &SuccessRule| {
+        let mut rule = Map::new();
+        rule.extend(r.succeeded_indexes.clone().map(|i| ("succeededIndexes".to_owned(), i.into())));
+        rule.extend(r.succeeded_count.map(|n| ("succeededCount".to_owned(), n.into())));
+        Value::Object(rule)
+    };
+    let success: Vec<Value> = c.success_policy.iter().map(success).collect();
+    set("successPolicy", (!success.is_empty()).then(|| json!({"rules": success})));
+    pod.insert("restartPolicy".to_owned(), if never { "Never" } else { "OnFailure" }.into());
+    spec
+}
+
+fn written_failure(r: &FailureRule) -> Value {
+    let mut rule = json!({"action": r.action});
+    match &r.exit_codes {
+        Some(codes) => {
+            rule["onExitCodes"] = json!(codes);
+            if let Some(name) = &r.container_name {
+                rule["onExitCodes"]["containerName"] = name.clone().into();
+            }
+        }
+        None => rule["onPodConditions"] = json!([{"type": "DisruptionTarget"}]),
+    }
+    rule
 }
 
 fn problem(checker: &mut Checker<'_>, d: &Document<'_>, path: &str, message: &str, hint: Option<String>) {

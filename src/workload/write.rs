@@ -7,7 +7,8 @@ use super::model::{RestartPolicy, Workload};
 /// The fields of `spec` that are not the pod's.
 const AROUND: [&str; 6] = ["replicas", "strategy", "minReadySeconds", "backoff", "spares", "stopSignal"];
 
-/// A Deployment, or a Pod where containers may end; and what Kubernetes cannot say.
+/// An object of the kind that the workload was read from, else a Deployment, or a Pod where containers may end; and what
+/// Kubernetes cannot say.
 pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     let whole = serde_json::to_value(w).unwrap_or_default();
     let mut pod = whole["spec"].as_object().cloned().unwrap_or_default();
@@ -16,16 +17,14 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     let mut lost = Vec::new();
     let of_pod = pod.remove("pod").unwrap_or_default();
     pod.remove("controller");
-    let kind = w.spec.controller.as_ref().map_or("", |c| c.kind.as_str());
-    if matches!(kind, "StatefulSet" | "DaemonSet" | "Job") {
-        lost.push(format!("what a {kind} has of its own is not written"));
-    }
+    let kind = kind(w);
     for name in ["sharedRoot", "dependsOn", "failureAction"] {
         if pod.remove(name).is_some() {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
         }
     }
-    for (name, default) in [("backoff", json!(super::model::Backoff::default())), ("spares", json!(0))] {
+    let backoff = if kind == "Job" { super::job::backoff() } else { json!(super::model::Backoff::default()) };
+    for (name, default) in [("backoff", backoff), ("spares", json!(0))] {
         if around.get(name).is_some_and(|value| *value != default) {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
         }
@@ -37,13 +36,16 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
         }
     }
     whole_seconds(&mut pod, "terminationGracePeriodSeconds", w.spec.termination_grace_period, &mut lost);
+    for name in ["progressDeadlineSeconds", "paused", "revisionHistoryLimit"] {
+        pod.remove(name);
+    }
     let name = w.metadata.name.clone();
     let labels = match &w.spec.pod {
         Some(pod) if !pod.labels.is_empty() => json!(pod.labels),
         _ if w.metadata.labels.is_empty() => json!({"app": name}),
         _ => json!(w.metadata.labels),
     };
-    if w.spec.restart_policy != RestartPolicy::Always {
+    if kind == "Pod" {
         if w.spec.replicas != 1 {
             lost.push(format!("a Pod is one replica, not {}: write a Job for several", w.spec.replicas));
         }
@@ -52,30 +54,97 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
             lost,
         );
     }
-    pod.remove("restartPolicy");
     let mut template = json!({"labels": labels});
     if let Some(annotations) = of_pod.get("annotations") {
         template["annotations"] = annotations.clone();
     }
-    let mut spec = Map::from_iter([
-        ("replicas".to_owned(), json!(w.spec.replicas)),
-        ("selector".to_owned(), json!({"matchLabels": labels})),
-        ("template".to_owned(), json!({"metadata": template, "spec": pod})),
-    ]);
-    for name in ["strategy", "paused", "revisionHistoryLimit"] {
-        spec.extend(around.get(name).map(|value| (name.to_owned(), value.clone())));
+    let mut spec = match kind {
+        "Job" => super::job::written(w, &mut pod),
+        _ => {
+            pod.remove("restartPolicy");
+            rolling(w, kind, &around, &mut pod, &mut lost)
+        }
+    };
+    if kind != "Job" {
+        spec.insert("selector".to_owned(), json!({"matchLabels": labels}));
     }
-    let times =
-        [("minReadySeconds", w.spec.min_ready), ("progressDeadlineSeconds", w.spec.progress_deadline)];
-    for (name, time) in times {
-        if let Some(time) = time {
-            whole_seconds(&mut spec, name, time, &mut lost);
+    spec.insert("template".to_owned(), json!({"metadata": template, "spec": pod}));
+    let version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    (json!({"apiVersion": version, "kind": kind, "metadata": whole["metadata"], "spec": spec}), lost)
+}
+
+fn kind(w: &Workload) -> &'static str {
+    let own = w.spec.controller.as_ref().map_or("", |c| c.kind.as_str());
+    let ends = w.spec.restart_policy != RestartPolicy::Always;
+    let kinds = ["StatefulSet", "DaemonSet", "Job"];
+    match kinds.into_iter().find(|kind| *kind == own) {
+        Some(kind) => kind,
+        None if ends || (own == "Pod" && w.spec.replicas == 1) => "Pod",
+        None => "Deployment",
+    }
+}
+
+/// What is around the template of a kind whose replicas are replaced by new revisions.
+fn rolling(
+    w: &Workload,
+    kind: &str,
+    around: &Map<String, Value>,
+    pod: &mut Map<String, Value>,
+    lost: &mut Vec<String>,
+) -> Map<String, Value> {
+    let mut spec = Map::new();
+    if kind != "DaemonSet" {
+        spec.insert("replicas".to_owned(), json!(w.spec.replicas));
+    }
+    if let Some(limit) = w.spec.revision_history_limit {
+        spec.insert("revisionHistoryLimit".to_owned(), limit.into());
+    }
+    if let Some(time) = w.spec.min_ready {
+        whole_seconds(&mut spec, "minReadySeconds", time, lost);
+    }
+    if kind == "Deployment" {
+        spec.extend(around.get("strategy").map(|value| ("strategy".to_owned(), value.clone())));
+        spec.extend(w.spec.paused.map(|paused| ("paused".to_owned(), paused.into())));
+        if let Some(time) = w.spec.progress_deadline {
+            whole_seconds(&mut spec, "progressDeadlineSeconds", time, lost);
+        }
+        return spec;
+    }
+    let own = w.spec.controller.clone().unwrap_or_default();
+    let numbers = w.spec.strategy.rolling_update;
+    spec.insert("updateStrategy".to_owned(), match (own.on_delete, kind) {
+        (true, _) => json!({"type": "OnDelete"}),
+        (false, "StatefulSet") => {
+            json!({"rollingUpdate": {"partition": own.partition, "maxUnavailable": numbers.max_unavailable}})
+        }
+        (false, _) => json!({"rollingUpdate": numbers}),
+    });
+    if kind == "StatefulSet" {
+        let policy = if own.ordered { "OrderedReady" } else { "Parallel" };
+        spec.insert("podManagementPolicy".to_owned(), policy.into());
+        spec.extend(pod.remove("subdomain").map(|name| ("serviceName".to_owned(), name)));
+        let claims = claims(w, pod);
+        if !claims.is_empty() {
+            lost.push("the sizes of its claims are not known: 1Gi is written".to_owned());
+            spec.insert("volumeClaimTemplates".to_owned(), claims.into());
         }
     }
-    (
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": whole["metadata"], "spec": spec}),
-        lost,
-    )
+    spec
+}
+
+/// The claims of which each replica has one of its own, in place of the volumes.
+fn claims(w: &Workload, pod: &mut Map<String, Value>) -> Vec<Value> {
+    let own =
+        |v: &super::pod::Volume| v.persistent_volume_claim.as_ref().is_some_and(|claim| claim.per_replica);
+    let names: Vec<&str> = w.spec.volumes.iter().filter(|v| own(v)).map(|v| v.name.as_str()).collect();
+    if let Some(list) = pod.get_mut("volumes").and_then(Value::as_array_mut) {
+        list.retain(|v| !names.iter().any(|name| v["name"] == *name));
+        if list.is_empty() {
+            pod.remove("volumes");
+        }
+    }
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    names.iter().map(|name| json!({"metadata": {"name": name}, "spec": spec})).collect()
 }
 
 /// A container: a bundle is an image with a scheme of ours.
@@ -137,5 +206,70 @@ mod tests {
         assert_eq!(back.spec.pod.as_ref().unwrap().labels["app"], "web");
         expected.spec.termination_grace_period = core::time::Duration::from_secs(2);
         assert_eq!(back, expected);
+    }
+
+    /// A file whose object reads back to the same workload.
+    fn same(text: &str) -> Value {
+        let w =
+            crate::workload::read("f", text, None).workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
+        let (written, _) = kubernetes(&w);
+        let back = crate::workload::read("f", &written.to_string(), None).workloads();
+        assert_eq!(back.unwrap_or_else(|e| panic!("{e}\n{written:#}")).remove(0), w, "{written:#}");
+        written
+    }
+
+    #[test]
+    fn each_kind_is_written_as_it_was_read() {
+        let template =
+            "template: {metadata: {labels: {app: db}}, spec: {containers: [{name: a, image: 'bundle:/b'}]}}";
+        let set = format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:
+  replicas: 3
+  serviceName: db
+  podManagementPolicy: Parallel
+  updateStrategy: {{rollingUpdate: {{partition: 2, maxUnavailable: 2}}}}
+  selector: {{matchLabels: {{app: db}}}}
+  volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}]
+  {template}\n"
+        );
+        let written = same(&set);
+        assert_eq!(written["spec"]["volumeClaimTemplates"][0]["metadata"]["name"], "data");
+        assert_eq!(written["spec"]["serviceName"], "db");
+        let daemon = format!(
+            "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: db}}\nspec:
+  updateStrategy: {{type: OnDelete}}
+  minReadySeconds: 5
+  selector: {{matchLabels: {{app: db}}}}
+  {template}\n"
+        );
+        assert_eq!(same(&daemon)["kind"], "DaemonSet");
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: db, labels: {app: db}}\nspec: {containers: [{name: a, image: 'bundle:/b'}]}\n";
+        assert_eq!(same(pod)["kind"], "Pod");
+    }
+
+    #[test]
+    fn jobs_are_written_with_all_of_their_rules() {
+        let job = |spec: &str, policy: &str| {
+            format!(
+                "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: sum}}\nspec:\n{spec}  template: {{metadata: {{labels: {{app: sum}}}}, \
+                 spec: {{restartPolicy: {policy}, containers: [{{name: a, image: 'bundle:/b'}}]}}}}\n"
+            )
+        };
+        let written = same(&job(
+            "  completions: 5
+  parallelism: 2
+  completionMode: Indexed
+  backoffLimitPerIndex: 1
+  maxFailedIndexes: 3
+  activeDeadlineSeconds: 60
+  ttlSecondsAfterFinished: 7
+  suspend: true
+  podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {containerName: a, operator: In, values: [3]}}]}
+  successPolicy: {rules: [{succeededIndexes: '0,2-4', succeededCount: 2}]}\n",
+            "Never",
+        ));
+        assert_eq!(written["spec"]["template"]["spec"]["restartPolicy"], "Never");
+        let queue = same(&job("  parallelism: 3\n", "OnFailure"));
+        assert_eq!((&queue["spec"]["parallelism"], queue["spec"].get("completions")), (&json!(3), None));
     }
 }

@@ -18,7 +18,7 @@ fn what_is_read_is_written() {
     let w = read("f", &text, None).workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
     let (written, lost) = write::kubernetes(&w);
     assert_eq!(lost, Vec::<String>::new());
-    assert_eq!(written["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], 80);
+    assert_eq!(written["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], 80);
     let back = read("f", &written.to_string(), None).workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
     assert_eq!(back.spec.containers, w.spec.containers);
 }

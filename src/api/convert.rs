@@ -154,7 +154,10 @@ pub fn same_bundles(wish: &Wish, now: &Template) -> bool {
 
 fn template(spec: &Spec) -> Template {
     let b = &spec.backoff;
-    let sandbox = Sandbox::of(spec);
+    let mut sandbox = Sandbox::of(spec);
+    if let Some(sandbox) = &mut sandbox {
+        sandbox.limits = resources(&spec.resources, None);
+    }
     Template {
         containers: containers(spec, sandbox.is_some()),
         restart_policy: policy(spec.restart_policy),
@@ -283,6 +286,10 @@ fn program(c: &Container) -> Container {
         env: c.env.clone(),
         env_from: c.env_from.clone(),
         volume_mounts: c.volume_mounts.clone(),
+        stdin: c.stdin,
+        tty: c.tty,
+        termination_message_path: c.termination_message_path.clone(),
+        termination_message_policy: c.termination_message_policy,
         security_context: c.security_context.clone(),
         engine: Engine { cpuset: None, ..c.engine.clone() },
         ..Container::default()

@@ -422,7 +422,7 @@ fn exit(view: &View, e: &ExitRecord) -> ExitObject {
         reason: e.reason(),
         exit_code: e.status.and_then(|s| s.code()),
         signal: signal.map(|n| Signal(n).to_string()),
-        message: e.error.clone(),
+        message: e.error.as_ref().or(e.message.as_ref()).cloned(),
     }
 }
 

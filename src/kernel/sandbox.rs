@@ -4,16 +4,21 @@
 //! when the last descriptor is closed: the kernel removes the namespaces then.
 
 use crate::error::{Errno, Error, Kind, Result};
+use crate::kernel::cgroup::{self, Cgroup, SubCgroups};
+use crate::plan::cgroup as plan;
 use crate::plan::tables::namespaces::Kind as Namespace;
-use crate::sys::{self, clone, file, mount, netif, path, prctl};
+use crate::sys::clone::Clone;
+use crate::sys::{self, clone, cred, fd, file, mount, netif, path, prctl, signalfd};
 use std::ffi::CString;
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// What to make.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Of these kinds; network, ipc and uts ones can be made. The network gets its loopback interface up.
+    /// Of these kinds; network, ipc, uts and pid ones can be made. The network gets its loopback interface up.
     pub namespaces: Vec<Namespace>,
     /// For the uts namespace.
     pub hostname: String,
@@ -21,6 +26,17 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// File systems in memory, by name, in a mount namespace of their own.
     pub memory: Vec<Memory>,
+    /// What becomes the first process of the pid namespace; there must be one with it.
+    pub init: Option<Init>,
+}
+
+/// A pid namespace lives as long as its first process, and that of a pod must not be a container, which may end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Init {
+    /// The program, whose verb [`INIT`] calls [`init`].
+    pub program: PathBuf,
+    /// The absolute path of its cgroup in each hierarchy. Whoever ends what is in there ends the namespace.
+    pub cgroup: String,
 }
 
 /// A tmpfs that containers share.
@@ -56,7 +72,8 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 }
 
 fn build(plan: &Plan) -> Result<Held> {
-    let kinds = plan.namespaces.iter().fold(0, |all, kind| all | kind.clone_flag());
+    let of_thread = || plan.namespaces.iter().filter(|kind| **kind != Namespace::Pid);
+    let kinds = of_thread().fold(0, |all, kind| all | kind.clone_flag());
     clone::unshare(kinds as i32).map_err(|e| Error::sys("making the namespaces of a pod", e))?;
     if plan.namespaces.contains(&Namespace::Uts) && !plan.hostname.is_empty() {
         prctl::sethostname(plan.hostname.as_bytes())
@@ -69,14 +86,123 @@ fn build(plan: &Plan) -> Result<Held> {
         sysctl(name, value)?;
     }
     let mut held = Vec::new();
-    for kind in &plan.namespaces {
+    for kind in of_thread() {
         held.push((*kind, own(*kind)?));
+    }
+    if let Some(init) = &plan.init {
+        let pid = start_init(init)?;
+        held.extend(of_process(pid, &[Namespace::Pid])?);
     }
     if !plan.memory.is_empty() {
         held.push((Namespace::Mount, memory(&plan.memory)?));
     }
     Ok(held)
 }
+
+/// Starts the first process of a pid namespace; its pid. It is nobody's child here: the process that makes it exits.
+fn start_init(init: &Init) -> Result<i32> {
+    let fail = |e: std::io::Error| Error::sys("starting the init process of a pod", e);
+    let mut command = Command::new(&init.program);
+    // The cgroup is for people who look at processes.
+    command.arg(INIT).arg(&init.cgroup).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut maker = command.spawn().map_err(fail)?;
+    let mut started = || -> Result<i32> {
+        let id = "init";
+        let facts = cgroup::probe()?;
+        let plan = plan::compile(id, &init.cgroup, None, &facts, &plan::Options::default());
+        let plan = plan.map_err(|all| {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            Error::new(Kind::Config, format!("the cgroup of a pod's init process: {}", all.join("; ")))
+        })?;
+        let pid = i32::try_from(maker.id()).unwrap_or_default();
+        Cgroup::create(&plan)?.attach(pid, &SubCgroups::default())?;
+        // Only now it may make the process, which is in the cgroup from its beginning.
+        maker.stdin.take().map(|mut go| go.write_all(b"\n")).transpose().map_err(fail)?;
+        let mut line = String::new();
+        maker.stdout.take().map(|out| BufReader::new(out).read_line(&mut line)).transpose().map_err(fail)?;
+        let none = || Error::new(Kind::System, "the init process of a pod did not start");
+        line.trim().parse().map_err(|_| none())
+    };
+    let pid = started();
+    // Its input is closed by now in any case: it exits.
+    drop(maker.stdin.take());
+    maker.wait().map_err(fail)?;
+    pid
+}
+
+/// What a pod's init process is: it does nothing but wait, and the kernel reaps its children because it ignores their end.
+/// The caller makes it once its standard input has a byte, and prints its pid.
+///
+/// # Errors
+/// A step fails: there is no init process then.
+pub fn init() -> Result<()> {
+    let step =
+        |what: &'static str| move |e| Error::sys(format!("making the init process of a pod: {what}"), e);
+    let mut go = [0];
+    if fd::read(0, &mut go).map_err(step("reading standard input"))? == 0 {
+        return Err(Error::new(Kind::System, "nobody waits for the init process of a pod"));
+    }
+    let (ready, done) = fd::pipe().map_err(step("making a pipe"))?;
+    let kinds = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+    match clone::clone3(kinds, None).map_err(step("making a process"))? {
+        Clone::Parent { pid, .. } => {
+            drop(done);
+            let mut said = [0; 2];
+            // The reason is on standard error.
+            let wrong = || Error::new(Kind::System, "the init process of a pod cannot be confined");
+            if fd::read(ready.as_raw_fd(), &mut said).map_err(step("waiting for it"))? != said.len() {
+                return Err(wrong());
+            }
+            fd::write_all(1, format!("{pid}\n").as_bytes()).map_err(step("printing its pid"))
+        }
+        Clone::Child => {
+            confine()?;
+            fd::write_all(done.as_raw_fd(), b"ok").map_err(step("reporting that it is ready"))?;
+            drop((ready, done));
+            fd::close_range(0, u32::MAX).map_err(step("closing files"))?;
+            loop {
+                signalfd::pause();
+            }
+        }
+    }
+}
+
+/// Containers see this process: nothing of the host is in it, and they cannot look into it.
+fn confine() -> Result<()> {
+    let step =
+        |what: &'static str| move |e| Error::sys(format!("confining the init process of a pod: {what}"), e);
+    prctl::set_name(c"pod-init").map_err(step("its name"))?;
+    prctl::setsid().map_err(step("a session"))?;
+    // Whoever ends it ends all containers of the pod. Without CAP_SYS_RESOURCE it cannot be spared.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
+    mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC).map_err(step("private mounts"))?;
+    let root =
+        tmpfs(&Memory { mode: 0o555, size: Some(4096), ..Memory::default() }).map_err(step("a tmpfs"))?;
+    let place = path::openat(sys::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY, 0)
+        .map_err(step("opening /proc"))?;
+    mount::move_mount(root.as_raw_fd(), place.as_raw_fd(), c"").map_err(step("mounting a tmpfs"))?;
+    file::fchdir(root.as_raw_fd()).map_err(step("entering it"))?;
+    mount::pivot_root_here().map_err(step("making it the root"))?;
+    mount::detach(c".").map_err(step("detaching the host's root"))?;
+    file::chdir(c"/").map_err(step("entering the root"))?;
+    drop((root, place));
+    signalfd::ignore(libc::SIGCHLD).map_err(step("ignoring the end of children"))?;
+    for capability in (0..64).filter(|n| prctl::is_capability(*n)) {
+        prctl::drop_bounding(capability).map_err(step("dropping capabilities"))?;
+    }
+    prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
+    cred::setgroups(&[]).map_err(step("leaving groups"))?;
+    cred::setresgid(NOBODY).map_err(step("changing its group"))?;
+    cred::setresuid(NOBODY).map_err(step("changing its user"))?;
+    cred::capset(cred::CapSets::default()).map_err(step("dropping capabilities"))?;
+    prctl::set_dumpable(false).map_err(step("closing its memory to others"))
+}
+
+/// The hidden verb that calls [`init`].
+pub const INIT: &str = "pod-init";
+
+/// The user that a pod's init process is.
+const NOBODY: u32 = 65_534;
 
 /// The namespace that this thread is in.
 fn own(kind: Namespace) -> Result<OwnedFd> {
@@ -193,6 +319,7 @@ mod tests {
                 ("kernel.shmmni".into(), "77".into()),
             ],
             memory: vec![Memory { name: "cache".into(), size: Some(1 << 20), mode: 0o1777, gid: 5 }],
+            init: None,
         };
         let held = make(&plan).unwrap();
         assert_eq!(held.len(), 4);

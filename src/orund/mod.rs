@@ -10,7 +10,7 @@ mod serve;
 
 use crate::cli::log::Log;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{protect, surroundings};
+use crate::kernel::{protect, sandbox, surroundings};
 use crate::log::Level;
 use crate::sys::{fd, signalfd};
 use clap::{Parser, Subcommand};
@@ -55,6 +55,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Some("oci") => return crate::cli::main_of_orund(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
         Some("proxy") => return finish(proxy()),
+        Some(sandbox::INIT) => return finish(sandbox::init().map(|()| 0)),
         Some("cleaner") => return finish(cleaner(&words[1..])),
         Some(crate::image::unpack::VERB) => return finish(crate::image::unpack::main(&words[1..])),
         Some(crate::image::fetch::VERB) => {

@@ -88,6 +88,21 @@ pub fn is_ignored(signal: i32) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Has this process ignore `signal`: sigaction(2). Children of one that ignores SIGCHLD leave no zombies.
+pub fn ignore(signal: i32) -> SysResult<()> {
+    // SAFETY: sigaction is plain data, for which all zeros is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_IGN;
+    // SAFETY: the structure is valid, and no handler is set.
+    unit(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }.into())
+}
+
+/// Waits for a signal that ends this process or has a handler: pause(2).
+pub fn pause() {
+    // SAFETY: no memory is passed.
+    unsafe { libc::pause() };
+}
+
 /// Keeps signals that whoever started this program has it ignore, as nohup(1) does, from being ignored by the programs
 /// that this one runs: a signal with a handler has its default action after execve(2). This program ignores them still.
 pub fn keep_ignored_signals() {

@@ -15,6 +15,8 @@ pub enum Source {
     Hosts,
     ResolvConf,
     Hostname,
+    /// Where the container leaves its last words.
+    TerminationMessage,
 }
 
 /// A configuration, and what belongs to it.
@@ -40,8 +42,11 @@ pub struct Host {
 
 /// The namespaces that the containers of a pod share, by their names in config.json. Their paths are known when a
 /// container is made; until then this is one.
-pub const SHARED: [&str; 3] = ["network", "ipc", "uts"];
+pub const SHARED: [&str; 4] = ["network", "ipc", "uts", "pid"];
 const UNKNOWN: &str = "/proc/self/ns/";
+
+/// Where containers leave their last words, when the file does not say.
+const MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// The sets of capabilities(7) of a program.
 const SETS: [&str; 3] = ["bounding", "effective", "permitted"];
@@ -50,6 +55,8 @@ const SETS: [&str; 3] = ["bounding", "effective", "permitted"];
 pub fn shared(pod: &Sandbox) -> Vec<&'static str> {
     let host = |kind: &str| match kind {
         "ipc" => pod.host_ipc,
+        // Without a shared one each container has its own.
+        "pid" => !pod.share_process_namespace,
         _ => pod.host_network,
     };
     SHARED.into_iter().filter(|kind| !host(kind)).collect()
@@ -208,11 +215,11 @@ fn namespaces(config: &mut Map<String, Value>, pod: &Sandbox) {
     config.remove("domainname");
     let linux = object(config, "linux");
     let mut list = linux.get("namespaces").and_then(Value::as_array).cloned().unwrap_or_default();
-    list.retain(|n| !SHARED.iter().chain(&["pid"]).any(|kind| n["type"] == *kind));
+    list.retain(|n| !SHARED.iter().any(|kind| n["type"] == *kind));
     if !list.iter().any(|n| n["type"] == "mount") {
         list.push(json!({"type": "mount"}));
     }
-    if !pod.host_pid {
+    if !pod.host_pid && !pod.share_process_namespace {
         list.push(json!({"type": "pid"}));
     }
     list.extend(
@@ -344,6 +351,11 @@ fn mounts(
         .iter()
         .map(|m| (m.mount_path.as_str(), options(m, pod), Source::Volume(m.clone())))
         .collect();
+    let message = c.termination_message_path.as_deref().unwrap_or(MESSAGE_PATH);
+    if !at.contains(&plain(message)) {
+        let options = vec!["bind", "rprivate", "nosuid", "nodev", "noexec"];
+        order.push((message, options, Source::TerminationMessage));
+    }
     // What every container has at a path goes before what the image says about it, as does what the workload says.
     let own =
         |path: &String| list.iter().any(|m| is_below(path, m["destination"].as_str().unwrap_or_default()));
@@ -519,6 +531,7 @@ mod tests {
             .map(|m| (m["destination"].as_str().unwrap(), &m["options"]))
             .collect();
         let bind = json!(["bind", "rprivate"]);
+        let words = json!(["bind", "rprivate", "nosuid", "nodev", "noexec"]);
         let (data, conf) = (json!(["rbind", "rslave"]), json!(["rbind", "rprivate", "ro"]));
         let expected = [
             ("/etc/hosts", &bind),
@@ -526,11 +539,12 @@ mod tests {
             ("/etc/hostname", &bind),
             ("/data/", &data),
             ("/data/conf", &conf),
+            ("/dev/termination-log", &words),
         ];
         assert_eq!(list[2..], expected);
-        assert_eq!(m.given.iter().map(|g| g.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+        assert_eq!(m.given.iter().map(|g| g.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7]);
         assert_eq!(m.given[3].1, Source::Volume(c.volume_mounts[1].clone()));
         c.volume_mounts = vec![mount("data", "/etc")];
-        assert_eq!(made(&pod, &c).given.len(), 1, "files in /etc do not cover a volume there");
+        assert_eq!(made(&pod, &c).given.len(), 2, "files in /etc do not cover a volume there");
     }
 }

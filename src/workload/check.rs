@@ -100,10 +100,11 @@ impl<'t> Checker<'t> {
             {
                 value
             }
-            Class::Warned if !wrong => {
+            Class::Warned if !wrong && !is_false(item) => {
                 let warning = Diagnostic::new(key.place, &item.path, format!("{} has no effect", row.field));
                 self.problems.push(warning.hint(row.text).warning());
-                None
+                // A part of it has an effect.
+                if (row.owner, row.field) == ("Container", "tty") { value } else { None }
             }
             Class::Done => value,
             _ => None,
@@ -295,6 +296,11 @@ impl<'t> Checker<'t> {
         let named: Vec<&str> = known.into_iter().take(MOST_NAMED).collect();
         (format!("the fields here are {}{more}", named.join(", ")), None)
     }
+}
+
+/// Whether a flag is given and not set: nobody relies on it.
+fn is_false(item: &Item<'_>) -> bool {
+    item.node.data.text() == Some("false")
 }
 
 /// Whether a value says what holds without it.

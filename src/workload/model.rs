@@ -113,6 +113,12 @@ pub struct Spec {
     /// Namespaces of the host in place of those of the bundle.
     #[serde(default, skip_serializing_if = "is_false")]
     pub host_network: bool,
+    /// The containers are in one pid namespace.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub share_process_namespace: bool,
+    /// Of all containers of a replica together.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     #[serde(rename = "hostPID", default, skip_serializing_if = "is_false")]
     pub host_pid: bool,
     #[serde(rename = "hostIPC", default, skip_serializing_if = "is_false")]
@@ -199,6 +205,8 @@ impl Default for Spec {
             spares: 0,
             hostname: None,
             host_network: false,
+            share_process_namespace: false,
+            resources: Resources::default(),
             host_pid: false,
             host_ipc: false,
             subdomain: None,
@@ -388,6 +396,18 @@ pub struct Container {
     /// What goes before the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_policy_rules: Vec<RestartRule>,
+    /// Its standard input stays open.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin: bool,
+    /// It would have a terminal: its standard input stays open.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tty: bool,
+    /// The file with its last words. `None`: /dev/termination-log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_message_path: Option<String>,
+    /// `None`: that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination_message_policy: Option<MessagePolicy>,
     /// What only the files of container engines say.
     #[serde(default, skip_serializing_if = "Engine::is_empty")]
     pub engine: Engine,
@@ -398,6 +418,14 @@ impl Container {
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == Some(RestartPolicy::Always)
     }
+}
+
+/// Where the last words of a container come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessagePolicy {
+    File,
+    /// From the end of its log, when it has failed and the file is empty.
+    FallbackToLogsOnError,
 }
 
 /// What follows from some exit codes.

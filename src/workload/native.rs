@@ -103,7 +103,8 @@ fn one_form(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Valu
             "neither bundle nor containers says what to run",
             "write `bundle: DIRECTORY`, or a list of containers",
         ),
-        (true, false) => match SHORT.iter().find(|name| spec.contains_key(**name)) {
+        // These are limits of all containers together then.
+        (true, false) => match SHORT.iter().find(|name| **name != "resources" && spec.contains_key(**name)) {
             Some(name) => {
                 let message = format!("{name} belongs to the short form with bundle");
                 wrong(name, &message, "move it into an entry of containers")

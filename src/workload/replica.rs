@@ -2,6 +2,7 @@
 //! configuration.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::annotations::NETWORK;
@@ -19,6 +20,11 @@ pub struct Sandbox {
     pub host_network: bool,
     pub host_pid: bool,
     pub host_ipc: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub share_process_namespace: bool,
+    /// `linux.resources` of all containers together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Value>,
     pub host_aliases: Vec<HostAlias>,
     pub dns_policy: Option<String>,
     pub dns_config: Option<DnsConfig>,
@@ -49,6 +55,8 @@ impl Sandbox {
             host_network: spec.host_network,
             host_pid: spec.host_pid,
             host_ipc: spec.host_ipc,
+            share_process_namespace: spec.share_process_namespace && !spec.host_pid,
+            limits: None,
             host_aliases: spec.host_aliases.clone(),
             dns_policy: spec.dns_policy.clone(),
             dns_config: spec.dns_config.clone(),
@@ -63,7 +71,12 @@ impl Sandbox {
         let publishes = spec.all_containers().flat_map(|c| &c.ports).any(|p| p.host_port.is_some());
         let several = spec.all_containers().count() > 1;
         let engine = spec.all_containers().any(|c| !c.engine.is_empty());
-        let needed = spec.pod.is_some() || engine || several || publishes || sandbox != Sandbox::default();
+        let needed = spec.pod.is_some()
+            || !spec.resources.is_empty()
+            || engine
+            || several
+            || publishes
+            || sandbox != Sandbox::default();
         let mut ports = spec.all_containers().flat_map(|c| &c.ports);
         sandbox.serves_names = ports.any(|p| p.container_port == 53);
         needed.then_some(sandbox)

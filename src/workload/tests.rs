@@ -1,6 +1,7 @@
 //! Whole files of people, and the whole texts of what is said about them.
 
 mod containers;
+mod fields;
 mod health;
 
 use super::*;

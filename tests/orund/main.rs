@@ -24,6 +24,7 @@ mod rollout;
 mod run;
 mod secure;
 mod service;
+mod shared;
 #[path = "../common/skip.rs"]
 mod skip;
 mod status;

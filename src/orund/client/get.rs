@@ -443,7 +443,12 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
             None => String::new(),
         };
         let ended = e.exit_code.is_some() || e.signal.is_some();
-        let why = e.message.as_ref().filter(|_| ended).map(|m| format!(": {m}")).unwrap_or_default();
+        let why = e
+            .message
+            .as_ref()
+            .filter(|_| ended)
+            .map(|m| format!(": {}", crate::log::printable(m)))
+            .unwrap_or_default();
         let head = if n == 0 { "Exits:" } else { "" };
         let ago = render::since(&e.time, now);
         let _ = writeln!(text, "    {head:10}{}{ran}, {ago} ago{why}", e.summary());

@@ -49,6 +49,11 @@ pub enum Event {
         status: Option<WaitStatus>,
         oom: bool,
     },
+    /// What a program left behind for people, before `Exited` or after it.
+    LastWords {
+        key: Key,
+        text: String,
+    },
     /// No process is left in the cgroup.
     CgroupEmpty {
         key: Key,

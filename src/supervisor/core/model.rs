@@ -79,6 +79,9 @@ pub struct ExitRecord {
     pub status: Option<WaitStatus>,
     /// Of a start that failed.
     pub error: Option<String>,
+    /// What its program left behind for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A status as wait(2) encodes it.
@@ -316,6 +319,9 @@ pub struct Instance {
     /// Why its output cannot be written at present.
     #[serde(default)]
     pub logs_blocked: Option<String>,
+    /// See [`ExitRecord::message`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
 }
 
 /// How far the removal of a dead instance is.

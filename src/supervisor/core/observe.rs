@@ -28,6 +28,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         Event::Exited { key, status, oom } => {
             with(observed, key, |i| i.exited(*status, *oom, at));
         }
+        Event::LastWords { key, text } => last_words(observed, key, text),
         Event::CgroupEmpty { key } => with(observed, key, Instance::emptied),
         Event::Signalled { key } => with(observed, key, |i| {
             if let Some(stop) = &mut i.stop {
@@ -301,7 +302,19 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, 
         settled: false,
         removal: Removal::No,
         logs_blocked: None,
+        last_words: None,
     });
+}
+
+/// They may come after the exit has been entered in the history.
+fn last_words(observed: &mut Observed, key: &Key, text: &str) {
+    with(observed, key, |i| i.last_words = Some(text.to_owned()));
+    let Some(name) = observed.container(key).map(|c| c.name.clone()) else { return };
+    let slot = observed.slot_mut(key.workload, key.slot);
+    let exits = slot.and_then(|s| s.history.get_mut(&name)).map(|h| &mut h.exits);
+    if let Some(record) = exits.into_iter().flatten().find(|e| e.instance == key.instance) {
+        record.message = Some(text.to_owned());
+    }
 }
 
 /// Enters the exit in the slot's history.
@@ -320,6 +333,7 @@ fn settle(observed: &mut Observed, key: &Key, action: &Action) {
         class: *class,
         status: exit.status,
         error: exit.error.as_ref().map(|e| e.message.clone()),
+        message: instance.last_words.clone(),
     };
     let Some(slot) = observed.slot_mut(key.workload, key.slot) else { return };
     let exits = &mut slot.history.entry(name).or_default().exits;

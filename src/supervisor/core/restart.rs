@@ -324,6 +324,7 @@ mod tests {
             settled: false,
             removal: Removal::No,
             logs_blocked: None,
+            last_words: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The cgroups that those of containers are in.
 
-use crate::error::{Errno, Error, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{self, Cgroup};
+use crate::plan::cgroup as plan;
 use crate::supervisor::core::model::ReplicaKey;
 use crate::sys::file;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,33 @@ pub fn remove(parent: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The processes of the cgroup `path`, in whichever hierarchy they are.
+pub fn processes(path: &str) -> Vec<i32> {
+    let lists =
+        directories(path).into_iter().map(|(dir, _)| std::fs::read_to_string(dir.join("cgroup.procs")));
+    let lists = lists.flatten().map(|text| text.lines().filter_map(|pid| pid.parse().ok()).collect());
+    lists.max_by_key(Vec::len).unwrap_or_default()
+}
+
+/// Makes the cgroup `path`, for cgroups of containers, with `limits`, a `linux.resources` of the runtime specification.
+///
+/// # Errors
+/// A value that the kernel refuses, with file and property.
+pub fn limit(path: &str, limits: &serde_json::Value) -> Result<()> {
+    let fail = |text: String| Error::new(Kind::Config, format!("the limits of the pod: {text}"));
+    let limits = serde_json::from_value(limits.clone()).map_err(|e| fail(e.to_string()))?;
+    let facts = cgroup::probe()?;
+    let compiled = plan::compile("pod", path, Some(&limits), &facts, &plan::Options::default());
+    let mut plan =
+        compiled.map_err(|all| fail(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    // Devices are the containers' matter.
+    plan.device_filter = None;
+    for h in &mut plan.hierarchies {
+        h.writes.retain(|w| !w.file.starts_with("devices."));
+    }
+    Cgroup::create(&plan)?.apply(&plan)
+}
+
 /// The names of the cgroups in `parent`, of all hierarchies.
 pub fn children(parent: &str) -> BTreeSet<String> {
     let entries =
@@ -78,15 +106,16 @@ pub fn children(parent: &str) -> BTreeSet<String> {
     dirs.filter_map(|e| e.file_name().into_string().ok()).collect()
 }
 
+/// The replica whose pod has a cgroup of this name.
+pub fn replica_of(name: &str) -> Option<ReplicaKey> {
+    name.rmatch_indices('.').nth(2).and_then(|(at, _)| name[at + 1..].parse().ok())
+}
+
 /// The cgroups of containers in `parent`, also those in the cgroups of pods, as paths below it.
 pub fn containers(parent: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for name in children(parent) {
-        let is_pod = name
-            .rmatch_indices('.')
-            .nth(2)
-            .is_some_and(|(at, _)| name[at + 1..].parse::<ReplicaKey>().is_ok());
-        if is_pod {
+        if replica_of(&name).is_some() {
             found.extend(children(&format!("{parent}/{name}")).iter().map(|below| format!("{name}/{below}")));
         }
         found.insert(name);

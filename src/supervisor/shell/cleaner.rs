@@ -1,6 +1,6 @@
 //! What ends the replicas of `orund run` when it was killed: a process of its own, which waits for that.
 
-use super::{cgroups, daemon, names};
+use super::{cgroups, daemon, names, pods};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::runtime::delete;
@@ -61,6 +61,9 @@ pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
         }
     }
     for pod in all.iter().filter(|p| !p.contains('/')) {
+        if let Err(e) = pods::end_init(cgroup_parent, pod) {
+            log::warn(e);
+        }
         // Others stay: they are not empty.
         let _ = cgroups::remove(cgroup_parent, pod);
     }

@@ -304,7 +304,7 @@ fn shared(
         symlink(file.path(), &note).map_err(|e| Error::sys(format!("noting the log file in {note:?}"), e))?;
         Ok(Sink::File(file))
     };
-    let gone = places.run.clone();
+    let (gone, noted) = (places.run.clone(), places.run.clone());
     Ok(Shared {
         rt: places.runtime(),
         cgroup_parent: places.cgroup_parent.clone(),
@@ -317,6 +317,7 @@ fn shared(
         seccomp: places.seccomp.clone(),
         pump,
         sink: Box::new(sink),
+        log_file: Box::new(move |name| fs::read_link(recover::log_note(&noted, name.key)).ok()),
         forget: Box::new(move |name| {
             // One that is left over means nothing without its instance.
             let _ = fs::remove_file(recover::log_note(&gone, name.key));

@@ -116,6 +116,7 @@ fn in_loop(
         // Nothing is kept, so no disk can be full.
         pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
         sink: Box::new(sink),
+        log_file: Box::new(|_| None),
         forget: Box::new(|_| ()),
         open_files,
     };

@@ -54,6 +54,8 @@ pub struct Shared {
     pub seccomp: PathBuf,
     pub pump: Pump,
     pub sink: MakeSink,
+    /// The log file of the container's run, if it has one.
+    pub log_file: Box<dyn Fn(&Name) -> Option<PathBuf> + Send + Sync>,
     /// Called when nothing of a container is left.
     pub forget: Box<dyn Fn(&Name) + Send + Sync>,
     /// The limits of open files that containers get, where they ask for none.
@@ -126,8 +128,10 @@ pub enum Done {
     Memory {
         key: Key,
     },
+    /// `words`: the last ones, from its log.
     Removed {
         key: Key,
+        words: Option<String>,
         error: Option<String>,
     },
     SandboxMade {
@@ -204,15 +208,16 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled:
         let made = environment::program(template.program(), container, given.0, given.1, given.2);
         program = Some(made.map_err(bad)?);
         namespaces = pod.namespaces();
-        let root = pods::Root { container: &container.name, layers: image.map_or(&[], |i| &i.layers) };
+        let root =
+            pods::Root { container: &container.name, layers: image.map_or(&[], |i| &i.layers), id: &name.id };
         mounts = pods::mounts(pod, &compiled.given, &known, &root)?;
         let replica = pods::cgroup(&name.workload, pod.key);
         cgroups_path = format!("{}/{replica}/{}", shared.cgroup_parent, name.id);
     }
     let (out, out_end) = output(template.owner())?;
     let (err, err_end) = output(template.owner())?;
-    let null = path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0)
-        .map_err(|e| Error::sys("opening /dev/null", e))?;
+    let open = source.launch.container.as_ref().is_some_and(|c| c.stdin || c.tty);
+    let input = input(template.owner(), open)?;
     let instance = Instance {
         id: &name.id,
         cgroups_path: &cgroups_path,
@@ -224,7 +229,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled:
         program,
         namespaces,
         mounts,
-        stdio: [null, out_end, err_end],
+        stdio: [input, out_end, err_end],
         parent,
     };
     let waiting = template.create(&shared.rt, instance)?;
@@ -261,6 +266,15 @@ pub fn pidfd_inode(pidfd: RawFd) -> u64 {
         Ok(PID_FS_MAGIC) => file::fstat(pidfd).map_or(0, |s| s.ino),
         _ => 0,
     }
+}
+
+/// The standard input of a container. One that stays open is a pipe that the container itself has for writing, so that it
+/// never ends.
+fn input(owner: u32, open: bool) -> Result<OwnedFd> {
+    if open {
+        return Ok(output(owner)?.1);
+    }
+    path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0).map_err(|e| Error::sys("opening /dev/null", e))
 }
 
 /// A pipe for the output of a container: the end to read from, and the container's. The latter is open for reading
@@ -376,8 +390,9 @@ fn limits(launch: &Launch) -> Result<Resources> {
         .map_err(|e| Error::new(Kind::Config, format!("the limits of the workload: {e}")))
 }
 
-/// Removes what is left of a container that has exited, after its last output has been saved.
-pub fn remove(shared: &Shared, name: &Name) -> Done {
+/// Removes what is left of a container that has exited, after its last output has been saved. `from_log`: the end of that is
+/// wanted.
+pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
     let (tell, told) = mpsc::channel();
     shared.pump.finish(name.key.instance, move || {
         // Who waits has given up after a while.
@@ -390,10 +405,13 @@ pub fn remove(shared: &Shared, name: &Name) -> Done {
         }
         Err(_) => Some("its last output cannot be written".to_owned()),
     };
+    let log = (shared.log_file)(name).filter(|_| from_log);
+    let words = log.and_then(|log| pods::words::of_log(&log));
     if error.is_none() {
+        pods::words::remove(&shared.pods, name.key.of_replica(), &name.id);
         (shared.forget)(name);
     }
-    Done::Removed { key: name.key, error }
+    Done::Removed { key: name.key, words, error }
 }
 
 /// Which compiled bundle: the workload, the revision and the index of the container.

@@ -8,7 +8,7 @@ use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::linux_images;
 use super::oom;
-use super::pods::Pod;
+use super::pods::{Pod, words};
 use super::publish::Publisher;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
@@ -19,11 +19,12 @@ use crate::runtime::embed::Waiting;
 use crate::supervisor::core::action::{Action, Notice, Reason};
 use crate::supervisor::core::desired::{Change, Desired, Revision};
 use crate::supervisor::core::event::{Event, Record};
-use crate::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
+use crate::supervisor::core::model::{Instance, Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use crate::supervisor::core::spec::SIGNAL_OF_IMAGE;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Persisted, World};
 use crate::sys::{process, wait};
+use crate::workload::model::{Container, MessagePolicy};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,6 +32,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{broadcast, mpsc};
 
+/// Of the marks of init processes of pods, beside the numbers of instances.
+pub const INIT_MARK: u64 = 1 << 61;
 /// Notices that are remembered.
 const NOTICES: usize = 4096;
 
@@ -182,6 +185,7 @@ impl Linux {
             for mark in &marks[..n] {
                 match mark.data() {
                     mark if mark & oom::MARK != 0 => self.memory_told(mark),
+                    mark if mark & INIT_MARK != 0 => self.init_ended(mark, &mut events),
                     instance => self.end(instance, &mut events),
                 }
             }
@@ -205,8 +209,16 @@ impl Linux {
         if live.releasing {
             live.ended = Some(ended);
         } else {
-            tell_end(live.name.key, ended, events);
+            let (key, id) = (live.name.key, live.name.id.clone());
+            events.extend(self.last_words(key, &id));
+            tell_end(key, ended, events);
         }
+    }
+
+    /// What a container of a pod that has exited left in its file.
+    pub fn last_words(&self, key: Key, id: &str) -> Option<Event> {
+        let text = words::read(&self.shared.pods, key.of_replica(), id)?;
+        Some(Event::LastWords { key, text })
     }
 
     /// What the end of a job means.
@@ -227,7 +239,8 @@ impl Linux {
                 events.push(Event::Probed { key, kind, n, ok, error });
             }
             Done::Updated { key, error } => events.push(Event::Updated { key, error }),
-            Done::Removed { key, error } => {
+            Done::Removed { key, words, error } => {
+                events.extend(words.map(|text| Event::LastWords { key, text }));
                 if error.is_none() {
                     self.forget(key);
                 }
@@ -295,7 +308,11 @@ impl Linux {
             Ok(()) => {
                 events.push(Event::Started { key });
                 match live.ended.take() {
-                    Some(ended) => tell_end(key, ended, events),
+                    Some(ended) => {
+                        let id = live.name.id.clone();
+                        events.extend(self.last_words(key, &id));
+                        tell_end(key, ended, events);
+                    }
                     None => self.watch_memory(key.instance),
                 }
             }
@@ -453,13 +470,13 @@ impl Linux {
         }
     }
 
-    fn remove(&mut self, key: Key) {
+    fn remove(&mut self, key: Key, from_log: bool) {
         match self.live.get_mut(&key.instance) {
             Some(live) => {
                 // A created container that was never released goes with what it holds.
                 live.waiting = None;
                 let name = live.name.clone();
-                self.job(move |shared| jobs::remove(shared, &name));
+                self.job(move |shared| jobs::remove(shared, &name, from_log));
             }
             None => self.answers.push(Event::Removed { key, error: None }),
         }
@@ -476,6 +493,21 @@ pub fn watch(pidfds: &Epoll, instance: u64, pidfd: &OwnedFd) {
 /// By what name the keeper has a container's output.
 pub fn pipe_name(key: Key, n: usize) -> String {
     format!("output:{key}:{n}")
+}
+
+/// Whether the last words of a container come from its log: it has failed and left none.
+fn wants_log(key: Key, desired: &Desired, observed: &Observed) -> bool {
+    let spec = || {
+        let revision = observed.replica_of(&key.of_replica())?.revision;
+        let template = desired.workloads.get(&key.workload)?.revisions.get(&revision)?;
+        template.containers.get(key.container as usize)?.launch.container.as_ref()
+    };
+    let from_log = |c: &Container| c.termination_message_policy == Some(MessagePolicy::FallbackToLogsOnError);
+    let failed = |i: &Instance| {
+        let status = i.exit.as_ref().and_then(|e| e.status);
+        i.last_words.is_none() && i.started.is_some() && status.is_none_or(|s| s.code() != Some(0))
+    };
+    spec().is_some_and(|c| from_log(c)) && observed.instance(&key).is_some_and(failed)
 }
 
 fn tell_end(key: Key, ended: Ended, events: &mut Vec<Event>) {
@@ -533,7 +565,7 @@ impl World for Linux {
             Action::RunHook { key, kind } => self.hook(*key, *kind, desired, observed),
             Action::Probe { key, kind, n, .. } => self.probe(*key, *kind, *n, desired, observed),
             Action::Update { key, revision } => self.update(*key, *revision, desired),
-            Action::Remove { key } => self.remove(*key),
+            Action::Remove { key } => self.remove(*key, wants_log(*key, desired, observed)),
             Action::MakeSandbox { replica, revision, .. } => self.make_sandbox(*replica, *revision, desired),
             Action::Publish { generation, map, names } => match &self.publisher {
                 Some(publisher) => publisher.publish(*generation, map, names),

@@ -1,6 +1,6 @@
 //! The sandboxes of pods, as the world of Linux has them.
 
-use super::linux::Linux;
+use super::linux::{INIT_MARK, Linux, watch};
 use super::pods::{self, Pod};
 use crate::supervisor::core::desired::{Desired, Revision};
 use crate::supervisor::core::event::Event;
@@ -9,6 +9,16 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 impl Linux {
+    /// The init process of a pod has ended, and with it every process of the pod's pid namespace.
+    pub(super) fn init_ended(&self, mark: u64, events: &mut Vec<Event>) {
+        let of = |(key, pod): (&ReplicaKey, &Arc<Pod>)| Some((*key, pod.init.as_ref()?.try_clone().ok()?));
+        let found = self.pods.iter().filter_map(of).find(|(key, _)| key.serial == mark & !INIT_MARK);
+        if let Some((replica, init)) = found {
+            let _ = self.pidfds.delete(&init);
+            events.push(Event::SandboxLost { replica });
+        }
+    }
+
     /// Has everything kept that a pod needs to live on.
     pub fn hold(&mut self, replica: ReplicaKey, pod: Pod) {
         if let Some(keeper) = &self.keeper {
@@ -21,6 +31,9 @@ impl Linux {
         }
         if let Some((publisher, sockets)) = self.publisher.as_ref().zip(pod.resolver.clone()) {
             publisher.resolve(replica, Some(sockets));
+        }
+        if let Some(init) = &pod.init {
+            watch(&self.pidfds, INIT_MARK | replica.serial, init);
         }
         self.pods.insert(replica, Arc::new(pod));
     }
@@ -37,7 +50,8 @@ impl Linux {
         let names = self.publisher.is_some();
         self.job(move |shared| {
             let network = (shared.network.as_deref(), names);
-            pods::make(&shared.pods, network, replica, (&name, &spec.config), &objects)
+            let place = (replica, shared.cgroup_parent.as_str());
+            pods::make(&shared.pods, network, place, (&name, &spec.config), &objects)
         });
     }
 

@@ -19,7 +19,7 @@ use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::adopt::{self, Stray};
 use crate::supervisor::core::desired::{Desired, Revision};
 use crate::supervisor::core::event::{Event, Found, Record};
-use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process, SandboxState};
+use crate::supervisor::core::model::{Instance, Key, Observed, Phase, Process, ReplicaKey, SandboxState};
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::World;
 use crate::sys::{self, path, process, wait};
@@ -64,7 +64,7 @@ pub fn recover(
         }
     }
     if own {
-        end_cgroups(linux, desired, &places.cgroup_parent, &there);
+        end_cgroups(linux, (desired, observed), &places.cgroup_parent, &there);
     } else {
         let text = "another supervisor has containers below the same cgroup: what nobody knows there is left alone; \
                     give this one a --cgroup-parent of its own";
@@ -75,6 +75,9 @@ pub fn recover(
         let pipes = [0, 1].map(|n| kept.remove(&pipe_name(key, n)));
         let name = name_of(key, desired, observed, there.get(&key));
         let found = one(linux, &name, instance, there.contains_key(&key));
+        if matches!(found, Found::Ended { .. }) && instance.last_words.is_none() {
+            events.extend(linux.last_words(key, &name.id));
+        }
         adopt(linux, name, instance, &found, pipes, &places.run);
         events.push(Event::Found { key, found });
     }
@@ -112,7 +115,7 @@ fn sandboxes(
                 address: r.address().and_then(|a| a.parse().ok()),
             };
             let (dirs, network) = (&linux.shared.pods, linux.shared.network.as_deref());
-            pods::find(dirs, network, replica, record, kept, &pids)
+            pods::find(dirs, network, replica, record, kept, (&pids, &linux.shared.cgroup_parent))
         });
         let address = found.as_ref().and_then(|pod| pod.replica.pod_ip.clone());
         events.push(Event::SandboxFound { replica, whole: found.is_some(), address });
@@ -167,7 +170,12 @@ fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
 }
 
 /// Ends what runs in cgroups of containers of which there is not even a directory, as when that was removed.
-fn end_cgroups(linux: &mut Linux, desired: &Desired, parent: &str, there: &HashMap<Key, String>) {
+fn end_cgroups(
+    linux: &mut Linux,
+    (desired, observed): (&Desired, &Observed),
+    parent: &str,
+    there: &HashMap<Key, String>,
+) {
     for path in cgroups::containers(parent) {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let Some(key) = names::key_of(&name).filter(|k| !there.contains_key(k)) else { continue };
@@ -181,6 +189,14 @@ fn end_cgroups(linux: &mut Linux, desired: &Desired, parent: &str, there: &HashM
         }
     }
     for pod in cgroups::children(parent).iter().filter(|name| names::key_of(name).is_none()) {
+        let known = |key: ReplicaKey| {
+            observed.replica_of(&key).is_some_and(|r| r.sandbox_state() != SandboxState::No)
+        };
+        if !cgroups::replica_of(pod).is_some_and(known)
+            && let Err(e) = pods::end_init(parent, pod)
+        {
+            log::warn(e);
+        }
         // One with containers in it stays; an empty one is made again when it is needed.
         let _ = cgroups::remove(parent, pod);
     }

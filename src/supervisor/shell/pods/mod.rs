@@ -7,6 +7,7 @@ pub mod resolver;
 pub mod roots;
 pub mod seccomp;
 mod volumes;
+pub mod words;
 
 pub use volumes::{Root, mounts};
 
@@ -19,6 +20,7 @@ use crate::network::Network;
 use crate::plan::tables::capabilities;
 use crate::plan::tables::namespaces::Kind as Namespace;
 use crate::supervisor::core::model::ReplicaKey;
+use crate::sys::wait;
 use crate::workload::bundle;
 use crate::workload::environment::Objects;
 use crate::workload::files;
@@ -58,6 +60,8 @@ pub struct Pod {
     pub address: Option<Ipv4Addr>,
     /// Where its programs ask for names, if it has a resolver of its own.
     pub resolver: Option<Arc<Sockets>>,
+    /// The first process of its pid namespace, if its containers share one.
+    pub init: Option<OwnedFd>,
     disk: PathBuf,
     memory: PathBuf,
     /// The directories of claims.
@@ -69,7 +73,7 @@ impl Pod {
         let [disk, memory] = dirs.of(key);
         let replica = facts(key, workload);
         let claims = dirs.disk.join("volumes").join(&replica.namespace);
-        Pod { key, sandbox, replica, held, address: None, resolver: None, disk, memory, claims }
+        Pod { key, sandbox, replica, held, address: None, resolver: None, init: None, disk, memory, claims }
     }
 
     fn set_address(&mut self, network: Option<&Network>, address: Option<Ipv4Addr>) {
@@ -147,7 +151,7 @@ fn kinds(pod: &Sandbox) -> Vec<Namespace> {
 pub fn make(
     dirs: &Directories,
     (network, names): (Option<&Network>, bool),
-    key: ReplicaKey,
+    (key, parent): (ReplicaKey, &str),
     (workload, spec): (&str, &serde_json::Value),
     objects: &Objects,
 ) -> Done {
@@ -155,17 +159,21 @@ pub fn make(
     let mut made = || -> Result<Pod> {
         // Of an attempt whose supervisor was killed.
         clear(dirs, key)?;
+        let cgroup = cgroup(workload, key);
+        end_init(parent, &cgroup)?;
         let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
         let connected = kinds(&pod.sandbox).contains(&Namespace::Network) && !pod.sandbox.is_isolated();
         let network = network.filter(|_| connected);
         address = network.map(Network::reserve).transpose()?.flatten();
         pod.set_address(network, address);
-        build(&mut pod, network, names, objects)?;
+        build(&mut pod, network, names, (objects, &format!("{parent}/{cgroup}")))?;
         Ok(pod)
     };
     let result = made().map_err(|e| {
         // The first error is the one to report.
         let _ = clear(dirs, key);
+        let _ = end_init(parent, &cgroup(workload, key));
+        let _ = cgroups::remove(parent, &cgroup(workload, key));
         release(network, address);
         e.to_string()
     });
@@ -181,9 +189,17 @@ fn release(network: Option<&Network>, address: Option<Ipv4Addr>) {
     }
 }
 
-fn build(pod: &mut Pod, network: Option<&Network>, names: bool, objects: &Objects) -> Result<()> {
+fn build(
+    pod: &mut Pod,
+    network: Option<&Network>,
+    names: bool,
+    (objects, cgroup): (&Objects, &str),
+) -> Result<()> {
     for dir in [&pod.disk, &pod.memory] {
         directory(dir, 0o700)?;
+    }
+    if let Some(limits) = &pod.sandbox.limits {
+        cgroups::limit(cgroup, limits)?;
     }
     volumes::make(pod, objects)?;
     let resolver = names && pod.address.is_some() && pod.sandbox.asks_own_resolver();
@@ -196,9 +212,14 @@ fn build(pod: &mut Pod, network: Option<&Network>, names: bool, objects: &Object
         hostname,
         sysctls: sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         memory: volumes::in_memory(&pod.sandbox),
+        init: pod
+            .sandbox
+            .share_process_namespace
+            .then(|| sandbox::Init { program: super::program(), cgroup: format!("{cgroup}/{INIT}") }),
     };
     allowed(&plan)?;
     pod.held = sandbox::make(&plan)?;
+    pod.init = plan.init.as_ref().map(|init| init_of(&init.cgroup)).transpose()?;
     let (Some(network), Some(namespace), Some(address)) = (network, pod.network(), pod.address) else {
         return Ok(());
     };
@@ -266,6 +287,25 @@ pub fn cgroup(workload: &str, key: ReplicaKey) -> String {
     format!("{}.{key}", names::replica(workload, key.slot))
 }
 
+/// The cgroup of the init process of a pod, in that of the pod.
+pub const INIT: &str = "init";
+
+/// The init process in that cgroup.
+fn init_of(cgroup: &str) -> Result<OwnedFd> {
+    let pid = cgroups::processes(cgroup).pop();
+    let pid = pid.ok_or_else(|| Error::new(Kind::System, "the init process of the pod is gone"))?;
+    wait::pidfd_open(pid).map_err(|e| Error::sys("opening the init process of the pod", e))
+}
+
+/// Ends the init process of the pod with the cgroup `name` in `parent`, if there is one.
+pub fn end_init(parent: &str, name: &str) -> Result<()> {
+    let pod = format!("{parent}/{name}");
+    if cgroups::children(&pod).contains(INIT) {
+        cgroups::end(&pod, INIT)?;
+    }
+    Ok(())
+}
+
 /// Removes what is left of a sandbox. Its namespaces go with their last descriptor, and with them its interfaces.
 pub fn remove(
     dirs: &Directories,
@@ -278,7 +318,8 @@ pub fn remove(
     // By its key: the workload may have no name any more.
     let end = format!(".{key}");
     let mut cgroups = cgroups::children(parent).into_iter().filter(|name| name.ends_with(&end));
-    let removed = clear(dirs, key).and_then(|()| cgroups.try_for_each(|name| cgroups::remove(parent, &name)));
+    let gone = |name: String| end_init(parent, &name).and_then(|()| cgroups::remove(parent, &name));
+    let removed = clear(dirs, key).and_then(|()| cgroups.try_for_each(gone));
     Done::SandboxGone { replica: key, error: removed.err().map(|e| e.to_string()) }
 }
 
@@ -300,7 +341,7 @@ pub fn find(
     key: ReplicaKey,
     record: OnRecord<'_>,
     kept: &mut BTreeMap<String, OwnedFd>,
-    pids: &[i32],
+    (pids, parent): (&[i32], &str),
 ) -> Option<Pod> {
     let sandbox = read(record.spec).ok()?;
     let mut wanted = kinds(&sandbox);
@@ -324,6 +365,9 @@ pub fn find(
             network.adopt_unnoted(namespace)
         }
     });
+    if pod.sandbox.share_process_namespace {
+        pod.init = Some(init_of(&format!("{parent}/{}/{INIT}", cgroup(record.workload, key))).ok()?);
+    }
     pod.set_address(network, address);
     let wanted = address.is_some() && pod.sandbox.asks_own_resolver();
     pod.resolver = pod.network().filter(|_| wanted).and_then(|n| resolver::find(n, key, kept)).map(Arc::new);

@@ -1,6 +1,6 @@
 //! The volumes of a pod: made with it, and mounted into its containers by descriptors.
 
-use super::{Pod, directory, remove_tree};
+use super::{Pod, directory, remove_tree, words};
 use crate::error::{Error, Kind, Result};
 use crate::image::{self, digest_of};
 use crate::kernel::inroot::{self, Make};
@@ -140,6 +140,8 @@ fn host_path(host: &HostPath) -> Result<()> {
 pub struct Root<'a> {
     pub container: &'a str,
     pub layers: &'a [PathBuf],
+    /// The container's for the runtime.
+    pub id: &'a str,
 }
 
 /// Detached mounts for a container: what each of `given` shows. `variables` are the container's.
@@ -161,6 +163,10 @@ pub fn mounts(
         Source::Hosts => ours(pod, "hosts"),
         Source::ResolvConf => ours(pod, "resolv.conf"),
         Source::Hostname => ours(pod, "hostname"),
+        Source::TerminationMessage => {
+            words::make(pod, root.id)?;
+            tree(&open(&words::place(pod, root.id), true)?, false)
+        }
     };
     given.iter().map(|(_, source)| of(source)).collect()
 }

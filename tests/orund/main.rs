@@ -10,6 +10,7 @@ mod daemon;
 mod drain;
 mod health;
 mod images;
+mod killed;
 mod kinds;
 mod life;
 mod lossless;

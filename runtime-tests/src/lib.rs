@@ -34,6 +34,7 @@ pub mod command;
 pub mod console;
 pub mod container;
 pub mod differential;
+pub mod fields;
 pub mod killat;
 pub mod leaks;
 pub mod ledger;

@@ -5,7 +5,7 @@ use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{command, differential, ledger, null, sys, table};
+use runtime_tests::{command, differential, fields, ledger, null, sys, table};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 
 fn examine(args: &Args) -> Result<bool> {
     if let Some(top) = &args.write_ledger {
-        return ledger::update(top).map(|()| true);
+        return ledger::update(top).and_then(|()| fields::update(top)).map(|()| true);
     }
     let outcomes_dir = tempfile::tempdir()?;
     let mut cases = match args.differential {

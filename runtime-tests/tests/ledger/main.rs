@@ -1,6 +1,7 @@
 //! The ledgers in `vendor-specs/` are complete and true: every property and every flag of the code has a row,
 //! and every row names code and tests that exist.
 
+mod fields;
 mod outline;
 
 use orun::cli::{args, parse};

@@ -2,14 +2,14 @@
 
 #![deny(unsafe_code)]
 
-pub mod api;
+pub(crate) mod api;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod image;
 pub mod kernel;
-pub mod log;
-pub mod network;
+pub(crate) mod log;
+pub(crate) mod network;
 pub mod orund;
 pub mod plan;
 pub mod runtime;

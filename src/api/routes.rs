@@ -28,12 +28,12 @@ use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
 /// Bytes of a request's body.
 const LONGEST_BODY: usize = 1 << 20;
 /// Time for it.
-const BODY: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the
 /// supervisor's own loop.
-const PACE: Duration = Duration::from_millis(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How far looks may be ahead of that.
-const BURST: Duration = Duration::from_millis(200);
+const LOOK_BURST: Duration = Duration::from_millis(200);
 
 /// What handlers need.
 pub struct Api {
@@ -93,8 +93,8 @@ impl Api {
 
     async fn pace(&self) {
         let now = Instant::now();
-        let due = self.next_look.get().max(now.checked_sub(BURST).unwrap_or(now));
-        self.next_look.set(due + PACE);
+        let due = self.next_look.get().max(now.checked_sub(LOOK_BURST).unwrap_or(now));
+        self.next_look.set(due + LOOK_INTERVAL);
         tokio::time::sleep_until(due).await;
     }
 }
@@ -224,7 +224,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
 /// The body of a request.
 pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
     let limited = Limited::new(request.into_body(), LONGEST_BODY);
-    match tokio::time::timeout(BODY, limited.collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
         Err(_) => {
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "the body of the request is late"))
         }

@@ -9,9 +9,6 @@ pub use crate::supervisor::core::spec::Role;
 pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::{KeptObject, Workload};
 
-/// The version prefix of all paths but `/healthz`, `/version` and `/metrics`.
-pub const PREFIX: &str = "/v1";
-
 /// Several objects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -21,7 +21,7 @@ use crate::workload::KeptKind;
 /// The media type of streams.
 const LINES: &str = "application/x-ndjson";
 /// A stream reports changes at most once in this time.
-const PACE: Duration = Duration::from_millis(50);
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// Waiting parts of a stream: the client's socket holds the rest.
 pub const WAITING: usize = 4;
 
@@ -159,7 +159,7 @@ async fn stream(
             if !text.is_empty() && parts.send(Bytes::from(text)).await.is_err() {
                 return;
             }
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(REPORT_INTERVAL).await;
             tokio::select! {
                 changed = turns.changed() => if changed.is_err() { return parts.closed().await },
                 () = parts.closed() => return,

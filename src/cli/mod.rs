@@ -4,7 +4,7 @@ pub mod args;
 mod environment;
 mod examples;
 mod launch;
-pub mod log;
+pub(crate) mod log;
 pub mod parse;
 mod render;
 mod values;

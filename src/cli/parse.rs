@@ -27,7 +27,9 @@ pub enum Parsed {
 /// A verb with the global flags.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invocation {
+    /// The flags before the verb.
     pub global: Global,
+    /// The verb with its own flags and arguments.
     pub verb: Verb,
 }
 

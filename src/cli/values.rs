@@ -19,30 +19,13 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Bytes: a number, or one with a binary unit: `512m`, `1.5GiB`, `64kb`. -1 means no limit.
+/// Bytes, as [`quantity::docker_bytes`] reads them. -1 means no limit.
 pub(super) fn parse_bytes(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }
-    let bad = || "expected a number of bytes such as 1048576, 512m or 1.5g".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let unit = text[digits..].trim_start().to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
-    let shift = match unit {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return Err(bad()),
-    };
-    if let Ok(whole) = text[..digits].parse::<i64>() {
-        return whole.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned());
-    }
-    let number: f64 = text[..digits].parse().map_err(|_| bad())?;
-    let bytes = number * (1i64 << shift) as f64;
-    if bytes < i64::MAX as f64 { Ok(bytes as i64) } else { Err("too large".to_owned()) }
+    let bytes = quantity::docker_bytes(text).and_then(|bytes| i64::try_from(bytes).ok());
+    bytes.ok_or_else(|| "expected a number of bytes such as 1048576, 512m or 1.5g".to_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnostic::{Diagnostic, Place};
+use diagnostic::{Diagnostic, Position};
 
 /// What a file may have at most, bytes.
 pub const LONGEST: usize = 1 << 20;
@@ -24,7 +24,7 @@ const SHIFT: usize = 256;
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    pub place: Place,
+    pub place: Position,
     pub data: Data,
 }
 
@@ -89,7 +89,11 @@ type Tagging<'t> = Option<(&'static [&'static str], &'t mut Tags)>;
 
 fn read(text: &str, mut tags: Tagging<'_>, problems: &mut Vec<Diagnostic>) -> Vec<Node> {
     if text.len() > LONGEST {
-        problems.push(Diagnostic::new(Place::START, "", format!("the file is larger than {LONGEST} bytes")));
+        problems.push(Diagnostic::new(
+            Position::START,
+            "",
+            format!("the file is larger than {LONGEST} bytes"),
+        ));
         return Vec::new();
     }
     // A byte order mark does not belong to the text.
@@ -172,11 +176,11 @@ struct Builder<'a, 'p> {
 }
 
 impl<'a> Builder<'a, '_> {
-    fn next(&mut self) -> Result<(Event<'a>, Place), Stop> {
+    fn next(&mut self) -> Result<(Event<'a>, Position), Stop> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
                 let length = if span.start.line() == span.end.line() { span.len() } else { 1 };
-                Ok((event, Place::new(span.start.line(), self.column(&span.start), length)))
+                Ok((event, Position::new(span.start.line(), self.column(&span.start), length)))
             }
             Some(Err(e)) => Err(self.syntax(&e)),
             None => Err(Stop),
@@ -190,7 +194,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn syntax(&mut self, e: &ScanError) -> Stop {
-        let place = Place::new(e.marker().line(), self.column(e.marker()), 1);
+        let place = Position::new(e.marker().line(), self.column(e.marker()), 1);
         if matches!(e.info(), "invalid indentation" | "invalid indentation in flow construct") {
             self.shallow = Some(e.marker().line());
         }
@@ -199,7 +203,7 @@ impl<'a> Builder<'a, '_> {
             // The parser reports where the value before the tab ends.
             let mut lines = self.text.lines().zip(1..).skip(e.marker().line() - 1);
             if let Some((_, line)) = lines.find(|(text, _)| text.starts_with('\t')) {
-                problem.place = Place::new(line, 1, 1);
+                problem.place = Position::new(line, 1, 1);
             }
             problem = problem.hint("YAML is indented with spaces");
         }
@@ -207,12 +211,12 @@ impl<'a> Builder<'a, '_> {
         Stop
     }
 
-    fn stop(&mut self, place: Place, message: impl Into<String>) -> Stop {
+    fn stop(&mut self, place: Position, message: impl Into<String>) -> Stop {
         self.problems.push(Diagnostic::new(place, "", message));
         Stop
     }
 
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Node, Stop> {
+    fn node(&mut self, event: Event<'a>, place: Position, depth: usize) -> Result<Node, Stop> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
             return Err(self.stop(place, format!("the file has more than {MOST_NODES} values")));
@@ -240,7 +244,7 @@ impl<'a> Builder<'a, '_> {
         Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, place: Place) -> Result<Node, Stop> {
+    fn alias(&mut self, anchor: usize, place: Position) -> Result<Node, Stop> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(self.stop(place, "recursive alias"));
         };
@@ -316,7 +320,7 @@ impl<'a> Builder<'a, '_> {
         text: Cow<'_, str>,
         style: ScalarStyle,
         tag: Option<Cow<'_, Tag>>,
-        place: Place,
+        place: Position,
     ) -> Data {
         match tag {
             Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Data::String(text.into_owned()),
@@ -327,7 +331,7 @@ impl<'a> Builder<'a, '_> {
         }
     }
 
-    fn no_tag(&mut self, tag: Option<Cow<'_, Tag>>, place: Place) {
+    fn no_tag(&mut self, tag: Option<Cow<'_, Tag>>, place: Position) {
         if let Some(tag) = tag.filter(|t| !t.is_yaml_core_schema()) {
             let name = format!("{}{}", tag.handle, tag.suffix);
             if let Some((known, tags)) = self.tags.as_mut()
@@ -481,8 +485,8 @@ mod tests {
         let documents = good("---\nspec:\n  replicas: 3\n");
         let Data::Map(top) = &documents[0].data else { panic!() };
         let Data::Map(spec) = &top[0].1.data else { panic!() };
-        assert_eq!(spec[0].0.place, Place::new(3, 3, 8));
-        assert_eq!(spec[0].1.place, Place::new(3, 13, 1));
+        assert_eq!(spec[0].0.place, Position::new(3, 3, 8));
+        assert_eq!(spec[0].1.place, Position::new(3, 13, 1));
     }
 
     #[test]

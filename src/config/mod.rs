@@ -1,16 +1,16 @@
 //! Bytes to types: config.json, process.json and the resources document. No
 //! look-ups on the host.
 
-pub mod bundle;
+pub(crate) mod bundle;
 pub mod defaults;
-pub mod document;
-pub mod linux;
+pub(crate) mod document;
+pub(crate) mod linux;
 mod nullable;
 pub mod parse;
-pub mod procfs;
-pub mod quantity;
+pub(crate) mod procfs;
+pub(crate) mod quantity;
 pub mod resources;
-pub mod seccomp;
-pub mod signals;
+pub(crate) mod seccomp;
+pub(crate) mod signals;
 pub mod spec;
 mod strict;

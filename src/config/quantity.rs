@@ -208,6 +208,23 @@ impl fmt::Display for Signal {
     }
 }
 
+/// Reads bytes as Docker and Compose write them: a number and a unit of 1024, in either case (`64m`, `1.5gb`, `1GiB`).
+pub fn docker_bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let unit = unit.trim();
+    let plain = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
+    let shift = ["", "k", "m", "g", "t", "p"].iter().position(|u| *u == plain)? as u32 * 10;
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(1 << shift),
+        Err(_) => {
+            let bytes = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
+            (bytes < i64::MAX as f64).then_some(bytes as u64)
+        }
+    }
+}
+
 /// The longest duration: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 

@@ -204,8 +204,8 @@ pub struct IoPriority {
 pub struct CpuAffinity {
     #[serde(deserialize_with = "nullable")]
     pub initial: String,
-    #[serde(rename = "final", deserialize_with = "nullable")]
-    pub last: String,
+    #[serde(deserialize_with = "nullable")]
+    pub r#final: String,
 }
 
 /// `hooks` (config.md, "POSIX-platform Hooks").

@@ -1,20 +1,20 @@
 //! Images: their names, their files on this host, and what becomes of them. [`reference`], [`configuration`] and [`bundle`] are
 //! pure. What comes from outside is read by children of `orund` only ([`child`]).
 
-pub mod bundle;
-pub mod child;
-pub mod configuration;
-pub mod fetch;
+pub(crate) mod bundle;
+pub(crate) mod child;
+pub(crate) mod configuration;
+pub(crate) mod fetch;
 mod local;
-pub mod manifest;
+pub(crate) mod manifest;
 mod progress;
-pub mod reference;
-pub mod registry;
-pub mod rootfs;
+pub(crate) mod reference;
+pub(crate) mod registry;
+pub(crate) mod rootfs;
 pub mod store;
 mod stream;
 mod tar;
-pub mod unpack;
-pub mod volume;
+pub(crate) mod unpack;
+pub(crate) mod volume;
 
 pub use stream::digest_of;

@@ -76,6 +76,7 @@ pub struct Named {
 pub struct Image {
     /// The digest of its manifest.
     pub digest: String,
+    /// Its configuration (image-spec, config.md).
     pub configuration: Configuration,
     /// Directories, the topmost first.
     pub layers: Vec<PathBuf>,
@@ -90,6 +91,7 @@ pub struct Image {
 pub struct Wanted<'a> {
     /// The program that unpacks it.
     pub program: &'a Path,
+    /// The digest of its archive.
     pub diff_id: &'a str,
     /// That of its compressed bytes, where they have one.
     pub digest: Option<&'a str>,
@@ -147,6 +149,7 @@ impl Store {
         Ok(Store { root: root.to_owned() })
     }
 
+    /// The directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -25,7 +25,7 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
             _ => error,
         }
     };
-    let s = socket::unix_socket(socket::Kind::Stream, true).map_err(fail)?;
+    let s = socket::unix_socket(socket::SocketKind::Stream, true).map_err(fail)?;
     // By descriptor: a path may be longer than an address, and lead through links.
     let doing = format!("connecting to {peer} at {path:?}");
     let found = output::open(path, libc::O_PATH, 0, &doing)

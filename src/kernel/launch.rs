@@ -2,13 +2,13 @@
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds};
-use crate::kernel::child::{Child, Slots};
+use crate::kernel::child::{Child, FdSlots};
 use crate::kernel::protocol::{self, Message, SETUP_TIMEOUT, Tag};
-use crate::kernel::{hooks, idmap, late, netdev, notify, prepare};
+use crate::kernel::{hooks, idmap, late, netdev, prepare, seccomp_listener};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::op::{IsolateOp, Op, Point, ProgramOp};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::plan::{cpu_list, explain};
 use crate::sys::clone::{self, Clone};
 use crate::sys::fd::{self, PollFd};
@@ -56,12 +56,12 @@ pub struct Means<'a> {
     /// Detached mounts, for those that the plan has as given.
     pub mounts: Vec<OwnedFd>,
     /// Whose child the process becomes.
-    pub parent: Parent,
+    pub reaper: Reaper,
 }
 
 /// Who reaps the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Parent {
+pub enum Reaper {
     /// The caller.
     #[default]
     Caller,
@@ -69,12 +69,12 @@ pub enum Parent {
     Keeper,
 }
 
-impl Parent {
+impl Reaper {
     /// For clone3(2).
     fn flag(self) -> u64 {
         match self {
-            Parent::Caller => 0,
-            Parent::Keeper => libc::CLONE_PARENT as u64,
+            Reaper::Caller => 0,
+            Reaper::Keeper => libc::CLONE_PARENT as u64,
         }
     }
 }
@@ -98,7 +98,7 @@ impl Launch {
         slots.stdio = means.stdio;
         // In a pid namespace of its own nobody else of that user sees it.
         let own = (libc::CLONE_NEWUSER | libc::CLONE_NEWPID) as u64;
-        slots.seen = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
+        slots.dumpable = cred::geteuid() != 0 && plan.namespaces.clone & own == own;
         let mut into = means.cgroup.and_then(Cgroup::dir_fd_v2).map(|fd| fd.as_raw_fd());
         if let Some(join) = means.join {
             slots.cgroups = join.cgroups;
@@ -129,9 +129,9 @@ impl Launch {
             prctl::set_dumpable(false).map_err(|e| Error::sys("making the process non-dumpable", e))?;
         }
         let (pid, pidfd, early) = if plan.namespaces.staged && !slots.pid_entered {
-            staged(plan, child, ours.as_raw_fd(), theirs, into, means.parent)?
+            staged(plan, child, ours.as_raw_fd(), theirs, into, means.reaper)?
         } else {
-            let (pid, pidfd) = direct(plan, child, into, means.cgroup, means.parent)?;
+            let (pid, pidfd) = direct(plan, child, into, means.cgroup, means.reaper)?;
             (pid, pidfd, VecDeque::new())
         };
         let succession = plan.steps.ops.iter().position(|op| *op == Op::ContinueInside).map(|i| i as u16);
@@ -219,7 +219,8 @@ impl Launch {
                     .ok_or_else(|| Error::sys("finding the seccomp agent", Errno(libc::EPROTO)))?;
                 let process = (self.pid, self.pidfd.as_raw_fd());
                 let socket = self.socket.as_raw_fd();
-                if notify::hand_over(agent, &plan.id, &plan.hook_state, process, m.number, socket)? {
+                if seccomp_listener::hand_over(agent, &plan.id, &plan.hook_state, process, m.number, socket)?
+                {
                     return Ok(());
                 }
                 match self.next("the seccomp filter to be loaded")? {
@@ -432,14 +433,14 @@ fn direct(
     child: Child,
     into: Option<i32>,
     cgroup: Option<&Cgroup>,
-    parent: Parent,
+    reaper: Reaper,
 ) -> Result<(i32, OwnedFd)> {
     let mut first = true;
     // In a pid namespace that is entered already a second child would be seen.
     let alone = child.slots.pid_entered;
     let namespaces = if alone { 0 } else { plan.namespaces.clone };
     loop {
-        match (clone::clone3(namespaces | parent.flag(), into), into, cgroup) {
+        match (clone::clone3(namespaces | reaper.flag(), into), into, cgroup) {
             (Ok(Clone::Child), ..) if alone => only_child(plan, child),
             (Ok(Clone::Child), ..) => child.run(),
             (Ok(Clone::Parent { pid, pidfd }), ..) => return Ok((pid, pidfd)),
@@ -461,9 +462,9 @@ fn staged(
     ours: i32,
     theirs: OwnedFd,
     into: Option<i32>,
-    parent: Parent,
+    reaper: Reaper,
 ) -> Result<(i32, OwnedFd, VecDeque<Message>)> {
-    let pidfd = match clone::clone3(parent.flag(), None).map_err(cloning(plan, None))? {
+    let pidfd = match clone::clone3(reaper.flag(), None).map_err(cloning(plan, None))? {
         Clone::Child => first_child(plan, child, into),
         Clone::Parent { pidfd, .. } => pidfd,
     };
@@ -554,11 +555,11 @@ const CLONE: usize = 0xfffe;
 
 /// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it. A pid
 /// namespace comes last (see [`Op::ContinueInside`]), if that is not too late.
-fn enter(plan: &Plan, slots: &Slots) -> Result<(), (usize, Errno)> {
+fn enter(plan: &Plan, slots: &FdSlots) -> Result<(), (usize, Errno)> {
     let mut entered = [false; 8];
     for round in 0..2 {
         for (i, join) in plan.namespaces.joins.iter().enumerate() {
-            if entered[i] || (join.kind == Namespace::Pid && !slots.pid_entered) {
+            if entered[i] || (join.kind == NamespaceKind::Pid && !slots.pid_entered) {
                 continue;
             }
             match clone::setns(slots.namespaces[i].as_raw_fd(), join.kind.clone_flag() as i32) {

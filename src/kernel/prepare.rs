@@ -1,14 +1,14 @@
 //! What the parent opens before the clone: the child finds it in numbered places.
 
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::child::{Caller, Slots};
+use crate::kernel::child::{Caller, FdSlots};
 use crate::kernel::path::cpath;
 use crate::kernel::{idmap, procfs};
 use crate::plan::compile::Plan;
 use crate::plan::mounts::{MapFrom, Prepared};
 use crate::plan::namespaces::{IdMaps, Join};
 use crate::plan::op::{Filesystem, IsolateOp, Op, ProgramOp};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{self, clone, exec, file, path};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,8 +17,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 ///
 /// # Errors
 /// What cannot be opened, with the property that names it.
-pub fn slots(plan: &Plan, given: Vec<OwnedFd>) -> Result<Slots> {
-    let mut slots = Slots::default();
+pub fn slots(plan: &Plan, given: Vec<OwnedFd>) -> Result<FdSlots> {
+    let mut slots = FdSlots::default();
     if plan.steps.ops.iter().any(uses_proc) {
         slots.proc = Some(open_proc()?);
     }
@@ -37,10 +37,12 @@ pub fn slots(plan: &Plan, given: Vec<OwnedFd>) -> Result<Slots> {
 
 /// Whether the pid namespace to join must be entered before the user namespace, from where it is out of reach: it does
 /// not belong to that one.
-fn pid_before_user(plan: &Plan, slots: &Slots) -> Result<bool> {
+fn pid_before_user(plan: &Plan, slots: &FdSlots) -> Result<bool> {
     let joined = |kind| plan.namespaces.joins.iter().position(|j| j.kind == kind);
-    let Some(pid) = joined(Namespace::Pid).filter(|_| plan.namespaces.other_user()) else { return Ok(false) };
-    if let Some(user) = joined(Namespace::User) {
+    let Some(pid) = joined(NamespaceKind::Pid).filter(|_| plan.namespaces.other_user()) else {
+        return Ok(false);
+    };
+    if let Some(user) = joined(NamespaceKind::User) {
         let inode = |fd: &OwnedFd| file::fstat(fd.as_raw_fd()).map(|st| st.ino).ok();
         // EPERM: the owner is a user namespace that orun itself does not see.
         let owner = clone::owning_user_namespace(slots.namespaces[pid].as_raw_fd());
@@ -71,20 +73,20 @@ pub fn caller(plan: &Plan) -> Caller {
 }
 
 /// What is only known once the namespaces are open.
-fn check_joined(plan: &Plan, slots: &Slots) -> Result<()> {
+fn check_joined(plan: &Plan, slots: &FdSlots) -> Result<()> {
     for (join, fd) in plan.namespaces.joins.iter().zip(&slots.namespaces) {
         let net =
             plan.steps.ops.iter().position(
                 |op| matches!(op, Op::Sysctl { path, .. } if path.to_bytes().starts_with(b"sys/net/")),
             );
-        if let (Namespace::Network, Some(op)) = (join.kind, net)
+        if let (NamespaceKind::Network, Some(op)) = (join.kind, net)
             && is_own(fd.as_raw_fd(), c"/proc/self/ns/net")?
         {
             let property = plan.steps.properties[op].as_str();
             let what = "a net.* parameter is not allowed in host network namespace";
             return Err(Error::new(Kind::Config, what).property(property));
         }
-        if let (Namespace::User, Some(expected)) = (join.kind, &plan.joined_maps) {
+        if let (NamespaceKind::User, Some(expected)) = (join.kind, &plan.joined_maps) {
             let found = idmap::of_namespace(fd)?;
             if found != *expected {
                 let what =
@@ -141,7 +143,7 @@ fn open_namespace(join: &Join) -> Result<OwnedFd> {
     }
 }
 
-fn prepared(p: &Prepared, given: Option<OwnedFd>, plan: &Plan, slots: &Slots) -> Result<OwnedFd> {
+fn prepared(p: &Prepared, given: Option<OwnedFd>, plan: &Plan, slots: &FdSlots) -> Result<OwnedFd> {
     let tree = match (&p.filesystem, given) {
         (_, Some(tree)) => tree,
         (Some(fs), None) => match p.pid_namespace {

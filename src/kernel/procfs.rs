@@ -9,7 +9,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::protocol::{self, Message, SETUP_TIMEOUT, Tag};
 use crate::plan::namespaces::Join;
 use crate::plan::op::Filesystem;
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::sys::clone::{self, Clone};
 use crate::sys::{SysResult, cred, entry, exec, fd, file, mount, socket, wait};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -21,7 +21,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 pub fn mount(fs: &Filesystem, joins: &[Join], namespaces: &[OwnedFd], pid: usize) -> Result<OwnedFd> {
     let fail = |e: Errno| Error::sys("mounting proc", e);
     // Without privileges the user namespace gives them.
-    let user = joins.iter().position(|j| j.kind == Namespace::User).filter(|_| cred::geteuid() != 0);
+    let user = joins.iter().position(|j| j.kind == NamespaceKind::User).filter(|_| cred::geteuid() != 0);
     let user = user.map(|slot| namespaces[slot].as_raw_fd());
     let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
     match clone::clone3(0, None).map_err(fail)? {

@@ -6,7 +6,7 @@
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{self, Cgroup, SubCgroups};
 use crate::plan::cgroup as plan;
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::sys::clone::Clone;
 use crate::sys::{self, clone, cred, fd, file, mount, netif, path, prctl, signalfd};
 use std::ffi::CString;
@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Of these kinds; network, ipc, uts and pid ones can be made. The network gets its loopback interface up.
-    pub namespaces: Vec<Namespace>,
+    pub namespaces: Vec<NamespaceKind>,
     /// For the uts namespace.
     pub hostname: String,
     /// Kernel parameters of the namespaces, with dots.
@@ -50,7 +50,7 @@ pub struct Memory {
 }
 
 /// Namespaces by kind.
-pub type Held = Vec<(Namespace, OwnedFd)>;
+pub type Held = Vec<(NamespaceKind, OwnedFd)>;
 
 /// Makes the namespaces. A mount namespace is one of them when there is something in memory.
 ///
@@ -72,14 +72,14 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 }
 
 fn build(plan: &Plan) -> Result<Held> {
-    let of_thread = || plan.namespaces.iter().filter(|kind| **kind != Namespace::Pid);
+    let of_thread = || plan.namespaces.iter().filter(|kind| **kind != NamespaceKind::Pid);
     let kinds = of_thread().fold(0, |all, kind| all | kind.clone_flag());
     clone::unshare(kinds as i32).map_err(|e| Error::sys("making the namespaces of a pod", e))?;
-    if plan.namespaces.contains(&Namespace::Uts) && !plan.hostname.is_empty() {
+    if plan.namespaces.contains(&NamespaceKind::Uts) && !plan.hostname.is_empty() {
         prctl::sethostname(plan.hostname.as_bytes())
             .map_err(|e| Error::sys(format!("setting the host name {:?}", plan.hostname), e))?;
     }
-    if plan.namespaces.contains(&Namespace::Network) {
+    if plan.namespaces.contains(&NamespaceKind::Network) {
         netif::loopback_up().map_err(|e| Error::sys("bringing the loopback interface of a pod up", e))?;
     }
     for (name, value) in &plan.sysctls {
@@ -91,10 +91,10 @@ fn build(plan: &Plan) -> Result<Held> {
     }
     if let Some(init) = &plan.init {
         let pid = start_init(init)?;
-        held.extend(of_process(pid, &[Namespace::Pid])?);
+        held.extend(of_process(pid, &[NamespaceKind::Pid])?);
     }
     if !plan.memory.is_empty() {
-        held.push((Namespace::Mount, memory(&plan.memory)?));
+        held.push((NamespaceKind::Mount, memory(&plan.memory)?));
     }
     Ok(held)
 }
@@ -205,7 +205,7 @@ pub const INIT: &str = "pod-init";
 const NOBODY: u32 = 65_534;
 
 /// The namespace that this thread is in.
-fn own(kind: Namespace) -> Result<OwnedFd> {
+fn own(kind: NamespaceKind) -> Result<OwnedFd> {
     let name = format!("/proc/thread-self/ns/{}", kind.proc_name());
     open(&name)
 }
@@ -220,7 +220,7 @@ fn open(name: &str) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// It is gone.
-pub fn of_process(pid: i32, kinds: &[Namespace]) -> Result<Held> {
+pub fn of_process(pid: i32, kinds: &[NamespaceKind]) -> Result<Held> {
     kinds.iter().map(|k| Ok((*k, open(&format!("/proc/{pid}/ns/{}", k.proc_name()))?))).collect()
 }
 
@@ -241,7 +241,7 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
 fn memory(all: &[Memory]) -> Result<OwnedFd> {
     let fail = |doing: &str, e: Errno| Error::sys(format!("making a volume in memory: {doing}"), e);
     clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).map_err(|e| fail("making a mount namespace", e))?;
-    let made = own(Namespace::Mount)?;
+    let made = own(NamespaceKind::Mount)?;
     mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC).map_err(|e| fail("isolating it", e))?;
     let root = tmpfs(&Memory { mode: 0o700, size: Some(1 << 20), ..Memory::default() })
         .map_err(|e| fail("mounting a tmpfs", e))?;
@@ -312,7 +312,7 @@ mod tests {
         let host = || (read("/proc/sys/kernel/hostname"), read("/proc/self/mountinfo"));
         let before = host();
         let plan = Plan {
-            namespaces: vec![Namespace::Network, Namespace::Ipc, Namespace::Uts],
+            namespaces: vec![NamespaceKind::Network, NamespaceKind::Ipc, NamespaceKind::Uts],
             hostname: "web-0".into(),
             sysctls: vec![
                 ("net.ipv4.ip_unprivileged_port_start".into(), "7".into()),

@@ -1,6 +1,6 @@
 //! The command line of `orund`: the supervisor itself, and its clients.
 
-pub mod client;
+pub(crate) mod client;
 mod examples;
 mod foreign;
 pub mod image;

@@ -12,8 +12,8 @@ use super::compile::Plan;
 use super::mounts::Prepared;
 use super::namespaces::{Join, Namespaces};
 use super::op::{MountSource, Op, RootOp};
-use super::tables::namespaces::Kind as Namespace;
-use rpc::{Kind, Message, field};
+use super::tables::namespaces::NamespaceKind;
+use rpc::{Message, RequestKind, field};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -125,8 +125,8 @@ impl PageServer {
 
 impl Dump {
     /// What kind of request it is.
-    pub fn kind(&self) -> Kind {
-        if self.pre { Kind::PreDump } else { Kind::Dump }
+    pub fn kind(&self) -> RequestKind {
+        if self.pre { RequestKind::PreDump } else { RequestKind::Dump }
     }
 
     /// The request.
@@ -163,7 +163,7 @@ pub struct Restore {
     pub cgroup_roots: Vec<(String, String)>,
     /// Name to descriptor of CRIU's process.
     pub inherit: Vec<(String, i32)>,
-    /// Kind of namespace to path.
+    /// RequestKind of namespace to path.
     pub join: Vec<(String, String)>,
     pub tcp_close: bool,
     pub lsm_profile: Option<String>,
@@ -196,7 +196,7 @@ impl Restore {
         if let Some(context) = &self.lsm_mount_context {
             o.bytes(field::LSM_MOUNT_CONTEXT, context.as_bytes());
         }
-        rpc::request(Kind::Restore, &o)
+        rpc::request(RequestKind::Restore, &o)
     }
 }
 
@@ -350,20 +350,20 @@ pub fn mount_points(plan: &Plan) -> Vec<(MountPoint, String)> {
 }
 
 /// How CRIU calls a namespace that was joined and is not its matter: only those of these kinds.
-pub fn external_namespace(kind: Namespace) -> Option<(&'static str, &'static str)> {
+pub fn external_namespace(kind: NamespaceKind) -> Option<(&'static str, &'static str)> {
     match kind {
-        Namespace::Network => Some(("net", "extRootNetNS")),
-        Namespace::Pid => Some(("pid", "extRootPidNS")),
+        NamespaceKind::Network => Some(("net", "extRootNetNS")),
+        NamespaceKind::Pid => Some(("pid", "extRootPidNS")),
         _ => None,
     }
 }
 
 /// How CRIU calls a namespace that it can enter at a restore. It fails with user namespaces, which it enters too early.
-pub fn joinable_namespace(kind: Namespace) -> Option<&'static str> {
+pub fn joinable_namespace(kind: NamespaceKind) -> Option<&'static str> {
     match kind {
-        Namespace::Ipc => Some("ipc"),
-        Namespace::Uts => Some("uts"),
-        Namespace::Time => Some("time"),
+        NamespaceKind::Ipc => Some("ipc"),
+        NamespaceKind::Uts => Some("uts"),
+        NamespaceKind::Time => Some("time"),
         _ => None,
     }
 }

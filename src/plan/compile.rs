@@ -12,7 +12,7 @@ use super::process;
 use super::rdt::RdtPlan;
 use super::seccomp::{self, Listener};
 use super::step::Steps;
-use super::tables::namespaces::Kind;
+use super::tables::namespaces::NamespaceKind;
 use super::tables::sysctl;
 use super::text::{cstring, in_root};
 use super::{Violation, hooks, rootfs, text, validate};
@@ -24,15 +24,21 @@ use std::path::{Path, PathBuf};
 /// A bundle, compiled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
+    /// The ID of the container.
     pub id: String,
+    /// The directory of the bundle, absolute.
     pub bundle: PathBuf,
+    /// The root file system on the host, absolute.
     pub rootfs: PathBuf,
+    /// Those that are made and those that are entered.
     pub namespaces: Namespaces,
+    /// What the parent writes to uid_map and gid_map.
     pub id_maps: Option<IdMaps>,
     /// Network devices that the parent moves.
     pub net_devices: Vec<NetDevice>,
     /// What the user namespace that is joined must map, when the configuration says it too.
     pub joined_maps: Option<IdMaps>,
+    /// The cgroups, and what is written to their files.
     pub cgroup: CgroupPlan,
     /// What is done below resctrl.
     pub rdt: Option<RdtPlan>,
@@ -50,12 +56,17 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Limits that the parent sets: in a user namespace the child may not.
     pub limits: Vec<Limit>,
+    /// What the parent writes to /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<i32>,
+    /// The program and its arguments, for execve(2).
     pub argv: StringArray,
+    /// Its variables, for execve(2).
     pub env: StringArray,
+    /// It has a terminal.
     pub terminal: bool,
     /// The seccomp agent that gets the listener.
     pub listener: Option<Listener>,
+    /// What has no effect, or another one than it may seem.
     pub warnings: Vec<String>,
     /// It is for a further process of a container.
     pub exec: bool,
@@ -87,10 +98,13 @@ impl Plan {
 /// The input of [`compile`].
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
+    /// The ID of the container.
     pub id: &'a str,
     /// Absolute.
     pub bundle: &'a Path,
+    /// config.json.
     pub spec: &'a Spec,
+    /// What the command adds.
     pub options: &'a Options,
 }
 
@@ -221,12 +235,12 @@ fn cgroup_owner(spec: &Spec, ns: &Namespaces) -> Option<u32> {
             && in_root(&m.destination).as_c_str() == c"sys/fs/cgroup"
             && !m.options.iter().any(|o| o == "ro" || o == "rro")
     });
-    if !writable || !ns.is_new(Kind::Cgroup) {
+    if !writable || !ns.is_new(NamespaceKind::Cgroup) {
         return None;
     }
     let uid = spec.process.as_ref().map_or(0, |p| p.user.uid);
     let maps = &spec.linux.uid_mappings;
-    if ns.is_new(Kind::User) { IdMaps::host(maps, uid) } else { Some(uid) }
+    if ns.is_new(NamespaceKind::User) { IdMaps::host(maps, uid) } else { Some(uid) }
 }
 
 struct Parts<'a> {
@@ -263,7 +277,7 @@ fn order(
         dev_readonly: false,
     };
     // A mount namespace that is entered gets the root all the same: it only holds somebody's mounts.
-    let own_mounts = ns.is_new(Kind::Mount) || ns.joins(Kind::Mount);
+    let own_mounts = ns.is_new(NamespaceKind::Mount) || ns.joins(NamespaceKind::Mount);
     if own_mounts {
         rootfs::open(&cx, &input.options.rootfs_mountpoint, steps);
         cx.compile(steps);
@@ -288,7 +302,7 @@ fn order(
         process: p,
         facts,
         other_user: ns.other_user(),
-        no_setgroups: facts.euid != 0 && ns.is_new(Kind::User),
+        no_setgroups: facts.euid != 0 && ns.is_new(NamespaceKind::User),
         keep_groups: process::keeps_groups(&spec.annotations),
         filter,
         personality: spec.linux.personality.as_ref(),
@@ -313,7 +327,7 @@ fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
     if p.terminal {
         let size = p.console_size.map(|s| (s.height, s.width));
         steps.push(Op::Console { uid: p.user.uid, size }, "process.terminal");
-        if !ns.joins(Kind::Pid) {
+        if !ns.joins(NamespaceKind::Pid) {
             steps.push(Op::ControllingTerminal, "process.terminal");
         }
     }
@@ -323,7 +337,7 @@ fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
 /// from here on. What a child does not inherit is done again.
 fn inside(ns: &Namespaces, p: &Process) -> Steps {
     let mut steps = Steps::default();
-    if !ns.joins(Kind::Pid) {
+    if !ns.joins(NamespaceKind::Pid) {
         return steps;
     }
     steps.push(Op::ContinueInside, "linux.namespaces");
@@ -367,7 +381,7 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
     let spec = input.spec;
     steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "");
     steps.push(Op::Isolate(IsolateOp::ParentDeathSignal), "");
-    if !ns.joins(Kind::Pid) {
+    if !ns.joins(NamespaceKind::Pid) {
         steps.push(Op::Isolate(IsolateOp::NewSession), "");
     }
     if input.options.wait_for_start {
@@ -378,7 +392,7 @@ fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps:
         let label = if facts.selinux { p.selinux_label.clone().into_bytes() } else { Vec::new() };
         steps.push(Op::Isolate(IsolateOp::SessionKeyring { name, label }), "");
     }
-    if ns.is_new(Kind::Network) {
+    if ns.is_new(NamespaceKind::Network) {
         steps.push(Op::Isolate(IsolateOp::LoopbackUp), "linux.namespaces");
     }
     if !spec.hostname.is_empty() {

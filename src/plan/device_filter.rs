@@ -27,7 +27,7 @@ pub const ALL: u8 = MKNOD | READ | WRITE;
 
 /// Type of a device node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum DeviceKind {
     /// `BPF_DEVCG_DEV_BLOCK`
     Block = 1,
     /// `BPF_DEVCG_DEV_CHAR`
@@ -37,7 +37,7 @@ pub enum Kind {
 /// The devices that a rule is about; `None` is every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Devices {
-    pub kind: Kind,
+    pub kind: DeviceKind,
     pub major: Option<u32>,
     pub minor: Option<u32>,
 }
@@ -69,23 +69,23 @@ pub struct Rule {
 }
 
 /// Path, type, major, minor, access.
-type Default = (&'static str, Kind, Option<u32>, Option<u32>, u8);
+type Default = (&'static str, DeviceKind, Option<u32>, Option<u32>, u8);
 
 /// What every container may use, as runc has it: making any node, and the pseudo devices that a container gets in
 /// its /dev. The paths name the default nodes that `linux.devices` can replace.
 const DEFAULTS: &[Default] = &[
-    ("", Kind::Char, None, None, MKNOD),
-    ("", Kind::Block, None, None, MKNOD),
-    ("/dev/null", Kind::Char, Some(1), Some(3), ALL),
-    ("/dev/random", Kind::Char, Some(1), Some(8), ALL),
-    ("/dev/full", Kind::Char, Some(1), Some(7), ALL),
-    ("/dev/tty", Kind::Char, Some(5), Some(0), ALL),
-    ("/dev/zero", Kind::Char, Some(1), Some(5), ALL),
-    ("/dev/urandom", Kind::Char, Some(1), Some(9), ALL),
-    ("", Kind::Char, Some(136), None, ALL),
-    ("", Kind::Char, Some(5), Some(2), ALL),
+    ("", DeviceKind::Char, None, None, MKNOD),
+    ("", DeviceKind::Block, None, None, MKNOD),
+    ("/dev/null", DeviceKind::Char, Some(1), Some(3), ALL),
+    ("/dev/random", DeviceKind::Char, Some(1), Some(8), ALL),
+    ("/dev/full", DeviceKind::Char, Some(1), Some(7), ALL),
+    ("/dev/tty", DeviceKind::Char, Some(5), Some(0), ALL),
+    ("/dev/zero", DeviceKind::Char, Some(1), Some(5), ALL),
+    ("/dev/urandom", DeviceKind::Char, Some(1), Some(9), ALL),
+    ("", DeviceKind::Char, Some(136), None, ALL),
+    ("", DeviceKind::Char, Some(5), Some(2), ALL),
     // /dev/net/tun: engines have always been able to count on it.
-    ("", Kind::Char, Some(10), Some(200), ALL),
+    ("", DeviceKind::Char, Some(10), Some(200), ALL),
 ];
 
 /// How many rules a configuration may have. The kernel looks at all exceptions of a version 1 cgroup at each write and
@@ -141,8 +141,8 @@ fn rule(i: usize, r: &DeviceRule) -> Result<Rule, Violation> {
     }
     let kind = match r.kind.as_str() {
         "" | "a" => None,
-        "c" => Some(Kind::Char),
-        "b" => Some(Kind::Block),
+        "c" => Some(DeviceKind::Char),
+        "b" => Some(DeviceKind::Block),
         other => return Err(Violation::new(at("type"), format!("{other:?} is not of a, b, c"))),
     };
     let (major, minor) = (number("major", r.major)?, number("minor", r.minor)?);
@@ -227,8 +227,12 @@ fn covered(exceptions: &Exceptions, devices: Devices) -> u8 {
 /// A line for `devices.allow` and `devices.deny`.
 fn text(d: Devices, access: u8) -> String {
     let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
-    let mut s =
-        format!("{} {}:{} ", if d.kind == Kind::Char { 'c' } else { 'b' }, number(d.major), number(d.minor));
+    let mut s = format!(
+        "{} {}:{} ",
+        if d.kind == DeviceKind::Char { 'c' } else { 'b' },
+        number(d.major),
+        number(d.minor)
+    );
     for (bit, letter) in [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')] {
         if access & bit != 0 {
             s.push(letter);

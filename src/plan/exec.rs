@@ -6,7 +6,7 @@ use super::namespaces::Namespaces;
 use super::op::{IsolateOp, Op, Point, RootOp};
 use super::seccomp;
 use super::step::Steps;
-use super::tables::namespaces::Kind;
+use super::tables::namespaces::NamespaceKind;
 use super::text::absolute;
 use super::text::cstring;
 use super::{Violation, cgroup::CgroupPlan, cpu_list, hooks, process, validate};
@@ -109,7 +109,7 @@ fn isolate(input: Input, steps: &mut Steps) {
         steps.push(Op::Isolate(IsolateOp::Affinity { mask }), "process.execCPUAffinity.initial");
     }
     steps.push(if input.moved { Op::Sync(Point::Cgroup) } else { Op::Isolate(IsolateOp::JoinCgroups) }, "");
-    match affinity.and_then(|a| mask(&a.last)) {
+    match affinity.and_then(|a| mask(&a.r#final)) {
         Some(mask) => steps.push(Op::Isolate(IsolateOp::Affinity { mask }), "process.execCPUAffinity.final"),
         None if affinity.is_none() => {
             steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "")
@@ -165,6 +165,6 @@ fn inside(input: Input) -> Steps {
 
 /// The namespaces (`CLONE_NEW*`) that the container does not share with orun.
 pub fn entered(spec: &Spec, other_user: bool) -> u64 {
-    let listed = spec.linux.namespaces.iter().filter_map(|n| Kind::from_name(&n.kind));
-    listed.filter(|k| *k != Kind::User || other_user).fold(0, |all, k| all | k.clone_flag())
+    let listed = spec.linux.namespaces.iter().filter_map(|n| NamespaceKind::from_name(&n.kind));
+    listed.filter(|k| *k != NamespaceKind::User || other_user).fold(0, |all, k| all | k.clone_flag())
 }

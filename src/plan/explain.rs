@@ -7,8 +7,8 @@ use super::op::{
 };
 use super::overlay::{self, Overlay};
 use super::step::Steps;
-use super::tables::{capabilities, namespaces::Kind};
-use crate::error::{Errno, Error, Kind as Class};
+use super::tables::{capabilities, namespaces::NamespaceKind};
+use crate::error::{Errno, Error, Kind};
 use std::ffi::{CStr, CString};
 
 fn text(c: &CStr) -> String {
@@ -21,7 +21,8 @@ fn inside(c: &CStr) -> String {
 
 /// Names of namespaces for `CLONE_NEW*` flags.
 pub fn namespace_names(flags: u64) -> String {
-    let names: Vec<_> = Kind::ALL.iter().filter(|k| flags & k.clone_flag() != 0).map(|k| k.name()).collect();
+    let names: Vec<_> =
+        NamespaceKind::ALL.iter().filter(|k| flags & k.clone_flag() != 0).map(|k| k.name()).collect();
     names.join(", ")
 }
 
@@ -245,7 +246,7 @@ fn own_error(op: &Op, program: &str, errno: Errno, extra: i32, detail: &str) -> 
             text(path)
         );
         let message = format!("{what} -- possible container breakout detected");
-        return Some(Error::new(Class::Config, message).property("process.cwd"));
+        return Some(Error::new(Kind::Config, message).property("process.cwd"));
     }
     if matches!(op, ProgramOp::FindProgram { .. }) {
         return Some(not_found(program, errno, extra));
@@ -411,12 +412,12 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
     } else {
         format!("exec: {program:?}: {errno}")
     };
-    Error::new(Class::Program, message).property("process.args")
+    Error::new(Kind::Program, message).property("process.args")
 }
 
 /// The error of a program that execve(2) refused.
 pub fn execute(program: &str, errno: Errno) -> Error {
-    let e = Error::sys(format!("exec {program}"), errno).kind_is(Class::Program);
+    let e = Error::sys(format!("exec {program}"), errno).kind_is(Kind::Program);
     match errno.0 {
         libc::ENOEXEC => e.hint("the file is not a program for this machine, or a script without a #! line"),
         libc::ENOENT => {
@@ -450,7 +451,7 @@ pub fn hook(kind: &str, index: usize, errno: Errno, status: i32, output: &str) -
         _ => errno.to_string(),
     };
     let output = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
-    let e = Error::new(Class::Hook, format!("error running {kind} hook #{index}: {why}{output}"))
+    let e = Error::new(Kind::Hook, format!("error running {kind} hook #{index}: {why}{output}"))
         .property(format!("hooks.{kind}[{index}]"));
     if errno.0 == libc::ENOSYS { e.hint(HIDDEN) } else { e }
 }

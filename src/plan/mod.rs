@@ -2,30 +2,30 @@
 //! is pure: no I/O, no clock, no randomness.
 
 pub mod cgroup;
-pub mod checkpoint;
+pub(crate) mod checkpoint;
 pub mod compile;
-pub mod cpu_list;
-pub mod device_filter;
-pub mod exec;
-pub mod explain;
+pub(crate) mod cpu_list;
+pub(crate) mod device_filter;
+pub(crate) mod exec;
+pub(crate) mod explain;
 pub mod facts;
-pub mod hooks;
-pub mod instance;
-pub mod mounts;
-pub mod namespaces;
-pub mod netdev;
+pub(crate) mod hooks;
+pub(crate) mod instance;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod netdev;
 pub mod op;
-pub mod options;
-pub mod overlay;
-pub mod process;
-pub mod rdt;
-pub mod rootfs;
+pub(crate) mod options;
+pub(crate) mod overlay;
+pub(crate) mod process;
+pub(crate) mod rdt;
+pub(crate) mod rootfs;
 pub mod seccomp;
-pub mod step;
+pub(crate) mod step;
 pub mod tables;
 mod text;
-pub mod user;
-pub mod validate;
+pub(crate) mod user;
+pub(crate) mod validate;
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use super::namespaces::Namespaces;
 use super::op::{Filesystem, Hold, MountOp, MountSource, Op, RootOp};
 use super::step::Steps;
 use super::tables::mount_options::{self, MountOptions, attr};
-use super::tables::namespaces::{self as namespaces_table, Kind};
+use super::tables::namespaces::{self as namespaces_table, NamespaceKind};
 use super::text::{absolute, cstring, in_root};
 use crate::config::linux::IdMapping;
 use crate::config::spec::{Mount, Spec};
@@ -109,7 +109,9 @@ impl Context<'_> {
         let mut changes = changes(&o, own);
         let source = if o.bind {
             self.bind(property, m, &o, given, &mut changes)
-        } else if m.kind == "sysfs" && self.namespaces.other_user() && !self.namespaces.is_new(Kind::Network)
+        } else if m.kind == "sysfs"
+            && self.namespaces.other_user()
+            && !self.namespaces.is_new(NamespaceKind::Network)
         {
             // sysfs belongs to the network namespace, which here is not the user namespace's own.
             changes.push((MountAttr { set: attr::RDONLY, ..MountAttr::default() }, true));
@@ -180,7 +182,7 @@ impl Context<'_> {
     ) -> MountSource {
         let filesystem = self.filesystem(m, o);
         let idmap = self.idmap(m, o);
-        let joined = self.namespaces.joins.iter().position(|j| j.kind == Kind::Pid);
+        let joined = self.namespaces.joins.iter().position(|j| j.kind == NamespaceKind::Pid);
         let pid_namespace = joined.filter(|_| m.kind == "proc");
         if idmap.is_none() && pid_namespace.is_none() {
             return MountSource::Filesystem(filesystem);
@@ -231,7 +233,7 @@ impl Context<'_> {
                     gids: of_host(&i.gids, &linux.gid_mappings),
                 }
             }
-            (None, None) => match self.namespaces.joins.iter().find(|j| j.kind == Kind::User) {
+            (None, None) => match self.namespaces.joins.iter().find(|j| j.kind == NamespaceKind::User) {
                 Some(join) => MapFrom::Joined(join.path.clone()),
                 None => MapFrom::Ranges {
                     uids: self.spec.linux.uid_mappings.clone(),
@@ -283,7 +285,7 @@ impl Context<'_> {
     /// devpts refuses a group that has no mapping; without the option it takes the mounter's.
     fn maps_gid(&self, gid: Option<&str>) -> bool {
         let maps = &self.spec.linux.gid_mappings;
-        if !self.namespaces.is_new(Kind::User) || maps.is_empty() {
+        if !self.namespaces.is_new(NamespaceKind::User) || maps.is_empty() {
             return true;
         }
         let gid = gid.and_then(|g| g.parse().ok());
@@ -313,7 +315,8 @@ impl Context<'_> {
         unified: &HierarchyPlan,
         steps: &mut Steps,
     ) {
-        let own = self.namespaces.is_new(Kind::Cgroup) || self.namespaces.joins(Kind::Cgroup);
+        let own =
+            self.namespaces.is_new(NamespaceKind::Cgroup) || self.namespaces.joins(NamespaceKind::Cgroup);
         let dir = if own { &unified.dir } else { &unified.mount_point };
         let changes = vec![(MountAttr { set: o.attr_set, ..MountAttr::default() }, true)];
         let source = MountSource::Bind { path: cstring(dir.as_str()), recursive: true, nofollow: false };

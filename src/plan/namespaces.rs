@@ -5,14 +5,14 @@ use crate::config::linux::IdMapping;
 use crate::config::linux::TimeOffset;
 use crate::config::spec::Spec;
 use crate::plan::op::{IsolateOp, Op, Point};
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A namespace that the configuration names by path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
-    pub kind: Kind,
+    pub kind: NamespaceKind,
     pub path: PathBuf,
     /// The property, for errors.
     pub property: String,
@@ -24,7 +24,7 @@ pub struct Namespaces {
     /// `CLONE_NEW*` for the clone of the child.
     pub clone: u64,
     /// Kinds that are new, however they are made.
-    pub new: Vec<Kind>,
+    pub new: Vec<NamespaceKind>,
     pub joins: Vec<Join>,
     /// A first child enters the namespaces and makes the second, which becomes the container: what is new must
     /// belong to the user namespace that is entered.
@@ -47,7 +47,7 @@ impl Namespaces {
     pub fn compile(spec: &Spec) -> Namespaces {
         let mut ns = Namespaces::default();
         for (i, n) in spec.linux.namespaces.iter().enumerate() {
-            let Some(kind) = Kind::from_name(&n.kind) else { continue };
+            let Some(kind) = NamespaceKind::from_name(&n.kind) else { continue };
             if n.path.is_empty() {
                 ns.new.push(kind);
             } else {
@@ -56,12 +56,12 @@ impl Namespaces {
             }
         }
         // All but the user namespace first: orun's own privileges open every namespace, those inside only theirs.
-        ns.joins.sort_by_key(|j| (j.kind == Kind::User, j.kind));
+        ns.joins.sort_by_key(|j| (j.kind == NamespaceKind::User, j.kind));
         let offsets = !spec.linux.time_offsets.is_empty();
         for kind in &ns.new {
             // A cgroup namespace takes the cgroup its maker is in as its root, and offsets must be written before
             // anyone is in the time namespace: both are made by the child itself, later.
-            if *kind != Kind::Cgroup && (*kind != Kind::Time || !offsets) {
+            if *kind != NamespaceKind::Cgroup && (*kind != NamespaceKind::Time || !offsets) {
                 ns.clone |= kind.clone_flag();
             }
         }
@@ -70,18 +70,18 @@ impl Namespaces {
     }
 
     /// Whether a namespace of this kind is made.
-    pub fn is_new(&self, kind: Kind) -> bool {
+    pub fn is_new(&self, kind: NamespaceKind) -> bool {
         self.new.contains(&kind)
     }
 
     /// Whether a namespace of this kind is entered by path.
-    pub fn joins(&self, kind: Kind) -> bool {
+    pub fn joins(&self, kind: NamespaceKind) -> bool {
         self.joins.iter().any(|j| j.kind == kind)
     }
 
     /// Whether the container is in another user namespace than orun.
     pub fn other_user(&self) -> bool {
-        self.is_new(Kind::User) || self.joins(Kind::User)
+        self.is_new(NamespaceKind::User) || self.joins(NamespaceKind::User)
     }
 
     /// Enters namespaces in the child, unless a first child has done it.
@@ -89,7 +89,8 @@ impl Namespaces {
         if self.staged {
             return;
         }
-        for (slot, join) in self.joins.iter().enumerate().filter(|(_, join)| join.kind != Kind::Pid) {
+        for (slot, join) in self.joins.iter().enumerate().filter(|(_, join)| join.kind != NamespaceKind::Pid)
+        {
             steps.push(
                 Op::Isolate(IsolateOp::EnterNamespace { slot, kind: join.kind.clone_flag() as i32 }),
                 &join.property,
@@ -100,7 +101,7 @@ impl Namespaces {
     /// Enters the pid namespace that is named by path, for children.
     pub(super) fn enter_pid(&self) -> Steps {
         let mut steps = Steps::default();
-        if let Some(slot) = self.joins.iter().position(|j| j.kind == Kind::Pid) {
+        if let Some(slot) = self.joins.iter().position(|j| j.kind == NamespaceKind::Pid) {
             let kind = libc::CLONE_NEWPID;
             steps.push(Op::Isolate(IsolateOp::EnterNamespace { slot, kind }), &self.joins[slot].property);
         }
@@ -118,8 +119,8 @@ impl Namespaces {
             // Nobody is in it yet: the kernel takes offsets until then (time_namespaces(7)).
             steps.push(Op::Isolate(IsolateOp::Unshare { kinds: libc::CLONE_NEWTIME }), "linux.namespaces");
         }
-        if self.is_new(Kind::User) || offsets || !spec.linux.net_devices.is_empty() {
-            let why = if self.is_new(Kind::User) { "linux.uidMappings" } else { "linux.netDevices" };
+        if self.is_new(NamespaceKind::User) || offsets || !spec.linux.net_devices.is_empty() {
+            let why = if self.is_new(NamespaceKind::User) { "linux.uidMappings" } else { "linux.netDevices" };
             steps.push(Op::Sync(Point::Namespaces), why);
         }
         if self.other_user() {
@@ -129,7 +130,7 @@ impl Namespaces {
         if join == IntoCgroup::Itself {
             steps.push(Op::Isolate(IsolateOp::JoinCgroups), "linux.cgroupsPath");
         }
-        if self.is_new(Kind::Cgroup) {
+        if self.is_new(NamespaceKind::Cgroup) {
             steps.push(Op::Isolate(IsolateOp::Unshare { kinds: libc::CLONE_NEWCGROUP }), "linux.namespaces");
         }
         if offsets {
@@ -141,7 +142,7 @@ impl Namespaces {
     /// namespace the file does not belong to the process while that may not be traced.
     pub(super) fn time_offsets(&self, spec: &Spec) -> Option<String> {
         let offsets = &spec.linux.time_offsets;
-        (self.is_new(Kind::Time) && !offsets.is_empty()).then(|| offsets_text(offsets))
+        (self.is_new(NamespaceKind::Time) && !offsets.is_empty()).then(|| offsets_text(offsets))
     }
 }
 
@@ -164,7 +165,7 @@ pub struct IdMaps {
 impl IdMaps {
     /// The mappings, when a user namespace is made.
     pub fn compile(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
-        ns.is_new(Kind::User)
+        ns.is_new(NamespaceKind::User)
             .then(|| IdMaps { uids: spec.linux.uid_mappings.clone(), gids: spec.linux.gid_mappings.clone() })
     }
 
@@ -172,7 +173,7 @@ impl IdMaps {
     pub fn joined(spec: &Spec, ns: &Namespaces) -> Option<IdMaps> {
         let linux = &spec.linux;
         let given = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-        (ns.joins(Kind::User) && given)
+        (ns.joins(NamespaceKind::User) && given)
             .then(|| IdMaps { uids: linux.uid_mappings.clone(), gids: linux.gid_mappings.clone() })
     }
 

@@ -75,15 +75,14 @@ struct Passwd<'a> {
     name: &'a [u8],
     uid: u32,
     gid: u32,
-    home: &'a [u8],
 }
 
 fn passwd(text: &[u8]) -> impl Iterator<Item = Passwd<'_>> {
     text.split(|b| *b == b'\n').filter_map(|line| {
         let f: Vec<&[u8]> = line.split(|b| *b == b':').collect();
         match f.as_slice() {
-            [name, _, uid, gid, _, home, ..] if !name.is_empty() => {
-                Some(Passwd { name, uid: number(uid)?, gid: number(gid)?, home })
+            [name, _, uid, gid, _, _, ..] if !name.is_empty() => {
+                Some(Passwd { name, uid: number(uid)?, gid: number(gid)? })
             }
             _ => None,
         }
@@ -107,12 +106,6 @@ fn groups(text: &[u8]) -> impl Iterator<Item = Group<'_>> {
             _ => None,
         }
     })
-}
-
-/// The home directory of `uid` in the passwd file `text`; `None` when it has none that is an absolute path.
-pub fn home(text: &[u8], uid: u32) -> Option<&[u8]> {
-    let home = passwd(text).find(|p| p.uid == uid)?.home;
-    (home.first() == Some(&b'/') && !home.contains(&0)).then_some(home)
 }
 
 /// The group of `uid` in the passwd file `text`.
@@ -169,12 +162,7 @@ pub struct Environment {
     pub home: bool,
 }
 
-impl Environment {
-    /// The value of `name`.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.vars.iter().find_map(|v| v.strip_prefix(name)?.strip_prefix('='))
-    }
-}
+impl Environment {}
 
 /// Prepares `process.env`: of a name given more than once the last value stays, at its place; an empty HOME counts
 /// as none. Entries without a name or a `=` are left out: `validate` refuses them.

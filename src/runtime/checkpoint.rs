@@ -17,7 +17,7 @@ use crate::plan::checkpoint::{self, Dump, Flags, PageServer, Places};
 use crate::plan::compile::Plan;
 use crate::plan::op::{Op, RootOp};
 use crate::plan::overlay;
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::state::lifecycle::Operation;
 use crate::state::model::Record;
 use crate::sys::{cred, fd};
@@ -84,7 +84,7 @@ pub fn checkpoint(rt: &Runtime, id: &str, options: &CheckpointOptions) -> Result
     done?;
     // After a pre-dump CRIU waits for the next one, and exits when the connection closes.
     if !ended_well && !dump.pre {
-        return Err(failure(rpc::Kind::Dump, &Response::default(), &images));
+        return Err(failure(rpc::RequestKind::Dump, &Response::default(), &images));
     }
     if !dump.pre
         && !dump.leave_running
@@ -116,7 +116,7 @@ fn prepare(rt: &Runtime, c: &Container, images: &Images, options: &CheckpointOpt
     let bundle = Bundle { path: c.record.bundle.clone(), raw, spec };
     let mut external = Vec::new();
     for n in bundle.spec.linux.namespaces.iter().filter(|n| !n.path.is_empty()) {
-        if let Some(kind) = Namespace::from_name(&n.kind) {
+        if let Some(kind) = NamespaceKind::from_name(&n.kind) {
             external.extend(inside::namespace(pid, kind)?);
         }
     }
@@ -162,7 +162,7 @@ fn foreign_mounts(rt: &Runtime, record: &Record, bundle: &Bundle, pid: i32) -> R
     if plan.namespaces.other_user() {
         inside::check_other_user(&list)?;
     }
-    if plan.namespaces.is_new(Namespace::Mount) || plan.namespaces.joins(Namespace::Mount) {
+    if plan.namespaces.is_new(NamespaceKind::Mount) || plan.namespaces.joins(NamespaceKind::Mount) {
         inside::mounts(pid, &list, &own_places(&plan))
     } else {
         Ok(Vec::new())
@@ -199,7 +199,7 @@ pub(super) fn config_file(spec: &Spec) -> Option<String> {
 /// CRIU's failure, with what its log says; that of `notified`.
 pub(super) fn converse(
     criu: &Criu,
-    kind: rpc::Kind,
+    kind: rpc::RequestKind,
     request: &[u8],
     images: &Images,
     mut notified: impl FnMut(&Notification, Option<OwnedFd>) -> Result<()>,
@@ -223,7 +223,7 @@ pub(super) fn converse(
 }
 
 /// The first words are those that callers of runc look for.
-pub(super) fn failure(kind: rpc::Kind, response: &Response, images: &Images) -> Error {
+pub(super) fn failure(kind: rpc::RequestKind, response: &Response, images: &Images) -> Error {
     let mut what = format!("criu failed: type {} errno {}", kind.name(), response.errno);
     let mut why = images.log_errors();
     if why.is_empty() && !response.message.is_empty() {

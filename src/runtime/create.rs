@@ -5,13 +5,13 @@ use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
-use crate::kernel::launch::{Launch, Means, Parent};
+use crate::kernel::launch::{Launch, Means, Reaper};
 use crate::kernel::path::cpath;
 use crate::kernel::{console, output, probe, rdt, sd_notify, terminal};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::namespaces::{self, Kind as Namespace};
+use crate::plan::tables::namespaces::{self, NamespaceKind};
 use crate::plan::{Violation, cgroup};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
@@ -31,14 +31,21 @@ const CGROUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How a container is created.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
+    /// The directory of the bundle.
     pub bundle: PathBuf,
     /// In place of the bundle's config.json.
     pub config: Option<PathBuf>,
+    /// The unix socket that gets the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// Where the PID of the first process is written.
     pub pid_file: Option<PathBuf>,
+    /// The unix socket that gets a pidfd of the first process.
     pub pidfd_socket: Option<PathBuf>,
+    /// MS_MOVE and chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
+    /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Descriptors from 3 on that the program gets.
     pub preserve_fds: u32,
     /// Overrides `process.terminal`.
     pub terminal: Option<bool>,
@@ -49,19 +56,26 @@ pub struct CreateOptions {
 /// What a container's process has from its maker.
 #[derive(Debug, Default)]
 pub(super) struct Wiring {
+    /// The standard streams; None: the caller's.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Detached mounts, for those that the plan has as given.
     pub mounts: Vec<OwnedFd>,
-    pub parent: Parent,
+    /// The process that reaps it.
+    pub reaper: Reaper,
 }
 
 /// A container whose process is ready to run the program.
 #[derive(Debug)]
 pub(super) struct Created {
+    /// Its directory, locked.
     pub entry: Entry,
+    /// Its record, not yet written in its last form.
     pub record: Record,
+    /// What its process executes.
     pub plan: Plan,
+    /// Its process, which waits.
     pub launch: Launch,
+    /// Its cgroups.
     pub cgroup: Cgroup,
 }
 
@@ -355,8 +369,8 @@ fn launch(
     }
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
-    let Wiring { stdio, mounts, parent } = wiring;
-    let means = Means { cgroup: Some(cgroup), start, fault, stdio, mounts, parent, ..Means::default() };
+    let Wiring { stdio, mounts, reaper } = wiring;
+    let means = Means { cgroup: Some(cgroup), start, fault, stdio, mounts, reaper, ..Means::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
     record.init = ProcessId::of(l.pid)?;
     if by_systemd {
@@ -387,7 +401,7 @@ fn launch(
 fn listen(entry: &Entry) -> Result<OwnedFd> {
     let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", entry.fd())).unwrap_or_default();
     let fail = |e| Error::sys(format!("making the start socket in {:?}", entry.path()), e);
-    let s = socket::unix_socket(socket::Kind::Seqpacket, false).map_err(fail)?;
+    let s = socket::unix_socket(socket::SocketKind::Seqpacket, false).map_err(fail)?;
     socket::bind(s.as_raw_fd(), &path).map_err(fail)?;
     socket::listen(s.as_raw_fd(), 1).map_err(fail)?;
     Ok(s)
@@ -458,7 +472,7 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         owner: cred::getuid(),
         creator,
         init: None,
-        own_pid_namespace: plan.namespaces.is_new(Namespace::Pid),
+        own_pid_namespace: plan.namespaces.is_new(NamespaceKind::Pid),
         cgroup: model::Cgroup {
             manager: rt.cgroup_manager,
             hierarchies: hierarchies.collect(),

@@ -14,7 +14,7 @@ use crate::config::bundle::Bundle;
 use crate::config::parse;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::{Launch, Parent};
+use crate::kernel::launch::{Launch, Reaper};
 use crate::kernel::{probe, surroundings};
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
@@ -48,7 +48,7 @@ pub struct Overlay {
 
 /// A compiled bundle.
 #[derive(Debug)]
-pub struct Template {
+pub struct PreparedContainer {
     bundle: Bundle,
     facts: HostFacts,
     options: Options,
@@ -73,7 +73,7 @@ pub struct Instance<'a> {
     /// Detached mounts, one for each of [`Overlay::given`].
     pub mounts: Vec<OwnedFd>,
     pub stdio: [OwnedFd; 3],
-    pub parent: Parent,
+    pub reaper: Reaper,
 }
 
 /// A created container, whose process waits to run the program. It has no plan any more: many may wait at a time.
@@ -83,15 +83,20 @@ pub struct Waiting {
     record: Record,
     launch: Launch,
     own_cgroup: Cgroup,
-    template: Arc<Template>,
+    template: Arc<PreparedContainer>,
 }
 
-impl Template {
+impl PreparedContainer {
     /// Reads and compiles the bundle in `dir`, with `config` in the place of its config.json when that is given.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once.
-    pub fn load(rt: &Runtime, dir: &Path, config: Option<&str>, overlay: &Overlay) -> Result<Template> {
+    pub fn load(
+        rt: &Runtime,
+        dir: &Path,
+        config: Option<&str>,
+        overlay: &Overlay,
+    ) -> Result<PreparedContainer> {
         let mut bundle = match config {
             Some(config) => Bundle::with_config(dir, config.as_bytes().to_vec())?,
             None => Bundle::load(dir)?,
@@ -112,7 +117,7 @@ impl Template {
         };
         let input = Input { id: "template", bundle: &bundle.path, spec: &bundle.spec, options: &options };
         let plan = compile::compile(input, &facts).map_err(create::invalid)?;
-        Ok(Template { bundle, facts, options, plan })
+        Ok(PreparedContainer { bundle, facts, options, plan })
     }
 
     /// What the compiler has to say about the bundle.
@@ -141,7 +146,7 @@ impl Template {
     ///
     /// # Errors
     /// What the host cannot do, in words. Nothing is left behind.
-    pub fn create(self: &Arc<Template>, rt: &Runtime, instance: Instance) -> Result<Waiting> {
+    pub fn create(self: &Arc<PreparedContainer>, rt: &Runtime, instance: Instance) -> Result<Waiting> {
         let id = ContainerId::new(instance.id)?;
         let mut spec = self.bundle.spec.clone();
         instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
@@ -161,7 +166,7 @@ impl Template {
         let plan = self.plan.instance(input, &self.facts).map_err(create::invalid)?;
         create::check_rootfs(&plan.rootfs)?;
         let (entry, record) = create::enter(rt, &id, (&spec, &raw), &plan)?;
-        let wiring = Wiring { stdio: Some(instance.stdio), mounts: instance.mounts, parent: instance.parent };
+        let wiring = Wiring { stdio: Some(instance.stdio), mounts: instance.mounts, reaper: instance.reaper };
         let created =
             create::build(entry, record, plan, None, true, wiring).map_err(surroundings::explain)?;
         let created = created.settle(Phase::Created, &CreateOptions::default())?;

@@ -20,7 +20,7 @@ use crate::sys::fd::{self, PollFd};
 #[derive(Debug, Serialize)]
 pub struct Event<'a> {
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The container's.
     pub id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Event<'a> {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum EventKind {
     /// The figures of a moment, in the event's data.
     Stats,
     /// A process was killed because there was no memory.
@@ -92,7 +92,9 @@ pub fn follow(
                 }
             }
             Woken::Watch => match watch.as_mut().map(OomWatch::next_event).transpose()?.flatten() {
-                Some(OomEvent::Oom) if !out(&Event { kind: Kind::Oom, id, data: None })? => return Ok(()),
+                Some(OomEvent::Oom) if !out(&Event { kind: EventKind::Oom, id, data: None })? => {
+                    return Ok(());
+                }
                 Some(OomEvent::Gone) => return Ok(()),
                 _ => {}
             },
@@ -105,7 +107,7 @@ fn figures<'a>(id: &'a str, record: &Record, cgroup: &Cgroup) -> Result<Event<'a
     if let Some(group) = &record.intel_rdt {
         stats.intel_rdt = rdt::stats::read(&group.class, group.monitor.as_deref());
     }
-    Ok(Event { kind: Kind::Stats, id, data: Some(Box::new(stats)) })
+    Ok(Event { kind: EventKind::Stats, id, data: Some(Box::new(stats)) })
 }
 
 enum Woken {
@@ -144,9 +146,9 @@ mod tests {
     #[test]
     fn events_have_the_envelope_of_runc() {
         let json = |e: &Event<'_>| serde_json::to_value(e).unwrap();
-        let oom = json(&Event { kind: Kind::Oom, id: "c1", data: None });
+        let oom = json(&Event { kind: EventKind::Oom, id: "c1", data: None });
         assert_eq!(oom, serde_json::json!({ "type": "oom", "id": "c1" }));
-        let stats = json(&Event { kind: Kind::Stats, id: "c1", data: Some(Box::default()) });
+        let stats = json(&Event { kind: EventKind::Stats, id: "c1", data: Some(Box::default()) });
         assert_eq!(stats["type"], "stats");
         for part in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb"] {
             assert!(stats["data"][part].is_object(), "{part}");

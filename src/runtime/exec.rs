@@ -15,7 +15,7 @@ use crate::kernel::{console, inroot, probe, rdt, terminal};
 use crate::log;
 use crate::plan::compile::Plan;
 use crate::plan::exec::{self, Input};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::plan::user;
 use crate::state::lifecycle::Operation;
 use crate::sys::{self, cred, file, path, socket, wait};
@@ -29,23 +29,39 @@ use std::path::PathBuf;
 pub struct ExecOptions {
     /// A file with the whole description; the fields of the second half are then not used.
     pub process: Option<PathBuf>,
+    /// Do not wait for the process.
     pub detach: bool,
+    /// Where the PID of the process is written.
     pub pid_file: Option<PathBuf>,
+    /// The unix socket that gets the terminal's master.
     pub console_socket: Option<PathBuf>,
+    /// The unix socket that gets a pidfd of the process.
     pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors from 3 on that the program gets.
     pub preserve_fds: u32,
     /// Controller (empty: all) to path below the container's cgroup.
     pub cgroups: SubCgroups,
+    /// Start it also in a paused container, where it waits.
     pub ignore_paused: bool,
+    /// The program and its arguments.
     pub args: Vec<String>,
+    /// Give it a terminal.
     pub tty: bool,
+    /// Its working directory; None: that of the configuration.
     pub cwd: Option<String>,
+    /// Variables as `NAME=VALUE`, added to those of the configuration.
     pub env: Vec<String>,
+    /// `UID[:GID]`; None: the user of the configuration.
     pub user: Option<String>,
+    /// Further groups.
     pub additional_gids: Vec<u32>,
+    /// Capabilities (`CAP_...`) on top of those of the configuration.
     pub capabilities: Vec<String>,
+    /// AppArmor profile; None: that of the configuration.
     pub apparmor: Option<String>,
+    /// SELinux label; None: that of the configuration.
     pub selinux_label: Option<String>,
+    /// Set no_new_privs.
     pub no_new_privileges: bool,
 }
 
@@ -58,9 +74,9 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
     let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
     let pidfd = open_init(&c)?;
-    if c.record.restored && other_namespace(c.init()?.pid, Namespace::Time)? {
-        spec.linux.namespaces.retain(|n| n.kind != Namespace::Time.name());
-        let kind = Namespace::Time.name().to_owned();
+    if c.record.restored && other_namespace(c.init()?.pid, NamespaceKind::Time)? {
+        spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Time.name());
+        let kind = NamespaceKind::Time.name().to_owned();
         spec.linux.namespaces.push(config::linux::Namespace { kind, ..Default::default() });
     }
     let process = describe(&c, &spec, options)?;
@@ -102,14 +118,14 @@ fn compile(
     let init = c.init()?.pid;
     let host = Spec { process: Some(process.clone()), linux: spec.linux.clone(), ..Spec::default() };
     let facts = probe::facts(&host)?;
-    let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == Namespace::User.name());
+    let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User.name());
     let input = Input {
         id: c.entry.id().as_str(),
         bundle: &c.record.bundle,
         spec,
         process,
         init,
-        other_user: lists_user && other_namespace(init, Namespace::User)?,
+        other_user: lists_user && other_namespace(init, NamespaceKind::User)?,
         no_new_keyring: false,
         preserve_fds: options.preserve_fds + rt.listen_fds,
         extra_env: &listen_env(rt),
@@ -122,7 +138,7 @@ fn compile(
 }
 
 /// Whether process `pid` is in another namespace of this kind than orun.
-fn other_namespace(pid: i32, kind: Namespace) -> Result<bool> {
+fn other_namespace(pid: i32, kind: NamespaceKind) -> Result<bool> {
     let name = kind.name();
     let inode = |path: &str| {
         let c = CString::new(path).unwrap_or_default();

@@ -31,7 +31,7 @@ pub fn features() -> Value {
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": mount_options::names(),
         "linux": {
-            "namespaces": namespaces::Kind::ALL.map(namespaces::Kind::name),
+            "namespaces": namespaces::NamespaceKind::ALL.map(namespaces::NamespaceKind::name),
             "capabilities": capabilities::names().collect::<Vec<_>>(),
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": seccomp(),
@@ -101,7 +101,7 @@ mod tests {
                 assert!(!known(&format!("{name}_")), "{pointer}: anything is recognised");
             }
         };
-        all("/linux/namespaces", &|n| namespaces::Kind::from_name(n).is_some());
+        all("/linux/namespaces", &|n| namespaces::NamespaceKind::from_name(n).is_some());
         all("/linux/capabilities", &|n| capabilities::number(n).is_some());
         all("/linux/memoryPolicy/modes", &|n| mempolicy::mode(n).is_some());
         all("/linux/memoryPolicy/flags", &|n| mempolicy::flag(n).is_some());

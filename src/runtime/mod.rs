@@ -1,26 +1,26 @@
 //! The verbs, one file each.
 
-pub mod checkpoint;
-pub mod container;
+pub(crate) mod checkpoint;
+pub(crate) mod container;
 pub mod create;
 pub mod delete;
-pub mod doctor;
-pub mod embed;
-pub mod events;
+pub(crate) mod doctor;
+pub(crate) mod embed;
+pub(crate) mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
-pub mod list;
-pub mod pause;
+pub(crate) mod list;
+pub(crate) mod pause;
 pub mod plan;
-pub mod process;
-pub mod ps;
-pub mod restore;
-pub mod run;
-pub mod spec;
+pub(crate) mod process;
+pub(crate) mod ps;
+pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod spec;
 pub mod start;
-pub mod state;
-pub mod update;
+pub(crate) mod state;
+pub(crate) mod update;
 pub mod wait;
 
 use std::ffi::OsString;
@@ -31,6 +31,7 @@ use crate::state::store::Store;
 /// What every verb needs beside its own arguments.
 #[derive(Debug, Clone)]
 pub struct Runtime {
+    /// The directory of the containers.
     pub store: Store,
     /// The caller named the directory of `store`: it should exist.
     pub root_given: bool,

@@ -19,10 +19,15 @@ use std::fmt;
 /// What would be done, in order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// The ID of the container.
     pub id: String,
+    /// The directory of the bundle.
     pub bundle: String,
+    /// The root file system on the host.
     pub rootfs: String,
+    /// What is done, in order.
     pub phases: Vec<Phase>,
+    /// What has no effect, or another one than it may seem.
     pub warnings: Vec<String>,
 }
 
@@ -31,7 +36,9 @@ pub struct Report {
 pub struct Phase {
     /// `orun` or `container`.
     pub by: &'static str,
+    /// In relation to the others.
     pub when: &'static str,
+    /// In order.
     pub steps: Vec<Step>,
 }
 
@@ -41,6 +48,7 @@ pub struct Step {
     /// The index that an error of the container process names; absent for steps of orun itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub op: Option<usize>,
+    /// The operation in words.
     pub what: String,
     /// The property of config.json that asks for it; empty for what is always done.
     pub property: String,

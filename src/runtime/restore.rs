@@ -18,7 +18,7 @@ use crate::plan::checkpoint::rpc::{self, Feature, Notification};
 use crate::plan::checkpoint::{self, External, Flags, Places, Restore};
 use crate::plan::compile::Plan;
 use crate::plan::op::{Op, RootOp};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
 use crate::state::model::{ProcessId, Record};
@@ -89,7 +89,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
         None => None,
     };
     let signals = if options.detach { None } else { Some(Signals::take()?) };
-    if !options.detach && !options.no_subreaper && !plan.namespaces.is_new(Namespace::Pid) {
+    if !options.detach && !options.no_subreaper && !plan.namespaces.is_new(NamespaceKind::Pid) {
         let _ = prctl::set_child_subreaper(true);
     }
     let (entry, mut record) = create::enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
@@ -203,14 +203,14 @@ impl Work<'_> {
                 lsm_profile: options.lsm_profile.clone(),
                 lsm_mount_context: options.lsm_mount_context.clone(),
             };
-            converse(&criu, rpc::Kind::Restore, &request.request(), images, |n, fd| {
+            converse(&criu, rpc::RequestKind::Restore, &request.request(), images, |n, fd| {
                 self.notified(n, fd, external)
             })
         })();
         let ended_well = criu.finish()?;
         let response = done?;
         if response.restored.is_none() || !ended_well {
-            return Err(super::checkpoint::failure(rpc::Kind::Restore, &response, images));
+            return Err(super::checkpoint::failure(rpc::RequestKind::Restore, &response, images));
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Work<'_> {
     fn namespaces(&mut self, pid: i32) -> Result<()> {
         let plan = self.plan;
         self.record.init = ProcessId::of(pid)?;
-        if plan.namespaces.is_new(Namespace::Network) {
+        if plan.namespaces.is_new(NamespaceKind::Network) {
             root::set_up_network(pid, &net_sysctls(plan))?;
             netdev::move_all(&plan.net_devices, pid)?;
         }
@@ -250,7 +250,7 @@ impl Work<'_> {
             rdt::join(pid, &rdt.class, rdt.monitor.as_deref())?;
         }
         self.init = Some((pid, pidfd));
-        if self.plan.namespaces.is_new(Namespace::Mount) {
+        if self.plan.namespaces.is_new(NamespaceKind::Mount) {
             let masks: Vec<_> = external.iter().filter(|e| e.mask).map(|e| e.target.as_c_str()).collect();
             if !masks.is_empty() {
                 root::seal_masks(pid, &masks)?;

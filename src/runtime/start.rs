@@ -126,7 +126,7 @@ fn connect(c: &mut Container) -> Result<OwnedFd> {
     let id = c.entry.id().clone();
     let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
     let fail = |e: Errno| not_told(&id, e);
-    let s = socket::unix_socket(socket::Kind::Seqpacket, true).map_err(fail)?;
+    let s = socket::unix_socket(socket::SocketKind::Seqpacket, true).map_err(fail)?;
     match socket::connect(s.as_raw_fd(), &path) {
         Ok(()) => Ok(s),
         Err(e @ Errno(libc::ECONNREFUSED)) => Err(unheard(c, e)),

@@ -22,7 +22,9 @@ pub const VERSION: u32 = 1;
 pub struct Record {
     /// [`VERSION`].
     pub version: u32,
+    /// The ID of the container.
     pub id: String,
+    /// How far its life has come, as far as that was recorded.
     pub phase: Phase,
     /// Absolute.
     pub bundle: PathBuf,
@@ -38,20 +40,25 @@ pub struct Record {
     pub init: Option<ProcessId>,
     /// The first process is pid 1 of a new pid namespace, so that the others die with it.
     pub own_pid_namespace: bool,
+    /// Where its cgroups are.
     pub cgroup: Cgroup,
     /// The limits after an update; `None` while those of config.json hold.
     #[serde(default)]
     pub resources: Option<Resources>,
+    /// What it has below resctrl.
     pub intel_rdt: Option<IntelRdt>,
     /// `process.terminal` of config.json, or what the command line put in its place.
     pub terminal: bool,
+    /// Made by a user other than root.
     pub rootless: bool,
     /// Restored from a checkpoint: CRIU may have put it into a time namespace that config.json does not list.
     #[serde(default)]
     pub restored: bool,
+    /// Those of config.json.
     pub annotations: BTreeMap<String, String>,
     /// `hooks.poststart` and `hooks.poststop` of config.json.
     pub poststart: Vec<Hook>,
+    /// Hooks that `delete` runs.
     pub poststop: Vec<Hook>,
 }
 
@@ -103,6 +110,7 @@ pub enum CgroupManager {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cgroup {
+    /// Who made them.
     pub manager: CgroupManager,
     /// One directory for each hierarchy that the container has a cgroup in.
     pub hierarchies: Vec<Hierarchy>,

@@ -161,6 +161,7 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The ID of the container.
     pub fn id(&self) -> &ContainerId {
         &self.id
     }

@@ -9,11 +9,15 @@ use std::os::fd::RawFd;
 pub struct Stat {
     /// Type and permissions (inode(7)).
     pub mode: u32,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// The device that a device node stands for.
     pub rdev: u64,
+    /// The device of its file system.
     pub dev: u64,
+    /// The number of its inode.
     pub ino: u64,
     /// Names that the file has.
     pub links: u64,

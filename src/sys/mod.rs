@@ -6,38 +6,38 @@
 //! [`Errno`]: crate::error::Errno
 #![allow(unsafe_code)]
 
-pub mod bpf;
-pub mod clone;
-pub mod copy;
-pub mod cred;
+pub(crate) mod bpf;
+pub(crate) mod clone;
+pub(crate) mod copy;
+pub(crate) mod cred;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 pub mod early;
 pub mod entry;
-pub mod exec;
-pub mod fd;
+pub(crate) mod exec;
+pub(crate) mod fd;
 pub mod file;
-pub mod heap;
-pub mod landlock;
-pub mod limits;
-pub mod map;
-pub mod memfd;
-pub mod mount;
-pub mod netif;
+pub(crate) mod heap;
+pub(crate) mod landlock;
+pub(crate) mod limits;
+pub(crate) mod map;
+pub(crate) mod memfd;
+pub(crate) mod mount;
+pub(crate) mod netif;
 pub mod netlink;
-pub mod path;
-pub mod peer;
-pub mod prctl;
-pub mod process;
-pub mod sched;
-pub mod signalfd;
-pub mod socket;
-pub mod splice;
-pub mod time;
-pub mod timestamp;
-pub mod tree;
-pub mod tty;
-pub mod wait;
-pub mod watched;
+pub(crate) mod path;
+pub(crate) mod peer;
+pub(crate) mod prctl;
+pub(crate) mod process;
+pub(crate) mod sched;
+pub(crate) mod signalfd;
+pub(crate) mod socket;
+pub(crate) mod splice;
+pub(crate) mod time;
+pub(crate) mod timestamp;
+pub(crate) mod tree;
+pub(crate) mod tty;
+pub(crate) mod wait;
+pub(crate) mod watched;
 
 use crate::error::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -74,6 +74,7 @@ impl Request {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// The kernel's answer.
     pub errno: Errno,
     /// The kernel's words, where it has some.
     pub words: String,

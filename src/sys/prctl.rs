@@ -57,9 +57,13 @@ pub fn set_child_subreaper(on: bool) -> SysResult<()> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SockFilter {
+    /// `BPF_*`.
     pub code: u16,
+    /// Instructions to skip if the condition holds.
     pub jt: u8,
+    /// Instructions to skip if it does not.
     pub jf: u8,
+    /// The operand.
     pub k: u32,
 }
 

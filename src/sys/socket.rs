@@ -19,18 +19,18 @@ pub fn seqpacket_pair() -> SysResult<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0].into())?, owned(fds[1].into())?))
 }
 
-/// Kind of unix socket.
+/// SocketKind of unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SocketKind {
     Stream,
     Seqpacket,
 }
 
 /// A close-on-exec unix socket: socket(2).
-pub fn unix_socket(kind: Kind, nonblocking: bool) -> SysResult<OwnedFd> {
+pub fn unix_socket(kind: SocketKind, nonblocking: bool) -> SysResult<OwnedFd> {
     let kind = match kind {
-        Kind::Stream => libc::SOCK_STREAM,
-        Kind::Seqpacket => libc::SOCK_SEQPACKET,
+        SocketKind::Stream => libc::SOCK_STREAM,
+        SocketKind::Seqpacket => libc::SOCK_SEQPACKET,
     };
     let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
     // SAFETY: no memory is passed.

@@ -7,7 +7,7 @@ use super::annotations::{NETWORK, PROXY_PROTOCOL};
 use super::fix;
 use super::scalar;
 use super::schema::{Class, Row, Schema, Type, schema, step};
-use crate::config::document::diagnostic::{Diagnostic, Fix, Place};
+use crate::config::document::diagnostic::{Diagnostic, Fix, Position};
 use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
 
@@ -37,7 +37,7 @@ impl<'t> Checker<'t> {
     }
 
     /// Adds an error.
-    pub fn error(&mut self, place: Place, path: &str, message: impl Into<String>, hint: Option<String>) {
+    pub fn error(&mut self, place: Position, path: &str, message: impl Into<String>, hint: Option<String>) {
         self.problems.push(Diagnostic { hint, ..Diagnostic::new(place, path, message) });
     }
 

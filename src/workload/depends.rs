@@ -7,7 +7,9 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dependency {
+    /// The name of the other workload.
     pub workload: String,
+    /// What must be true of it.
     #[serde(default, skip_serializing_if = "Condition::is_started")]
     pub condition: Condition,
     /// It may be missing.

@@ -1,33 +1,33 @@
 //! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
 
-pub mod annotations;
-pub mod bundle;
-pub mod check;
-pub mod compose;
-pub mod controller;
+pub(crate) mod annotations;
+pub(crate) mod bundle;
+pub(crate) mod check;
+pub(crate) mod compose;
+pub(crate) mod controller;
 pub mod depends;
-pub mod engine;
-pub mod environment;
-pub mod explain;
-pub mod files;
+pub(crate) mod engine;
+pub(crate) mod environment;
+pub(crate) mod explain;
+pub(crate) mod files;
 mod fix;
-pub mod health;
-pub mod inputs;
-pub mod job;
-pub mod kept;
+pub(crate) mod health;
+pub(crate) mod inputs;
+pub(crate) mod job;
+pub(crate) mod kept;
 mod kinds;
 mod kubernetes;
-pub mod model;
+pub(crate) mod model;
 mod native;
 pub use native::image as absolute_image;
 mod openshift;
-pub mod pod;
-pub mod read;
-pub mod replica;
-pub mod scalar;
-pub mod schema;
-pub mod semantic;
-pub mod write;
+pub(crate) mod pod;
+pub(crate) mod read;
+pub(crate) mod replica;
+pub(crate) mod scalar;
+pub(crate) mod schema;
+pub(crate) mod semantic;
+pub(crate) mod write;
 
 #[cfg(test)]
 mod tests;

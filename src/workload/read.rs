@@ -8,8 +8,8 @@ use super::kept::KeptObject;
 use super::kinds::{self, Verdict};
 use super::model::Workload;
 use super::{compose, kubernetes, native, openshift};
-use crate::config::document::diagnostic::{Diagnostic, Diagnostics, Place};
-use crate::config::document::reader::{Item, similar};
+use crate::config::document::diagnostic::{Diagnostic, Diagnostics, Position};
+use crate::config::document::reader::similar;
 use crate::config::document::{self, Data, Node};
 
 /// What a file has in it.
@@ -118,7 +118,7 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
         return compose::read_alone(file, text, base);
     }
     if nodes.is_empty() && checker.problems.is_empty() {
-        checker.error(Place::START, "", "the file has no objects", None);
+        checker.error(Position::START, "", "the file has no objects", None);
     }
     let mut found = Found { documents: Vec::new(), inert: Vec::new() };
     for node in &nodes {
@@ -157,7 +157,7 @@ fn template(text: &str, problems: &[Diagnostic]) -> Option<Diagnostic> {
     let column = line.split("{{").next().unwrap_or_default().chars().count() + 1;
     let message = "this is a Helm template, not a manifest";
     let hint = "render it first: `helm template CHART | orund apply -f -`";
-    Some(Diagnostic::new(Place::new(number, column, 2), "", message).hint(hint))
+    Some(Diagnostic::new(Position::new(number, column, 2), "", message).hint(hint))
 }
 
 struct Found<'n> {
@@ -270,9 +270,4 @@ fn unknown_kind(checker: &mut Checker<'_>, kind: &Node, name: &str) {
     let fix = meant.and_then(|meant| super::fix::replace(kind, meant));
     let d = Diagnostic::new(kind.place, "kind", format!("unknown kind {name:?}"));
     checker.problems.push(d.hint(hint).fix(fix));
-}
-
-/// The whole of a document, as an item without a path.
-pub fn root(node: &Node) -> Item<'_> {
-    Item { node, path: String::new() }
 }

@@ -265,11 +265,11 @@ pub fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::document::Node;
-    use crate::config::document::diagnostic::Place;
+    use crate::config::document::diagnostic::Position;
 
     fn of(ty: &Type, data: Data) -> Result<Value, String> {
         let length = data.text().map_or(1, str::len);
-        let node = Node { place: Place::new(1, 1, length), data };
+        let node = Node { place: Position::new(1, 1, length), data };
         let item = Item { node: &node, path: "a.b".into() };
         read(ty, &item).map_err(|d| {
             let hint = d.hint.map(|h| format!(" [{h}]")).unwrap_or_default();

@@ -285,11 +285,6 @@ impl Schema {
             .filter(|kind| *kind != "PersistentVolumeClaimTemplate" && *kind != "ImageReference")
     }
 
-    /// All rows.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.values().flatten()
-    }
-
     /// Every field below `kind`, nearest first: the path of what has it, as `spec.template.spec`, and the row.
     pub fn below(&'static self, kind: &'static str) -> Vec<(String, &'static Row)> {
         let mut found = Vec::new();

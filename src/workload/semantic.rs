@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::check::Checker;
 use super::model::{Container, Spec};
 use super::pod::{DownwardVolume, KeyToPath, SeccompProfile, Volume};
-use crate::config::document::diagnostic::{Diagnostic, Place};
+use crate::config::document::diagnostic::{Diagnostic, Position};
 use crate::config::document::reader::similar;
 use crate::config::document::{Data, Node};
 use crate::config::procfs;
@@ -31,7 +31,7 @@ pub fn node<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
 }
 
 /// The place of the deepest node on a path that exists.
-pub fn place(root: &Node, path: &str) -> Place {
+pub fn place(root: &Node, path: &str) -> Position {
     let mut path = path;
     loop {
         match (node(root, path), path.rfind('.')) {

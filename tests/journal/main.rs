@@ -304,7 +304,7 @@ fn a_repair_leaves_what_is_newer_alone() {
     let dir = copy(&golden("0.1.0/plain/data"));
     let path = dir.path().join("journal.0");
     let mut bytes = fs::read(&path).unwrap();
-    frame::encode_version(&mut bytes, frame::Kind::Record, frame::VERSION + 1, br#"{"new":true}"#);
+    frame::encode_version(&mut bytes, frame::FrameKind::Record, frame::VERSION + 1, br#"{"new":true}"#);
     fs::write(&path, &bytes).unwrap();
     let e = repair(dir.path(), &Config::default()).unwrap_err();
     assert!(e.to_string().contains("has a record of format"), "{e}");

@@ -4,7 +4,7 @@ use crate::{bundles, hosts, plan};
 use orun::plan::compile::{Options, Plan};
 use orun::plan::facts::HostFacts;
 use orun::plan::op::{IsolateOp, MountSource, Op, Point, ProgramOp, RootOp};
-use orun::plan::tables::namespaces::Kind;
+use orun::plan::tables::namespaces::NamespaceKind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn copies(plan: &Plan, options: &Options) {
 /// The processes of a pid namespace that is joined see a process that holds nothing of the host.
 fn inside(plan: &Plan) {
     let inside = |op: &Op| *op == Op::ContinueInside;
-    let joins = plan.namespaces.joins(Kind::Pid);
+    let joins = plan.namespaces.joins(NamespaceKind::Pid);
     assert_eq!(at(plan, inside).len(), usize::from(joins));
     let host = |op: &Op| mounting(op) || sealing(op) || entering(op) || hook("createContainer")(op);
     before(plan, "the host is left behind", host, inside);

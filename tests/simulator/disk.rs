@@ -8,7 +8,7 @@ use orun::supervisor::core::event::Record;
 use orun::supervisor::core::model::Observed;
 use orun::supervisor::core::observe::on_event;
 use orun::supervisor::core::time::Time;
-use orun::supervisor::shell::journal::frame::{self, Kind, Rest};
+use orun::supervisor::shell::journal::frame::{self, FrameKind, Rest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -123,7 +123,7 @@ fn read<T: DeserializeOwned>(bytes: &mut [u8], count: usize, flip: u64) -> Vec<T
 }
 
 fn encode<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
-    frame::encode(bytes, Kind::Record, text(value).as_bytes());
+    frame::encode(bytes, FrameKind::Record, text(value).as_bytes());
 }
 
 fn text<T: Serialize>(value: &T) -> String {

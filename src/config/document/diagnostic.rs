@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A position: line and column from 1, in characters, and how many characters of the line it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct Position {
     pub line: u32,
     pub column: u32,
     pub length: u32,
@@ -14,12 +14,12 @@ pub struct Place {
     pub file: u16,
 }
 
-impl Place {
-    pub const START: Place = Place { line: 1, column: 1, length: 1, file: 0 };
+impl Position {
+    pub const START: Position = Position { line: 1, column: 1, length: 1, file: 0 };
 
-    pub fn new(line: usize, column: usize, length: usize) -> Place {
+    pub fn new(line: usize, column: usize, length: usize) -> Position {
         let small = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
-        Place { line: small(line), column: small(column), length: small(length), file: 0 }
+        Position { line: small(line), column: small(column), length: small(length), file: 0 }
     }
 }
 
@@ -56,7 +56,7 @@ pub struct Diagnostic {
     #[serde(skip_serializing_if = "Severity::is_error")]
     pub severity: Severity,
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Position,
     /// The property, as `spec.containers[0].env`; empty for the file as a whole.
     #[serde(rename = "path", skip_serializing_if = "String::is_empty")]
     pub property: String,
@@ -70,7 +70,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub fn new(place: Place, property: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+    pub fn new(place: Position, property: impl Into<String>, message: impl Into<String>) -> Diagnostic {
         let (property, message) = (property.into(), message.into());
         Diagnostic { severity: Severity::Error, place, property, message, hint: None, fix: None }
     }
@@ -122,7 +122,7 @@ impl Diagnostics {
     }
 
     fn show(&self, f: &mut fmt::Formatter<'_>, d: &Diagnostic) -> fmt::Result {
-        let Place { line, column, length, .. } = d.place;
+        let Position { line, column, length, .. } = d.place;
         let width = line.to_string().len();
         let severity = if d.is_error() { "error" } else { "warning" };
         writeln!(f, "{severity}: {}", d.message)?;
@@ -179,8 +179,8 @@ mod tests {
     fn errors_are_shown_in_the_order_of_the_lines_with_carets_below() {
         let text = "a: 1\n  bee: 22\n";
         let list = vec![
-            Diagnostic::new(Place::new(2, 8, 2), "a.bee", "too many").hint("write 2"),
-            Diagnostic::new(Place::new(1, 1, 1), "", "odd"),
+            Diagnostic::new(Position::new(2, 8, 2), "a.bee", "too many").hint("write 2"),
+            Diagnostic::new(Position::new(1, 1, 1), "", "odd"),
         ];
         let shown = Diagnostics::new("f.yaml", text, list).to_string();
         let expected = "error: odd
@@ -201,7 +201,7 @@ f.yaml: 2 errors";
     #[test]
     fn long_lines_and_lines_that_are_not_there_are_no_trouble() {
         let long = format!("k: {}X", "é".repeat(400));
-        let at = |line, column| vec![Diagnostic::new(Place::new(line, column, 900), "", "wrong")];
+        let at = |line, column| vec![Diagnostic::new(Position::new(line, column, 900), "", "wrong")];
         let shown = Diagnostics::new("f", &long, at(1, 404)).to_string();
         assert!(shown.lines().any(|l| l.ends_with("éX")), "{shown}");
         assert!(shown.lines().any(|l| l.ends_with(" ^")), "{shown}");

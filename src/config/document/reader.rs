@@ -1,13 +1,7 @@
 //! Trees to values: takes what is right, and collects everything that is wrong.
 
-use super::diagnostic::{Diagnostic, Place};
+use super::diagnostic::Position;
 use super::{Data, Node};
-
-/// Collects the errors of one file.
-#[derive(Debug, Default)]
-pub struct Reader {
-    pub problems: Vec<Diagnostic>,
-}
 
 /// A value and the property that it is of.
 #[derive(Debug, Clone)]
@@ -20,7 +14,7 @@ pub struct Item<'n> {
 /// The fields of a mapping.
 #[derive(Debug, Clone)]
 pub struct Fields<'n> {
-    pub place: Place,
+    pub place: Position,
     pub path: String,
     entries: &'n [(Node, Node)],
 }
@@ -57,137 +51,6 @@ pub fn join(path: &str, name: &str) -> String {
         "" if plain => name.to_owned(),
         path if !plain => format!("{path}[{name:?}]"),
         path => format!("{path}.{name}"),
-    }
-}
-
-impl Reader {
-    /// Adds an error about `item`.
-    pub fn wrong(&mut self, item: &Item<'_>, message: impl Into<String>, hint: Option<String>) {
-        self.push(item.node.place, &item.path, message.into(), hint);
-    }
-
-    /// Adds an error about something at `place`.
-    pub fn push(&mut self, place: Place, path: &str, message: String, hint: Option<String>) {
-        self.problems.push(Diagnostic { hint, ..Diagnostic::new(place, path, message) });
-    }
-
-    /// The fields of a mapping, whatever they are called.
-    pub fn mapping<'n>(&mut self, item: &Item<'n>) -> Option<Fields<'n>> {
-        match &item.node.data {
-            Data::Map(entries) => Some(Fields { place: item.node.place, path: item.path.clone(), entries }),
-            other => {
-                self.wrong(item, format!("must be a mapping, not {}", other.noun()), None);
-                None
-            }
-        }
-    }
-
-    /// The fields of a mapping that has those of `known` and no others; `elsewhere` knows better hints than the
-    /// most similar name.
-    pub fn fields<'n>(
-        &mut self,
-        item: &Item<'n>,
-        known: &[&str],
-        elsewhere: fn(path: &str, name: &str) -> Option<String>,
-    ) -> Option<Fields<'n>> {
-        let fields = self.mapping(item)?;
-        for (key, name, value) in fields.all().filter(|(_, name, _)| !known.contains(name)) {
-            let hint = similar(name, known)
-                .map(|name| format!("did you mean {name:?}?"))
-                .or_else(|| elsewhere(&item.path, name))
-                .unwrap_or_else(|| format!("the fields here are {}", known.join(", ")));
-            self.push(key.place, &value.path, format!("unknown field {name:?}"), Some(hint));
-        }
-        Some(fields)
-    }
-
-    /// A required field.
-    pub fn required<'n>(&mut self, fields: &Fields<'n>, name: &str, example: &str) -> Option<Item<'n>> {
-        let found = fields.get(name);
-        if found.is_none() {
-            let hint = format!("write `{example}`");
-            self.push(fields.place, &fields.path, format!("field {name:?} is missing"), Some(hint));
-        }
-        found
-    }
-
-    /// The entries of a list.
-    pub fn list<'n>(&mut self, item: &Item<'n>) -> Option<Vec<Item<'n>>> {
-        match &item.node.data {
-            Data::List(list) => {
-                let entry = |(n, node)| Item { node, path: format!("{}[{n}]", item.path) };
-                Some(list.iter().enumerate().map(entry).collect())
-            }
-            other => {
-                self.wrong(item, format!("must be a list, not {}", other.noun()), None);
-                None
-            }
-        }
-    }
-
-    /// A string. A number or boolean is an error with the hint to quote it: which characters were meant is not
-    /// to be guessed.
-    pub fn string(&mut self, item: &Item<'_>) -> Option<String> {
-        match &item.node.data {
-            Data::String(text) if text.contains('\0') => {
-                self.wrong(item, "must not contain a NUL character", None);
-                None
-            }
-            Data::String(text) => Some(text.clone()),
-            other => {
-                let hint = other.text().map(|text| format!("write it in quotes: \"{text}\""));
-                self.wrong(item, format!("must be a string, not {}", other.noun()), hint);
-                None
-            }
-        }
-    }
-
-    /// A list of strings.
-    pub fn strings(&mut self, item: &Item<'_>) -> Option<Vec<String>> {
-        let entries = self.list(item)?;
-        let strings: Vec<_> = entries.iter().map(|entry| self.string(entry)).collect();
-        strings.into_iter().collect()
-    }
-
-    /// A whole number from `least` to `most`.
-    pub fn integer(&mut self, item: &Item<'_>, least: u64, most: u64) -> Option<u64> {
-        let number = match &item.node.data {
-            Data::Number(text) => text.parse::<u64>().ok().filter(|n| (least..=most).contains(n)),
-            Data::String(text) if text.parse::<u64>().is_ok() => {
-                let hint = Some(format!("write it without quotes: {text}"));
-                self.wrong(item, "must be a number, not a string", hint);
-                return None;
-            }
-            _ => None,
-        };
-        if number.is_none() {
-            self.wrong(item, format!("must be a whole number from {least} to {most}"), None);
-        }
-        number
-    }
-
-    /// A string or number that `parse` reads.
-    pub fn scalar<T>(&mut self, item: &Item<'_>, parse: fn(&str) -> Option<T>, expected: &str) -> Option<T> {
-        let value = match &item.node.data {
-            Data::String(text) | Data::Number(text) => parse(text),
-            _ => None,
-        };
-        if value.is_none() {
-            self.wrong(item, format!("must be {expected}"), None);
-        }
-        value
-    }
-
-    /// One of a few words.
-    pub fn word<T: Copy>(&mut self, item: &Item<'_>, words: &[(&str, T)]) -> Option<T> {
-        let given = item.node.data.text().unwrap_or_default();
-        let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
-        if found.is_none() {
-            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let hint = similar(given, &names).map(|word| format!("did you mean {word:?}?"));
-            self.wrong(item, format!("must be one of {}", names.join(", ")), hint);
-        }
-        found
     }
 }
 

@@ -22,9 +22,13 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// What was removed.
 #[derive(Debug, Clone, Default)]
 pub struct Swept {
+    /// Names that were removed.
     pub names: Vec<String>,
+    /// How many layers were removed.
     pub layers: u64,
+    /// How many bytes that freed.
     pub bytes: u64,
+    /// What could not be removed.
     pub failed: Vec<Error>,
 }
 

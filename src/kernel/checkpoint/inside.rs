@@ -5,7 +5,7 @@ use crate::kernel::child::NULL_DEVICE;
 use crate::kernel::inroot;
 use crate::kernel::probe;
 use crate::plan::checkpoint::{self, External};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::sys::{self, file, path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -140,7 +140,7 @@ pub fn check_other_user(list: &[External]) -> Result<()> {
 ///
 /// # Errors
 /// The namespace cannot be looked at.
-pub fn namespace(pid: i32, kind: Namespace) -> Result<Option<String>> {
+pub fn namespace(pid: i32, kind: NamespaceKind) -> Result<Option<String>> {
     let Some((name, key)) = checkpoint::external_namespace(kind) else { return Ok(None) };
     let file = CString::new(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
     let st = file::fstatat(sys::CWD, &file, 0)

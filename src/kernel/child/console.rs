@@ -1,6 +1,6 @@
 //! The container's terminal: made from the container's own devpts, so that it lives and dies with it.
 
-use super::{Done, Made, places};
+use super::{Progress, StepResult, places};
 use crate::error::Errno;
 use crate::kernel::inroot::Make;
 use crate::kernel::protocol::{self, Tag};
@@ -12,7 +12,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// For create and run: before the root is entered.
-pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16)>, made: &mut Made) -> Done {
+pub(super) fn make(
+    socket: RawFd,
+    index: usize,
+    uid: u32,
+    size: Option<(u16, u16)>,
+    made: &mut Progress,
+) -> StepResult {
     let places = places(made)?;
     let root = places.root();
     let resolve = path::IN_ROOT | path::NO_MAGICLINKS;
@@ -31,7 +37,7 @@ pub(super) fn make(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16
 }
 
 /// For exec: the container's root is already ours.
-pub(super) fn take(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16)>) -> Done {
+pub(super) fn take(socket: RawFd, index: usize, uid: u32, size: Option<(u16, u16)>) -> StepResult {
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let master = match path::openat(sys::CWD, c"/dev/pts/ptmx", flags, 0) {
         Err(_) => path::openat(sys::CWD, c"/dev/ptmx", flags, 0)?,
@@ -58,7 +64,7 @@ fn open_slave(master: &OwnedFd, uid: u32, size: Option<(u16, u16)>) -> SysResult
     Ok(slave)
 }
 
-fn hand_over(socket: RawFd, index: usize, master: &OwnedFd, slave: &OwnedFd) -> Done {
+fn hand_over(socket: RawFd, index: usize, master: &OwnedFd, slave: &OwnedFd) -> StepResult {
     let mut buf = [0u8; 32];
     let name = name(tty::number(master.as_raw_fd())?, &mut buf);
     protocol::send(socket, Tag::Terminal, index as u16, 0, 0, name.to_bytes(), Some(master.as_raw_fd()))?;

@@ -1,6 +1,6 @@
 //! Hooks that run in the container, as children of its first process.
 
-use super::{Caller, Done, Failure};
+use super::{Caller, Failure, StepResult};
 use crate::error::Errno;
 use crate::kernel::protocol::DETAIL;
 use crate::plan::op::HookOp;
@@ -22,7 +22,7 @@ pub(super) struct With<'a> {
 }
 
 /// Runs one hook: the state on its standard input, its output kept (the last part that fits) for the error. `extra` of a failure is the exit status, or 128 + N for signal N; ETIME is the time-out.
-pub(super) fn run(h: &HookOp, with: &With) -> Done {
+pub(super) fn run(h: &HookOp, with: &With) -> StepResult {
     let (state_in, state_out) = fd::pipe()?;
     let (out_in, out_out) = fd::pipe()?;
     let (failed_in, failed_out) = fd::pipe()?;

@@ -28,7 +28,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Descriptors that the parent opened for the child before the clone.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub struct FdSlots {
     /// The host's /proc.
     pub proc: Option<OwnedFd>,
     /// Namespaces to enter.
@@ -47,13 +47,13 @@ pub struct Slots {
     pub pid_entered: bool,
     /// The user, who is not root, may look into the process once it is as good as the program: `exec` does before
     /// `start`, and who hands a seccomp listener over.
-    pub seen: bool,
+    pub dumpable: bool,
 }
 
 /// All that the child needs.
 pub struct Child<'a> {
     pub ops: &'a [Op],
-    pub slots: &'a Slots,
+    pub slots: &'a FdSlots,
     /// The parent's end of the socket, which the child has a copy of.
     pub parent: RawFd,
     /// To the parent, later to `start`.
@@ -76,7 +76,7 @@ pub struct Caller {
 
 /// What operations leave for later ones.
 #[derive(Default)]
-struct Made {
+struct Progress {
     /// The root file system, once it is opened.
     places: Option<Places>,
     /// The connection from `start`.
@@ -85,8 +85,8 @@ struct Made {
     cwd_pending: bool,
     /// The working directory is the container's root, which was just entered.
     in_root: bool,
-    /// See [`Child::be_seen`].
-    seen: bool,
+    /// See [`Child::make_dumpable`].
+    dumpable: bool,
     /// Which candidate for the program was found.
     program: usize,
 }
@@ -115,12 +115,12 @@ impl Failure {
     }
 }
 
-type Done = Result<(), Failure>;
+type StepResult = Result<(), Failure>;
 
 impl Child<'_> {
     /// Executes the plan. Does not return.
     pub fn run(mut self) -> ! {
-        let mut made = Made::default();
+        let mut made = Progress::default();
         file::umask(0);
         // With a copy of the other end open nobody would see that the parent is gone, and wait for it for ever. It
         // cannot fail: the descriptor is open.
@@ -148,7 +148,7 @@ impl Child<'_> {
         exec::exit(1)
     }
 
-    fn step(&mut self, index: usize, op: &Op, made: &mut Made) -> Done {
+    fn step(&mut self, index: usize, op: &Op, made: &mut Progress) -> StepResult {
         match op {
             Op::Sync(point) => {
                 if *point == Point::Ready {
@@ -191,7 +191,7 @@ impl Child<'_> {
         }
     }
 
-    fn take_overlay(&self, index: usize, opened: overlay::Opened, made: &mut Made) -> Done {
+    fn take_overlay(&self, index: usize, opened: overlay::Opened, made: &mut Progress) -> StepResult {
         if opened.in_memory {
             let text = overlay::IN_MEMORY.as_bytes();
             protocol::send(self.socket, Tag::Warning, index as u16, 0, 0, text, None)?;
@@ -201,7 +201,7 @@ impl Child<'_> {
     }
 
     /// Operations that take the process out of the host.
-    fn isolate(&self, op: &IsolateOp) -> Done {
+    fn isolate(&self, op: &IsolateOp) -> StepResult {
         match op {
             IsolateOp::EnterNamespace { kind: libc::CLONE_NEWPID, .. } if self.slots.pid_entered => {}
             IsolateOp::EnterNamespace { slot, kind } => {
@@ -285,7 +285,7 @@ impl Child<'_> {
         all.max().unwrap_or(2).max(self.socket) + 1
     }
 
-    fn join_keyring(&self, name: &std::ffi::CStr, label: &[u8]) -> Done {
+    fn join_keyring(&self, name: &std::ffi::CStr, label: &[u8]) -> StepResult {
         if !label.is_empty() {
             self.write_proc(c"self/attr/keycreate", label)?;
         }
@@ -310,23 +310,23 @@ impl Child<'_> {
         sys::path::openat2(proc.as_raw_fd(), path, flags, resolve)
     }
 
-    fn write_proc(&self, path: &std::ffi::CStr, value: &[u8]) -> Done {
+    fn write_proc(&self, path: &std::ffi::CStr, value: &[u8]) -> StepResult {
         let f = self.open_proc(path, libc::O_WRONLY)?;
         let n = fd::write(f.as_raw_fd(), value)?;
         if n == value.len() { Ok(()) } else { Err(Errno(libc::EIO).into()) }
     }
 
     /// All that the process still has of the host is sockets, and nobody but `exec` comes into its pid namespace.
-    fn be_seen(&self, made: &mut Made) -> SysResult<()> {
-        if self.slots.seen && !made.seen {
+    fn make_dumpable(&self, made: &mut Progress) -> SysResult<()> {
+        if self.slots.dumpable && !made.dumpable {
             prctl::set_dumpable(true)?;
-            made.seen = true;
+            made.dumpable = true;
         }
         Ok(())
     }
 
-    fn wait_for_start(&self, made: &mut Made) -> SysResult<OwnedFd> {
-        self.be_seen(made)?;
+    fn wait_for_start(&self, made: &mut Progress) -> SysResult<OwnedFd> {
+        self.make_dumpable(made)?;
         let listener = self.slots.start.as_ref().ok_or(Errno(libc::EBADF))?;
         let connection = socket::accept(listener.as_raw_fd())?;
         // `create` is done; its end of the first socket is closed. Nothing of it may reach the program.
@@ -339,6 +339,6 @@ impl Child<'_> {
 const KEYRING_PERMISSIONS: u32 = 0x3f1b_0000;
 
 /// The root, which must be open by now.
-fn places(made: &mut Made) -> SysResult<&mut Places> {
+fn places(made: &mut Progress) -> SysResult<&mut Places> {
     made.places.as_mut().ok_or(Errno(libc::EBADF))
 }

@@ -1,7 +1,7 @@
 //! Mounts: each is made detached, changed, and attached to a descriptor inside the root.
 
 use super::places::{Places, Target, is_procfs_root};
-use super::{Done, Failure, Made, Slots, copy_up, places};
+use super::{Failure, FdSlots, Progress, StepResult, copy_up, places};
 use crate::error::Errno;
 use crate::kernel::inroot::Make;
 use crate::plan::op::{Filesystem, Hold, MountOp, MountPart, MountSource};
@@ -17,10 +17,10 @@ fn at(part: MountPart) -> impl Fn(Errno) -> Failure {
 /// `ask` gets a mount that is made late, by its number.
 pub(super) fn mount(
     m: &MountOp,
-    slots: &Slots,
-    made: &mut Made,
+    slots: &FdSlots,
+    made: &mut Progress,
     ask: impl Fn(usize) -> SysResult<OwnedFd>,
-) -> Done {
+) -> StepResult {
     let places = places(made)?;
     let (tree, target) = match &m.source {
         MountSource::Filesystem(fs) => {
@@ -150,8 +150,8 @@ pub(super) fn remount(
     target: &CStr,
     held: Option<Hold>,
     changes: &[(MountAttr, bool)],
-    made: &mut Made,
-) -> Done {
+    made: &mut Progress,
+) -> StepResult {
     let places = places(made)?;
     let fd = match held {
         Some(place) => places.held(place),

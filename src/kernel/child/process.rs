@@ -1,6 +1,6 @@
 //! The last steps: from a process of the runtime to the container's program.
 
-use super::{Child, Done, Failure, Made};
+use super::{Child, Failure, Progress, StepResult};
 use crate::error::Errno;
 use crate::kernel::protocol::{self, Tag};
 use crate::plan::op::{NOT_IN_PATH, OUTSIDE_ROOT, Op, ProgramOp};
@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 impl Child<'_> {
-    pub(super) fn become_program(&mut self, index: usize, op: &ProgramOp, made: &mut Made) -> Done {
+    pub(super) fn become_program(&mut self, index: usize, op: &ProgramOp, made: &mut Progress) -> StepResult {
         match op {
             ProgramOp::Label { files, text } => self.write_label(files, text)?,
             ProgramOp::Limit(l) => sched::prlimit(0, l.resource, l.soft, l.hard)?,
@@ -21,7 +21,7 @@ impl Child<'_> {
             ProgramOp::Personality(domain) => prctl::personality(*domain)?,
             ProgramOp::Seccomp { filter, flags, notify } => {
                 // The filter may forbid it later.
-                self.be_seen(made)?;
+                self.make_dumpable(made)?;
                 if *notify {
                     self.announce_listener(index)?;
                 }
@@ -71,7 +71,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn program(&self, made: &Made) -> SysResult<&CStr> {
+    fn program(&self, made: &Progress) -> SysResult<&CStr> {
         self.ops
             .iter()
             .find_map(|op| {
@@ -110,7 +110,7 @@ impl Child<'_> {
         status
     }
 
-    fn write_label(&self, files: &[CString], text: &[u8]) -> Done {
+    fn write_label(&self, files: &[CString], text: &[u8]) -> StepResult {
         let mut last = Errno(libc::ENOENT);
         for f in files {
             match self.open_proc(f, libc::O_WRONLY) {
@@ -143,7 +143,7 @@ impl Child<'_> {
         self.env.use_extra();
     }
 
-    fn close_descriptors(&self, keep: u32, made: &Made) -> Done {
+    fn close_descriptors(&self, keep: u32, made: &Progress) -> StepResult {
         let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
         let start = raw(self.slots.start.as_ref());
         // All of these are close-on-exec.
@@ -173,7 +173,7 @@ fn bits(mask: u64) -> impl Iterator<Item = u8> {
 
 /// Enters the working directory and makes sure that it lies inside the root: a descriptor of the host that
 /// leaked into the container would otherwise lead out of it (CVE-2024-21626).
-fn enter(path: &CStr, last: bool, made: &mut Made) -> Done {
+fn enter(path: &CStr, last: bool, made: &mut Progress) -> StepResult {
     if last && !made.cwd_pending || made.in_root && path == c"/" {
         return Ok(());
     }

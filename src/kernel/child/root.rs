@@ -1,7 +1,7 @@
 //! The root file system: made a mount, filled, and entered.
 
 use super::places::Places;
-use super::{Done, Made, places};
+use super::{Progress, StepResult, places};
 use crate::error::Errno;
 use crate::kernel::inroot::{self, Make};
 use crate::plan::op::{DeviceOp, RootOp};
@@ -25,7 +25,7 @@ const EMPTY_DATA: &CStr = c"size=0,nr_inodes=1,mode=755";
 /// The device number of /dev/null.
 pub(in crate::kernel) const NULL_DEVICE: u64 = libc::makedev(1, 3);
 
-pub(super) fn step(op: &RootOp, base: RawFd, made: &mut Made) -> Done {
+pub(super) fn step(op: &RootOp, base: RawFd, made: &mut Progress) -> StepResult {
     match op {
         RootOp::Propagation { flags } => mount::set_propagation(c"/", *flags)?,
         RootOp::PrivateParent { mountpoint } => mount::set_propagation(mountpoint, libc::MS_PRIVATE)?,

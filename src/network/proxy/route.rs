@@ -23,7 +23,7 @@ const HOLD: Duration = Duration::from_secs(30);
 const HELD_MOST: usize = 1024;
 const HALF_CLOSED_MOST: u64 = 256;
 /// How often a connection that waits is looked at: its client may have gone.
-const LOOK: Duration = Duration::from_millis(500);
+const WAITING_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a replica may take to accept, in the first round over all of them, in the second and in all others.
 const CONNECT: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_millis(1000), Duration::from_millis(3000)];
@@ -290,7 +290,7 @@ async fn connect<'a>(
         if route.removed.get() || Instant::now() >= end || !waiting.may_wait(client) {
             return None;
         }
-        let again = Instant::now() + if targets.is_empty() { LOOK } else { AGAIN };
+        let again = Instant::now() + if targets.is_empty() { WAITING_CHECK_INTERVAL } else { AGAIN };
         tokio::select! {
             _ = changes.changed() => {}
             () = tokio::time::sleep_until(end.min(again)) => {}

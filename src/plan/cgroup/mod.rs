@@ -53,7 +53,9 @@ pub struct Options<'a> {
 /// Version of a hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
+    /// One hierarchy for each controller or group of them (cgroups(7)).
     V1,
+    /// The unified hierarchy.
     V2,
 }
 
@@ -80,9 +82,11 @@ pub struct CgroupPlan {
 /// What to make and to write in one hierarchy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HierarchyPlan {
+    /// That of the hierarchy.
     pub version: Version,
     /// Version 1: the controllers (or `name=...`) of the hierarchy. Version 2: empty.
     pub controllers: Vec<String>,
+    /// Where it is mounted on the host.
     pub mount_point: String,
     /// The directory of the container's cgroup, at or below `mount_point`.
     pub dir: String,
@@ -135,6 +139,7 @@ pub struct DeviceFilter {
 /// `memory.checkBeforeUpdate` on version 2: the limits that the current usage must be below. Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryCheck {
+    /// The limit in bytes; None: none.
     pub limit: Option<u64>,
     /// Memory plus swap.
     pub swap: Option<u64>,

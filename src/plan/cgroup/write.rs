@@ -7,6 +7,7 @@ use std::borrow::Cow;
 pub struct Write {
     /// Name of the file.
     pub file: Cow<'static, str>,
+    /// The text to write.
     pub value: String,
     /// The property that asked for it: `linux.resources.memory.limit`.
     pub property: Cow<'static, str>,

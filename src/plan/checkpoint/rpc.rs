@@ -3,7 +3,7 @@
 
 /// The kind of a request to CRIU, and of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     Dump = 1,
     Restore = 2,
     PreDump = 4,
@@ -12,16 +12,16 @@ pub enum Kind {
     Version = 10,
 }
 
-impl Kind {
+impl RequestKind {
     /// As CRIU's own messages and those of every runtime spell it.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Dump => "DUMP",
-            Kind::Restore => "RESTORE",
-            Kind::PreDump => "PRE_DUMP",
-            Kind::Notify => "NOTIFY",
-            Kind::FeatureCheck => "FEATURE_CHECK",
-            Kind::Version => "VERSION",
+            RequestKind::Dump => "DUMP",
+            RequestKind::Restore => "RESTORE",
+            RequestKind::PreDump => "PRE_DUMP",
+            RequestKind::Notify => "NOTIFY",
+            RequestKind::FeatureCheck => "FEATURE_CHECK",
+            RequestKind::Version => "VERSION",
         }
     }
 }
@@ -112,7 +112,7 @@ impl Message {
 }
 
 /// A request with its options.
-pub fn request(kind: Kind, options: &Message) -> Vec<u8> {
+pub fn request(kind: RequestKind, options: &Message) -> Vec<u8> {
     let mut m = Message::default();
     m.number(1, kind as u64);
     m.bytes(2, &options.0);
@@ -122,7 +122,7 @@ pub fn request(kind: Kind, options: &Message) -> Vec<u8> {
 /// Asks which version of CRIU there is.
 pub fn version_request() -> Vec<u8> {
     let mut m = Message::default();
-    m.number(1, Kind::Version as u64);
+    m.number(1, RequestKind::Version as u64);
     m.0
 }
 
@@ -140,7 +140,7 @@ pub fn feature_request(feature: Feature) -> Vec<u8> {
     let mut features = Message::default();
     features.number(feature as u32, 1);
     let mut m = Message::default();
-    m.number(1, Kind::FeatureCheck as u64);
+    m.number(1, RequestKind::FeatureCheck as u64);
     m.bytes(5, &features.0);
     m.0
 }
@@ -148,7 +148,7 @@ pub fn feature_request(feature: Feature) -> Vec<u8> {
 /// The answer to a notification.
 pub fn acknowledgement() -> Vec<u8> {
     let mut m = Message::default();
-    m.number(1, Kind::Notify as u64);
+    m.number(1, RequestKind::Notify as u64);
     m.number(3, 1);
     m.0
 }
@@ -307,7 +307,7 @@ mod tests {
         options.bytes(field::LOG_FILE, b"dump.log");
         // What protoc --encode makes of the same.
         let expected = b"\x08\x01\x12\x13\x08\x07\xb0\x02\x80\x80\x80\x80\x04\x52\x08dump.log";
-        assert_eq!(request(Kind::Dump, &options), expected);
+        assert_eq!(request(RequestKind::Dump, &options), expected);
         assert_eq!(version_request(), b"\x08\x0a");
         assert_eq!(acknowledgement(), b"\x08\x06\x18\x01");
         assert_eq!(feature_request(Feature::LazyPages), b"\x08\x09\x2a\x02\x10\x01");

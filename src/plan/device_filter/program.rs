@@ -7,7 +7,7 @@
 //! follows every path, and a program that goes through the rules one by one has it follow a million instructions for
 //! two thousand of them.
 
-use super::{ALL, Devices, Kind, Rule, Violation, split};
+use super::{ALL, DeviceKind, Devices, Rule, Violation, split};
 pub use crate::sys::bpf::Instruction;
 
 const LOAD_WORD: u8 = 0x61;
@@ -81,7 +81,7 @@ pub fn program(rules: &[Rule]) -> Result<Option<Vec<Instruction>>, Violation> {
         return Err(too_long());
     }
     let default = if default { ALL } else { 0 };
-    let trees = [Kind::Block, Kind::Char].map(|kind| (kind, tree(kind, default, &rest)));
+    let trees = [DeviceKind::Block, DeviceKind::Char].map(|kind| (kind, tree(kind, default, &rest)));
     let all = Section { minors: Vec::new(), others: ALL };
     if trees.iter().all(|(_, t)| t.majors.is_empty() && t.others == all) {
         return Ok(None);
@@ -98,7 +98,7 @@ pub fn program(rules: &[Rule]) -> Result<Option<Vec<Instruction>>, Violation> {
 }
 
 /// The decisions about devices of `kind`. What decides the same as what surrounds it is left out.
-fn tree(kind: Kind, default: u8, rules: &[(Devices, &Rule)]) -> Tree {
+fn tree(kind: DeviceKind, default: u8, rules: &[(Devices, &Rule)]) -> Tree {
     let mine: Vec<(Devices, &Rule)> = rules.iter().copied().filter(|(d, _)| d.kind == kind).collect();
     // A rule with a number that no device can have matches nothing.
     let mut majors: Vec<u32> = mine.iter().filter_map(|(d, _)| d.major).filter(|n| *n <= MAJOR_MAX).collect();

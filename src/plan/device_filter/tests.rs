@@ -34,7 +34,7 @@ fn run(code: &[Instruction], kind: u32, major: u32, minor: u32, access: u8) -> b
 }
 
 /// What the rules mean, said as simply as possible.
-fn model(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+fn model(rules: &[Rule], kind: DeviceKind, major: u32, minor: u32, access: u8) -> bool {
     let device = Devices { kind, major: Some(major), minor: Some(minor) };
     [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
         let matches = |r: &&Rule| r.devices.is_none_or(|d| d.covers(device)) && r.access & bit != 0;
@@ -43,14 +43,14 @@ fn model(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u8) -> bool
 }
 
 /// What a version 1 cgroup does with the lines it got (security/device_cgroup.c of the kernel).
-fn v1(writes: &[Write], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+fn v1(writes: &[Write], kind: DeviceKind, major: u32, minor: u32, access: u8) -> bool {
     let default = writes[0].file == "devices.allow";
     assert_eq!(writes[0].value, "a");
     let exceptions = writes[1..].iter().map(|w| {
         assert_eq!(w.file == "devices.allow", !default, "an exception of the default's kind does nothing");
         let f: Vec<&str> = w.value.split([' ', ':']).collect();
         let number = |s: &str| (s != "*").then(|| s.parse().unwrap());
-        let kind = if f[0] == "c" { Kind::Char } else { Kind::Block };
+        let kind = if f[0] == "c" { DeviceKind::Char } else { DeviceKind::Block };
         let bits = f[3].chars().fold(0, |sum, c| {
             sum | match c {
                 'r' => READ,
@@ -77,7 +77,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let devices = prop_oneof![
         1 => Just(None),
         9 => (any::<bool>(), number(), number()).prop_map(|(c, major, minor)| {
-            Some(Devices { kind: if c { Kind::Char } else { Kind::Block }, major, minor })
+            Some(Devices { kind: if c { DeviceKind::Char } else { DeviceKind::Block }, major, minor })
         }),
     ];
     (any::<bool>(), devices, 1u8..=7).prop_map(|(allow, devices, access)| {
@@ -86,8 +86,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-fn accesses() -> impl Iterator<Item = (Kind, u32, u32, u8)> {
-    let kinds = [Kind::Char, Kind::Block].into_iter();
+fn accesses() -> impl Iterator<Item = (DeviceKind, u32, u32, u8)> {
+    let kinds = [DeviceKind::Char, DeviceKind::Block].into_iter();
     kinds
         .flat_map(|k| (0..5).flat_map(move |a| (0..5).flat_map(move |i| (0..8u8).map(move |x| (k, a, i, x)))))
 }
@@ -178,7 +178,7 @@ fn config(text: &str) -> Vec<DeviceRule> {
 fn without_rules_the_defaults_apply() {
     let rules = rules(&[], &[]).unwrap();
     let p = program(&rules).unwrap().unwrap();
-    let (c, b) = (Kind::Char as u32, Kind::Block as u32);
+    let (c, b) = (DeviceKind::Char as u32, DeviceKind::Block as u32);
     assert!(run(&p, c, 1, 3, READ | WRITE), "/dev/null");
     assert!(run(&p, c, 136, 77, READ | WRITE), "a pty");
     assert!(run(&p, c, 10, 200, READ | WRITE), "/dev/net/tun");
@@ -257,7 +257,7 @@ fn too_many_rules_are_an_error_and_as_many_as_fit_are_not() {
     let rules = |n: u32| -> Vec<Rule> {
         let rule = |i| Rule {
             allow: true,
-            devices: Some(Devices { kind: Kind::Char, major: Some(i), minor: Some(7) }),
+            devices: Some(Devices { kind: DeviceKind::Char, major: Some(i), minor: Some(7) }),
             access: READ,
             index: None,
         };
@@ -273,7 +273,7 @@ fn too_many_rules_are_an_error_and_as_many_as_fit_are_not() {
 fn thousands_of_rules_for_single_accesses_are_followed_in_no_time() {
     let rule = |n: u32| Rule {
         allow: n.is_multiple_of(2),
-        devices: Some(Devices { kind: Kind::Char, major: Some(n >> 8), minor: Some(n & 255) }),
+        devices: Some(Devices { kind: DeviceKind::Char, major: Some(n >> 8), minor: Some(n & 255) }),
         access: READ | WRITE,
         index: None,
     };
@@ -282,7 +282,7 @@ fn thousands_of_rules_for_single_accesses_are_followed_in_no_time() {
         0,
         Rule {
             allow: true,
-            devices: Some(Devices { kind: Kind::Char, major: None, minor: None }),
+            devices: Some(Devices { kind: DeviceKind::Char, major: None, minor: None }),
             access: MKNOD,
             index: None,
         },
@@ -296,7 +296,7 @@ fn thousands_of_rules_for_single_accesses_are_followed_in_no_time() {
 
 #[test]
 fn a_filter_that_grows_with_rules_times_rules_is_refused() {
-    let devices = |major, minor| Some(Devices { kind: Kind::Char, major, minor });
+    let devices = |major, minor| Some(Devices { kind: DeviceKind::Char, major, minor });
     let rule = |devices| Rule { allow: true, devices, access: READ, index: None };
     let rules: Vec<Rule> = (0..2000)
         .flat_map(|n| [rule(devices(Some(n), None)), Rule { access: WRITE, ..rule(devices(None, Some(n))) }])

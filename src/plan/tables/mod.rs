@@ -1,10 +1,10 @@
 //! The names that a bundle may use, and the kernel's numbers behind them. Data and look-ups, nothing else.
 
-pub mod capabilities;
-pub mod mempolicy;
-pub mod mount_options;
+pub(crate) mod capabilities;
+pub(crate) mod mempolicy;
+pub(crate) mod mount_options;
 pub mod namespaces;
-pub mod rlimits;
-pub mod sched;
-pub use crate::config::signals;
-pub mod sysctl;
+pub(crate) mod rlimits;
+pub(crate) mod sched;
+pub(crate) use crate::config::signals;
+pub(crate) mod sysctl;

@@ -249,11 +249,6 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    /// The data argument of mount(2).
-    pub fn data_string(&self) -> String {
-        self.data.join(",")
-    }
-
     /// Names for `FSCONFIG_SET_FLAG` of the super block flags that are asked for. `silent` and `iversion` are not
     /// among them: the first only concerns kernel messages, the second the file systems set by themselves.
     pub fn super_block_flags(&self) -> impl Iterator<Item = &'static str> {

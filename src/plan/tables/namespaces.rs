@@ -2,49 +2,65 @@
 
 /// A kind of namespace (config-linux.md, "Namespaces").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum NamespaceKind {
+    /// `cgroup`, cgroup_namespaces(7).
     Cgroup,
+    /// `ipc`, ipc_namespaces(7).
     Ipc,
+    /// `mount`, mount_namespaces(7).
     Mount,
+    /// `network`, network_namespaces(7).
     Network,
+    /// `pid`, pid_namespaces(7).
     Pid,
+    /// `time`, time_namespaces(7).
     Time,
+    /// `user`, user_namespaces(7).
     User,
+    /// `uts`, uts_namespaces(7).
     Uts,
 }
 
 /// `CLONE_NEWTIME` (Linux 5.6); clone3(2) and unshare(2) take it, clone(2) does not.
 const CLONE_NEWTIME: u64 = 0x80;
 
-impl Kind {
+impl NamespaceKind {
     /// All kinds, sorted by their names.
-    pub const ALL: [Kind; 8] =
-        [Kind::Cgroup, Kind::Ipc, Kind::Mount, Kind::Network, Kind::Pid, Kind::Time, Kind::User, Kind::Uts];
+    pub const ALL: [NamespaceKind; 8] = [
+        NamespaceKind::Cgroup,
+        NamespaceKind::Ipc,
+        NamespaceKind::Mount,
+        NamespaceKind::Network,
+        NamespaceKind::Pid,
+        NamespaceKind::Time,
+        NamespaceKind::User,
+        NamespaceKind::Uts,
+    ];
 
     /// The kind that config.json calls `name`.
-    pub fn from_name(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|k| k.name() == name)
+    pub fn from_name(name: &str) -> Option<NamespaceKind> {
+        NamespaceKind::ALL.into_iter().find(|k| k.name() == name)
     }
 
     /// The name in config.json.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Cgroup => "cgroup",
-            Kind::Ipc => "ipc",
-            Kind::Mount => "mount",
-            Kind::Network => "network",
-            Kind::Pid => "pid",
-            Kind::Time => "time",
-            Kind::User => "user",
-            Kind::Uts => "uts",
+            NamespaceKind::Cgroup => "cgroup",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Mount => "mount",
+            NamespaceKind::Network => "network",
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Time => "time",
+            NamespaceKind::User => "user",
+            NamespaceKind::Uts => "uts",
         }
     }
 
     /// The file below /proc/PID/ns (namespaces(7)).
     pub fn proc_name(self) -> &'static str {
         match self {
-            Kind::Mount => "mnt",
-            Kind::Network => "net",
+            NamespaceKind::Mount => "mnt",
+            NamespaceKind::Network => "net",
             other => other.name(),
         }
     }
@@ -52,14 +68,14 @@ impl Kind {
     /// The flag of clone3(2), unshare(2) and setns(2), which is also what `NS_GET_NSTYPE` (ioctl_nsfs(2)) answers.
     pub fn clone_flag(self) -> u64 {
         match self {
-            Kind::Cgroup => libc::CLONE_NEWCGROUP as u64,
-            Kind::Ipc => libc::CLONE_NEWIPC as u64,
-            Kind::Mount => libc::CLONE_NEWNS as u64,
-            Kind::Network => libc::CLONE_NEWNET as u64,
-            Kind::Pid => libc::CLONE_NEWPID as u64,
-            Kind::Time => CLONE_NEWTIME,
-            Kind::User => libc::CLONE_NEWUSER as u64,
-            Kind::Uts => libc::CLONE_NEWUTS as u64,
+            NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP as u64,
+            NamespaceKind::Ipc => libc::CLONE_NEWIPC as u64,
+            NamespaceKind::Mount => libc::CLONE_NEWNS as u64,
+            NamespaceKind::Network => libc::CLONE_NEWNET as u64,
+            NamespaceKind::Pid => libc::CLONE_NEWPID as u64,
+            NamespaceKind::Time => CLONE_NEWTIME,
+            NamespaceKind::User => libc::CLONE_NEWUSER as u64,
+            NamespaceKind::Uts => libc::CLONE_NEWUTS as u64,
         }
     }
 }
@@ -102,22 +118,22 @@ mod tests {
 
     #[test]
     fn kinds_have_distinct_names_and_flags() {
-        assert!(Kind::ALL.is_sorted_by(|a, b| a.name() < b.name()));
-        let all = Kind::ALL.iter().fold(0, |m, k| {
+        assert!(NamespaceKind::ALL.is_sorted_by(|a, b| a.name() < b.name()));
+        let all = NamespaceKind::ALL.iter().fold(0, |m, k| {
             assert_eq!(m & k.clone_flag(), 0, "{k:?}");
-            assert_eq!(Kind::from_name(k.name()), Some(*k));
+            assert_eq!(NamespaceKind::from_name(k.name()), Some(*k));
             m | k.clone_flag()
         });
         assert_eq!(all, 0x7e02_0080);
-        assert_eq!(Kind::from_name("mnt"), None);
-        assert_eq!(Kind::from_name("Pid"), None);
+        assert_eq!(NamespaceKind::from_name("mnt"), None);
+        assert_eq!(NamespaceKind::from_name("Pid"), None);
     }
 
     #[test]
     fn files_of_proc() {
-        assert_eq!(Kind::Mount.proc_name(), "mnt");
-        assert_eq!(Kind::Network.proc_name(), "net");
-        assert_eq!(Kind::Cgroup.proc_name(), "cgroup");
+        assert_eq!(NamespaceKind::Mount.proc_name(), "mnt");
+        assert_eq!(NamespaceKind::Network.proc_name(), "net");
+        assert_eq!(NamespaceKind::Cgroup.proc_name(), "cgroup");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Kernel parameters (sysctl(8)): the one way from a key to a file, and the namespace that owns it.
 
-use super::namespaces::Kind;
+use super::namespaces::NamespaceKind;
 
 /// The parts of a key, outermost first: `net.ipv4.conf.eno2/100.rp_filter` is
 /// `["net", "ipv4", "conf", "eno2.100", "rp_filter"]`.
@@ -31,14 +31,14 @@ pub fn path(key: &str) -> Option<String> {
 const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shm_rmid_forced", "shmall", "shmmax", "shmmni"];
 
 /// The namespace whose own value the parameter `parts` is; `None` for a parameter of the whole host.
-pub fn namespace(parts: &[String]) -> Option<Kind> {
+pub fn namespace(parts: &[String]) -> Option<NamespaceKind> {
     let p: Vec<&str> = parts.iter().map(String::as_str).collect();
     match p.as_slice() {
-        ["kernel", name] if IPC.binary_search(name).is_ok() => Some(Kind::Ipc),
-        ["kernel", "hostname" | "domainname"] => Some(Kind::Uts),
-        ["fs", "mqueue", _, ..] => Some(Kind::Ipc),
-        ["net", _, ..] => Some(Kind::Network),
-        ["user", _, ..] => Some(Kind::User),
+        ["kernel", name] if IPC.binary_search(name).is_ok() => Some(NamespaceKind::Ipc),
+        ["kernel", "hostname" | "domainname"] => Some(NamespaceKind::Uts),
+        ["fs", "mqueue", _, ..] => Some(NamespaceKind::Ipc),
+        ["net", _, ..] => Some(NamespaceKind::Network),
+        ["user", _, ..] => Some(NamespaceKind::User),
         _ => None,
     }
 }
@@ -47,7 +47,7 @@ pub fn namespace(parts: &[String]) -> Option<Kind> {
 mod tests {
     use super::*;
 
-    fn of(key: &str) -> Option<Kind> {
+    fn of(key: &str) -> Option<NamespaceKind> {
         namespace(&parts(key)?)
     }
 
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn each_parameter_has_its_namespace() {
         assert!(IPC.is_sorted());
-        assert_eq!(of("kernel.shm_rmid_forced"), Some(Kind::Ipc));
-        assert_eq!(of("kernel/msgmax"), Some(Kind::Ipc));
-        assert_eq!(of("fs.mqueue.msg_max"), Some(Kind::Ipc));
-        assert_eq!(of("kernel.domainname"), Some(Kind::Uts));
-        assert_eq!(of("net.core.somaxconn"), Some(Kind::Network));
-        assert_eq!(of("user.max_user_namespaces"), Some(Kind::User));
+        assert_eq!(of("kernel.shm_rmid_forced"), Some(NamespaceKind::Ipc));
+        assert_eq!(of("kernel/msgmax"), Some(NamespaceKind::Ipc));
+        assert_eq!(of("fs.mqueue.msg_max"), Some(NamespaceKind::Ipc));
+        assert_eq!(of("kernel.domainname"), Some(NamespaceKind::Uts));
+        assert_eq!(of("net.core.somaxconn"), Some(NamespaceKind::Network));
+        assert_eq!(of("user.max_user_namespaces"), Some(NamespaceKind::User));
         for host in ["kernel.core_pattern", "kernel.sem.x", "vm.swappiness", "net", "fs.mqueue", "kernelXsem"]
         {
             assert_eq!(of(host), None, "{host}");

@@ -4,7 +4,7 @@ use super::namespaces::listed;
 use super::{Findings, Spec};
 use crate::config::linux::IdMapping;
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::plan::user::MAX_ID;
 
 /// Lines that the kernel takes in uid_map and gid_map (since Linux 4.15).
@@ -13,7 +13,7 @@ const MAX_LINES: usize = 340;
 pub fn check(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
     ranges("linux.uidMappings", &spec.linux.uid_mappings, f);
     ranges("linux.gidMappings", &spec.linux.gid_mappings, f);
-    if listed(&spec.linux, Kind::User).is_some_and(|n| n.path.is_empty()) {
+    if listed(&spec.linux, NamespaceKind::User).is_some_and(|n| n.path.is_empty()) {
         root_is_mapped(spec, f);
         user_is_mapped(spec, facts, f);
     }

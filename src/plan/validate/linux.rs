@@ -6,7 +6,7 @@ use crate::config::linux::{IntelRdt, Linux, MemoryPolicy, Personality};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
 use crate::plan::tables::mempolicy::{self, Nodes};
-use crate::plan::tables::namespaces::{self, Kind};
+use crate::plan::tables::namespaces::{self, NamespaceKind};
 use crate::plan::text::in_root;
 
 pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
@@ -142,7 +142,7 @@ fn rootfs_propagation(name: &str, f: &mut Findings) {
 fn restricted_paths(linux: &Linux, f: &mut Findings) {
     let lists = [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)];
     for (name, list) in lists {
-        if !list.is_empty() && !is_listed(linux, Kind::Mount) {
+        if !list.is_empty() && !is_listed(linux, NamespaceKind::Mount) {
             f.hinted(
                 format!("linux.{name}"),
                 "unable to restrict sys entries without a private MNT namespace",

@@ -6,7 +6,7 @@ use crate::config::procfs;
 use crate::config::spec::Mount;
 use crate::plan::facts::HostFacts;
 use crate::plan::tables::mount_options::{Idmap, MountOptions, parse_options};
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 
 pub fn check(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
     for (i, m) in spec.mounts.iter().enumerate() {
@@ -167,7 +167,7 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
         if !uids.is_empty() || !gids.is_empty() {
             f.violation(at("options"), "the option has its own ranges next to uidMappings and gidMappings");
         }
-    } else if uids.is_empty() && gids.is_empty() && listed(&spec.linux, Kind::User).is_none() {
+    } else if uids.is_empty() && gids.is_empty() && listed(&spec.linux, NamespaceKind::User).is_none() {
         f.hinted(
             at("options"),
             "an id-mapped mount without mappings takes those of the container's user namespace, and there is none",

@@ -3,15 +3,15 @@
 use super::Findings;
 use crate::config::linux::{Linux, Namespace};
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 
 /// The entry for `kind`, if the container does not stay in the runtime's namespace.
-pub fn listed(linux: &Linux, kind: Kind) -> Option<&Namespace> {
+pub fn listed(linux: &Linux, kind: NamespaceKind) -> Option<&Namespace> {
     linux.namespaces.iter().find(|n| n.kind == kind.name())
 }
 
 /// The container has a namespace of this kind, new or joined.
-pub fn is_listed(linux: &Linux, kind: Kind) -> bool {
+pub fn is_listed(linux: &Linux, kind: NamespaceKind) -> bool {
     listed(linux, kind).is_some()
 }
 
@@ -25,8 +25,8 @@ pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
 /// Types are known, and each appears once.
 fn kinds(linux: &Linux, f: &mut Findings) {
     for (i, n) in linux.namespaces.iter().enumerate() {
-        if Kind::from_name(&n.kind).is_none() {
-            let names: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
+        if NamespaceKind::from_name(&n.kind).is_none() {
+            let names: Vec<_> = NamespaceKind::ALL.iter().map(|k| k.name()).collect();
             f.hinted(
                 format!("linux.namespaces[{i}].type"),
                 format!("namespace {:?} does not exist", n.kind),
@@ -55,7 +55,7 @@ fn paths(linux: &Linux, f: &mut Findings) {
 /// Mappings next to a path are taken: containerd and CRI-O write both, and joining compares them.
 fn user_namespace(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
     let add = "add {\"type\": \"user\"} to linux.namespaces";
-    let Some(ns) = listed(linux, Kind::User) else {
+    let Some(ns) = listed(linux, NamespaceKind::User) else {
         for (property, map) in
             [("linux.uidMappings", &linux.uid_mappings), ("linux.gidMappings", &linux.gid_mappings)]
         {
@@ -96,7 +96,7 @@ fn time_offsets(linux: &Linux, f: &mut Findings) {
     if linux.time_offsets.is_empty() {
         return;
     }
-    match listed(linux, Kind::Time) {
+    match listed(linux, NamespaceKind::Time) {
         None => f.hinted(
             "linux.timeOffsets",
             "time namespace offsets specified, but time namespace isn't enabled in the config",

@@ -4,13 +4,13 @@ use super::Findings;
 use super::namespaces::is_listed;
 use crate::config::linux::Linux;
 use crate::plan::facts::HostFacts;
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 
 pub fn check(linux: &Linux, facts: &HostFacts, f: &mut Findings) {
     if linux.net_devices.is_empty() {
         return;
     }
-    if !is_listed(linux, Kind::Network) {
+    if !is_listed(linux, NamespaceKind::Network) {
         f.hinted(
             "linux.netDevices",
             "unable to move network devices without a NET namespace",

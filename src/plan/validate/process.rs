@@ -181,7 +181,7 @@ fn labels(p: &Process, at: At, facts: &HostFacts, f: &mut Findings) {
 /// config.md, "Linux Process", `execCPUAffinity`: lists of CPUs.
 fn cpu_affinity(p: &Process, at: At, f: &mut Findings) {
     let Some(a) = &p.exec_cpu_affinity else { return };
-    for (name, phrase, list) in [("initial", "Initial", &a.initial), ("final", "Final", &a.last)] {
+    for (name, phrase, list) in [("initial", "Initial", &a.initial), ("final", "Final", &a.r#final)] {
         if let Err(why) = cpu_list::parse(list) {
             f.hinted(
                 at.of(&format!("execCPUAffinity.{name}")),

@@ -5,7 +5,7 @@ use super::{Findings, Spec};
 use crate::plan::mounts::{CONTEXT_TYPE, CONTEXT_TYPES};
 use crate::plan::overlay;
 use crate::plan::process::KEEP_GROUPS;
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 
 pub fn check(spec: &Spec, f: &mut Findings) {
     oci_version(&spec.oci_version, f);
@@ -60,7 +60,7 @@ fn uts_name(property: &str, name: &str, spec: &Spec, f: &mut Findings) {
     if name.is_empty() {
         return;
     }
-    if !is_listed(&spec.linux, Kind::Uts) {
+    if !is_listed(&spec.linux, NamespaceKind::Uts) {
         f.hinted(
             property,
             format!("unable to set {property} without a private UTS namespace"),
@@ -78,7 +78,7 @@ fn annotations(spec: &Spec, f: &mut Findings) {
     if spec.annotations.contains_key("") {
         f.violation("annotations", "a key is empty");
     }
-    let own_mounts = is_listed(&spec.linux, Kind::Mount);
+    let own_mounts = is_listed(&spec.linux, NamespaceKind::Mount);
     overlay::check(spec, own_mounts, &mut f.violations);
     for (key, value) in spec.annotations.iter().filter(|(key, _)| key.starts_with("run.oci.")) {
         match key.as_str() {

@@ -3,7 +3,7 @@
 use super::Findings;
 use super::namespaces::is_listed;
 use crate::config::linux::Linux;
-use crate::plan::tables::namespaces::Kind;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::plan::tables::sysctl;
 
 pub fn check(linux: &Linux, f: &mut Findings) {
@@ -26,19 +26,19 @@ fn namespaced(linux: &Linux, at: &str, parts: &[String], f: &mut Findings) {
     let kind = sysctl::namespace(parts);
     let own = kind.is_some_and(|k| is_listed(linux, k));
     match kind {
-        Some(Kind::Uts) if own && parts[1] == "hostname" => f.hinted(
+        Some(NamespaceKind::Uts) if own && parts[1] == "hostname" => f.hinted(
             at,
             format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field"),
             "set hostname instead",
         ),
         Some(_) if own => {}
-        Some(Kind::Ipc) => {
+        Some(NamespaceKind::Ipc) => {
             f.violation(at, format!("sysctl {key:?} is not allowed in the hosts ipc namespace"))
         }
-        Some(Kind::Network) => {
+        Some(NamespaceKind::Network) => {
             f.violation(at, format!("sysctl {key:?} not allowed in host network namespace"))
         }
-        Some(Kind::User) => {
+        Some(NamespaceKind::User) => {
             f.violation(at, format!("setting ucounts without a user namespace not allowed: {key}"))
         }
         _ => f.violation(at, format!("sysctl {key:?} is not in a separate kernel namespace")),

@@ -9,30 +9,30 @@
 //! The two logs do not depend on each other, so each is replayed alone.
 
 pub mod action;
-pub mod adopt;
-pub mod containers;
+pub(crate) mod adopt;
+pub(crate) mod containers;
 pub mod controller;
-pub mod depends;
+pub(crate) mod depends;
 pub mod desired;
 pub mod endpoints;
 pub mod event;
-pub mod gate;
+pub(crate) mod gate;
 pub mod health;
 pub mod history;
 pub mod job;
 pub mod model;
-pub mod names;
-pub mod notice;
-pub mod objects;
+pub(crate) mod names;
+pub(crate) mod notice;
+pub(crate) mod objects;
 pub mod observe;
 pub mod reconcile;
-pub mod replicas;
-pub mod restart;
+pub(crate) mod replicas;
+pub(crate) mod restart;
 pub mod rollout;
-pub mod sandbox;
-pub mod services;
+pub(crate) mod sandbox;
+pub(crate) mod services;
 pub mod spec;
-pub mod status;
+pub(crate) mod status;
 pub mod time;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::pods::{self, roots};
 use crate::config::bundle::Bundle;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::runtime::embed::{Overlay, Template};
+use crate::runtime::embed::{Overlay, PreparedContainer};
 use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
 use crate::supervisor::core::model::{ImageError, StartError};
@@ -40,7 +40,7 @@ struct Failed {
 
 /// A compiled bundle.
 pub struct Compiled {
-    pub template: Arc<Template>,
+    pub template: Arc<PreparedContainer>,
     /// What its given mounts show, in their order.
     pub given: Vec<(usize, Show)>,
     pub image: Option<Prepared>,
@@ -181,7 +181,7 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
         overlay.given = given.iter().map(|(n, _)| *n).collect();
         config = Some(made.config.to_string());
     }
-    let template = Arc::new(Template::load(&shared.rt, bundle, config.as_deref(), &overlay)?);
+    let template = Arc::new(PreparedContainer::load(&shared.rt, bundle, config.as_deref(), &overlay)?);
     for warning in template.warnings() {
         log::warn(format!("bundle {bundle:?}: {warning}"));
     }

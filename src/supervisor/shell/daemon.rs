@@ -138,8 +138,8 @@ pub fn run(
     let link = Link::from_environment()?;
     let tokio = tokio()?;
     let _entered = tokio.enter();
-    let (desired_journal, desired) = wanted(&places.data)?;
-    let Seen { journal: runtime_journal, mut observed, told } = seen(&places.run)?;
+    let (desired_journal, desired) = load_desired(&places.data)?;
+    let Seen { journal: runtime_journal, mut observed, told } = load_observed(&places.run)?;
     let (done, finished) = mpsc::unbounded_channel();
     let shared = shared(places, open_files, done.clone())?;
     let network = shared.network.clone();
@@ -228,7 +228,7 @@ fn make_directories(places: &Places) -> Result<()> {
 }
 
 /// The desired state when the last supervisor exited.
-fn wanted(dir: &Path) -> Result<(Journal, Desired)> {
+fn load_desired(dir: &Path) -> Result<(Journal, Desired)> {
     let (mut journal, replay): (_, Replay<Desired, Changed>) =
         Journal::open(dir, repair::DESIRED, Durability::Host)?;
     let mut desired = replay.snapshot.unwrap_or_default();
@@ -256,7 +256,7 @@ struct Seen {
     told: Vec<Notice>,
 }
 
-fn seen(run_dir: &Path) -> Result<Seen> {
+fn load_observed(run_dir: &Path) -> Result<Seen> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let boot = fs::read_to_string(BOOT_ID).map_err(|e| Error::sys(format!("reading {BOOT_ID}"), e))?;
     let dir = run_dir.join("state");

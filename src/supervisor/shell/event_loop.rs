@@ -25,16 +25,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval};
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
-const LONG: u64 = 4 << 20;
+const JOURNAL_COMPACT_BYTES: u64 = 4 << 20;
 
 /// Events after which memory is worth giving back.
-const MANY: usize = 300;
+const EVENTS_BEFORE_TRIM: usize = 300;
 
 /// How long nothing happens before the memory of what happened last is given back.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_BEFORE_TRIM: Duration = Duration::from_secs(1);
 
 /// How long a keeper may be silent that has sent pings.
-const SILENT: Duration = Duration::from_secs(15);
+const KEEPER_SILENCE: Duration = Duration::from_secs(15);
 
 /// Who waits for a change to become durable.
 struct Waiter {
@@ -170,13 +170,13 @@ impl EventLoop {
                         events.push(Event::KeeperLost);
                     }
                     Heard::Ping => {
-                        self.keeper_late = Some(Instant::now() + SILENT);
+                        self.keeper_late = Some(Instant::now() + KEEPER_SILENCE);
                         only_looked = true;
                     }
                     Heard::Ended | Heard::Nothing => {}
                 },
                 () = late(self.keeper_late) => {
-                    self.keeper_late = Some(Instant::now() + SILENT);
+                    self.keeper_late = Some(Instant::now() + KEEPER_SILENCE);
                     self.supervisor.world.keeper_is_silent(now());
                 }
                 () = quiet(self.events_since_trim) => {
@@ -204,7 +204,7 @@ impl EventLoop {
 
     /// Jobs leave holes in the heap. Once much has happened and the loop is idle, they are given back.
     fn trim(&mut self) {
-        if self.events_since_trim > MANY && self.supervisor.world.jobs == 0 {
+        if self.events_since_trim > EVENTS_BEFORE_TRIM && self.supervisor.world.jobs == 0 {
             self.events_since_trim = 0;
             heap::trim();
         }
@@ -241,7 +241,7 @@ impl EventLoop {
 
     fn compact(&mut self) {
         let Supervisor { world, observed, .. } = &mut self.supervisor;
-        if let Some(journal) = world.runtime_journal.as_mut().filter(|j| j.size() > LONG)
+        if let Some(journal) = world.runtime_journal.as_mut().filter(|j| j.size() > JOURNAL_COMPACT_BYTES)
             && world.unrecorded.is_empty()
             && let Err(e) = journal.compact(observed)
         {
@@ -429,7 +429,7 @@ async fn late(at: Option<Instant>) {
 async fn quiet(events: usize) {
     match events {
         0 => std::future::pending().await,
-        _ => tokio::time::sleep(QUIET).await,
+        _ => tokio::time::sleep(IDLE_BEFORE_TRIM).await,
     }
 }
 

@@ -13,10 +13,10 @@ use super::pods::{Directories, seccomp};
 use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::runtime::embed::{Overlay, Template};
+use crate::runtime::embed::{Overlay, PreparedContainer};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::{Next, Observed};
-use crate::supervisor::core::spec::Template as Spec;
+use crate::supervisor::core::spec::Template;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::driver::Supervisor;
 use crate::sys::{prctl, sched};
@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 pub struct Foreground {
     pub name: String,
     pub replicas: u32,
-    pub template: Spec,
+    pub template: Template,
     /// Where the runtime's records are kept meanwhile; should be on tmpfs.
     pub run: PathBuf,
     /// The store of images.
@@ -71,7 +71,7 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
             open_files,
             ..Overlay::default()
         };
-        Template::load(&rt, launch.bundle.as_ref(), None, &overlay)?;
+        PreparedContainer::load(&rt, launch.bundle.as_ref(), None, &overlay)?;
     }
     fs::create_dir_all(&what.run).map_err(|e| Error::sys(format!("making {:?}", what.run), e))?;
     // SIGKILL leaves no time to clean up.

@@ -11,7 +11,7 @@ use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
 use crate::supervisor::core::history::Stamp;
-use crate::supervisor::core::model::{Key, Observed, Process};
+use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::spec::{Strategy, Template};
 use crate::supervisor::core::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
@@ -112,16 +112,6 @@ pub struct View<'a> {
     pub publisher: Option<&'a Publisher>,
 }
 
-/// A container to look at or to enter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    pub key: Key,
-    /// Its id for the runtime (`orun --root ROOT state ID`).
-    pub id: String,
-    /// Its first process; None while there is none.
-    pub process: Option<Process>,
-}
-
 /// A message to the loop.
 pub enum Request {
     Wish(Wish, oneshot::Sender<Result<Accepted, Denied>>),
@@ -218,27 +208,7 @@ impl Handle {
     }
 }
 
-impl View<'_> {
-    /// The container `container` (by name; the first one if None) of the replica in `slot`, the newest instance.
-    pub fn target(&self, workload: &str, slot: u32, container: Option<&str>) -> Option<Target> {
-        let (id, w) = self.desired.by_name(workload)?;
-        let replicas = &self.observed.workloads.get(&id)?.slots.get(&slot)?.replicas;
-        let replica = replicas.last()?;
-        let index = match container {
-            Some(name) => replica.containers.iter().position(|c| c.name == name)?,
-            None => 0,
-        };
-        let instance = replica.containers.get(index)?.instances.first()?;
-        let key = Key {
-            workload: id,
-            slot,
-            replica: replica.serial,
-            container: index as u32,
-            instance: instance.id,
-        };
-        Some(Target { key, id: super::names::container_id(&w.name, key), process: instance.process })
-    }
-}
+impl View<'_> {}
 
 impl Wish {
     /// The change of the core's state that the wish stands for, at `wall` milliseconds since 1970.

@@ -11,7 +11,7 @@ use super::publish_news::News;
 use crate::config::resources::Resources;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::Parent;
+use crate::kernel::launch::Reaper;
 use crate::log;
 use crate::network::Network;
 use crate::runtime::container::Container;
@@ -34,9 +34,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a killed cgroup is waited for; the core asks again after a little more.
-const KILL: Duration = Duration::from_millis(4500);
+const KILL_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How long the last output of a container may take to get to its log file.
-const LAST_OUTPUT: Duration = Duration::from_secs(10);
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the place for the output of a container's new run.
 pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
@@ -182,9 +182,9 @@ pub struct Source {
 }
 
 /// Creates a container.
-pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) -> Done {
+pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) -> Done {
     let made = source.cached.get(shared, source, name).and_then(|compiled| {
-        make(shared, source, name, parent, &compiled).map_err(|e| {
+        make(shared, source, name, reaper, &compiled).map_err(|e| {
             if let Err(e) = roots::remove(&shared.pods, &name.id) {
                 log::warn(e);
             }
@@ -195,7 +195,7 @@ pub fn prepare(shared: &Shared, source: &Source, name: &Name, parent: Parent) ->
     Done::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled: &Compiled) -> Result<Made> {
+fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled: &Compiled) -> Result<Made> {
     let template = &compiled.template;
     let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
     let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
@@ -230,7 +230,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, parent: Parent, compiled:
         namespaces,
         mounts,
         stdio: [input, out_end, err_end],
-        parent,
+        reaper,
     };
     let waiting = template.create(&shared.rt, instance)?;
     let parts = || -> Result<_> {
@@ -343,7 +343,7 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
         }
         let cgroup = container.cgroup()?;
         cgroup.kill_all(libc::SIGKILL)?;
-        cgroup.wait_empty(KILL)
+        cgroup.wait_empty(KILL_TIMEOUT)
     };
     killed().unwrap_or_else(|e| {
         log::warn(e.context(format!("killing container {}", name.id)));
@@ -398,7 +398,7 @@ pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
         // Who waits has given up after a while.
         let _ = tell.send(());
     });
-    let error = match told.recv_timeout(LAST_OUTPUT) {
+    let error = match told.recv_timeout(LAST_OUTPUT_TIMEOUT) {
         Ok(()) => {
             let removed = delete::delete(&shared.rt, &name.id, true);
             removed.and_then(|()| roots::remove(&shared.pods, &name.id)).err().map(|e| e.to_string())

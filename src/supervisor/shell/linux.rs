@@ -12,7 +12,7 @@ use super::pods::{Pod, words};
 use super::publish::Publisher;
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
-use crate::kernel::launch::Parent;
+use crate::kernel::launch::Reaper;
 use crate::log;
 use crate::network::Network;
 use crate::runtime::embed::Waiting;
@@ -184,7 +184,7 @@ impl Linux {
             let n = self.pidfds.wait(&mut marks, EpollTimeout::ZERO).unwrap_or(0);
             for mark in &marks[..n] {
                 match mark.data() {
-                    mark if mark & oom::MARK != 0 => self.memory_told(mark),
+                    mark if mark & oom::MEMORY_MARK != 0 => self.memory_told(mark),
                     mark if mark & INIT_MARK != 0 => self.init_ended(mark, &mut events),
                     instance => self.end(instance, &mut events),
                 }
@@ -390,15 +390,15 @@ impl Linux {
             tell: self.teller(),
         };
         // Without a keeper whatever would take its place might know nothing of exit statuses.
-        let parent = if self.keeper.is_some() { Parent::Keeper } else { Parent::Caller };
+        let reaper = if self.keeper.is_some() { Reaper::Keeper } else { Reaper::Caller };
         if waits {
             let failed = move |message| {
                 let error = StartError { message, unrecoverable: false, image: None };
                 Done::Prepared { key, result: Err(error) }
             };
-            return self.long_job(move |shared| jobs::prepare(shared, &source, &name, parent), failed);
+            return self.long_job(move |shared| jobs::prepare(shared, &source, &name, reaper), failed);
         }
-        self.job(move |shared| jobs::prepare(shared, &source, &name, parent));
+        self.job(move |shared| jobs::prepare(shared, &source, &name, reaper));
     }
 
     fn release(&mut self, key: Key) {

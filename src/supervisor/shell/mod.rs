@@ -1,30 +1,30 @@
 //! The supervisor on Linux: the world that the core's decisions are done in.
 
-pub mod cgroups;
-pub mod checks;
-pub mod cleaner;
-pub mod compiled;
-pub mod daemon;
-pub mod event_loop;
-pub mod foreground;
-pub mod handle;
-pub mod images;
-pub mod jobs;
+pub(crate) mod cgroups;
+pub(crate) mod checks;
+pub(crate) mod cleaner;
+pub(crate) mod compiled;
+pub(crate) mod daemon;
+pub(crate) mod event_loop;
+pub(crate) mod foreground;
+pub(crate) mod handle;
+pub(crate) mod images;
+pub(crate) mod jobs;
 pub mod journal;
-pub mod keeper;
-pub mod linux;
+pub(crate) mod keeper;
+pub(crate) mod linux;
 mod linux_images;
 mod linux_pods;
 mod listen;
-pub mod logs;
-pub mod names;
-pub mod notify;
-pub mod oom;
-pub mod pods;
-pub mod publish;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod notify;
+pub(crate) mod oom;
+pub(crate) mod pods;
+pub(crate) mod publish;
 mod publish_news;
-pub mod recover;
-pub mod screen;
+pub(crate) mod recover;
+pub(crate) mod screen;
 
 /// The file of the program that runs, or what has taken its place since, as an upgrade does.
 pub fn program() -> std::path::PathBuf {

@@ -15,12 +15,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// In a mark of the descriptors that the loop waits for: it is about memory, and the rest is the number of the instance.
-pub const MARK: u64 = 1 << 63;
+pub const MEMORY_MARK: u64 = 1 << 63;
 /// The mark of the one inotify instance, of which a user may have few.
-const ALL: u64 = u64::MAX;
+const INOTIFY_MARK: u64 = u64::MAX;
 /// From the kernel's event until the counter is read: version 1 reports before it kills, and the death of a first
 /// process is reported as such.
-const LOOK: Duration = Duration::from_millis(200);
+const COUNTER_DELAY: Duration = Duration::from_millis(200);
 
 /// What is watched of all containers on cgroup version 2.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Watches {
     fn add(&mut self, path: &str, instance: u64, epoll: &Epoll) -> nix::Result<WatchDescriptor> {
         if self.notify.is_none() {
             let notify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            epoll.add(&notify, EpollEvent::new(EpollFlags::EPOLLIN, ALL))?;
+            epoll.add(&notify, EpollEvent::new(EpollFlags::EPOLLIN, INOTIFY_MARK))?;
             self.notify = Some(notify);
         }
         let notify = self.notify.as_ref().ok_or(nix::errno::Errno::EBADF)?;
@@ -73,7 +73,7 @@ impl Linux {
             if live.memory.event.is_none()
                 && let Some(event) = cgroup.oom_event()?
             {
-                let mark = EpollEvent::new(EpollFlags::EPOLLIN, MARK | instance);
+                let mark = EpollEvent::new(EpollFlags::EPOLLIN, MEMORY_MARK | instance);
                 pidfds
                     .add(&event, mark)
                     .map_err(|e| crate::error::Error::sys("waiting for an eventfd", e))?;
@@ -114,7 +114,7 @@ impl Linux {
 
     /// The kernel has reported an event on the descriptor of this mark.
     pub fn memory_told(&mut self, mark: u64) {
-        let instances = if mark == ALL { self.memory.told() } else { vec![mark & !MARK] };
+        let instances = if mark == INOTIFY_MARK { self.memory.told() } else { vec![mark & !MEMORY_MARK] };
         for instance in instances {
             let Some(live) = self.live.get_mut(&instance) else { continue };
             live.memory.notify = None;
@@ -126,7 +126,7 @@ impl Linux {
                 let (key, done) = (live.name.key, self.done.clone());
                 self.jobs += 1;
                 tokio::spawn(async move {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(COUNTER_DELAY).await;
                     // Without a receiver the supervisor is ending.
                     let _ = done.send(Done::Memory { key });
                 });

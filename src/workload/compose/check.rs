@@ -3,6 +3,7 @@
 use crate::config::document::diagnostic::Diagnostic;
 use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
+use crate::config::quantity;
 use crate::workload::scalar;
 use crate::workload::schema::{Class, Row, Type, schema};
 use crate::workload::{check, fix};
@@ -148,13 +149,13 @@ fn is_valid(ty: &Type, text: &str, item: &Item<'_>) -> bool {
     match ty {
         Type::String | Type::Text => !text.contains('\0'),
         Type::Flag => values::flag(text).is_some(),
-        Type::Size => values::size(text).is_some(),
+        Type::Size => quantity::docker_bytes(text).is_some(),
         Type::Cpus => values::cpus(text).is_some(),
         Type::Span => values::span(text).is_some(),
         Type::Int { least, most } | Type::Count { least, most } => {
             values::integer(text).is_some_and(|n| (*least..=*most).contains(&n))
         }
-        Type::Signal => crate::config::quantity::Signal::parse(text).is_some(),
+        Type::Signal => quantity::Signal::parse(text).is_some(),
         Type::Word(words) => words.contains(&text),
         ty => scalar::read(ty, item).is_ok(),
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::{check, dotenv, interpolate, merge, outline, values};
-use crate::config::document::diagnostic::{Diagnostic, Place};
+use crate::config::document::diagnostic::{Diagnostic, Position};
 use crate::config::document::{self, Data, Node};
 
 /// What a project may read of where it is.
@@ -67,11 +67,11 @@ impl<'h> Loader<'h> {
     }
 
     /// Adds an error.
-    pub fn error(&mut self, place: Place, path: &str, message: impl Into<String>, hint: Option<String>) {
+    pub fn error(&mut self, place: Position, path: &str, message: impl Into<String>, hint: Option<String>) {
         self.problems.push(Diagnostic { hint, ..Diagnostic::new(place, path, message) });
     }
 
-    pub fn warn(&mut self, place: Place, path: &str, message: impl Into<String>, hint: Option<String>) {
+    pub fn warn(&mut self, place: Position, path: &str, message: impl Into<String>, hint: Option<String>) {
         self.problems.push(Diagnostic { hint, ..Diagnostic::new(place, path, message) }.warning());
     }
 
@@ -82,7 +82,7 @@ impl<'h> Loader<'h> {
 
     fn source(&mut self, name: &str, text: &str) -> Option<u16> {
         if self.sources.len() >= MOST_FILES {
-            self.error(Place::START, "", format!("the project has more than {MOST_FILES} files"), None);
+            self.error(Position::START, "", format!("the project has more than {MOST_FILES} files"), None);
             return None;
         }
         self.sources.push(Source { name: name.to_owned(), text: text.to_owned() });
@@ -165,7 +165,7 @@ impl<'h> Loader<'h> {
         }
     }
 
-    fn not_set(&mut self, place: Place, path: &str, name: &str) {
+    fn not_set(&mut self, place: Position, path: &str, name: &str) {
         if self.unset.insert(name.to_owned()) {
             let hint = format!("set it in the environment or in .env, or write ${{{name}:-DEFAULT}}");
             self.warn(
@@ -182,7 +182,7 @@ impl<'h> Loader<'h> {
         let text = match self.host.read(path) {
             Ok(text) => text?,
             Err(why) => {
-                self.error(Place::START, "", format!("reading {path:?}: {why}"), None);
+                self.error(Position::START, "", format!("reading {path:?}: {why}"), None);
                 return None;
             }
         };
@@ -193,7 +193,7 @@ impl<'h> Loader<'h> {
             Ok(found) => Some(found),
             Err(wrong) => {
                 let file = self.source(&path.display().to_string(), &text)?;
-                let place = Place { file, ..Place::new(wrong.line, 1, 1) };
+                let place = Position { file, ..Position::new(wrong.line, 1, 1) };
                 let hint = "write NAME=VALUE; values with quotes or spaces in quotes".to_owned();
                 self.error(place, "", wrong.message, Some(hint));
                 None
@@ -251,7 +251,7 @@ impl<'h> Loader<'h> {
     }
 
     /// The text of a file that another one names at `place`.
-    fn text(&mut self, file: &Path, place: Place, path: &str) -> Option<String> {
+    fn text(&mut self, file: &Path, place: Position, path: &str) -> Option<String> {
         match self.host.read(file) {
             Ok(Some(text)) => return Some(text),
             Ok(None) => self.error(place, path, format!("the file {file:?} does not exist"), None),
@@ -373,7 +373,7 @@ impl<'h> Loader<'h> {
     }
 
     /// A file that a service extends one of.
-    fn other(&mut self, path: &Path, scope: &Scope, place: Place, property: &str) -> Option<Node> {
+    fn other(&mut self, path: &Path, scope: &Scope, place: Position, property: &str) -> Option<Node> {
         if let Some(known) = self.others.get(path) {
             return known.clone();
         }

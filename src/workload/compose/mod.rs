@@ -53,8 +53,6 @@ pub struct Options {
 /// A project as it was read.
 #[derive(Debug)]
 pub struct Found {
-    /// Its name.
-    pub project: String,
     /// Of each file that took part, those that were given first: its text, and what was found. The objects are those of the
     /// first one.
     pub files: Vec<(Source, Read)>,
@@ -83,7 +81,7 @@ pub fn read(files: &[Source], options: &Options, host: &dyn Host) -> Found {
         Some(root) => project::objects(&mut loader, root, &name, &scope, options),
         None => Vec::new(),
     };
-    Found { project: name, files: sorted(loader, &order, objects) }
+    Found { files: sorted(loader, &order, objects) }
 }
 
 /// The findings by file.
@@ -114,7 +112,7 @@ fn environment(loader: &mut Loader<'_>, scope: &mut Scope, options: &Options) {
             None if named && loader.problems.is_empty() => {
                 let message = format!("the file {file:?} does not exist");
                 let hint = Some("it was named with --env-file".to_owned());
-                loader.error(crate::config::document::diagnostic::Place::START, "", message, hint);
+                loader.error(crate::config::document::diagnostic::Position::START, "", message, hint);
             }
             None => {}
         }

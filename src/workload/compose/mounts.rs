@@ -7,7 +7,7 @@ use super::project::Project;
 use super::service::Service;
 use super::{kept, merge, values};
 use crate::config::document::Node;
-use crate::config::quantity::Bytes;
+use crate::config::quantity::{self, Bytes};
 use crate::workload::pod::{
     ClaimVolume, ConfigMapVolume, EmptyDir, HostPath, HostPathType, KeyToPath, SecretVolume, Volume,
     VolumeMount,
@@ -129,7 +129,7 @@ fn long(entry: &Node) -> Result<Mount, Wrong> {
         "volume" => Source::Named(source),
         "tmpfs" => {
             let of = values::get(entry, "tmpfs");
-            let size = of.and_then(|t| values::value(t, "size", values::size));
+            let size = of.and_then(|t| values::value(t, "size", quantity::docker_bytes));
             let mode = of.and_then(|t| values::value(t, "mode", mode)).unwrap_or(TMPFS);
             Source::Memory { size, mode }
         }
@@ -266,7 +266,7 @@ fn memory(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
         let (mut size, mut bits) = (None, TMPFS);
         for (name, value) in options.split(',').filter_map(|o| o.split_once('=')) {
             match name {
-                "size" => size = values::size(value),
+                "size" => size = quantity::docker_bytes(value),
                 "mode" => bits = mode(value).unwrap_or(TMPFS),
                 _ => {}
             }
@@ -276,7 +276,7 @@ fn memory(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
             Mount { source, target: target.to_owned(), read_only: false, propagation: None, sub_path: None };
         add(project, s, entry, &s.path(&format!("tmpfs[{n}]")), mount);
     }
-    if let Some(size) = values::value(s.node, "shm_size", values::size) {
+    if let Some(size) = values::value(s.node, "shm_size", quantity::docker_bytes) {
         let volume = Volume { empty_dir: Some(in_memory(Some(size), TMPFS)), ..Volume::default() };
         push(s, volume, plain("/dev/shm"));
     }

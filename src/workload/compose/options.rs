@@ -4,7 +4,7 @@ use super::load::Loader;
 use super::service::Service;
 use super::values;
 use crate::config::document::Node;
-use crate::config::quantity::{Bytes, MilliCpu, Signal};
+use crate::config::quantity::{self, Bytes, MilliCpu, Signal};
 use crate::workload::engine::{Device, LIMITS, Ulimit};
 use crate::workload::pod::{AppArmorProfile, SeccompProfile, Sysctl};
 
@@ -114,12 +114,14 @@ fn resources(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     let all = &mut s.container.resources;
     all.limits.cpu =
         of(limits, "cpus", values::cpus).or(own("cpus", values::cpus)).or_else(quota).map(MilliCpu);
-    all.limits.memory = of(limits, "memory", values::size).or(own("mem_limit", values::size)).map(Bytes);
+    all.limits.memory =
+        of(limits, "memory", quantity::docker_bytes).or(own("mem_limit", quantity::docker_bytes)).map(Bytes);
     all.limits.pids = of(limits, "pids", number).or(own("pids_limit", number));
     let shares = own("cpu_shares", number).map(|n| n * 1000 / 1024);
     all.requests.cpu = of(reservations, "cpus", values::cpus).or(shares).filter(|n| *n > 0).map(MilliCpu);
-    all.requests.memory =
-        of(reservations, "memory", values::size).or(own("mem_reservation", values::size)).map(Bytes);
+    all.requests.memory = of(reservations, "memory", quantity::docker_bytes)
+        .or(own("mem_reservation", quantity::docker_bytes))
+        .map(Bytes);
     if let (Some(limit), Some(reserved)) = (all.limits.memory, all.requests.memory)
         && reserved.0 > limit.0
     {

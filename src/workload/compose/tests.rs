@@ -359,7 +359,7 @@ fn later_files_and_other_services_go_over_the_first() {
         ..Memory::default()
     };
     let found = project(&[base, over], &host, Options::default());
-    assert_eq!(found.project, "other");
+    assert_eq!(workloads(&found)[0].metadata.labels[PROJECT], "other");
     let all = workloads(&found);
     assert_eq!(all.iter().map(|w| w.metadata.name.as_str()).collect::<Vec<_>>(), ["web", "log"]);
     let web = &all[0].spec.containers[0];
@@ -380,7 +380,10 @@ fn later_files_and_other_services_go_over_the_first() {
     let options =
         Options { project: Some("Named".into()), profiles: vec!["debug".into()], ..Options::default() };
     let found = project(&[base, over], &host, options);
-    assert_eq!((found.project.as_str(), workloads(&found).len()), ("named", 3));
+    assert_eq!(
+        (workloads(&found)[0].metadata.labels[PROJECT].as_str(), workloads(&found).len()),
+        ("named", 3)
+    );
 }
 
 #[test]

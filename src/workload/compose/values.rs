@@ -17,19 +17,6 @@ pub fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Bytes: a number and a unit of 1024, as `64m`, `1.5gb` or `1GiB`.
-#[must_use]
-pub fn size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let unit = unit.trim();
-    let plain = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit);
-    let shift = ["", "k", "m", "g", "t", "p"].iter().position(|u| *u == plain)? as u32 * 10;
-    let bytes = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
-    (bytes.is_finite() && bytes < 1e18).then_some(bytes as u64)
-}
-
 /// CPUs, in thousandths.
 #[must_use]
 pub fn cpus(text: &str) -> Option<u64> {
@@ -173,7 +160,7 @@ mod tests {
             ("-1", None),
             ("", None),
         ] {
-            assert_eq!(size(text), bytes, "{text}");
+            assert_eq!(quantity::docker_bytes(text), bytes, "{text}");
         }
         assert_eq!(
             (cpus("0.5"), cpus("2"), cpus("-1"), cpus("x"), cpus("inf")),

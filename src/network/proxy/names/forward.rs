@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 const FILE: &str = "/etc/resolv.conf";
 const SERVERS_MOST: usize = 3;
 /// How long one of them may take, and all together: programs ask again after five seconds.
-const PATIENCE: Duration = Duration::from_millis(1500);
-const ALL: Duration = Duration::from_millis(4500);
+const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
+const ALL_SERVERS_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 const PORT: u16 = 53;
 /// `SERVFAIL` and `REFUSED`: another one may know.
 const NO_HELP: [u8; 2] = [2, 5];
@@ -55,11 +55,11 @@ impl Upstream {
     /// What a resolver of the host answers; None if none does in time.
     pub async fn ask(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         question(query)?;
-        let end = Instant::now() + ALL;
+        let end = Instant::now() + ALL_SERVERS_TIMEOUT;
         let mut last = None;
         let servers = self.servers();
         for server in servers.iter().chain(&servers) {
-            let until = end.min(Instant::now() + PATIENCE);
+            let until = end.min(Instant::now() + SERVER_TIMEOUT);
             let asked = async {
                 match tcp {
                     true => self.by_connection(query, *server).await,
@@ -117,7 +117,7 @@ impl Upstream {
     /// The addresses in the file, which is read again when it has changed.
     fn servers(&self) -> Vec<IpAddr> {
         let now = Instant::now();
-        if self.looked.get().is_none_or(|at| now >= at + LOOK) {
+        if self.looked.get().is_none_or(|at| now >= at + RELOAD_INTERVAL) {
             self.looked.set(Some(now));
             let version = std::fs::metadata(&self.file).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
             if version.is_none() || version != self.version.get() {

@@ -2,7 +2,7 @@
 //! rules with exceptions do; the filter of orun is loaded in addition to systemd's and is exact. Both must let an access through.
 
 use super::{Property, Value};
-use crate::plan::device_filter::{self, Kind, Rule};
+use crate::plan::device_filter::{self, DeviceKind, Rule};
 
 const BECAUSE: &str = "linux.resources.devices";
 
@@ -16,8 +16,8 @@ pub(super) fn properties(rules: &[Rule]) -> Vec<Property> {
     for r in rest.iter().filter(|r| r.allow && !all) {
         let Some(d) = r.devices else { continue };
         let (path, group) = match d.kind {
-            Kind::Block => ("/dev/block", "block"),
-            Kind::Char => ("/dev/char", "char"),
+            DeviceKind::Block => ("/dev/block", "block"),
+            DeviceKind::Char => ("/dev/char", "char"),
         };
         let node = match (d.major, d.minor) {
             (Some(major), Some(minor)) => format!("{path}/{major}:{minor}"),

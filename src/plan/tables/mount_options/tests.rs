@@ -124,7 +124,7 @@ fn bind_recursive_remount_and_propagation() {
 fn the_file_systems_options_keep_their_order_one_each() {
     let m = parse(&["mode=755", "size=64k,nr_inodes=10", "acl", "", "ro,noexec", "newinstance"]);
     assert_eq!(m.data, ["mode=755", "size=64k", "nr_inodes=10", "acl", "newinstance"]);
-    assert_eq!(m.data_string(), "mode=755,size=64k,nr_inodes=10,acl,newinstance");
+    assert_eq!(m.data.join(","), "mode=755,size=64k,nr_inodes=10,acl,newinstance");
     assert_eq!(m.attr_set, attr::RDONLY | attr::NOEXEC);
     assert_eq!(parse(&["RO", "Bind"]).data, ["RO", "Bind"], "names are exact");
 }

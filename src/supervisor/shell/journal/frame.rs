@@ -17,7 +17,7 @@ pub const VERSION: u8 = 2;
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// Whose journal it is, in JSON.
     Tag = 1,
     /// The state before the records that follow, in JSON.
@@ -26,16 +26,16 @@ pub enum Kind {
     Record = 3,
 }
 
-impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
-        [Kind::Tag, Kind::Snapshot, Kind::Record].into_iter().find(|k| *k as u8 == byte)
+impl FrameKind {
+    fn of(byte: u8) -> Option<FrameKind> {
+        [FrameKind::Tag, FrameKind::Snapshot, FrameKind::Record].into_iter().find(|k| *k as u8 == byte)
     }
 }
 
 /// A whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    pub kind: Kind,
+    pub kind: FrameKind,
     pub version: u8,
     /// Where it begins in the file.
     pub at: usize,
@@ -68,12 +68,12 @@ pub struct Scan<'a> {
 }
 
 /// Appends a record to `out`.
-pub fn encode(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+pub fn encode(out: &mut Vec<u8>, kind: FrameKind, payload: &[u8]) {
     encode_version(out, kind, VERSION, payload);
 }
 
 /// Appends a record of another version.
-pub fn encode_version(out: &mut Vec<u8>, kind: Kind, version: u8, payload: &[u8]) {
+pub fn encode_version(out: &mut Vec<u8>, kind: FrameKind, version: u8, payload: &[u8]) {
     let start = out.len();
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&[0; 4]);
@@ -89,7 +89,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
     let mut at = from;
     let rest = loop {
         match whole(bytes, at) {
-            Some((kind, version, payload)) => match Kind::of(kind) {
+            Some((kind, version, payload)) => match FrameKind::of(kind) {
                 Some(kind) if version <= VERSION => {
                     records.push(Record { kind, version, at, payload });
                     at += HEAD + payload.len();
@@ -102,7 +102,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
     Scan { records, end: at, rest }
 }
 
-/// Kind, version and payload of the record at `at`, when its checksum matches.
+/// FrameKind, version and payload of the record at `at`, when its checksum matches.
 fn whole(bytes: &[u8], at: usize) -> Option<(u8, u8, &[u8])> {
     let head = Head::at(bytes, at)?;
     let body = bytes.get(at + 8..at + HEAD + head.length)?;
@@ -157,7 +157,7 @@ fn has_end(tail: &[u8], sum: u32) -> bool {
 /// Where the next whole record begins.
 pub fn next_whole(bytes: &[u8], from: usize) -> Option<usize> {
     // Looking at the kind first spares most checksums: the bytes of JSON are greater.
-    let likely = |at: &usize| bytes.get(at + 8).is_some_and(|kind| Kind::of(*kind).is_some());
+    let likely = |at: &usize| bytes.get(at + 8).is_some_and(|kind| FrameKind::of(*kind).is_some());
     (from..bytes.len()).filter(likely).find(|at| whole(bytes, *at).is_some())
 }
 
@@ -172,7 +172,7 @@ pub fn mend(bytes: &[u8], at: usize, end: usize) -> Option<Vec<u8>> {
     for bit in 0..record.len() * 8 {
         record[bit / 8] ^= 1 << (bit % 8);
         if whole(&record, 0).is_some_and(|(kind, version, payload)| {
-            Kind::of(kind).is_some() && version <= VERSION && HEAD + payload.len() == record.len()
+            FrameKind::of(kind).is_some() && version <= VERSION && HEAD + payload.len() == record.len()
         }) {
             return Some(record);
         }
@@ -194,7 +194,7 @@ mod tests {
     fn file(list: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for payload in list {
-            encode(&mut bytes, Kind::Record, payload);
+            encode(&mut bytes, FrameKind::Record, payload);
             ends.push(bytes.len());
         }
         (bytes, ends)
@@ -254,9 +254,9 @@ mod tests {
     #[test]
     fn a_newer_version_is_neither_torn_nor_damaged() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, Kind::Tag, b"{}");
+        encode(&mut bytes, FrameKind::Tag, b"{}");
         let end = bytes.len();
-        encode_version(&mut bytes, Kind::Record, VERSION + 1, b"{}");
+        encode_version(&mut bytes, FrameKind::Record, VERSION + 1, b"{}");
         let found = scan(&bytes, 0);
         assert_eq!((found.end, found.rest), (end, Rest::Newer { version: VERSION + 1 }));
     }

@@ -11,9 +11,9 @@ pub mod frame;
 pub mod repair;
 pub mod store;
 
-use crate::error::{Errno, Error, Kind as Class, Result};
+use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::file;
-use frame::Kind;
+use frame::FrameKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -78,7 +78,7 @@ impl Journal {
     /// of a journal that does not outlive the boot.
     ///
     /// # Errors
-    /// [`Class::State`] when another process has it open; [`Class::Config`] when it is damaged or of a newer program: it is
+    /// [`Kind::State`] when another process has it open; [`Kind::Config`] when it is damaged or of a newer program: it is
     /// as it was then; the directory cannot be made or read.
     pub fn open<S: Serialize + DeserializeOwned + Default, R: DeserializeOwned>(
         dir: &Path,
@@ -149,7 +149,7 @@ impl Journal {
         self.file = Some(file);
         if self.size == 0 {
             let mut head = Vec::new();
-            frame::encode(&mut head, Kind::Tag, &json(&Head::new(&self.tag, self.number))?);
+            frame::encode(&mut head, FrameKind::Tag, &json(&Head::new(&self.tag, self.number))?);
             self.write(&head)?;
             self.sync_dir()?;
         }
@@ -175,7 +175,7 @@ impl Journal {
     pub fn append<R: Serialize>(&mut self, records: &[R]) -> Result<()> {
         let mut bytes = Vec::new();
         for record in records {
-            frame::encode(&mut bytes, Kind::Record, &json(record)?);
+            frame::encode(&mut bytes, FrameKind::Record, &json(record)?);
         }
         self.write(&bytes)
     }
@@ -220,8 +220,8 @@ impl Journal {
     /// Puts a snapshot in the place of the last one. It counts, and is on disk, when this returns.
     fn write_snapshot<S: Serialize>(&self, state: &S, next: u64) -> Result<()> {
         let mut bytes = Vec::new();
-        frame::encode(&mut bytes, Kind::Tag, &json(&Head::new(&self.tag, next))?);
-        frame::encode(&mut bytes, Kind::Snapshot, &json(state)?);
+        frame::encode(&mut bytes, FrameKind::Tag, &json(&Head::new(&self.tag, next))?);
+        frame::encode(&mut bytes, FrameKind::Snapshot, &json(state)?);
         let (new, path) = (self.dir.join("snapshot.new"), self.dir.join("snapshot"));
         let fail = |e| Error::sys(format!("writing the snapshot {new:?}"), e);
         let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
@@ -268,11 +268,11 @@ fn lock(dir: &Path) -> Result<Option<File>> {
         }
     }
     let what = format!("the state directory {dir:?} is in use by another supervisor");
-    Err(Error::new(Class::State, what).hint("give another one, or end that supervisor"))
+    Err(Error::new(Kind::State, what).hint("give another one, or end that supervisor"))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|e| Error::new(Class::System, format!("writing the state: {e}")))
+    serde_json::to_vec(value).map_err(|e| Error::new(Kind::System, format!("writing the state: {e}")))
 }
 
 #[cfg(test)]

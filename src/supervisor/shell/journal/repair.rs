@@ -1,10 +1,10 @@
 //! What can be saved of a damaged journal, and an account of what cannot.
 
 use super::disk::Changed;
-use super::frame::{self, Kind, Rest};
+use super::frame::{self, FrameKind, Rest};
 use super::store::{self, Content};
 use super::{Durability, Head, Journal};
-use crate::error::{Error, Kind as Class, Result};
+use crate::error::{Error, Kind, Result};
 use crate::supervisor::core::Config;
 use crate::supervisor::core::desired::{Change, Desired, Refusal, WorkloadId};
 use std::fs::{self, File};
@@ -116,7 +116,7 @@ fn new_dir(dir: &Path, name: &str) -> Result<PathBuf> {
             Err(e) => return Err(Error::sys(format!("making the directory {to:?}"), e)),
         }
     }
-    Err(Error::new(Class::System, format!("no name is free for a {name} in {dir:?}")))
+    Err(Error::new(Kind::System, format!("no name is free for a {name} in {dir:?}")))
 }
 
 fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
@@ -132,7 +132,7 @@ fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn tag_of(content: &Content) -> Option<String> {
     content.files().find_map(|(_, bytes)| {
         let scan = frame::scan(bytes, 0);
-        let head = scan.records.first().filter(|r| r.kind == Kind::Tag)?;
+        let head = scan.records.first().filter(|r| r.kind == FrameKind::Tag)?;
         serde_json::from_slice::<Head>(head.payload).ok().map(|h| h.tag)
     })
 }
@@ -212,11 +212,13 @@ impl Salvage<'_> {
         }
     }
 
-    fn record(&mut self, file: &str, at: usize, kind: Kind, payload: &[u8], next: &mut Option<u64>) {
+    fn record(&mut self, file: &str, at: usize, kind: FrameKind, payload: &[u8], next: &mut Option<u64>) {
         let understood = match kind {
-            Kind::Tag => serde_json::from_slice::<Head>(payload).map(|head| *next = Some(head.next)),
-            Kind::Snapshot => serde_json::from_slice(payload).map(|desired| self.desired = desired),
-            Kind::Record => serde_json::from_slice(payload).map(|changed| self.change(file, at, &changed)),
+            FrameKind::Tag => serde_json::from_slice::<Head>(payload).map(|head| *next = Some(head.next)),
+            FrameKind::Snapshot => serde_json::from_slice(payload).map(|desired| self.desired = desired),
+            FrameKind::Record => {
+                serde_json::from_slice(payload).map(|changed| self.change(file, at, &changed))
+            }
         };
         if let Err(e) = understood {
             self.report.lose(format!("{file}, byte {at}: a record that cannot be understood: {e}"));

@@ -1,8 +1,8 @@
 //! The files of a journal: what they hold, and whether that is all.
 
-use super::frame::{self, Kind, Record, Rest, Scan};
+use super::frame::{self, FrameKind, Record, Rest, Scan};
 use super::{Durability, Head, Replay};
-use crate::error::{Error, Kind as Class, Result};
+use crate::error::{Error, Kind, Result};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl Content {
     /// Finds out what counts.
     ///
     /// # Errors
-    /// [`Class::Config`]: something is damaged, missing or of a newer program.
+    /// [`Kind::Config`]: something is damaged, missing or of a newer program.
     pub fn check(&self, dir: &Path, tag: &str, durability: Durability) -> Result<Found<'_>> {
         let snapshot = match &self.snapshot {
             Some(bytes) => Some(snapshot(dir, bytes)?),
@@ -124,7 +124,7 @@ impl Content {
                 None => Ok(found),
             };
         };
-        if head.kind != Kind::Tag {
+        if head.kind != FrameKind::Tag {
             return Err(damaged(&file, head.at, "it does not begin with a tag"));
         }
         if !mine(&parse::<Head>(head, &file)?, &file)? {
@@ -143,10 +143,10 @@ impl Found<'_> {
     /// The state and the changes in it.
     ///
     /// # Errors
-    /// [`Class::Config`]: one cannot be understood.
+    /// [`Kind::Config`]: one cannot be understood.
     pub fn replay<S: DeserializeOwned, R: DeserializeOwned>(&self, dir: &Path) -> Result<Replay<S, R>> {
         let state = self.snapshot.map(|payload| {
-            let record = Record { kind: Kind::Snapshot, version: frame::VERSION, at: 0, payload };
+            let record = Record { kind: FrameKind::Snapshot, version: frame::VERSION, at: 0, payload };
             parse(&record, &dir.join("snapshot"))
         });
         let file = path(dir, self.number);
@@ -170,7 +170,7 @@ fn snapshot<'a>(dir: &Path, bytes: &'a [u8]) -> Result<Snapshot<'a>> {
     }
     refuse(&file, bytes, &scan)?;
     match scan.records.as_slice() {
-        [head, state] if head.kind == Kind::Tag && state.kind == Kind::Snapshot => {
+        [head, state] if head.kind == FrameKind::Tag && state.kind == FrameKind::Snapshot => {
             Ok(Snapshot { head: parse(head, &file)?, version: state.version, state: state.payload })
         }
         records => Err(damaged(&file, scan.end, &format!("it has {} records in place of 2", records.len()))),
@@ -204,15 +204,15 @@ fn with_way_out(e: Error, file: &Path) -> Error {
 }
 
 fn damaged(file: &Path, at: usize, why: &str) -> Error {
-    with_way_out(Error::new(Class::Config, format!("{file:?} is damaged at byte {at}: {why}")), file)
+    with_way_out(Error::new(Kind::Config, format!("{file:?} is damaged at byte {at}: {why}")), file)
 }
 
 fn lost(file: &Path, why: &str) -> Error {
-    with_way_out(Error::new(Class::Config, format!("{file:?} is missing or empty: {why}")), file)
+    with_way_out(Error::new(Kind::Config, format!("{file:?} is missing or empty: {why}")), file)
 }
 
 fn foreign(file: &Path, tag: &str) -> Error {
-    Error::new(Class::Config, format!("{file:?} belongs to another kind of state, {tag:?}"))
+    Error::new(Kind::Config, format!("{file:?} belongs to another kind of state, {tag:?}"))
         .hint("give the data directory of orund with --data-dir; nothing was changed")
 }
 
@@ -227,7 +227,7 @@ fn newer(file: &Path, bytes: &[u8], at: usize, version: u8) -> Error {
         Some(writer) => format!("install {writer}, which wrote it, or a newer version"),
         None => "install the version of orund that wrote it, or a newer one".to_owned(),
     };
-    Error::new(Class::Config, what).hint(format!("{install}; nothing was changed"))
+    Error::new(Kind::Config, what).hint(format!("{install}; nothing was changed"))
 }
 
 /// The newest program that left its name in the tags of a file, whatever their version.
@@ -242,10 +242,10 @@ fn writer_of_newer(bytes: &[u8]) -> Option<String> {
 /// What a record says.
 ///
 /// # Errors
-/// [`Class::Config`]: it is whole, and is not as expected.
+/// [`Kind::Config`]: it is whole, and is not as expected.
 pub fn parse<T: DeserializeOwned>(record: &Record, file: &Path) -> Result<T> {
     serde_json::from_slice(record.payload).map_err(|e| {
         let what = format!("the record at byte {} of {file:?} cannot be understood: {e}", record.at);
-        with_way_out(Error::new(Class::Config, what), file)
+        with_way_out(Error::new(Kind::Config, what), file)
     })
 }

@@ -7,7 +7,7 @@ fn open(dir: &Path, tag: &str) -> (Journal, Replay<String, u32>) {
 
 fn refused(dir: &Path) -> String {
     let e = Journal::open::<String, u32>(dir, "t", Durability::Host).unwrap_err();
-    assert_eq!(e.kind(), Class::Config, "{e}");
+    assert_eq!(e.kind(), Kind::Config, "{e}");
     e.to_string()
 }
 
@@ -38,7 +38,7 @@ fn what_was_appended_is_there_and_what_was_torn_is_not() {
     j.append(&[1, 2]).unwrap();
     j.append(&[3]).unwrap();
     let e = Journal::open::<String, u32>(dir.path(), "t", Durability::Host).unwrap_err();
-    assert_eq!(e.kind(), Class::State);
+    assert_eq!(e.kind(), Kind::State);
     drop(j);
     let path = dir.path().join("journal.0");
     let whole = fs::read(&path).unwrap();
@@ -155,13 +155,13 @@ fn a_newer_version_is_refused_with_what_to_install() {
     drop(open(dir.path(), "t"));
     let path = dir.path().join("journal.0");
     let mut bytes = fs::read(&path).unwrap();
-    frame::encode_version(&mut bytes, Kind::Record, VERSION + 1, b"5");
+    frame::encode_version(&mut bytes, FrameKind::Record, VERSION + 1, b"5");
     fs::write(&path, &bytes).unwrap();
     assert!(refused(dir.path()).contains("install the version of orund that wrote it"));
 
     let mut bytes = Vec::new();
     let tag = br#"{"tag":"t","next":0,"writer":"orund 9.1.0"}"#;
-    frame::encode_version(&mut bytes, Kind::Tag, VERSION + 1, tag);
+    frame::encode_version(&mut bytes, FrameKind::Tag, VERSION + 1, tag);
     fs::write(&path, &bytes).unwrap();
     let text = refused(dir.path());
     assert!(text.contains("install orund 9.1.0, which wrote it, or a newer version"), "{text}");

@@ -18,7 +18,7 @@ use crate::kernel::sandbox::{self, Held};
 use crate::log;
 use crate::network::Network;
 use crate::plan::tables::capabilities;
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::supervisor::core::model::ReplicaKey;
 use crate::sys::wait;
 use crate::workload::bundle;
@@ -85,13 +85,13 @@ impl Pod {
     }
 
     fn network(&self) -> Option<&OwnedFd> {
-        self.held.iter().find(|(kind, _)| *kind == Namespace::Network).map(|(_, fd)| fd)
+        self.held.iter().find(|(kind, _)| *kind == NamespaceKind::Network).map(|(_, fd)| fd)
     }
 
     /// The namespaces that a container joins, by their names in config.json.
     pub fn namespaces(&self) -> Vec<(&'static str, PathBuf)> {
         let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        let joined = self.held.iter().filter(|(kind, _)| *kind != Namespace::Mount);
+        let joined = self.held.iter().filter(|(kind, _)| *kind != NamespaceKind::Mount);
         joined.map(|(kind, fd)| (kind.name(), path(fd))).collect()
     }
 }
@@ -133,7 +133,7 @@ fn uid(key: ReplicaKey) -> String {
 }
 
 /// By what name the keeper has a namespace of a pod.
-pub fn held_name(key: ReplicaKey, kind: Namespace) -> String {
+pub fn held_name(key: ReplicaKey, kind: NamespaceKind) -> String {
     format!("ns:{key}:{}", kind.proc_name())
 }
 
@@ -143,8 +143,8 @@ fn read(spec: &serde_json::Value) -> Result<Sandbox> {
 }
 
 /// The kinds of namespaces that a pod has of its own.
-fn kinds(pod: &Sandbox) -> Vec<Namespace> {
-    bundle::shared(pod).into_iter().filter_map(Namespace::from_name).collect()
+fn kinds(pod: &Sandbox) -> Vec<NamespaceKind> {
+    bundle::shared(pod).into_iter().filter_map(NamespaceKind::from_name).collect()
 }
 
 /// Makes the sandbox of a replica. `network`: that of pods, where they have one; `names`: somebody answers for names.
@@ -162,7 +162,7 @@ pub fn make(
         let cgroup = cgroup(workload, key);
         end_init(parent, &cgroup)?;
         let mut pod = Pod::new(dirs, key, workload, read(spec)?, Held::new());
-        let connected = kinds(&pod.sandbox).contains(&Namespace::Network) && !pod.sandbox.is_isolated();
+        let connected = kinds(&pod.sandbox).contains(&NamespaceKind::Network) && !pod.sandbox.is_isolated();
         let network = network.filter(|_| connected);
         address = network.map(Network::reserve).transpose()?.flatten();
         pod.set_address(network, address);
@@ -234,8 +234,8 @@ fn allowed(plan: &sandbox::Plan) -> Result<()> {
         let plain = name.replace('/', ".");
         let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
         let (kind, known) = match plain.as_str() {
-            p if p.starts_with("net.") => (Namespace::Network, true),
-            p => (Namespace::Ipc, ipc.iter().any(|i| p.starts_with(i))),
+            p if p.starts_with("net.") => (NamespaceKind::Network, true),
+            p => (NamespaceKind::Ipc, ipc.iter().any(|i| p.starts_with(i))),
         };
         if !known || !plan.namespaces.contains(&kind) {
             let message = format!("the kernel parameter {name:?} does not belong to a namespace of the pod");
@@ -346,12 +346,12 @@ pub fn find(
     let sandbox = read(record.spec).ok()?;
     let mut wanted = kinds(&sandbox);
     let memory = !volumes::in_memory(&sandbox).is_empty();
-    wanted.extend(memory.then_some(Namespace::Mount));
+    wanted.extend(memory.then_some(NamespaceKind::Mount));
     let mut held = Held::new();
     for kind in wanted {
         let fd = kept.remove(&held_name(key, kind)).or_else(|| {
             // The mount namespace of a container is its own.
-            let pid = pids.first().filter(|_| kind != Namespace::Mount)?;
+            let pid = pids.first().filter(|_| kind != NamespaceKind::Mount)?;
             Some(sandbox::of_process(*pid, &[kind]).ok()?.pop()?.1)
         })?;
         held.push((kind, fd));
@@ -461,12 +461,12 @@ mod tests {
 
     #[test]
     fn parameters_of_the_host_are_refused() {
-        let plan = |name: &str, namespaces: &[Namespace]| sandbox::Plan {
+        let plan = |name: &str, namespaces: &[NamespaceKind]| sandbox::Plan {
             namespaces: namespaces.to_vec(),
             sysctls: vec![(name.to_owned(), "1".to_owned())],
             ..sandbox::Plan::default()
         };
-        let both = [Namespace::Network, Namespace::Ipc];
+        let both = [NamespaceKind::Network, NamespaceKind::Ipc];
         for name in
             ["net.core.somaxconn", "net/ipv4/conf/eth0.1/forwarding", "kernel.shmmax", "fs.mqueue.msg_max"]
         {

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::image::{self, digest_of};
 use crate::kernel::inroot::{self, Make};
 use crate::kernel::sandbox::{self, Memory};
-use crate::plan::tables::namespaces::Kind as Namespace;
+use crate::plan::tables::namespaces::NamespaceKind;
 use crate::sys::{self, file, mount, path};
 use crate::workload::bundle::Source;
 use crate::workload::environment::{Objects, expand};
@@ -216,7 +216,7 @@ fn volume(pod: &Pod, m: &VolumeMount, variables: &BTreeMap<String, String>) -> R
             tree(&inside(root, &sub, read_only)?, v.host_path.is_some())
         }
         None => {
-            let held = pod.held.iter().find(|(kind, _)| *kind == Namespace::Mount).ok_or_else(missing)?;
+            let held = pod.held.iter().find(|(kind, _)| *kind == NamespaceKind::Mount).ok_or_else(missing)?;
             sandbox::open_memory(&held.1, &v.name, |root| inside(root, &sub, read_only))
         }
     }

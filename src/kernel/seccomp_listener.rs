@@ -55,7 +55,7 @@ fn take(pidfd: RawFd, number: i32, socket: RawFd) -> Result<Option<OwnedFd>> {
     let fail = |e: Errno| {
         let error = Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp");
         match e.0 {
-            // Who is not root may look into no process that hides itself (see `Slots::seen`).
+            // Who is not root may look into no process that hides itself (see `FdSlots::seen`).
             libc::EPERM => error.hint(
                 "without root it can only be taken from the first process of a container with a new pid namespace, not \
                  from one that \"exec\" adds; leave out SCMP_ACT_NOTIFY",

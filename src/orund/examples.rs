@@ -67,7 +67,7 @@ pub const APPLY: &str = "\
 Examples:
   orund apply -f web.yaml
   orund apply -f manifests/ --wait --timeout 1m
-  orund apply -f compose.yaml -p shop --prune   Apply a Compose project, and delete what left its file
+  orund apply -f compose.yaml -p shop --prune   Apply a Compose project, and delete what its file no longer contains
   orund apply -f web.yaml --diff                Print what would change
   cat web.yaml | orund apply -f -
 

@@ -36,7 +36,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Bring images to the store, and renew those that it has
+    /// Pull images from registries, updating those that exist
     Pull {
         /// Names such as nginx:1.27, oci:DIR, oci-archive:FILE or docker-archive:FILE
         #[arg(required = true)]
@@ -57,13 +57,14 @@ enum Verb {
     /// List the images of this host
     #[command(visible_alias = "list")]
     Ls,
-    /// Print what an image is made of, as JSON
+    /// Print the names, layers and configuration of an image, as JSON
     Inspect {
         /// Name or digest
         name: String,
     },
-    /// Remove names, and what no other image or workload uses
+    /// Remove names of images, and the layers that nothing else uses
     Rm {
+        /// Names of images
         #[arg(required = true)]
         names: Vec<String>,
     },

@@ -163,13 +163,13 @@ pub struct Apply {
     /// Print what would change without changing it
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the lines that would change and change nothing: exit code 0 nothing would, 1 something would, 2 failure
+    /// Print the lines that would change, without changing anything (exit status 1 if any would)
     #[arg(long, conflicts_with = "wait")]
     pub diff: bool,
     /// Print the corrected files, and apply nothing
     #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
     pub fix: bool,
-    /// Delete what belongs to the Compose project and is in none of the files any more; volumes stay
+    /// Delete objects of the Compose project that the files no longer contain, except volumes
     #[arg(long, conflicts_with_all = ["diff", "fix"])]
     pub prune: bool,
     #[command(flatten)]

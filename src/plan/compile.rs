@@ -38,7 +38,7 @@ pub struct Plan {
     pub net_devices: Vec<NetDevice>,
     /// What the user namespace that is joined must map, when the configuration says it too.
     pub joined_maps: Option<IdMaps>,
-    /// The cgroups, and what is written to their files.
+    /// The cgroups and the values for their files.
     pub cgroup: CgroupPlan,
     /// What is done below resctrl.
     pub rdt: Option<RdtPlan>,

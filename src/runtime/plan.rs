@@ -119,7 +119,7 @@ fn phases(plan: &Plan) -> Vec<Phase> {
     phases
 }
 
-/// What `orun` does while the container process waits at this operation, and when that goes on.
+/// What `orun` does while the container process waits at this operation, and when the process continues.
 fn answer(plan: &Plan, op: &Op) -> Option<(Vec<Step>, &'static str)> {
     if let Op::Mount(m) = op {
         let MountSource::Late { slot } = m.source else { return None };

@@ -144,7 +144,7 @@ fn reachable<'a>(graph: &BTreeMap<&'a Path, BTreeSet<&'a Path>>, start: &'a Path
     found
 }
 
-/// `src/plan/mounts.rs` and `src/plan/mounts/mod.rs` are `plan::mounts`. Programs are no modules.
+/// `src/plan/mounts.rs` and `src/plan/mounts/mod.rs` are `plan::mounts`. Programs are not modules.
 fn module_path(name: &str) -> Option<Path> {
     let below = name.strip_prefix("src/")?.strip_suffix(".rs")?;
     let mut words: Path = below.split('/').map(str::to_owned).collect();

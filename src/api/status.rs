@@ -74,7 +74,7 @@ pub struct DiskObject {
 }
 
 impl StatusObject {
-    /// From what there is; `places` are the directories that the supervisor writes to.
+    /// From workloads, replicas and services; `places` are the directories that the supervisor writes to.
     pub fn new(
         workloads: &[WorkloadObject],
         replicas: &[ReplicaObject],
@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(of_service(&behind(&["db"], 0, &[])), None);
         let found = of_service(&behind(&["db"], 0, &[80, 81])).expect("nobody is ready");
         assert_eq!(found.message, "no replica of db is ready, so connections to port 80, 81 wait");
-        let found = of_service(&behind(&[], 0, &[80])).expect("nobody is there");
+        let found = of_service(&behind(&[], 0, &[80])).expect("no workload matches");
         assert!(found.message.contains("(app=db)"), "{}", found.message);
     }
 }

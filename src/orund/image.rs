@@ -128,7 +128,7 @@ fn pull(dir: &Path, name: &str) -> Result<()> {
 /// Loads an image from an archive into the store in `dir`; by what name, and which of several, if that is said.
 ///
 /// # Errors
-/// It is no archive of an image; the store cannot be written to.
+/// The archive is not a valid image; the store cannot be written to.
 pub fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {
     let stdin = match input {
         Some(path) => Stdio::from(File::open(path).map_err(|e| Error::sys(format!("opening {path:?}"), e))?),

@@ -153,7 +153,7 @@ fn a_converted_project_is_the_same_in_other_formats() {
     write(&d, "kubernetes.yaml", &text);
     let objects = |d: &Daemon| {
         let all = d.api("GET", "/v1/workloads", "").1["items"].as_array().cloned().unwrap_or_default();
-        // That it came from a file of Kubernetes is no difference of what runs.
+        // The kind of the file does not change what runs.
         let spec = |w: &serde_json::Value| {
             let mut spec = w["spec"].clone();
             // And Kubernetes has no word for what a workload waits for.

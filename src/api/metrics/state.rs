@@ -88,7 +88,7 @@ fn missing(w: &WorkloadObject) -> u64 {
     w.workload.spec.replicas.saturating_sub(w.status.available).into()
 }
 
-/// The label of a workload's families, its kind and they themselves. What is no other kind is a Deployment.
+/// The label of a workload's families, its kind and they themselves. Every other workload is a Deployment.
 fn kind(w: &WorkloadObject) -> (&'static str, &'static str, &'static [Family]) {
     match w.workload.spec.controller.as_ref().map(|c| c.kind.as_str()) {
         Some("StatefulSet") => ("statefulset", "StatefulSet", STATEFULSET),

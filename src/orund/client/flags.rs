@@ -95,7 +95,7 @@ pub enum SortBy {
 /// A duration that is not 0.
 ///
 /// # Errors
-/// It is 0 or no duration.
+/// It is 0 or not a valid duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     any_duration(text)
         .and_then(|d| if d.is_zero() { Err("must be greater than 0".to_owned()) } else { Ok(d) })
@@ -104,7 +104,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Any duration.
 ///
 /// # Errors
-/// It is none.
+/// The text is not a valid duration.
 pub fn any_duration(text: &str) -> Result<Duration, String> {
     quantity::duration(text).ok_or_else(|| "expected a duration such as 30, 500ms or 1m30s".to_owned())
 }

@@ -19,7 +19,7 @@ pub struct Screen {
     raw: Option<Raw>,
 }
 
-/// What ended a pause.
+/// Why a pause is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pause {
     Over,

@@ -36,7 +36,7 @@ pub struct Build {
     pub pull: bool,
 }
 
-/// What changes the result, and builders are not told.
+/// Fields that change the result, and are not passed to the builder.
 const UNKNOWN: [&str; 4] = ["additional_contexts", "entitlements", "secrets", "ssh"];
 /// What only changes how it is made.
 const WITHOUT_EFFECT: [&str; 13] = [

@@ -6,6 +6,8 @@ pub(crate) mod api;
 pub mod cli;
 pub mod config;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod image;
 pub mod kernel;
 pub(crate) mod log;

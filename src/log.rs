@@ -72,7 +72,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Control characters (C0, DEL, C1), line and paragraph separators, and the marks of the bidirectional algorithm.
-fn is_obeyed(c: char) -> bool {
+pub fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

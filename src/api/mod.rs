@@ -18,3 +18,6 @@ pub mod status;
 pub mod types;
 mod view;
 mod watch;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use routes::fuzz;

@@ -344,6 +344,14 @@ pub fn missing(what: &str, name: &str) -> Problem {
     }
 }
 
+/// The parameters of an address.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(query) = Query::new(text, &["watch", "file", "gracePeriodSeconds"]) {
+        let _ = (query.flag("watch"), query.parsed("gracePeriodSeconds", quantity::duration));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

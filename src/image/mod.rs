@@ -13,7 +13,7 @@ pub(crate) mod registry;
 pub(crate) mod rootfs;
 pub mod store;
 mod stream;
-mod tar;
+pub(crate) mod tar;
 pub(crate) mod unpack;
 pub(crate) mod volume;
 

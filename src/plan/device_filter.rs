@@ -6,8 +6,12 @@
 
 mod program;
 
+#[cfg(any(test, fuzzing))]
+mod model;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) use model::fuzz;
 
 pub use program::{Instruction, program};
 

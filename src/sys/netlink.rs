@@ -263,7 +263,16 @@ fn outcome(m: &Answer) -> Result<(), Refusal> {
             words = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();
         }
     }
-    Err(Refusal { errno: Errno(-number), words })
+    Err(Refusal { errno: Errno(number.saturating_neg()), words })
+}
+
+/// A packet of the kernel: its messages, their outcome and their attributes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    for m in messages(data) {
+        let _ = outcome(&m);
+        assert!(attributes(m.content).count() <= m.content.len() / 4);
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use std::fmt;
 
+use crate::log::{is_obeyed, printable};
+
 /// A position: line and column from 1, in characters, and how many characters of the line it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
@@ -125,10 +127,10 @@ impl Diagnostics {
         let Position { line, column, length, .. } = d.place;
         let width = line.to_string().len();
         let severity = if d.is_error() { "error" } else { "warning" };
-        writeln!(f, "{severity}: {}", d.message)?;
-        write!(f, "{:width$}--> {}:{line}:{column}", "", self.file)?;
+        writeln!(f, "{severity}: {}", printable(&d.message))?;
+        write!(f, "{:width$}--> {}:{line}:{column}", "", printable(&self.file))?;
         if !d.property.is_empty() {
-            write!(f, " ({})", d.property)?;
+            write!(f, " ({})", printable(&d.property))?;
         }
         writeln!(f)?;
         if let Some((_, text)) = self.lines.iter().find(|(n, _)| *n == line) {
@@ -139,7 +141,7 @@ impl Diagnostics {
             writeln!(f, "{:width$} | {:indent$}{carets}", "", "", indent = column - 1)?;
         }
         if let Some(hint) = &d.hint {
-            writeln!(f, "{:width$} = hint: {hint}", "")?;
+            writeln!(f, "{:width$} = hint: {}", "", printable(hint))?;
         }
         Ok(())
     }
@@ -150,7 +152,7 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     const WIDEST: usize = 100;
     let start = if column > WIDEST { column - WIDEST / 2 } else { 1 };
     let shown = line.chars().skip(start - 1).take(WIDEST);
-    (shown.map(|c| if c.is_control() { ' ' } else { c }).collect(), column - start + 1)
+    (shown.map(|c| if is_obeyed(c) { ' ' } else { c }).collect(), column - start + 1)
 }
 
 impl fmt::Display for Diagnostics {
@@ -159,12 +161,13 @@ impl fmt::Display for Diagnostics {
             self.show(f, d)?;
             writeln!(f)?;
         }
+        let file = printable(&self.file);
         let count = |n: usize, one: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") };
         let (errors, warnings) = (self.errors(), self.list.len() - self.errors());
         match (errors, warnings) {
-            (_, 0) => write!(f, "{}: {}", self.file, count(errors, "error")),
-            (0, _) => write!(f, "{}: {}", self.file, count(warnings, "warning")),
-            _ => write!(f, "{}: {}, {}", self.file, count(errors, "error"), count(warnings, "warning")),
+            (_, 0) => write!(f, "{file}: {}", count(errors, "error")),
+            (0, _) => write!(f, "{file}: {}", count(warnings, "warning")),
+            _ => write!(f, "{file}: {}, {}", count(errors, "error"), count(warnings, "warning")),
         }
     }
 }
@@ -206,5 +209,14 @@ f.yaml: 2 errors";
         assert!(shown.lines().any(|l| l.ends_with("éX")), "{shown}");
         assert!(shown.lines().any(|l| l.ends_with(" ^")), "{shown}");
         assert!(Diagnostics::new("f", "", at(7, 3)).to_string().contains("f:7:3"));
+    }
+
+    #[test]
+    fn nothing_of_a_file_reaches_the_terminal_as_a_control_character() {
+        let evil = "a\u{1b}[31m\u{202e}";
+        let list = vec![Diagnostic::new(Place::new(1, 1, 1), evil, evil).hint(evil)];
+        let shown = Diagnostics::new(evil, evil, list).to_string();
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+        assert_eq!(shown.matches("a\\u{1b}[31m\\u{202e}").count(), 5, "{shown}");
     }
 }

@@ -336,6 +336,16 @@ impl Credentials {
     }
 }
 
+/// A challenge, and an address that a registry redirects to.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(text: &str) {
+    for name in ["realm", "service", "scope"] {
+        let _ = parameter(text, name);
+    }
+    assert!(text.starts_with(origin(text)));
+    let _ = described(text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,18 @@ mod http;
 mod reach;
 mod settings;
 
+/// What files of this host and answers of registries say.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    settings::fuzz(text);
+    http::fuzz(text);
+    for legacy in [false, true] {
+        let secret = LoginSecret { name: "s".to_owned(), legacy, text: text.to_owned() };
+        let _ = credentials::find("a.example", "a.example/b/c", &[secret]);
+    }
+}
+
 use super::manifest::{
     DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, INDEX, LONGEST_CONFIGURATION, LONGEST_MANIFEST,
     MANIFEST, choose,

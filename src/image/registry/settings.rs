@@ -159,6 +159,17 @@ impl Settings {
     }
 }
 
+/// A registries.conf.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(text: &str) {
+    match parse(text) {
+        Err((line, what)) => assert!((1..=text.lines().count()).contains(&line) && !what.is_empty()),
+        Ok(settings) => {
+            let _ = settings.places("a.example/b/c");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,8 @@ mod counts;
 mod filter;
 mod header;
 mod names;
+#[cfg(any(test, fuzzing))]
+pub(crate) use names::fuzz;
 mod relay;
 mod route;
 mod stay;

@@ -23,8 +23,10 @@ mod table;
 
 #[cfg(test)]
 mod oracle;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod sim;
+#[cfg(any(test, fuzzing))]
+pub(crate) use sim::verify;
 #[cfg(test)]
 mod tests;
 

@@ -50,7 +50,7 @@ pub(super) fn run(filter: &[SockFilter], data: &Data, big_endian: bool) -> (u32,
 }
 
 /// What the kernel checks before it takes a program: every jump ends inside of it, and it ends with a return.
-pub(super) fn verify(filter: &[SockFilter]) {
+pub(crate) fn verify(filter: &[SockFilter]) {
     assert!(!filter.is_empty() && filter.len() <= super::MAX_INSTRUCTIONS);
     assert_eq!(filter.last().unwrap().code, 0x06, "the last instruction is not a return");
     for (i, f) in filter.iter().enumerate() {

@@ -19,8 +19,8 @@ mod sysctl;
 
 #[cfg(test)]
 mod fuzz;
-#[cfg(test)]
-pub(super) mod testing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod testing;
 
 use super::Violation;
 use super::facts::HostFacts;

@@ -6,6 +6,9 @@
 mod bus;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use wire::fuzz;
+
 use crate::error::{Error, Kind, Result};
 use crate::plan::cgroup::systemd::{Property, Unit, Value};
 use crate::plan::facts::SystemdFacts;

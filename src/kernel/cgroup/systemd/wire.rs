@@ -225,6 +225,17 @@ impl Reader<'_> {
     }
 }
 
+/// A message as the bus sends it, and its first values.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((fixed, behind)) = data.split_first_chunk::<FIXED>() else { return };
+    let Some(length) = rest(fixed) else { return };
+    assert!(length <= LONGEST);
+    if let Some(m) = message(fixed, behind.get(..length).unwrap_or(behind)) {
+        let _ = m.text();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,9 @@
 mod forward;
 mod zone;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use zone::fuzz;
+
 use super::budget::{Budget, Share};
 use super::route::State;
 use std::cell::RefCell;

@@ -210,6 +210,26 @@ fn bare(query: &[u8], code: RCODE) -> Vec<u8> {
     reply
 }
 
+/// A question of a pod, and the answer of another resolver.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let pods = (0..3).map(|n| (format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2))).collect();
+    let zone =
+        Zone::new(&[MapName { service: "web".into(), aliases: vec!["www".into()], address: None, pods }]);
+    for longest in [UDP_SHORTEST, usize::from(u16::MAX)] {
+        if let Reply::Known(reply) = zone.answer(data, longest) {
+            // An answer, to this question.
+            assert!(
+                reply.len() <= longest.max(UDP_LONGEST) && reply[..2] == data[..2] && reply[2] & 0x80 != 0
+            );
+        }
+    }
+    if data.len() >= HEADER {
+        let reply = failure(data);
+        assert!(reply.len() <= data.len() && reply[..2] == data[..2]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

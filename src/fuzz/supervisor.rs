@@ -3,7 +3,7 @@
 use crate::api::frame::Frame;
 use crate::api::types::{DrainRequest, ExecRequest, KillRequest, RestartRequest, ScalePatch, UndoRequest};
 use crate::supervisor::core::desired::Desired;
-use crate::supervisor::shell::journal::frame::{self, Kind, Rest};
+use crate::supervisor::shell::journal::frame::{self, FrameKind, Rest};
 use crate::supervisor::shell::logs::format;
 
 /// A journal: its records are at the places where writing them again puts them, and what is behind them has a name.
@@ -13,7 +13,7 @@ pub fn journal(data: &[u8]) {
     for r in &found.records {
         assert_eq!(r.at, again.len());
         frame::encode_version(&mut again, r.kind, r.version, r.payload);
-        if r.kind == Kind::Snapshot {
+        if r.kind == FrameKind::Snapshot {
             let _ = serde_json::from_slice::<Desired>(r.payload);
         }
     }

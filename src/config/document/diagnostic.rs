@@ -214,7 +214,7 @@ f.yaml: 2 errors";
     #[test]
     fn nothing_of_a_file_reaches_the_terminal_as_a_control_character() {
         let evil = "a\u{1b}[31m\u{202e}";
-        let list = vec![Diagnostic::new(Place::new(1, 1, 1), evil, evil).hint(evil)];
+        let list = vec![Diagnostic::new(Position::new(1, 1, 1), evil, evil).hint(evil)];
         let shown = Diagnostics::new(evil, evil, list).to_string();
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
         assert_eq!(shown.matches("a\\u{1b}[31m\\u{202e}").count(), 5, "{shown}");

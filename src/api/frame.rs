@@ -89,6 +89,24 @@ impl Frame {
     }
 }
 
+/// The frames of an exec connection: what was read is written as it came.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    runtime.block_on(async {
+        let mut from = data;
+        let mut rest = data;
+        while let Ok(Some(frame)) = Frame::read(&mut from).await {
+            let (came, behind) = rest.split_at(rest.len() - from.len());
+            rest = behind;
+            let mut again = Vec::new();
+            frame.write(&mut again).await.expect("a vector takes everything");
+            // Text that is not UTF-8 is replaced.
+            assert!(again == came || matches!(frame, Frame::Error(_)));
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

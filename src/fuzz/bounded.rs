@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::sys::time;
+
 use super::mutate::{Numbers, input};
 use super::{TARGETS, Target};
 
@@ -30,13 +32,7 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
 }
 
 fn processor_time() -> Duration {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the address is that of a local variable.
-    #[expect(unsafe_code)]
-    unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t);
-    }
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+    Duration::from_nanos(time::thread_cpu_ns())
 }
 
 /// The most memory that this process has had, in kB.

@@ -33,7 +33,7 @@ pub fn workload(data: &[u8]) {
 /// A Compose file, which names no other.
 pub fn compose(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // Whatever it is: it has the mapping that tells it from the others.
+    // Whatever it is: it has the mapping that makes it a Compose file.
     let text = if text.contains("services:") {
         text.to_owned()
     } else {

@@ -38,7 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "compose", run: files::compose },
     Target { name: "journal", run: supervisor::journal },
     Target { name: "api", run: supervisor::api },
-    Target { name: "exec_frame", run: supervisor::exec_frame },
+    Target { name: "exec_frame", run: crate::api::frame::fuzz },
     Target { name: "log", run: supervisor::log },
     Target { name: "reference", run: network::reference },
     Target { name: "manifest", run: network::manifest },

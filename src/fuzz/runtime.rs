@@ -77,7 +77,7 @@ pub fn process(data: &[u8]) {
 pub fn resources(data: &[u8]) {
     let Ok(resources) = parse::json::<Resources>(data, "resources") else { return };
     let again = serde_json::to_vec(&resources).expect("resources are written as JSON");
-    let read: Resources = serde_json::from_slice(&again).expect("what was written is read");
+    let read: Resources = serde_json::from_slice(&again).expect("JSON of ours is read");
     assert_eq!(serde_json::to_value(&read).ok(), serde_json::to_value(&resources).ok());
     if let Ok(rules) = device_filter::rules(&resources.devices, &[]) {
         let _ = device_filter::v1_writes(&rules);

@@ -1,6 +1,5 @@
 //! What `orund` reads besides the files of workloads.
 
-use crate::api::frame::Frame;
 use crate::api::types::{DrainRequest, ExecRequest, KillRequest, RestartRequest, ScalePatch, UndoRequest};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::shell::journal::frame::{self, FrameKind, Rest};
@@ -39,23 +38,6 @@ pub fn api(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         crate::api::fuzz(text);
     }
-}
-
-/// The frames of an exec connection: what was read is written as it came.
-pub fn exec_frame(data: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
-    runtime.block_on(async {
-        let mut from = data;
-        let mut rest = data;
-        while let Ok(Some(frame)) = Frame::read(&mut from).await {
-            let (came, behind) = rest.split_at(rest.len() - from.len());
-            rest = behind;
-            let mut again = Vec::new();
-            frame.write(&mut again).await.expect("a vector takes everything");
-            // Text that is not UTF-8 is replaced.
-            assert!(again == came || matches!(frame, Frame::Error(_)));
-        }
-    });
 }
 
 /// A line of a log file.

@@ -47,7 +47,7 @@ spec:
     )
 }
 
-/// The runs of `web`: whether each has ended as it should.
+/// The runs of `web`: whether each has exited as it should.
 fn runs(d: &Daemon) -> BTreeMap<String, bool> {
     let entries = fs::read_dir(d.dir.join("story")).into_iter().flatten().flatten();
     let run = |e: fs::DirEntry| {

@@ -44,10 +44,10 @@ fn echo(pid: i32) {
                 while stream.read_exact(&mut buffer).is_ok() {
                     if buffer[0] == b'B' {
                         let _ = (0..BULK / chunk.len()).try_for_each(|_| stream.write_all(&chunk));
-                        return;
+                        break;
                     }
                     if stream.write_all(&buffer).is_err() {
-                        return;
+                        break;
                     }
                 }
             });

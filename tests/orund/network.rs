@@ -306,7 +306,7 @@ fn pods_reach_as_much_as_their_annotation_says() {
         let w = json!({"apiVersion": "orun.dev/v1", "kind": "Workload", "metadata": {"name": network}, "spec": spec});
         let (status, answer) = d.api("POST", "/v1/workloads", &w.to_string());
         if network == "else" {
-            assert!(status == 400 && answer.to_string().contains("write none or internal"), "{answer}");
+            assert!(status == 422 && answer.to_string().contains("write none or internal"), "{answer}");
             continue;
         }
         assert_eq!(status, 200, "{answer}");

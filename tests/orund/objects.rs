@@ -59,7 +59,7 @@ fn objects_are_kept_and_a_file_is_one_change() {
     };
     assert_eq!(row("get configmaps")[..2], ["conf", "1"]);
     assert_eq!(row("get secret key")[..3], ["key", "Opaque", "1"]);
-    assert_eq!(row("get svc")[..3], ["web", "ClusterIP", "80/TCP"]);
+    assert_eq!(row("get svc")[..4], ["web", "ClusterIP", "None", "80/TCP"]);
     assert_eq!(row("get pvc -o wide")[0], "data");
     assert_eq!(ok(&d, "get cm -l app=web -o name"), "configmap/conf\n");
     let all = ok(&d, "get all");

@@ -116,7 +116,7 @@ fn last_words_come_from_the_file_or_the_log() {
     ok(&d, "apply -f web.yaml");
     let seen = message("cannot bind");
     assert!(seen[0]["message"].as_str().unwrap().starts_with("first\n"), "{seen:#}");
-    // What a program writes must not steer the terminal of who looks.
+    // What a program writes must not steer the terminal of the reader.
     let described = ok(&d, "describe web-0");
     assert!(described.contains("\\u{1b}[31mcannot bind"), "{described}");
     d.delete("web", Some(0));

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers from the lowest to the highest. A module may use its own layer and those below.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["error", "log", "sys"],
     &["config", "workload"],
     &["plan"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 8] = [
     &["runtime", "image", "network"],
     &["supervisor"],
     &["cli", "api", "shim", "orund"],
+    &["fuzz"],
 ];
 
 /// Modules below the layer of their folder, and the highest layer that they may use: they are pure.

@@ -38,7 +38,7 @@ const DESCRIPTORS: usize = 2;
 pub struct State {
     /// Connections by target.
     load: RefCell<HashMap<SocketAddr, usize>>,
-    open: Cell<usize>,
+    pub(super) open: Cell<usize>,
     pub budget: Rc<Budget>,
     pub report: Report,
     changes: watch::Sender<u64>,

@@ -228,8 +228,7 @@ fn what_a_port_does_is_counted() {
         proxy.state.report.wait().await;
         assert_eq!(counts(proxy), None, "nothing has changed");
         proxy.serve(map(false, &[server("answer")])).await;
-        wait_for(|| answer.is_finished()).await;
-        wait_for(|| proxy.state.budget.used() == 0).await;
+        wait_for(|| answer.is_finished() && proxy.state.open.get() == 0).await;
         assert_eq!(counts(proxy), Some(Counts { held: 1, accepted: 1, sent: 6, ..Counts::default() }));
         // Clients that leave are not refused, those whose port is closed are.
         let route = Rc::clone(&proxy.served["port"].route);

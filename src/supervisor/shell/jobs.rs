@@ -390,8 +390,8 @@ fn limits(launch: &Launch) -> Result<Resources> {
         .map_err(|e| Error::new(Kind::Config, format!("the limits of the workload: {e}")))
 }
 
-/// Removes what is left of a container that has exited, after its last output has been saved. `from_log`: the end of that is
-/// wanted.
+/// Removes what is left of a container that has exited, after its last output has been saved. `from_log`: its end is read
+/// as the last words.
 pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
     let (tell, told) = mpsc::channel();
     shared.pump.finish(name.key.instance, move || {

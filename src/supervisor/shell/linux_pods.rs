@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 impl Linux {
-    /// The init process of a pod has ended, and with it every process of the pod's pid namespace.
+    /// The init process of a pod has exited, and with it every process of the pod's pid namespace.
     pub(super) fn init_ended(&self, mark: u64, events: &mut Vec<Event>) {
         let of = |(key, pod): (&ReplicaKey, &Arc<Pod>)| Some((*key, pod.init.as_ref()?.try_clone().ok()?));
         let found = self.pods.iter().filter_map(of).find(|(key, _)| key.serial == mark & !INIT_MARK);

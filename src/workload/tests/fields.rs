@@ -69,7 +69,7 @@ spec:
     assert_eq!(c.volume_mounts[0].recursive_read_only.as_deref(), Some("Enabled"));
     assert_eq!(c.volume_mounts[0].mount_propagation.as_deref(), Some("HostToContainer"));
     assert_eq!(c.volume_mounts[1].sub_path_expr.as_deref(), Some("$(CPU)"));
-    // What is written reads back.
+    // The written file reads back as the same workload.
     let back = read("f", &write::kubernetes(&w).0.to_string(), None).workloads();
     assert_eq!(back.unwrap_or_else(|e| panic!("{e}")).remove(0), w);
 }
@@ -84,7 +84,12 @@ binaryData: {a: AAEC}
 apiVersion: v1
 kind: Service
 metadata: {name: web}
-spec: {selector: {app: web}, publishNotReadyAddresses: true, ports: [{port: 80}]}
+spec:
+  selector: {app: web}
+  publishNotReadyAddresses: true
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
+  ports: [{port: 80}]
 ---
 apiVersion: apps/v1
 kind: StatefulSet
@@ -99,6 +104,7 @@ spec:
     let kept: Vec<String> =
         r.objects.iter().map(|o| serde_json::to_string(&json_of(o)).unwrap_or_default()).collect();
     assert!(kept[0].contains("AAEC") && kept[1].contains("publishNotReadyAddresses\":true"), "{kept:?}");
+    assert!(kept[1].contains("\"timeoutSeconds\":60"), "{kept:?}");
     let w = r.workloads().unwrap_or_else(|e| panic!("{e}")).remove(0);
     assert!(!w.spec.controller.unwrap().ordered);
 }

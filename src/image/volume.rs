@@ -76,7 +76,7 @@ impl Copy<'_> {
     /// Copies directories that lie on each other to `to`, which is at `at` of the volume.
     fn directory(&mut self, dirs: &[OwnedFd], to: &OwnedFd, at: &[Vec<u8>]) -> SysResult<()> {
         let Some(top) = dirs.first() else {
-            return Ok(file::fchmod(to.as_raw_fd(), 0o755)?);
+            return file::fchmod(to.as_raw_fd(), 0o755);
         };
         self.open += dirs.len();
         if at.len() > DEEPEST || self.open > MOST_OPEN {
@@ -112,7 +112,7 @@ impl Copy<'_> {
             Found::File(fd) => {
                 let stat = file::fstat(fd.as_raw_fd())?;
                 if let Some(first) = self.links.get(&(stat.dev, stat.ino)) {
-                    return Ok(tree::linkat(self.root.as_raw_fd(), first, to, &name)?);
+                    return tree::linkat(self.root.as_raw_fd(), first, to, &name);
                 }
                 if stat.links > 1 {
                     self.links.insert((stat.dev, stat.ino), c(&at.join(&b'/'))?);
@@ -156,7 +156,7 @@ fn attributes(from: RawFd, to: RawFd) -> SysResult<()> {
         }
     }
     let meta = std::fs::metadata(format!("/proc/self/fd/{from}"))?;
-    Ok(tree::set_times_of(to, (meta.mtime(), meta.mtime_nsec() as u32))?)
+    tree::set_times_of(to, (meta.mtime(), meta.mtime_nsec() as u32))
 }
 
 #[cfg(test)]

@@ -473,6 +473,7 @@ pub struct EnvVar {
 /// Where the value of a variable comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::enum_variant_names, reason = "the names of the API")]
 pub enum EnvSource {
     ConfigMapKeyRef(ConfigRef),
     SecretKeyRef(ConfigRef),

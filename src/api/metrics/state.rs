@@ -278,6 +278,9 @@ fn backoff(doc: &mut Document, replicas: &[ReplicaObject]) {
     doc.sample(name, &[], replicas.iter().filter(waiting).count());
 }
 
+/// The end of a metric's name, its help, and what it says of a container.
+type Question<T> = (&'static str, &'static str, fn(&ContainerObject) -> T);
+
 /// kubelet's counter.
 fn probes(doc: &mut Document, replicas: &[ReplicaObject]) {
     let name = "prober_probe_total";
@@ -328,7 +331,7 @@ pub fn of_containers(doc: &mut Document, facts: &Facts) {
     for (labels, c) in &all {
         doc.sample(name, labels, c.restarts);
     }
-    let is: [(&str, &str, fn(&ContainerObject) -> bool); 4] = [
+    let is: [Question<bool>; 4] = [
         ("ready", "Whether the container serves.", |c| c.ready),
         ("running", "Whether the container's program runs.", |c| {
             matches!(c.state, ContainerState::Running { .. } | ContainerState::Terminating { .. })
@@ -344,7 +347,7 @@ pub fn of_containers(doc: &mut Document, facts: &Facts) {
         let name = format!("kube_pod_container_status_{word}");
         doc.gauges(&name, help, all.iter().map(|(labels, c)| (*labels, f64::from(u8::from(value(c))))));
     }
-    let why: [(&str, &str, fn(&ContainerObject) -> Option<Reason>); 3] = [
+    let why: [Question<Option<Reason>>; 3] = [
         ("waiting_reason", "Why the container waits.", |c| {
             let ContainerState::Waiting { reason, .. } = &c.state else { return None };
             Some(*reason)

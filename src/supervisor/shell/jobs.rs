@@ -41,6 +41,9 @@ const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes the place for the output of a container's new run.
 pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
 
+/// Finds the log file of a run of a container.
+type FindLog = Box<dyn Fn(&Name) -> Option<PathBuf> + Send + Sync>;
+
 /// What all jobs need.
 pub struct Shared {
     pub rt: Runtime,
@@ -55,7 +58,7 @@ pub struct Shared {
     pub pump: Pump,
     pub sink: MakeSink,
     /// The log file of the container's run, if it has one.
-    pub log_file: Box<dyn Fn(&Name) -> Option<PathBuf> + Send + Sync>,
+    pub log_file: FindLog,
     /// Called when nothing of a container is left.
     pub forget: Box<dyn Fn(&Name) + Send + Sync>,
     /// The limits of open files that containers get, where they ask for none.

@@ -65,7 +65,7 @@ pub fn of_log(log: &Path) -> Option<String> {
     while !whole.is_char_boundary(from) {
         from += 1;
     }
-    text(whole[from..].as_bytes())
+    text(&whole.as_bytes()[from..])
 }
 
 fn end(mut file: File, most: u64) -> Option<Vec<u8>> {

@@ -252,7 +252,7 @@ fn of_rollout(w: &WorkloadObject, unexplained: bool) -> Option<ProblemObject> {
             false => format!("revision {} runs in its place", status.revision),
         };
         let message = format!("revision {} failed: {}; {now}", failed.revision, failed.message);
-        let hint = Some(format!("`orund rollout history {name}`; apply a corrected file"));
+        let hint = Some(format!("`orund rollout undo {name}`, or apply a corrected file"));
         return Some(ProblemObject {
             reason: "RolloutFailed".to_owned(),
             message,

@@ -72,6 +72,40 @@ fn a_failed_rollout_goes_back_by_itself() {
 }
 
 #[test]
+fn a_pause_that_a_failure_began_ends_with_the_next_revision() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("pause-of-failure", &[]);
+    let pause = "  failureAction: pause\n";
+    write(&d, "web.yaml", &web(GOOD, pause));
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
+    let bad = |script: &str| {
+        write(&d, "bad.yaml", &web(script, pause));
+        let (_, said) = fails(&d, "apply -f bad.yaml --wait --timeout 60");
+        assert!(said.contains("the rollout is paused"), "{said}");
+    };
+    bad("exit 3");
+    ok(&d, "rollout undo web --wait --timeout 60");
+    assert_eq!(status(&d)["available"], 3);
+    bad("exit 4");
+    // As people do: the file that worked.
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
+    let s = status(&d);
+    assert_eq!((&s["phase"], &s["updated"]), (&"Ready".into(), &3.into()), "{s:#}");
+    // A pause that somebody asked for stays.
+    bad("exit 5");
+    write(&d, "held.yaml", &web("exec sleep 1000", "  failureAction: pause\n  paused: true\n"));
+    ok(&d, "apply -f held.yaml");
+    let held = status(&d);
+    ok(&d, "rollout resume web");
+    ok(&d, "rollout status web --timeout 60s");
+    let s = status(&d);
+    assert!(held["revision"] != s["revision"] && held["updated"].as_u64() < Some(3), "{held:#}");
+    assert_eq!((&s["phase"], &s["updated"]), (&"Ready".into(), &3.into()), "{s:#}");
+}
+
+#[test]
 fn limits_and_grace_change_in_place() {
     if !can_run() {
         return;

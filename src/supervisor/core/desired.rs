@@ -440,7 +440,8 @@ impl Desired {
             return;
         };
         let Some(w) = self.workloads.get_mut(&id) else { return };
-        let paused = paused.unwrap_or(w.paused);
+        let asked = paused;
+        let paused = asked.unwrap_or(w.paused);
         // A job is made from what its objects held when it began.
         let job = w.controller.job.is_some() && controller.job.is_some();
         let same_template = job || w.revisions.get(&w.applied()) == Some(&**template);
@@ -455,6 +456,9 @@ impl Desired {
         w.stopped = false;
         w.set_paused(paused);
         if !same_template {
+            if asked.is_none() {
+                w.end_pause_of_failure();
+            }
             w.change_template(template, stamp);
         }
         w.source = source.clone();
@@ -506,7 +510,7 @@ impl Workload {
 
     fn not_paused(&self) -> Result<(), Refusal> {
         self.not_deleting()?;
-        if self.paused { Err(Refusal::Paused) } else { Ok(()) }
+        if self.paused && !self.is_paused_by_failure() { Err(Refusal::Paused) } else { Ok(()) }
     }
 
     /// How many replicas shall run.
@@ -538,7 +542,7 @@ impl fmt::Display for Refusal {
             Refusal::Deleting => f.write_str("the workload is being deleted"),
             Refusal::NoContainers => f.write_str("a workload needs at least one container"),
             Refusal::TooManyReplicas { limit } => write!(f, "more than {limit} replicas"),
-            Refusal::Paused => f.write_str("the rollout is paused"),
+            Refusal::Paused => f.write_str("the rollout is paused: resume it first"),
             Refusal::NoRevision { number: Some(n) } => write!(f, "no revision {n} is kept"),
             Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
             Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),

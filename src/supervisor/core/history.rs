@@ -109,6 +109,7 @@ impl Workload {
         let (kind, name) = other.map_or((kind, name), |i| (i.kind, i.name.clone()));
         self.generation += 1;
         let source = self.source.clone();
+        self.end_pause_of_failure();
         self.change_template(&now, &Stamp { at, cause: format!("{} {name} changed", kind.name()) });
         self.source = source;
     }
@@ -149,6 +150,7 @@ impl Workload {
 
     pub(super) fn restart(&mut self, stamp: &Stamp) {
         self.generation += 1;
+        self.end_pause_of_failure();
         let Some(template) = self.template().cloned() else { return };
         let source = self.source.clone();
         let revision = self.add(template, self.incarnation(self.revision) + 1);
@@ -174,8 +176,22 @@ impl Workload {
     pub(super) fn undo(&mut self, to: Option<u32>, stamp: &Stamp) -> Result<(), Refusal> {
         let revision = self.undo_target(to)?;
         self.generation += 1;
+        self.end_pause_of_failure();
         self.want(revision, stamp);
         Ok(())
+    }
+
+    /// Whether the failure of the current revision paused the rollout.
+    pub fn is_paused_by_failure(&self) -> bool {
+        self.paused && self.history.get(&self.revision).is_some_and(|k| k.failed.is_some())
+    }
+
+    /// Whoever asks for another revision than the failed one wants it to be rolled out.
+    pub(super) fn end_pause_of_failure(&mut self) {
+        if self.is_paused_by_failure() {
+            self.paused = false;
+            self.pending = None;
+        }
     }
 
     pub(super) fn pause(&mut self, paused: bool) {

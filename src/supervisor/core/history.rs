@@ -186,7 +186,7 @@ impl Workload {
         self.paused && self.history.get(&self.revision).is_some_and(|k| k.failed.is_some())
     }
 
-    /// Whoever asks for another revision than the failed one wants it to be rolled out.
+    /// Another revision than the failed one is rolled out.
     pub(super) fn end_pause_of_failure(&mut self) {
         if self.is_paused_by_failure() {
             self.paused = false;

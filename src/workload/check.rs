@@ -192,7 +192,8 @@ impl<'t> Checker<'t> {
         if let Some((row, _)) = row {
             problem.hint = Some(format!("write `{}`", example(row)));
             if row.owner == "Volume" && row.field == "emptyDir" {
-                let mounted = item.node.data.text().and_then(|path| self.mount_of(path));
+                let mounted =
+                    item.node.data.text().and_then(|path| self.mount_of(path, item.node.place.line as usize));
                 let mounted =
                     mounted.unwrap_or_else(|| "where it is mounted is said in volumeMounts".to_owned());
                 problem.hint = Some(format!("write `emptyDir: {{}}`; {mounted}"));
@@ -206,17 +207,21 @@ impl<'t> Checker<'t> {
         None
     }
 
-    /// Where a volume with the path `path` in place of its source is mounted already.
-    fn mount_of(&self, path: &str) -> Option<String> {
+    /// Where a volume with the path `path` in place of its source, on `line`, is mounted already.
+    fn mount_of(&self, path: &str, line: usize) -> Option<String> {
         if !path.starts_with('/') {
             return None;
         }
-        let is_mount = |line: &str| {
-            let line = line.trim_start_matches([' ', '-']);
-            line.strip_prefix("mountPath:")
-                .is_some_and(|value| value.trim().trim_matches(['"', '\'']) == path)
+        let lines: Vec<&str> = self.text.lines().map(|l| l.trim_start_matches([' ', '-'])).collect();
+        let value = |at: usize, key: &str| {
+            let value = lines.get(at)?.strip_prefix(key)?.strip_prefix(':')?;
+            Some(value.trim().trim_matches(['"', '\'']))
         };
-        let at = self.text.lines().position(is_mount)? + 1;
+        // The name is written above the source as a rule, and beside the path of the mount.
+        let name = (0..line).rev().find_map(|at| value(at, "name"));
+        let is_own = |at: usize| [at.wrapping_sub(1), at + 1].iter().any(|n| value(*n, "name") == name);
+        let mounts = || (0..lines.len()).filter(|at| value(*at, "mountPath") == Some(path));
+        let at = mounts().find(|at| is_own(*at)).or_else(|| mounts().next())? + 1;
         Some(format!("volumeMounts already says where it is mounted (line {at}: {path})"))
     }
 

@@ -32,7 +32,7 @@ error: emptyDir must be a mapping, not a string
   --> deployment.yaml:35:19 (spec.template.spec.volumes[1].emptyDir)
 35 |         emptyDir: /data
    |                   ^^^^^
-   = hint: write `emptyDir: {}`; volumeMounts already says where it is mounted (line 23: /data)
+   = hint: write `emptyDir: {}`; volumeMounts already says where it is mounted (line 30: /data)
 
 error: unknown field \"terminationGracePeriodSeconds\"
   --> deployment.yaml:36:5 (spec.template)

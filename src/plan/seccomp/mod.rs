@@ -24,6 +24,7 @@ mod table;
 #[cfg(test)]
 mod oracle;
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
 mod sim;
 #[cfg(any(test, fuzzing))]
 pub(crate) use sim::verify;

@@ -20,6 +20,7 @@ mod sysctl;
 #[cfg(test)]
 mod fuzz;
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
 pub(crate) mod testing;
 
 use super::Violation;

@@ -193,7 +193,9 @@ impl Response {
                 (9, Value::Bytes(b)) => r.message = String::from_utf8_lossy(b).into_owned(),
                 (10, Value::Bytes(b)) => {
                     let sublevel = number(b, 4).unwrap_or(0);
-                    r.version = Some(number(b, 1)? * 10_000 + number(b, 2)? * 100 + sublevel);
+                    let (major, minor) =
+                        (number(b, 1)?.saturating_mul(10_000), number(b, 2)?.saturating_mul(100));
+                    r.version = Some(major.saturating_add(minor).saturating_add(sublevel));
                 }
                 _ => {}
             }

@@ -5,8 +5,8 @@
 
 use super::Limits;
 use crate::error::{Error, Result};
-use crate::sys::prctl::{self, SockFilter};
-use crate::sys::{self, cred, fd, file, landlock, mount, path, sched};
+use crate::plan::seccomp::own;
+use crate::sys::{self, cred, fd, file, landlock, mount, path, prctl, sched};
 use libc::{CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,13 +37,8 @@ const MEMORY: u64 = 512 << 20;
 /// Seconds of the processor.
 const CPU: u64 = 3600;
 
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
-
 /// What unpacking calls, its allocator included.
-const CALLS: [libc::c_long; 50] = [
+const CALLS: [i64; 50] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,
@@ -135,28 +130,6 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     if let Some(version) = landlock::version().ok().filter(|v| *v >= OLDEST_LANDLOCK) {
         landlock::restrict(version, ALLOWED, root.as_raw_fd()).map_err(step("Landlock"))?;
     }
-    prctl::seccomp_load(&filter(), 0).map_err(step("the filter of system calls"))?;
+    prctl::seccomp_load(&own::allow(&CALLS, &[]), 0).map_err(step("the filter of system calls"))?;
     Ok(root)
-}
-
-/// A filter that lets [`CALLS`] through and answers EPERM to all others; a foreign architecture is killed (seccomp(2)).
-fn filter() -> Vec<SockFilter> {
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    let rule = |code, jt, jf, k| SockFilter { code, jt, jf, k };
-    let mut program = vec![
-        rule(LOAD, 0, 0, 4),
-        rule(EQUAL, 1, 0, AUDIT_ARCH),
-        rule(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
-        rule(LOAD, 0, 0, 0),
-    ];
-    for (n, call) in CALLS.iter().enumerate() {
-        // Over those that follow and the refusal.
-        let over = (CALLS.len() - n) as u8;
-        program.push(rule(EQUAL, over, 0, *call as u32));
-    }
-    program.push(rule(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
-    program.push(rule(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
-    program
 }

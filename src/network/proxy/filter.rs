@@ -1,25 +1,8 @@
 //! The system calls that the proxy may make once it serves: what sockets and its loop need. Everything else fails with EPERM;
 //! files can only be read, and new sockets are of IPv4 and IPv6.
 
-use crate::sys::SysResult;
-use crate::sys::prctl::{self, SockFilter};
-
-/// Instructions of classic BPF (linux/bpf_common.h): load a word, compare and jump, return.
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-/// Where `struct seccomp_data` has the number, the architecture, and the low halves of arguments.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
-
-/// linux/audit.h.
-const OWN_ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
-
-const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+use crate::plan::seccomp::own::{self, Limited, Values};
+use crate::sys::{SysResult, prctl};
 
 /// The most frequent ones first.
 const ALLOWED: &[i64] = &[
@@ -90,83 +73,40 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-fn instruction(code: u16, k: u32, (jt, jf): (u8, u8)) -> SockFilter {
-    SockFilter { code, jt, jf, k }
-}
-
-fn end(with: u32) -> SockFilter {
-    instruction(RETURN, with, (0, 0))
-}
-
-fn argument(n: u32) -> SockFilter {
-    instruction(LOAD, ARGUMENTS + 8 * n, (0, 0))
-}
-
-fn program() -> Vec<SockFilter> {
-    let mut all = vec![
-        instruction(LOAD, ARCHITECTURE, (0, 0)),
-        instruction(EQUAL, OWN_ARCHITECTURE, (1, 0)),
-        end(libc::SECCOMP_RET_KILL_PROCESS),
-        instruction(LOAD, NUMBER, (0, 0)),
-    ];
-    for number in ALLOWED {
-        all.extend([instruction(EQUAL, *number as u32, (0, 1)), end(ALLOW)]);
-    }
-    let [inet, inet6] = [libc::AF_INET, libc::AF_INET6].map(|family| family as u32);
-    let writing = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
-    all.extend([
-        instruction(EQUAL, libc::SYS_socket as u32, (0, 5)),
-        argument(0),
-        instruction(EQUAL, inet, (1, 0)),
-        instruction(EQUAL, inet6, (0, 1)),
-        end(ALLOW),
-        end(REFUSE),
-        instruction(EQUAL, libc::SYS_openat as u32, (0, 3)),
-        argument(2),
-        instruction(ANY_BIT, writing, (1, 0)),
-        end(ALLOW),
-        end(REFUSE),
-    ]);
-    all
-}
+const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+const WRITING: u32 = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
+const LIMITED: [Limited; 2] = [
+    Limited { number: libc::SYS_socket, argument: 0, values: Values::In(INTERNET) },
+    Limited { number: libc::SYS_openat, argument: 2, values: Values::Without(WRITING) },
+];
 
 /// Restricts the calling thread, and all that it makes, for good.
 ///
 /// # Errors
 /// The kernel has no seccomp, or the caller may gain privileges.
 pub fn load() -> SysResult<()> {
-    prctl::seccomp_load(&program(), 0).map(drop)
+    prctl::seccomp_load(&own::allow(ALLOWED, &LIMITED), 0).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::seccomp::{Arch, sim, verify};
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
     /// What the kernel would do with a call: seccomp(2).
-    fn judge(arch: u32, number: i64, arguments: [u32; 3]) -> u32 {
-        let (program, mut at, mut word) = (program(), 0, 0);
-        loop {
-            let SockFilter { code, jt, jf, k } = program[at];
-            at += 1;
-            let jump = |hit: bool| usize::from(if hit { jt } else { jf });
-            match code {
-                LOAD => {
-                    word = match k {
-                        NUMBER => number as u32,
-                        ARCHITECTURE => arch,
-                        k => arguments[(k - ARGUMENTS) as usize / 8],
-                    }
-                }
-                EQUAL => at += jump(word == k),
-                ANY_BIT => at += jump(word & k != 0),
-                _ => return k,
-            }
-        }
+    fn judge(arch: u32, number: i64, [a, b, c]: [u32; 3]) -> u32 {
+        let program = own::allow(ALLOWED, &LIMITED);
+        verify(&program);
+        let args = [a.into(), b.into(), c.into(), 0, 0, 0];
+        sim::run(&program, &sim::Data { nr: number as u32, arch, args }, cfg!(target_endian = "big")).0
     }
 
     #[test]
     fn only_what_the_proxy_needs_is_allowed() {
-        let own = |number: i64, arguments: [u32; 3]| judge(OWN_ARCHITECTURE, number, arguments);
+        let own = |number: i64, arguments: [u32; 3]| judge(Arch::NATIVE.token(), number, arguments);
         for number in ALLOWED {
             assert_eq!(own(*number, [0; 3]), ALLOW, "{number}");
         }

@@ -16,6 +16,7 @@ mod arch;
 mod asm;
 mod compile;
 pub mod names;
+pub(crate) mod own;
 mod profile;
 mod rules;
 mod syscalls;
@@ -25,7 +26,7 @@ mod table;
 mod oracle;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(fuzzing, allow(dead_code))]
-mod sim;
+pub(crate) mod sim;
 #[cfg(any(test, fuzzing))]
 pub(crate) use sim::verify;
 #[cfg(test)]

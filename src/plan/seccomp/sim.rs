@@ -4,7 +4,7 @@ use super::SockFilter;
 
 /// `struct seccomp_data` without the instruction pointer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Data {
+pub(crate) struct Data {
     pub nr: u32,
     pub arch: u32,
     pub args: [u64; 6],
@@ -28,7 +28,7 @@ impl Data {
 }
 
 /// What the filter returns, and the number of instructions it took.
-pub(super) fn run(filter: &[SockFilter], data: &Data, big_endian: bool) -> (u32, usize) {
+pub(crate) fn run(filter: &[SockFilter], data: &Data, big_endian: bool) -> (u32, usize) {
     let (mut pc, mut a, mut steps) = (0, 0u32, 0);
     loop {
         let SockFilter { code, jt, jf, k } = filter[pc];

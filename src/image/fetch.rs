@@ -156,10 +156,8 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
 /// Keeps [`CAPABILITIES`] of what the process has. It speaks to registries, and must not have more than it uses.
 fn drop_capabilities() -> SysResult<()> {
     let has = cred::capget()?;
-    for capability in (0..64).filter(|n| prctl::is_capability(*n) && has.effective & 1 << SETPCAP != 0) {
-        if CAPABILITIES & 1 << capability == 0 {
-            prctl::drop_bounding(capability)?;
-        }
+    if has.effective & 1 << SETPCAP != 0 {
+        prctl::limit_bounding(CAPABILITIES)?;
     }
     let kept = has.permitted & CAPABILITIES;
     cred::capset(cred::CapSets { effective: kept, permitted: kept, inheritable: 0 })

@@ -187,9 +187,7 @@ fn confine() -> Result<()> {
     file::chdir(c"/").map_err(step("entering the root"))?;
     drop((root, place));
     signalfd::ignore(libc::SIGCHLD).map_err(step("ignoring the end of children"))?;
-    for capability in (0..64).filter(|n| prctl::is_capability(*n)) {
-        prctl::drop_bounding(capability).map_err(step("dropping capabilities"))?;
-    }
+    prctl::limit_bounding(0).map_err(step("limiting capabilities"))?;
     prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
     cred::setgroups(&[]).map_err(step("leaving groups"))?;
     cred::setresgid(NOBODY).map_err(step("changing its group"))?;

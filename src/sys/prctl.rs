@@ -28,6 +28,14 @@ pub fn drop_bounding(cap: u8) -> SysResult<()> {
     prctl(libc::PR_CAPBSET_DROP, cap.into(), 0, 0).map(drop)
 }
 
+/// Takes every capability that the kernel knows and `kept` lacks (bit n is capability n) out of the bounding set.
+pub fn limit_bounding(kept: u64) -> SysResult<()> {
+    (0..64)
+        .take_while(|cap| is_capability(*cap))
+        .filter(|cap| kept & 1 << cap == 0)
+        .try_for_each(drop_bounding)
+}
+
 /// PR_CAPBSET_READ: whether the kernel knows capability `cap`.
 pub fn is_capability(cap: u8) -> bool {
     prctl(libc::PR_CAPBSET_READ, cap.into(), 0, 0).is_ok()

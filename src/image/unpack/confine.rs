@@ -119,11 +119,7 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     ] {
         sched::prlimit(0, resource as _, most, most).map_err(step("limits of resources"))?;
     }
-    for capability in (0..64).filter(|n| prctl::is_capability(*n)) {
-        if CAPABILITIES & 1 << capability == 0 {
-            prctl::drop_bounding(capability).map_err(step("dropping capabilities"))?;
-        }
-    }
+    prctl::limit_bounding(CAPABILITIES).map_err(step("limiting capabilities"))?;
     let sets = cred::CapSets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: 0 };
     cred::capset(sets).map_err(step("setting capabilities"))?;
     prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;

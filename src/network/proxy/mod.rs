@@ -195,9 +195,7 @@ fn give_up_rights() -> Result<()> {
     };
     prctl::set_no_new_privs().map_err(fail("no new privileges"))?;
     if cred::geteuid() == 0 {
-        for cap in (0..64).take_while(|cap| prctl::is_capability(*cap)) {
-            prctl::drop_bounding(cap).map_err(fail("the bounding set"))?;
-        }
+        prctl::limit_bounding(0).map_err(fail("the bounding set"))?;
         // In a user namespace setting groups may be forbidden, and there may be no such user: only then does the kernel
         // answer EINVAL, and root there is nobody special outside.
         let denied = || std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|t| t.trim() == "deny");

@@ -1,6 +1,7 @@
 //! Kubernetes' workloads as ours: the pod's fields have the same names, so this is about what is around them.
 
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::check::Checker;
@@ -79,6 +80,21 @@ pub fn named(checker: &mut Checker<'_>, d: &Document<'_>) {
     {
         let hint = Some("write `name: NAME`".to_owned());
         checker.error(metadata.place, "metadata", "field \"name\" is missing", hint);
+    }
+}
+
+/// A port of a Service is one of its protocol.
+pub fn ports(checker: &mut Checker<'_>, d: &Document<'_>) {
+    let ports = d.value.get("spec").and_then(|s| s.get("ports")).and_then(Value::as_array);
+    let mut seen = BTreeSet::new();
+    for (n, port) in ports.into_iter().flatten().enumerate() {
+        let protocol = port["protocol"].as_str().unwrap_or("TCP");
+        let Some(number) = port["port"].as_u64() else { continue };
+        if !seen.insert((number, protocol)) {
+            let path = format!("spec.ports[{n}].port");
+            let place = semantic::place(d.node, &path);
+            checker.error(place, &path, format!("another port has the number {number} and {protocol}"), None);
+        }
     }
 }
 

@@ -132,6 +132,9 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
             "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
             "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Service" => {
                 kubernetes::named(&mut checker, document);
+                if document.kind == "Service" {
+                    kubernetes::ports(&mut checker, document);
+                }
                 KeptObject::new(document).map(Object::Kept)
             }
             _ => kubernetes::workload(&mut checker, document, base),

@@ -92,6 +92,10 @@ impl Pod<'_, '_, '_> {
                 self.error(list, message, None);
             }
         }
+        if spec.share_process_namespace && spec.host_pid {
+            let hint = Some("leave out one of them".to_owned());
+            self.error("shareProcessNamespace", "shareProcessNamespace excludes hostPID", hint);
+        }
         self.containers(spec);
         let names: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
         self.unique("volumes", "volume", &names);
@@ -230,10 +234,31 @@ impl Pod<'_, '_, '_> {
         if let Some(dir) = &c.working_dir {
             self.absolute(&format!("{at}.workingDir"), dir);
         }
+        if let Some(path) = &c.termination_message_path {
+            self.absolute(&format!("{at}.terminationMessagePath"), path);
+        }
+        self.within_pod(at, c, spec);
         self.variables(at, c);
         self.mounts(at, c, spec);
         self.health(at, c);
         self.seccomp(&format!("{at}.securityContext"), c.security_context.seccomp_profile.as_ref());
+    }
+
+    /// The limits of a container are not above those of its pod.
+    fn within_pod(&mut self, at: &str, c: &Container, spec: &Spec) {
+        let (own, whole) = (&c.resources.limits, &spec.resources.limits);
+        let above =
+            |own: Option<u64>, whole: Option<u64>| own.zip(whole).is_some_and(|(own, whole)| own > whole);
+        for (name, too_much) in [
+            ("cpu", above(own.cpu.map(|c| c.0), whole.cpu.map(|c| c.0))),
+            ("memory", above(own.memory.map(|m| m.0), whole.memory.map(|m| m.0))),
+            ("pids", above(own.pids, whole.pids)),
+        ] {
+            if too_much {
+                let message = format!("{name} must not exceed the limit of the pod");
+                self.error(&format!("{at}.resources.limits.{name}"), message, None);
+            }
+        }
     }
 
     /// A profile of the host is a file, and only that has one.

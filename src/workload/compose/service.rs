@@ -110,12 +110,12 @@ fn image(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
     let of = Builds { project: &project.name, service: s.name, image, dir };
     let built = values::get(s.node, "build").map(|node| build::read(project.loader, &of, node));
     match (image.is_empty(), &built) {
-        (true, Some(_)) => s.warn(project.loader, "build", "the image must be built", hint),
+        (true, Some(_)) => s.warn(project.loader, "build", "the image exists only after it was built", hint),
         (true, None) => {
             s.error(project.loader, "image", "field \"image\" is missing", Some("write `image: NAME`"));
         }
         (false, Some(_)) => {
-            s.warn(project.loader, "build", format!("{image} is pulled if it is not built"), hint);
+            s.warn(project.loader, "build", format!("{image} is pulled, unless it is built"), hint);
         }
         (false, None) => {}
     }

@@ -115,3 +115,22 @@ fn json_of(o: &Object) -> serde_json::Value {
         _ => serde_json::Value::Null,
     }
 }
+
+#[test]
+fn what_excludes_something_else_is_an_error() {
+    let pod = |more: &str, container: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  {more}\n  containers: [{{name: a, image: b{container}}}]\n"
+        );
+        short(&text)
+    };
+    let both = pod("shareProcessNamespace: true\n  hostPID: true", "");
+    assert_eq!(both, ["5:26 shareProcessNamespace excludes hostPID [leave out one of them]"]);
+    let above =
+        pod("resources: {limits: {memory: 1Gi, cpu: 2}}", ", resources: {limits: {memory: 2Gi, cpu: 2}}");
+    assert_eq!(above, ["6:65 memory must not exceed the limit of the pod"]);
+    let path = pod("hostname: p", ", terminationMessagePath: ../words");
+    assert_eq!(path, ["6:60 terminationMessagePath must be an absolute path"]);
+    let ports = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports: [{port: 80}, {port: 80, protocol: UDP}, {port: 80}]\n";
+    assert_eq!(short(ports), ["5:57 another port has the number 80 and TCP"]);
+}

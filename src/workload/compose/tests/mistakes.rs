@@ -110,7 +110,7 @@ fn what_does_not_fit_together_is_reported_where_it_is_written() {
     assert_eq!(
         wrong("services:\n  a: {build: {context: ., secrets: [pw]}}\n"),
         [
-            "warning: 2:14 the image must be built [`orund apply --build` builds it]",
+            "warning: 2:14 the image exists only after it was built [`orund apply --build` builds it]",
             "2:27 build.secrets is not supported [build the image by hand, and write `image: NAME`]"
         ]
     );

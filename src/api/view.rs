@@ -16,7 +16,7 @@ use crate::supervisor::core::model::{
     Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
 };
 use crate::supervisor::core::objects::Entry;
-use crate::supervisor::core::spec::{self, SIGNAL_OF_IMAGE, Template};
+use crate::supervisor::core::spec::{self, FailureAction, SIGNAL_OF_IMAGE, Template};
 use crate::supervisor::core::status;
 use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
@@ -257,9 +257,11 @@ fn rollout_message(
 fn failed(w: &Workload) -> Option<FailedRevision> {
     let failed = w.history.iter().filter_map(|(r, k)| Some((w.number(*r), k.failed.as_ref()?)));
     let (revision, message) = failed.max_by_key(|(n, _)| *n)?;
-    // Nobody asks for it any more once the owner has changed something.
-    let last = w.number(w.revision) <= revision + 1;
-    last.then(|| FailedRevision { revision, message: message.clone() })
+    // Nobody asks for it any more once the owner has changed something: what follows it directly may be that, or where a
+    // rollback has gone.
+    let current = w.number(w.revision);
+    let rolled_back = w.strategy.on_failure == FailureAction::Rollback && current == revision + 1;
+    (current == revision || rolled_back).then(|| FailedRevision { revision, message: message.clone() })
 }
 
 /// The revisions that are kept, the oldest first.

@@ -88,6 +88,8 @@ fn a_pause_that_a_failure_began_ends_with_the_next_revision() {
     bad("exit 3");
     ok(&d, "rollout undo web --wait --timeout 60");
     assert_eq!(status(&d)["available"], 3);
+    // Nobody asks for the revision that failed any more.
+    assert!(ok(&d, "status").starts_with("everything is well"));
     bad("exit 4");
     // As people do: the file that worked.
     ok(&d, "apply -f web.yaml --wait --timeout 60");

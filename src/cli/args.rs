@@ -71,6 +71,7 @@ pub struct CreateFlags {
 /// Create a container without starting its program
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Create {
+    /// The flags of `create`.
     #[command(flatten)]
     pub flags: CreateFlags,
     /// ID of the container
@@ -89,6 +90,7 @@ pub struct Start {
 /// Create and start a container
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Run {
+    /// The flags of `create`.
     #[command(flatten)]
     pub flags: CreateFlags,
     /// Run in the background: exit once the container has started
@@ -359,6 +361,7 @@ pub struct CriuFlags {
 /// Save a running container to files (checkpoint)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Checkpoint {
+    /// The flags about CRIU.
     #[command(flatten)]
     pub criu: CriuFlags,
     /// Directory of an earlier pre-dump, relative to the image directory
@@ -408,6 +411,7 @@ pub struct Restore {
     /// Do not become the subreaper of the container's orphaned processes
     #[arg(long)]
     pub no_subreaper: bool,
+    /// The flags about CRIU.
     #[command(flatten)]
     pub criu: CriuFlags,
     /// Run in the background: exit once the container has started
@@ -469,7 +473,9 @@ macro_rules! verbs {
     ($($name:literal => $verb:ident),* $(,)?) => {
         /// A verb with its flags and arguments.
         #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum Verb { $($verb($verb)),* }
+        pub enum Verb {
+            $(#[doc = concat!("`", $name, "`")] $verb($verb)),*
+        }
 
         /// The names of all verbs, in the order of the help.
         pub const NAMES: &[&str] = &[$($name),*];

@@ -24,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Where images are kept.
 pub const DIRECTORY: &str = "/var/lib/orund/images";
 
+/// Pull, load, list and remove images
 #[derive(Debug, Args)]
 #[command(after_help = examples::IMAGE)]
 pub struct Arguments {

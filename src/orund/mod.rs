@@ -28,10 +28,12 @@ pub struct Arguments {
     /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
+/// The verbs of `orund`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the daemon
@@ -44,6 +46,7 @@ pub enum Verb {
     Journal(journal::Arguments),
     /// Pull, load, list and remove images
     Image(image::Arguments),
+    /// Verbs that talk to a daemon.
     #[command(flatten)]
     Client(client::args::Verb),
 }

@@ -46,6 +46,7 @@ pub enum CgroupMode {
 /// The control groups of the host, as /proc/self/cgroup and /proc/self/mountinfo report them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupFacts {
+    /// Which hierarchies are mounted.
     pub mode: CgroupMode,
     /// The mounted version 1 hierarchies.
     pub v1: Vec<V1Hierarchy>,

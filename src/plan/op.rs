@@ -37,14 +37,20 @@ pub enum Op {
     ContinueInside,
     /// Mount an overlay of layers on the directory `path` and open it as the root file system.
     OpenOverlay {
+        /// Absolute path of an existing directory.
         path: CString,
+        /// The layers and options.
         overlay: Box<Overlay>,
+        /// The mounts of the host below the directory stay out.
         private: bool,
     },
+    /// Make a mount.
     Mount(Box<MountOp>),
     /// Change the attributes of the mount at `target`, or of the one that was held when it was made.
     Remount {
+        /// Below the root, without a leading slash.
         target: CString,
+        /// The mount that an [`Op::Mount`] holds open.
         held: Option<Hold>,
         /// The flag says whether the mounts below change too.
         changes: Vec<(MountAttr, bool)>,
@@ -52,19 +58,26 @@ pub enum Op {
     /// Make a pseudo-terminal in the container, send its master away, and put it on 0, 1, 2 and /dev/console.
     /// [`Op::ControllingTerminal`] follows.
     Console {
+        /// Owner of the terminal.
         uid: u32,
+        /// Rows and columns.
         size: Option<(u16, u16)>,
     },
     /// Make a pseudo-terminal in the container that is entered already (exec), and put it on 0, 1 and 2.
     /// [`Op::ControllingTerminal`] follows.
     Terminal {
+        /// Owner of the terminal.
         uid: u32,
+        /// Rows and columns.
         size: Option<(u16, u16)>,
     },
     /// Make the terminal on descriptor 0 the controlling one of the session.
     ControllingTerminal,
+    /// Write a kernel parameter.
     Sysctl {
+        /// Path in /proc, without a leading slash.
         path: CString,
+        /// Content of the file.
         value: Vec<u8>,
     },
     /// Run a hook in the container.
@@ -78,16 +91,20 @@ pub enum Op {
 pub enum IsolateOp {
     /// Enter the namespaces that the configuration names by path, in this order; `kind` is a `CLONE_NEW*`.
     EnterNamespace {
+        /// Index of the descriptor of the namespace, among those that the parent opened.
         slot: usize,
+        /// `CLONE_NEW*`.
         kind: i32,
     },
     /// Enter all these namespaces (`CLONE_NEW*`) of the container's first process. Of a pid namespace it is for
     /// children: see [`Op::ContinueInside`].
     EnterContainer {
+        /// A combination of `CLONE_NEW*`.
         kinds: i32,
     },
     /// Move into new namespaces.
     Unshare {
+        /// A combination of `CLONE_NEW*`.
         kinds: i32,
     },
     /// Move into the time namespace that was made for children, once it has its offsets.
@@ -108,19 +125,25 @@ pub enum IsolateOp {
     NewSession,
     /// Join a new session keyring.
     SessionKeyring {
+        /// The key's description.
         name: CString,
+        /// SELinux label of the key; empty: none.
         label: Vec<u8>,
     },
     /// Bring the loopback interface up.
     LoopbackUp,
+    /// Set the host name.
     Hostname(Vec<u8>),
+    /// Set the NIS domain name.
     Domainname(Vec<u8>),
     /// Run on these CPUs.
     Affinity {
+        /// Bits by CPU number, as in sched_setaffinity(2).
         mask: Vec<u64>,
     },
     /// Allow every CPU again, whatever the caller of orun was bound to.
     ResetAffinity {
+        /// Bits by CPU number, as in sched_setaffinity(2).
         mask: Vec<u64>,
     },
 }
@@ -129,35 +152,74 @@ pub enum IsolateOp {
 #[derive(Debug, Clone, PartialEq)]
 pub enum RootOp {
     /// Propagation (`MS_*`) of every mount of the new mount namespace.
-    Propagation { flags: u64 },
+    Propagation {
+        /// `MS_*`.
+        flags: u64,
+    },
     /// Make the mount that the root lies on private, so that nothing done below reaches the host.
-    PrivateParent { mountpoint: CString },
+    PrivateParent {
+        /// Mount point on the host.
+        mountpoint: CString,
+    },
     /// Make the root file system a mount of its own and open it.
     /// `private`: nothing mounted on the host below it later shows up inside.
-    OpenRoot { path: CString, private: bool },
+    OpenRoot {
+        /// Absolute path on the host.
+        path: CString,
+        /// Keep out what the host mounts below it.
+        private: bool,
+    },
     /// Make a directory, with those above it, when it is missing.
-    Directory { path: CString },
+    Directory {
+        /// Below the root, without a leading slash.
+        path: CString,
+    },
     /// Make a symlink where nothing is.
-    Symlink { target: CString, path: CString, replace: bool },
+    Symlink {
+        /// What the link contains.
+        target: CString,
+        /// Where it is made, below the root, without a leading slash.
+        path: CString,
+        /// Replace a file that exists.
+        replace: bool,
+    },
     /// Make a device node.
     Device(Box<DeviceOp>),
     /// Make a path unreadable.
-    Mask { path: CString },
+    Mask {
+        /// Below the root, without a leading slash.
+        path: CString,
+    },
     /// Make a path, with the mounts below it, read-only.
-    Readonly { path: CString },
+    Readonly {
+        /// Below the root, without a leading slash.
+        path: CString,
+    },
     /// Make the root mount read-only.
     ReadonlyRoot,
     /// Cover a mount of the host, so that nothing of it shows in the container's mount namespace.
-    CoverMount { path: CString },
+    CoverMount {
+        /// Absolute path on the host.
+        path: CString,
+    },
     /// Make the opened root the root of the mount namespace and let the old one go. `shared`: the old one's mounts
     /// are those of the host, which must not see them go.
-    PivotRoot { shared: bool },
+    PivotRoot {
+        /// The old root's mounts are those of the host.
+        shared: bool,
+    },
     /// The same without pivot_root(2), which an initramfs refuses.
     MoveRoot,
     /// Only change the root directory.
-    Chroot { path: CString },
+    Chroot {
+        /// Absolute path on the host.
+        path: CString,
+    },
     /// Propagation (`MS_*`) of the new root.
-    RootPropagation { flags: u64 },
+    RootPropagation {
+        /// `MS_*`.
+        flags: u64,
+    },
 }
 
 /// What turns a process of the runtime into the container's program.
@@ -165,66 +227,95 @@ pub enum RootOp {
 pub enum ProgramOp {
     /// Write an LSM label to the first of `files` (below /proc) that there is.
     Label {
+        /// Below /proc, in the order of preference.
         files: Vec<CString>,
+        /// The label as the module expects it.
         text: Vec<u8>,
     },
+    /// Set no_new_privs (prctl(2)).
     NoNewPrivileges,
+    /// Set a resource limit.
     Limit(Limit),
+    /// Set policy and parameters of the scheduler.
     Scheduler(SchedAttr),
     /// ioprio_set(2)'s value.
     IoPriority(i32),
+    /// Set the memory policy.
     MemoryPolicy {
+        /// `MPOL_*` with `MPOL_F_*` (set_mempolicy(2)).
         mode: i32,
+        /// Bits by node number.
         nodes: Vec<u64>,
     },
+    /// Set the execution domain (personality(2)).
     Personality(u32),
     /// Load the system call filter.
     Seccomp {
+        /// The program of classic BPF.
         filter: Vec<SockFilter>,
+        /// `SECCOMP_FILTER_FLAG_*` (seccomp(2)).
         flags: u32,
+        /// Send the listener of the filter to the parent.
         notify: bool,
     },
     /// Have capabilities follow the user id as they do by default, whatever the caller has set (`SECBIT_*`).
     DefaultSecurebits,
     /// Take these capabilities (bits) out of the bounding set.
     DropBounding {
+        /// Bits by capability number.
         mask: u64,
     },
     /// Give the user the pipes, sockets and writable files among the standard streams.
     ChownStdio {
+        /// User ID of the program.
         uid: u32,
     },
     /// Set groups (unless absent), group id and user id.
     Credentials {
+        /// User ID.
         uid: u32,
+        /// Group ID.
         gid: u32,
+        /// Supplementary group IDs; `None`: unchanged.
         groups: Option<Vec<u32>>,
+        /// Set `SECBIT_KEEP_CAPS` for the change.
         keep_capabilities: bool,
     },
     /// Set the thread's capability sets (bits).
     Capabilities {
+        /// Effective set.
         effective: u64,
+        /// Permitted set.
         permitted: u64,
+        /// Inheritable set.
         inheritable: u64,
+        /// Ambient set.
         ambient: u64,
     },
+    /// Set the file mode creation mask.
     Umask(u32),
     /// Change to the working directory; `last` means that a refusal is final.
     WorkingDirectory {
+        /// Absolute path in the container.
         path: CString,
+        /// No later attempt follows.
         last: bool,
     },
     /// Set HOME from the container's /etc/passwd.
     Home {
+        /// User whose entry counts.
         uid: u32,
     },
     /// Find the program among these paths; `searched` says that they come from PATH.
     FindProgram {
+        /// Paths in the container, in the order of preference.
         candidates: Vec<CString>,
+        /// They come from PATH.
         searched: bool,
     },
     /// Close every descriptor but 0 to 2 and those that were asked for.
     CloseDescriptors {
+        /// How many descriptors from 3 on stay open.
         keep: u32,
     },
     /// Run the program.
@@ -235,11 +326,24 @@ pub enum ProgramOp {
 #[derive(Debug, Clone, PartialEq)]
 pub enum MountSource {
     /// A copy of a mount: bind, with those below it when `recursive`.
-    Bind { path: CString, recursive: bool, nofollow: bool },
+    Bind {
+        /// File or directory on the host.
+        path: CString,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Do not follow a symlink at the end of the path.
+        nofollow: bool,
+    },
     /// A mount that the parent has opened and prepared.
-    Prepared { slot: usize },
+    Prepared {
+        /// Index of the mount among those that the parent prepared.
+        slot: usize,
+    },
     /// A mount that the parent opens and prepares now, in the container's mount namespace.
-    Late { slot: usize },
+    Late {
+        /// Index of the mount among those that are prepared late.
+        slot: usize,
+    },
     /// A new file system.
     Filesystem(Filesystem),
 }
@@ -247,11 +351,15 @@ pub enum MountSource {
 /// A file system to configure with fsconfig(2).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filesystem {
+    /// Type, as in /proc/filesystems.
     pub kind: CString,
     /// What mount(2) takes: source, `MS_*` flags, and the parameters in one text.
     pub source: CString,
+    /// `MS_*`.
     pub flags: u64,
+    /// Parameters, separated by commas.
     pub data: CString,
+    /// The same parameters for fsconfig(2): flags without a value, the others with one.
     pub parameters: Vec<(CString, Option<CString>)>,
     /// `MOUNT_ATTR_*` for fsmount(2).
     pub attributes: u32,
@@ -264,6 +372,7 @@ pub struct Filesystem {
 /// A mount.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MountOp {
+    /// Where it comes from.
     pub source: MountSource,
     /// Below the root, without a leading slash.
     pub target: CString,
@@ -341,8 +450,11 @@ pub struct DeviceOp {
     pub path: CString,
     /// Type and permissions (inode(7)).
     pub mode: u32,
+    /// Device number, as in `st_rdev`.
     pub rdev: u64,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// Bind this node of the host instead: a user namespace may not make device nodes.
     pub bind: Option<CString>,
@@ -353,8 +465,11 @@ pub struct DeviceOp {
 pub struct HookOp {
     /// `createContainer` or `startContainer`.
     pub kind: &'static str,
+    /// Index in the list of its kind.
     pub index: usize,
+    /// Program, a path in the container.
     pub path: CString,
+    /// Arguments, the first being the name.
     pub args: StringArray,
     /// None: that of the program.
     pub env: Option<StringArray>,
@@ -371,8 +486,12 @@ pub struct HookOp {
 pub struct Limit {
     /// `RLIMIT_NOFILE` and so on.
     pub name: &'static str,
+    /// `RLIMIT_*`.
     pub resource: u32,
+    /// The soft limit.
     pub soft: u64,
+    /// The hard limit.
     pub hard: u64,
+    /// Property of config.json, for errors.
     pub property: String,
 }

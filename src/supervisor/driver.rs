@@ -34,6 +34,7 @@ pub trait World {
 /// Whether a change is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persisted {
+    /// It is.
     Yes,
     /// [`Supervisor::persisted`] will be called.
     Later,
@@ -44,9 +45,11 @@ pub enum Persisted {
 /// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// It is durable and applied.
     Accepted,
     /// It is being written; the answer comes from [`Supervisor::persisted`].
     Pending,
+    /// It is not valid; nothing changed.
     Refused(Refusal),
     /// It could not be made durable, so nothing changed.
     NotDurable,
@@ -60,9 +63,13 @@ const MAX_ROUNDS: u32 = 64;
 
 /// The core's state and the world it acts on.
 pub struct Supervisor<W> {
+    /// What should run.
     pub desired: Desired,
+    /// What was seen and decided.
     pub observed: Observed,
+    /// The settings of the core.
     pub config: Config,
+    /// What carries out the decisions.
     pub world: W,
     /// Changes that are being written.
     writing: Vec<Change>,

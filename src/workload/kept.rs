@@ -12,13 +12,18 @@ use super::scalar;
 /// The kinds of kept objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum KeptKind {
+    /// Text by key.
     ConfigMap,
+    /// A directory that outlives containers.
     PersistentVolumeClaim,
+    /// Secret text by key.
     Secret,
+    /// An address and ports for pods.
     Service,
 }
 
 impl KeptKind {
+    /// All of them.
     pub const ALL: [KeptKind; 4] =
         [KeptKind::ConfigMap, KeptKind::PersistentVolumeClaim, KeptKind::Secret, KeptKind::Service];
 
@@ -70,8 +75,11 @@ impl KeptKind {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptObject {
+    /// As it was written: `v1`.
     pub api_version: String,
+    /// What it is.
     pub kind: KeptKind,
+    /// Name, labels and annotations.
     pub metadata: Metadata,
     /// `data`, `spec` and the others.
     #[serde(flatten)]

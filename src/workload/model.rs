@@ -20,6 +20,7 @@ use crate::config::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, sec
 /// The version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ApiVersion {
+    /// `orun.dev/v1`.
     #[default]
     #[serde(rename = "orun.dev/v1")]
     V1,
@@ -28,6 +29,7 @@ pub enum ApiVersion {
 /// The kinds of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Kind {
+    /// `Workload`.
     #[default]
     Workload,
 }
@@ -36,9 +38,13 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Workload {
+    /// Version of the format.
     pub api_version: ApiVersion,
+    /// Always a workload.
     pub kind: Kind,
+    /// Name, labels and annotations.
     pub metadata: Metadata,
+    /// What should run.
     pub spec: Spec,
 }
 
@@ -48,8 +54,10 @@ pub struct Workload {
 pub struct Metadata {
     /// A DNS label (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`, neither first nor last `-`.
     pub name: String,
+    /// Keys and values to select objects by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Keys and values for people and programs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -69,6 +77,7 @@ pub enum RestartPolicy {
 pub struct Spec {
     /// How many replicas; 0 keeps the workload and runs nothing.
     pub replicas: u32,
+    /// When containers are started again.
     pub restart_policy: RestartPolicy,
     /// Time between the beginning of termination and SIGKILL; 0 kills at once.
     #[serde(rename = "terminationGracePeriodSeconds", with = "seconds")]
@@ -76,7 +85,9 @@ pub struct Spec {
     /// What asks the program to end. `None`: SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
+    /// Delays before restarts.
     pub backoff: Backoff,
+    /// How a new revision replaces an old one.
     #[serde(default, skip_serializing_if = "Strategy::is_default")]
     pub strategy: Strategy,
     /// How long a new replica must have been ready before it counts as available. `None`: the supervisor's own choice.
@@ -119,8 +130,10 @@ pub struct Spec {
     /// Of all containers of a replica together.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+    /// Use the host's pid namespace.
     #[serde(rename = "hostPID", default, skip_serializing_if = "is_false")]
     pub host_pid: bool,
+    /// Use the host's ipc namespace.
     #[serde(rename = "hostIPC", default, skip_serializing_if = "is_false")]
     pub host_ipc: bool,
     /// Part of the pod's full name.
@@ -129,15 +142,19 @@ pub struct Spec {
     /// The host name is the full name.
     #[serde(rename = "setHostnameAsFQDN", default, skip_serializing_if = "is_false")]
     pub set_hostname_as_fqdn: bool,
+    /// Lines for /etc/hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_aliases: Vec<HostAlias>,
     /// `None`: only `dnsConfig` says how names are resolved; else as on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_policy: Option<String>,
+    /// Content of /etc/resolv.conf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_config: Option<DnsConfig>,
+    /// User, groups and sysctls of all containers.
     #[serde(default, skip_serializing_if = "PodSecurity::is_empty")]
     pub security_context: PodSecurity,
+    /// Directories and files that containers mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
     /// Secrets with credentials for the registries of the images.

@@ -15,15 +15,22 @@ use crate::config::document::{self, Data, Node};
 /// What a file has in it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
+    /// Something that runs.
     Workload {
         /// As the file calls it: `Deployment`.
         kind: String,
+        /// It, as orund's own format has it.
         workload: Box<Workload>,
     },
     /// Something that is kept for the workloads.
     Kept(KeptObject),
     /// Something that was checked and has no effect.
-    Inert { kind: String, name: String },
+    Inert {
+        /// `Role`, `Ingress` ...
+        kind: String,
+        /// Name in its metadata.
+        name: String,
+    },
 }
 
 impl Object {
@@ -49,6 +56,7 @@ impl Object {
         self.word() == other.word() && self.name() == other.name() && !matches!(self, Object::Inert { .. })
     }
 
+    /// Name in its metadata.
     pub fn name(&self) -> &str {
         match self {
             Object::Workload { workload, .. } => &workload.metadata.name,
@@ -61,6 +69,7 @@ impl Object {
 /// The objects of a file, and what was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
+    /// In the order of the file.
     pub objects: Vec<Object>,
     /// Errors and warnings.
     pub findings: Diagnostics,

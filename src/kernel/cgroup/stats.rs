@@ -15,15 +15,21 @@ fn zero(n: &u64) -> bool {
 /// The figures of one moment. Times are nanoseconds, sizes bytes; `u64::MAX` is "no limit".
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
+    /// CPU time.
     pub cpu: Cpu,
+    /// CPUs and memory nodes that may be used.
     pub cpuset: Cpuset,
+    /// Memory and swap.
     pub memory: Memory,
+    /// Tasks.
     pub pids: Pids,
+    /// Block devices.
     pub blkio: Blkio,
     /// Page size to figures.
     pub hugetlb: BTreeMap<String, Hugetlb>,
     /// The figures of resctrl, for a container that has a class.
     pub intel_rdt: rdt::stats::Stats,
+    /// Empty, or absent with version 2: runc's place for interfaces.
     pub network_interfaces: Option<Vec<Empty>>,
 }
 
@@ -193,16 +199,21 @@ pub struct Usage {
     pub cpu: u64,
     /// Bytes, without the page cache that could be dropped at once.
     pub memory: u64,
+    /// Bytes; `None`: unlimited.
     pub memory_limit: Option<u64>,
     /// With the page cache; of it, anonymous memory, and the page cache.
     pub memory_all: u64,
+    /// Anonymous memory, bytes.
     pub rss: u64,
+    /// Page cache, bytes.
     pub cache: u64,
     /// Processes killed because of the limit.
     pub oom_kills: u64,
     /// Time without CPU because of the quota, nanoseconds.
     pub throttled: u64,
+    /// Number of tasks.
     pub pids: u64,
+    /// The most tasks; `None`: unlimited.
     pub pids_limit: Option<u64>,
 }
 

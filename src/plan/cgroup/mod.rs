@@ -37,6 +37,7 @@ pub enum Manager {
 /// What the compile step needs beside the configuration of the resources.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
+    /// Who makes the cgroups.
     pub manager: Manager,
     /// Ignore a missing permission to create a cgroup unless the bundle specifies a path or a limit.
     pub rootless: bool,
@@ -62,6 +63,7 @@ pub enum Version {
 /// Everything about a container's control groups.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CgroupPlan {
+    /// Who makes the cgroups.
     pub manager: Manager,
     /// The path below the mount point, as `cgroupsPath` or the default has it.
     pub path: String,

@@ -12,6 +12,7 @@ pub struct Update {
     pub resources: Resources,
     /// Controller to writes; the version 2 hierarchy is the empty name.
     pub writes: Vec<(String, Vec<Write>)>,
+    /// The usage above which the update is refused.
     pub memory_check: Option<MemoryCheck>,
     /// The properties of systemd's unit, where there is one.
     pub properties: Vec<Property>,

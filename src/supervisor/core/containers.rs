@@ -40,6 +40,7 @@ impl Instance {
         matches!(self.phase, Phase::Starting | Phase::Running) || (self.exit.is_some() && !self.is_dead())
     }
 
+    /// Init is reaped and the cgroup is empty.
     pub fn is_dead(&self) -> bool {
         self.phase == Phase::Dead
     }

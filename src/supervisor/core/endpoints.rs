@@ -27,8 +27,10 @@ const SEND_AGAIN: Millis = Millis(5000);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
+    /// TCP.
     #[default]
     Tcp,
+    /// UDP.
     Udp,
 }
 
@@ -45,10 +47,12 @@ impl std::fmt::Display for Protocol {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPort {
+    /// What it carries.
     pub protocol: Protocol,
     /// Of the host. None: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The port.
     pub port: u16,
 }
 
@@ -62,6 +66,7 @@ impl std::fmt::Display for HostPort {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
+    /// The port of the host.
     pub host: HostPort,
     /// Of the replica.
     pub port: u16,
@@ -73,11 +78,14 @@ pub struct PublishedPort {
 pub struct Route {
     /// Whose port it is; 0 for that of a service.
     pub workload: WorkloadId,
+    /// The service whose port it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The port of the host.
     pub host: HostPort,
     /// Those that are ready.
     pub targets: Vec<Target>,
+    /// What else is done with its connections.
     #[serde(flatten)]
     pub options: RouteOptions,
 }
@@ -98,8 +106,11 @@ pub struct RouteOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
+    /// The replica.
     pub replica: ReplicaKey,
+    /// IPv4.
     pub address: String,
+    /// Port of the replica.
     pub port: u16,
 }
 
@@ -107,7 +118,9 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
+    /// The port of the host.
     pub host: HostPort,
+    /// Why it cannot be opened.
     pub error: String,
 }
 
@@ -117,8 +130,11 @@ pub struct Taken {
 pub struct Endpoints {
     /// The number of the last map that was sent; the first is 1.
     pub generation: u64,
+    /// When the last map was sent.
     pub sent: Time,
+    /// The last map that was sent.
     pub map: Vec<Route>,
+    /// The names that were sent with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Name>,
     /// The number of the last map that was acknowledged.
@@ -126,6 +142,7 @@ pub struct Endpoints {
     /// The replicas of each map that may be in use, by its number and the replica's. Without maps that have none but replicas
     /// of a later one, and without replicas that are gone.
     pub in_use: BTreeMap<u64, BTreeSet<u64>>,
+    /// What the proxy could not open of the last map that it acknowledged.
     pub taken: Vec<Taken>,
 }
 

@@ -27,12 +27,16 @@ const SOON_EXEC: Millis = Millis(1000);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProbeKind {
+    /// `startupProbe`: until it succeeds, the others wait.
     Startup,
+    /// `readinessProbe`: without success, no connections.
     Readiness,
+    /// `livenessProbe`: its failure restarts the container.
     Liveness,
 }
 
 impl ProbeKind {
+    /// All of them, in the order in which they begin.
     pub const ALL: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness];
 }
 
@@ -50,6 +54,7 @@ impl fmt::Display for ProbeKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HookKind {
+    /// `postStart`.
     PostStart,
     /// Older records name none.
     #[default]
@@ -60,13 +65,18 @@ pub enum HookKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Checks {
+    /// It has a postStart hook.
     pub post_start: bool,
+    /// It has a startup probe.
     pub startup: bool,
+    /// It has a readiness probe.
     pub readiness: bool,
+    /// It has a liveness probe.
     pub liveness: bool,
 }
 
 impl Checks {
+    /// What a container of this specification must do.
     #[must_use]
     pub fn of(spec: &ContainerSpec) -> Checks {
         let probe = |kind| spec.probe(kind).is_some();
@@ -78,6 +88,7 @@ impl Checks {
         }
     }
 
+    /// There is nothing but to run.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Checks::default()
@@ -92,8 +103,11 @@ pub struct Health {
     /// Why postStart failed.
     #[serde(default)]
     pub post_start_error: Option<String>,
+    /// Results of the startup probe; `None`: there is none, or it is over.
     pub startup: Option<Count>,
+    /// Results of the readiness probe; `None`: there is none.
     pub readiness: Option<Count>,
+    /// Results of the liveness probe; `None`: there is none.
     pub liveness: Option<Count>,
 }
 
@@ -108,9 +122,11 @@ pub struct Count {
     pub asked: bool,
     /// Whether its failure counts, and since when the last such one was asked for.
     pub counts: bool,
+    /// When the last result was counted.
     pub counted: Option<Time>,
     /// The last result, and how many in a row were like it.
     pub ok: bool,
+    /// Results alike in a row.
     pub run: u32,
     /// What was judged last. None: nothing yet.
     pub passed: Option<bool>,
@@ -121,6 +137,7 @@ pub struct Count {
 }
 
 impl Health {
+    /// The state when the program starts.
     #[must_use]
     pub fn new(checks: Checks) -> Health {
         let count = |there: bool| there.then(Count::default);
@@ -133,6 +150,7 @@ impl Health {
         }
     }
 
+    /// The results of one probe, if there is such a probe.
     #[must_use]
     pub fn count(&self, kind: ProbeKind) -> Option<&Count> {
         match kind {
@@ -142,6 +160,7 @@ impl Health {
         }
     }
 
+    /// The same, to change them.
     pub fn count_mut(&mut self, kind: ProbeKind) -> Option<&mut Count> {
         match kind {
             ProbeKind::Startup => self.startup.as_mut(),
@@ -157,6 +176,7 @@ impl Health {
         hook && self.startup.as_ref().is_none_or(|c| c.passed == Some(true))
     }
 
+    /// Nothing keeps the container from being ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_started() && self.readiness.as_ref().is_none_or(|c| c.passed == Some(true))
@@ -234,6 +254,7 @@ impl Count {
 }
 
 impl ContainerSpec {
+    /// Its probe of that kind.
     #[must_use]
     pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
         let Probes { startup, readiness, liveness } = self.probes.as_deref()?;
@@ -244,6 +265,7 @@ impl ContainerSpec {
         }
     }
 
+    /// Its hook of that kind.
     #[must_use]
     pub fn hook(&self, kind: HookKind) -> Option<&Handler> {
         match kind {

@@ -24,6 +24,7 @@ pub struct Kept {
     /// Grows with every change of the revision, and is never given twice: a revision that is gone back to gets a new one.
     /// 0: the same as its [`Revision`].
     pub number: u32,
+    /// When and why it became the desired one.
     pub stamp: Stamp,
     /// All replicas of it were available at one time.
     pub healthy: bool,

@@ -55,6 +55,7 @@ fn is_false(b: &bool) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRule {
+    /// What happens then.
     pub action: FailureRuleAction,
     /// None: of any container.
     #[serde(default)]
@@ -64,12 +65,16 @@ pub struct FailureRule {
     pub exit: Option<RestartRule>,
 }
 
+/// What a failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureRuleAction {
+    /// The whole job has failed.
     FailJob,
+    /// The index has failed and is not run again.
     FailIndex,
     /// It is run again, and the failure does not count.
     Ignore,
+    /// It counts against the limit.
     Count,
 }
 
@@ -89,20 +94,30 @@ pub struct SuccessRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobEnd {
+    /// Failed, or succeeded.
     pub failed: bool,
+    /// Why, in one word.
     pub reason: JobReason,
+    /// Why, in one line.
     pub message: String,
 }
 
 /// Kubernetes' reasons of a Job's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobReason {
+    /// As many replicas as desired have succeeded.
     CompletionsReached,
+    /// The replicas of a rule of success have succeeded.
     SuccessPolicy,
+    /// More failures than `backoffLimit` allows.
     BackoffLimitExceeded,
+    /// It ran for longer than `activeDeadlineSeconds` allows.
     DeadlineExceeded,
+    /// A rule of `podFailurePolicy` matched.
     PodFailurePolicy,
+    /// Each index is over, and some have failed.
     FailedIndexes,
+    /// More indices have failed than `maxFailedIndexes` allows.
     MaxFailedIndexesExceeded,
 }
 

@@ -47,6 +47,7 @@ pub struct Config {
     pub seed: u64,
     /// Starts per second that are allowed in the long run, and at once. See [`Config::for_cpus`].
     pub start_rate: u32,
+    /// Starts that may come at once, before the rate applies.
     pub start_burst: u32,
     /// What of the grace period is kept for the program itself, between its stop signal and SIGKILL, when its preStop runs
     /// long.

@@ -23,6 +23,7 @@ pub const EXITS_KEPT: usize = 5;
 /// Everything that was seen of this boot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
+    /// By number; with those that are being deleted.
     pub workloads: BTreeMap<WorkloadId, Slots>,
     /// The last number given to an instance; unique in one boot, so a cgroup's name is never used again.
     pub last_instance: u64,
@@ -35,6 +36,7 @@ pub struct Observed {
     /// See [`super::event::Event::Draining`].
     #[serde(default)]
     pub draining: bool,
+    /// The map of published ports, and what of it the proxy uses.
     #[serde(default)]
     pub endpoints: Endpoints,
 }
@@ -42,6 +44,7 @@ pub struct Observed {
 /// The slots of one workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slots {
+    /// By index, from 0.
     pub slots: BTreeMap<u32, Slot>,
     /// When the first of its replicas that have not exited for good was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,7 @@ pub struct Slot {
 /// What a slot remembers of a container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
+    /// How often its program was started.
     pub starts: u64,
     /// The last [`EXITS_KEPT`], oldest first.
     pub exits: VecDeque<ExitRecord>,
@@ -71,9 +75,13 @@ pub struct History {
 /// One end of an instance, for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExitRecord {
+    /// Number of the instance.
     pub instance: u64,
+    /// When it exited.
     pub at: Time,
+    /// When its program was started; `None`: never.
     pub started: Option<Time>,
+    /// How it exited.
     pub class: ExitClass,
     /// The wait status (wait(2)) when somebody saw it.
     pub status: Option<WaitStatus>,
@@ -103,10 +111,13 @@ pub enum ExitClass {
     PostStart,
     /// It was stopped because its replica had run for as long as it may.
     Deadline,
+    /// Init was killed by a signal.
     Signal(i32),
+    /// Init exited with this status.
     Exited(i32),
     /// The program could not be run, or the container not be created.
     StartError {
+        /// Trying again is useless until the workload changes.
         unrecoverable: bool,
         /// The reason is its image.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,12 +132,15 @@ pub enum ExitClass {
 pub struct Replica {
     /// Unique in one boot.
     pub serial: u64,
+    /// Number of the revision that it is made from.
     pub revision: Revision,
     /// The value of `Workload::restarts` for the slot when it was made.
     pub restarts: u32,
+    /// When it was made.
     pub created: Time,
     /// Set once; the replica only goes down from then on.
     pub stop: Option<ReplicaStop>,
+    /// In the order of the template.
     pub containers: Vec<Container>,
     /// None: its containers share nothing.
     #[serde(default)]
@@ -142,11 +156,13 @@ pub struct Replica {
 /// What the containers of a replica share: namespaces and a cgroup. It outlives them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
+    /// Where it is.
     pub state: SandboxState,
     /// How often one was made for this replica.
     pub made: u32,
     /// How often in a row it could not be made, and why the last time.
     pub failures: u32,
+    /// Why it could not be made the last time.
     pub error: Option<String>,
     /// In the network of pods.
     #[serde(default)]
@@ -160,7 +176,9 @@ pub enum SandboxState {
     /// There is none.
     #[default]
     No,
+    /// It is being made.
     Making,
+    /// It is complete, and containers may join.
     Ready,
     /// It could not be made then, and nothing is left of it.
     Failed(Time),
@@ -173,15 +191,20 @@ pub enum SandboxState {
 /// The address of a replica. `Display` and `FromStr` are the short form `w1.s0.r1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaKey {
+    /// Number of the workload.
     pub workload: WorkloadId,
+    /// Index of the slot.
     pub slot: u32,
+    /// Serial number of the replica.
     pub serial: u64,
 }
 
 /// A replica that shall go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStop {
+    /// Why.
     pub cause: StopCause,
+    /// When it was decided.
     pub at: Time,
     /// Absolute; only decreases.
     pub deadline: Time,
@@ -193,10 +216,15 @@ pub struct ReplicaStop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StopCause {
+    /// Its workload is being deleted.
     Deleted,
+    /// Fewer replicas are desired.
     ScaledDown,
+    /// Its revision is not the current one.
     Replaced,
+    /// A restart was requested.
     Restarted,
+    /// The startup or liveness probe.
     ProbeFailed,
     /// The postStart hook.
     PostStartFailed,
@@ -219,11 +247,14 @@ pub enum StopCause {
 /// A container of a replica.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
+    /// Name in the template.
     pub name: String,
+    /// When it runs.
     #[serde(default)]
     pub role: Role,
     /// In the order in which they were prepared.
     pub instances: Vec<Instance>,
+    /// What happens after the next exit.
     pub restart: Restart,
     /// How often its program was started.
     #[serde(default)]
@@ -233,6 +264,7 @@ pub struct Container {
 /// When the container is started next, and what the next delay depends on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
+    /// When it is started.
     pub next: Next,
     /// Failures since the sequence began.
     pub failures: u32,
@@ -261,9 +293,11 @@ pub enum Next {
     /// Start: it never ran, or nothing was lost by what happened.
     #[default]
     Now,
+    /// Not before this time.
     At(Time),
     /// It exited successfully, or its policy is Never.
     Done {
+        /// Its last exit was a failure.
         failed: bool,
     },
     /// It restarted too often.
@@ -280,6 +314,7 @@ pub enum Phase {
     Prepared,
     /// Starting its program.
     Starting,
+    /// The program runs.
     Running,
     /// Init is reaped and the cgroup is empty.
     Dead,
@@ -288,7 +323,9 @@ pub enum Phase {
 /// One run of a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
+    /// Unique in one boot.
     pub id: u64,
+    /// Where it is.
     pub phase: Phase,
     /// Whose limits it has. None: not known.
     #[serde(default)]
@@ -298,13 +335,16 @@ pub struct Instance {
     pub updating: bool,
     /// Set by `Prepared`.
     pub process: Option<Process>,
+    /// When the runtime began to create it.
     pub prepared: Time,
+    /// When its program was started.
     pub started: Option<Time>,
     /// Since when it does all that it must. None: it does not.
     pub ready: Option<Time>,
     /// None: it has neither postStart nor probes.
     #[serde(default)]
     pub health: Option<Box<Health>>,
+    /// Set when it shall go.
     pub stop: Option<Stop>,
     /// Set when init was reaped.
     pub exit: Option<Exit>,
@@ -312,9 +352,11 @@ pub struct Instance {
     pub empty: bool,
     /// SIGKILLs of the whole cgroup: how many, and when the last one was sent.
     pub kills: u32,
+    /// When the last of them was sent.
     pub killed: Option<Time>,
     /// The exit has been entered in the history and the restart was decided.
     pub settled: bool,
+    /// How far its removal is.
     pub removal: Removal,
     /// Why its output cannot be written at present.
     #[serde(default)]
@@ -328,8 +370,10 @@ pub struct Instance {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Removal {
+    /// It has not begun.
     #[default]
     No,
+    /// The shell is removing it.
     Asked,
     /// It failed then, and will be tried again.
     Failed(Time),
@@ -338,6 +382,7 @@ pub enum Removal {
 /// Identity of an init process within one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
+    /// In the supervisor's pid namespace.
     pub pid: i32,
     /// Inode of its pidfd where pidfs has one (Linux 6.9), else 0.
     pub pidfd_inode: u64,
@@ -348,6 +393,7 @@ pub struct Process {
 /// The exit of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
+    /// When.
     pub at: Time,
     /// None when nobody saw it.
     pub status: Option<WaitStatus>,
@@ -360,6 +406,7 @@ pub struct Exit {
 /// Why a container could not be created or started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartError {
+    /// One line, for people.
     pub message: String,
     /// Trying again is useless until the bundle changes: no such program, invalid configuration.
     pub unrecoverable: bool,
@@ -371,19 +418,26 @@ pub struct StartError {
 /// Why a container's image cannot be used, in Kubernetes' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageError {
+    /// It could not be pulled.
     ErrImagePull,
+    /// It is not on this host, and must not be pulled.
     ErrImageNeverPull,
+    /// The name is not valid.
     InvalidImageName,
 }
 
 /// An instance that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
+    /// Why.
     pub cause: StopCause,
+    /// When it was decided.
     pub at: Time,
     /// Only decreases.
     pub deadline: Time,
+    /// Kill without preStop and stop signal.
     pub now: bool,
+    /// The preStop hook.
     pub hook: Hook,
     /// When the stop signal was decided.
     pub signalled: Option<Time>,
@@ -395,10 +449,13 @@ pub struct Stop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Hook {
+    /// There is none, or it has not begun.
     NotRun,
+    /// It runs, since then.
     Running(Time),
     /// It only waits, since then.
     Sleeping(Time),
+    /// It is over, whatever its result.
     Done,
     /// It ran too long and is not waited for.
     Abandoned,
@@ -407,12 +464,15 @@ pub enum Hook {
 /// The address of an instance, from the workload down. `Display` and `FromStr` are the short form `w1.s0.r1.c0.i7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
+    /// Number of the workload.
     pub workload: WorkloadId,
+    /// Index of the slot.
     pub slot: u32,
     /// Serial of the replica.
     pub replica: u64,
     /// Index in the template.
     pub container: u32,
+    /// Number of the instance.
     pub instance: u64,
 }
 
@@ -452,6 +512,7 @@ fn numbers<const N: usize>(text: &str, letters: [char; N]) -> Result<[u64; N], (
 }
 
 impl Key {
+    /// The replica that the instance is part of.
     pub fn of_replica(self) -> ReplicaKey {
         ReplicaKey { workload: self.workload, slot: self.slot, serial: self.replica }
     }

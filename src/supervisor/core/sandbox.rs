@@ -10,6 +10,7 @@ use super::spec::{Backoff, Role, Template};
 use super::time::Time;
 
 impl Replica {
+    /// Where its sandbox is.
     pub fn sandbox_state(&self) -> SandboxState {
         self.sandbox.as_ref().map_or(SandboxState::No, |s| s.state)
     }

@@ -76,6 +76,7 @@ impl Container {
 }
 
 impl Replica {
+    /// Whether it is ready now.
     pub fn is_ready(&self) -> bool {
         let mut containers = self.containers.iter();
         self.stop.is_none()

@@ -27,12 +27,16 @@ pub struct Build {
     /// In place of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dockerfile_inline: Option<String>,
+    /// The stage to build; `None`: the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// `NAME=VALUE`; `NAME` is taken from the environment of the builder.
     pub args: Vec<String>,
+    /// `NAME=VALUE`.
     pub labels: Vec<String>,
+    /// Use no cache of the builder.
     pub no_cache: bool,
+    /// Look for newer base images.
     pub pull: bool,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Property, Value, Violation, gvariant};
 
+/// The beginning of such a key.
 pub const PREFIX: &str = "org.systemd.property.";
 /// Microseconds in a second.
 const SECOND: u64 = 1_000_000;

@@ -29,8 +29,11 @@ const NAME_MAX: usize = 255;
 /// A property of a unit, with the property of config.json that asks for it (empty: every container's unit has it).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Property {
+    /// As in systemd's D-Bus interface: `MemoryMax`.
     pub name: String,
+    /// Its value, of the type that systemd expects.
     pub value: Value,
+    /// The property of config.json that asks for it.
     pub because: String,
 }
 

@@ -5,18 +5,29 @@ use std::fmt;
 /// A typed value (D-Bus specification, "Type system").
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
+    /// `b`.
     Bool(bool),
+    /// `y`.
     Byte(u8),
+    /// `n`.
     I16(i16),
+    /// `q`.
     U16(u16),
+    /// `i`.
     I32(i32),
+    /// `u`.
     U32(u32),
+    /// `x`.
     I64(i64),
+    /// `t`.
     U64(u64),
+    /// `d`.
     Double(f64),
+    /// `s`.
     Str(String),
     /// The signature of the elements, which all have it.
     Array(String, Vec<Value>),
+    /// `(...)`.
     Struct(Vec<Value>),
 }
 

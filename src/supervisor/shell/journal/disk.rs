@@ -11,7 +11,9 @@ use std::sync::mpsc;
 /// A record of the durable journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Changed {
+    /// When it was accepted.
     pub at: Time,
+    /// What changes.
     pub change: Change,
 }
 
@@ -26,7 +28,9 @@ enum Job {
 /// A change that is durable, or could not be made so.
 #[derive(Debug)]
 pub struct Written {
+    /// The change.
     pub changed: Changed,
+    /// Whether it is durable.
     pub result: Result<()>,
     /// The journal is long: send a snapshot when nothing else is being written.
     pub long: bool,

@@ -35,25 +35,31 @@ impl FrameKind {
 /// A whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// What the record is.
     pub kind: FrameKind,
+    /// Version of its format.
     pub version: u8,
     /// Where it begins in the file.
     pub at: usize,
+    /// Content, checked against the checksum.
     pub payload: &'a [u8],
 }
 
 /// What follows the whole records at the beginning of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
+    /// Nothing: the file ends with a whole record.
     Nothing,
     /// An append that was interrupted: never acknowledged.
     Torn,
     /// The checksum does not match. `next`: where the next whole record begins.
     Damaged {
+        /// Offset in the file; `None`: there is none.
         next: Option<usize>,
     },
     /// A whole record of a version that this program does not know.
     Newer {
+        /// The version.
         version: u8,
     },
 }
@@ -61,9 +67,11 @@ pub enum Rest {
 /// A file, record by record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scan<'a> {
+    /// The whole records from the beginning.
     pub records: Vec<Record<'a>>,
     /// Bytes that they take.
     pub end: usize,
+    /// What follows them.
     pub rest: Rest,
 }
 

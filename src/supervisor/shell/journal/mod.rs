@@ -29,7 +29,9 @@ const LOCK_TRIES: u32 = 100;
 /// Whether what is appended shall survive a crash of the host, or only that of the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
+    /// Over a crash of the host: fsync(2) before a record counts.
     Host,
+    /// Over a crash of the program only.
     Process,
 }
 
@@ -50,7 +52,9 @@ pub struct Journal {
 /// What was found in a journal.
 #[derive(Debug)]
 pub struct Replay<S, R> {
+    /// The state that the records follow.
     pub snapshot: Option<S>,
+    /// Changes, oldest first.
     pub records: Vec<R>,
     /// An older program wrote it: to be rewritten by [`Journal::compact`], so that no older program changes it.
     pub old: bool,
@@ -59,6 +63,7 @@ pub struct Replay<S, R> {
 /// Whose records follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
+    /// Boot or purpose that the records belong to.
     pub tag: String,
     /// The number of the journal that continues a snapshot.
     pub next: u64,

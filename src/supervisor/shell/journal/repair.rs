@@ -20,6 +20,7 @@ const GAP: u64 = 1 << 32;
 /// What a repair has done, in lines for a person.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// What was found and done, a line each.
     pub lines: Vec<String>,
     /// Changes are lost that were acknowledged.
     pub lost: bool,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// The files of a directory, as bytes.
 #[derive(Debug, Default)]
 pub struct Content {
+    /// The newest whole snapshot.
     pub snapshot: Option<Vec<u8>>,
     /// By number.
     pub journals: Vec<(u64, Vec<u8>)>,

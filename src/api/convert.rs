@@ -8,7 +8,7 @@ use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
 use crate::supervisor::core::controller::Controller;
-use crate::supervisor::core::endpoints::{HostPort, Protocol, PublishedPort};
+use crate::supervisor::core::endpoints::PublishedPort;
 use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, SuccessRule};
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
@@ -180,14 +180,8 @@ fn template(spec: &Spec) -> Template {
 
 /// The ports of its containers that are published on the host.
 fn ports(spec: &Spec) -> Vec<PublishedPort> {
-    let published = |p: &Port| {
-        let protocol = if p.protocol.as_deref() == Some("UDP") { Protocol::Udp } else { Protocol::Tcp };
-        let address = p.host_ip.clone().filter(|a| !a.is_empty() && a != "0.0.0.0");
-        let host = HostPort { protocol, address, port: p.host_port? };
-        Some(PublishedPort { host, port: p.container_port })
-    };
     let pods = spec.all_containers().filter(|_| !spec.host_network);
-    pods.flat_map(|c| &c.ports).filter_map(published).collect()
+    pods.flat_map(|c| &c.ports).filter_map(PublishedPort::of_container).collect()
 }
 
 /// Rounded up: a wait that was asked for is never none.

@@ -299,6 +299,18 @@ impl Network {
             .map_err(|r| refused("making the rule that gives pods the address of the host outside", r))
     }
 
+    /// Removes the bridge and the rule, whatever pods have addresses still.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn end(&self) -> Result<()> {
+        {
+            let mut state = self.state();
+            state.pool = Pool::new(state.pool.range());
+        }
+        self.settle()
+    }
+
     /// Removes what no pod needs.
     fn settle(&self) -> Result<()> {
         let mut state = self.state();

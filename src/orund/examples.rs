@@ -36,9 +36,14 @@ Examples:
   orund run ./web
   orund run --replicas 3 oci:./image:1.4
   orund run --replicas 3 --grace 10s ./web
+  orund run --replicas 3 --publish 8080:80 nginx:1.27
+  orund run -p 127.0.0.1:53:5353/udp -p 8000-8002:80-82 ./web
   orund run --restart on-failure -e DEBUG=1 ./web sh -c 'exit 3'
 
 Ctrl-C stops the replicas gracefully; a second Ctrl-C kills them.
+
+With --publish connections to the port of the host are balanced over the replicas, and wait for up to 30 s while none of them
+runs. The replicas then have a bridge of their own, which is removed with the last of them.
 
 Exit status:
   0 all replicas exited successfully or were stopped, 1 a replica failed or could not be started,

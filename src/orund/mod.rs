@@ -5,6 +5,7 @@ mod examples;
 mod foreign;
 pub mod image;
 mod journal;
+mod publish;
 mod run;
 mod serve;
 

@@ -1,16 +1,19 @@
 //! `orund run`.
 
+use super::publish::{self, Published};
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
 use crate::image::store::{Image, Lock, Store};
+use crate::supervisor::core::endpoints::PublishedPort;
 use crate::supervisor::core::spec::{
-    ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, Template,
+    ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, SandboxSpec, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
 use crate::supervisor::shell::images::{Access, Images};
 use crate::workload;
+use crate::workload::model::{Container, EnvVar};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -33,6 +36,9 @@ pub struct Run {
     /// Environment variable for the replicas; may be repeated
     #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
+    /// Publish a port of the replicas on the host; each replica then has a network of its own; may be repeated
+    #[arg(long, short = 'p', value_name = "[IP:]HOST:PORT[/udp]", value_parser = publish::parse)]
+    pub publish: Vec<Published>,
     /// Name of the replicas [default: the name of the bundle directory or of the image]
     #[arg(long)]
     pub name: Option<String>,
@@ -81,7 +87,8 @@ enum Origin {
 impl Run {
     /// Runs the replicas.
     pub fn run(&self) -> Result<u8> {
-        // Report an invalid bundle before anything is created.
+        // Report all that is invalid before anything is created.
+        let ports = publish::ports(&self.publish)?;
         let origin = self.origin()?;
         let _held = match &origin {
             Origin::Bundle(_) => None,
@@ -95,7 +102,7 @@ impl Run {
         let outcome = foreground::run(&Foreground {
             name,
             replicas: self.replicas,
-            template: self.template(&origin),
+            template: self.template(&origin, ports),
             run: run.join(&own),
             images,
             cgroup_parent: format!("/{}/{own}", self.cgroup_parent.trim_matches('/')),
@@ -163,23 +170,47 @@ impl Run {
         }
     }
 
-    fn template(&self, origin: &Origin) -> Template {
+    /// Whether replicas are pods: those have an address, to which connections are led.
+    fn in_pods(&self) -> bool {
+        !self.publish.is_empty()
+    }
+
+    /// The container of a pod.
+    fn container(&self, origin: &Origin) -> Container {
+        let variable = |text: &String| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            EnvVar { name: name.to_owned(), value: value.to_owned(), value_from: None }
+        };
+        let of_image = matches!(origin, Origin::Image(..));
+        Container {
+            name: "main".to_owned(),
+            env: self.env.iter().map(variable).collect(),
+            command: if of_image { Vec::new() } else { self.command.clone() },
+            args: (of_image && !self.command.is_empty()).then(|| self.command.clone()),
+            ..Container::default()
+        }
+    }
+
+    fn template(&self, origin: &Origin, ports: Vec<PublishedPort>) -> Template {
         let mut launch = Launch { env: self.env.clone(), ..Launch::default() };
         let mut stop_signal = None;
         match origin {
             Origin::Bundle(bundle) => {
                 launch.bundle = bundle.path.to_string_lossy().into_owned();
-                launch.args = (!self.command.is_empty()).then(|| self.command.clone());
+                launch.args = (!self.command.is_empty() && !self.in_pods()).then(|| self.command.clone());
             }
             Origin::Image(image, name) => {
                 launch.image = Some(ImageSource {
                     name: name.clone(),
                     digest: Some(image.digest.clone()),
-                    args: (!self.command.is_empty()).then(|| self.command.clone()),
+                    args: (!self.command.is_empty() && !self.in_pods()).then(|| self.command.clone()),
                     ..ImageSource::default()
                 });
                 stop_signal = signals::number(&image.configuration.config.stop_signal);
             }
+        }
+        if self.in_pods() {
+            launch.container = Some(Box::new(self.container(origin)));
         }
         Template {
             containers: vec![ContainerSpec {
@@ -188,7 +219,8 @@ impl Run {
                 stop_signal: self.stop_signal.or(stop_signal).unwrap_or(libc::SIGTERM),
                 ..ContainerSpec::default()
             }],
-            ports: Vec::new(),
+            ports,
+            sandbox: self.in_pods().then(|| SandboxSpec { config: serde_json::json!({}) }),
             restart_policy: match self.restart {
                 Restart::Always => RestartPolicy::Always,
                 Restart::OnFailure => RestartPolicy::OnFailure,

@@ -1,6 +1,7 @@
 //! `orund run`: in the foreground.
 
 use crate::daemon::{Daemon, can_run, kill, wait_for};
+use crate::network::{BUSYBOX, Outside, get, has_tools, links, tables};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -157,4 +158,30 @@ fn a_caller_that_blocks_and_ignores_all_signals_changes_nothing() {
     let (status, lines) = r.end();
     assert_eq!(lines, ["bundle-0 | bye"]);
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn ports_are_published_without_a_daemon() {
+    if !can_run() || !has_tools() {
+        return;
+    }
+    let host = Outside::start();
+    let (pid, before) = (host.pid().to_string(), links(host.pid()));
+    let script = format!("echo page > /index.html; exec {BUSYBOX} httpd -f -p 80 -h /");
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let caller = ["nsenter", "-n", "-t", &pid, env!("CARGO_BIN_EXE_orund")];
+        let place = Daemon::prepare("fgports", &[]);
+        let flags = ["--replicas", "2", "--grace", "1s", "--publish", "8080:80", "-p", "127.0.0.1:8081:80"];
+        let r = run_by(&caller, place, &flags, &script);
+        for port in ["127.0.0.1:8080", "127.0.0.1:8081"] {
+            wait_for("the page", || get(host.pid(), port).filter(|page| page == "page"));
+        }
+        assert!(links(host.pid()).len() > before.len() + 2);
+        r.signal(signal);
+        if signal == libc::SIGTERM {
+            r.end();
+        }
+        wait_for("the interfaces to go", || (links(host.pid()) == before).then_some(()));
+        assert_eq!(tables(host.pid()), [""; 0]);
+    }
 }

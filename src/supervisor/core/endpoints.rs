@@ -15,6 +15,7 @@ use super::reconcile::{Pass, replicas};
 use super::services;
 use super::time::{Millis, Time};
 use crate::workload::annotations::PROXY_PROTOCOL;
+use crate::workload::pod::Port;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,6 +71,16 @@ pub struct PublishedPort {
     pub host: HostPort,
     /// Of the replica.
     pub port: u16,
+}
+
+impl PublishedPort {
+    /// The port of a container; None if it is not published on the host.
+    pub fn of_container(port: &Port) -> Option<PublishedPort> {
+        let protocol = if port.protocol.as_deref() == Some("UDP") { Protocol::Udp } else { Protocol::Tcp };
+        let address = port.host_ip.clone().filter(|a| !a.is_empty() && a != "0.0.0.0");
+        let host = HostPort { protocol, address, port: port.host_port? };
+        Some(PublishedPort { host, port: port.container_port })
+    }
 }
 
 /// Where connections to a port of the host go.

@@ -3,12 +3,22 @@
 use super::{cgroups, daemon, names, pods};
 use crate::error::{Error, Result};
 use crate::log;
+use crate::network::{self, Network};
 use crate::runtime::delete;
 use crate::sys::{prctl, signalfd};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+/// The file below `run` with the name of the bridge, for the cleaner.
+pub const BRIDGE: &str = "bridge";
+
+/// What the bridge called `bridge` is for.
+pub fn bridge_of_run(bridge: String) -> network::Wish {
+    let owner = format!("orund run {bridge}");
+    network::Wish { bridge, owner, ..network::Wish::default() }
+}
 
 /// The process, as `orund run` sees it. It ends, without doing anything, when this is dropped after everything was removed.
 pub struct Cleaner(Child);
@@ -68,5 +78,10 @@ pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
         let _ = cgroups::remove(cgroup_parent, pod);
     }
     cgroups::remove_parents(cgroup_parent);
+    if let Ok(bridge) = std::fs::read_to_string(run.join(BRIDGE))
+        && let Err(e) = Network::open(bridge_of_run(bridge)).and_then(|network| network.end())
+    {
+        log::warn(e);
+    }
     std::fs::remove_dir_all(run).map_err(|e| Error::sys(format!("removing {run:?}"), e))
 }

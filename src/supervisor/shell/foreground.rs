@@ -1,18 +1,20 @@
 //! Replicas of one bundle in the foreground: no daemon, no state that outlives it, and the output on the terminal.
 
-use super::cleaner::Cleaner;
+use super::cleaner::{BRIDGE, Cleaner, bridge_of_run};
 use super::daemon;
 use super::event_loop::EventLoop;
 use super::handle::{Apply, Handle, Wish};
 use super::images::Images;
-use super::jobs::{Name, Shared};
+use super::jobs::{Done, Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
 use super::pods::{Directories, seccomp};
+use super::publish::Publisher;
 use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::log;
+use crate::network::Network;
 use crate::runtime::embed::{Overlay, PreparedContainer};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::{Next, Observed};
@@ -20,6 +22,7 @@ use crate::supervisor::core::spec::Template;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::driver::Supervisor;
 use crate::sys::{prctl, sched};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,9 +79,13 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
     fs::create_dir_all(&what.run).map_err(|e| Error::sys(format!("making {:?}", what.run), e))?;
     // SIGKILL leaves no time to clean up.
     let cleaner = Cleaner::start(&what.run, &what.cgroup_parent)?;
+    let network = network(what)?;
     let tokio = daemon::tokio()?;
     let _entered = tokio.enter();
-    let outcome = in_loop(what, &tokio, rt, open_files);
+    let outcome = in_loop(what, &tokio, rt, open_files, network.clone());
+    if let Some(Err(e)) = network.map(|n| n.end()) {
+        log::warn(e);
+    }
     super::cgroups::remove_parents(&what.cgroup_parent);
     if let Err(e) = fs::remove_dir_all(&what.run) {
         log::warn(Error::sys(format!("removing {:?}", what.run), e));
@@ -87,11 +94,33 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
     outcome
 }
 
+/// The network of replicas whose ports are published: a bridge of their own, which goes with them.
+fn network(what: &Foreground) -> Result<Option<Arc<Network>>> {
+    if what.template.ports.is_empty() {
+        return Ok(None);
+    }
+    // No two processes have the same number, and a bridge of `orund serve` has another name.
+    let bridge = format!("or{:x}", std::process::id());
+    let file = what.run.join(BRIDGE);
+    fs::write(&file, &bridge).map_err(|e| Error::sys(format!("writing {file:?}"), e))?;
+    Network::open(bridge_of_run(bridge)).map(|network| Some(Arc::new(network)))
+}
+
+/// What publishes the ports.
+fn publisher(network: &Arc<Network>, done: mpsc::UnboundedSender<Done>) -> Result<Publisher> {
+    let tell = move |news| {
+        // Without a receiver everything is ending.
+        let _ = done.send(Done::Ports(news));
+    };
+    Publisher::start(None, &mut BTreeMap::new(), Some(Arc::clone(network)), Box::new(tell))
+}
+
 fn in_loop(
     what: &Foreground,
     tokio: &tokio::runtime::Runtime,
     rt: crate::runtime::Runtime,
     open_files: Option<(u64, u64)>,
+    network: Option<Arc<Network>>,
 ) -> Result<Outcome> {
     let screen = Arc::new(Mutex::new(Screen::new(&what.name)));
     let (done, finished) = mpsc::unbounded_channel();
@@ -110,7 +139,7 @@ fn in_loop(
         rt,
         cgroup_parent: what.cgroup_parent.clone(),
         pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
-        network: None,
+        network: network.clone(),
         images: Images::new(what.images.clone()),
         seccomp: seccomp::DIRECTORY.into(),
         // Nothing is kept, so no disk can be full.
@@ -121,7 +150,9 @@ fn in_loop(
         open_files,
     };
     let signals = take_signals()?;
-    let linux = Linux::new(shared, done)?;
+    let publisher = network.as_ref().map(|network| publisher(network, done.clone())).transpose()?;
+    let mut linux = Linux::new(shared, done)?;
+    linux.publisher = publisher;
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, vec![what.run.clone()])?;
     let mut notices = handle.notices();

@@ -15,7 +15,7 @@ pub(crate) mod keeper;
 pub(crate) mod linux;
 mod linux_images;
 mod linux_pods;
-mod listen;
+pub mod listen;
 pub(crate) mod logs;
 pub(crate) mod names;
 pub(crate) mod notify;

@@ -50,6 +50,14 @@ pub struct Options {
     pub dir: PathBuf,
 }
 
+/// The ports of the short form, such as `8080:80/udp` or `8000-8002:80-82`.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn short_ports(text: &str) -> Result<Vec<super::pod::Port>, String> {
+    ports::short(text).map_err(|(wrong, _)| wrong)
+}
+
 /// A project as it was read.
 #[derive(Debug)]
 pub struct Found {

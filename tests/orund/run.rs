@@ -167,11 +167,12 @@ fn ports_are_published_without_a_daemon() {
     }
     let host = Outside::start();
     let (pid, before) = (host.pid().to_string(), links(host.pid()));
-    let script = format!("echo page > /index.html; exec {BUSYBOX} httpd -f -p 80 -h /");
+    let script = format!("echo page > /index.html; exec {BUSYBOX} httpd -f -p 8080 -h /");
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         let caller = ["nsenter", "-n", "-t", &pid, env!("CARGO_BIN_EXE_orund")];
         let place = Daemon::prepare("fgports", &[]);
-        let flags = ["--replicas", "2", "--grace", "1s", "--publish", "8080:80", "-p", "127.0.0.1:8081:80"];
+        let flags =
+            ["--replicas", "2", "--grace", "1s", "--publish", "8080:8080", "-p", "127.0.0.1:8081:8080"];
         let r = run_by(&caller, place, &flags, &script);
         for port in ["127.0.0.1:8080", "127.0.0.1:8081"] {
             wait_for("the page", || get(host.pid(), port).filter(|page| page == "page"));

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -439,6 +440,8 @@ impl Worker {
             command.env_remove(name);
         }
         command.arg("proxy").stdin(Stdio::from(theirs)).stdout(Stdio::null()).current_dir("/");
+        // In a process group of its own the signals of a terminal do not reach it.
+        command.process_group(0);
         let child = command.spawn().map_err(|e| fail(e.into()))?;
         let process = wait::pidfd_open(child.id() as i32);
         self.child = Some(child);

@@ -79,6 +79,10 @@ impl Screen {
         if notice.severity == Severity::Normal && usual.contains(&notice.reason) {
             return;
         }
+        // It has been logged.
+        if notice.reason == Reason::NetworkDegraded {
+            return;
+        }
         self.hide();
         let who = notice.slot.map_or(self.name.clone(), |s| super::names::replica(&self.name, s));
         let (dim, plain) = if self.live { ("\x1b[2m", "\x1b[0m") } else { ("", "") };

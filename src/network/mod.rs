@@ -6,6 +6,7 @@
 //! last pod nothing is left.
 
 pub mod address;
+mod apart;
 pub mod holder;
 mod links;
 mod nft;
@@ -13,7 +14,10 @@ pub mod proxy;
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::netlink::{self, Refusal, Socket};
+use crate::workload::annotations::DEFAULT_NETWORK;
 use address::{Pool, Range};
+use apart::Member;
+use nft::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -36,6 +40,18 @@ pub struct Wish {
 /// letter and the number of a replica.
 pub const LONGEST_BRIDGE: usize = 8;
 
+/// A pod, for the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The number of its replica.
+    pub serial: u64,
+    pub address: Ipv4Addr,
+    /// Without it the pod has no route to anything but the range.
+    pub way_out: bool,
+    /// It reaches the pods that share one of these with it.
+    pub networks: BTreeSet<String>,
+}
+
 /// The network of all pods.
 #[derive(Debug)]
 pub struct Network {
@@ -50,6 +66,8 @@ struct State {
     next: Option<Range>,
     /// Its index, while there is one.
     bridge: Option<u32>,
+    /// The pods that are in other networks than "default".
+    members: BTreeMap<Ipv4Addr, Member>,
     /// What people should know and has not been reported, and what has been.
     warnings: Vec<String>,
     reported: BTreeSet<String>,
@@ -107,6 +125,7 @@ impl Network {
             pool: Pool::new(range.unwrap_or_else(loopback)),
             next: chosen,
             bridge: ours,
+            members: BTreeMap::new(),
             warnings,
             reported: BTreeSet::new(),
             refused: range.is_none(),
@@ -205,16 +224,20 @@ impl Network {
         Ok(())
     }
 
-    /// Connects the network `namespace` of the replica with the number `serial` to the bridge. Without `way_out` it gets no route
-    /// to anything but the range.
+    /// Connects the network `namespace` of a pod to the bridge.
     ///
     /// # Errors
     /// What the kernel refuses. The address is still reserved then.
-    pub fn attach(&self, serial: u64, namespace: &OwnedFd, address: Ipv4Addr, way_out: bool) -> Result<()> {
+    pub fn attach(&self, pod: &Attached, namespace: &OwnedFd) -> Result<()> {
         let (bridge, range) = {
-            let state = self.state();
+            let mut state = self.state();
+            // Before it can send anything.
+            if self.note_member(&mut state, pod) {
+                self.keep_apart(&mut state);
+            }
             (state.bridge.unwrap_or(0), state.pool.range())
         };
+        let (serial, address) = (pod.serial, pod.address);
         let name = self.port(serial);
         let mut host = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
         let made = match links::make_pair(&mut host, &name, bridge, namespace, address) {
@@ -233,9 +256,29 @@ impl Network {
         netlink::within(namespace, || links::turn_ipv6_off(links::POD_INTERFACE))
             .map_err(enter)?
             .map_err(|r| refused("turning IPv6 off in the pod", r))?;
-        let mut pod = Socket::open_in(namespace).map_err(enter)?;
-        links::set_up_pod(&mut pod, address, range, way_out)
+        let mut socket = Socket::open_in(namespace).map_err(enter)?;
+        links::set_up_pod(&mut socket, address, range, pod.way_out)
             .map_err(|r| refused(format!("giving the pod the address {address}"), r))
+    }
+
+    /// Whether the pod is in another network than "default".
+    fn note_member(&self, state: &mut State, pod: &Attached) -> bool {
+        let is_plain = pod.networks.iter().eq([DEFAULT_NETWORK]);
+        if !is_plain {
+            let member = Member { port: self.port(pod.serial), networks: pod.networks.clone() };
+            state.members.insert(pod.address, member);
+        }
+        !is_plain
+    }
+
+    /// Keeps the pods of different networks apart.
+    fn keep_apart(&self, state: &mut State) {
+        let (range, services) = (state.pool.range(), state.pool.services());
+        let bridge = apart::Bridge { name: &self.wish.bridge, range, services };
+        if let Err(r) = apart::apply(bridge, &state.members) {
+            let e = refused("making the rules for networks of pods", r);
+            state.warnings.push(format!("pods of different networks reach each other: {e}"));
+        }
     }
 
     /// What the port of a replica is called.
@@ -246,8 +289,10 @@ impl Network {
 
     /// After a restart: a pod still has `address`, which was noted when it got it. What its network says now is its own
     /// programs' word, which may name the address of another.
-    pub fn adopt(&self, address: Ipv4Addr) {
-        self.state().pool.note(address);
+    pub fn adopt(&self, pod: &Attached) {
+        let mut state = self.state();
+        state.pool.note(pod.address);
+        self.note_member(&mut state, pod);
     }
 
     /// After a restart that came before the address of a pod was noted, and before any program ran in it: the address
@@ -273,7 +318,13 @@ impl Network {
     /// # Errors
     /// They cannot be removed.
     pub fn give_back(&self, address: Ipv4Addr) -> Result<()> {
-        self.state().pool.give_back(address);
+        {
+            let mut state = self.state();
+            state.pool.give_back(address);
+            if state.members.remove(&address).is_some() {
+                self.keep_apart(&mut state);
+            }
+        }
         self.settle()
     }
 
@@ -289,6 +340,7 @@ impl Network {
         };
         self.settle()?;
         let Some(index) = self.state().bridge else { return Ok(()) };
+        self.keep_apart(&mut self.state());
         let services = self.state().pool.services();
         let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
         links::make_local(&mut socket, index, services)
@@ -307,6 +359,7 @@ impl Network {
         {
             let mut state = self.state();
             state.pool = Pool::new(state.pool.range());
+            state.members.clear();
         }
         self.settle()
     }
@@ -321,7 +374,9 @@ impl Network {
             state.pool = Pool::new(next);
         }
         let bridge = &self.wish.bridge;
-        nft::remove(bridge)
+        [Family::Ipv4, Family::Bridge]
+            .into_iter()
+            .try_for_each(|family| nft::remove(family, bridge))
             .map_err(|r| refused(format!("removing the table {:?}", nft::table(bridge)), r))?;
         let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
         links::remove(&mut socket, bridge).map_err(|r| refused(format!("removing the bridge {bridge:?}"), r))

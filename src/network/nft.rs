@@ -15,7 +15,7 @@ use crate::error::Errno;
 use crate::sys::netlink::{Refusal, Request, Socket, attributes};
 
 /// Attributes of linux/netfilter/nf_tables.h.
-mod attribute {
+pub(super) mod attribute {
     pub const TABLE_NAME: u16 = 1;
     pub const CHAIN_TABLE: u16 = 1;
     pub const CHAIN_NAME: u16 = 3;
@@ -43,17 +43,30 @@ mod attribute {
     pub const CMP_SREG: u16 = 1;
     pub const CMP_OP: u16 = 2;
     pub const CMP_DATA: u16 = 3;
+    pub const SET_NAME: u16 = 2;
+    pub const SET_KEY_TYPE: u16 = 4;
+    pub const SET_KEY_LEN: u16 = 5;
+    pub const SET_ID: u16 = 10;
+    pub const ELEMENTS_SET: u16 = 2;
+    pub const ELEMENTS: u16 = 3;
+    pub const ELEMENT_KEY: u16 = 1;
+    pub const LOOKUP_SET: u16 = 1;
+    pub const LOOKUP_SREG: u16 = 2;
+    pub const IMMEDIATE_DREG: u16 = 1;
+    pub const IMMEDIATE_DATA: u16 = 2;
+    pub const DATA_VERDICT: u16 = 2;
+    pub const VERDICT_CODE: u16 = 1;
     pub const META_DREG: u16 = 1;
     pub const META_KEY: u16 = 2;
 }
 
-const REGISTER: u32 = 1;
+pub(super) const REGISTER: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 /// Where an IPv4 header has the address of the sender.
 const SOURCE: u32 = 12;
 const META_OIFNAME: u32 = 7;
-const CMP_EQ: u32 = 0;
-const CMP_NEQ: u32 = 1;
+pub(super) const CMP_EQ: u32 = 0;
+pub(super) const CMP_NEQ: u32 = 1;
 const FORWARD: u32 = 2;
 const POSTROUTING: u32 = 4;
 const DROP: u32 = 0;
@@ -66,30 +79,62 @@ pub fn table(bridge: &str) -> String {
     format!("orund_{bridge}")
 }
 
-fn request(kind: i32, flags: i32) -> Request {
+/// What packets a table is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Family {
+    Ipv4 = libc::NFPROTO_IPV4 as isize,
+    Bridge = libc::NFPROTO_BRIDGE as isize,
+}
+
+pub(super) fn request(family: Family, kind: i32, flags: i32) -> Request {
     let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
     // struct nfgenmsg: the family, a version, a resource.
-    Request::new(kind, flags, &[libc::NFPROTO_IPV4 as u8, 0, 0, 0])
+    Request::new(kind, flags, &[family as u8, 0, 0, 0])
 }
 
 /// Numbers of nf_tables have the network's byte order.
-fn number(r: Request, kind: u16, value: u32) -> Request {
+pub(super) fn number(r: Request, kind: u16, value: u32) -> Request {
     r.attribute(kind, &value.to_be_bytes())
 }
 
-fn data(r: Request, kind: u16, value: &[u8]) -> Request {
+pub(super) fn data(r: Request, kind: u16, value: &[u8]) -> Request {
     r.nested(kind, |r| r.attribute(attribute::DATA_VALUE, value))
 }
 
-fn expression(r: Request, name: &str, build: impl FnOnce(Request) -> Request) -> Request {
+pub(super) fn expression(r: Request, name: &str, build: impl FnOnce(Request) -> Request) -> Request {
     r.nested(attribute::LIST_ELEM, |r| r.text(attribute::EXPR_NAME, name).nested(attribute::EXPR_DATA, build))
 }
 
-fn compare(r: Request, operation: u32, value: &[u8]) -> Request {
+pub(super) fn compare(r: Request, operation: u32, value: &[u8]) -> Request {
     expression(r, "cmp", |r| {
         let r = number(number(r, attribute::CMP_SREG, REGISTER), attribute::CMP_OP, operation);
         data(r, attribute::CMP_DATA, value)
     })
+}
+
+/// Loads what the kernel knows of a packet.
+pub(super) fn meta(r: Request, key: u32) -> Request {
+    expression(r, "meta", |r| number(number(r, attribute::META_DREG, REGISTER), attribute::META_KEY, key))
+}
+
+/// Loads an address of an IPv4 header.
+pub(super) fn address(r: Request, offset: u32) -> Request {
+    expression(r, "payload", |r| {
+        let r = number(r, attribute::PAYLOAD_DREG, REGISTER);
+        let r = number(r, attribute::PAYLOAD_BASE, NETWORK_HEADER);
+        number(number(r, attribute::PAYLOAD_OFFSET, offset), attribute::PAYLOAD_LEN, 4)
+    })
+}
+
+/// Whether the loaded address is one of `range`.
+pub(super) fn within(r: Request, range: Range) -> Request {
+    let r = expression(r, "bitwise", |r| {
+        let r = number(r, attribute::BITWISE_SREG, REGISTER);
+        let r = number(number(r, attribute::BITWISE_DREG, REGISTER), attribute::BITWISE_LEN, 4);
+        let r = data(r, attribute::BITWISE_MASK, &range.mask().to_be_bytes());
+        data(r, attribute::BITWISE_XOR, &[0; 4])
+    });
+    compare(r, CMP_EQ, &range.first().octets())
 }
 
 /// Makes the table of a bridge, in place of one that there was.
@@ -98,8 +143,8 @@ fn compare(r: Request, operation: u32, value: &[u8]) -> Request {
 /// What nf_tables refuses; EOPNOTSUPP, EINVAL or EPROTONOSUPPORT from a kernel without it.
 pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
     let name = table(bridge);
-    let named = |kind, flags| request(kind, flags).text(attribute::TABLE_NAME, &name);
-    let chain = request(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
+    let named = |kind, flags| request(Family::Ipv4, kind, flags).text(attribute::TABLE_NAME, &name);
+    let chain = request(Family::Ipv4, libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
         .text(attribute::CHAIN_TABLE, &name)
         .text(attribute::CHAIN_NAME, CHAIN)
         .nested(attribute::CHAIN_HOOK, |r| {
@@ -108,25 +153,12 @@ pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
         .text(attribute::CHAIN_TYPE, "nat");
     let mut interface = [0; libc::IFNAMSIZ];
     interface[..bridge.len()].copy_from_slice(bridge.as_bytes());
-    let rule = request(libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND)
+    let rule = request(Family::Ipv4, libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND)
         .text(attribute::RULE_TABLE, &name)
         .text(attribute::RULE_CHAIN, CHAIN)
         .nested(attribute::RULE_EXPRESSIONS, |r| {
-            let r = expression(r, "payload", |r| {
-                let r = number(r, attribute::PAYLOAD_DREG, REGISTER);
-                let r = number(r, attribute::PAYLOAD_BASE, NETWORK_HEADER);
-                number(number(r, attribute::PAYLOAD_OFFSET, SOURCE), attribute::PAYLOAD_LEN, 4)
-            });
-            let r = expression(r, "bitwise", |r| {
-                let r = number(r, attribute::BITWISE_SREG, REGISTER);
-                let r = number(number(r, attribute::BITWISE_DREG, REGISTER), attribute::BITWISE_LEN, 4);
-                let r = data(r, attribute::BITWISE_MASK, &range.mask().to_be_bytes());
-                data(r, attribute::BITWISE_XOR, &[0; 4])
-            });
-            let r = compare(r, CMP_EQ, &range.first().octets());
-            let r = expression(r, "meta", |r| {
-                number(number(r, attribute::META_DREG, REGISTER), attribute::META_KEY, META_OIFNAME)
-            });
+            let r = within(address(r, SOURCE), range);
+            let r = meta(r, META_OIFNAME);
             expression(compare(r, CMP_NEQ, &interface), "masq", |r| r)
         });
     // Made first, lest there is none to be removed.
@@ -178,15 +210,15 @@ fn dropping_chain(content: &[u8]) -> Option<String> {
 /// # Errors
 /// EPERM; what a kernel without nf_tables answers.
 pub fn probe() -> Result<(), Refusal> {
-    Socket::open_netfilter()?.ask(request(libc::NFT_MSG_GETGEN, 0), |_, _| {})
+    Socket::open_netfilter()?.ask(request(Family::Ipv4, libc::NFT_MSG_GETGEN, 0), |_, _| {})
 }
 
 /// Removes the table of a bridge; no error if there is none.
 ///
 /// # Errors
 /// What nf_tables refuses.
-pub fn remove(bridge: &str) -> Result<(), Refusal> {
-    let request = request(libc::NFT_MSG_DELTABLE, 0).text(attribute::TABLE_NAME, &table(bridge));
+pub fn remove(family: Family, bridge: &str) -> Result<(), Refusal> {
+    let request = request(family, libc::NFT_MSG_DELTABLE, 0).text(attribute::TABLE_NAME, &table(bridge));
     match Socket::open_netfilter().map_err(Refusal::from).and_then(|mut s| s.transaction(vec![request])) {
         Err(Refusal { errno: Errno(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT), .. }) => Ok(()),
         r => r,

@@ -4,6 +4,7 @@ use super::{SysResult, check, unit};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 pub const WRITE_FILE: u64 = 1 << 1;
+pub const READ_FILE: u64 = 1 << 2;
 pub const READ_DIR: u64 = 1 << 3;
 pub const REMOVE_DIR: u64 = 1 << 4;
 pub const REMOVE_FILE: u64 = 1 << 5;
@@ -59,10 +60,13 @@ fn everything(version: u32) -> Ruleset {
     }
 }
 
-/// Forbids the calling thread, for good, all that `version` of the interface knows, but for `allowed` below the directory `below`.
-/// The thread has no new privileges.
-pub fn restrict(version: u32, allowed: u64, below: RawFd) -> SysResult<()> {
-    let attributes = everything(version);
+/// Forbids the calling thread, for good, all that `version` of the interface knows, but for what each of `allowed` says for what is
+/// below a directory, and with `network` but for connections. The thread has no new privileges.
+pub fn restrict(version: u32, allowed: &[(u64, RawFd)], network: bool) -> SysResult<()> {
+    let mut attributes = everything(version);
+    if network {
+        attributes.handled_access_net = 0;
+    }
     let size = size_of::<Ruleset>();
     // SAFETY: the ruleset is valid for reading `size` bytes.
     let fd = check(unsafe {
@@ -70,9 +74,13 @@ pub fn restrict(version: u32, allowed: u64, below: RawFd) -> SysResult<()> {
     })?;
     // SAFETY: the kernel has made the descriptor for us.
     let _ruleset = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-    let rule = PathBeneath { allowed_access: allowed & attributes.handled_access_fs, parent_fd: below };
-    // SAFETY: the rule is valid for reading.
-    unit(unsafe { libc::syscall(libc::SYS_landlock_add_rule, fd, PATH_BENEATH, &raw const rule, 0_u32) })?;
+    for (allowed, below) in allowed {
+        let rule = PathBeneath { allowed_access: allowed & attributes.handled_access_fs, parent_fd: *below };
+        // SAFETY: the rule is valid for reading.
+        unit(unsafe {
+            libc::syscall(libc::SYS_landlock_add_rule, fd, PATH_BENEATH, &raw const rule, 0_u32)
+        })?;
+    }
     // SAFETY: no memory is passed.
     unit(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd, 0_u32) })?;
     Ok(())
@@ -96,7 +104,8 @@ mod tests {
         let work = move || {
             crate::sys::prctl::set_no_new_privs().unwrap();
             let below = fs::File::open(&at).unwrap();
-            restrict(version, WRITE_FILE | MAKE_REG | TRUNCATE, below.as_raw_fd()).unwrap();
+            let allowed = WRITE_FILE | MAKE_REG | TRUNCATE;
+            restrict(version, &[(allowed, below.as_raw_fd())], false).unwrap();
             let denied = |r: std::io::Result<()>| r.unwrap_err().raw_os_error() == Some(libc::EACCES);
             fs::write(at.join("new"), "y").unwrap();
             assert!(denied(fs::read(at.join("old")).map(drop)));

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::annotations::{NETWORK, PROXY_PROTOCOL};
+use super::annotations::{NETWORK, NETWORKS, PROXY_PROTOCOL, wrong_networks};
 use super::fix;
 use super::scalar;
 use super::schema::{Class, Row, Schema, Type, schema, step};
@@ -140,6 +140,11 @@ impl<'t> Checker<'t> {
                 let message = format!("invalid value of {name}");
                 let hint = format!("write {}, or leave it out", values.join(" or "));
                 self.error(value.node.place, &value.path, message, Some(hint));
+            }
+            let networks = value.node.data.text().filter(|_| !labels && name == NETWORKS);
+            if let Some(wrong) = networks.and_then(wrong_networks) {
+                let hint = format!("write names with commas between them, such as {name}: \"front, back\"");
+                self.error(value.node.place, &value.path, wrong, Some(hint));
             }
         }
     }

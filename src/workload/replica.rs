@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::annotations::NETWORK;
+use super::annotations::{self, NETWORK};
 use super::model::{Resources, Spec};
 use super::pod::{DnsConfig, HostAlias, PodMetadata, PodSecurity, ResourceRef, Volume};
 use crate::config::quantity::{Bytes, MilliCpu};
@@ -90,6 +90,11 @@ impl Sandbox {
     /// Whether it has no route to the outside.
     pub fn is_internal(&self) -> bool {
         self.metadata.annotations.get(NETWORK).is_some_and(|v| v == "internal")
+    }
+
+    /// It reaches pods that share one of these networks with it.
+    pub fn networks(&self) -> BTreeSet<String> {
+        annotations::networks(&self.metadata.annotations)
     }
 
     /// Whether it asks its own resolver for names, if it has a network of its own.

@@ -1,6 +1,7 @@
 //! The supervisor on the real kernel, as root: containers that end, do not end, fork, run out of memory; a supervisor
 //! or a keeper that is killed; disks that are full. Every test has directories and cgroups of its own.
 
+mod apart;
 mod api;
 mod build;
 mod client;

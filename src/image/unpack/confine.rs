@@ -124,7 +124,8 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     cred::capset(sets).map_err(step("setting capabilities"))?;
     prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
     if let Some(version) = landlock::version().ok().filter(|v| *v >= OLDEST_LANDLOCK) {
-        landlock::restrict(version, ALLOWED, root.as_raw_fd()).map_err(step("Landlock"))?;
+        let allowed = [(ALLOWED, root.as_raw_fd())];
+        landlock::restrict(version, &allowed, false).map_err(step("Landlock"))?;
     }
     prctl::seccomp_load(&own::allow(&CALLS, &[]), 0).map_err(step("the filter of system calls"))?;
     Ok(root)

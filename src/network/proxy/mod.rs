@@ -26,7 +26,7 @@ mod udp;
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::sys::{cred, fd, file, memfd, prctl, sched, socket, watched};
+use crate::sys::{CWD, SysResult, cred, fd, file, landlock, memfd, path, prctl, sched, socket, watched};
 pub use counts::Counts;
 use route::{Options, Route, State};
 use serde::de::DeserializeOwned;
@@ -76,19 +76,32 @@ pub struct Map {
 pub struct MapResolver {
     pub name: String,
     pub udp: bool,
+    /// Of the pod: it resolves names of those that share one with it.
+    #[serde(default)]
+    pub networks: Vec<String>,
 }
 
 /// The names of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapName {
     pub service: String,
-    /// Others, as they are.
+    /// Others, as they are; `NAME@NETWORK` is one for pods in that network.
     pub aliases: Vec<String>,
     /// Its own. None: those of its pods.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// The host names and addresses of the pods behind it.
-    pub pods: Vec<(String, Ipv4Addr)>,
+    /// The pods behind it.
+    pub pods: Vec<MapPod>,
+}
+
+/// A pod behind a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapPod {
+    pub host: String,
+    pub address: Ipv4Addr,
+    /// Empty: the default one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
 }
 
 /// Where the connections of one listening socket go.
@@ -163,6 +176,7 @@ pub fn run(control: OwnedFd) -> Result<()> {
     local.block_on(&tokio, async {
         let control = watched::register_readable(control).map_err(fail)?;
         let mut proxy = Proxy::new(descriptors());
+        read_only_resolvers().map_err(|e| Error::sys("restricting the files of the proxy", e))?;
         filter::load().map_err(|e| Error::sys("restricting the system calls of the proxy", e))?;
         loop {
             let ready = tokio::select! {
@@ -211,6 +225,25 @@ fn give_up_rights() -> Result<()> {
         unless_unmapped(cred::setresuid(NOBODY)).map_err(fail("setresuid"))?;
     }
     cred::capset(cred::CapSets::default()).map_err(fail("capset"))
+}
+
+/// Where the kernel has Landlock, no file can be opened any more but those that say which resolvers the host has.
+///
+/// # Errors
+/// The calling thread may gain privileges.
+fn read_only_resolvers() -> SysResult<()> {
+    let Ok(version) = landlock::version() else { return Ok(()) };
+    let file = std::fs::canonicalize(names::RESOLVERS).ok();
+    let real = file.as_deref().and_then(std::path::Path::parent);
+    // It may be replaced by a link to one of another program, all of which are below /run.
+    let dirs = ["/etc", "/run"].map(std::path::Path::new).into_iter().chain(real);
+    let open = |dir: &std::path::Path| {
+        let dir = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes()).ok()?;
+        path::openat(CWD, &dir, libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0).ok()
+    };
+    let dirs: Vec<OwnedFd> = dirs.filter_map(open).collect();
+    let allowed: Vec<(u64, i32)> = dirs.iter().map(|dir| (landlock::READ_FILE, dir.as_raw_fd())).collect();
+    landlock::restrict(version, &allowed, true)
 }
 
 impl Proxy {
@@ -292,7 +325,7 @@ impl Proxy {
         for (_, task) in gone.iter().filter_map(|name| self.resolvers.remove(name)) {
             stop(task).await;
         }
-        for MapResolver { name, udp } in wanted {
+        for MapResolver { name, udp, networks } in wanted {
             let Some(socket) = self.waiting.remove(name) else { continue };
             let Ok(inode) = file::fstat(socket.as_raw_fd()).map(|s| s.ino) else { continue };
             if self.resolvers.get(name).is_some_and(|(known, task)| *known == inode && !task.is_finished()) {
@@ -302,7 +335,7 @@ impl Proxy {
                 stop(old).await;
             }
             let served = fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error);
-            match served.and_then(|()| self.names.serve(*udp, socket)) {
+            match served.and_then(|()| self.names.serve(*udp, socket, networks.clone())) {
                 Ok(task) => drop(self.resolvers.insert(name.clone(), (inode, task))),
                 Err(e) => log::warn(Error::sys(format!("serving {name}"), e)),
             }

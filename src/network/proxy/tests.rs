@@ -321,3 +321,23 @@ fn idle_clients_beyond_the_limit_keep_nobody_out() {
         drop(clients);
     });
 }
+
+#[test]
+fn no_file_is_read_but_those_of_resolvers() {
+    let Ok(version) = crate::sys::landlock::version() else {
+        println!("SKIP: the kernel has no Landlock");
+        return;
+    };
+    let work = move || {
+        crate::sys::prctl::set_no_new_privs().unwrap();
+        super::read_only_resolvers().unwrap();
+        let denied =
+            |file: &str| std::fs::File::open(file).is_err_and(|e| e.raw_os_error() == Some(libc::EACCES));
+        assert!(std::fs::File::open("/etc/hostname").is_ok() && version > 0);
+        assert!(denied("/proc/self/environ") && denied("/usr") && denied("/proc/1/status"));
+        // Connections are what it is for.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    };
+    std::thread::spawn(work).join().unwrap();
+}

@@ -6,11 +6,12 @@ use super::objects::Entry;
 use super::reconcile::replicas;
 use super::services::{self, matches};
 use super::spec::Template;
+use crate::workload::annotations::NETWORKS;
 use crate::workload::kept::KeptKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Other names of a Service, with commas between them. Such a Service follows Docker: its names lead to pods that are not ready while none is.
+/// Other names of a Service, with commas between them; `NAME@NETWORK` is one only for pods in that network. Such a Service follows Docker: its names lead to pods that are not ready while none is.
 const ALIASES: &str = "orun.dev/aliases";
 
 /// The names of a Service.
@@ -34,6 +35,9 @@ pub struct NamedPod {
     /// What it calls itself.
     pub host: String,
     pub address: String,
+    /// Those that share one of these with it resolve its name. Empty: the network "default" alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
 }
 
 /// The names of all Services. Each has the addresses of its ready pods; with `publishNotReadyAddresses`, and as in Docker for
@@ -76,10 +80,19 @@ fn pods(
                 replica: ReplicaKey { workload: *id, slot, serial: replica.serial },
                 host: host(template, &workload.name, slot),
                 address: address.to_owned(),
+                networks: networks(template),
             });
         }
     }
     found
+}
+
+/// The networks of pods; none if it is only the default one.
+fn networks(template: &Template) -> Vec<String> {
+    let annotations = || template.sandbox.as_ref()?.config.get("metadata")?.get("annotations")?.get(NETWORKS);
+    let text = annotations().and_then(Value::as_str);
+    let names = text.into_iter().flat_map(|text| text.split(',')).map(|name| name.trim().to_owned());
+    names.collect()
 }
 
 /// What a pod calls itself: `hostname`, else its name.

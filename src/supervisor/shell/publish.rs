@@ -11,10 +11,10 @@ use super::publish_news::{News, Told};
 use crate::error::{Errno, Error, Result};
 use crate::log;
 use crate::network::Network;
-use crate::network::proxy::{Counts, MESSAGE, Map, MapName, MapResolver, MapRoute, read_json, tag};
+use crate::network::proxy::{Counts, MESSAGE, Map, MapName, MapPod, MapResolver, MapRoute, read_json, tag};
 use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
 use crate::supervisor::core::model::ReplicaKey;
-use crate::supervisor::core::names::Name;
+use crate::supervisor::core::names::{Name, NamedPod};
 use crate::supervisor::core::services::ADDRESS;
 use crate::sys::fd::{self, PollFd};
 use crate::sys::{memfd, socket, time, wait};
@@ -385,8 +385,14 @@ impl Worker {
     fn send_map(&mut self) -> Result<()> {
         let fail = |e: Errno| Error::sys("writing the map of ports", e);
         let mut map = Map { names: names(&self.latest.names, &self.services), ..Map::default() };
-        let resolvers = self.resolvers.iter().flat_map(|(key, s)| s.named(&key.to_string()));
-        map.resolvers = resolvers.map(|(name, udp, _)| MapResolver { name, udp }).collect();
+        for (key, sockets) in &self.resolvers {
+            let all = sockets.named(&key.to_string()).map(|(name, udp, _)| MapResolver {
+                name,
+                udp,
+                networks: sockets.networks.iter().cloned().collect(),
+            });
+            map.resolvers.extend(all);
+        }
         for route in &self.latest.map {
             let name = route.host.to_string();
             if !self.sockets.contains_key(&name) {
@@ -530,7 +536,9 @@ impl Worker {
 
 /// Names as the proxy has them.
 fn names(names: &[Name], services: &BTreeMap<u64, Ipv4Addr>) -> Vec<MapName> {
-    let pod = |p: &crate::supervisor::core::names::NamedPod| Some((p.host.clone(), p.address.parse().ok()?));
+    let pod = |p: &NamedPod| {
+        Some(MapPod { host: p.host.clone(), address: p.address.parse().ok()?, networks: p.networks.clone() })
+    };
     let name = |n: &Name| MapName {
         service: n.service.clone(),
         aliases: n.aliases.clone(),

@@ -11,6 +11,7 @@ mod deploy;
 mod dotenv;
 mod health;
 mod interpolate;
+mod joined;
 mod kept;
 pub mod load;
 mod merge;

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::load::Loader;
 use super::project::Project;
 use super::service::Service;
-use super::{ALIASES, PROJECT, SERVICE, values};
-use crate::workload::annotations::NETWORK;
+use super::{ALIASES, PROJECT, SERVICE, joined, values};
+use crate::config::document::Node;
+use crate::workload::annotations::{DEFAULT_NETWORK, NETWORK, NETWORKS, wrong_networks};
 use crate::workload::kept::{KeptKind, KeptObject};
 use crate::workload::pod::{DnsConfig, DnsOption, HostAlias};
 use crate::workload::read::Object;
@@ -87,13 +88,9 @@ fn mode(loader: &mut Loader<'_>, s: &mut Service<'_>) {
         "" | "bridge" | "default" => {}
         "host" => s.spec.host_network = true,
         "none" => drop(s.annotations.insert(NETWORK.to_owned(), "none".to_owned())),
-        other if other.starts_with("service:") || other.starts_with("container:") => {
-            let hint =
-                "containers that share a network are one pod: write a Pod with both (`orund explain pod`)";
-            s.error(loader, "network_mode", format!("{other} is not supported"), Some(hint));
-        }
+        _ if joined::target(s.node).is_some() => {}
         other => {
-            let hint = "pods share one network: leave network_mode out";
+            let hint = "name the network in networks";
             s.warn(loader, "network_mode", format!("the network {other} has no effect"), hint);
         }
     }
@@ -107,28 +104,63 @@ fn mode(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     }
 }
 
-/// A service all of whose networks are internal has no route to the outside.
-pub fn internal(project: &Project<'_, '_>, s: &mut Service<'_>) {
+/// The networks that pods of a service are in, which say whom they reach. Those of a service all of whose networks are internal
+/// have no route to the outside.
+pub fn attach(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
     if values::text(s.node, "network_mode").is_some_and(|mode| !mode.is_empty()) {
         return;
     }
-    let field = values::get(s.node, "networks");
+    let keys = keys(s.node);
+    let is_internal = |key: &&str| {
+        project.entry("networks", key).and_then(|n| values::value(n, "internal", values::flag)) == Some(true)
+    };
+    if keys.iter().all(is_internal) {
+        s.annotations.insert(NETWORK.to_owned(), "internal".to_owned());
+    }
+    let names: BTreeSet<String> = keys.iter().map(|key| full_name(project, key)).collect();
+    if names.iter().eq([DEFAULT_NETWORK]) {
+        return;
+    }
+    let list = names.into_iter().collect::<Vec<_>>().join(", ");
+    if let Some(wrong) = wrong_networks(&list) {
+        let hint = "names of networks are letters, digits, \".\", \"_\" and \"-\"";
+        s.error(project.loader, "networks", wrong, Some(hint));
+    }
+    s.annotations.insert(NETWORKS.to_owned(), list);
+}
+
+/// The networks of a service, as the file calls them.
+fn keys<'a>(service: &'a Node) -> Vec<&'a str> {
+    let field = values::get(service, "networks");
     let of_map = field.map(values::entries).unwrap_or_default().iter().map(|(key, _)| key);
     let list = field.map(values::list).unwrap_or_default().iter();
-    let mut names: Vec<&str> = list.chain(of_map).filter_map(|n| n.data.text()).collect();
-    if names.is_empty() {
-        names.push("default");
+    let mut keys: Vec<&str> = list.chain(of_map).filter_map(|n| n.data.text()).collect();
+    if keys.is_empty() {
+        keys.push(DEFAULT_NETWORK);
     }
-    let is_internal = |name: &&str| {
-        project.entry("networks", name).and_then(|n| values::value(n, "internal", values::flag)) == Some(true)
-    };
-    if names.iter().all(is_internal) {
-        s.annotations.insert(NETWORK.to_owned(), "internal".to_owned());
+    keys
+}
+
+/// What the host calls a network of the project: external ones, and those with a name, may be those of other projects. The
+/// default one is that of all pods.
+fn full_name(project: &Project<'_, '_>, key: &str) -> String {
+    let network = project.entry("networks", key);
+    let external = network.and_then(|n| values::get(n, "external"));
+    let name = network.into_iter().chain(external).find_map(|n| values::text(n, "name"));
+    let is_external = external.is_some_and(|n| n.data.text() != Some("false"));
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None if is_external || key == DEFAULT_NETWORK => key.to_owned(),
+        None => format!("{}_{key}", project.name),
     }
 }
 
 /// The Service by which others find it: a name with the addresses of its pods.
 pub fn names(project: &mut Project<'_, '_>, s: &Service<'_>) {
+    // It has no address of its own.
+    if joined::target(s.node).is_some() {
+        return;
+    }
     let label = values::label(s.name);
     let mut aliases: BTreeSet<String> = BTreeSet::new();
     aliases.insert(s.name.to_owned());
@@ -136,7 +168,11 @@ pub fn names(project: &mut Project<'_, '_>, s: &Service<'_>) {
         ["container_name", "hostname"].iter().filter_map(|f| values::text(s.node, f)).map(str::to_owned),
     );
     let networks = values::get(s.node, "networks").map(values::entries).unwrap_or_default();
-    aliases.extend(networks.iter().flat_map(|(_, n)| values::texts(n, "aliases")));
+    for (key, network) in networks {
+        let name = full_name(project, key.data.text().unwrap_or_default());
+        let all = values::texts(network, "aliases").into_iter().filter(|a| !a.contains('@'));
+        aliases.extend(all.map(|alias| format!("{alias}@{name}")));
+    }
     // A link is a name that only one service has for another; here all have it.
     for (_, node) in &project.services {
         for link in values::texts(node, "links") {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::{Loader, Scope, Source};
-use super::{Options, deploy, kept, service, values};
+use super::{Options, deploy, joined, kept, service, values};
 use crate::config::document::reader::similar;
 use crate::config::document::{self, Data, Node};
 use crate::workload::read::Object;
@@ -83,6 +83,7 @@ pub fn objects(
     for (service, node) in project.services.clone() {
         service::objects(&mut project, service, node);
     }
+    joined::join(&mut project);
     project.ports();
     project.objects
 }
@@ -224,7 +225,7 @@ impl<'a> Project<'a, '_> {
 }
 
 /// Services that wait for each other, the first one again at the end.
-fn cycle<'g>(graph: &'g BTreeMap<&'g str, Vec<String>>) -> Option<Vec<&'g str>> {
+pub fn cycle<'g>(graph: &'g BTreeMap<&'g str, Vec<String>>) -> Option<Vec<&'g str>> {
     // Takes away, again and again, what waits for nobody who is left.
     let mut left: BTreeSet<&str> = graph.keys().copied().collect();
     loop {

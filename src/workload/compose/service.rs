@@ -65,7 +65,7 @@ pub fn objects<'a>(project: &mut Project<'a, '_>, name: &'a str, node: &'a Node)
     options::read(project.loader, &mut s);
     network::read(project.loader, &mut s);
     deploy::read(project.loader, &mut s);
-    network::internal(project, &mut s);
+    network::attach(project, &mut s);
     network::names(project, &s);
     let Service { mut spec, container, labels, mut annotations, build, .. } = s;
     spec.containers.push(container);

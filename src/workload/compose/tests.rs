@@ -295,7 +295,7 @@ networks: {back: }
     let found = project(&[text], &Memory::default(), Options::default());
     let services = kept(&found, KeptKind::Service);
     assert_eq!(services[0].metadata.name, "my-db");
-    assert_eq!(services[0].metadata.annotations[ALIASES], "db,my_db,store,the-db");
+    assert_eq!(services[0].metadata.annotations[ALIASES], "db,my_db,store@shop_back,the-db");
     assert_eq!(services[0].fields["spec"]["selector"]["com.docker.compose.service"], "my-db");
     assert_eq!(services[0].fields["spec"]["ports"][0]["port"], 5432);
     assert_eq!(services[1].metadata.annotations.get(ALIASES), None);
@@ -316,9 +316,77 @@ networks: {back: {internal: true}, front: }
     let expected = [("alone", Some("none")), ("app", None), ("db", Some("internal")), ("other", None)];
     let expected = expected.map(|(name, network)| (name.to_owned(), network.map(str::to_owned)));
     assert_eq!(networks.into_iter().collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
+    let of = |w: &Workload| w.spec.pod.as_ref().unwrap().annotations.get("orun.dev/networks").cloned();
+    let networks: BTreeMap<_, _> =
+        workloads(&found).iter().map(|w| (w.metadata.name.clone(), of(w))).collect();
+    assert_eq!(networks["db"].as_deref(), Some("shop_back"));
+    assert_eq!(networks["app"].as_deref(), Some("shop_back, shop_front"));
+    assert_eq!((&networks["alone"], &networks["other"]), (&None, &None));
+    let text = "services:
+  a: {image: x, networks: [default, named, far, old]}
+networks: {named: {name: n}, far: {external: true}, old: {external: {name: ancient}}}
+";
+    let found = project(&[text], &Memory::default(), Options::default());
+    assert_eq!(of(&workloads(&found)[0]).as_deref(), Some("ancient, default, far, n"));
+    let bad = wrong("services: {a: {image: x, networks: [bad]}}\nnetworks: {bad: {name: a b}}\n");
+    assert!(bad[0].contains("\"a b\" cannot be the name of a network"), "{bad:?}");
+    let of = |w: &Workload| w.spec.pod.as_ref().unwrap().annotations.get("orun.dev/network").cloned();
     let text = "services: {a: {image: x}, b: {image: x, networks: [default]}}\nnetworks: {default: {internal: true}}\n";
     let found = project(&[text], &Memory::default(), Options::default());
     assert_eq!(workloads(&found).iter().filter(|w| of(w).as_deref() == Some("internal")).count(), 2);
+}
+
+#[test]
+fn services_that_share_a_network_are_one_pod() {
+    let text = "services:
+  vpn: {image: v, container_name: gate, ports: ['80:80'], volumes: ['a:/a'], restart: always, networks: [n]}
+  web: {image: w, network_mode: 'service:vpn', volumes: ['b:/b'], depends_on: [vpn, db], stop_grace_period: 1m}
+  log: {image: l, network_mode: 'container:gate', restart: always}
+  deep: {image: d, network_mode: 'service:web', restart: always}
+  db: {image: x}
+  page: {image: y, depends_on: {web: {condition: service_healthy}}}
+volumes: {a: , b: }
+networks: {n: }
+";
+    let found = project(&[text], &Memory::default(), Options::default());
+    assert_eq!(findings(&found), [""; 0]);
+    let all = workloads(&found);
+    let names: Vec<&str> = all.iter().map(|w| w.metadata.name.as_str()).collect();
+    assert_eq!(names, ["vpn", "db", "page"]);
+    let vpn = &all[0].spec;
+    let containers: Vec<&str> = vpn.containers.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(containers, ["vpn", "deep", "log", "web"]);
+    let policies = vpn.containers.iter().map(|c| c.restart_policy);
+    assert_eq!(policies.collect::<Vec<_>>(), [None, None, None, Some(RestartPolicy::Never)]);
+    let volumes: Vec<&str> = vpn.volumes.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(volumes, ["v0", "web-v0"]);
+    assert_eq!(vpn.containers[3].volume_mounts[0].name, "web-v0");
+    assert_eq!(vpn.termination_grace_period.as_secs(), 60);
+    assert_eq!(vpn.depends_on.iter().map(|d| d.workload.as_str()).collect::<Vec<_>>(), ["db"]);
+    assert_eq!(all[2].spec.depends_on[0].workload, "vpn");
+    let services: Vec<String> =
+        kept(&found, KeptKind::Service).into_iter().map(|s| s.metadata.name).collect();
+    assert!(services.iter().all(|name| ["vpn", "db", "page"].contains(&name.as_str())), "{services:?}");
+    for (text, message) in [
+        (
+            "a: {image: x}, b: {image: x, network_mode: 'service:a', ports: ['80:80']}",
+            "ports cannot be combined",
+        ),
+        ("a: {image: x, scale: 2}, b: {image: x, network_mode: 'service:a'}", "the same number of replicas"),
+        (
+            "a: {image: x, network_mode: 'service:b'}, b: {image: x, network_mode: 'service:a'}",
+            "its own in the end",
+        ),
+        ("abc: {image: x}, b: {image: x, network_mode: 'service:abd'}", "did you mean \"abc\"?"),
+        (
+            "a: {image: x}, b: {image: x, network_mode: 'service:a', depends_on: [c]}, c: {image: x, depends_on: [a]}",
+            "pods wait for each other",
+        ),
+        ("a: {image: x}, b: {build: ., network_mode: 'service:a'}", "cannot join the network"),
+    ] {
+        let found = wrong(&format!("services: {{{text}}}\n"));
+        assert!(found.iter().any(|f| f.contains(message)), "{text}: {found:?}");
+    }
 }
 
 #[test]

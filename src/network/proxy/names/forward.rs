@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 /// Where the host says which they are, and how many of them are used (resolv.conf(5)).
-const FILE: &str = "/etc/resolv.conf";
+pub const FILE: &str = "/etc/resolv.conf";
 const SERVERS_MOST: usize = 3;
 /// How long one of them may take, and all together: programs ask again after five seconds.
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -9,6 +9,7 @@ pub(crate) use zone::fuzz;
 
 use super::budget::{Budget, Share};
 use super::route::State;
+pub use forward::FILE as RESOLVERS;
 use std::cell::RefCell;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -40,16 +41,23 @@ pub struct Names {
     pub zone: Rc<RefCell<Zone>>,
     state: Rc<State>,
     upstream: Rc<forward::Upstream>,
+    /// Of the pod that asks.
+    networks: Rc<[String]>,
 }
 
 impl Names {
     pub fn new(state: Rc<State>) -> Names {
-        Names { zone: Rc::default(), state, upstream: Rc::default() }
+        Names { zone: Rc::default(), state, upstream: Rc::default(), networks: Rc::new([]) }
     }
 
-    /// Serves one socket of a pod.
-    pub fn serve(&self, udp: bool, socket: OwnedFd) -> std::io::Result<JoinHandle<()>> {
-        let names = self.clone();
+    /// Serves one socket of a pod that is in `networks`.
+    pub fn serve(
+        &self,
+        udp: bool,
+        socket: OwnedFd,
+        networks: Vec<String>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let names = Names { networks: networks.into(), ..self.clone() };
         Ok(if udp {
             let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
             tokio::task::spawn_local(datagrams(names, Rc::new(socket)))
@@ -61,7 +69,7 @@ impl Names {
 
     /// The answer to a question, where that takes no waiting.
     fn answer(&self, query: &[u8], longest: usize) -> Reply {
-        self.zone.borrow().answer(query, longest)
+        self.zone.borrow().answer(query, longest, &self.networks)
     }
 }
 

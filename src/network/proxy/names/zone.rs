@@ -1,11 +1,13 @@
 //! The names that are known, and answers from them. Pure.
 
-use crate::network::proxy::MapName;
+use crate::network::proxy::{MapName, MapPod};
+use crate::workload::annotations::DEFAULT_NETWORK;
 use simple_dns::rdata::{A, OPT, PTR, RData};
 use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 /// What a client takes by UDP that does not say so, and what is sent at most (as the DNS flag day of 2020 has it).
 pub const UDP_SHORTEST: usize = 512;
@@ -32,11 +34,48 @@ pub enum Reply {
 #[derive(Default)]
 pub struct Zone {
     /// Those of Services and of pods behind them, without a domain: `web`, `web-0.web`.
-    services: HashMap<String, Vec<Ipv4Addr>>,
+    services: HashMap<String, Known>,
     /// Names that stand for themselves.
-    aliases: HashMap<String, Vec<Ipv4Addr>>,
-    pods: HashMap<Ipv4Addr, String>,
+    aliases: HashMap<String, Vec<Alias>>,
+    pods: HashMap<Ipv4Addr, (String, Networks)>,
     turn: Cell<usize>,
+}
+
+/// Names of networks; none: the default one alone.
+type Networks = Rc<[String]>;
+
+/// What a name stands for.
+#[derive(Default)]
+struct Known {
+    /// One of its own. None: those of the pods.
+    address: Option<Ipv4Addr>,
+    pods: Vec<(Ipv4Addr, Networks)>,
+}
+
+/// Another name of a Service, for pods in a network or for all.
+struct Alias {
+    network: Option<String>,
+    service: String,
+}
+
+impl Known {
+    /// The addresses that a pod in `networks` gets; None: it shares no network with the pods, and knows no such name.
+    fn addresses(&self, networks: &[String]) -> Option<Vec<Ipv4Addr>> {
+        let reached = self.pods.iter().filter(|(_, own)| share(own, networks));
+        let reached: Vec<Ipv4Addr> = reached.map(|(address, _)| *address).collect();
+        match self.address {
+            _ if reached.is_empty() && !self.pods.is_empty() => None,
+            Some(address) => Some(vec![address]),
+            None => Some(reached),
+        }
+    }
+}
+
+/// Whether two pods share a network.
+fn share(one: &[String], other: &[String]) -> bool {
+    let in_default =
+        |networks: &[String]| networks.is_empty() || networks.iter().any(|n| n == DEFAULT_NETWORK);
+    one.iter().any(|name| other.contains(name)) || (in_default(one) && in_default(other))
 }
 
 impl Zone {
@@ -44,34 +83,45 @@ impl Zone {
         let mut zone = Zone::default();
         for name in names {
             let service = name.service.to_lowercase();
-            let all: Vec<Ipv4Addr> = match name.address {
-                Some(address) => vec![address],
-                None => name.pods.iter().map(|(_, address)| *address).collect(),
-            };
-            for (host, address) in &name.pods {
+            let mut known = Known { address: name.address, pods: Vec::new() };
+            for MapPod { host, address, networks } in &name.pods {
+                let networks: Networks = networks.clone().into();
                 let pod = format!("{}.{service}", host.to_lowercase());
-                zone.pods.entry(*address).or_insert_with(|| format!("{pod}.{NAMESPACE}.svc.{DOMAIN}"));
-                zone.services.entry(pod).or_default().push(*address);
+                let full = || (format!("{pod}.{NAMESPACE}.svc.{DOMAIN}"), Rc::clone(&networks));
+                zone.pods.entry(*address).or_insert_with(full);
+                known.pods.push((*address, Rc::clone(&networks)));
+                zone.services.entry(pod).or_default().pods.push((*address, networks));
             }
             for alias in &name.aliases {
-                zone.aliases.entry(alias.to_lowercase()).or_default().extend(&all);
+                let (alias, network) = match alias.split_once('@') {
+                    Some((alias, network)) => (alias, Some(network.to_owned())),
+                    None => (alias.as_str(), None),
+                };
+                let alias = zone.aliases.entry(alias.to_lowercase()).or_default();
+                alias.push(Alias { network, service: service.clone() });
             }
-            zone.services.insert(service, all);
+            zone.services.insert(service, known);
         }
         zone
     }
 
-    /// The addresses of a name, in lower case; None: there is no such name of ours.
-    fn find(&self, name: &str) -> Option<&Vec<Ipv4Addr>> {
+    /// The addresses of a name, in lower case; None: a pod in `networks` knows no such name of ours.
+    fn find(&self, name: &str, networks: &[String]) -> Option<Vec<Ipv4Addr>> {
         let inside = name.strip_suffix(&format!(".{DOMAIN}")).unwrap_or(name);
         // The namespace may be any: objects keep none.
         let of_namespace = inside.strip_suffix(".svc").and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let short = name.strip_suffix(&format!(".{NAMESPACE}")).unwrap_or(name);
-        self.services.get(of_namespace.unwrap_or(short)).or_else(|| self.aliases.get(name))
+        let of_service = |name: &str| self.services.get(name)?.addresses(networks);
+        of_service(of_namespace.unwrap_or(short)).or_else(|| {
+            let asker = |a: &&Alias| a.network.as_ref().is_none_or(|n| share(&[n.clone()], networks));
+            let all = self.aliases.get(name)?.iter().filter(asker);
+            let found: Vec<Vec<Ipv4Addr>> = all.filter_map(|a| of_service(&a.service)).collect();
+            (!found.is_empty()).then(|| found.concat())
+        })
     }
 
-    /// The answer to `query`, of `longest` bytes at most unless the client takes more.
-    pub fn answer(&self, query: &[u8], longest: usize) -> Reply {
+    /// The answer to `query` of a pod in `networks`, of `longest` bytes at most unless the client takes more.
+    pub fn answer(&self, query: &[u8], longest: usize, networks: &[String]) -> Reply {
         // A message without a header, or an answer: who answered that would answer for ever.
         if query.len() < HEADER || query[2] & 0x80 != 0 {
             return Reply::None;
@@ -92,8 +142,9 @@ impl Zone {
         let Some(name) = text(&asked.qname).filter(|_| asked.qclass == QCLASS::CLASS(CLASS::IN)) else {
             return Reply::Ask;
         };
-        let known = self.find(&name);
+        let known = self.find(&name, networks);
         let reverse = reverse(&name).and_then(|address| self.pods.get(&address));
+        let reverse = reverse.filter(|(_, own)| share(own, networks)).map(|(name, _)| name);
         let ours = known.is_some() || reverse.is_some();
         let inside = |domain: &str| name == domain || name.ends_with(&format!(".{domain}"));
         if !ours && !inside(DOMAIN) && !inside("svc") {
@@ -115,8 +166,8 @@ impl Zone {
     }
 
     /// Each time another one is the first.
-    fn in_turn(&self, addresses: Option<&Vec<Ipv4Addr>>) -> Vec<Ipv4Addr> {
-        let mut addresses = addresses.cloned().unwrap_or_default();
+    fn in_turn(&self, addresses: Option<Vec<Ipv4Addr>>) -> Vec<Ipv4Addr> {
+        let mut addresses = addresses.unwrap_or_default();
         if !addresses.is_empty() {
             let turn = self.turn.get();
             self.turn.set(turn.wrapping_add(1));
@@ -210,14 +261,19 @@ fn bare(query: &[u8], code: RCODE) -> Vec<u8> {
     reply
 }
 
+#[cfg(any(test, fuzzing))]
+fn pod(host: &str, address: Ipv4Addr, networks: &[&str]) -> MapPod {
+    MapPod { host: host.to_owned(), address, networks: networks.iter().map(|n| (*n).to_owned()).collect() }
+}
+
 /// A question of a pod, and the answer of another resolver.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(data: &[u8]) {
-    let pods = (0..3).map(|n| (format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2))).collect();
+    let pods = (0..3).map(|n| pod(&format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2), &[])).collect();
     let zone =
         Zone::new(&[MapName { service: "web".into(), aliases: vec!["www".into()], address: None, pods }]);
     for longest in [UDP_SHORTEST, usize::from(u16::MAX)] {
-        if let Reply::Known(reply) = zone.answer(data, longest) {
+        if let Reply::Known(reply) = zone.answer(data, longest, &[]) {
             // An answer, to this question.
             assert!(
                 reply.len() <= longest.max(UDP_LONGEST) && reply[..2] == data[..2] && reply[2] & 0x80 != 0
@@ -237,24 +293,30 @@ mod tests {
     use simple_dns::Question;
 
     fn zone() -> Zone {
-        let pod = |n: u8| (format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2));
+        let web_pod = |n: u8| pod(&format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2), &[]);
         let web = MapName {
             service: "web".into(),
             aliases: vec!["www".into(), "my_web.local".into()],
             address: None,
-            pods: (0..3).map(pod).collect(),
+            pods: (0..3).map(web_pod).collect(),
         };
         let many = MapName {
             service: "many".into(),
             aliases: Vec::new(),
             address: None,
-            pods: (0..=255).map(|n| (format!("p{n}"), Ipv4Addr::new(10, 90, 0, n))).collect(),
+            pods: (0..=255).map(|n| pod(&format!("p{n}"), Ipv4Addr::new(10, 90, 0, n), &[])).collect(),
         };
         let address = Some(Ipv4Addr::new(10, 89, 224, 1));
         let fixed = MapName { service: "fixed".into(), address, ..web.clone() };
         let fixed = MapName { aliases: Vec::new(), ..fixed };
         let none = MapName { service: "none".into(), aliases: Vec::new(), address: None, pods: Vec::new() };
-        Zone::new(&[web, many, fixed, none])
+        let db = MapName {
+            service: "db".into(),
+            aliases: vec!["store@back".into(), "sql".into()],
+            address: None,
+            pods: vec![pod("db-0", Ipv4Addr::new(10, 89, 1, 1), &["back", "store"])],
+        };
+        Zone::new(&[web, many, fixed, none, db])
     }
 
     fn query(name: &str, qtype: TYPE) -> Vec<u8> {
@@ -266,7 +328,13 @@ mod tests {
 
     /// What is answered, in words.
     fn ask(name: &str, qtype: TYPE, longest: usize) -> String {
-        match zone().answer(&query(name, qtype), longest) {
+        ask_in(name, qtype, longest, &[])
+    }
+
+    /// The same for a pod in `networks`.
+    fn ask_in(name: &str, qtype: TYPE, longest: usize, networks: &[&str]) -> String {
+        let networks: Vec<String> = networks.iter().map(|n| (*n).to_owned()).collect();
+        match zone().answer(&query(name, qtype), longest, &networks) {
             Reply::None => "nothing".to_owned(),
             Reply::Ask => "ask".to_owned(),
             Reply::Known(bytes) => {
@@ -313,6 +381,33 @@ mod tests {
     }
 
     #[test]
+    fn names_are_those_of_pods_that_share_a_network() {
+        let back = "NoError 10.89.1.1";
+        for (name, networks, answer) in [
+            ("db", &["back"][..], back),
+            ("db", &["front", "store"], back),
+            ("db", &["front"], "ask"),
+            ("db", &[], "ask"),
+            ("db.default.svc.cluster.local", &["default"], "NameError "),
+            ("db-0.db", &["back"], back),
+            ("db-0.db", &["front"], "ask"),
+            ("store", &["back"], back),
+            ("store", &["store"], "ask"),
+            ("sql", &["store"], back),
+            ("sql", &["front"], "ask"),
+            ("web", &["back"], "ask"),
+            ("web", &["back", "default"], "NoError 10.89.0.2 10.89.0.3 10.89.0.4"),
+            ("fixed", &["back"], "ask"),
+            ("none", &["back"], "NoError "),
+        ] {
+            assert_eq!(ask_in(name, TYPE::A, 512, networks), answer, "{name} {networks:?}");
+        }
+        let reverse = |networks| ask_in("1.1.89.10.in-addr.arpa", TYPE::PTR, 512, networks);
+        assert_eq!(reverse(&["back"]), "NoError db-0.db.default.svc.cluster.local");
+        assert_eq!(reverse(&["front"]), "ask");
+    }
+
+    #[test]
     fn what_does_not_fit_is_asked_for_by_tcp() {
         assert_eq!(ask("many", TYPE::A, 512), "NoError truncated ");
         assert_eq!(ask("many", TYPE::A, 65_535).split(' ').count(), 257);
@@ -321,7 +416,7 @@ mod tests {
     #[test]
     fn malformed_questions_get_an_error_or_nothing() {
         let good = query("web", TYPE::A);
-        let code = |bytes: &[u8]| match zone().answer(bytes, 512) {
+        let code = |bytes: &[u8]| match zone().answer(bytes, 512, &[]) {
             Reply::Known(answer) => Some(answer[3] & 0x0f),
             Reply::None | Reply::Ask => None,
         };
@@ -348,7 +443,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_does_harm(message in prop::collection::vec(any::<u8>(), 0..600)) {
-            zone().answer(&message, 512);
+            zone().answer(&message, 512, &[]);
         }
 
         #[test]
@@ -358,7 +453,7 @@ mod tests {
                 *byte = value;
             }
             message.truncate(message.len().saturating_sub(cut % 20));
-            if let Reply::Known(answer) = zone().answer(&message, 512) {
+            if let Reply::Known(answer) = zone().answer(&message, 512, &[]) {
                 prop_assert_eq!(&answer[..2], &message[..2]);
                 prop_assert!(answer[2] & 0x80 != 0 && answer.len() <= 512);
             }

@@ -16,7 +16,7 @@ use super::{cgroups, names};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::sandbox::{self, Held};
 use crate::log;
-use crate::network::Network;
+use crate::network::{Attached, Network};
 use crate::plan::tables::capabilities;
 use crate::plan::tables::namespaces::NamespaceKind;
 use crate::supervisor::core::model::ReplicaKey;
@@ -86,6 +86,12 @@ impl Pod {
 
     fn network(&self) -> Option<&OwnedFd> {
         self.held.iter().find(|(kind, _)| *kind == NamespaceKind::Network).map(|(_, fd)| fd)
+    }
+
+    /// As the network has it.
+    fn attached(&self, address: Ipv4Addr) -> Attached {
+        let way_out = !self.sandbox.is_internal();
+        Attached { serial: self.key.serial, address, way_out, networks: self.sandbox.networks() }
     }
 
     /// The namespaces that a container joins, by their names in config.json.
@@ -223,8 +229,9 @@ fn build(
     let (Some(network), Some(namespace), Some(address)) = (network, pod.network(), pod.address) else {
         return Ok(());
     };
-    network.attach(pod.key.serial, namespace, address, !pod.sandbox.is_internal())?;
-    pod.resolver = resolver.then(|| resolver::open(namespace)).transpose()?.map(Arc::new);
+    network.attach(&pod.attached(address), namespace)?;
+    let networks = pod.sandbox.networks();
+    pod.resolver = resolver.then(|| resolver::open(namespace, networks)).transpose()?.map(Arc::new);
     Ok(())
 }
 
@@ -359,18 +366,19 @@ pub fn find(
     let mut pod = Pod::new(dirs, key, record.workload, sandbox, held);
     let network = network.filter(|_| !pod.sandbox.is_isolated());
     let address = network.zip(pod.network()).and_then(|(network, namespace)| {
-        if record.made {
-            record.address.inspect(|address| network.adopt(*address))
-        } else {
-            network.adopt_unnoted(namespace)
-        }
+        if record.made { record.address } else { network.adopt_unnoted(namespace) }
+            .inspect(|address| network.adopt(&pod.attached(*address)))
     });
     if pod.sandbox.share_process_namespace {
         pod.init = Some(init_of(&format!("{parent}/{}/{INIT}", cgroup(record.workload, key))).ok()?);
     }
     pod.set_address(network, address);
     let wanted = address.is_some() && pod.sandbox.asks_own_resolver();
-    pod.resolver = pod.network().filter(|_| wanted).and_then(|n| resolver::find(n, key, kept)).map(Arc::new);
+    pod.resolver = pod
+        .network()
+        .filter(|_| wanted)
+        .and_then(|n| resolver::find(n, (key, pod.sandbox.networks()), kept))
+        .map(Arc::new);
     (pod.disk.is_dir() && pod.memory.is_dir()).then_some(pod)
 }
 

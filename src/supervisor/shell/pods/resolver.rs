@@ -6,7 +6,7 @@ use crate::log;
 use crate::supervisor::core::model::ReplicaKey;
 use crate::sys::netlink;
 use crate::workload::files::RESOLVER;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub struct Sockets {
     pub udp: OwnedFd,
     pub tcp: OwnedFd,
+    /// Names of pods in these networks are answered.
+    pub networks: BTreeSet<String>,
 }
 
 impl Sockets {
@@ -38,24 +40,29 @@ fn name(key: &str, udp: bool) -> String {
 ///
 /// # Errors
 /// EADDRINUSE: a program has the port.
-pub fn open(network: &OwnedFd) -> Result<Sockets> {
+pub fn open(network: &OwnedFd, networks: BTreeSet<String>) -> Result<Sockets> {
     let fail = |e: Errno| Error::sys(format!("opening port {PORT} for names in the pod"), e);
     let bind = || {
         let udp = UdpSocket::bind((RESOLVER, PORT))?;
-        Ok::<_, std::io::Error>(Sockets { udp: udp.into(), tcp: TcpListener::bind((RESOLVER, PORT))?.into() })
+        Ok::<_, std::io::Error>((udp.into(), TcpListener::bind((RESOLVER, PORT))?.into()))
     };
-    netlink::within(network, bind).map_err(fail)?.map_err(|e| fail(e.into()))
+    let (udp, tcp) = netlink::within(network, bind).map_err(fail)?.map_err(|e| fail(e.into()))?;
+    Ok(Sockets { udp, tcp, networks })
 }
 
 /// After a restart: what the keeper has of them, else new ones.
-pub fn find(network: &OwnedFd, key: ReplicaKey, kept: &mut BTreeMap<String, OwnedFd>) -> Option<Sockets> {
+pub fn find(
+    network: &OwnedFd,
+    (key, networks): (ReplicaKey, BTreeSet<String>),
+    kept: &mut BTreeMap<String, OwnedFd>,
+) -> Option<Sockets> {
     let key = key.to_string();
     let [udp, tcp] = [true, false].map(|udp| kept.remove(&name(&key, udp)));
     if let Some((udp, tcp)) = udp.zip(tcp) {
-        return Some(Sockets { udp, tcp });
+        return Some(Sockets { udp, tcp, networks });
     }
     for attempt in 1.. {
-        match open(network) {
+        match open(network, networks.clone()) {
             Ok(sockets) => return Some(sockets),
             Err(e) if e.errno() == Some(Errno(libc::EADDRINUSE)) && attempt < TRIES => {
                 std::thread::sleep(AGAIN);

@@ -36,7 +36,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("privileged: maybe", "4:17 privileged must be true or false"),
     (
         "network_mode: service:db",
-        "4:19 service:db is not supported [containers that share a network are one pod: write a Pod with both (`orund explain pod`)]",
+        "4:19 no service of the project has the name \"db\" [name a service of this project: containers of others cannot be joined]",
     ),
     (
         "ulimits: {files: 3}",

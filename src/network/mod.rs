@@ -7,6 +7,7 @@
 
 pub mod address;
 mod apart;
+mod divert;
 pub mod holder;
 mod links;
 mod nft;
@@ -17,6 +18,7 @@ use crate::sys::netlink::{self, Refusal, Socket};
 use crate::workload::annotations::DEFAULT_NETWORK;
 use address::{Pool, Range};
 use apart::Member;
+pub use divert::Diverted;
 use nft::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -269,6 +271,15 @@ impl Network {
             state.members.insert(pod.address, member);
         }
         !is_plain
+    }
+
+    /// Has the kernel lead exactly these ports to pods.
+    ///
+    /// # Errors
+    /// What nf_tables refuses.
+    pub fn divert(&self, ports: &[Diverted]) -> Result<()> {
+        divert::apply(&self.wish.bridge, ports)
+            .map_err(|r| refused("making the rules for ports that the kernel leads to pods", r))
     }
 
     /// Keeps the pods of different networks apart.

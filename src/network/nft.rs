@@ -56,6 +56,16 @@ pub(super) mod attribute {
     pub const IMMEDIATE_DATA: u16 = 2;
     pub const DATA_VERDICT: u16 = 2;
     pub const VERDICT_CODE: u16 = 1;
+    pub const FIB_DREG: u16 = 1;
+    pub const FIB_RESULT: u16 = 2;
+    pub const FIB_FLAGS: u16 = 3;
+    pub const NUMGEN_DREG: u16 = 1;
+    pub const NUMGEN_MODULUS: u16 = 2;
+    pub const NUMGEN_TYPE: u16 = 3;
+    pub const NAT_TYPE: u16 = 1;
+    pub const NAT_FAMILY: u16 = 2;
+    pub const NAT_ADDRESS: u16 = 3;
+    pub const NAT_PORT: u16 = 5;
     pub const META_DREG: u16 = 1;
     pub const META_KEY: u16 = 2;
 }

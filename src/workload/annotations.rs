@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// PROXY protocol.
 pub const PROXY_PROTOCOL: &str = "orun.dev/proxy-protocol";
 
+/// The annotation, of a Service or of pods, with which the kernel leads connections to their ports of the host: `kernel`.
+pub const PUBLISH: &str = "orun.dev/publish";
+
 /// The annotation of pods that reach less than others: `none` (they have only their loopback interface) or `internal` (they have
 /// no route to the outside).
 pub const NETWORK: &str = "orun.dev/network";

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::annotations::{NETWORK, NETWORKS, PROXY_PROTOCOL, wrong_networks};
+use super::annotations::{NETWORK, NETWORKS, PROXY_PROTOCOL, PUBLISH, wrong_networks};
 use super::fix;
 use super::scalar;
 use super::schema::{Class, Row, Schema, Type, schema, step};
@@ -12,7 +12,8 @@ use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
 
 /// Annotations with an effect, and the values that each takes.
-const KNOWN: [(&str, &[&str]); 2] = [(PROXY_PROTOCOL, &["v2"]), (NETWORK, &["none", "internal"])];
+const KNOWN: [(&str, &[&str]); 3] =
+    [(PROXY_PROTOCOL, &["v2"]), (PUBLISH, &["kernel"]), (NETWORK, &["none", "internal"])];
 /// How many fields are named when none is similar.
 const MOST_NAMED: usize = 14;
 

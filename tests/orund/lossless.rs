@@ -10,6 +10,8 @@ use std::fs;
 const PORT: &str = "203.0.113.2:80";
 /// Rollouts when the variable does not say how many; `scripts/bench network` makes 100.
 const ROLLOUTS: u32 = 8;
+/// Rounds of 40 pods when `ORUN_TEST_PODS` does not say how many pods there are in all.
+const ROUNDS: usize = 3;
 
 fn page(d: &Daemon, n: u32) -> Value {
     let ports = json!([{"containerPort": 8080, "hostPort": 80}]);
@@ -109,7 +111,9 @@ fn nothing_is_left_of_many_pods() {
     let before = (links(d.main()), descriptors(d.main()));
     let container = json!({"name": "main", "bundle": d.dir.join("bundle"), "command": ["sleep", "1000"],
         "ports": [{"containerPort": 8080, "hostPort": 80}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]});
-    for _ in 0..3 {
+    let wanted: Option<usize> = std::env::var("ORUN_TEST_PODS").ok().and_then(|n| n.parse().ok());
+    let rounds = wanted.map_or(ROUNDS, |pods| pods.div_ceil(40));
+    for _ in 0..rounds {
         apply(&d, "many", 40, json!({"containers": [container]}));
         ok(&d, "wait many --for replicas=40 --timeout 120");
         assert!(links(d.main()).len() > before.0.len() + 40);
@@ -123,6 +127,7 @@ fn nothing_is_left_of_many_pods() {
         let left: Vec<_> = fs::read_dir(d.dir.join(dir)).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
+    eprintln!("{} pods, and nothing is left of them", rounds * 40);
     let (_, routes) = within(d.main(), "ip route; ip rule");
     assert!(!routes.contains("orun0"), "{routes}");
     d.stop();

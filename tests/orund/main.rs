@@ -11,6 +11,7 @@ mod daemon;
 mod drain;
 mod health;
 mod images;
+mod kernel;
 mod killed;
 mod kinds;
 mod life;

@@ -14,7 +14,7 @@ use super::names::{self, Name};
 use super::reconcile::{Pass, replicas};
 use super::services;
 use super::time::{Millis, Time};
-use crate::workload::annotations::PROXY_PROTOCOL;
+use crate::workload::annotations::{PROXY_PROTOCOL, PUBLISH};
 use crate::workload::pod::Port;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +111,9 @@ pub struct RouteOptions {
     /// Connections begin with a header that has the client's address (version 2 of the PROXY protocol).
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub proxy_protocol: bool,
+    /// The kernel leads connections from outside to pods, without the proxy.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub kernel: bool,
 }
 
 /// A replica that takes connections.
@@ -218,8 +221,7 @@ fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
     let mut routes: BTreeMap<&HostPort, Route> = BTreeMap::new();
     for (id, workload) in &desired.workloads {
         for port in published(workload) {
-            let options = RouteOptions { affinity: None, proxy_protocol: has_proxy_protocol(workload) };
-            let host = port.host.clone();
+            let (host, options) = (port.host.clone(), options(workload));
             let route = Route { workload: *id, service: None, host, targets: Vec::new(), options };
             routes.entry(&port.host).or_insert(route);
         }
@@ -242,11 +244,12 @@ fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
     routes.into_values().collect()
 }
 
-/// Whether the pods of a workload ask for the header with the client's address.
-fn has_proxy_protocol(workload: &Workload) -> bool {
+/// What the annotations of the pods of a workload ask for.
+fn options(workload: &Workload) -> RouteOptions {
     let template = workload.revisions.get(&workload.revision).and_then(|t| t.sandbox.as_ref());
-    let value = template.and_then(|s| s.config.get("metadata")?.get("annotations")?.get(PROXY_PROTOCOL));
-    value.is_some()
+    let annotations = template.and_then(|s| s.config.get("metadata")?.get("annotations"));
+    let has = |name: &str| annotations.is_some_and(|all| all.get(name).is_some());
+    RouteOptions { affinity: None, proxy_protocol: has(PROXY_PROTOCOL), kernel: has(PUBLISH) }
 }
 
 /// The ports of a workload that shall be open. One that shall not run closes its own: nobody is kept waiting for it.

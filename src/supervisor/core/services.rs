@@ -7,7 +7,7 @@ use super::model::{Observed, ReplicaKey};
 use super::objects::Entry;
 use super::reconcile::replicas;
 use super::spec::Template;
-use crate::workload::annotations::PROXY_PROTOCOL;
+use crate::workload::annotations::{PROXY_PROTOCOL, PUBLISH};
 use crate::workload::kept::KeptKind;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -51,6 +51,7 @@ fn options(service: &Entry) -> RouteOptions {
     RouteOptions {
         affinity: stays.then(|| timeout().unwrap_or(STAY)),
         proxy_protocol: service.object.metadata.annotations.contains_key(PROXY_PROTOCOL),
+        kernel: service.object.metadata.annotations.contains_key(PUBLISH),
     }
 }
 

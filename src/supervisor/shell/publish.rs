@@ -10,9 +10,9 @@ use super::pods::resolver::Sockets;
 use super::publish_news::{News, Told};
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::network::Network;
 use crate::network::proxy::{Counts, MESSAGE, Map, MapName, MapPod, MapResolver, MapRoute, read_json, tag};
-use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken};
+use crate::network::{Diverted, Network};
+use crate::supervisor::core::endpoints::{HostPort, Protocol, Route, Taken, Target};
 use crate::supervisor::core::model::ReplicaKey;
 use crate::supervisor::core::names::{Name, NamedPod};
 use crate::supervisor::core::services::ADDRESS;
@@ -20,7 +20,7 @@ use crate::sys::fd::{self, PollFd};
 use crate::sys::{memfd, socket, time, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -110,6 +110,7 @@ impl Publisher {
             check: None,
             news: false,
             sockets: BTreeMap::new(),
+            diverted: None,
             taken: Vec::new(),
             latest: Publication::default(),
             resolvers: BTreeMap::new(),
@@ -194,6 +195,8 @@ struct Worker {
     news: bool,
     /// Listening sockets, by the texts of their ports.
     sockets: BTreeMap<String, OwnedFd>,
+    /// The ports that the kernel leads to pods. None: those of an earlier supervisor.
+    diverted: Option<Vec<Diverted>>,
     taken: Vec<Taken>,
     latest: Publication,
     resolvers: BTreeMap<ReplicaKey, Arc<Sockets>>,
@@ -323,6 +326,7 @@ impl Worker {
         if !self.taken.is_empty() {
             self.later(TAKEN_AGAIN);
         }
+        self.divert();
         // Ports that could be opened, or not, since the last time.
         self.news |= before != self.taken;
         if self.control.is_none() && self.is_idle() {
@@ -339,6 +343,23 @@ impl Worker {
                 keeper.drop(&format!("{PORT}{name}"));
             }
         }
+    }
+
+    /// Has the kernel lead ports to pods where that is asked for; if it cannot, the proxy does it.
+    fn divert(&mut self) {
+        let Some(network) = &self.network else { return };
+        let routes = self.latest.map.iter().filter(|r| r.options.kernel);
+        let open = routes.filter(|r| self.sockets.contains_key(&r.host.to_string()));
+        let ports: Vec<Diverted> = open.filter_map(diverted).collect();
+        if self.diverted.as_ref() == Some(&ports) {
+            return;
+        }
+        let done = network.divert(&ports);
+        if let Some(e) = done.err().filter(|_| !ports.is_empty()) {
+            self.diverted = None;
+            return log::warn(e.context("ports are published by the proxy"));
+        }
+        self.diverted = Some(ports);
     }
 
     fn open(&mut self, host: &HostPort) -> std::result::Result<(), String> {
@@ -398,7 +419,7 @@ impl Worker {
             if !self.sockets.contains_key(&name) {
                 continue;
             }
-            let target = |t: &crate::supervisor::core::endpoints::Target| {
+            let target = |t: &Target| {
                 let address: IpAddr = t.address.parse().ok()?;
                 Some((address, t.port).into())
             };
@@ -546,6 +567,15 @@ fn names(names: &[Name], services: &BTreeMap<u64, Ipv4Addr>) -> Vec<MapName> {
         pods: n.pods.iter().filter_map(pod).collect(),
     };
     names.iter().map(name).collect()
+}
+
+/// A port as the kernel has it. None: it leads no IPv6, and nothing to the addresses of services.
+fn diverted(route: &Route) -> Option<Diverted> {
+    let HostPort { protocol, address, port } = &route.host;
+    let address = address.as_ref().map(|text| text.parse()).transpose().ok()?;
+    let target = |t: &Target| Some(SocketAddrV4::new(t.address.parse().ok()?, t.port));
+    let targets = route.targets.iter().filter_map(target).collect();
+    Some(Diverted { udp: *protocol == Protocol::Udp, address, port: *port, targets })
 }
 
 /// The identity of the service whose address this is.

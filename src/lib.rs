@@ -11,6 +11,8 @@ pub mod fuzz;
 pub mod image;
 pub mod kernel;
 pub(crate) mod log;
+#[cfg(feature = "mutants")]
+mod mutant;
 pub(crate) mod network;
 pub mod orund;
 pub mod plan;

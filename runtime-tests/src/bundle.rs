@@ -1,6 +1,7 @@
 //! A bundle: a root file system with the probe and busybox, and a configuration that cases change a little.
 
-use crate::check::{Context, Result};
+use crate::check::{Context, Done, Result};
+use crate::readers::reads_with_oci_spec;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -176,6 +177,14 @@ impl Bundle {
         }
         symlink(target, &path).context(&format!("linking {}", path.display()))?;
         Ok(self)
+    }
+
+    /// Demands that a reader of others understands this configuration, which the runtime has accepted.
+    pub fn is_read_by_others(&self) -> Done {
+        match self.raw {
+            None => reads_with_oci_spec(&self.spec),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Writes config.json.

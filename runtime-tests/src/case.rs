@@ -154,6 +154,7 @@ impl<'a> T<'a> {
         let out = self.run(bundle)?.ok()?;
         let report = Report::parse(&out.stdout).context(&out.describe())?;
         self.has_worked();
+        bundle.is_read_by_others()?;
         Ok(report)
     }
 
@@ -197,6 +198,7 @@ impl<'a> T<'a> {
         let cmd = self.verb("create").arg("--bundle").arg(&bundle.dir);
         let cmd = cmd.streams(&container.stdout, &container.stderr);
         options(cmd).arg(&container.id).ok()?;
+        bundle.is_read_by_others()?;
         Ok(container)
     }
 

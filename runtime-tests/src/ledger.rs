@@ -37,6 +37,8 @@ pub struct Row {
     pub bad: Vec<String>,
     /// The feature is missing: a file and the words in it that refuse. The row is valid as long as they exist.
     pub refused: Option<(String, String)>,
+    /// The build of orun that is wrong about this row on purpose, and that one of the cases has to notice.
+    pub mutant: Option<String>,
 }
 
 fn strings(row: &Value, key: &str) -> Vec<String> {
@@ -50,7 +52,7 @@ fn strings(row: &Value, key: &str) -> Vec<String> {
 impl Row {
     fn parse(line: &str) -> Result<Row> {
         let row: Value = serde_json::from_str(line).context(line)?;
-        let known = ["id", "what", "code", "tests", "bad", "refused"];
+        let known = ["id", "what", "code", "tests", "bad", "refused", "mutant"];
         if let Some(key) =
             row.as_object().into_iter().flatten().map(|(k, _)| k).find(|k| !known.contains(&&***k))
         {
@@ -65,6 +67,7 @@ impl Row {
             tests: strings(&row, "tests"),
             bad: strings(&row, "bad"),
             refused: refused.first().cloned().zip(refused.get(1).cloned()),
+            mutant: row["mutant"].as_str().map(str::to_owned),
         };
         if row.id.is_empty() || row.what.is_empty() {
             return fail(format!("a row without id or what: {line}"));
@@ -90,19 +93,26 @@ pub fn read(top: &Path, name: &str) -> Result<Vec<Row>> {
 pub fn page(top: &Path) -> Result<String> {
     let mut out = String::from(
         "# Conformance, row by row\n\nWritten by `runtime-tests --write-ledger` from the ledgers in `vendor-specs/`. A test is a case of \
-         the harness (`area/what`) or a unit test (`file::function`).\n",
+         the harness (`area/what`) or a unit test (`file::function`). A mutant is a build of orun that is wrong on purpose about the \
+         row; one of its cases is seen to fail with it.\n",
     );
     for (name, heading) in LEDGERS {
         let rows = read(top, name)?;
-        let _ = write!(out, "\n## {heading}\n\n| | what | where | tests |\n|---|---|---|---|\n");
+        let _ = write!(out, "\n## {heading}\n\n| | what | where | tests | mutant |\n|---|---|---|---|---|\n");
         for r in rows {
             let plain = |s: &str| s.replace('|', "\\|");
             let code: Vec<_> = r.code.iter().map(|c| format!("[{}](../{c})", short(c))).collect();
             let tests: Vec<_> = r.tests.iter().chain(&r.bad).map(|t| format!("`{}`", short(t))).collect();
             let tests =
                 if r.refused.is_some() { "refused, with a clear error".to_owned() } else { tests.join(" ") };
-            let _ =
-                writeln!(out, "| `{}` | {} | {} | {tests} |", plain(&r.id), plain(&r.what), code.join(" "));
+            let mutant = r.mutant.as_ref().map(|m| format!("`{m}`")).unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | {} | {tests} | {mutant} |",
+                plain(&r.id),
+                plain(&r.what),
+                code.join(" ")
+            );
         }
     }
     Ok(out)
@@ -117,7 +127,8 @@ fn short(path: &str) -> &str {
 /// # Errors
 /// As for [`read`].
 pub fn summary(top: &Path) -> Result<String> {
-    let mut out = format!("{BEGIN}| ledger | rows | proved | missing |\n|---|---:|---:|---|\n");
+    let mut out =
+        format!("{BEGIN}| ledger | rows | with tests | proved | missing |\n|---|---:|---:|---:|---|\n");
     for (name, heading) in LEDGERS {
         let rows = read(top, name)?;
         let missing: Vec<_> = rows.iter().filter(|r| r.refused.is_some()).collect();
@@ -125,9 +136,10 @@ pub fn summary(top: &Path) -> Result<String> {
         groups.dedup();
         let _ = writeln!(
             out,
-            "| [{heading}](../vendor-specs/{name}.jsonl) | {} | {} | {} |",
+            "| [{heading}](../vendor-specs/{name}.jsonl) | {} | {} | {} | {} |",
             rows.len(),
             rows.len() - missing.len(),
+            rows.iter().filter(|r| r.mutant.is_some()).count(),
             groups.join(", ")
         );
     }

@@ -66,15 +66,19 @@ extern "C" fn ask_to_end(signal: i32) {
     ASKED_TO_END.store(signal, Ordering::Relaxed);
 }
 
-/// Runs every case on every runtime and calls `done` for each as it ends.
+/// Every case with every runtime.
+pub fn all_pairs(runtimes: &[Runtime], cases: &[Case]) -> Vec<(usize, usize)> {
+    (0..cases.len()).flat_map(|case| (0..runtimes.len()).map(move |runtime| (runtime, case))).collect()
+}
+
+/// Runs `todo`, pairs of runtime and case, and calls `done` for each as it ends.
 pub fn run(
     runtimes: &[Runtime],
     cases: &[Case],
+    mut todo: Vec<(usize, usize)>,
     settings: &Settings,
     mut done: impl FnMut(&Outcome, Duration),
 ) -> Result<Vec<Outcome>> {
-    let mut todo: Vec<(usize, usize)> =
-        (0..cases.len()).flat_map(|case| (0..runtimes.len()).map(move |runtime| (runtime, case))).collect();
     todo.reverse();
     cgroup::options_at_start();
     let mut running: Vec<Job> = Vec::new();

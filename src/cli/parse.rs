@@ -69,6 +69,12 @@ pub fn parse(program: &str, mut words: Vec<OsString>) -> Result<Parsed> {
         }
     }
     let words = normalize(&command, words);
+    #[cfg(feature = "mutants")]
+    let words = crate::mutant::without_flag(&name, words);
+    #[cfg(feature = "mutants")]
+    if crate::mutant::is(&format!("verb {name}")) {
+        return Ok(Parsed::Help(String::new()));
+    }
     let mut matches = match command.try_get_matches_from_mut(words) {
         Ok(matches) => matches,
         Err(e) if e.kind() == clap::error::ErrorKind::DisplayHelp => return Ok(Parsed::Help(e.to_string())),

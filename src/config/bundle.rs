@@ -55,6 +55,8 @@ impl Bundle {
     }
 
     fn parse(path: PathBuf, raw: Vec<u8>) -> Result<Bundle> {
+        #[cfg(feature = "mutants")]
+        let raw = crate::mutant::without_property(raw);
         let spec = parse::json(&raw, "config.json").map_err(|e| e.context(format!("bundle {path:?}")))?;
         Ok(Bundle { path, raw, spec })
     }

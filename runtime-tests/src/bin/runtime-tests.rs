@@ -5,7 +5,7 @@ use runtime_tests::check::{Context, Fail, Result, fail};
 use runtime_tests::matrix::Matrix;
 use runtime_tests::runner::{self, Settings, Verdict};
 use runtime_tests::runtime::Runtime;
-use runtime_tests::{command, differential, fields, ledger, null, sys, table};
+use runtime_tests::{command, differential, fields, ledger, mutants, null, sys, table};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 struct Args {
     /// A runtime: a path, or a name to be found in PATH. May be given several times.
-    #[arg(long, required_unless_present_any = ["list", "write_ledger", "null"])]
+    #[arg(long, required_unless_present_any = ["list", "write_ledger", "null", "mutants"])]
     runtime: Vec<String>,
     /// Only cases whose name holds this text. May be given several times.
     #[arg(long)]
@@ -53,19 +53,23 @@ struct Args {
     /// with what runc does; a difference that vendor-specs/differences.jsonl does not explain is a failure.
     #[arg(long, conflicts_with_all = ["filter", "exclude", "table", "systemd_cgroup"])]
     differential: bool,
-    /// With --differential: only every Nth change.
+    /// With --differential: only every Nth change; with --mutants: every Nth row.
     #[arg(long, value_name = "N", default_value_t = 1)]
     every: usize,
     /// With --differential: write docs/differential.md from the result.
     #[arg(long, requires = "differential")]
     write_page: bool,
-    /// The top of the project, for --differential.
+    /// The top of the project, for --differential and --mutants.
     #[arg(long, value_name = "DIR", default_value = ".")]
     top: PathBuf,
     /// Examine the cases instead: three runtimes that run nothing (one refuses with a word, one exits with 0, one refuses
     /// with a JSON error) must fail every one of them.
     #[arg(long, conflicts_with_all = ["runtime", "differential", "table", "systemd_cgroup", "slow"])]
     null: bool,
+    /// Examine the cases instead, with a build of orun that is wrong on purpose (--features mutants): for each row of the
+    /// ledgers that names a mutant, one of its cases must fail. Heeds --every.
+    #[arg(long, value_name = "ORUN", conflicts_with_all = ["runtime", "differential", "null", "table", "systemd_cgroup", "slow"])]
+    mutants: Option<PathBuf>,
     /// Show only failures and the last line.
     #[arg(long)]
     quiet: bool,
@@ -118,20 +122,29 @@ fn examine(args: &Args) -> Result<bool> {
         let runtime = Runtime::find(name)?;
         Ok(Runtime { systemd_cgroup: args.systemd_cgroup, ..runtime })
     };
-    let runtimes: Vec<Runtime> = match args.null {
-        true => null::runtimes(outcomes_dir.path())?,
-        false => args.runtime.iter().map(found).collect::<Result<_>>()?,
+    let mutants = match &args.mutants {
+        Some(_) => mutants::read(&args.top, &cases, args.every)?,
+        None => Vec::new(),
+    };
+    let runtimes: Vec<Runtime> = match &args.mutants {
+        Some(orun) => mutants::runtimes(outcomes_dir.path(), &orun.canonicalize()?, &mutants)?,
+        None if args.null => null::runtimes(outcomes_dir.path())?,
+        None => args.runtime.iter().map(found).collect::<Result<_>>()?,
+    };
+    let pairs = match &args.mutants {
+        Some(_) => mutants::pairs(&mutants),
+        None => runner::all_pairs(&runtimes, &cases),
     };
     if args.null {
         command::hasten_by(NULL_HASTE);
     }
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     runner::sweep_stale();
-    let outcomes = runner::run(&runtimes, &cases, &settings, |outcome, elapsed| {
+    let outcomes = runner::run(&runtimes, &cases, pairs, &settings, |outcome, elapsed| {
         let name = &runtimes[outcome.runtime].name;
         let line = format!("{name:<6} {:<50} {:>6.2} s", outcome.case, elapsed.as_secs_f64());
         match &outcome.verdict {
-            _ if args.null => {}
+            _ if args.null || args.mutants.is_some() => {}
             Verdict::Failed(why) => println!("FAIL   {line}  {why}"),
             _ if args.quiet => {}
             Verdict::Passed => println!("pass   {line}"),
@@ -140,6 +153,16 @@ fn examine(args: &Args) -> Result<bool> {
     })?;
     if args.differential {
         return differences(args, outcomes_dir.path(), &runtimes, &outcomes);
+    }
+    if args.mutants.is_some() {
+        let (problems, noticed, skipped) = mutants::judge(&mutants, &outcomes);
+        problems.iter().for_each(|p| println!("error: {p}"));
+        println!(
+            "{} mutants, {noticed} noticed, {skipped} not here, {} problems",
+            mutants.len(),
+            problems.len()
+        );
+        return Ok(problems.is_empty());
     }
     if args.null {
         let (passed, areas) = null::judge(&outcomes);

@@ -30,6 +30,7 @@ mod namespaces;
 mod orun_only;
 mod process;
 mod races;
+mod readers;
 mod restores;
 mod rootfs;
 mod rootless;
@@ -80,6 +81,7 @@ pub fn register(m: &mut Matrix) {
         updates::register,
         sd_notify::register,
         checkpoint::register,
+        readers::register,
         restores::register,
         cli::register,
         contract::register,

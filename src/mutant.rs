@@ -9,6 +9,7 @@
 //! - `mounts reversed`, `message`, `exit status`, `output line`: see the code that asks;
 //! - a name that code asks for with [`is`].
 
+use clap::Command;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -66,14 +67,16 @@ fn remove(value: &mut Value, steps: &[&str]) -> bool {
 }
 
 /// The words of a command line without the flag that is to be ignored; flags have their value after `=`.
-pub fn without_flag(verb: &str, mut words: Vec<OsString>) -> Vec<OsString> {
+pub fn without_flag(command: &Command, verb: &str, mut words: Vec<OsString>) -> Vec<OsString> {
     let Some(mutant) = chosen() else { return words };
     let flag = mutant.strip_prefix("flag ").and_then(|f| f.split_once(' '));
     if let Some((of, flag)) = flag
         && (of == verb || of == "global")
     {
-        let named = |w: &OsString| w.as_bytes().split(|b| *b == b'=').next() == Some(flag.as_bytes());
-        words.retain(|w| !named(w));
+        let arg = command.get_arguments().find(|a| a.get_long() == flag.strip_prefix("--"));
+        let short = arg.and_then(|a| a.get_short()).map(|c| format!("-{c}")).unwrap_or_default();
+        let name = |w: &OsString| w.as_bytes().split(|b| *b == b'=').next().map(<[u8]>::to_vec);
+        words.retain(|w| name(w).is_none_or(|n| n != flag.as_bytes() && n != short.as_bytes()));
     }
     words
 }

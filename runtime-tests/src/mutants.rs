@@ -80,7 +80,7 @@ pub fn pairs(mutants: &[Mutant]) -> Vec<(usize, usize)> {
     mutated.chain(all).collect()
 }
 
-/// What is wrong: mutants that no case has noticed, and cases that fail without any mutant. The number of mutants that were
+/// The problems: mutants that no case has noticed, and cases that fail without any mutant. The number of mutants that were
 /// noticed, and of those whose cases do not run here.
 pub fn judge(mutants: &[Mutant], outcomes: &[Outcome]) -> (Vec<String>, usize, usize) {
     let mut of: BTreeMap<usize, Vec<&Outcome>> = BTreeMap::new();

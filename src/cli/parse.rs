@@ -70,7 +70,7 @@ pub fn parse(program: &str, mut words: Vec<OsString>) -> Result<Parsed> {
     }
     let words = normalize(&command, words);
     #[cfg(feature = "mutants")]
-    let words = crate::mutant::without_flag(&name, words);
+    let words = crate::mutant::without_flag(&command, &name, words);
     #[cfg(feature = "mutants")]
     if crate::mutant::is(&format!("verb {name}")) {
         return Ok(Parsed::Help(String::new()));

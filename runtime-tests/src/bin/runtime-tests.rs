@@ -111,7 +111,9 @@ fn examine(args: &Args) -> Result<bool> {
     if !nix::unistd::geteuid().is_root() {
         return fail("must be run as root");
     }
-    let settings = Settings { jobs: args.jobs, probe: find_probe(args)?, busybox: args.busybox.clone() };
+    let probe = find_probe(args)?;
+    let probe = probe.canonicalize().context(&format!("the probe {}", probe.display()))?;
+    let settings = Settings { jobs: args.jobs, probe, busybox: args.busybox.clone() };
     must_be_static(&settings.probe)?;
     must_be_static(&settings.busybox)?;
     command::slow_by(args.slow);
@@ -135,6 +137,10 @@ fn examine(args: &Args) -> Result<bool> {
         Some(_) => mutants::pairs(&mutants),
         None => runner::all_pairs(&runtimes, &cases),
     };
+    if args.mutants.is_some() {
+        // What ignores where to write to writes into the current directory.
+        std::env::set_current_dir(outcomes_dir.path())?;
+    }
     if args.null {
         command::hasten_by(NULL_HASTE);
     }

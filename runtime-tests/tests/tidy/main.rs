@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the lowest to the highest. A module may use its own layer and those below.
 const LAYERS: [&[&str]; 9] = [
-    &["error", "log", "sys"],
+    &["error", "log", "mutant", "sys"],
     &["config", "workload"],
     &["plan"],
     &["kernel"],

@@ -3,13 +3,13 @@
 use core::time::Duration;
 use serde_json::{Map, Value, json};
 
-use super::health;
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
 use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::endpoints::PublishedPort;
 use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, SuccessRule};
+use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{
     Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
     PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec, Strategy,
@@ -239,9 +239,9 @@ fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
             None if c.image.is_some() => SIGNAL_OF_IMAGE,
             None => libc::SIGTERM,
         },
-        post_start: c.lifecycle.post_start.as_ref().and_then(|h| health::handler(c, h)),
-        pre_stop: c.lifecycle.pre_stop.as_ref().and_then(|h| health::handler(c, h)),
-        probes: health::probes(c),
+        post_start: c.lifecycle.post_start.as_ref().and_then(|h| probes::handler(c, h)),
+        pre_stop: c.lifecycle.pre_stop.as_ref().and_then(|h| probes::handler(c, h)),
+        probes: probes::probes(c),
         ..ContainerSpec::default()
     }
 }

@@ -239,6 +239,9 @@ pub struct ContainerObject {
     /// The name of its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The ports that its image declares, as `80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed_ports: Vec<String>,
     /// Its id for the runtime, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,

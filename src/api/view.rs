@@ -388,6 +388,7 @@ fn container(
         role: c.role,
         bundle: String::new(),
         image: None,
+        exposed_ports: live.and_then(|i| i.image.as_ref()).map(|i| i.ports.clone()).unwrap_or_default(),
         id: live.map(&id),
         pid: live.and_then(|i| i.process).map(|p| p.pid),
         ready: c.ready_since().is_some(),

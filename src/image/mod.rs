@@ -5,6 +5,7 @@ pub(crate) mod bundle;
 pub(crate) mod child;
 pub(crate) mod configuration;
 pub(crate) mod fetch;
+pub(crate) mod healthcheck;
 mod local;
 pub(crate) mod manifest;
 mod progress;

@@ -1,5 +1,6 @@
 //! What the files of container engines say about a container and Kubernetes has no field for.
 
+use super::health_check::HealthCheck;
 use serde::{Deserialize, Serialize};
 
 /// `engine` of a container.
@@ -23,6 +24,9 @@ pub struct Engine {
     /// Directories that the image declares as volumes are volumes of the replica. Kubernetes ignores them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub image_volumes: bool,
+    /// The health check of the image counts, with these parts replaced. Kubernetes ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_health_check: Option<HealthCheck>,
 }
 
 impl Engine {

@@ -1,8 +1,10 @@
 //! Hooks and probes of containers: their types, and what Kubernetes demands of them.
 
 use core::net::IpAddr;
+use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
+use super::health_check::HealthCheck;
 use super::model::{Container, Lifecycle};
 use super::semantic::Pod;
 use crate::config::document::reader::similar;
@@ -141,6 +143,45 @@ pub fn host(text: &str) -> Option<IpAddr> {
     }
 }
 
+impl Container {
+    /// Gives it the probes that stand for a health check: a readiness probe, and, where an unhealthy container is restarted, a
+    /// liveness probe. In the start period a startup probe takes their place. None without a command.
+    pub fn set_health_check(&mut self, check: &HealthCheck) {
+        if check.command.is_empty() {
+            return;
+        }
+        let second = Duration::from_secs(1);
+        let interval = check.interval.unwrap_or(30 * second);
+        let retries = check.retries.unwrap_or(3).max(1);
+        let probe = Probe {
+            exec: Some(ExecAction { command: check.command.clone() }),
+            period_seconds: Some(whole(interval)),
+            timeout_seconds: Some(whole(check.timeout.unwrap_or(30 * second))),
+            failure_threshold: Some(retries),
+            ..Probe::default()
+        };
+        let start = check.start_period.unwrap_or_default();
+        if !start.is_zero() && check.restart {
+            let period = check.start_interval.unwrap_or(5 * second).max(second).min(interval.max(second));
+            let all = interval.saturating_mul(retries.min(1 << 16)).saturating_add(start);
+            let count = all.as_secs().div_ceil(u64::from(whole(period)));
+            self.startup_probe = Some(Probe {
+                period_seconds: Some(whole(period)),
+                failure_threshold: Some(u32::try_from(count).unwrap_or(u32::MAX).max(1)),
+                ..probe.clone()
+            });
+        }
+        self.liveness_probe = check.restart.then(|| probe.clone());
+        self.readiness_probe = Some(probe);
+    }
+}
+
+/// Whole seconds, at least one.
+fn whole(d: Duration) -> u32 {
+    let up = d.as_secs().saturating_add(u64::from(d.subsec_nanos() > 0));
+    u32::try_from(up).unwrap_or(u32::MAX).max(1)
+}
+
 impl Pod<'_, '_, '_> {
     /// The hooks and probes of `c`, which is at `at`.
     pub fn health(&mut self, at: &str, c: &Container) {
@@ -256,5 +297,28 @@ impl Pod<'_, '_, '_> {
             let path = format!("{path}.terminationGracePeriodSeconds");
             self.error(&path, "a readinessProbe stops nothing: it has no grace period", None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_without_bounds_are_no_overflow() {
+        let long = Some(Duration::MAX);
+        let check = HealthCheck {
+            command: vec!["/up".into()],
+            interval: long,
+            timeout: long,
+            start_period: long,
+            start_interval: long,
+            retries: Some(u32::MAX),
+            restart: true,
+        };
+        let mut c = Container::default();
+        c.set_health_check(&check);
+        let startup = c.startup_probe.unwrap();
+        assert_eq!((startup.period_seconds, startup.failure_threshold), (Some(u32::MAX), Some(u32::MAX)));
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod files;
 mod fix;
 pub(crate) mod health;
+pub(crate) mod health_check;
 pub(crate) mod inputs;
 pub(crate) mod job;
 pub(crate) mod kept;

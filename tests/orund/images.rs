@@ -18,6 +18,11 @@ fn layout(d: &Daemon, name: &str, word: &str) -> PathBuf {
 }
 
 fn layout_with(d: &Daemon, name: &str, word: &str, stop_signal: &str) -> PathBuf {
+    layout_of(d, name, word, json!({"StopSignal": stop_signal}))
+}
+
+/// With more in its configuration.
+fn layout_of(d: &Daemon, name: &str, word: &str, more: Value) -> PathBuf {
     let dir = d.dir.join(name);
     fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
     let root = d.dir.join(format!("{name}-root"));
@@ -46,10 +51,11 @@ fn layout_with(d: &Daemon, name: &str, word: &str, stop_signal: &str) -> PathBuf
         fs::remove_dir_all(tree).unwrap();
     }
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
+    let mut config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids},
         "config": {"User": "web", "Env": ["PATH=/bin", "FROM=image"], "WorkingDir": "/work",
             "Entrypoint": ["sh", "-c", "echo \"$0 $FROM $(id -u):$(id -g) $(cat /word) $PWD $*\"; exec sleep 1000"],
-            "Cmd": ["default"], "StopSignal": stop_signal, "Volumes": {"/work": {}, "/made/deep": {}, "/proc/x": {}}}});
+            "Cmd": ["default"], "Volumes": {"/work": {}, "/made/deep": {}, "/proc/x": {}}}});
+    config["config"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config = put(&dir, config.to_string().as_bytes(), "config.v1+json");
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
     let mut manifest = put(&dir, manifest.to_string().as_bytes(), "manifest.v1+json");
@@ -368,6 +374,68 @@ fn volumes_of_an_image_outlive_the_containers_of_a_service() {
     let pid = d.wait_running("pod-0")["containers"][0]["pid"].as_i64().unwrap();
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     assert!(mounts.lines().any(|l| l.contains(" / / ") && l.contains("volatile")), "{mounts}");
+}
+
+#[test]
+fn the_health_check_of_an_image_is_that_of_its_service() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("image-health", &[]);
+    let check =
+        json!({"Test": ["CMD-SHELL", "test -e /dev/shm/up"], "Interval": 1_000_000_000, "Retries": 2});
+    let ports = json!({"80/tcp": {}, "9000/udp": {}});
+    let image = layout_of(&d, "web", "one", json!({"Healthcheck": check, "ExposedPorts": ports}));
+    let image = format!("oci:{}", image.display());
+    let broken = layout_of(&d, "broken", "two", json!({"Healthcheck": {"Test": ["curl"], "Interval": -1}}));
+    let service = |more: Value| {
+        let mut service = json!({"image": image, "restart": "always", "stop_grace_period": "0s",
+            "entrypoint": ["sleep", "1000"]});
+        service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service
+    };
+    let project = json!({"name": "p", "services": {
+        "web": service(json!({})),
+        "after": service(json!({"healthcheck": {"disable": true}, "depends_on": {"web": {"condition": "service_healthy"}}})),
+        "none": service(json!({"healthcheck": {"test": ["NONE"]}})),
+        "longer": service(json!({"healthcheck": {"retries": 70, "timeout": "3s"}})),
+        "own": service(json!({"healthcheck": {"test": ["CMD", "ls", "/word"]}})),
+        "broken": service(json!({"image": format!("oci:{}", broken.display())})),
+    }});
+    fs::write(d.dir.join("compose.yaml"), project.to_string()).unwrap();
+    ok(&d, &format!("apply -f {}", d.dir.join("compose.yaml").display()));
+    let described = |name: &str, text: &str| {
+        wait_for(text, || ok(&d, &format!("describe pod/{name}-0")).contains(text).then_some(()));
+    };
+    let line = "exec [/bin/sh -c test -e /dev/shm/up] delay=0s timeout=30s period=1s #success=1 #failure=2";
+    described("web", &format!("Readiness: {line}"));
+    described("web", &format!("Liveness: {line}"));
+    described("web", "Exposes:  80/tcp, 9000/udp");
+    described("longer", "up] delay=0s timeout=3s period=1s #success=1 #failure=70");
+    described("own", "exec [ls /word] delay=0s timeout=30s period=1s #success=1 #failure=2");
+    for name in ["none", "own", "broken"] {
+        ok(&d, &format!("wait {name} --for=ready --timeout 60s"));
+    }
+    for name in ["none", "broken"] {
+        assert!(!ok(&d, &format!("describe pod/{name}-0")).contains("Readiness:"), "{name}");
+    }
+    assert!(d.output().contains("its HEALTHCHECK is ignored: invalid value"), "{}", d.output());
+    assert!(ok(&d, "describe after").contains("waiting for workload \"web\""));
+    // It is unhealthy and is restarted, until it is healthy; then the other one begins, also under the next supervisor.
+    wait_for("a restart", || (d.replica("web-0")["restarts"].as_u64() > Some(0)).then_some(()));
+    assert!(ok(&d, "describe pod/web-0").contains("Unhealthy"));
+    d.stop();
+    d.start_again();
+    wait_for("health", || {
+        crate::client::run(&d, "exec web-0 -- touch /dev/shm/up");
+        crate::client::run(&d, "wait web --for=ready --timeout 1s").status.success().then_some(())
+    });
+    ok(&d, "wait after --for=ready --timeout 60s");
+    // Kubernetes ignores it.
+    let container = json!({"name": "app", "image": image, "command": ["sleep", "1000"]});
+    apply(&d, &deployment("pod", 1, container));
+    ok(&d, "wait deployment/pod --for=ready --timeout 60s");
+    assert!(!ok(&d, "describe pod/pod-0").contains("Readiness"));
 }
 
 /// A registry that serves a layout to those who know the password; how often it was asked with it.

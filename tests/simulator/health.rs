@@ -5,7 +5,7 @@ use crate::process::{Proc, State};
 use crate::rng::Rng;
 use orun::supervisor::core::health::{HookKind, ProbeKind};
 use orun::supervisor::core::model::{Key, StopCause};
-use orun::supervisor::core::spec::{Handler, Probe, Template};
+use orun::supervisor::core::spec::{Handler, ImageFacts, Probe, Probes, Template};
 use std::collections::BTreeMap;
 
 /// What the checks of an instance said, as a container that is asked by somebody else would see it.
@@ -15,6 +15,7 @@ pub struct Watch {
     pub post_start: bool,
     pub post_start_failed: bool,
     probes: BTreeMap<ProbeKind, Series>,
+    of_image: Option<Box<Probes>>,
     stopped: bool,
 }
 
@@ -40,8 +41,18 @@ fn probe(template: &Template, key: &Key, kind: ProbeKind) -> Option<Probe> {
 }
 
 impl Oracle {
+    /// With the probes that the image of the instance has in place of those of its container.
     fn template_of(&self, key: &Key) -> Option<Template> {
-        self.replicas.get(&key.replica).and_then(|f| f.template.clone())
+        let mut template = self.replicas.get(&key.replica)?.template.clone()?;
+        if let Some(probes) = self.watches.get(&key.instance).and_then(|w| w.of_image.clone()) {
+            template.containers[key.container as usize].probes = Some(probes);
+        }
+        Some(template)
+    }
+
+    /// A container of an image exists.
+    pub fn made_of_image(&mut self, key: &Key, image: &ImageFacts) {
+        self.watches.entry(key.instance).or_default().of_image = image.probes.clone();
     }
 
     /// A probe was recorded to be asked for.

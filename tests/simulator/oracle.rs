@@ -200,6 +200,7 @@ impl Oracle {
                         chain.started(key.instance, at.0);
                     }
                 }
+                Event::Prepared { key, image: Some(image), .. } => self.made_of_image(key, image),
                 Event::Exited { key, status, oom } => {
                     self.end(key, status.map(|s| s.0), *oom, false, *at, procs);
                 }

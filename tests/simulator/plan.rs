@@ -279,7 +279,7 @@ fn hook(rng: &mut Rng) -> Handler {
     }
 }
 
-fn probes(rng: &mut Rng) -> Probes {
+pub fn probes(rng: &mut Rng) -> Probes {
     Probes {
         startup: rng.percent(40).then(|| health::random(rng, false)),
         readiness: rng.percent(70).then(|| health::random(rng, true)),

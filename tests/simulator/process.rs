@@ -5,6 +5,7 @@ use crate::plan;
 use crate::rng::Rng;
 use orun::supervisor::core::health::Checks;
 use orun::supervisor::core::model::Key;
+use orun::supervisor::core::spec::Probes;
 
 /// What a program will do. Times in milliseconds.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Script {
     /// What it answers to its startup, readiness and liveness probes, and how fast.
     pub answers: [Answers; 3],
     pub answer: u64,
+    /// What its image has in place of the probes of the template.
+    pub probes: Option<Probes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl Script {
             hook_fails: false,
             answers: [Answers::Good; 3],
             answer: 3,
+            probes: None,
         }
     }
 
@@ -115,6 +119,7 @@ impl Script {
             }
             _ => {}
         }
+        s.probes = rng.percent(10).then(|| plan::probes(rng));
         s
     }
 }

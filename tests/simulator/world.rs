@@ -15,7 +15,7 @@ use orun::supervisor::core::event::{Event, Found, Record};
 use orun::supervisor::core::health::{HookKind, ProbeKind};
 use orun::supervisor::core::model::{Key, Observed, Process, ReplicaKey, StartError, WaitStatus};
 use orun::supervisor::core::reconcile::{Step, reconcile};
-use orun::supervisor::core::spec::Role;
+use orun::supervisor::core::spec::{ImageFacts, Role};
 use orun::supervisor::core::time::Time;
 use orun::supervisor::driver::{Persisted, World};
 use std::cell::RefCell;
@@ -186,7 +186,9 @@ impl Sim {
         } else {
             p.state = State::Created;
             let process = Process { pid: id as i32, pidfd_inode: id, start_time: self.now };
-            told.push(Told::Event(Event::Prepared { key, process }));
+            let probes = p.script.probes.clone().map(Box::new);
+            let image = probes.is_some().then(|| Box::new(ImageFacts { probes, ..ImageFacts::default() }));
+            told.push(Told::Event(Event::Prepared { key, process, image }));
         }
     }
 
@@ -363,6 +365,9 @@ impl Sim {
         let mut script = if self.tame { Script::tame() } else { Script::new(kind, &mut rng) };
         if template.containers[key.container as usize].role == Role::Init && self.tame {
             script.life = Some((5, End::Exit(0)));
+        }
+        if template.containers[key.container as usize].role == Role::Init {
+            script.probes = None;
         }
         let delay = script.prepare;
         self.oracle.prepare(key, template, &self.procs);

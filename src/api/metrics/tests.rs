@@ -45,6 +45,7 @@ fn facts() -> Facts {
         role: Role::Main,
         bundle: "/b".into(),
         image: None,
+        exposed_ports: Vec::new(),
         id: Some("x".into()),
         pid: None,
         ready: true,

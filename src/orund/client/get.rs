@@ -423,6 +423,9 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
         Some(image) => field("Image", image.clone()),
         None => field("Bundle", c.bundle.clone()),
     }
+    if !c.exposed_ports.is_empty() {
+        field("Exposes", crate::log::printable(&c.exposed_ports.join(", ")).to_string());
+    }
     if let (Some(id), Some(pid)) = (&c.id, c.pid) {
         field("Process", format!("{pid} (container {id})"));
     }
@@ -496,6 +499,7 @@ mod tests {
             role: Role::Main,
             bundle: "/b".into(),
             image: None,
+            exposed_ports: vec!["80/tcp".into(), "443/tcp".into()],
             id: None,
             pid: None,
             ready: false,
@@ -513,6 +517,7 @@ mod tests {
         };
         let expected = "  Container web:
     Bundle:   /b
+    Exposes:  80/tcp, 443/tcp
     State:    Waiting (CrashLoopBackOff): exit code 1; next attempt in 7s
     Restarts: 2
     Exits:    exit code 1 after 3s, 0s ago

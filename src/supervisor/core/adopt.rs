@@ -6,16 +6,18 @@ use super::desired::{Desired, Revision, Workload};
 use super::event::Event;
 use super::health::Checks;
 use super::model::{Key, Observed, Process, ReplicaKey};
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, ImageFacts};
 use std::collections::BTreeMap;
 
 /// A container that was found and is not on record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     pub key: Key,
     /// Which template it was made from, when that is noted.
     pub revision: Option<Revision>,
     pub process: Process,
+    /// What its image says.
+    pub image: Option<Box<ImageFacts>>,
     /// Its program runs, or has run.
     pub started: bool,
 }
@@ -88,11 +90,12 @@ fn taken_in(s: &Stray, spec: Option<&ContainerSpec>, revision: Revision, credit:
     let (key, process) = (s.key, s.process);
     let mut events = vec![
         Event::Decided { action: Action::Prepare { key, revision, credit } },
-        Event::Prepared { key, process },
+        Event::Prepared { key, process, image: s.image.clone() },
     ];
     if s.started {
         // Its postStart was run when it was started, if it has one.
-        let checks = Checks { post_start: false, ..spec.map(Checks::of).unwrap_or_default() };
+        let checks = spec.map(|spec| Checks::of(spec, s.image.as_deref())).unwrap_or_default();
+        let checks = Checks { post_start: false, ..checks };
         events.push(Event::Decided { action: Action::Release { key, checks } });
         events.push(Event::Started { key });
     }
@@ -122,7 +125,7 @@ mod tests {
     fn stray(text: &str, revision: Option<u32>, started: bool) -> Stray {
         let key: Key = text.parse().unwrap();
         let process = Process { pid: key.instance as i32, pidfd_inode: 0, start_time: 1 };
-        Stray { key, revision: revision.map(Revision), process, started }
+        Stray { key, revision: revision.map(Revision), process, image: None, started }
     }
 
     fn taken(desired: &Desired, strays: &[Stray]) -> (Observed, Vec<String>) {

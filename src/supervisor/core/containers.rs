@@ -309,7 +309,9 @@ fn release(
         return;
     }
     if container.restart.due().is_some_and(|at| pass.reached(at)) {
-        pass.push(Action::Release { key: *key, checks: spec.map(Checks::of).unwrap_or_default() });
+        let of = |spec| Checks::of(spec, instance.image.as_deref());
+        let checks = spec.map(of).unwrap_or_default();
+        pass.push(Action::Release { key: *key, checks });
     }
 }
 

@@ -5,6 +5,7 @@ use super::action::Action;
 use super::endpoints::Taken;
 use super::health::{HookKind, ProbeKind};
 use super::model::{Key, Process, ReplicaKey, StartError, WaitStatus};
+use super::spec::ImageFacts;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub enum Event {
         key: Key,
         /// Its first process.
         process: Process,
+        /// None: it has no image, or one that says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Box<ImageFacts>>,
     },
     /// Answer to `Release`: the program was executed.
     Started {

@@ -14,7 +14,7 @@
 use super::action::Action;
 use super::model::{Container, Hook, Instance, Key, Phase, Replica, StopCause};
 use super::reconcile::{Pass, Place};
-use super::spec::{ContainerSpec, Handler, Probe, Probes};
+use super::spec::{ContainerSpec, Handler, ImageFacts, Probe, Probes};
 use super::time::{Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,8 +78,9 @@ pub struct Checks {
 impl Checks {
     /// What a container of this specification must do.
     #[must_use]
-    pub fn of(spec: &ContainerSpec) -> Checks {
-        let probe = |kind| spec.probe(kind).is_some();
+    pub fn of(spec: &ContainerSpec, image: Option<&ImageFacts>) -> Checks {
+        let probes = image.and_then(|i| i.probes.as_deref()).or(spec.probes.as_deref());
+        let probe = |kind| probes.is_some_and(|p| p.get(kind).is_some());
         Checks {
             post_start: spec.post_start.is_some(),
             startup: probe(ProbeKind::Startup),
@@ -253,16 +254,22 @@ impl Count {
     }
 }
 
+impl Probes {
+    #[must_use]
+    pub fn get(&self, kind: ProbeKind) -> Option<&Probe> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+        }
+    }
+}
+
 impl ContainerSpec {
     /// Its probe of that kind.
     #[must_use]
     pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
-        let Probes { startup, readiness, liveness } = self.probes.as_deref()?;
-        match kind {
-            ProbeKind::Startup => startup.as_ref(),
-            ProbeKind::Readiness => readiness.as_ref(),
-            ProbeKind::Liveness => liveness.as_ref(),
-        }
+        self.probes.as_deref()?.get(kind)
     }
 
     /// Its hook of that kind.
@@ -272,6 +279,15 @@ impl ContainerSpec {
             HookKind::PostStart => self.post_start.as_ref(),
             HookKind::PreStop => self.pre_stop.as_ref(),
         }
+    }
+}
+
+impl Instance {
+    /// What this instance of `spec` is probed with.
+    #[must_use]
+    pub fn probe<'a>(&'a self, spec: &'a ContainerSpec, kind: ProbeKind) -> Option<&'a Probe> {
+        let own = self.image.as_ref().and_then(|i| i.probes.as_deref());
+        own.or(spec.probes.as_deref())?.get(kind)
     }
 }
 
@@ -302,7 +318,7 @@ pub fn failure(instance: &Instance, spec: &ContainerSpec, grace: Millis) -> Opti
         return Some((StopCause::PostStartFailed, grace));
     }
     let failed = |kind: ProbeKind| {
-        let (count, probe) = (health.count(kind)?, spec.probe(kind)?);
+        let (count, probe) = (health.count(kind)?, instance.probe(spec, kind)?);
         let starting = kind == ProbeKind::Startup && count.passed == Some(true);
         (!starting && count.has_failed(probe))
             .then_some((StopCause::ProbeFailed, probe.grace.unwrap_or(grace)))
@@ -321,7 +337,7 @@ pub fn check(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Insta
     }
     let starting = health.startup.as_ref().is_some_and(|c| c.passed != Some(true));
     for kind in ProbeKind::ALL.into_iter().filter(|k| (*k == ProbeKind::Startup) == starting) {
-        let (Some(count), Some(probe)) = (health.count(kind), spec.probe(kind)) else { continue };
+        let (Some(count), Some(probe)) = (health.count(kind), instance.probe(spec, kind)) else { continue };
         if let Some(ok) = count.verdict(kind, probe) {
             pass.push(Action::Judge { key: *key, kind, ok });
             // It is over, however long ago the answer came.

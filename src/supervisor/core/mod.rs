@@ -25,6 +25,7 @@ pub(crate) mod names;
 pub(crate) mod notice;
 pub(crate) mod objects;
 pub mod observe;
+pub(crate) mod probes;
 pub mod reconcile;
 pub(crate) mod replicas;
 pub(crate) mod restart;

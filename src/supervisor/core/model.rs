@@ -10,7 +10,7 @@ use super::desired::{Revision, WorkloadId};
 use super::endpoints::Endpoints;
 use super::health::Health;
 use super::rollout::Rollout;
-use super::spec::Role;
+use super::spec::{ImageFacts, Role};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -341,6 +341,9 @@ pub struct Instance {
     pub started: Option<Time>,
     /// Since when it does all that it must. None: it does not.
     pub ready: Option<Time>,
+    /// What its image says, set by `Prepared`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageFacts>>,
     /// None: it has neither postStart nor probes.
     #[serde(default)]
     pub health: Option<Box<Health>>,

@@ -9,7 +9,7 @@ use super::model::{
     ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, Slots, StartError, Stop, WaitStatus,
 };
 use super::notice;
-use super::spec::Role;
+use super::spec::{ImageFacts, Role};
 use super::time::Time;
 
 /// Takes `event` into account. What people should know of it is added to `notices` (whose `workload_name` is left
@@ -22,7 +22,9 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         Event::Decided { action } => decided(observed, action, at),
         Event::KeeperLost => observed.keeper_lost = true,
         Event::Draining { on } => observed.draining = *on,
-        Event::Prepared { key, process } => with(observed, key, |i| i.prepared(*process)),
+        Event::Prepared { key, process, image } => {
+            with(observed, key, |i| i.prepared(*process, image.as_ref()));
+        }
         Event::Started { key } => with(observed, key, |i| i.started(at)),
         Event::StartFailed { key, error } => with(observed, key, |i| i.start_failed(error, at)),
         Event::Exited { key, status, oom } => {
@@ -290,6 +292,7 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, 
         revision: Some(revision),
         updating: false,
         process: None,
+        image: None,
         prepared: at,
         started: None,
         ready: None,
@@ -403,8 +406,9 @@ impl Instance {
         }
     }
 
-    fn prepared(&mut self, process: Process) {
+    fn prepared(&mut self, process: Process, image: Option<&Box<ImageFacts>>) {
         if self.phase == Phase::Preparing {
+            self.image = image.cloned();
             self.phase = Phase::Prepared;
             self.process = Some(process);
         }

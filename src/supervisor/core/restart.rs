@@ -312,6 +312,7 @@ mod tests {
             revision: None,
             updating: false,
             process: None,
+            image: None,
             prepared: Time(0),
             started: Some(Time(0)),
             ready: Some(Time(0)),

@@ -327,6 +327,26 @@ pub enum PullPolicy {
     Never,
 }
 
+/// What only the image of a container says. It is known when the container exists, and belongs to that one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageFacts {
+    /// In place of the probes of the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<Probes>>,
+    /// The ports that its programs use, as `80/tcp`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+}
+
+impl ImageFacts {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == ImageFacts::default()
+    }
+}
+
 /// How the runtime makes the container. The core compares it and never looks inside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

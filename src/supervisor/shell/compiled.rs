@@ -120,9 +120,11 @@ fn image_of(shared: &Shared, source: &Source, name: &Name) -> Result<Option<Prep
     let own = source.launch.container.as_ref().map(|c| &c.security_context);
     let pod = source.pod.as_ref().map(|p| &p.sandbox.security);
     let user = own.and_then(|s| s.run_as_user).or(pod.and_then(|s| s.run_as_user));
-    let named = source.launch.container.as_ref().and_then(|c| c.engine.user.clone());
+    let engine = source.launch.container.as_ref().map(|c| &c.engine);
+    let named = engine.and_then(|e| e.user.clone());
+    let check = engine.and_then(|e| e.image_health_check.as_ref());
     let user = user.map(|uid| uid.to_string()).or(named);
-    let prepared = images::prepare(&ready, shared.images.bundle(), image, user.as_deref());
+    let prepared = images::prepare(&ready, shared.images.bundle(), image, user.as_deref(), check);
     prepared.map(Some).map_err(|e| start_error(&e))
 }
 
@@ -163,6 +165,9 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
         bundle = &image.dir;
         config = Some(image.config.clone());
         overlay.annotations.push(image.annotation.clone());
+        if let Some(facts) = serde_json::to_string(&image.facts).ok().filter(|_| !image.facts.is_empty()) {
+            overlay.annotations.push((names::IMAGE.to_owned(), facts));
+        }
     }
     let mut given = Vec::new();
     if let (Some(pod), Some(container)) = (&source.pod, &launch.container) {

@@ -6,11 +6,13 @@ use crate::image::fetch::For;
 use crate::image::reference::Reference;
 use crate::image::registry::LoginSecret;
 use crate::image::store::{Image, Named, Store};
-use crate::image::{fetch, rootfs, volume};
+use crate::image::{fetch, healthcheck, rootfs, volume};
 use crate::log;
 use crate::plan::overlay;
 use crate::supervisor::core::model::ImageError;
-use crate::supervisor::core::spec::{ImageSource, PullPolicy};
+use crate::supervisor::core::probes;
+use crate::supervisor::core::spec::{ImageFacts, ImageSource, PullPolicy};
+use crate::workload::health_check::HealthCheck;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ pub struct Prepared {
     /// Where the image declares volumes.
     pub volumes: Vec<String>,
     pub entrypoint: Vec<String>,
+    pub facts: ImageFacts,
 }
 
 /// What an image is pulled with besides the credentials of this host.
@@ -233,11 +236,40 @@ pub fn layers(image: &Image) -> (String, String) {
     (overlay::LOWER.to_owned(), overlay::join(layers.iter().map(String::as_str)))
 }
 
-/// The configuration of a container of `image`; `user` is in place of the image's.
+/// Ports of an image that are shown, and the longest of them: each container keeps them.
+const MOST_PORTS: usize = 64;
+const LONGEST_PORT: usize = 32;
+
+/// What the image says of a container besides its configuration. `check` is what the file says about the image's health check;
+/// `None`: that does not count.
+fn facts(image: &Image, name: &str, check: Option<&HealthCheck>) -> ImageFacts {
+    let own = &image.configuration.config;
+    let declared = check.and_then(|check| match healthcheck::read(own) {
+        Ok(declared) => Some(check.over(&declared?)),
+        Err(why) => {
+            // As Docker does: the image runs all the same.
+            log::warn(format!("image {name:?}: its HEALTHCHECK is ignored: {why}"));
+            None
+        }
+    });
+    let ports = own.exposed_ports.keys().filter(|p| p.len() <= LONGEST_PORT).take(MOST_PORTS);
+    ImageFacts {
+        probes: declared.as_ref().and_then(probes::of_health_check),
+        ports: ports.cloned().collect(),
+    }
+}
+
+/// The configuration of a container of `image`; `user` is in place of the image's, `check` as in [`facts`].
 ///
 /// # Errors
 /// The image names no program, or a user that it does not have.
-pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Option<&str>) -> Result<Prepared> {
+pub fn prepare(
+    image: &Image,
+    bundle: PathBuf,
+    source: &ImageSource,
+    user: Option<&str>,
+    check: Option<&HealthCheck>,
+) -> Result<Prepared> {
     let command = Some(source.command.as_slice()).filter(|c| !c.is_empty());
     let wanted = Wanted { command, args: source.args.as_deref(), user, ..Wanted::default() };
     let configuration = &image.configuration;
@@ -252,6 +284,7 @@ pub fn prepare(image: &Image, bundle: PathBuf, source: &ImageSource, user: Optio
         layers: image.layers.clone(),
         volumes: volume::declared(configuration).map_err(of_image)?,
         entrypoint: configuration.config.entrypoint.clone(),
+        facts: facts(image, &source.name, check),
     })
 }
 

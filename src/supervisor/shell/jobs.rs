@@ -22,7 +22,7 @@ use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::desired::{Revision, WorkloadId};
 use crate::supervisor::core::health::{HookKind, ProbeKind};
 use crate::supervisor::core::model::{Key, Process, ReplicaKey, StartError};
-use crate::supervisor::core::spec::Launch;
+use crate::supervisor::core::spec::{ImageFacts, Launch};
 use crate::sys::{self, fd, file, path, wait};
 use crate::workload::environment::{self, Objects};
 use serde_json::Value;
@@ -90,6 +90,8 @@ impl Name {
 pub struct Made {
     pub waiting: Waiting,
     pub process: Process,
+    /// What its image says.
+    pub image: Option<Box<ImageFacts>>,
     pub pidfd: OwnedFd,
     pub cgroup: Cgroup,
     /// The reading ends of its standard output and standard error.
@@ -244,7 +246,8 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
     };
     match parts() {
         Ok((process, pidfd, cgroup, sink)) => {
-            Ok(Made { waiting, process, pidfd, cgroup, pipes: [out, err], sink })
+            let image = image.map(|i| i.facts.clone()).filter(|f| !f.is_empty()).map(Box::new);
+            Ok(Made { waiting, process, image, pidfd, cgroup, pipes: [out, err], sink })
         }
         Err(e) => {
             waiting.destroy();

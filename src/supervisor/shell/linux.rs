@@ -272,7 +272,7 @@ impl Linux {
     }
 
     fn prepared(&mut self, key: Key, made: Made, events: &mut Vec<Event>) {
-        let Made { waiting, process, pidfd, cgroup, pipes, sink } = made;
+        let Made { waiting, process, image, pidfd, cgroup, pipes, sink } = made;
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         if live.doomed {
             self.job(move |_| {
@@ -298,7 +298,7 @@ impl Linux {
         live.waiting = Some(Box::new(waiting));
         watch(&self.pidfds, key.instance, &pidfd);
         live.pidfd = Some(pidfd);
-        events.push(Event::Prepared { key, process });
+        events.push(Event::Prepared { key, process, image });
     }
 
     fn released(&mut self, key: Key, result: Result<(), StartError>, events: &mut Vec<Event>) {

@@ -4,6 +4,8 @@ use crate::supervisor::core::model::Key;
 
 /// The annotation of a container that names the revision it was made from.
 pub const REVISION: &str = "orun.dev/revision";
+/// The annotation of a container with what its image says and its configuration does not, as JSON.
+pub const IMAGE: &str = "orun.dev/image";
 
 /// The id of a container: the replica's name for people, and the key, from which a restarted supervisor knows it again:
 /// `web-0.w1.s0.r3.c0.i7`.

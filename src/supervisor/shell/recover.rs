@@ -156,7 +156,8 @@ fn stray(linux: &Linux, key: Key, id: &str) -> Option<Stray> {
     let mut process = Process { pid: init.pid, pidfd_inode: 0, start_time: init.start_time };
     process.pidfd_inode = pidfd_inode(alive(process)?.as_raw_fd());
     let revision = record.annotations.get(names::REVISION).and_then(|r| r.parse().ok()).map(Revision);
-    Some(Stray { key, revision, process, started: record.phase == lifecycle::Phase::Running })
+    let image = record.annotations.get(names::IMAGE).and_then(|text| serde_json::from_str(text).ok());
+    Some(Stray { key, revision, process, image, started: record.phase == lifecycle::Phase::Running })
 }
 
 /// Removes a container that belongs to no workload and kills its processes.

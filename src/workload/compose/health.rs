@@ -1,22 +1,18 @@
 //! `healthcheck`, `post_start` and `pre_stop`.
 //!
-//! A check is a readiness probe, and, where the service is restarted at all, a liveness probe: a service that has become
-//! unhealthy is restarted. In `start_period` a startup probe takes their place.
-
-use core::time::Duration;
+//! A service that has become unhealthy is restarted, where it is restarted at all.
 
 use super::load::Loader;
 use super::service::{Service, command};
 use super::{deploy, values};
 use crate::config::document::Node;
-use crate::workload::health::{ExecAction, Handler, Probe};
+use crate::workload::health::{ExecAction, Handler};
+use crate::workload::health_check::HealthCheck;
 use crate::workload::model::RestartPolicy;
 
 /// The probes and hooks of a service.
 pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
-    if let Some(node) = values::get(s.node, "healthcheck") {
-        check(loader, s, node);
-    }
+    check(loader, s);
     for (field, start) in [("post_start", true), ("pre_stop", false)] {
         let hooks = values::get(s.node, field).map(values::list_or_one).unwrap_or_default();
         if hooks.len() > 1 {
@@ -34,57 +30,60 @@ pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     }
 }
 
-fn check(loader: &mut Loader<'_>, s: &mut Service<'_>, node: &Node) {
-    if values::is_set(node, "disable") {
-        return;
-    }
-    let Some(test) = values::get(node, "test") else {
-        let hint = "the image's own check is not known here: write `test: [CMD, PROGRAM]`";
-        return s.warn(loader, "healthcheck", "a healthcheck without test has no effect", hint);
-    };
-    let words: Vec<&str> = values::list(test).iter().filter_map(|n| n.data.text()).collect();
-    let shell = |line: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()];
-    let command = match (test.data.text(), words.as_slice()) {
-        (Some("NONE"), _) | (None, ["NONE"]) => return,
-        (Some(line), _) => shell(line),
-        (None, ["CMD-SHELL", rest @ ..]) if !rest.is_empty() => shell(&rest.join(" ")),
-        (None, ["CMD", rest @ ..]) if !rest.is_empty() => rest.iter().map(|w| (*w).to_owned()).collect(),
-        (None, _) => {
-            let hint = "write [CMD, PROGRAM, ARGUMENT], [CMD-SHELL, LINE] or a string";
-            return s.error(loader, "healthcheck", "test must begin with CMD, CMD-SHELL or NONE", Some(hint));
+/// `healthcheck`. What it leaves out is the image's, as in Docker.
+fn check(loader: &mut Loader<'_>, s: &mut Service<'_>) {
+    let restart = deploy::restart(s.node).policy != RestartPolicy::Never;
+    let mut check = HealthCheck { restart, ..HealthCheck::default() };
+    let node = values::get(s.node, "healthcheck");
+    if let Some(node) = node {
+        if values::is_set(node, "disable") {
+            return;
         }
-    };
-    let span = |name: &str, default: u64| {
-        values::value(node, name, values::span).unwrap_or(Duration::from_secs(default))
-    };
-    let interval = span("interval", 30).max(Duration::from_millis(1));
-    let retries = values::value(node, "retries", values::integer).filter(|n| *n > 0).unwrap_or(3) as u64;
-    let probe = Probe {
-        exec: Some(ExecAction { command }),
-        period_seconds: Some(seconds(interval)),
-        timeout_seconds: Some(seconds(span("timeout", 30))),
-        failure_threshold: Some(u32::try_from(retries).unwrap_or(u32::MAX)),
-        ..Probe::default()
-    };
-    let start = span("start_period", 0);
-    let restarted = deploy::restart(s.node).policy != RestartPolicy::Never;
-    if !start.is_zero() && restarted {
-        let period =
-            span("start_interval", 5).max(Duration::from_secs(1)).min(interval.max(Duration::from_secs(1)));
-        let whole = start + interval * u32::try_from(retries).unwrap_or(u32::MAX).min(1 << 16);
-        let count = whole.as_secs().div_ceil(u64::from(seconds(period)));
-        s.container.startup_probe = Some(Probe {
-            period_seconds: Some(seconds(period)),
-            failure_threshold: Some(u32::try_from(count).unwrap_or(u32::MAX).max(1)),
-            ..probe.clone()
-        });
+        match values::get(node, "test").map(|test| command_of(test)) {
+            Some(Test::Command(command)) => check.command = command,
+            Some(Test::None) => return,
+            Some(Test::Invalid) => {
+                let hint = "write [CMD, PROGRAM, ARGUMENT], [CMD-SHELL, LINE] or a string";
+                let message = "test must begin with CMD, CMD-SHELL or NONE";
+                return s.error(loader, "healthcheck", message, Some(hint));
+            }
+            None => {}
+        }
+        // Zero is no time of its own, as in Docker.
+        let span = |name: &str| values::value(node, name, values::span).filter(|d| !d.is_zero());
+        check.interval = span("interval");
+        check.timeout = span("timeout");
+        check.start_period = span("start_period");
+        check.start_interval = span("start_interval");
+        let retries = values::value(node, "retries", values::integer).filter(|n| *n > 0);
+        check.retries = retries.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     }
-    s.container.liveness_probe = restarted.then(|| probe.clone());
-    s.container.readiness_probe = Some(probe);
+    s.container.set_health_check(&check);
+    if s.container.image.is_some() {
+        s.container.engine.image_health_check = (!check.is_whole()).then_some(check);
+    } else if node.is_some() && check.command.is_empty() {
+        let hint = "a bundle has no check of its own: write `test: [CMD, PROGRAM]`";
+        s.warn(loader, "healthcheck", "a healthcheck without test has no effect", hint);
+    }
 }
 
-/// Whole seconds, at least one.
-fn seconds(d: Duration) -> u32 {
-    let up = d.as_secs() + u64::from(d.subsec_nanos() > 0);
-    u32::try_from(up).unwrap_or(u32::MAX).max(1)
+/// `healthcheck.test`.
+enum Test {
+    Command(Vec<String>),
+    None,
+    Invalid,
+}
+
+fn command_of(test: &Node) -> Test {
+    let words: Vec<&str> = values::list(test).iter().filter_map(|n| n.data.text()).collect();
+    let shell = |line: &str| Test::Command(vec!["/bin/sh".to_owned(), "-c".to_owned(), line.to_owned()]);
+    match (test.data.text(), words.as_slice()) {
+        (Some("NONE"), _) | (None, ["NONE"]) => Test::None,
+        (Some(line), _) => shell(line),
+        (None, ["CMD-SHELL", rest @ ..]) if !rest.is_empty() => shell(&rest.join(" ")),
+        (None, ["CMD", rest @ ..]) if !rest.is_empty() => {
+            Test::Command(rest.iter().map(|w| (*w).to_owned()).collect())
+        }
+        (None, _) => Test::Invalid,
+    }
 }

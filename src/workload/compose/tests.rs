@@ -177,8 +177,16 @@ fn health_checks_are_probes() {
     assert_eq!(c.readiness_probe.unwrap().exec.unwrap().command, ["/up", "1"]);
     for none in ["test: NONE", "test: [NONE]", "disable: true"] {
         let c = service(&format!("healthcheck: {{{none}}}")).spec.containers.remove(0);
-        assert!(c.readiness_probe.is_none(), "{none}");
+        assert!(c.readiness_probe.is_none() && c.engine.image_health_check.is_none(), "{none}");
     }
+    // What the file leaves out is the image's.
+    let of_image = |text: &str| service(text).spec.containers.remove(0).engine.image_health_check;
+    let none = of_image("restart: always").unwrap();
+    assert!(none.command.is_empty() && none.restart && none.interval.is_none(), "{none:?}");
+    let part = of_image("healthcheck: {timeout: 2s, retries: 0}").unwrap();
+    assert!(part.timeout == Some(Duration::from_secs(2)) && part.retries.is_none() && !part.restart);
+    assert_eq!(of_image(check).unwrap().command, ["/bin/sh", "-c", "curl -f localhost"]);
+    assert_eq!(of_image(&check.replace('}', ", start_interval: 1s}")), None, "nothing is left out");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn starts(template: Template) -> (Bench, Vec<Action>) {
     let mut b = Bench::new();
     b.change(apply(1, template, one_by_one()));
     let key = b.keys()[0];
-    b.event(Event::Prepared { key, process: PROCESS });
+    b.event(Event::Prepared { key, process: PROCESS, image: None });
     let actions = b.event(Event::Started { key });
     (b, actions)
 }
@@ -256,7 +256,7 @@ fn a_rollout_that_stalls_says_what_the_probe_said() {
     let mut b = Bench::new();
     b.change(apply(1, template, Strategy { progress_deadline: Some(Millis::secs(60)), ..one_by_one() }));
     let key = b.keys()[0];
-    b.event(Event::Prepared { key, process: PROCESS });
+    b.event(Event::Prepared { key, process: PROCESS, image: None });
     b.event(Event::Started { key });
     answer(&mut b, ProbeKind::Readiness, 1, false);
     b.pass(60_000);
@@ -264,4 +264,31 @@ fn a_rollout_that_stalls_says_what_the_probe_said() {
     let expected = "0 of 1 new replicas are available after the progress deadline: \
                     container main is not ready: readiness probe: connection refused";
     assert_eq!(rollout.reason, expected);
+}
+
+#[test]
+fn the_probes_of_an_image_replace_those_of_the_file() {
+    use crate::supervisor::core::spec::ImageFacts;
+    use ProbeKind::Liveness;
+    let mut b = Bench::new();
+    let file = Probes { readiness: Some(probe(1)), ..Probes::default() };
+    b.change(apply(1, with(file), one_by_one()));
+    let key = b.keys()[0];
+    let liveness = Some(Probe { period: Millis::secs(2), ..probe(2) });
+    let probes = Some(Box::new(Probes { liveness, ..Probes::default() }));
+    let image = Some(Box::new(ImageFacts { probes, ..ImageFacts::default() }));
+    let actions = b.event(Event::Prepared { key, process: PROCESS, image });
+    let checks = actions.iter().find_map(|a| match a {
+        Action::Release { checks, .. } => Some((checks.readiness, checks.liveness)),
+        _ => None,
+    });
+    assert_eq!(checks, Some((false, true)));
+    assert_eq!(asked(&b.event(Event::Started { key })), [(Liveness, 1)]);
+    answer(&mut b, Liveness, 1, false);
+    assert_eq!(asked(&b.pass(2_000)), [(Liveness, 2)]);
+    // The journal of the next supervisor has it.
+    let text = serde_json::to_string(&b.observed).unwrap();
+    b.observed = serde_json::from_str(&text).unwrap();
+    let stops = answer(&mut b, Liveness, 2, false);
+    assert!(stops.iter().any(|a| matches!(a, Action::Signal { .. })), "{stops:?}");
 }

@@ -154,7 +154,9 @@ impl Bench {
                 self.observed.instances().map(|(k, i)| (k, i.phase)).collect();
             for (key, phase) in keys {
                 match phase {
-                    super::model::Phase::Preparing => self.tell(Event::Prepared { key, process: PROCESS }),
+                    super::model::Phase::Preparing => {
+                        self.tell(Event::Prepared { key, process: PROCESS, image: None })
+                    }
                     super::model::Phase::Starting => self.tell(Event::Started { key }),
                     _ => {}
                 }
@@ -196,7 +198,7 @@ fn a_replica_comes_up_dies_and_comes_back() {
     let mut b = Bench::new();
     assert_eq!(names(&b.change(apply(1, template(), one_by_one()))), ["prepare"]);
     let key = b.keys()[0];
-    assert_eq!(names(&b.event(Event::Prepared { key, process: PROCESS })), ["release"]);
+    assert_eq!(names(&b.event(Event::Prepared { key, process: PROCESS, image: None })), ["release"]);
     assert_eq!(names(&b.event(Event::Started { key })), ["persist"], "the revision works");
     assert_eq!(b.wake, None, "nothing to wait for while all is well");
     b.now = b.now + Millis(5_000);
@@ -355,7 +357,7 @@ fn a_replacement_is_ready_but_does_not_run_beside_the_old_one() {
     let actions = b.change(restart(Some(0)));
     assert_eq!(names(&actions), ["signal", "prepare"]);
     let new = *b.keys().iter().find(|k| **k != old).unwrap();
-    assert!(b.event(Event::Prepared { key: new, process: PROCESS }).is_empty());
+    assert!(b.event(Event::Prepared { key: new, process: PROCESS, image: None }).is_empty());
     let actions = b.dies(old, 0);
     assert!(actions.contains(&Action::Release { key: new, checks: Checks::default() }), "{actions:?}");
 }

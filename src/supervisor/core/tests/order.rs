@@ -22,7 +22,7 @@ fn of(b: &Bench, container: u32) -> Key {
 
 fn starts(b: &mut Bench, container: u32) -> Vec<Action> {
     let key = of(b, container);
-    b.event(Event::Prepared { key, process: PROCESS });
+    b.event(Event::Prepared { key, process: PROCESS, image: None });
     b.event(Event::Started { key })
 }
 

@@ -58,7 +58,8 @@ impl Linux {
 
     /// Carries out a probe.
     pub fn probe(&mut self, key: Key, kind: ProbeKind, n: u32, desired: &Desired, observed: &Observed) {
-        let probe = container_spec(key, desired, observed).and_then(|c| c.probe(kind).cloned());
+        let spec = container_spec(key, desired, observed);
+        let probe = spec.zip(observed.instance(&key)).and_then(|(c, i)| i.probe(c, kind).cloned());
         let probe = probe.map(|p| Probe { handler: self.at_pod(key, p.handler.clone()), ..p });
         match (probe, self.target(key)) {
             (Some(probe), Some(target)) => self.task(async move {

@@ -62,6 +62,9 @@ Examples:
 Needs no daemon. Credentials are those of \"docker login\" and \"podman login\", or in /etc/orun/auth.json; mirrors are those of
 /etc/containers/registries.conf.
 
+Environment:
+  ORUND_REGISTRY_TIMEOUT                      Seconds that a registry may be silent [default: 30]
+
 Files:
   /var/lib/orund/images                       Layers, manifests and names
 

@@ -85,6 +85,7 @@ impl Arguments {
     /// # Errors
     /// What keeps it from being done.
     pub fn run(&self) -> Result<u8> {
+        fetch::require_root()?;
         match &self.verb {
             Verb::Pull { names } => names.iter().try_for_each(|name| pull(&self.dir, name))?,
             Verb::Load { input, name, tag } => {
@@ -293,6 +294,7 @@ fn usage(dir: &Path) -> Result<()> {
 /// # Errors
 /// The image is not on this host, or names no program.
 pub fn explain(name: &str) -> Result<u8> {
+    fetch::require_root()?;
     let store = Store::open(Path::new(DIRECTORY))?;
     let image = complete(&store, name)?;
     let wanted = bundle::Wanted::default();

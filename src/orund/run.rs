@@ -4,6 +4,7 @@ use super::publish::{self, Published};
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
+use crate::image::fetch;
 use crate::image::store::{Image, Lock, Store};
 use crate::supervisor::core::endpoints::PublishedPort;
 use crate::supervisor::core::spec::{
@@ -140,6 +141,7 @@ impl Run {
         };
         let source = ImageSource { name: name.clone(), policy, ..ImageSource::default() };
         let tell = |_: bool, message: String| eprintln!("orund: {message}");
+        fetch::require_root()?;
         let images = Images::new(self.images.clone());
         let image = images
             .ready(&source, None, &Access::default(), &AtomicBool::new(false), &tell)

@@ -1,6 +1,7 @@
 //! Images of registries: Debian's docker-registry, and one of ours that cuts, refuses, redirects and lies.
 
 use crate::made::{Entry, Image, Layer, digest};
+use crate::stalls::{HEAD, stall};
 use crate::{is_root, skip};
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 /// How the registry of ours misbehaves.
 #[derive(Clone, Copy, PartialEq)]
-enum Fault {
+pub enum Fault {
     None,
     /// Answers of blobs end after some bytes, once each.
     Cut,
@@ -27,19 +28,27 @@ enum Fault {
     Lie,
     LongManifest,
     Schema1,
+    /// It accepts the request, and sends nothing; the head of an answer; one byte of the body now and then.
+    Silent,
+    Head,
+    Drip,
+    /// The same for layers only.
+    SilentLayers,
+    HeadLayers,
+    DripLayers,
     /// 401, whatever the credentials.
     Never,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Access {
+pub enum Access {
     Open,
     Basic,
     Bearer,
 }
 
-struct Server {
-    port: u16,
+pub struct Server {
+    pub port: u16,
     /// Request lines with their `Authorization`.
     seen: Arc<Mutex<Vec<String>>>,
 }
@@ -56,7 +65,7 @@ struct Content {
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
 
 impl Server {
-    fn start(image: &Image, fault: Fault, access: Access, elsewhere: u16) -> Server {
+    pub fn start(image: &Image, fault: Fault, access: Access, elsewhere: u16) -> Server {
         let mut files = BTreeMap::new();
         for file in fs::read_dir(image.layout().join("blobs/sha256")).unwrap().flatten() {
             let bytes = fs::read(file.path()).unwrap();
@@ -80,7 +89,7 @@ impl Server {
         Server { port, seen }
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -106,6 +115,16 @@ impl Content {
             }
         }
         seen.lock().unwrap().push(format!("{path} {range} {authorization}"));
+        let large = path.rsplit('/').next().and_then(|w| self.files.get(w)).is_some_and(|b| b.len() > 10_000);
+        match self.fault {
+            Fault::Silent => return stall(&mut stream, "", false),
+            Fault::Head => return stall(&mut stream, HEAD, false),
+            Fault::Drip => return stall(&mut stream, HEAD, true),
+            Fault::SilentLayers if large => return stall(&mut stream, "", false),
+            Fault::HeadLayers if large => return stall(&mut stream, HEAD, false),
+            Fault::DripLayers if large => return stall(&mut stream, HEAD, true),
+            _ => {}
+        }
         let mut answer = |status: &str, headers: &str, body: &[u8], sent: usize| {
             let head = format!(
                 "HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
@@ -185,7 +204,7 @@ impl Content {
     }
 }
 
-fn image(test: &str) -> (Image, Vec<Layer>) {
+pub fn image(test: &str) -> (Image, Vec<Layer>) {
     let image = Image::new(test);
     let mut chance = 1_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -4,17 +4,19 @@ use super::credentials::{Credentials, TOKEN_USER, base64};
 use super::reach;
 use crate::error::{Error, Kind, Result};
 use serde::Deserialize;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-/// How long a connection, and the begin of an answer, may take.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long the body of one answer may take; a layer continues with another request.
-const BODY: Duration = Duration::from_secs(300);
+/// How long a registry may be silent: until there is a connection, an answer, and each part of its body.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// In place of it, in seconds.
+const VARIABLE: &str = "ORUND_REGISTRY_TIMEOUT";
+/// Bytes a second below which an answer does not get on: one that drips would take for ever.
+const SLOWEST: u64 = 1000;
 /// Redirects that follow each other.
 const MOST_REDIRECTS: usize = 5;
 /// Attempts at a request that is refused for the moment.
@@ -39,20 +41,24 @@ impl Request<'_> {
 }
 
 /// An answer of status 200 or 206.
-pub struct Answer(ureq::http::Response<Body>);
+pub struct Answer {
+    response: ureq::http::Response<Body>,
+    patience: Duration,
+}
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<String> {
-        self.0.headers().get(name)?.to_str().ok().map(str::to_owned)
+        self.response.headers().get(name)?.to_str().ok().map(str::to_owned)
     }
 
     pub fn is_partial(&self) -> bool {
-        self.0.status().as_u16() == 206
+        self.response.status().as_u16() == 206
     }
 
-    /// The body, which ends with an error behind `most` bytes.
+    /// The body, which ends with an error behind `most` bytes, and when it does not get on.
     pub fn reader(self, most: u64) -> impl Read {
-        self.0.into_body().into_with_config().limit(most).reader()
+        let from = self.response.into_body().into_with_config().limit(most).reader();
+        Steady { from, patience: self.patience, waited: Duration::ZERO, bytes: 0 }
     }
 
     /// # Errors
@@ -68,9 +74,57 @@ impl Answer {
     }
 }
 
+/// A body that ends with an error when it comes too slowly.
+struct Steady<R> {
+    from: R,
+    patience: Duration,
+    /// How long this part of it has been waited for, and how much of it came: what the reader itself needs does not count.
+    waited: Duration,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Steady<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        let read = self.from.read(buf);
+        let seconds = self.patience.as_secs();
+        let n = read.map_err(|e| match e.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(ureq::Error::Timeout(_)) => {
+                io::Error::other(format!("the registry sent nothing for {seconds} s"))
+            }
+            _ => e,
+        })?;
+        self.waited += begun.elapsed();
+        self.bytes += n as u64;
+        if self.waited >= self.patience {
+            if n > 0 && self.bytes < least(self.patience) {
+                let what = format!("the registry sent {} bytes in {seconds} s", self.bytes);
+                return Err(io::Error::other(what));
+            }
+            (self.waited, self.bytes) = (Duration::ZERO, 0);
+        }
+        Ok(n)
+    }
+}
+
+/// Bytes that must have come in that time.
+fn least(patience: Duration) -> u64 {
+    SLOWEST.saturating_mul(patience.as_secs())
+}
+
+/// # Errors
+/// The variable has no number of seconds.
+fn patience() -> Result<Duration> {
+    let Some(text) = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) else { return Ok(PATIENCE) };
+    let seconds = text.to_str().and_then(|t| t.parse().ok()).filter(|s| (1..=3600).contains(s));
+    let wrong = || format!("${VARIABLE} must be a number of seconds from 1 to 3600, not {text:?}");
+    seconds.map(Duration::from_secs).ok_or_else(|| Error::new(Kind::Usage, wrong()))
+}
+
 /// A registry.
 pub struct Client {
     agent: Agent,
+    patience: Duration,
     /// `https://host:port`.
     base: String,
     host: String,
@@ -112,28 +166,38 @@ fn described(path: &str) -> String {
 }
 
 impl Client {
-    pub fn new(host: &str, insecure: bool, credentials: Option<Credentials>) -> Client {
+    /// # Errors
+    /// A variable of the environment is invalid.
+    pub fn new(host: &str, insecure: bool, credentials: Option<Credentials>) -> Result<Client> {
+        let patience = patience()?;
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_resolve(Some(ANSWER))
-            .timeout_connect(Some(ANSWER))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_recv_body(Some(BODY))
+            .timeout_resolve(Some(patience))
+            .timeout_connect(Some(patience))
+            .timeout_send_request(Some(patience))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
             .user_agent(concat!("orund/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
         // The registry of docker.io has another name than the images.
         let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let scheme = if insecure || is_of_this_host(host) { "http" } else { "https" };
-        Client {
+        Ok(Client {
             agent: config.into(),
+            patience,
             base: format!("{scheme}://{server}"),
             host: host.to_owned(),
             credentials,
             authorization: Mutex::default(),
-        }
+        })
+    }
+
+    /// Bytes of a layer that count as progress.
+    pub fn least(&self) -> u64 {
+        least(self.patience)
     }
 
     /// # Errors
@@ -145,7 +209,7 @@ impl Client {
             let (at, response) = self.follow(request)?;
             let status = response.status().as_u16();
             match status {
-                200 | 206 => return Ok(Answer(response)),
+                200 | 206 => return Ok(Answer { response, patience: self.patience }),
                 // A challenge of another host would say where the credentials of the registry go.
                 401 | 403 if at != self.base => {
                     let what =
@@ -263,8 +327,10 @@ impl Client {
                 401 | 403 => return Err(self.refused(answer.status().as_u16())),
                 status => return Err(fail(format!("it answered {status}"))),
             }
-            let token: Token = serde_json::from_slice(&Answer(answer).bytes(LONGEST_TOKEN)?)
-                .map_err(|e| fail(format!("its answer is not JSON: {e}")))?;
+            let token: Token = serde_json::from_slice(
+                &Answer { response: answer, patience: self.patience }.bytes(LONGEST_TOKEN)?,
+            )
+            .map_err(|e| fail(format!("its answer is not JSON: {e}")))?;
             let token = token.token.or(token.access_token).ok_or_else(|| fail("it gives none".to_owned()))?;
             if token.chars().any(char::is_control) {
                 return Err(fail("it is not a token".to_owned()));

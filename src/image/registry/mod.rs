@@ -68,7 +68,7 @@ pub fn sources(remote: &Remote, secrets: &[LoginSecret]) -> Result<Vec<Registry>
         let (host, repository) = place.location.split_once('/').unwrap_or((&place.location, ""));
         let credentials = credentials::find(host, &place.location, secrets)?;
         Ok(Registry {
-            client: Client::new(host, place.insecure, credentials),
+            client: Client::new(host, place.insecure, credentials)?,
             repository: repository.to_owned(),
         })
     };
@@ -153,12 +153,13 @@ impl Registry {
     fn download(&self, layer: &Descriptor, file: &mut File, hash: &mut Sha256, have: &mut u64) -> Result<()> {
         // A server without ranges begins again: only what goes beyond all attempts before is progress.
         let (mut idle, mut furthest, mut attempts) = (0, *have, 0);
+        let least = self.client.least();
         while *have < layer.size {
             match self.more(layer, file, hash, have) {
                 Ok(()) => {}
                 // A full disk and a refusal do not get better.
                 Err(e) if e.kind() != Kind::Timeout => return Err(e),
-                Err(e) if *have <= furthest || attempts >= MOST_ATTEMPTS => {
+                Err(e) if *have < furthest.saturating_add(least) || attempts >= MOST_ATTEMPTS => {
                     idle += 1;
                     if idle >= IDLE_ATTEMPTS || attempts >= MOST_ATTEMPTS {
                         let what = format!("layer {} of {} bytes, after {have}", layer.digest, layer.size);

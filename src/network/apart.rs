@@ -17,7 +17,7 @@
 //!     }
 //! }
 //! ```
-//! It exists as long as a pod is in another network than "default", and is made anew, in one transaction, for each of them.
+//! It exists as long as a pod is in another network than "default", and is made again, in one transaction, for each of them.
 
 use super::address::Range;
 use super::nft::{self, Family, attribute, expression, number};

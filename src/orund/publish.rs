@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_port_given_twice_or_taken_is_an_error() {
         let twice = [parse("127.0.0.1:0-0:80").err(), None].into_iter().flatten().count();
-        assert_eq!(twice, 1, "0 is no port of the host");
+        assert_eq!(twice, 1, "0 is not a port of the host");
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let taken = parse(&format!("127.0.0.1:{port}:80")).unwrap();

@@ -28,7 +28,7 @@ pub fn networks(annotations: &BTreeMap<String, String>) -> BTreeSet<String> {
     text.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// What is wrong with a value of [`NETWORKS`].
+/// Why this cannot be a value of [`NETWORKS`].
 #[must_use]
 pub fn wrong_networks(text: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

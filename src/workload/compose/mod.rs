@@ -54,7 +54,7 @@ pub struct Options {
 /// The ports of the short form, such as `8080:80/udp` or `8000-8002:80-82`.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// The mistake, in words.
 pub fn short_ports(text: &str) -> Result<Vec<super::pod::Port>, String> {
     ports::short(text).map_err(|(wrong, _)| wrong)
 }

@@ -83,7 +83,20 @@ pub fn objects(
     for (service, node) in project.services.clone() {
         service::objects(&mut project, service, node);
     }
-    joined::join(&mut project);
+    let workloads = project.objects.iter_mut().filter_map(|object| match object {
+        Object::Workload { workload, .. } => Some(&mut **workload),
+        Object::Kept(_) | Object::Inert { .. } => None,
+    });
+    let (gone, problems) = joined::join(&project.services, &mut workloads.collect::<Vec<_>>());
+    let has_gone =
+        |o: &Object| matches!(o, Object::Workload { workload, .. } if gone.contains(&workload.metadata.name));
+    project.objects.retain(|o| !has_gone(o));
+    for joined::Problem { at, path, message, hint } in problems {
+        project.error(at, &path, message, Some(hint));
+    }
+    if !gone.is_empty() && project.loader.problems.iter().all(|p| !p.is_error()) {
+        project.order_of_pods();
+    }
     project.ports();
     project.objects
 }
@@ -158,6 +171,23 @@ impl<'a> Project<'a, '_> {
         }
     }
 
+    /// Pods that wait for each other, as their services did not.
+    fn order_of_pods(&mut self) {
+        let mut graph: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for object in &self.objects {
+            let Object::Workload { workload, .. } = object else { continue };
+            let waits = workload.spec.depends_on.iter().map(|d| d.workload.clone());
+            graph.insert(&workload.metadata.name, waits.collect());
+        }
+        if let Some(way) = cycle(&graph) {
+            let message = format!(
+                "services that share a network are one pod, and pods wait for each other: {}",
+                way.join(" -> ")
+            );
+            self.error(self.root, "services", message, Some("leave one of these depends_on out".to_owned()));
+        }
+    }
+
     /// Names of networks, configs and secrets that services use.
     fn references(&mut self) {
         for (name, node) in self.services.clone() {
@@ -225,7 +255,7 @@ impl<'a> Project<'a, '_> {
 }
 
 /// Services that wait for each other, the first one again at the end.
-pub fn cycle<'g>(graph: &'g BTreeMap<&'g str, Vec<String>>) -> Option<Vec<&'g str>> {
+fn cycle<'g>(graph: &'g BTreeMap<&'g str, Vec<String>>) -> Option<Vec<&'g str>> {
     // Takes away, again and again, what waits for nobody who is left.
     let mut left: BTreeSet<&str> = graph.keys().copied().collect();
     loop {

@@ -114,7 +114,7 @@ def orund(source):
 
 
 class Line:
-    """A line of so many bytes a second, which all connections share. A second of it that a busy machine misses is made up for."""
+    """A line of so many bytes a second, which all connections share. A busy machine may catch up on a second of it."""
 
     def __init__(self, rate):
         self.rate, self.free, self.lock = rate, 0.0, threading.Lock()

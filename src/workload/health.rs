@@ -144,7 +144,7 @@ pub fn host(text: &str) -> Option<IpAddr> {
 }
 
 impl Container {
-    /// Gives it the probes that stand for a health check: a readiness probe, and, where an unhealthy container is restarted, a
+    /// Gives it the probes of a health check: a readiness probe, and, where an unhealthy container is restarted, a
     /// liveness probe. In the start period a startup probe takes their place. None without a command.
     pub fn set_health_check(&mut self, check: &HealthCheck) {
         if check.command.is_empty() {

@@ -71,7 +71,7 @@ fn one(
     tcp.and_then(|tcp| Some(Handler::Tcp(endpoint(&tcp.host, &tcp.port)?)))
 }
 
-/// The probes that a health check stands for. None: it has no command.
+/// The probes of a health check. None: it has no command.
 pub fn of_health_check(check: &HealthCheck) -> Option<Box<Probes>> {
     let mut c = Container::default();
     c.set_health_check(check);

@@ -49,7 +49,7 @@ fn check(loader: &mut Loader<'_>, s: &mut Service<'_>) {
             }
             None => {}
         }
-        // Zero is no time of its own, as in Docker.
+        // Zero means the default, as in Docker.
         let span = |name: &str| values::value(node, name, values::span).filter(|d| !d.is_zero());
         check.interval = span("interval");
         check.timeout = span("timeout");

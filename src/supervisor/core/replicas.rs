@@ -4,6 +4,7 @@ use super::action::Action;
 use super::desired::{Change, Revision, Workload, WorkloadId};
 use super::model::{Container, ExitClass, Next, Replica, Slot, Slots, StopCause};
 use super::reconcile::Pass;
+use super::spec::Role;
 use super::time::{Millis, Time};
 use super::{controller, job, rollout};
 use std::collections::BTreeSet;
@@ -25,8 +26,11 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     taken.extend(workload.completed.keys());
     // What a job has completed stays so, also while the job is stopped.
     let is_job = workload.controller.job.is_some();
-    let may_go: BTreeSet<u32> =
-        taken.iter().filter(|n| !(is_job && workload.completed.contains_key(n))).copied().collect();
+    let ending: BTreeSet<u32> =
+        slots.slots.iter().filter(|(n, s)| is_job && is_done(workload, **n, s)).map(|(n, _)| *n).collect();
+    taken.extend(&ending);
+    let done = |n: &u32| is_job && (workload.completed.contains_key(n) || ending.contains(n));
+    let may_go: BTreeSet<u32> = taken.iter().filter(|n| !done(n)).copied().collect();
     let many = taken.len().saturating_sub(workload.wanted() as usize);
     let surplus = match workload.controller.stateful {
         true => controller::surplus(&may_go, workload, slots),
@@ -48,6 +52,16 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
             pass.push(Action::DropSlot { workload: id, slot: *slot });
         }
     }
+}
+
+/// Whether the work of a job's slot is done by a replica that is being stopped: only its sidecars have not ended.
+fn is_done(workload: &Workload, slot: u32, s: &Slot) -> bool {
+    let again = workload.restarts.get(&slot).copied().unwrap_or(0);
+    s.replicas.iter().any(|r| {
+        let mut mains = r.containers.iter().filter(|c| c.role == Role::Main);
+        let current = r.revision == workload.revision && r.restarts >= again;
+        r.stop.is_some() && current && mains.all(Container::has_succeeded)
+    })
 }
 
 /// Takes the lowest free slots until there are enough, and puts a replica where none is. In a workload with an order each

@@ -4,7 +4,7 @@ use super::controller::{completed, end, slots, with};
 use super::*;
 use crate::supervisor::core::controller::Controller;
 use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, JobReason, SuccessRule};
-use crate::supervisor::core::spec::{Backoff, RestartRule};
+use crate::supervisor::core::spec::{Backoff, RestartRule, Role};
 
 fn task() -> Template {
     Template {
@@ -45,6 +45,28 @@ fn the_limit_is_that_of_all_replicas_together() {
     (b.observed, b.now) = (Observed::default(), Time(1000));
     b.turn();
     assert_eq!(b.keys(), []);
+}
+
+#[test]
+fn what_is_done_is_not_begun_again_while_its_sidecar_ends() {
+    let side = ContainerSpec { role: Role::Sidecar, ..container("side") };
+    let both = Template { containers: vec![side, container("main")], ..task() };
+    let job = Some(Box::new(Job { parallelism: 1, ..Job::default() }));
+    let mut b = Bench::new();
+    b.change(with(Controller { job, ..Controller::default() }, 1, both));
+    b.run_all();
+    let of = |b: &Bench, container: u32| b.keys().into_iter().find(|k| k.container == container).unwrap();
+    let (side, main) = (of(&b, 0), of(&b, 1));
+    b.dies(main, 0);
+    // The drain stops what is left of the replica, and is called off.
+    b.event(Event::Draining { on: true });
+    b.event(Event::Draining { on: false });
+    b.run_all();
+    assert!(b.keys().iter().all(|k| k.replica == side.replica), "{:?}", b.keys());
+    b.dies(side, 9);
+    b.run_all();
+    assert_eq!(why(&b), Some((false, JobReason::CompletionsReached)));
+    assert!(b.keys().iter().all(|k| k.replica == side.replica), "{:?}", b.keys());
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::supervisor::core::endpoints::PublishedPort;
 use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, SuccessRule};
 use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE, Pinned,
-    PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec, Strategy,
-    Template,
+    Back, Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE,
+    Pinned, PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec,
+    Strategy, Template,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{Apply, Wish};
@@ -118,17 +118,26 @@ fn strategy(spec: &Spec) -> Strategy {
         quantity::IntOrPercent::Int(n) => IntOrPercent::Int(n),
         quantity::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
     };
+    let action = |a: model::FailureAction| match a {
+        model::FailureAction::None => FailureAction::None,
+        model::FailureAction::Pause => FailureAction::Pause,
+        model::FailureAction::Rollback => FailureAction::Rollback,
+    };
     Strategy {
         recreate: spec.strategy.r#type == model::StrategyType::Recreate,
         max_surge: number(rolling.max_surge),
         max_unavailable: number(rolling.max_unavailable),
         min_ready: spec.min_ready.map(millis),
         progress_deadline: Some(spec.progress_deadline.map_or(PROGRESS_DEADLINE, millis)),
-        on_failure: match spec.failure_action {
-            model::FailureAction::None => FailureAction::None,
-            model::FailureAction::Pause => FailureAction::Pause,
-            model::FailureAction::Rollback => FailureAction::Rollback,
-        },
+        on_failure: action(spec.failure_action),
+        max_failures: number(spec.max_failures),
+        back: spec.rollback.map(|r| Back {
+            max_surge: number(r.rolling_update.max_surge),
+            max_unavailable: number(r.rolling_update.max_unavailable),
+            min_ready: r.min_ready.map(millis),
+            on_failure: action(r.failure_action),
+            max_failures: number(r.max_failures),
+        }),
         history_limit: spec.revision_history_limit,
     }
 }
@@ -427,6 +436,8 @@ spec:
   minReadySeconds: 3
   progressDeadlineSeconds: 1m
   failureAction: rollback
+  maxFailures: 20%
+  rollback: {rollingUpdate: {maxUnavailable: 0}, failureAction: pause, maxFailures: 1}
   paused: true
   revisionHistoryLimit: 4
 ";
@@ -440,6 +451,14 @@ spec:
             min_ready: Some(Millis(3000)),
             progress_deadline: Some(Millis(60_000)),
             on_failure: FailureAction::Rollback,
+            max_failures: IntOrPercent::Percent(20),
+            back: Some(Back {
+                max_surge: IntOrPercent::Percent(25),
+                max_unavailable: IntOrPercent::Int(0),
+                min_ready: None,
+                on_failure: FailureAction::Pause,
+                max_failures: IntOrPercent::Int(1),
+            }),
             history_limit: Some(4),
         };
         assert_eq!(applied.strategy, strategy);

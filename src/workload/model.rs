@@ -109,6 +109,12 @@ pub struct Spec {
     /// What happens when a rollout has failed.
     #[serde(default, skip_serializing_if = "FailureAction::is_none")]
     pub failure_action: FailureAction,
+    /// How many new replicas may fail before a rollout has failed.
+    #[serde(default = "no_failures", skip_serializing_if = "is_no_failures")]
+    pub max_failures: IntOrPercent,
+    /// How the workload goes back to an earlier revision. `None`: as it goes forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
     /// No replica changes its revision. `None`: as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -217,6 +223,8 @@ impl Default for Spec {
             min_ready: None,
             progress_deadline: None,
             failure_action: FailureAction::None,
+            max_failures: no_failures(),
+            rollback: None,
             paused: None,
             revision_history_limit: None,
             spares: 0,
@@ -291,6 +299,34 @@ impl Default for RollingUpdate {
     fn default() -> RollingUpdate {
         RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) }
     }
+}
+
+fn no_failures() -> IntOrPercent {
+    IntOrPercent::Int(0)
+}
+
+fn is_no_failures(n: &IntOrPercent) -> bool {
+    *n == no_failures()
+}
+
+/// `spec.rollback`: the rollout back to an earlier revision. The fields are those of [`Spec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollback {
+    #[serde(default, skip_serializing_if = "RollingUpdate::is_default")]
+    pub rolling_update: RollingUpdate,
+    #[serde(
+        rename = "minReadySeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::option"
+    )]
+    pub min_ready: Option<Duration>,
+    /// Never [`FailureAction::Rollback`].
+    #[serde(default, skip_serializing_if = "FailureAction::is_none")]
+    pub failure_action: FailureAction,
+    #[serde(default = "no_failures", skip_serializing_if = "is_no_failures")]
+    pub max_failures: IntOrPercent,
 }
 
 /// What happens when a rollout has failed.

@@ -18,7 +18,7 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     let of_pod = pod.remove("pod").unwrap_or_default();
     pod.remove("controller");
     let kind = kind(w);
-    for name in ["sharedRoot", "dependsOn", "failureAction"] {
+    for name in ["sharedRoot", "dependsOn", "failureAction", "maxFailures", "rollback"] {
         if pod.remove(name).is_some() {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
         }

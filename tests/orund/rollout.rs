@@ -173,3 +173,37 @@ fn two_containers_of_which_one_ends_well_are_ready() {
     let s = status(&d);
     assert_eq!((&s["ready"], &s["available"], &s["phase"]), (&1.into(), &1.into(), &"Ready".into()), "{s:#}");
 }
+
+#[test]
+fn some_replicas_may_fail_and_the_way_back_has_numbers_of_its_own() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("max-failures", &[]);
+    let more = "  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}
+  minReadySeconds: 0.2
+  failureAction: rollback
+  maxFailures: 34%
+  rollback: {rollingUpdate: {maxSurge: 0, maxUnavailable: 100%}, minReadySeconds: 0.2, failureAction: pause}
+";
+    write(&d, "web.yaml", &web(GOOD, more));
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
+    // One of three fails: the rest is updated all the same.
+    write(&d, "one.yaml", &web(&format!("[ $ORUN_REPLICA_INDEX != 0 ] || exit 3; {GOOD}"), more));
+    ok(&d, "apply -f one.yaml");
+    wait_for("the end of the rollout", || {
+        let s = status(&d);
+        let state = s["rollout"]["state"] == "Complete" && s["updated"] == 3 && s["available"] == 2;
+        state.then_some(())
+    });
+    assert_eq!(run(&d, "status").status.code(), Some(1), "it is not well all the same");
+    // Two of three are too many.
+    write(&d, "two.yaml", &web(&format!("[ $ORUN_REPLICA_INDEX = 2 ] || exit 4; {GOOD}"), more));
+    let (code, said) = fails(&d, "apply -f two.yaml --wait --timeout 60");
+    assert_eq!(code, 1, "{said}");
+    wait_for("the rollback", || {
+        let s = status(&d);
+        let back = s["revision"] == 4 && s["rollout"]["failed"]["revision"] == 3 && s["updated"] == 3;
+        (back && s["rollout"]["state"] == "Complete").then_some(())
+    });
+}

@@ -1,15 +1,19 @@
 //! What must hold of each decision: P2, P14, P23, P25, P33.
 
-use crate::numbers::{available, limits};
+use crate::numbers::{available, given_up, limits};
 use crate::oracle::Oracle;
 use crate::process::Proc;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use orun::supervisor::core::model::{Observed, Replica, ReplicaKey, StopCause};
+use orun::supervisor::core::model::{Observed, Replica, ReplicaKey, Slots, StopCause};
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::rollout::Verdict;
 use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
+
+fn replicas(slots: &Slots) -> Vec<&Replica> {
+    slots.slots.values().flat_map(|s| &s.replicas).collect()
+}
 
 impl Oracle {
     /// Looks at a decision: P2, P14, P23, P25.
@@ -98,6 +102,8 @@ impl Oracle {
         if adds > 0 && standing > most {
             self.blame(format!("P2: {standing} replicas, more than {most}"));
         }
+        let all: Vec<&Replica> = observed.workloads.get(&id).map(replicas).unwrap_or_default();
+        let down = down + given_up(workload, &all, procs, now);
         if after < before && after < workload.wanted().saturating_sub(down) {
             self.blame(format!("P2: {after} of {} replicas would be available", workload.wanted()));
         }
@@ -147,7 +153,8 @@ impl Oracle {
                 up.insert(*n);
             }
         }
-        if up.len() < w.wanted() as usize {
+        let all: Vec<&Replica> = slots.map(replicas).unwrap_or_default();
+        if up.len() + (given_up(w, &all, procs, now) as usize) < w.wanted() as usize {
             self.blame(format!("P23: {id:?} is complete with {} of {} replicas", up.len(), w.wanted()));
         }
     }

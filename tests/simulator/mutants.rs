@@ -45,6 +45,10 @@ pub enum Mutant {
     StartsBeforeDeath,
     /// Shares are taken of ten times as many replicas.
     SharesOfAnother,
+    /// The way back is made as the way forward.
+    ReturnsAsItCame,
+    /// Any number of new replicas may fail.
+    ForgivesAll,
     /// The moment of execve counts, and failures before do not.
     ExecCounts,
     /// A rollout continues while it is paused.
@@ -87,7 +91,7 @@ pub enum Mutant {
     IgnoresDependencies,
 }
 
-pub const ALL: [Mutant; 35] = [
+pub const ALL: [Mutant; 37] = [
     Mutant::IgnoresDependencies,
     Mutant::ForgetsSuccess,
     Mutant::JobGoesOn,
@@ -110,6 +114,8 @@ pub const ALL: [Mutant; 35] = [
     Mutant::AlwaysRestarts,
     Mutant::StartsBeforeDeath,
     Mutant::SharesOfAnother,
+    Mutant::ReturnsAsItCame,
+    Mutant::ForgivesAll,
     Mutant::ExecCounts,
     Mutant::IgnoresPause,
     Mutant::ToAndFro,
@@ -135,7 +141,10 @@ impl Mutant {
             Mutant::ForgetsRunning | Mutant::StartsBeforeDeath => "P3",
             Mutant::HookRunsAgain => "P7",
             Mutant::SignalsAgain => "twice",
-            Mutant::ReplacesAtOnce | Mutant::SharesOfAnother => "P2",
+            Mutant::ReplacesAtOnce
+            | Mutant::SharesOfAnother
+            | Mutant::ReturnsAsItCame
+            | Mutant::ForgivesAll => "P2",
             Mutant::JudgesAtOnce | Mutant::KillsAgain => "P31",
             Mutant::ExecCounts | Mutant::ReadyAnyway => "P23",
             Mutant::IgnoresPause => "P25",
@@ -169,6 +178,18 @@ impl Mutant {
                     w.strategy.max_unavailable = IntOrPercent::Int(w.replicas);
                 }
                 reconcile(&reckless, observed, now, config)
+            }
+            Mutant::ReturnsAsItCame => {
+                let mut forgetful = desired.clone();
+                forgetful.workloads.values_mut().for_each(|w| w.strategy.back = None);
+                reconcile(&forgetful, observed, now, config)
+            }
+            Mutant::ForgivesAll => {
+                let mut lenient = desired.clone();
+                for w in lenient.workloads.values_mut() {
+                    w.strategy.max_failures = IntOrPercent::Percent(100);
+                }
+                reconcile(&lenient, observed, now, config)
             }
             Mutant::SharesOfAnother => {
                 let mut stale = desired.clone();

@@ -4,7 +4,7 @@ use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use orun::supervisor::core::desired::{Desired, Workload};
 use orun::supervisor::core::model::{Container, Key, Next, Observed, Replica, ReplicaKey};
-use orun::supervisor::core::spec::{IntOrPercent, Role};
+use orun::supervisor::core::spec::{Back, IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::BTreeMap;
 
@@ -44,18 +44,45 @@ pub fn limits(w: &Workload) -> (u32, u32) {
         IntOrPercent::Int(n) => n,
         IntOrPercent::Percent(p) => round(wanted * f64::from(p) / 100.0) as u32,
     };
-    let surge = share(w.strategy.max_surge, f64::ceil);
-    let down = share(w.strategy.max_unavailable, f64::floor);
-    match (w.strategy.recreate, surge, down) {
+    let (surge, down) = match returns(w) {
+        Some(b) => (b.max_surge, b.max_unavailable),
+        None => (w.strategy.max_surge, w.strategy.max_unavailable),
+    };
+    match (w.strategy.recreate, share(surge, f64::ceil), share(down, f64::floor)) {
         (true, _, _) => (0, w.wanted()),
         (false, 0, 0) => (0, 1),
         (false, surge, down) => (surge, down),
     }
 }
 
+/// What it says about the way back, if it is on that.
+fn returns(w: &Workload) -> Option<Back> {
+    w.strategy.back.filter(|_| w.history.get(&w.revision).is_some_and(|k| k.back))
+}
+
+/// How many replicas of the desired revision a rollout goes on without: those that have failed three times in a row or for
+/// good, if they are not more than may fail.
+pub fn given_up(w: &Workload, observed: &[&Replica], procs: &BTreeMap<u64, Proc>, now: Time) -> u32 {
+    let most = returns(w).map_or(w.strategy.max_failures, |b| b.max_failures);
+    let most = match most {
+        IntOrPercent::Int(n) => n.min(w.wanted()),
+        IntOrPercent::Percent(p) => w.wanted() * p.min(100) / 100,
+    };
+    let hopeless = |c: &Container| {
+        c.restart.failures + c.restart.cleans >= 3
+            || matches!(c.restart.next, Next::GivenUp | Next::Done { failed: true })
+    };
+    let fails = |r: &&&Replica| {
+        let new = r.revision == w.revision || (!w.paused && w.in_place(r.revision, w.revision));
+        new && r.stop.is_none() && r.containers.iter().any(hopeless) && !available(r, w, procs, now)
+    };
+    let failing = observed.iter().filter(fails).count() as u32;
+    if failing <= most { failing } else { 0 }
+}
+
 /// Whether all containers of a replica have run their program for long enough, or exited successfully.
 pub fn available(replica: &Replica, w: &Workload, procs: &BTreeMap<u64, Proc>, now: Time) -> bool {
-    let min_ready = w.strategy.min_ready.unwrap_or(Millis(1_000));
+    let min_ready = returns(w).map_or(w.strategy.min_ready, |b| b.min_ready).unwrap_or(Millis(1_000));
     let Some(template) = w.revisions.get(&replica.revision) else { return false };
     // Sidecars go once the main containers have done their work.
     let done = |c: &Container| c.restart.next == Next::Done { failed: false };

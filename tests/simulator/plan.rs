@@ -6,7 +6,7 @@ use crate::{health, jobs};
 use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::endpoints::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
-    Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
+    Back, Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
     RestartPolicy, Role, SandboxSpec, Strategy, Template,
 };
 use orun::supervisor::core::time::Millis;
@@ -211,6 +211,14 @@ fn strategy(rng: &mut Rng) -> Strategy {
         min_ready: rng.pick(&[Some(Millis(0)), Some(Millis(0)), None, Some(Millis(1_500))]),
         progress_deadline: rng.pick(&[None, Some(Millis::secs(5)), Some(Millis::secs(600))]),
         on_failure: rng.pick(&[FailureAction::None, FailureAction::Pause, FailureAction::Rollback]),
+        max_failures: rng.pick(&[number(0), number(0), number(0), number(1), IntOrPercent::Percent(50)]),
+        back: rng.percent(30).then(|| Back {
+            max_surge: rng.pick(&[number(0), number(1)]),
+            max_unavailable: rng.pick(&[number(0), number(1), IntOrPercent::Percent(50)]),
+            min_ready: rng.pick(&[Some(Millis(0)), None]),
+            on_failure: rng.pick(&[FailureAction::None, FailureAction::Pause]),
+            max_failures: rng.pick(&[number(0), number(1)]),
+        }),
         history_limit: rng.pick(&[None, None, Some(0), Some(1)]),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::desired::{Refusal, Revision, Workload};
 use super::objects::Objects;
-use super::spec::{Pinned, Template};
+use super::spec::{Pinned, Strategy, Template};
 use crate::workload::kept::KeptKind;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Kept {
     pub healthy: bool,
     /// Why its rollout failed.
     pub failed: Option<String>,
+    /// It is the current one because the workload has gone back to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// Counts the restarts of the whole workload: replicas of another count do not go over to the revision as they are.
     pub incarnation: u32,
     /// What was applied, while another revision is the desired one.
@@ -130,6 +133,7 @@ impl Workload {
         kept.number = number;
         kept.stamp = stamp.clone();
         kept.failed = None;
+        kept.back = false;
         self.source = std::mem::take(&mut kept.source);
         if self.paused {
             self.pending = Some(revision).filter(|r| *r != self.revision);
@@ -178,8 +182,19 @@ impl Workload {
         let revision = self.undo_target(to)?;
         self.generation += 1;
         self.end_pause_of_failure();
-        self.want(revision, stamp);
+        self.go_back(revision, stamp);
         Ok(())
+    }
+
+    fn go_back(&mut self, to: Revision, stamp: &Stamp) {
+        self.want(to, stamp);
+        self.kept_mut(to).back = true;
+    }
+
+    /// How replicas give way to those of the current revision.
+    pub fn strategy(&self) -> Strategy {
+        let back = self.history.get(&self.revision).is_some_and(|k| k.back);
+        if back { self.strategy.backwards() } else { self.strategy }
     }
 
     /// Whether the failure of the current revision paused the rollout.
@@ -228,7 +243,7 @@ impl Workload {
         self.generation += 1;
         self.kept_mut(revision).failed = Some(reason.to_owned());
         match back_to {
-            Some(to) => self.want(to, stamp),
+            Some(to) => self.go_back(to, stamp),
             None => self.paused = true,
         }
     }

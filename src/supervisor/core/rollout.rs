@@ -2,7 +2,9 @@
 //!
 //! Kubernetes' arithmetic for Deployments, over slots: never fewer replicas available than `maxUnavailable` allows, never
 //! more than `maxSurge` allows, the lowest slots first. Shares are of the number of replicas of this moment. While a new
-//! replica is in trouble no further step is made, so that a revision that cannot work costs at most the first step.
+//! replica is in trouble no further step is made, so that a revision that cannot work costs at most the first step. As in
+//! Swarm, some replicas may fail if the workload allows it (`maxFailures`): once it is plain that they do, they count as
+//! replaced, and the rollout continues.
 
 use super::action::Action;
 use super::desired::{Change, Revision, Workload, WorkloadId};
@@ -72,7 +74,12 @@ impl Workload {
 pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
     let old = s.replicas - s.updated;
     let kept = old == 0 || w.paused || w.controller.on_delete || old <= w.controller.partition;
-    kept && s.available + s.past.0 >= w.wanted()
+    kept && s.available + s.past.0 + excused(w, s.failing + s.past.1) >= w.wanted()
+}
+
+/// How many of `failing` replicas of the current revision the rollout goes on without.
+fn excused(w: &Workload, failing: u32) -> u32 {
+    if failing <= w.strategy().tolerated(w.wanted()) { failing } else { 0 }
 }
 
 /// Whether nothing new is made before all that is old is gone (`Recreate`).
@@ -88,6 +95,8 @@ struct Obsolete<'a> {
     available: bool,
     /// Whether there is one of the current revision beside it, and whether that is available.
     successor: Option<bool>,
+    /// That one fails.
+    failing: bool,
 }
 
 /// What is in the slots.
@@ -102,8 +111,10 @@ struct Survey<'a> {
     extra: u32,
     /// Replicas of the current revision that are not available.
     coming: u32,
-    /// One of them is in trouble.
+    /// One of them is in trouble, and may recover.
     troubled: bool,
+    /// Those of which that is not to be expected.
+    failing: u32,
 }
 
 /// Replaces what is of an old revision, or was to be restarted.
@@ -123,9 +134,11 @@ pub fn replace(
     if workload.paused {
         return;
     }
-    let limits = workload.strategy.resolve(workload.wanted());
-    let least = workload.wanted().saturating_sub(limits.unavailable);
-    let Survey { mut obsolete, mut standing, mut available, mut extra, coming, troubled } = survey;
+    let limits = workload.strategy().resolve(workload.wanted());
+    let Survey { mut obsolete, mut standing, mut available, mut extra, coming, troubled, failing } = survey;
+    let excused = excused(workload, failing);
+    let least = workload.wanted().saturating_sub(limits.unavailable + excused);
+    let (coming, troubled) = (coming - excused, troubled || failing > excused);
     obsolete.retain(|o| !workload.keeps(o.slot));
     if workload.controller.stateful {
         obsolete.reverse();
@@ -138,7 +151,8 @@ pub fn replace(
         } else if troubled {
             false
         } else if o.available {
-            o.successor.is_none() && extra >= limits.surge && available > least
+            let turn = if o.successor.is_none() { extra >= limits.surge } else { o.failing };
+            turn && available > least
         } else {
             spare
         };
@@ -165,7 +179,7 @@ fn look<'a>(
     survey: &mut Survey<'a>,
 ) {
     let mut kept: Option<(&Replica, bool)> = None;
-    let mut successor = None;
+    let (mut successor, mut failing) = (None, false);
     for replica in slot.replicas.iter().filter(|r| r.stop.is_none()) {
         let current = workload.is_current(replica.revision);
         let again = replica.restarts < workload.restarts.get(&n).copied().unwrap_or(0);
@@ -174,7 +188,7 @@ fn look<'a>(
             continue;
         }
         let at =
-            replica.available_at(workload.revisions.get(&replica.revision), workload.strategy.min_ready());
+            replica.available_at(workload.revisions.get(&replica.revision), workload.strategy().min_ready());
         let available = at.is_some_and(|at| pass.reached(at));
         if current {
             if replica.revision != workload.revision {
@@ -183,7 +197,9 @@ fn look<'a>(
             }
             successor = Some(available);
             survey.coming += u32::from(!available);
-            survey.troubled |= replica.is_troubled(at, pass.now);
+            failing = replica.is_failing(at, pass.now);
+            survey.failing += u32::from(failing);
+            survey.troubled |= !failing && replica.is_troubled(at, pass.now);
         } else if workload.paused {
             // Whatever it is, it stays.
             survey.standing += 1;
@@ -207,6 +223,7 @@ fn look<'a>(
         replica,
         available,
         successor,
+        failing,
     }));
 }
 
@@ -270,7 +287,7 @@ fn advance(
 /// Replicas of the current revision that are available.
 fn available(w: &Workload, slots: &Slots, now: Time) -> u32 {
     let up = |r: &&Replica| {
-        let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+        let at = r.available_at(w.revisions.get(&r.revision), w.strategy().min_ready());
         r.stop.is_none() && w.is_current(r.revision) && at.is_some_and(|at| now >= at)
     };
     let all = slots.slots.values().flat_map(|s| &s.replicas);
@@ -280,9 +297,13 @@ fn available(w: &Workload, slots: &Slots, now: Time) -> u32 {
 /// Why the new revision cannot be expected to become available.
 fn failing(w: &Workload, slots: &Slots, s: &WorkloadStatus, now: Time) -> Option<String> {
     let fails = |r: &&Replica| {
-        let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+        let at = r.available_at(w.revisions.get(&r.revision), w.strategy().min_ready());
         r.stop.is_none() && w.is_current(r.revision) && r.is_failing(at, now)
     };
+    let failing = s.failing + s.past.1;
+    if failing <= w.strategy().tolerated(w.wanted()) {
+        return None;
+    }
     if s.past.1 > 0 {
         return Some(format!("{} of {} replicas failed for good", s.past.1, w.wanted()));
     }
@@ -310,7 +331,7 @@ fn stalled(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> String {
 /// never goes to and fro.
 fn consequence(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, r: &Rollout) {
     let worked = w.history.get(&w.revision).is_some_and(|k| k.healthy);
-    let back_to = match w.strategy.on_failure {
+    let back_to = match w.strategy().on_failure {
         FailureAction::None => return,
         FailureAction::Pause => None,
         FailureAction::Rollback => w.last_healthy().filter(|_| !worked),

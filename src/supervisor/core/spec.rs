@@ -448,6 +448,10 @@ pub struct Strategy {
     pub progress_deadline: Option<Millis>,
     /// What happens to a rollout that has failed.
     pub on_failure: FailureAction,
+    /// How many replicas of the new revision may fail before the rollout has: it goes on past them.
+    pub max_failures: IntOrPercent,
+    /// How a workload goes back to an earlier revision. None: as it goes forward.
+    pub back: Option<Back>,
     /// How many revisions that no replica has are kept to go back to. None: the configuration's number.
     pub history_limit: Option<u32>,
 }
@@ -469,9 +473,23 @@ impl Default for Strategy {
             min_ready: None,
             progress_deadline: Some(PROGRESS_DEADLINE),
             on_failure: FailureAction::None,
+            max_failures: IntOrPercent::Int(0),
+            back: None,
             history_limit: None,
         }
     }
+}
+
+/// What differs on the way back; the fields are those of [`Strategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Back {
+    pub max_surge: IntOrPercent,
+    pub max_unavailable: IntOrPercent,
+    pub min_ready: Option<Millis>,
+    /// Never to go back once more: that is a pause.
+    pub on_failure: FailureAction,
+    pub max_failures: IntOrPercent,
 }
 
 impl Strategy {
@@ -490,6 +508,21 @@ impl Strategy {
     #[must_use]
     pub fn min_ready(&self) -> Millis {
         self.min_ready.unwrap_or(MIN_READY)
+    }
+
+    /// How many of `replicas` may fail.
+    #[must_use]
+    pub fn tolerated(&self, replicas: u32) -> u32 {
+        self.max_failures.of(replicas, false).min(replicas)
+    }
+
+    /// The same for the way back.
+    #[must_use]
+    pub fn backwards(self) -> Strategy {
+        let Some(Back { max_surge, max_unavailable, min_ready, on_failure, max_failures }) = self.back else {
+            return self;
+        };
+        Strategy { max_surge, max_unavailable, min_ready, on_failure, max_failures, ..self }
     }
 }
 

@@ -263,6 +263,8 @@ pub struct WorkloadStatus {
     pub ready: u32,
     pub available: u32,
     pub updated: u32,
+    /// Of these, how many fail again and again.
+    pub failing: u32,
     /// Replicas that are being stopped.
     pub terminating: u32,
     /// Slots that terminated for good: successfully, and in failure. Also those of before a reboot, which have no replica any more.
@@ -311,11 +313,12 @@ pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatu
                 continue;
             }
             let current = w.is_current(r.revision);
-            let at = r.available_at(w.revisions.get(&r.revision), w.strategy.min_ready());
+            let at = r.available_at(w.revisions.get(&r.revision), w.strategy().min_ready());
             s.replicas += 1;
             s.ready += u32::from(r.is_ready());
             s.available += u32::from(at.is_some_and(|at| now >= at));
             s.updated += u32::from(current);
+            s.failing += u32::from(current && r.is_failing(at, now));
             if current && ended.is_none() {
                 ended = ended.or(r.has_succeeded().then_some(false)).or(r.has_failed().then_some(true));
             }

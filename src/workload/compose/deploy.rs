@@ -9,7 +9,9 @@ use crate::config::document::Node;
 use crate::config::quantity::{Factor, IntOrPercent};
 use crate::workload::controller::Controller;
 use crate::workload::depends::{Condition, Dependency};
-use crate::workload::model::{Backoff, FailureAction, RestartPolicy, RollingUpdate, Strategy, StrategyType};
+use crate::workload::model::{
+    Backoff, FailureAction, RestartPolicy, Rollback, RollingUpdate, Strategy, StrategyType,
+};
 
 /// Docker's time between the stop signal and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -68,7 +70,7 @@ pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     replicas(loader, s, deploy);
     s.spec.termination_grace_period =
         values::value(s.node, "stop_grace_period", values::span).unwrap_or(GRACE);
-    update(s, deploy);
+    update(s, loader, deploy);
     s.spec.depends_on = waits(s.node);
 }
 
@@ -161,10 +163,25 @@ fn replicas(loader: &mut Loader<'_>, s: &mut Service<'_>, deploy: &Node) {
 }
 
 /// Swarm's updates: one replica at a time, the old one stops first, and a failure pauses.
-fn update(s: &mut Service<'_>, deploy: &Node) {
+fn update(s: &mut Service<'_>, loader: &mut Loader<'_>, deploy: &Node) {
     let config = values::get(deploy, "update_config");
+    let rolling_update = steps(config);
+    s.spec.strategy = Strategy { r#type: StrategyType::RollingUpdate, rolling_update };
+    if let Some(config) = config {
+        s.spec.min_ready = proof(config);
+        (s.spec.failure_action, s.spec.max_failures) = failures(s, loader, config, "update_config");
+    }
+    if let Some(config) = values::get(deploy, "rollback_config") {
+        let (failure_action, max_failures) = failures(s, loader, config, "rollback_config");
+        let min_ready = proof(config);
+        s.spec.rollback =
+            Some(Rollback { rolling_update: steps(Some(config)), min_ready, failure_action, max_failures });
+    }
+}
+
+/// How many replicas at a time.
+fn steps(config: Option<&Node>) -> RollingUpdate {
     let of = |name: &str| config.and_then(|c| values::text(c, name));
-    let span = |name: &str| config.and_then(|c| values::value(c, name, values::span));
     let parallel = match of("parallelism").and_then(values::integer) {
         Some(0) => IntOrPercent::Percent(100),
         Some(n) => IntOrPercent::Int(u32::try_from(n).unwrap_or(u32::MAX)),
@@ -175,15 +192,44 @@ fn update(s: &mut Service<'_>, deploy: &Node) {
         Some("start-first") => (parallel, none),
         _ => (none, parallel),
     };
-    let rolling_update = RollingUpdate { max_surge, max_unavailable };
-    s.spec.strategy = Strategy { r#type: StrategyType::RollingUpdate, rolling_update };
-    if config.is_some() {
-        let wait = span("monitor").unwrap_or(MONITOR).max(span("delay").unwrap_or_default());
-        s.spec.min_ready = Some(wait).filter(|w| !w.is_zero());
-        s.spec.failure_action = match of("failure_action") {
-            Some("continue") => FailureAction::None,
-            Some("rollback") => FailureAction::Rollback,
-            _ => FailureAction::Pause,
-        };
-    }
+    RollingUpdate { max_surge, max_unavailable }
+}
+
+/// How long a replica must have been ready to count.
+fn proof(config: &Node) -> Option<Duration> {
+    let span = |name: &str| values::value(config, name, values::span);
+    let wait = span("monitor").unwrap_or(MONITOR).max(span("delay").unwrap_or_default());
+    Some(wait).filter(|w| !w.is_zero())
+}
+
+/// What follows from failures, and how many replicas may fail without one. To continue means that all may.
+fn failures(
+    s: &mut Service<'_>,
+    loader: &mut Loader<'_>,
+    config: &Node,
+    section: &str,
+) -> (FailureAction, IntOrPercent) {
+    let action = match values::text(config, "failure_action") {
+        Some("continue") => return (FailureAction::None, IntOrPercent::Percent(100)),
+        Some("rollback") => FailureAction::Rollback,
+        _ => FailureAction::Pause,
+    };
+    let Some(text) = values::text(config, "max_failure_ratio") else { return (action, IntOrPercent::Int(0)) };
+    let Some(ratio) = text.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r)) else {
+        let message = format!("{text:?} is not a share of the replicas");
+        let hint = "write a number from 0 to 1, such as 0.25";
+        let place = values::get(config, "max_failure_ratio").map_or(config.place, |n| n.place);
+        let path = s.path(&format!("deploy.{section}.max_failure_ratio"));
+        loader.error(place, &path, message, Some(hint.to_owned()));
+        return (action, IntOrPercent::Int(0));
+    };
+    // A share that is no whole percentage is of the replicas that the file has. What is written as 0.29 may be a little less.
+    let least = |x: f64| (x + 1e-9) as u32;
+    let percent = ratio * 100.0;
+    let whole = (percent - percent.round()).abs() < 1e-9;
+    let most = match whole {
+        true => IntOrPercent::Percent(percent.round() as u32),
+        false => IntOrPercent::Int(least(ratio * f64::from(s.spec.replicas))),
+    };
+    (action, if most == IntOrPercent::Percent(0) { IntOrPercent::Int(0) } else { most })
 }

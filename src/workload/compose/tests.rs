@@ -151,6 +151,19 @@ fn restarts_have_dockers_and_swarms_meaning() {
         (spec.min_ready, spec.failure_action),
         (Some(Duration::from_secs(10)), FailureAction::Rollback)
     );
+    let ratio = |text: &str| {
+        let spec =
+            service(&format!("deploy: {{replicas: 8, update_config: {{max_failure_ratio: {text}}}}}")).spec;
+        spec.max_failures.to_string()
+    };
+    assert_eq!(["0", "0.25", "0.29", "0.125", "1"].map(ratio), ["0", "25%", "29%", "1", "100%"]);
+    let all = service("deploy: {update_config: {failure_action: continue}}").spec;
+    assert_eq!((all.failure_action, all.max_failures.to_string()), (FailureAction::None, "100%".into()));
+    let back = "deploy: {rollback_config: {parallelism: 0, order: start-first, monitor: 0s, max_failure_ratio: 0.5}}";
+    let back = service(back).spec.rollback.unwrap();
+    assert_eq!(back.rolling_update.max_surge.to_string(), "100%");
+    assert_eq!((back.min_ready, back.failure_action), (None, FailureAction::Pause));
+    assert_eq!(back.max_failures.to_string(), "50%");
     let rolling = service("").spec.strategy.rolling_update;
     assert_eq!(
         (rolling.max_surge.to_string(), rolling.max_unavailable.to_string()),

@@ -23,7 +23,8 @@ pub struct Wrong {
 pub fn read(text: &str, lookup: Lookup<'_>) -> Result<Vec<(String, String)>, Wrong> {
     let mut found = Vec::new();
     let mut known = BTreeMap::new();
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let mut reader = Reader { rest: &text, line: 1 };
     while let Some((name, value, line)) = reader.entry()? {
         let value = match value {
             None => match lookup(&name) {
@@ -172,6 +173,10 @@ fn unescaped(text: &str) -> String {
             Some('n') => out.push('\n'),
             Some('r') => out.push('\r'),
             Some('t') => out.push('\t'),
+            Some('a') => out.push('\u{7}'),
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('v') => out.push('\u{b}'),
             Some('$') => out.push_str("$$"),
             Some(c @ ('"' | '\\')) => out.push(c),
             Some(c) => out.extend(['\\', c]),
@@ -212,6 +217,16 @@ mod tests {
             ("HOME\nGONE\nA=1", r#"HOME="/root" A="1""#),
             ("A=http://x:80/?a=b", r#"A="http://x:80/?a=b""#),
             ("A.b-c=1", r#"A.b-c="1""#),
+            ("A=\"x\r\ny\"\r\nB='1\r\n2'\r\n", r#"A="x\ny" B="1\n2""#),
+            ("A=\"\\f\\v\\z\"", r#"A="\u{c}\u{b}\\z""#),
+            ("A=${B:-{}}\nB=2\nC=$B", r#"A="{}" B="2" C="2""#),
+            ("A=1\nA=2\nB=$A", r#"A="1" A="2" B="2""#),
+            ("A='$$' \nB=\"$$\"\nC=$$", r#"A="$$" B="$" C="$""#),
+            ("A=a=b=c\nB==", r#"A="a=b=c" B="=""#),
+            ("A=\"a\\\\\"\nB=1", r#"A="a\\" B="1""#),
+            ("  # c\n\t\nA=\t1 \t# c", r#"A="1""#),
+            ("A=it's\nB=say \"x\"", r#"A="it's" B="say \"x\"""#),
+            ("export A\nexport HOME", r#"HOME="/root""#),
             ("\u{feff}A=1", r#"A="1""#),
             ("A=\"\"", r#"A="""#),
             ("A='it\\'s'", r#"A="it\\'s""#),

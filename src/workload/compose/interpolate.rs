@@ -50,8 +50,10 @@ impl Parser<'_, '_> {
             return Err(invalid("variables are nested too deep", "define them one by one"));
         }
         let mut out = String::new();
+        // Braces of the text itself, such as those of JSON.
+        let mut open = 0u32;
         loop {
-            let stop = |c: char| c == '$' || Some(c) == end;
+            let stop = |c: char| c == '$' || (end.is_some() && matches!(c, '{' | '}'));
             let Some(at) = self.rest.find(stop) else {
                 out.push_str(self.rest);
                 self.rest = "";
@@ -61,12 +63,20 @@ impl Parser<'_, '_> {
                 };
             };
             out.push_str(&self.rest[..at]);
-            let dollar = self.rest[at..].starts_with('$');
+            let found = self.rest.as_bytes()[at];
             self.rest = &self.rest[at + 1..];
-            if !dollar {
-                return Ok(out);
+            match found {
+                b'$' => out.push_str(&self.variable(used, depth)?),
+                b'{' => {
+                    open += 1;
+                    out.push('{');
+                }
+                _ if open == 0 => return Ok(out),
+                _ => {
+                    open -= 1;
+                    out.push('}');
+                }
             }
-            out.push_str(&self.variable(used, depth)?);
         }
     }
 
@@ -180,6 +190,16 @@ mod tests {
             ("${SET:+${GONE:-x}}", "x"),
             ("${GONE:-http://a:80/?b=c}", "http://a:80/?b=c"),
             ("${GONE:-}", ""),
+            ("${GONE:-{\"a\": {}}} ${SET:-{\"a\": {}}}", "{\"a\": {}} value"),
+            ("${GONE:-{${SET}}}{", "{value}{"),
+            ("${GONE:-{}", "error: \"${\" without \"}\""),
+            ("${SET:?a}${EMPTY-b}${SET-c}", "valuevalue"),
+            ("$SET$SET/$EMPTY$SET", "valuevalue/value"),
+            ("${GONE:-$$$SET}", "$value"),
+            ("${GONE:+${ALSO:?e}}", ""),
+            ("${SET:}", "error: \"${SET\" is not followed by \"}\""),
+            ("${SET!}", "error: \"${SET\" is not followed by \"}\""),
+            ("${SET }", "error: \"${SET\" is not followed by \"}\""),
             ("${GONE:-a$$b}", "a$b"),
             ("${SET", "error: \"${SET\" is not followed by \"}\""),
             ("${GONE:-x", "error: \"${\" without \"}\""),

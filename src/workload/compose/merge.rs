@@ -19,14 +19,27 @@ enum Rule {
     Pairs,
     /// A list of names is a mapping of them.
     Names,
+    /// A text is the directory to build in.
+    Build,
+    /// A mapping is a list of `NAME=ADDRESS`.
+    Hosts,
     /// Entries with the same key are the same.
     Keyed(fn(&Node) -> Option<String>),
 }
 
 fn rule(path: &str) -> Rule {
     match path.strip_prefix("services.*.").unwrap_or(path) {
-        "command" | "entrypoint" | "healthcheck.test" | "build" => Rule::Replace,
-        "environment" | "labels" | "annotations" | "sysctls" | "deploy.labels" => Rule::Pairs,
+        "command" | "entrypoint" | "healthcheck.test" => Rule::Replace,
+        "environment"
+        | "labels"
+        | "annotations"
+        | "sysctls"
+        | "deploy.labels"
+        | "build.args"
+        | "build.labels"
+        | "build.additional_contexts" => Rule::Pairs,
+        "build" if path.starts_with("services") => Rule::Build,
+        "extra_hosts" | "build.extra_hosts" => Rule::Hosts,
         "networks" | "depends_on" if path.starts_with("services") => Rule::Names,
         "volumes" if path.starts_with("services") => Rule::Keyed(mount_target),
         "configs" | "secrets" if path.starts_with("services") => Rule::Keyed(file_target),
@@ -68,6 +81,8 @@ pub fn merge(base: Node, over: Node, path: &str, tag: Tag<'_>) -> Node {
         Rule::Replace => return over,
         Rule::Pairs => return maps(paired(base), paired(over), path, tag),
         Rule::Names => return maps(named(base), named(over), path, tag),
+        Rule::Build => return maps(built(base), built(over), path, tag),
+        Rule::Hosts => return added(hosts(base), hosts(over)),
         Rule::Keyed(key) => return keyed(base, over, key),
         Rule::Default => {}
     }
@@ -161,6 +176,27 @@ fn paired(node: Node) -> Node {
     Node { place: node.place, data: Data::Map(entries) }
 }
 
+fn built(node: Node) -> Node {
+    if node.data.text().is_none() {
+        return node;
+    }
+    let place = node.place;
+    let context = (Node { place, data: Data::String("context".to_owned()) }, node);
+    Node { place, data: Data::Map(vec![context]) }
+}
+
+fn hosts(node: Node) -> Node {
+    let Data::Map(entries) = &node.data else { return node };
+    let mut list = Vec::new();
+    for (name, addresses) in entries {
+        for address in values::list_or_one(addresses) {
+            let pair = name.data.text().zip(address.data.text()).map(|(n, a)| format!("{n}={a}"));
+            list.extend(pair.map(|p| Node { place: address.place, data: Data::String(p) }));
+        }
+    }
+    Node { place: node.place, data: Data::List(list) }
+}
+
 fn named(node: Node) -> Node {
     let Data::List(list) = node.data else { return node };
     let entry = |n: Node| (Node { place: n.place, data: n.data }, Node { place: n.place, data: Data::Null });
@@ -223,6 +259,37 @@ mod tests {
                 "logging: {driver: a, options: {x: 1}}",
                 "logging: {options: {y: 2}}",
                 "logging: {driver: a, options: {x: 1, y: 2}}",
+            ),
+            ("build: .", "build: {dockerfile: D}", "build: {context: ., dockerfile: D}"),
+            (
+                "build: {context: a, args: [A=1]}",
+                "build: {args: {A: 2, B: 3}}",
+                "build: {context: a, args: {A: 2, B: 3}}",
+            ),
+            ("build: {context: a, target: t}", "build: b", "build: {context: b, target: t}"),
+            (
+                "extra_hosts: {a: 1.1.1.1}",
+                "extra_hosts: ['b=2.2.2.2']",
+                "extra_hosts: [a=1.1.1.1, b=2.2.2.2]",
+            ),
+            ("env_file: a", "env_file: [b, a]", "env_file: [a, b]"),
+            ("tmpfs: /a", "tmpfs: [/b]", "tmpfs: [/a, /b]"),
+            (
+                "ulimits: {nofile: 1, nproc: 2}",
+                "ulimits: {nofile: {soft: 1, hard: 2}}",
+                "ulimits: {nofile: {soft: 1, hard: 2}, nproc: 2}",
+            ),
+            ("cap_add: [A, B]", "cap_add: [B, C]", "cap_add: [A, B, C]"),
+            (
+                "depends_on: [a]",
+                "depends_on: {a: {condition: service_healthy}}",
+                "depends_on: {a: {condition: service_healthy}}",
+            ),
+            ("devices: ['/dev/a:/dev/x']", "devices: ['/dev/b:/dev/x']", "devices: [/dev/b:/dev/x]"),
+            (
+                "deploy: {labels: [a=1], replicas: 1}",
+                "deploy: {labels: {b: 2}}",
+                "deploy: {labels: {a: 1, b: 2}, replicas: 1}",
             ),
             ("secrets: [a]", "secrets: [{source: b, target: a}]", "secrets: [{source: b, target: a}]"),
             ("ports: ['80:80']\n    user: x", "ports: !reset []\n    user: !reset null", ""),

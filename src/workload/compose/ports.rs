@@ -162,6 +162,12 @@ mod tests {
             ("8000-9000:80", "8000:80"),
             ("65535:65535", "65535:65535"),
             ("0:80", "-:80"),
+            ("127.0.0.1:5000-5001:6000-6001/udp", "127.0.0.1 5000:6000UDP 127.0.0.1 5001:6001UDP"),
+            ("[::]:80:80/tcp", ":: 80:80"),
+            ("0.0.0.0:443:8443", "0.0.0.0 443:8443"),
+            (":80", "-:80"),
+            ("8080-8080:80", "8080:80"),
+            ("80-80:80-80", "80:80"),
         ] {
             let show = |p: &Port| {
                 let ip = p.host_ip.as_ref().map(|ip| format!("{ip} ")).unwrap_or_default();
@@ -180,6 +186,12 @@ mod tests {
             ("host:80:80", "\"host\" is not an address"),
             ("80:80/icmp", "unknown protocol \"icmp\""),
             ("80:80/sctp", "SCTP is not supported"),
+            ("80:80/", "unknown protocol \"\""),
+            ("90-80:80", "\"90-80\" is not a port"),
+            ("1.2.3:80:80", "\"1.2.3\" is not an address"),
+            ("80:", "\"\" is not a port"),
+            ("-1:80", "\"-1\" is not a port"),
+            ("80:80:80:80", "\"80:80\" is not an address"),
             ("1-65535:1-65535", "\"1-65535\" is not a port"),
         ] {
             assert_eq!(short(text).unwrap_err().0, message, "{text}");

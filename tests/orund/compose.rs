@@ -114,9 +114,6 @@ fn changes(d: &Daemon) {
     let said = ok(d, "apply -f compose.yaml --prune");
     assert!(said.contains("workload/seed deleted\n") && said.contains("service/seed deleted\n"), "{said}");
     ok(d, "wait seed --for=delete --timeout 60");
-    // Another project cannot take the names of this one.
-    let (_, e) = fails(d, "apply -f compose.yaml -p other");
-    assert!(e.contains("belongs to project \"vote\", not to \"other\""), "{e}");
     ok(d, "delete -f compose.yaml --wait");
     assert!(!ok(d, "get").contains("page"));
 }
@@ -178,4 +175,59 @@ fn a_converted_project_is_the_same_in_other_formats() {
         said.contains("deployment/page is valid\n") && said.contains("secret/vote-pw is valid\n"),
         "{said}"
     );
+}
+
+/// A service that another service of the same project asks for by its name.
+fn pair(word: &str) -> String {
+    format!(
+        "services:
+  db: {{image: 'bundle:./bundle', command: [sh, -c, 'echo {word}; exec sleep 1000'], restart: always, stop_grace_period: 0s}}
+  web:
+    image: bundle:./bundle
+    command: [sleep, '1000']
+    restart: always
+    stop_grace_period: 0s
+    depends_on: [db]
+"
+    )
+}
+
+#[test]
+fn two_projects_have_services_of_the_same_name() {
+    if !can_run() || !crate::network::has_tools() {
+        return;
+    }
+    let d = crate::names::start("two-projects", "");
+    write(&d, "one.yaml", &pair("first"));
+    write(&d, "two.yaml", &pair("second"));
+    ok(&d, "apply -f one.yaml -p one --wait --timeout 60");
+    let out = run(&d, "apply -f two.yaml -p two --wait --timeout 60");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("workload/two-db created"), "{said}");
+    assert!(said.contains("service \"db\" of project \"two\" is workload \"two-db\""), "{said}");
+    // Each finds its own.
+    let address = |replica: &str| d.wait_running(replica)["podIP"].as_str().unwrap().parse().unwrap();
+    let pid = |replica: &str| d.wait_running(replica)["containers"][0]["pid"].as_i64().unwrap() as i32;
+    for (asks, finds) in [("web-0", "db-0"), ("two-web-0", "two-db-0")] {
+        let found = crate::names::look_up(pid(asks), "db").unwrap().1;
+        assert_eq!(found, [address(finds)].into(), "{asks}");
+    }
+    // The names that verbs take.
+    assert_eq!(ok(&d, "logs two/db").trim(), "second");
+    assert_eq!(ok(&d, "logs one/db-0").trim(), "first");
+    ok(&d, "scale two/db=2 --wait --timeout 60");
+    assert_eq!(ok(&d, "exec two/db-1 -- /bin/busybox hostname").trim(), "two-db-1");
+    let (_, e) = fails(&d, "restart three/db");
+    assert!(e.contains("no workload and no replica is called \"three/db\""), "{e}");
+    // The second time they are the same, and what one project deletes the other one keeps.
+    let said = ok(&d, "apply -f two.yaml -p two");
+    assert!(
+        said.contains("workload/two-web unchanged") && said.contains("workload/two-db configured"),
+        "{said}"
+    );
+    ok(&d, "delete -f one.yaml -p one --wait");
+    let said = ok(&d, "apply -f two.yaml -p two --prune");
+    assert!(said.lines().all(|l| l.ends_with(" unchanged")), "{said}");
+    ok(&d, "delete -f two.yaml -p two --wait");
+    assert!(!ok(&d, "get").contains("db"));
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 const RESOLVER: &str = "127.0.0.11:53";
 
 /// A supervisor whose host has only its loopback interface, and `text` as its /etc/resolv.conf.
-fn start(test: &str, text: &str) -> Daemon {
+pub fn start(test: &str, text: &str) -> Daemon {
     let mut d = Daemon::prepare(test, &["--network", "bridge"]);
     let file = d.dir.join("resolv.conf");
     fs::write(&file, text).unwrap();

@@ -79,6 +79,9 @@ pub struct MapResolver {
     /// Of the pod: it resolves names of those that share one with it.
     #[serde(default)]
     pub networks: Vec<String>,
+    /// The Compose project of the pod.
+    #[serde(default)]
+    pub project: Option<String>,
 }
 
 /// The names of a Service.
@@ -87,6 +90,9 @@ pub struct MapName {
     pub service: String,
     /// Others, as they are; `NAME@NETWORK` is one for pods in that network.
     pub aliases: Vec<String>,
+    /// The Compose project that it belongs to.
+    #[serde(default)]
+    pub project: Option<String>,
     /// Its own. None: those of its pods.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
@@ -325,7 +331,7 @@ impl Proxy {
         for (_, task) in gone.iter().filter_map(|name| self.resolvers.remove(name)) {
             stop(task).await;
         }
-        for MapResolver { name, udp, networks } in wanted {
+        for MapResolver { name, udp, networks, project } in wanted {
             let Some(socket) = self.waiting.remove(name) else { continue };
             let Ok(inode) = file::fstat(socket.as_raw_fd()).map(|s| s.ino) else { continue };
             if self.resolvers.get(name).is_some_and(|(known, task)| *known == inode && !task.is_finished()) {
@@ -335,7 +341,8 @@ impl Proxy {
                 stop(old).await;
             }
             let served = fd::set_nonblocking(socket.as_raw_fd()).map_err(io_error);
-            match served.and_then(|()| self.names.serve(*udp, socket, networks.clone())) {
+            let serve = || self.names.serve(*udp, socket, networks.clone(), project.as_deref());
+            match served.and_then(|()| serve()) {
                 Ok(task) => drop(self.resolvers.insert(name.clone(), (inode, task))),
                 Err(e) => log::warn(Error::sys(format!("serving {name}"), e)),
             }

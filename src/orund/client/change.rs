@@ -8,7 +8,7 @@ use super::args::{self, Delete, Goal, Restart, Scale};
 use super::choose::{Name, What, names_of};
 use super::connection::{Call, Client, encoded};
 use super::wait::Wait;
-use super::{kept, manifests, print};
+use super::{kept, manifests, print, projects};
 use crate::api::types::{
     Changed, KeptAnswer, KillRequest, List, ReplicaObject, RestartRequest, ScalePatch, ScaleSpec,
     WorkloadObject,
@@ -161,7 +161,8 @@ async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
         return names_of(&a.names).map_err(|what| Error::new(Kind::Usage, what));
     }
     let workload = |name: &str| Name { kind: Some(What::Workloads), name: name.to_owned() };
-    let existing = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
+    let all = projects::Existing::fetch(client).await?;
+    let projects::Existing { workloads: existing, kept } = &all;
     if a.files.is_empty() {
         let taken =
             |w: &&WorkloadObject| a.selector.as_ref().is_none_or(|s| s.takes(&w.workload.metadata.labels));
@@ -172,9 +173,10 @@ async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
         }
         return Ok(names);
     }
-    let kept = client.fetch::<List<KeptAnswer>>(Call::get("/v1/objects")).await?.items;
     let mut names = Vec::new();
-    for object in manifests::load_all(&a.files, &a.project)? {
+    let mut objects = manifests::load_all(&a.files, &a.project)?;
+    projects::settle(&mut objects, &all)?;
+    for object in objects {
         let name = object.name();
         let found = match &object {
             Object::Workload { .. } => {

@@ -19,12 +19,23 @@ pub enum What {
     All,
 }
 
+const NAMES: &str = "expected a name, workload/NAME, replica/NAME or PROJECT/SERVICE";
+
+/// The name of a service with that of its Compose project before it; the supervisor knows which workload that is.
+fn of_project(text: &str, service: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let (project, _) = text.split_once('/')?;
+    let good = |word: &str| !word.is_empty() && word.chars().all(plain);
+    (good(project) && good(service)).then(|| text.to_owned())
+}
+
 /// A name as people and `-o name` write it, of a workload.
 pub fn workload_name(text: &str) -> Result<String, String> {
     match text.split_once('/').map(|(kind, name)| (names::kind(kind), name)) {
         None | Some((Some(What::Workloads | What::Of(_)), _)) => Ok(names::bare(text).to_owned()),
         Some((Some(_), _)) => Err("this verb takes the name of a workload".to_owned()),
-        Some((None, _)) => Err("expected a name, or workload/NAME".to_owned()),
+        Some((None, name)) => of_project(text, name)
+            .ok_or_else(|| "expected a name, workload/NAME or PROJECT/SERVICE".to_owned()),
     }
 }
 
@@ -36,8 +47,10 @@ pub fn any_name(text: &str) -> Result<Name, String> {
             Some(kind @ (What::Workloads | What::Of(_) | What::Replicas | What::Kept(_))) => {
                 Ok(Name { kind: Some(kind), name: name.to_owned() })
             }
-            Some(What::Events | What::All) | None => {
-                Err("expected a name, workload/NAME or replica/NAME".to_owned())
+            Some(What::Events | What::All) => Err(NAMES.to_owned()),
+            None => {
+                let name = of_project(text, name).ok_or_else(|| NAMES.to_owned())?;
+                Ok(Name { kind: None, name })
             }
         },
     }
@@ -177,6 +190,8 @@ mod tests {
         assert_eq!(words("deploy web").unwrap(), [name(Some(What::Of("deployment")), "web")]);
         assert_eq!(words("web secret/a").unwrap(), [name(None, "web"), name(secret, "a")]);
         assert_eq!(words("secret").unwrap(), [name(None, "secret")], "a name alone is a name");
+        assert_eq!(words("shop/db").unwrap(), [name(None, "shop/db")], "a service of a project");
+        assert!(words("shop/").is_err() && words("a/b/c").is_err());
         assert!(words("secret cm/a").is_err() && words("all x").is_err() && words("events x").is_err());
     }
 

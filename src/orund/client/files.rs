@@ -30,7 +30,9 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     let project = projects::project_of(&objects).map(str::to_owned);
     let project = project.as_deref();
     if let Some(project) = project {
-        projects::check(client, &objects, project, a.prune).await?;
+        let existing = projects::Existing::fetch(client).await?;
+        projects::settle(&mut objects, &existing)?;
+        projects::report(&objects, &existing, project, a.prune);
     } else if a.prune {
         return Err(Error::new(Kind::Usage, "--prune is for the files of a Compose project"));
     }

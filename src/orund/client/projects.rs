@@ -1,15 +1,18 @@
 //! Compose projects: what their files may read of this host, and what belongs to them in the supervisor.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::Project;
 use super::connection::{Call, Client};
 use super::manifests::{Content, Manifest};
-use crate::api::types::{List, WorkloadObject};
+use crate::api::types::{KeptAnswer, List, WorkloadObject};
 use crate::config::document;
 use crate::error::{Error, Kind, Result};
-use crate::workload::Object;
+use crate::workload::compose::rename::{qualified, rename, service_of};
 use crate::workload::compose::{self, Options, PROJECT, load};
+use crate::workload::model::Metadata;
+use crate::workload::{KeptKind, Object};
 
 /// The files and variables of the caller.
 struct Here;
@@ -76,34 +79,86 @@ pub fn project_of(objects: &[Object]) -> Option<&str> {
     })
 }
 
-/// Refuses to take a workload of another project, or of none, and reports what the project has besides.
+/// What is in the supervisor, for the names of a project.
+pub struct Existing {
+    pub workloads: Vec<WorkloadObject>,
+    pub kept: Vec<KeptAnswer>,
+}
+
+impl Existing {
+    /// # Errors
+    /// The supervisor does not answer.
+    pub async fn fetch(client: &Client) -> Result<Existing> {
+        let workloads = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
+        let kept = client.fetch::<List<KeptAnswer>>(Call::get("/v1/objects")).await?.items;
+        Ok(Existing { workloads, kept })
+    }
+
+    /// The name that the workload of a service has.
+    fn own(&self, project: &str, service: &str) -> Option<&str> {
+        let own = |w: &&WorkloadObject| service_of(&w.workload.metadata.labels) == Some((project, service));
+        self.workloads.iter().find(own).map(|w| w.workload.metadata.name.as_str())
+    }
+
+    /// Whether something that is not of the project has this name.
+    fn is_taken(&self, name: &str, project: &str) -> bool {
+        let other =
+            |m: &Metadata| m.name == name && m.labels.get(PROJECT).map(String::as_str) != Some(project);
+        let services = self.kept.iter().filter(|k| k.object.kind == KeptKind::Service);
+        self.workloads.iter().map(|w| &w.workload.metadata).any(other)
+            || services.map(|k| &k.object.metadata).any(other)
+    }
+}
+
+/// Gives services whose names others have on this host the names that they have already, or `PROJECT-SERVICE`.
 ///
 /// # Errors
-/// The supervisor does not answer; a name is taken.
-pub async fn check(client: &Client, objects: &[Object], project: &str, prune: bool) -> Result<()> {
-    let existing = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
-    let (mut taken, mut orphans) = (Vec::new(), Vec::new());
-    for w in &existing {
-        let (name, owner) = (&w.workload.metadata.name, w.workload.metadata.labels.get(PROJECT));
-        let ours = objects.iter().any(|o| matches!(o, Object::Workload { .. }) && o.name() == name);
-        match (ours, owner.map(String::as_str) == Some(project)) {
-            (true, false) => taken.push((name, owner)),
-            (false, true) => orphans.push(name.as_str()),
-            (true, true) | (false, false) => {}
+/// That name is taken, too.
+pub fn settle(objects: &mut [Object], existing: &Existing) -> Result<()> {
+    let Some(project) = project_of(objects).map(str::to_owned) else { return Ok(()) };
+    let mut names = BTreeMap::new();
+    for object in objects.iter() {
+        let Object::Workload { workload, .. } = object else { continue };
+        let Some((_, service)) = service_of(&workload.metadata.labels) else { continue };
+        let name = &workload.metadata.name;
+        let new = match existing.own(&project, service) {
+            Some(own) => own.to_owned(),
+            None if existing.is_taken(name, &project) => qualified(&project, name),
+            None => continue,
+        };
+        if new == *name {
+            continue;
+        }
+        let in_file = objects.iter().any(|o| matches!(o, Object::Workload { .. }) && o.name() == new);
+        if in_file || existing.is_taken(&new, &project) {
+            let what =
+                format!("workloads {name:?} and {new:?} exist and do not belong to project {project:?}");
+            let hint = format!("give the service {service:?} another name");
+            return Err(Error::new(Kind::State, what).hint(hint));
+        }
+        names.insert(name.clone(), new);
+    }
+    rename(objects, &names);
+    Ok(())
+}
+
+/// Reports services that have other names, and what the project has besides.
+pub fn report(objects: &[Object], existing: &Existing, project: &str, prune: bool) {
+    for object in objects {
+        let Object::Workload { workload: w, .. } = object else { continue };
+        if let Some((_, service)) = service_of(&w.metadata.labels).filter(|(_, s)| *s != w.metadata.name) {
+            let name = &w.metadata.name;
+            eprintln!("service {service:?} of project {project:?} is workload {name:?}");
         }
     }
-    if let Some((name, owner)) = taken.first() {
-        let owner = owner.map_or_else(|| "no project".to_owned(), |o| format!("project {o:?}"));
-        let what = format!("workload {name:?} exists and belongs to {owner}, not to {project:?}");
-        let hint =
-            "names of services are names of workloads: give the service another name, or use the same -p";
-        return Err(Error::new(Kind::State, what).hint(hint));
-    }
+    let ours = |name: &str| objects.iter().any(|o| matches!(o, Object::Workload { .. }) && o.name() == name);
+    let all = existing.workloads.iter().map(|w| &w.workload.metadata);
+    let all = all.filter(|m| m.labels.get(PROJECT).map(String::as_str) == Some(project));
+    let orphans: Vec<&str> = all.map(|m| m.name.as_str()).filter(|name| !ours(name)).collect();
     if !orphans.is_empty() && !prune {
         let list = orphans.join(", ");
         crate::log::warn(format!(
             "project {project:?} has {list} besides, which the files do not have; --prune deletes them"
         ));
     }
-    Ok(())
 }

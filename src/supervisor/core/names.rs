@@ -7,6 +7,7 @@ use super::reconcile::replicas;
 use super::services::{self, matches};
 use super::spec::Template;
 use crate::workload::annotations::NETWORKS;
+use crate::workload::compose::PROJECT;
 use crate::workload::kept::KeptKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub struct Name {
     pub service: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// The Compose project that it belongs to: in the pods of that its names go before those of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// Its identity, if pods reach it at an address of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_of: Option<u64>,
@@ -57,7 +61,8 @@ pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Name> {
             pods = self::pods(desired, observed, service, |r| r.stop.is_none());
         }
         let address_of = services::has_address(service).then_some(service.uid);
-        Name { service: service.object.metadata.name.clone(), aliases, address_of, pods }
+        let project = service.object.metadata.labels.get(PROJECT).cloned();
+        Name { service: service.object.metadata.name.clone(), aliases, project, address_of, pods }
     };
     services.map(name).collect()
 }

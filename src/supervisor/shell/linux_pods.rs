@@ -2,9 +2,11 @@
 
 use super::linux::{INIT_MARK, Linux, watch};
 use super::pods::{self, Pod};
+use super::publish::Resolver;
 use crate::supervisor::core::desired::{Desired, Revision};
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::model::ReplicaKey;
+use crate::workload::compose::PROJECT;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
@@ -30,7 +32,8 @@ impl Linux {
             }
         }
         if let Some((publisher, sockets)) = self.publisher.as_ref().zip(pod.resolver.clone()) {
-            publisher.resolve(replica, Some(sockets));
+            let project = pod.sandbox.metadata.labels.get(PROJECT).cloned();
+            publisher.resolve(replica, Some(Resolver { sockets, project }));
         }
         if let Some(init) = &pod.init {
             watch(&self.pidfds, INIT_MARK | replica.serial, init);

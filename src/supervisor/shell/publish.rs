@@ -26,6 +26,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Where a pod asks for names.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    pub sockets: Arc<Sockets>,
+    /// The Compose project that it belongs to.
+    pub project: Option<String>,
+}
+
 /// By what names the keeper has the connection to the proxy, a descriptor of its process, and listening sockets.
 const CONTROL: &str = "proxy";
 const PROCESS: &str = "proxy-process";
@@ -64,7 +72,7 @@ struct Publication {
 struct Wish {
     publication: Option<Publication>,
     /// Pods with a resolver of their own; None: it is gone.
-    resolvers: Vec<(ReplicaKey, Option<Arc<Sockets>>)>,
+    resolvers: Vec<(ReplicaKey, Option<Resolver>)>,
 }
 
 /// The thread, as the loop sees it. It ends with this; the proxy does not.
@@ -136,8 +144,8 @@ impl Publisher {
     }
 
     /// Has a pod's questions for names answered from now on, or no longer.
-    pub fn resolve(&self, replica: ReplicaKey, sockets: Option<Arc<Sockets>>) {
-        self.wish(|wish| wish.resolvers.push((replica, sockets)));
+    pub fn resolve(&self, replica: ReplicaKey, resolver: Option<Resolver>) {
+        self.wish(|wish| wish.resolvers.push((replica, resolver)));
     }
 
     /// The address at which pods reach the service with this identity.
@@ -199,7 +207,7 @@ struct Worker {
     diverted: Option<Vec<Diverted>>,
     taken: Vec<Taken>,
     latest: Publication,
-    resolvers: BTreeMap<ReplicaKey, Arc<Sockets>>,
+    resolvers: BTreeMap<ReplicaKey, Resolver>,
     /// The addresses of services.
     services: BTreeMap<u64, Ipv4Addr>,
     /// The names of the sockets that the proxy has.
@@ -243,11 +251,11 @@ impl Worker {
         if wish.publication.is_none() && wish.resolvers.is_empty() {
             return;
         }
-        for (replica, sockets) in wish.resolvers {
+        for (replica, resolver) in wish.resolvers {
             // Another sandbox of the same replica has other sockets.
             self.sent.retain(|name| !name.starts_with(&format!("names:{replica}:")));
-            match sockets {
-                Some(sockets) => drop(self.resolvers.insert(replica, sockets)),
+            match resolver {
+                Some(resolver) => drop(self.resolvers.insert(replica, resolver)),
                 None => drop(self.resolvers.remove(&replica)),
             }
         }
@@ -392,7 +400,7 @@ impl Worker {
         }
         let ports = self.latest.map.iter().map(|r| r.host.to_string());
         let ports = ports.filter_map(|name| Some((self.sockets.get(&name)?.as_raw_fd(), name)));
-        let named = self.resolvers.iter().flat_map(|(key, s)| s.named(&key.to_string()));
+        let named = self.resolvers.iter().flat_map(|(key, r)| r.sockets.named(&key.to_string()));
         let all = ports.chain(named.map(|(name, _, fd)| (fd.as_raw_fd(), name)));
         let new: Vec<(RawFd, String)> = all.filter(|(_, name)| !self.sent.contains(name)).collect();
         for (fd, name) in new {
@@ -406,11 +414,12 @@ impl Worker {
     fn send_map(&mut self) -> Result<()> {
         let fail = |e: Errno| Error::sys("writing the map of ports", e);
         let mut map = Map { names: names(&self.latest.names, &self.services), ..Map::default() };
-        for (key, sockets) in &self.resolvers {
+        for (key, Resolver { sockets, project }) in &self.resolvers {
             let all = sockets.named(&key.to_string()).map(|(name, udp, _)| MapResolver {
                 name,
                 udp,
                 networks: sockets.networks.iter().cloned().collect(),
+                project: project.clone(),
             });
             map.resolvers.extend(all);
         }
@@ -563,6 +572,7 @@ fn names(names: &[Name], services: &BTreeMap<u64, Ipv4Addr>) -> Vec<MapName> {
     let name = |n: &Name| MapName {
         service: n.service.clone(),
         aliases: n.aliases.clone(),
+        project: n.project.clone(),
         address: n.address_of.and_then(|uid| services.get(&uid)).copied(),
         pods: n.pods.iter().filter_map(pod).collect(),
     };

@@ -21,6 +21,7 @@ mod options;
 mod outline;
 mod ports;
 mod project;
+pub mod rename;
 mod service;
 mod values;
 mod words;

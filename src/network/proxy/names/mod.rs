@@ -43,21 +43,25 @@ pub struct Names {
     upstream: Rc<forward::Upstream>,
     /// Of the pod that asks.
     networks: Rc<[String]>,
+    /// The Compose project of the pod that asks.
+    project: Option<Rc<str>>,
 }
 
 impl Names {
     pub fn new(state: Rc<State>) -> Names {
-        Names { zone: Rc::default(), state, upstream: Rc::default(), networks: Rc::new([]) }
+        let (zone, upstream) = (Rc::default(), Rc::default());
+        Names { zone, state, upstream, networks: Rc::new([]), project: None }
     }
 
-    /// Serves one socket of a pod that is in `networks`.
+    /// Serves one socket of a pod that is in `networks`, and of `project`.
     pub fn serve(
         &self,
         udp: bool,
         socket: OwnedFd,
         networks: Vec<String>,
+        project: Option<&str>,
     ) -> std::io::Result<JoinHandle<()>> {
-        let names = Names { networks: networks.into(), ..self.clone() };
+        let names = Names { networks: networks.into(), project: project.map(Rc::from), ..self.clone() };
         Ok(if udp {
             let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
             tokio::task::spawn_local(datagrams(names, Rc::new(socket)))
@@ -69,7 +73,7 @@ impl Names {
 
     /// The answer to a question, where that takes no waiting.
     fn answer(&self, query: &[u8], longest: usize) -> Reply {
-        self.zone.borrow().answer(query, longest, &self.networks)
+        self.zone.borrow().answer(query, longest, &self.networks, self.project.as_deref())
     }
 }
 

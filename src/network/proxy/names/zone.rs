@@ -37,6 +37,8 @@ pub struct Zone {
     services: HashMap<String, Known>,
     /// Names that stand for themselves.
     aliases: HashMap<String, Vec<Alias>>,
+    /// Of each Compose project the names and aliases of its Services: two projects may both have a `db`.
+    projects: HashMap<String, HashMap<String, Vec<Alias>>>,
     pods: HashMap<Ipv4Addr, (String, Networks)>,
     turn: Cell<usize>,
 }
@@ -92,36 +94,56 @@ impl Zone {
                 known.pods.push((*address, Rc::clone(&networks)));
                 zone.services.entry(pod).or_default().pods.push((*address, networks));
             }
+            let mut aliases = Vec::new();
             for alias in &name.aliases {
                 let (alias, network) = match alias.split_once('@') {
                     Some((alias, network)) => (alias, Some(network.to_owned())),
                     None => (alias.as_str(), None),
                 };
-                let alias = zone.aliases.entry(alias.to_lowercase()).or_default();
-                alias.push(Alias { network, service: service.clone() });
+                aliases.push((alias.to_lowercase(), network));
+            }
+            let of = |network: &Option<String>| Alias { network: network.clone(), service: service.clone() };
+            if let Some(project) = &name.project {
+                let own = zone.projects.entry(project.clone()).or_default();
+                own.entry(service.clone()).or_default().push(of(&None));
+                for (alias, network) in &aliases {
+                    own.entry(alias.clone()).or_default().push(of(network));
+                }
+            }
+            for (alias, network) in aliases {
+                zone.aliases.entry(alias).or_default().push(of(&network));
             }
             zone.services.insert(service, known);
         }
         zone
     }
 
-    /// The addresses of a name, in lower case; None: a pod in `networks` knows no such name of ours.
-    fn find(&self, name: &str, networks: &[String]) -> Option<Vec<Ipv4Addr>> {
+    /// The addresses of a name, in lower case; None: a pod in `networks` and of `project` knows no such name of ours.
+    fn find(&self, name: &str, networks: &[String], project: Option<&str>) -> Option<Vec<Ipv4Addr>> {
+        let own = project.and_then(|p| self.projects.get(p)?.get(name));
+        own.and_then(|list| self.of_aliases(list, networks)).or_else(|| self.find_of_all(name, networks))
+    }
+
+    /// The addresses of the Services that a pod in `networks` knows by one of these names.
+    fn of_aliases(&self, list: &[Alias], networks: &[String]) -> Option<Vec<Ipv4Addr>> {
+        let asker = |a: &&Alias| a.network.as_ref().is_none_or(|n| share(std::slice::from_ref(n), networks));
+        let of_service = |a: &Alias| self.services.get(&a.service)?.addresses(networks);
+        let found: Vec<Vec<Ipv4Addr>> = list.iter().filter(asker).filter_map(of_service).collect();
+        (!found.is_empty()).then(|| found.concat())
+    }
+
+    fn find_of_all(&self, name: &str, networks: &[String]) -> Option<Vec<Ipv4Addr>> {
         let inside = name.strip_suffix(&format!(".{DOMAIN}")).unwrap_or(name);
         // The namespace may be any: objects keep none.
         let of_namespace = inside.strip_suffix(".svc").and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let short = name.strip_suffix(&format!(".{NAMESPACE}")).unwrap_or(name);
         let of_service = |name: &str| self.services.get(name)?.addresses(networks);
-        of_service(of_namespace.unwrap_or(short)).or_else(|| {
-            let asker = |a: &&Alias| a.network.as_ref().is_none_or(|n| share(&[n.clone()], networks));
-            let all = self.aliases.get(name)?.iter().filter(asker);
-            let found: Vec<Vec<Ipv4Addr>> = all.filter_map(|a| of_service(&a.service)).collect();
-            (!found.is_empty()).then(|| found.concat())
-        })
+        let service = of_service(of_namespace.unwrap_or(short));
+        service.or_else(|| self.of_aliases(self.aliases.get(name)?, networks))
     }
 
-    /// The answer to `query` of a pod in `networks`, of `longest` bytes at most unless the client takes more.
-    pub fn answer(&self, query: &[u8], longest: usize, networks: &[String]) -> Reply {
+    /// The answer to `query` of a pod in `networks` and of `project`, of `longest` bytes at most unless the client takes more.
+    pub fn answer(&self, query: &[u8], longest: usize, networks: &[String], project: Option<&str>) -> Reply {
         // A message without a header, or an answer: who answered that would answer for ever.
         if query.len() < HEADER || query[2] & 0x80 != 0 {
             return Reply::None;
@@ -142,7 +164,7 @@ impl Zone {
         let Some(name) = text(&asked.qname).filter(|_| asked.qclass == QCLASS::CLASS(CLASS::IN)) else {
             return Reply::Ask;
         };
-        let known = self.find(&name, networks);
+        let known = self.find(&name, networks, project);
         let reverse = reverse(&name).and_then(|address| self.pods.get(&address));
         let reverse = reverse.filter(|(_, own)| share(own, networks)).map(|(name, _)| name);
         let ours = known.is_some() || reverse.is_some();
@@ -270,10 +292,15 @@ fn pod(host: &str, address: Ipv4Addr, networks: &[&str]) -> MapPod {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(data: &[u8]) {
     let pods = (0..3).map(|n| pod(&format!("web-{n}"), Ipv4Addr::new(10, 89, 0, n + 2), &[])).collect();
-    let zone =
-        Zone::new(&[MapName { service: "web".into(), aliases: vec!["www".into()], address: None, pods }]);
+    let zone = Zone::new(&[MapName {
+        service: "web".into(),
+        aliases: vec!["www".into()],
+        project: None,
+        address: None,
+        pods,
+    }]);
     for longest in [UDP_SHORTEST, usize::from(u16::MAX)] {
-        if let Reply::Known(reply) = zone.answer(data, longest, &[]) {
+        if let Reply::Known(reply) = zone.answer(data, longest, &[], Some("shop")) {
             // An answer, to this question.
             assert!(
                 reply.len() <= longest.max(UDP_LONGEST) && reply[..2] == data[..2] && reply[2] & 0x80 != 0
@@ -297,26 +324,37 @@ mod tests {
         let web = MapName {
             service: "web".into(),
             aliases: vec!["www".into(), "my_web.local".into()],
+            project: None,
             address: None,
             pods: (0..3).map(web_pod).collect(),
         };
         let many = MapName {
             service: "many".into(),
             aliases: Vec::new(),
+            project: None,
             address: None,
             pods: (0..=255).map(|n| pod(&format!("p{n}"), Ipv4Addr::new(10, 90, 0, n), &[])).collect(),
         };
         let address = Some(Ipv4Addr::new(10, 89, 224, 1));
         let fixed = MapName { service: "fixed".into(), address, ..web.clone() };
         let fixed = MapName { aliases: Vec::new(), ..fixed };
-        let none = MapName { service: "none".into(), aliases: Vec::new(), address: None, pods: Vec::new() };
+        let none = MapName { service: "none".into(), address: None, pods: Vec::new(), ..fixed.clone() };
         let db = MapName {
             service: "db".into(),
             aliases: vec!["store@back".into(), "sql".into()],
+            project: None,
             address: None,
             pods: vec![pod("db-0", Ipv4Addr::new(10, 89, 1, 1), &["back", "store"])],
         };
-        Zone::new(&[web, many, fixed, none, db])
+        // A second project that has a web, too.
+        let other = MapName {
+            service: "shop-web".into(),
+            aliases: vec!["web".into(), "www".into()],
+            project: Some("shop".into()),
+            address: Some(Ipv4Addr::new(10, 89, 224, 2)),
+            pods: Vec::new(),
+        };
+        Zone::new(&[web, many, fixed, none, db, other])
     }
 
     fn query(name: &str, qtype: TYPE) -> Vec<u8> {
@@ -333,8 +371,13 @@ mod tests {
 
     /// The same for a pod in `networks`.
     fn ask_in(name: &str, qtype: TYPE, longest: usize, networks: &[&str]) -> String {
+        ask_of(None, name, qtype, longest, networks)
+    }
+
+    /// The same for a pod of `project`.
+    fn ask_of(project: Option<&str>, name: &str, qtype: TYPE, longest: usize, networks: &[&str]) -> String {
         let networks: Vec<String> = networks.iter().map(|n| (*n).to_owned()).collect();
-        match zone().answer(&query(name, qtype), longest, &networks) {
+        match zone().answer(&query(name, qtype), longest, &networks, project) {
             Reply::None => "nothing".to_owned(),
             Reply::Ask => "ask".to_owned(),
             Reply::Known(bytes) => {
@@ -408,6 +451,18 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_own_project_go_first() {
+        for name in ["web", "www", "shop-web"] {
+            assert_eq!(ask_of(Some("shop"), name, TYPE::A, 512, &[]), "NoError 10.89.224.2", "{name}");
+        }
+        let all = "NoError 10.89.0.2 10.89.0.3 10.89.0.4";
+        for project in [None, Some("blog")] {
+            assert_eq!(ask_of(project, "web", TYPE::A, 512, &[]), all);
+        }
+        assert_eq!(ask_of(Some("shop"), "fixed", TYPE::A, 512, &[]), "NoError 10.89.224.1");
+    }
+
+    #[test]
     fn what_does_not_fit_is_asked_for_by_tcp() {
         assert_eq!(ask("many", TYPE::A, 512), "NoError truncated ");
         assert_eq!(ask("many", TYPE::A, 65_535).split(' ').count(), 257);
@@ -416,7 +471,7 @@ mod tests {
     #[test]
     fn malformed_questions_get_an_error_or_nothing() {
         let good = query("web", TYPE::A);
-        let code = |bytes: &[u8]| match zone().answer(bytes, 512, &[]) {
+        let code = |bytes: &[u8]| match zone().answer(bytes, 512, &[], None) {
             Reply::Known(answer) => Some(answer[3] & 0x0f),
             Reply::None | Reply::Ask => None,
         };
@@ -443,7 +498,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_does_harm(message in prop::collection::vec(any::<u8>(), 0..600)) {
-            zone().answer(&message, 512, &[]);
+            zone().answer(&message, 512, &[], None);
         }
 
         #[test]
@@ -453,7 +508,7 @@ mod tests {
                 *byte = value;
             }
             message.truncate(message.len().saturating_sub(cut % 20));
-            if let Reply::Known(answer) = zone().answer(&message, 512, &[]) {
+            if let Reply::Known(answer) = zone().answer(&message, 512, &[], None) {
                 prop_assert_eq!(&answer[..2], &message[..2]);
                 prop_assert!(answer[2] & 0x80 != 0 && answer.len() <= 512);
             }

@@ -64,7 +64,7 @@ fn port(view: &View, route: &Route) -> Option<PortObject> {
 }
 
 impl PortObject {
-    fn at(host: &HostPort, address: Option<String>) -> PortObject {
+    pub(super) fn at(host: &HostPort, address: Option<String>) -> PortObject {
         let protocol = host.protocol.to_string();
         PortObject { protocol, address, port: host.port, ..PortObject::default() }
     }

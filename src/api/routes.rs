@@ -154,9 +154,9 @@ pub async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
 }
 
 async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let path = request.uri().path().to_owned();
+    let path = unqualified(api, request.uri().path()).await?;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let text = request.uri().query().unwrap_or_default().to_owned();
+    let text = unqualified(api, request.uri().query().unwrap_or_default()).await?;
     let query = |known: &[&str]| Query::new(&text, known);
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let post = request.method() == Method::POST;
@@ -221,6 +221,19 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
     }
 }
 
+/// A path or a query with the names of workloads in place of `PROJECT%2FSERVICE`, and those of replicas in place of
+/// `PROJECT%2FSERVICE-N`. What no project has remains, and is not found.
+async fn unqualified(api: &Api, text: &str) -> Result<String, Problem> {
+    let whole = |c: char| !matches!(c, '/' | '=' | '&');
+    let Some(word) = text.split(|c| !whole(c)).find(|w| w.contains("%2F")) else {
+        return Ok(text.to_owned());
+    };
+    let Some((project, service)) = word.split_once("%2F") else { return Ok(text.to_owned()) };
+    let (project, service) = (project.to_owned(), service.to_owned());
+    let found = api.look(move |v| view::of_project(v, &project, &service)).await?;
+    Ok(found.map_or_else(|| text.to_owned(), |name| text.replace(word, &name)))
+}
+
 /// The body of a request.
 pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
     let limited = Limited::new(request.into_body(), LONGEST_BODY);
@@ -266,10 +279,13 @@ async fn figures(api: &Api) -> Result<Answer, Problem> {
 }
 
 async fn health_of_all(api: &Api) -> Result<Answer, Problem> {
-    let look = |v: &View| (view::workloads(v), view::replicas(v), services::behind(v.desired, v.observed));
-    let (workloads, replicas, behind) = api.look(look).await?;
+    let look = |v: &View| {
+        let behind = services::behind(v.desired, v.observed);
+        (view::workloads(v), view::replicas(v), behind, ports::counts(v))
+    };
+    let (workloads, replicas, behind, counts) = api.look(look).await?;
     let places = api.handle.places().to_vec();
-    let read = move || StatusObject::new(&workloads, &replicas, &behind, &places);
+    let read = move || StatusObject::new(&workloads, &replicas, &behind, &counts, &places);
     let status = tokio::task::spawn_blocking(read).await.map_err(|e| Problem::internal(e.to_string()))?;
     respond::json(&status)
 }

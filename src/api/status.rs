@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use crate::api::types::{
-    Condition, ConditionType, ContainerObject, ContainerState, ReplicaObject, RolloutState, WorkloadObject,
-    WorkloadPhase,
+    Condition, ConditionType, ContainerObject, ContainerState, PortObject, ReplicaObject, RolloutState,
+    WorkloadObject, WorkloadPhase,
 };
+use crate::network::proxy::Counts;
 use crate::supervisor::core::services::Behind;
 use crate::supervisor::core::status::Reason;
 
@@ -74,15 +75,18 @@ pub struct DiskObject {
 }
 
 impl StatusObject {
-    /// From workloads, replicas and services; `places` are the directories that the supervisor writes to.
+    /// From workloads, replicas, services and published ports; `places` are the directories that the supervisor writes to.
     pub fn new(
         workloads: &[WorkloadObject],
         replicas: &[ReplicaObject],
         behind: &[Behind],
+        ports: &[(PortObject, Counts)],
         places: &[PathBuf],
     ) -> StatusObject {
         let host = host(places);
-        StatusObject { problems: problems(workloads, replicas, behind, &host), host }
+        let mut problems = problems(workloads, replicas, behind, &host);
+        problems.extend(ports.iter().filter_map(|(port, counts)| held(port, counts)));
+        StatusObject { problems, host }
     }
 }
 
@@ -180,7 +184,9 @@ fn cause(r: &ReplicaObject, c: &ContainerObject) -> Option<(String, String)> {
         }
         ContainerState::Terminated { reason: Reason::Completed | Reason::Stopped } => None,
         ContainerState::Terminated { reason } => Some((reason.to_string(), last().unwrap_or_default())),
-        ContainerState::Running { .. } => unready(c).or_else(|| failed_before(r, c)),
+        ContainerState::Running { .. } => {
+            unready(c).or_else(|| failed_before(r, c)).or_else(|| never_probed(c))
+        }
         ContainerState::Terminating { stopping } => {
             let probe = c.probes.iter().find_map(|p| p.error.clone()).unwrap_or_default();
             (stopping.cause == "ProbeFailed").then(|| ("Unhealthy".to_owned(), probe))
@@ -195,6 +201,15 @@ fn unready(c: &ContainerObject) -> Option<(String, String)> {
         let kind = format!("{:?}", p.kind).to_lowercase();
         ("NotReady".to_owned(), format!("the {kind} probe fails: {error}"))
     })
+}
+
+/// It runs, and nobody knows whether it is well: a probe has no result, however often it was tried.
+fn never_probed(c: &ContainerObject) -> Option<(String, String)> {
+    let without = |p: &&crate::api::types::ProbeObject| p.errors > 0 && p.successes + p.failures == 0;
+    let probe = c.probes.iter().find(without)?;
+    let kind = format!("{:?}", probe.kind).to_lowercase();
+    let why = probe.error.as_deref().unwrap_or("the reason is unknown");
+    Some(("ProbeError".to_owned(), format!("the {kind} probe cannot be carried out: {why}")))
 }
 
 /// It runs or starts again, and has failed so shortly before that its replica does not count as available.
@@ -214,7 +229,7 @@ fn hint(reason: &str, r: &ReplicaObject, c: &ContainerObject) -> Option<String> 
         "ErrImageNeverPull" => format!("`orund image pull {image}`, or another imagePullPolicy"),
         "OOMKilled" => "raise the limit of memory; `orund top` shows what is used".to_owned(),
         "CreateContainerConfigError" => "apply the object that is missing".to_owned(),
-        "NotReady" | "Unhealthy" | "StartError" | "InvalidImageName" => {
+        "NotReady" | "ProbeError" | "Unhealthy" | "StartError" | "InvalidImageName" => {
             format!("`orund describe {}`", r.name)
         }
         _ if c.pid.is_some() => format!("`orund logs {} -c {} --previous`", r.name, c.name),
@@ -309,6 +324,27 @@ fn of_service(b: &Behind) -> Option<ProblemObject> {
     })
 }
 
+/// Clients wait for a replica.
+fn held(port: &PortObject, counts: &Counts) -> Option<ProblemObject> {
+    if counts.waiting == 0 {
+        return None;
+    }
+    let (kind, name) = match (&port.workload, &port.service) {
+        (Some(name), _) => ("workload", name),
+        (None, Some(name)) => ("service", name),
+        (None, None) => return None,
+    };
+    let many = if counts.waiting == 1 { "connection waits" } else { "connections wait" };
+    Some(ProblemObject {
+        object: format!("{kind}/{name}"),
+        workload: port.workload.clone(),
+        reason: "ConnectionsHeld".to_owned(),
+        message: format!("{} {many} at port {} for a replica that takes them", counts.waiting, port.port),
+        hint: Some(format!("`orund describe {kind}/{name}`")),
+        ..ProblemObject::default()
+    })
+}
+
 fn of_disk(d: &DiskObject) -> Option<ProblemObject> {
     let scarce = |left: u64, all: u64| all > 0 && left * 100 < all * LITTLE;
     let what = match (scarce(d.available, d.size), scarce(d.inodes_available, d.inodes)) {
@@ -328,6 +364,16 @@ fn of_disk(d: &DiskObject) -> Option<ProblemObject> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_that_wait_are_a_problem() {
+        let host = crate::supervisor::core::endpoints::HostPort { port: 80, ..Default::default() };
+        let port = PortObject { workload: Some("web".to_owned()), ..PortObject::at(&host, None) };
+        assert_eq!(held(&port, &Counts { held: 7, ..Counts::default() }), None, "they have been taken");
+        let found = held(&port, &Counts { waiting: 2, ..Counts::default() }).unwrap();
+        assert_eq!(found.message, "2 connections wait at port 80 for a replica that takes them");
+        assert_eq!((found.object.as_str(), found.reason.as_str()), ("workload/web", "ConnectionsHeld"));
+    }
 
     #[test]
     fn a_disk_is_a_problem_when_little_is_left() {

@@ -348,6 +348,9 @@ pub struct EventObject {
     /// Kubernetes' words where it has one.
     pub reason: String,
     pub workload: String,
+    /// What its file calls the workload: `deployment`. None: it does not exist any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

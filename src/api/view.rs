@@ -22,6 +22,7 @@ use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
 use crate::sys::timestamp::Timestamp;
+use crate::workload::compose::{PROJECT, SERVICE};
 use crate::workload::model::{self, Metadata, Spec};
 
 /// All workloads, by name.
@@ -29,6 +30,22 @@ pub fn workloads(view: &View) -> Vec<WorkloadObject> {
     let mut list: Vec<_> = view.desired.workloads.iter().map(|(id, w)| workload(view, *id, w)).collect();
     list.sort_by(|a, b| a.workload.metadata.name.cmp(&b.workload.metadata.name));
     list
+}
+
+/// The workload of a service of a Compose project, or its replica `SERVICE-N`.
+pub fn of_project(view: &View, project: &str, name: &str) -> Option<String> {
+    let of = |service: &str| {
+        let own = |w: &&Workload| {
+            let labels = w.source.get("metadata").and_then(|m| m.get("labels"));
+            let label = |key: &str| labels?.get(key)?.as_str();
+            (label(PROJECT), label(SERVICE)) == (Some(project), Some(service))
+        };
+        view.desired.workloads.values().find(own).map(|w| w.name.clone())
+    };
+    of(name).or_else(|| {
+        let (service, slot) = name.rsplit_once('-')?;
+        Some(names::replica(&of(service)?, slot.parse().ok()?))
+    })
 }
 
 /// A kept object.
@@ -348,7 +365,7 @@ fn replica(
         .collect();
     let stopping =
         r.stop.map(|s| Stopping { cause: cause(s.cause).to_owned(), deadline: time(view, s.deadline) });
-    let available_at = r.available_at(template, w.strategy.min_ready());
+    let available_at = r.available_at(template, w.strategy().min_ready());
     ReplicaObject {
         name: names::replica(&w.name, number),
         workload: w.name.clone(),
@@ -447,14 +464,20 @@ fn cause(c: StopCause) -> &'static str {
     }
 }
 
-/// An event.
-pub fn event(epoch_ms: i64, n: &Notice) -> EventObject {
+/// What an event is about, as its file calls it.
+pub fn kind_of(view: &View, n: &Notice) -> Option<String> {
+    view.desired.workloads.get(&n.workload).map(Workload::kind)
+}
+
+/// An event, about a workload of this kind.
+pub fn event(epoch_ms: i64, n: &Notice, kind: Option<String>) -> EventObject {
     EventObject {
         time: at_epoch(epoch_ms, n.at),
         uptime: n.at.0,
         severity: format!("{:?}", n.severity),
         reason: format!("{:?}", n.reason),
         workload: n.workload_name.clone(),
+        kind,
         replica: n.slot.map(|slot| names::replica(&n.workload_name, slot)),
         container: n.container.clone(),
         message: n.message.clone(),

@@ -201,10 +201,14 @@ pub async fn events(api: &Api, query: Query) -> Result<Answer, Problem> {
         workload: query.get("workload").map(str::to_owned),
         replica: query.get("replica").map(str::to_owned),
     };
-    let look = |v: &View| (v.epoch_ms, v.notices.iter().cloned().collect::<Vec<_>>());
+    let look = |v: &View| {
+        let with_kind = |n: &Arc<Notice>| (Arc::clone(n), view::kind_of(v, n));
+        (v.epoch_ms, v.notices.iter().map(with_kind).collect::<Vec<_>>())
+    };
     let (epoch, past) = api.look(look).await?;
     if !watch {
-        let items: Vec<_> = past.iter().map(|n| view::event(epoch, n)).filter(|e| wanted.takes(e)).collect();
+        let events = past.into_iter().map(|(n, kind)| view::event(epoch, &n, kind));
+        let items: Vec<_> = events.filter(|e| wanted.takes(e)).collect();
         return respond::json(&List { items });
     }
     let (parts, body) = mpsc::channel(WAITING);
@@ -226,14 +230,14 @@ impl Wanted {
 
 async fn follow_events(
     handle: Handle,
-    past: Vec<Arc<Notice>>,
+    past: Vec<(Arc<Notice>, Option<String>)>,
     epoch: i64,
     mut coming: broadcast::Receiver<Arc<Notice>>,
     wanted: Wanted,
     parts: mpsc::Sender<Bytes>,
 ) {
-    for notice in &past {
-        if tell(&parts, &wanted, epoch, notice).await.is_err() {
+    for (notice, kind) in &past {
+        if tell(&parts, &wanted, epoch, notice, kind.clone()).await.is_err() {
             return;
         }
     }
@@ -243,11 +247,13 @@ async fn follow_events(
             () = parts.closed() => return,
         };
         match next {
-            Ok(notice) if past.iter().any(|p| Arc::ptr_eq(p, &notice)) => {}
+            Ok(notice) if past.iter().any(|(p, _)| Arc::ptr_eq(p, &notice)) => {}
             Ok(notice) => {
                 // The wall clock may have been set.
-                let Ok(epoch) = handle.look(|v| v.epoch_ms).await else { return parts.closed().await };
-                if tell(&parts, &wanted, epoch, &notice).await.is_err() {
+                let own = Arc::clone(&notice);
+                let look = handle.look(move |v| (v.epoch_ms, view::kind_of(v, &own))).await;
+                let Ok((epoch, kind)) = look else { return parts.closed().await };
+                if tell(&parts, &wanted, epoch, &notice, kind).await.is_err() {
                     return;
                 }
             }
@@ -263,8 +269,9 @@ async fn tell(
     wanted: &Wanted,
     epoch: i64,
     notice: &Notice,
+    kind: Option<String>,
 ) -> Result<(), mpsc::error::SendError<Bytes>> {
-    let event = view::event(epoch, notice);
+    let event = view::event(epoch, notice, kind);
     if !wanted.takes(&event) {
         return Ok(());
     }

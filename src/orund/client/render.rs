@@ -312,7 +312,7 @@ impl EventObject {
     fn object(&self) -> String {
         match &self.replica {
             Some(replica) => format!("replica/{replica}"),
-            None => format!("workload/{}", self.workload),
+            None => format!("{}/{}", self.kind.as_deref().unwrap_or("workload"), self.workload),
         }
     }
 }

@@ -479,6 +479,11 @@ impl Desired {
 }
 
 impl Workload {
+    /// What its file calls it, in a word: `deployment`; `workload` when that says nothing.
+    pub fn kind(&self) -> String {
+        self.source["spec"]["controller"]["kind"].as_str().unwrap_or("workload").to_lowercase()
+    }
+
     /// The template that replicas shall have.
     pub fn template(&self) -> Option<&Template> {
         self.revisions.get(&self.revision)

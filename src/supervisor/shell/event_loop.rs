@@ -323,9 +323,7 @@ impl EventLoop {
                 };
                 let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
                 let revision = w.number(w.applied());
-                let kind =
-                    w.source["spec"]["controller"]["kind"].as_str().unwrap_or("workload").to_lowercase();
-                Ok(Accepted { workload, generation: w.generation, revision, kind })
+                Ok(Accepted { workload, generation: w.generation, revision, kind: w.kind() })
             }
         }
     }

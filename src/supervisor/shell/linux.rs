@@ -228,7 +228,15 @@ impl Linux {
             Done::Prepared { key, result: Ok(made) } => self.prepared(key, *made, events),
             Done::Prepared { key, result: Err(error) } => {
                 self.live.remove(&key.instance);
-                events.push(Event::StartFailed { key, error });
+                // In a pid namespace whose first process has exited nothing can be made (ENOMEM): the container has not
+                // failed, and its end is told after that of the sandbox has been acted on.
+                match self.pods.get(&key.of_replica()).is_some_and(|pod| pod.has_lost_init()) {
+                    true => {
+                        self.init_ended(INIT_MARK | key.replica, events);
+                        self.answers.push(Event::StartFailed { key, error });
+                    }
+                    false => events.push(Event::StartFailed { key, error }),
+                }
             }
             Done::Released { key, result } => self.released(key, result, events),
             Done::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),

@@ -20,7 +20,7 @@ use crate::network::{Attached, Network};
 use crate::plan::tables::capabilities;
 use crate::plan::tables::namespaces::NamespaceKind;
 use crate::supervisor::core::model::ReplicaKey;
-use crate::sys::wait;
+use crate::sys::{fd, wait};
 use crate::workload::bundle;
 use crate::workload::environment::Objects;
 use crate::workload::files;
@@ -74,6 +74,13 @@ impl Pod {
         let replica = facts(key, workload);
         let claims = dirs.disk.join("volumes").join(&replica.namespace);
         Pod { key, sandbox, replica, held, address: None, resolver: None, init: None, disk, memory, claims }
+    }
+
+    /// Whether it shares a pid namespace whose first process has exited.
+    pub fn has_lost_init(&self) -> bool {
+        let Some(init) = &self.init else { return false };
+        let mut fds = [fd::PollFd::new(init.as_raw_fd(), libc::POLLIN)];
+        fd::poll(&mut fds, 0).is_ok_and(|n| n > 0)
     }
 
     fn set_address(&mut self, network: Option<&Network>, address: Option<Ipv4Addr>) {

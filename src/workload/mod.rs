@@ -28,6 +28,7 @@ pub(crate) mod replica;
 pub(crate) mod scalar;
 pub(crate) mod schema;
 pub(crate) mod semantic;
+mod strategy;
 pub(crate) mod write;
 
 #[cfg(test)]

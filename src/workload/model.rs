@@ -15,6 +15,8 @@ use super::pod::{
     ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
     VolumeMount,
 };
+use super::strategy;
+pub use super::strategy::{FailureAction, Rollback, RollingUpdate, Strategy, StrategyType};
 use crate::config::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
 
 /// The version of the format.
@@ -110,7 +112,7 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "FailureAction::is_none")]
     pub failure_action: FailureAction,
     /// How many new replicas may fail before a rollout has failed.
-    #[serde(default = "no_failures", skip_serializing_if = "is_no_failures")]
+    #[serde(default = "strategy::no_failures", skip_serializing_if = "strategy::is_no_failures")]
     pub max_failures: IntOrPercent,
     /// How the workload goes back to an earlier revision. `None`: as it goes forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,7 +225,7 @@ impl Default for Spec {
             min_ready: None,
             progress_deadline: None,
             failure_action: FailureAction::None,
-            max_failures: no_failures(),
+            max_failures: strategy::no_failures(),
             rollback: None,
             paused: None,
             revision_history_limit: None,
@@ -250,101 +252,6 @@ impl Default for Spec {
             init_containers: Vec::new(),
             containers: Vec::new(),
         }
-    }
-}
-
-/// `spec.strategy`: how replicas of an old revision give way to the new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Strategy {
-    pub r#type: StrategyType,
-    /// Only for `RollingUpdate`.
-    #[serde(skip_serializing_if = "RollingUpdate::is_default")]
-    pub rolling_update: RollingUpdate,
-}
-
-impl Strategy {
-    fn is_default(&self) -> bool {
-        *self == Strategy::default()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum StrategyType {
-    /// Some at a time, within `rollingUpdate`.
-    #[default]
-    RollingUpdate,
-    /// All old ones are gone before the first new one is made.
-    Recreate,
-}
-
-/// `spec.strategy.rollingUpdate`: numbers of replicas, or percentages of `replicas`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct RollingUpdate {
-    /// How many more than `replicas` may exist; percentages are rounded up.
-    pub max_surge: IntOrPercent,
-    /// How many of them may be unavailable; percentages are rounded down.
-    pub max_unavailable: IntOrPercent,
-}
-
-impl RollingUpdate {
-    fn is_default(&self) -> bool {
-        *self == RollingUpdate::default()
-    }
-}
-
-impl Default for RollingUpdate {
-    /// A quarter of each.
-    fn default() -> RollingUpdate {
-        RollingUpdate { max_surge: IntOrPercent::Percent(25), max_unavailable: IntOrPercent::Percent(25) }
-    }
-}
-
-fn no_failures() -> IntOrPercent {
-    IntOrPercent::Int(0)
-}
-
-fn is_no_failures(n: &IntOrPercent) -> bool {
-    *n == no_failures()
-}
-
-/// `spec.rollback`: the rollout back to an earlier revision. The fields are those of [`Spec`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rollback {
-    #[serde(default, skip_serializing_if = "RollingUpdate::is_default")]
-    pub rolling_update: RollingUpdate,
-    #[serde(
-        rename = "minReadySeconds",
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "seconds::option"
-    )]
-    pub min_ready: Option<Duration>,
-    /// Never [`FailureAction::Rollback`].
-    #[serde(default, skip_serializing_if = "FailureAction::is_none")]
-    pub failure_action: FailureAction,
-    #[serde(default = "no_failures", skip_serializing_if = "is_no_failures")]
-    pub max_failures: IntOrPercent,
-}
-
-/// What happens when a rollout has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum FailureAction {
-    /// It stays as it is.
-    #[default]
-    None,
-    /// It is paused.
-    Pause,
-    /// The last revision that worked becomes the current one again.
-    Rollback,
-}
-
-impl FailureAction {
-    fn is_none(&self) -> bool {
-        *self == FailureAction::None
     }
 }
 

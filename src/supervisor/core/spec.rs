@@ -484,11 +484,15 @@ impl Default for Strategy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Back {
+    /// How many more replicas there may be.
     pub max_surge: IntOrPercent,
+    /// How many may be unavailable.
     pub max_unavailable: IntOrPercent,
+    /// How long a replica must have been ready to count. None: [`MIN_READY`].
     pub min_ready: Option<Millis>,
     /// Never to go back once more: that is a pause.
     pub on_failure: FailureAction,
+    /// How many may fail.
     pub max_failures: IntOrPercent,
 }
 

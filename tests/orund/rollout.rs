@@ -83,7 +83,9 @@ fn a_pause_that_a_failure_began_ends_with_the_next_revision() {
     let bad = |script: &str| {
         write(&d, "bad.yaml", &web(script, pause));
         let (_, said) = fails(&d, "apply -f bad.yaml --wait --timeout 60");
-        assert!(said.contains("the rollout is paused"), "{said}");
+        // The failure is told, and the pause a moment later.
+        assert!(said.contains("the rollout is paused") || said.contains("failed: "), "{said}");
+        wait_for("the pause", || (status(&d)["rollout"]["state"] == "Paused").then_some(()));
     };
     bad("exit 3");
     ok(&d, "rollout undo web --wait --timeout 60");
@@ -184,7 +186,7 @@ fn some_replicas_may_fail_and_the_way_back_has_numbers_of_its_own() {
   minReadySeconds: 0.2
   failureAction: rollback
   maxFailures: 34%
-  rollback: {rollingUpdate: {maxSurge: 0, maxUnavailable: 100%}, minReadySeconds: 0.2, failureAction: pause}
+  rollback: {rollingUpdate: {maxSurge: 0, maxUnavailable: 100%}, minReadySeconds: 0.2, failureAction: pause, maxFailures: 34%}
 ";
     write(&d, "web.yaml", &web(GOOD, more));
     ok(&d, "apply -f web.yaml --wait --timeout 60");

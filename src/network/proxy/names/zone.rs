@@ -352,7 +352,7 @@ mod tests {
             aliases: vec!["web".into(), "www".into()],
             project: Some("shop".into()),
             address: Some(Ipv4Addr::new(10, 89, 224, 2)),
-            pods: Vec::new(),
+            pods: vec![pod("shop-web-0", Ipv4Addr::new(10, 91, 0, 1), &[])],
         };
         Zone::new(&[web, many, fixed, none, db, other])
     }

@@ -23,7 +23,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         Event::KeeperLost => observed.keeper_lost = true,
         Event::Draining { on } => observed.draining = *on,
         Event::Prepared { key, process, image } => {
-            with(observed, key, |i| i.prepared(*process, image.as_ref()));
+            with(observed, key, |i| i.prepared(*process, image.clone()));
         }
         Event::Started { key } => with(observed, key, |i| i.started(at)),
         Event::StartFailed { key, error } => with(observed, key, |i| i.start_failed(error, at)),
@@ -406,9 +406,9 @@ impl Instance {
         }
     }
 
-    fn prepared(&mut self, process: Process, image: Option<&Box<ImageFacts>>) {
+    fn prepared(&mut self, process: Process, image: Option<Box<ImageFacts>>) {
         if self.phase == Phase::Preparing {
-            self.image = image.cloned();
+            self.image = image;
             self.phase = Phase::Prepared;
             self.process = Some(process);
         }

@@ -39,7 +39,7 @@ fn check(loader: &mut Loader<'_>, s: &mut Service<'_>) {
         if values::is_set(node, "disable") {
             return;
         }
-        match values::get(node, "test").map(|test| command_of(test)) {
+        match values::get(node, "test").map(command_of) {
             Some(Test::Command(command)) => check.command = command,
             Some(Test::None) => return,
             Some(Test::Invalid) => {

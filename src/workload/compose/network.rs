@@ -130,7 +130,7 @@ pub fn attach(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
 }
 
 /// The networks of a service, as the file calls them.
-fn keys<'a>(service: &'a Node) -> Vec<&'a str> {
+fn keys(service: &Node) -> Vec<&str> {
     let field = values::get(service, "networks");
     let of_map = field.map(values::entries).unwrap_or_default().iter().map(|(key, _)| key);
     let list = field.map(values::list).unwrap_or_default().iter();

@@ -34,6 +34,7 @@ pub(crate) mod sandbox;
 pub(crate) mod services;
 pub mod spec;
 pub(crate) mod status;
+pub mod strategy;
 pub mod time;
 
 #[cfg(test)]

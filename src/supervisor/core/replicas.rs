@@ -54,7 +54,7 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     }
 }
 
-/// Whether the work of a job's slot is done by a replica that is being stopped: only its sidecars have not ended.
+/// Whether the work of a job's slot is done by a replica that is being stopped: only its sidecars have not exited.
 fn is_done(workload: &Workload, slot: u32, s: &Slot) -> bool {
     let again = workload.restarts.get(&slot).copied().unwrap_or(0);
     s.replicas.iter().any(|r| {

@@ -77,7 +77,7 @@ pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
     kept && s.available + s.past.0 + excused(w, s.failing + s.past.1) >= w.wanted()
 }
 
-/// How many of `failing` replicas of the current revision the rollout goes on without.
+/// How many of `failing` replicas of the current revision the rollout does without.
 fn excused(w: &Workload, failing: u32) -> u32 {
     if failing <= w.strategy().tolerated(w.wanted()) { failing } else { 0 }
 }

@@ -229,7 +229,7 @@ impl Linux {
             Done::Prepared { key, result: Err(error) } => {
                 self.live.remove(&key.instance);
                 // In a pid namespace whose first process has exited nothing can be made (ENOMEM): the container has not
-                // failed, and its end is told after that of the sandbox has been acted on.
+                // failed, and its exit is reported once that of the sandbox has been acted on.
                 match self.pods.get(&key.of_replica()).is_some_and(|pod| pod.has_lost_init()) {
                     true => {
                         self.init_ended(INIT_MARK | key.replica, events);

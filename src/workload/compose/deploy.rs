@@ -223,7 +223,7 @@ fn failures(
         loader.error(place, &path, message, Some(hint.to_owned()));
         return (action, IntOrPercent::Int(0));
     };
-    // A share that is no whole percentage is of the replicas that the file has. What is written as 0.29 may be a little less.
+    // A fraction of a percent refers to the replicas of the file. 0.29 is a little less than that as a binary number.
     let least = |x: f64| (x + 1e-9) as u32;
     let percent = ratio * 100.0;
     let whole = (percent - percent.round()).abs() < 1e-9;

@@ -226,76 +226,71 @@ mod tests {
         }
     }
 
+    /// Of one file, of the next, and of both.
+    const MERGED: &[(&str, &str, &str)] = &[
+        ("image: a", "image: b", "image: b"),
+        ("image: a", "user: b", "image: a, user: b"),
+        ("command: [a, b]", "command: c", "command: c"),
+        ("entrypoint: a", "entrypoint: [b]", "entrypoint: [b]"),
+        (
+            "healthcheck: {test: [a], retries: 3}",
+            "healthcheck: {test: [b]}",
+            "healthcheck: {test: [b], retries: 3}",
+        ),
+        ("environment: [A=1, B=2, C]", "environment: {B: 3, D: 4}", "environment: {A: 1, B: 3, C: ~, D: 4}"),
+        ("labels: {a: 1}", "labels: [a=2]", "labels: {a: 2}"),
+        ("ports: ['80:80']", "ports: ['80:80', '81:81']", "ports: [80:80, 81:81]"),
+        ("volumes: ['a:/x', 'b:/y/']", "volumes: ['c:/y:ro']", "volumes: [a:/x, c:/y:ro]"),
+        (
+            "volumes: ['a:/x']",
+            "volumes: [{type: volume, source: b, target: /x}]",
+            "volumes: [{type: volume, source: b, target: /x}]",
+        ),
+        ("dns: 1.1.1.1", "dns: [8.8.8.8]", "dns: [1.1.1.1, 8.8.8.8]"),
+        ("networks: [a]", "networks: {b: {aliases: [x]}}", "networks: {a: ~, b: {aliases: [x]}}"),
+        ("depends_on: [a]", "depends_on: [b]", "depends_on: {a: ~, b: ~}"),
+        ("logging: {driver: a, options: {x: 1}}", "logging: {driver: b}", "logging: {driver: b}"),
+        (
+            "logging: {driver: a, options: {x: 1}}",
+            "logging: {options: {y: 2}}",
+            "logging: {driver: a, options: {x: 1, y: 2}}",
+        ),
+        ("build: .", "build: {dockerfile: D}", "build: {context: ., dockerfile: D}"),
+        (
+            "build: {context: a, args: [A=1]}",
+            "build: {args: {A: 2, B: 3}}",
+            "build: {context: a, args: {A: 2, B: 3}}",
+        ),
+        ("build: {context: a, target: t}", "build: b", "build: {context: b, target: t}"),
+        ("extra_hosts: {a: 1.1.1.1}", "extra_hosts: ['b=2.2.2.2']", "extra_hosts: [a=1.1.1.1, b=2.2.2.2]"),
+        ("env_file: a", "env_file: [b, a]", "env_file: [a, b]"),
+        ("tmpfs: /a", "tmpfs: [/b]", "tmpfs: [/a, /b]"),
+        (
+            "ulimits: {nofile: 1, nproc: 2}",
+            "ulimits: {nofile: {soft: 1, hard: 2}}",
+            "ulimits: {nofile: {soft: 1, hard: 2}, nproc: 2}",
+        ),
+        ("cap_add: [A, B]", "cap_add: [B, C]", "cap_add: [A, B, C]"),
+        (
+            "depends_on: [a]",
+            "depends_on: {a: {condition: service_healthy}}",
+            "depends_on: {a: {condition: service_healthy}}",
+        ),
+        ("devices: ['/dev/a:/dev/x']", "devices: ['/dev/b:/dev/x']", "devices: [/dev/b:/dev/x]"),
+        (
+            "deploy: {labels: [a=1], replicas: 1}",
+            "deploy: {labels: {b: 2}}",
+            "deploy: {labels: {a: 1, b: 2}, replicas: 1}",
+        ),
+        ("secrets: [a]", "secrets: [{source: b, target: a}]", "secrets: [{source: b, target: a}]"),
+        ("ports: ['80:80']\n    user: x", "ports: !reset []\n    user: !reset null", ""),
+        ("ports: ['80:80']", "ports: !override\n    - '81:81'", "ports: [81:81]"),
+        ("image: a", "image:", "image: a"),
+    ];
+
     #[test]
     fn values_are_merged_by_what_they_are() {
-        for (base, over, expected) in [
-            ("image: a", "image: b", "image: b"),
-            ("image: a", "user: b", "image: a, user: b"),
-            ("command: [a, b]", "command: c", "command: c"),
-            ("entrypoint: a", "entrypoint: [b]", "entrypoint: [b]"),
-            (
-                "healthcheck: {test: [a], retries: 3}",
-                "healthcheck: {test: [b]}",
-                "healthcheck: {test: [b], retries: 3}",
-            ),
-            (
-                "environment: [A=1, B=2, C]",
-                "environment: {B: 3, D: 4}",
-                "environment: {A: 1, B: 3, C: ~, D: 4}",
-            ),
-            ("labels: {a: 1}", "labels: [a=2]", "labels: {a: 2}"),
-            ("ports: ['80:80']", "ports: ['80:80', '81:81']", "ports: [80:80, 81:81]"),
-            ("volumes: ['a:/x', 'b:/y/']", "volumes: ['c:/y:ro']", "volumes: [a:/x, c:/y:ro]"),
-            (
-                "volumes: ['a:/x']",
-                "volumes: [{type: volume, source: b, target: /x}]",
-                "volumes: [{type: volume, source: b, target: /x}]",
-            ),
-            ("dns: 1.1.1.1", "dns: [8.8.8.8]", "dns: [1.1.1.1, 8.8.8.8]"),
-            ("networks: [a]", "networks: {b: {aliases: [x]}}", "networks: {a: ~, b: {aliases: [x]}}"),
-            ("depends_on: [a]", "depends_on: [b]", "depends_on: {a: ~, b: ~}"),
-            ("logging: {driver: a, options: {x: 1}}", "logging: {driver: b}", "logging: {driver: b}"),
-            (
-                "logging: {driver: a, options: {x: 1}}",
-                "logging: {options: {y: 2}}",
-                "logging: {driver: a, options: {x: 1, y: 2}}",
-            ),
-            ("build: .", "build: {dockerfile: D}", "build: {context: ., dockerfile: D}"),
-            (
-                "build: {context: a, args: [A=1]}",
-                "build: {args: {A: 2, B: 3}}",
-                "build: {context: a, args: {A: 2, B: 3}}",
-            ),
-            ("build: {context: a, target: t}", "build: b", "build: {context: b, target: t}"),
-            (
-                "extra_hosts: {a: 1.1.1.1}",
-                "extra_hosts: ['b=2.2.2.2']",
-                "extra_hosts: [a=1.1.1.1, b=2.2.2.2]",
-            ),
-            ("env_file: a", "env_file: [b, a]", "env_file: [a, b]"),
-            ("tmpfs: /a", "tmpfs: [/b]", "tmpfs: [/a, /b]"),
-            (
-                "ulimits: {nofile: 1, nproc: 2}",
-                "ulimits: {nofile: {soft: 1, hard: 2}}",
-                "ulimits: {nofile: {soft: 1, hard: 2}, nproc: 2}",
-            ),
-            ("cap_add: [A, B]", "cap_add: [B, C]", "cap_add: [A, B, C]"),
-            (
-                "depends_on: [a]",
-                "depends_on: {a: {condition: service_healthy}}",
-                "depends_on: {a: {condition: service_healthy}}",
-            ),
-            ("devices: ['/dev/a:/dev/x']", "devices: ['/dev/b:/dev/x']", "devices: [/dev/b:/dev/x]"),
-            (
-                "deploy: {labels: [a=1], replicas: 1}",
-                "deploy: {labels: {b: 2}}",
-                "deploy: {labels: {a: 1, b: 2}, replicas: 1}",
-            ),
-            ("secrets: [a]", "secrets: [{source: b, target: a}]", "secrets: [{source: b, target: a}]"),
-            ("ports: ['80:80']\n    user: x", "ports: !reset []\n    user: !reset null", ""),
-            ("ports: ['80:80']", "ports: !override\n    - '81:81'", "ports: [81:81]"),
-            ("image: a", "image:", "image: a"),
-        ] {
+        for (base, over, expected) in MERGED {
             let file = |service: &str| format!("services:\n  web:\n    {service}\n");
             let (base, _) = parse(&file(base));
             let (over, tags) = parse(&file(over));

@@ -1,0 +1,187 @@
+//! How replicas of an old revision give way to the new one.
+
+use super::time::Millis;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How replicas of an old revision give way to the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Strategy {
+    /// Stop all old replicas before the first new one is made; `max_surge` and `max_unavailable` have no effect then.
+    pub recreate: bool,
+    pub max_surge: IntOrPercent,
+    pub max_unavailable: IntOrPercent,
+    /// How long a replica must have been ready before it counts as available. None: [`MIN_READY`].
+    pub min_ready: Option<Millis>,
+    /// How long a rollout may take to make the next replica available before it has failed. None: for ever.
+    pub progress_deadline: Option<Millis>,
+    /// What happens to a rollout that has failed.
+    pub on_failure: FailureAction,
+    /// How many replicas of the new revision may fail without the rollout failing.
+    pub max_failures: IntOrPercent,
+    /// How a workload goes back to an earlier revision. None: as it goes forward.
+    pub back: Option<Back>,
+    /// How many revisions that no replica has are kept to go back to. None: the configuration's number.
+    pub history_limit: Option<u32>,
+}
+
+/// How long a program must run, when the workload does not say, until it counts: a program that cannot work ends before
+/// that most often. The moment of execve(2) proves nothing.
+pub const MIN_READY: Millis = Millis(1000);
+
+/// Kubernetes' progressDeadlineSeconds.
+pub const PROGRESS_DEADLINE: Millis = Millis::secs(600);
+
+impl Default for Strategy {
+    /// Kubernetes' defaults for a Deployment.
+    fn default() -> Strategy {
+        Strategy {
+            recreate: false,
+            max_surge: IntOrPercent::Percent(25),
+            max_unavailable: IntOrPercent::Percent(25),
+            min_ready: None,
+            progress_deadline: Some(PROGRESS_DEADLINE),
+            on_failure: FailureAction::None,
+            max_failures: IntOrPercent::Int(0),
+            back: None,
+            history_limit: None,
+        }
+    }
+}
+
+/// What differs on the way back; the fields are those of [`Strategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Back {
+    /// How many more replicas there may be.
+    pub max_surge: IntOrPercent,
+    /// How many may be unavailable.
+    pub max_unavailable: IntOrPercent,
+    /// How long a replica must have been ready to count. None: [`MIN_READY`].
+    pub min_ready: Option<Millis>,
+    /// Never to go back once more: that is a pause.
+    pub on_failure: FailureAction,
+    /// How many may fail.
+    pub max_failures: IntOrPercent,
+}
+
+impl Strategy {
+    /// How many replicas more than `replicas` there may be, and how many of them may be unavailable: surge rounded up,
+    /// unavailability rounded down. With neither nothing could ever be replaced, so it is 1 then.
+    #[must_use]
+    pub fn resolve(&self, replicas: u32) -> Fenceposts {
+        if self.recreate {
+            return Fenceposts { surge: 0, unavailable: replicas };
+        }
+        let surge = self.max_surge.of(replicas, true);
+        let unavailable = self.max_unavailable.of(replicas, false).min(replicas);
+        Fenceposts { surge, unavailable: if surge == 0 { unavailable.max(1) } else { unavailable } }
+    }
+
+    #[must_use]
+    pub fn min_ready(&self) -> Millis {
+        self.min_ready.unwrap_or(MIN_READY)
+    }
+
+    /// How many of `replicas` may fail.
+    #[must_use]
+    pub fn tolerated(&self, replicas: u32) -> u32 {
+        self.max_failures.of(replicas, false).min(replicas)
+    }
+
+    /// The same for the way back.
+    #[must_use]
+    pub fn backwards(self) -> Strategy {
+        let Some(Back { max_surge, max_unavailable, min_ready, on_failure, max_failures }) = self.back else {
+            return self;
+        };
+        Strategy { max_surge, max_unavailable, min_ready, on_failure, max_failures, ..self }
+    }
+}
+
+/// Numbers of replicas that a rollout keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenceposts {
+    pub surge: u32,
+    pub unavailable: u32,
+}
+
+/// A number of replicas, or a share of them: `2` or `"25%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Number", into = "Number")]
+pub enum IntOrPercent {
+    Int(u32),
+    Percent(u32),
+}
+
+impl IntOrPercent {
+    fn of(self, replicas: u32, up: bool) -> u32 {
+        match self {
+            IntOrPercent::Int(n) => n,
+            IntOrPercent::Percent(p) => {
+                let hundredths = u64::from(replicas) * u64::from(p);
+                let n = if up { hundredths.div_ceil(100) } else { hundredths / 100 };
+                u32::try_from(n).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
+    /// The form that `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<IntOrPercent> {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        let n = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+        Some(if digits.len() < text.len() { IntOrPercent::Percent(n) } else { IntOrPercent::Int(n) })
+    }
+}
+
+impl fmt::Display for IntOrPercent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IntOrPercent::Int(n) => write!(f, "{n}"),
+            IntOrPercent::Percent(p) => write!(f, "{p}%"),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Int(u32),
+    Text(String),
+}
+
+impl TryFrom<Number> for IntOrPercent {
+    type Error = String;
+    fn try_from(n: Number) -> Result<IntOrPercent, String> {
+        match n {
+            Number::Int(n) => Ok(IntOrPercent::Int(n)),
+            Number::Text(t) => {
+                IntOrPercent::parse(&t).ok_or_else(|| format!("{t:?} is not a number or percentage"))
+            }
+        }
+    }
+}
+
+impl From<IntOrPercent> for Number {
+    fn from(n: IntOrPercent) -> Number {
+        match n {
+            IntOrPercent::Int(n) => Number::Int(n),
+            percent @ IntOrPercent::Percent(_) => Number::Text(percent.to_string()),
+        }
+    }
+}
+
+/// What happens to a rollout that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureAction {
+    /// It stays as it is, and continues when its replicas become available after all.
+    #[default]
+    None,
+    /// It is paused.
+    Pause,
+    /// The last revision that was complete becomes the current one; it is paused when there is none.
+    Rollback,
+}

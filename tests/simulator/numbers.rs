@@ -60,7 +60,7 @@ fn returns(w: &Workload) -> Option<Back> {
     w.strategy.back.filter(|_| w.history.get(&w.revision).is_some_and(|k| k.back))
 }
 
-/// How many replicas of the desired revision a rollout goes on without: those that have failed three times in a row or for
+/// How many replicas of the desired revision a rollout does without: those that have failed three times in a row or for
 /// good, if they are not more than may fail.
 pub fn given_up(w: &Workload, observed: &[&Replica], procs: &BTreeMap<u64, Proc>, now: Time) -> u32 {
     let most = returns(w).map_or(w.strategy.max_failures, |b| b.max_failures);

@@ -380,6 +380,13 @@ fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> b
             }
         }
     });
+    if matches!(found, Found::Created { .. })
+        && let Some(replica) = observed.replica_of_mut(&key.of_replica())
+    {
+        // The release of a main container may have been decided and not carried out.
+        let ran = |c: &Container| c.starts > 0 || c.instances.iter().any(|i| i.phase >= Phase::Starting);
+        replica.initialized &= replica.containers.iter().any(|c| c.role == Role::Main && ran(c));
+    }
     false
 }
 

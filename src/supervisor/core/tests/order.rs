@@ -60,6 +60,27 @@ fn one_after_another() {
 }
 
 #[test]
+fn a_release_that_a_crash_prevented_waits_for_the_sidecar_again() {
+    let mut b = Bench::new();
+    let template = Template { containers: ordered().containers.split_off(3), ..ordered() };
+    let sidecar = ContainerSpec { role: Role::Sidecar, ..container("proxy") };
+    let containers = [vec![sidecar], template.containers.clone()].concat();
+    b.change(apply(1, Template { containers, ..template }, one_by_one()));
+    starts(&mut b, 0);
+    let (proxy, app) = (of(&b, 0), of(&b, 1));
+    let released = b.event(Event::Prepared { key: app, process: PROCESS, image: None });
+    assert!(released.iter().any(|a| matches!(a, Action::Release { key, .. } if *key == app)));
+    // The supervisor died before it did so, and the sidecar while nobody looked.
+    let ended = Found::Ended { status: Some(WaitStatus(0x100)), oom: false, empty: true };
+    b.event(Event::Found { key: proxy, found: ended });
+    let actions = b.event(Event::Found { key: app, found: Found::Created { process: PROCESS } });
+    assert!(!actions.iter().any(|a| matches!(a, Action::Release { .. })), "{actions:?}");
+    b.pass(5_000);
+    let actions = starts(&mut b, 0);
+    assert!(actions.iter().any(|a| matches!(a, Action::Release { key, .. } if *key == app)), "{actions:?}");
+}
+
+#[test]
 fn an_init_container_that_fails_is_tried_again_and_keeps_the_others_waiting() {
     let mut b = Bench::new();
     b.change(apply(1, ordered(), one_by_one()));

@@ -19,6 +19,8 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::Decided { action } => decided(observed, action, at),
         Event::Prepared { key, .. } => telling(key, Reason::Created, "created".to_owned()),
         Event::Started { key } => telling(key, Reason::Started, "started".to_owned()),
+        // It fails because its sandbox is gone, which has been reported.
+        Event::StartFailed { key, .. } if loses_sandbox(observed, key) => None,
         Event::StartFailed { key, error } => telling(key, Reason::Failed, error.message.clone()),
         Event::HookDone { key, kind: HookKind::PreStop, error: Some(error) } => {
             telling(key, Reason::FailedPreStopHook, format!("preStop: {error}"))
@@ -179,6 +181,11 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
         Action::Advance { workload, rollout } => rollout_notice(observed, *workload, rollout, at),
         _ => None,
     }
+}
+
+fn loses_sandbox(observed: &Observed, key: &Key) -> bool {
+    let stop = observed.instance(key).and_then(|i| i.stop);
+    stop.is_some_and(|s| s.cause == StopCause::SandboxLost)
 }
 
 /// The text for a probe that failed: the first of several in a row, of a container that was well, or that may be stopped

@@ -1,7 +1,7 @@
 //! Sandboxes by scenarios.
 
 use super::*;
-use crate::supervisor::core::model::{Next, ReplicaKey, SandboxState};
+use crate::supervisor::core::model::{Next, ReplicaKey, SandboxState, StartError};
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::supervisor::core::status;
 
@@ -126,4 +126,18 @@ fn after_a_restart_of_the_supervisor_a_sandbox_is_taken_over_or_made_again() {
         names(&b.event(Event::SandboxFound { replica, whole: true, address: None })),
         ["remove sandbox"]
     );
+}
+
+#[test]
+fn what_cannot_be_made_in_a_lost_sandbox_has_not_failed() {
+    let mut b = Bench::new();
+    b.change(apply(1, pod(), one_by_one()));
+    let replica = replica(&b);
+    b.event(Event::SandboxMade { replica, address: None });
+    let key = b.keys()[0];
+    b.event(Event::SandboxLost { replica });
+    let error = StartError { message: "cannot allocate memory".into(), unrecoverable: false, image: None };
+    b.event(Event::StartFailed { key, error });
+    assert!(!b.reasons.contains(&Reason::Failed), "{:?}", b.reasons);
+    assert!(b.reasons.contains(&Reason::SandboxChanged));
 }

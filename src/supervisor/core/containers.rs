@@ -301,10 +301,13 @@ fn release(
     instance: &Instance,
     spec: Option<&ContainerSpec>,
 ) {
+    // The end of a main container may be that of the replica, which starts no sidecar any more.
+    let settled =
+        place.replica.containers.iter().flat_map(|c| &c.instances).all(|i| !i.is_dead() || i.settled);
     let alone = place.sandbox
         && place.replica.may_start(key.container as usize)
         && container.lives().is_none()
-        && container.instances.iter().all(|i| !i.is_dead() || i.settled);
+        && settled;
     if instance.phase != Phase::Prepared || !alone || place.entry != Entry::Free {
         return;
     }

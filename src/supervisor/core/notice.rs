@@ -6,7 +6,8 @@ use super::endpoints::Taken;
 use super::event::Event;
 use super::health::{HookKind, ProbeKind};
 use super::model::{
-    ExitClass, Hook, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StopCause, WaitStatus,
+    ExitClass, Hook, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StartError, StopCause,
+    WaitStatus,
 };
 use super::rollout::{Rollout, Verdict};
 use super::time::{Millis, Time};
@@ -19,9 +20,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::Decided { action } => decided(observed, action, at),
         Event::Prepared { key, .. } => telling(key, Reason::Created, "created".to_owned()),
         Event::Started { key } => telling(key, Reason::Started, "started".to_owned()),
-        // It fails because its sandbox is gone, which has been reported.
-        Event::StartFailed { key, .. } if loses_sandbox(observed, key) => None,
-        Event::StartFailed { key, error } => telling(key, Reason::Failed, error.message.clone()),
+        Event::StartFailed { key, error } => not_started(observed, key, at, error),
         Event::HookDone { key, kind: HookKind::PreStop, error: Some(error) } => {
             telling(key, Reason::FailedPreStopHook, format!("preStop: {error}"))
         }
@@ -183,9 +182,11 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
     }
 }
 
-fn loses_sandbox(observed: &Observed, key: &Key) -> bool {
+/// Nothing of a container whose sandbox is gone, which has been reported: it fails for that.
+fn not_started(observed: &Observed, key: &Key, at: Time, error: &StartError) -> Option<Notice> {
     let stop = observed.instance(key).and_then(|i| i.stop);
-    stop.is_some_and(|s| s.cause == StopCause::SandboxLost)
+    let lost = stop.is_some_and(|s| s.cause == StopCause::SandboxLost);
+    (!lost).then(|| about(observed, key, at, Reason::Failed, error.message.clone()))
 }
 
 /// The text for a probe that failed: the first of several in a row, of a container that was well, or that may be stopped

@@ -203,6 +203,19 @@ fn arrows_point_down() {
 }
 
 #[test]
+fn nothing_strange_is_at_the_top() {
+    let known = ["src", "runtime-tests", "scripts", "vendor-specs", "docs", "fuzz", "tests", "target"];
+    let folders = fs::read_dir(top()).unwrap().flatten().filter(|e| e.path().is_dir());
+    let names = folders.map(|e| e.file_name().to_string_lossy().into_owned());
+    let strange = names.filter(|n| !n.starts_with('.') && !known.contains(&n.as_str()));
+    report(
+        &strange
+            .map(|n| format!("{n}/: what a test left behind? remove it, or name it here"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn every_module_has_a_layer() {
     let lib = fs::read_to_string(top().join("src/lib.rs")).unwrap_or_default();
     let declared = lib.lines().filter_map(|l| l.trim().trim_start_matches("pub ").strip_prefix("mod "));

@@ -1,5 +1,6 @@
 //! Waiting until a workload has reached a state; over restarts of the supervisor.
 
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::args::Goal;
@@ -10,6 +11,10 @@ use super::print;
 use super::render::Row;
 use crate::api::types::{RolloutState, WorkloadObject, WorkloadPhase};
 use crate::error::{Error, Kind, Result};
+use crate::workload::model::FailureAction;
+
+/// How long after a rollout has failed it may take until it is paused or goes back; on a full disk it does neither.
+const CONSEQUENCE: Duration = Duration::from_secs(5);
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +64,12 @@ impl<'a> Wait<'a> {
         };
         let uid = last.status.uid;
         let mut said = None;
+        // The rollout failed, and what follows from that is still to come.
+        let mut failed: Option<(Instant, Error)> = None;
         loop {
-            let next = match timeout_at(self.deadline, lines.object::<Change<WorkloadObject>>()).await {
-                Ok(next) => next,
-                Err(_) => return Err(late(self.name, self.goal, &last)),
+            let until = failed.as_ref().map_or(self.deadline, |(at, _)| self.deadline.min(*at));
+            let Ok(next) = timeout_at(until, lines.object::<Change<WorkloadObject>>()).await else {
+                return Err(failed.map_or_else(|| late(self.name, self.goal, &last), |(_, e)| e));
             };
             let change = match next {
                 Ok(Some(change)) => change,
@@ -81,7 +88,12 @@ impl<'a> Wait<'a> {
             if self.is_reached(&change.object) {
                 return Ok(format!("{} {}", change.object.name(), reached(self.goal, &change.object)));
             }
-            self.check(client, &change.object).await?;
+            failed = match (self.check(client, &change.object).await, failed) {
+                (Err(e), first) if acts_on_failure(&change.object) => {
+                    Some((first.map_or_else(|| Instant::now() + CONSEQUENCE, |(at, _)| at), e))
+                }
+                (checked, _) => checked.map(|()| None)?,
+            };
             let step = change.object.status.rollout.message.clone();
             if self.steps && said != step {
                 print(&format!("{}\n", step.as_deref().unwrap_or("waiting")))?;
@@ -138,6 +150,12 @@ impl<'a> Wait<'a> {
         let message = format!("the rollout of workload {:?} failed: {message}{last}", self.name);
         Err(Error::new(kind, message).hint(format!("`orund describe {}` shows more", self.name)))
     }
+}
+
+/// Whether its rollout has failed and is about to be paused or to go back.
+fn acts_on_failure(w: &WorkloadObject) -> bool {
+    let failed = matches!(w.status.rollout.state, RolloutState::Failed | RolloutState::DeadlineExceeded);
+    failed && w.workload.spec.failure_action != FailureAction::None
 }
 
 /// The last line that a container wrote: of its last run, or of the one before, if it has not written yet.

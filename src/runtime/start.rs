@@ -121,10 +121,22 @@ fn unheard(c: &mut Container, e: Errno) -> Error {
     }
 }
 
+/// Whether the process of a container that is on record as created runs its program: whoever let it has not lived to record it.
+/// The process has the socket until execve(2), and a connection of another type never gets to it (EPROTOTYPE, see connect(2)).
+pub fn is_unrecorded(c: &Container) -> bool {
+    let refused = |s: OwnedFd| socket::connect(s.as_raw_fd(), &address(c)) == Err(Errno(libc::ECONNREFUSED));
+    socket::unix_socket(socket::SocketKind::Stream, true).is_ok_and(refused)
+}
+
+/// Where the created process listens.
+fn address(c: &Container) -> CString {
+    CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default()
+}
+
 /// Lets the container's process continue.
 fn connect(c: &mut Container) -> Result<OwnedFd> {
     let id = c.entry.id().clone();
-    let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", c.entry.fd())).unwrap_or_default();
+    let path = address(c);
     let fail = |e: Errno| not_told(&id, e);
     let s = socket::unix_socket(socket::SocketKind::Seqpacket, true).map_err(fail)?;
     match socket::connect(s.as_raw_fd(), &path) {

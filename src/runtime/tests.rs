@@ -1,18 +1,22 @@
 //! The verbs on real processes that stand for a container's first one, without cgroups.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Runtime, delete, kill, list, ps, state, update, wait};
+use super::container::Container;
+use super::{Runtime, delete, kill, list, ps, start, state, update, wait};
 use crate::config::resources::Resources;
 use crate::config::spec::Hook;
-use crate::error::Kind;
+use crate::error::{Errno, Kind};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{Phase, Status};
 use crate::state::model::{Cgroup, CgroupManager, ProcessId, Record, VERSION};
 use crate::state::store::{Entry, Store};
+use crate::sys::socket;
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -293,4 +297,21 @@ fn wait_lasts_until_the_end() {
     // The kernel reports it since Linux 6.15.
     assert!(matches!(code, Some(7) | None), "{code:?}");
     assert_eq!(f.status("c1"), Status::Stopped);
+}
+
+#[test]
+fn who_listens_no_more_runs_its_program() {
+    let f = fixture();
+    let init = Running::sleep();
+    f.container("c1", &init);
+    let c = || Container::open(&f.rt, "c1").unwrap();
+    let path = CString::new(f.rt.store.root().join("c1/start").to_str().unwrap()).unwrap();
+    let listener = socket::unix_socket(socket::SocketKind::Seqpacket, true).unwrap();
+    socket::bind(listener.as_raw_fd(), &path).unwrap();
+    socket::listen(listener.as_raw_fd(), 1).unwrap();
+    assert!(!start::is_unrecorded(&c()));
+    // It was not let go by the question.
+    assert_eq!(socket::accept(listener.as_raw_fd()).unwrap_err(), Errno(libc::EAGAIN));
+    drop(listener);
+    assert!(start::is_unrecorded(&c()));
 }

@@ -12,11 +12,16 @@ use std::time::{Duration, Instant};
 
 const REPLICAS: u32 = 3;
 
-/// Each run makes a file of its own, so that no run is missed whatever becomes of its supervisor, and writes its end into it.
+/// Seconds that a run has to exit by itself.
+const GRACE: u32 = 10;
+
+/// Each run makes a file of its own, so that no run is missed whatever becomes of its supervisor: the time by the clock since the
+/// boot, again and again, and last that it was asked to end.
 fn web(d: &Daemon, revision: u32) -> String {
     let script = format!(
-        "# {}\nf=/story/$REVISION.$(cat /proc/sys/kernel/random/uuid); trap 'echo end > $f; exit 0' TERM; \
-         : > $f; echo ok > /tmp/ready; while true; do sleep 0.02; done",
+        "# {}\nf=/story/$REVISION.$(cat /proc/sys/kernel/random/uuid); trap 'echo end >> $f; exit 0' TERM; \
+         beat() {{ read now rest < /proc/uptime; echo $now >> $f; }}; beat; echo ok > /tmp/ready; \
+         while true; do sleep 0.05; beat; done",
         d.dir.display()
     );
     format!(
@@ -31,7 +36,7 @@ spec:
   template:
     metadata: {{labels: {{app: web}}}}
     spec:
-      terminationGracePeriodSeconds: 10
+      terminationGracePeriodSeconds: {GRACE}
       volumes: [{{name: story, hostPath: {{path: {story:?}}}}}]
       containers:
       - name: app
@@ -57,12 +62,24 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The runs of `web` that have begun: whether each has exited by itself.
-fn runs(d: &Daemon) -> BTreeMap<String, bool> {
+/// A run of `web` that has begun.
+#[derive(Debug)]
+struct Run {
+    /// It was asked to end, and exited by itself.
+    ended: bool,
+    /// Seconds.
+    lived: f64,
+}
+
+/// The runs of `web` that have begun, by the name of their file.
+fn runs(d: &Daemon) -> BTreeMap<String, Run> {
     let entries = fs::read_dir(d.dir.join("story")).into_iter().flatten().flatten();
     let run = |e: fs::DirEntry| {
         let text = fs::read_to_string(e.path()).unwrap_or_default();
-        (e.file_name().to_string_lossy().into_owned(), text == "end\n")
+        let mut times = text.lines().filter_map(|l| l.parse::<f64>().ok());
+        let first = times.next().unwrap_or_default();
+        let lived = times.last().unwrap_or(first) - first;
+        (e.file_name().to_string_lossy().into_owned(), Run { ended: text.ends_with("end\n"), lived })
     };
     entries.map(run).collect()
 }
@@ -148,9 +165,12 @@ fn rollouts_with_probes_survive_a_supervisor_that_is_killed_every_50_ms() {
     wait_for("the old ones to be gone", || (living(&d) == [last; REPLICAS as usize]).then_some(()));
     ok(&d, "delete web --wait --timeout 120");
     let all = runs(&d);
-    // Earlier ones may have been stopped before they had a trap.
+    let events = ok(&d, "events");
     let of_last = || all.iter().filter(|(run, _)| run.starts_with(&format!("{last}.")));
-    assert!(of_last().count() >= REPLICAS as usize && of_last().all(|(_, ended)| *ended), "{all:#?}");
+    assert!(of_last().count() >= REPLICAS as usize && of_last().all(|(_, run)| run.ended), "{all:#?}");
+    // An earlier one may have been asked before it had a trap. Nothing else ends without an answer, or long before its time.
+    let short = all.iter().find(|(_, run)| !run.ended && run.lived < f64::from(GRACE) / 2.0);
+    assert!(short.is_none(), "{short:?} did not exit by itself: {all:#?}\n{events}");
     d.delete("stay", None);
     assert_eq!(d.processes(), [0i32; 0]);
     println!("{kills} kills, {last} revisions, {} runs", all.len());

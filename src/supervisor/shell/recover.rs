@@ -13,7 +13,7 @@ use crate::kernel::cgroup::Cgroup;
 use crate::log;
 use crate::network::Network;
 use crate::runtime::container::Container;
-use crate::runtime::delete;
+use crate::runtime::{delete, start};
 use crate::state::lifecycle;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::adopt::{self, Stray};
@@ -267,10 +267,10 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
     }
 }
 
-/// Whether the program of a started container runs: the last supervisor may have learned it, and not
-/// have lived to note it.
+/// Whether the program of a started container runs: the last supervisor may not have lived to learn it, or to note it.
 fn has_started(linux: &Linux, name: &Name) -> bool {
-    Container::open(&linux.shared.rt, &name.id).is_ok_and(|c| c.record.phase == lifecycle::Phase::Running)
+    let runs = |c: Container| c.record.phase == lifecycle::Phase::Running || start::is_unrecorded(&c);
+    Container::open(&linux.shared.rt, &name.id).is_ok_and(runs)
 }
 
 /// The process, if it still is the same one and has not exited.

@@ -254,6 +254,61 @@ fn logs_are_rotated_without_loss() {
 }
 
 #[test]
+fn what_cannot_be_logged_survives_a_killed_supervisor_and_the_end_of_the_container() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::prepare("logkill", &[]);
+    let logs = d.dir.join("logs");
+    fs::create_dir(&logs).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=1m", "orund-test", logs.to_str().unwrap()]);
+    d.start_again();
+    let count = "n=0; say() { while [ $n -lt $1 ]; do echo number $n; n=$((n+1)); done; }; wait() { while [ ! -e /$1 ]; do sleep 0.02; done; }";
+    let once = json!({"restartPolicy": "Never", "sharedRoot": true});
+    d.apply("once", 1, &format!("{count}; wait full; say 1000; wait killed; say 4000; exit 7"), once.clone());
+    // The same, and it lives until the disk has space again.
+    d.apply(
+        "lives",
+        1,
+        &format!("{count}; wait full; say 1000; wait killed; say 4000; exec sleep 1000"),
+        once,
+    );
+    d.wait_running("once-0");
+    d.wait_running("lives-0");
+    let mut file = fs::File::create(logs.join("filler")).unwrap();
+    while file.write(&[0; 4096]).is_ok() {}
+    let go = |name: &str| fs::write(d.dir.join("bundle/rootfs").join(name), "").unwrap();
+    go("full");
+    let events = |d: &Daemon| d.api("GET", "/v1/events", "").1.to_string();
+    wait_for("the event", || (events(&d).matches("LogDiskFull").count() >= 2).then_some(()));
+    for name in ["", "killed"] {
+        if !name.is_empty() {
+            go(name);
+        }
+        let old = d.supervisor().unwrap();
+        crate::daemon::kill(old, libc::SIGKILL);
+        wait_for("the next supervisor", || d.supervisor().filter(|pid| *pid != old));
+        d.api("GET", "/healthz", "");
+    }
+    let r = d.wait("once-0", "its end", |r| r["phase"] == "Error");
+    assert_eq!(crate::daemon::exits(&r)[0]["exitCode"], 7, "{r:#}");
+    drop(file);
+    fs::remove_file(logs.join("filler")).unwrap();
+    let expected: Vec<String> = (0..4000).map(|n| format!("number {n}")).collect();
+    for name in ["once", "lives"] {
+        wait_for("all lines", || (d.logged(name, 0).len() >= expected.len()).then_some(()));
+        assert_eq!(d.logged(name, 0), expected, "{name}");
+    }
+    let kept = || {
+        fs::read_dir(d.dir.join("run"))
+            .unwrap()
+            .flatten()
+            .any(|e| e.file_name().to_string_lossy().starts_with("logs.left"))
+    };
+    wait_for("nothing to be kept", || (!kept()).then_some(()));
+}
+
+#[test]
 fn a_full_log_disk_keeps_the_writer_waiting_and_loses_nothing() {
     if !can_run() {
         return;

@@ -7,6 +7,7 @@
 
 pub mod file;
 pub mod format;
+pub mod left;
 pub mod owner;
 pub mod pump;
 pub mod reader;

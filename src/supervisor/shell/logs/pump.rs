@@ -4,7 +4,7 @@
 //! written keeps its container waiting, as a full pipe does, and nobody else.
 
 use super::stage::{CHUNK, Stage};
-use super::{Limits, Stream, file, file::LogFile, format};
+use super::{Limits, Stream, file, file::LogFile};
 use crate::error::{Errno, Error, Result};
 use crate::log;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -53,7 +53,8 @@ impl Pump {
     /// What was on its way when the last one was killed cannot be written; no thread can be made.
     pub fn start(dir: &Path, root: &Path, limits: Limits, blocked: Blocked) -> Result<Pump> {
         let fail = |e: nix::errno::Errno| Error::sys("starting the thread that writes logs", e);
-        let stage = Stage::open(dir)?;
+        let mut stage = Stage::open(dir)?;
+        let retry = (!stage.left().logs().is_empty()).then(|| Instant::now() + RETRY);
         let wake =
             Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(fail)?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
@@ -67,7 +68,7 @@ impl Pump {
             stage,
             root: root.to_owned(),
             limits,
-            retry: None,
+            retry,
             blocked,
         };
         let thread = std::thread::Builder::new()
@@ -107,8 +108,8 @@ impl Drop for Pump {
 struct Source {
     pipes: [Option<OwnedFd>; 2],
     sink: Sink,
-    /// What could not be written, and is tried again.
-    stuck: Option<(Stream, Vec<u8>)>,
+    /// Nothing is taken out of the pipes until what is kept of it is written.
+    stuck: bool,
 }
 
 struct Worker {
@@ -172,8 +173,12 @@ impl Worker {
     }
 
     fn add(&mut self, id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink) {
-        self.sources.insert(id, Source { pipes, sink, stuck: None });
-        self.watch(id);
+        // What a killed supervisor could not write comes first.
+        let stuck = matches!(&sink, Sink::File(f) if self.stage.left().first(f.path()).is_some());
+        self.sources.insert(id, Source { pipes, sink, stuck });
+        if !stuck {
+            self.watch(id);
+        }
     }
 
     fn watch(&self, id: u64) {
@@ -215,6 +220,11 @@ impl Worker {
             Ok(0) => return Moved::End,
             Ok(len) => len,
             Err(Errno(libc::EAGAIN)) => return Moved::None,
+            // The stage is on a disk that is full.
+            Err(Errno(libc::ENOSPC)) => {
+                source.stuck = true;
+                return Moved::Stuck;
+            }
             Err(e) => {
                 log::warn(Error::sys("reading the output of a container", e));
                 return Moved::End;
@@ -237,9 +247,14 @@ impl Worker {
             Err(e) => {
                 (self.blocked)(id, Some(e.to_string()));
                 log::warn(e);
-                let bytes = self.stage.bytes(len).map(<[u8]>::to_vec).unwrap_or_default();
-                source.stuck = Some((stream, bytes));
-                let _ = self.stage.clear();
+                source.stuck = true;
+                let kept = match &source.sink {
+                    Sink::File(f) => self.stage.put_aside(f.path(), stream),
+                    Sink::Live(_) => Ok(()),
+                };
+                if let Err(e) = kept.and_then(|()| self.stage.clear()) {
+                    log::warn(e);
+                }
                 self.tidy();
                 Moved::Stuck
             }
@@ -252,30 +267,42 @@ impl Worker {
         }
     }
 
-    /// Tries again what could not be written.
+    /// Tries again what could not be written: also what is kept of containers that have exited.
     fn unstick(&mut self) {
         self.retry = None;
-        let stuck: Vec<u64> =
-            self.sources.iter().filter(|(_, s)| s.stuck.is_some()).map(|(id, _)| *id).collect();
-        for id in stuck {
-            if self.write_stuck(id) {
+        let stuck = self.sources.iter().filter(|(_, s)| s.stuck).map(|(id, _)| *id);
+        for id in stuck.collect::<Vec<_>>() {
+            if self.write_left(id) {
                 (self.blocked)(id, None);
                 self.watch(id);
             } else {
                 self.retry = Some(Instant::now() + RETRY);
             }
         }
+        for path in self.stage.left().logs() {
+            let is_live = |s: &Source| matches!(&s.sink, Sink::File(f) if f.path() == path);
+            if self.sources.values().any(is_live) {
+                continue;
+            }
+            if !path.parent().is_some_and(Path::exists) {
+                self.stage.left().forget(&path);
+            } else if LogFile::open(path)
+                .and_then(|mut f| self.stage.write_left(&mut f, &self.limits))
+                .is_err()
+            {
+                self.retry = Some(Instant::now() + RETRY);
+            }
+        }
     }
 
-    fn write_stuck(&mut self, id: u64) -> bool {
+    /// Whether nothing is kept of it any more.
+    fn write_left(&mut self, id: u64) -> bool {
         let Some(source) = self.sources.get_mut(&id) else { return true };
-        let (Some((stream, bytes)), Sink::File(f)) = (&source.stuck, &mut source.sink) else { return true };
-        let mut text = Vec::new();
-        format::encode(&mut text, &format::now(), *stream, bytes);
-        let written = f.make_room(text.len() as u64, &self.limits).and_then(|_| f.append(&text)).is_ok();
-        if written {
-            source.stuck = None;
-        }
+        let written = match &mut source.sink {
+            Sink::File(f) => self.stage.write_left(f, &self.limits).is_ok(),
+            Sink::Live(_) => true,
+        };
+        source.stuck = !written;
         written
     }
 
@@ -289,24 +316,44 @@ impl Worker {
 
     /// All that was written before is in the pipes by now.
     fn finish(&mut self, id: u64) {
-        let stuck = !self.write_stuck(id);
+        self.write_left(id);
         for n in 0..2 {
             // Others may still write; more than a full pipe is not waited for.
             let mut left = (1 << 20) / CHUNK + 16;
-            while !stuck && left > 0 && self.step(id, n) == Moved::Some {
+            while left > 0 && self.drain(id, n) {
                 left -= 1;
             }
             self.close(id, n);
         }
-        if stuck {
-            log::warn("the last output of a container is lost: its log file cannot be written");
+        if self.sources.remove(&id).is_some_and(|s| s.stuck) {
+            self.retry.get_or_insert(Instant::now() + RETRY);
         }
-        self.sources.remove(&id);
+    }
+
+    /// Moves one chunk of a container that has exited to its log file, or to what is kept. Whether there may be more.
+    fn drain(&mut self, id: u64, n: usize) -> bool {
+        let Some(source) = self.sources.get(&id) else { return false };
+        let (true, Sink::File(f)) = (source.stuck, &source.sink) else {
+            return matches!(self.step(id, n), Moved::Some | Moved::Stuck);
+        };
+        let Some(pipe) = &source.pipes[n] else { return false };
+        let stream = Stream::ALL[n];
+        if self.stage.left().is_full() {
+            log::warn("the last output of a container is lost: its log file cannot be written");
+            return false;
+        }
+        self.stage.belongs_to(f.path(), stream);
+        let moved = self.stage.take(pipe.as_raw_fd()).is_ok_and(|len| len > 0);
+        if moved && let Err(e) = self.stage.put_aside(f.path(), stream).and_then(|()| self.stage.clear()) {
+            log::warn(e);
+        }
+        moved
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::format;
     use super::*;
     use crate::sys::fd;
 

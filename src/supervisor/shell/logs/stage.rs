@@ -4,8 +4,10 @@
 //! then the stage is emptied. A shared mapping beside it says whose bytes they are and how far the writing has come, so
 //! that whoever comes after a kill at any instant knows what is left to do: nothing is lost, nothing is written twice.
 
+use super::left::{Left, Owner};
 use super::{Limits, Stream, file::LogFile, format};
 use crate::error::{Errno, Error, Result};
+use crate::log;
 use crate::sys::map::SharedWords;
 use crate::sys::splice;
 use std::fs::{File, OpenOptions};
@@ -17,6 +19,8 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes that are moved at once.
 pub const CHUNK: usize = 64 << 10;
+const STAGE: &str = "logs.stage";
+const NOTE: &str = "logs.note";
 const WORDS: usize = 1024;
 /// The words: length of the text that is being written, 0 when that has not begun; size of the log file before it;
 /// the stream; bytes of the path; the path, eight bytes a word.
@@ -29,35 +33,27 @@ const PATH: usize = 4;
 /// The stage. There is one for each thread that writes logs.
 #[derive(Debug)]
 pub struct Stage {
+    dir: PathBuf,
     file: File,
+    left: Left,
     note: SharedWords,
     buf: Vec<u8>,
     text: Vec<u8>,
 }
 
 impl Stage {
-    /// Opens the stage in `dir`, and finishes what a killed supervisor left on it.
+    /// Opens the stage in `dir`, and finishes what a killed supervisor left on it, or keeps it until that can be written.
     ///
     /// # Errors
-    /// The files cannot be made, or what was left cannot be written.
+    /// The files cannot be made.
     pub fn open(dir: &Path) -> Result<Stage> {
-        let open = |name: &str| {
-            let path = dir.join(name);
-            let options = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .clone();
-            options.open(&path).map_err(|e| Error::sys(format!("opening {path:?}"), e))
-        };
-        let (file, note) = (open("logs.stage")?, open("logs.note")?);
+        let (file, note) = (open(dir, STAGE)?, open(dir, NOTE)?);
         let fail = |e: Errno| Error::sys("mapping the note on log files", e);
         note.set_len((WORDS * 8) as u64).map_err(|e| fail(e.into()))?;
         let note = SharedWords::map(note.as_raw_fd(), WORDS).map_err(fail)?;
-        let mut stage = Stage { file, note, buf: vec![0; CHUNK], text: Vec::new() };
+        let left = Left::open(dir)?;
+        let mut stage =
+            Stage { dir: dir.to_owned(), file, left, note, buf: vec![0; CHUNK], text: Vec::new() };
         stage.finish_left()?;
         Ok(stage)
     }
@@ -148,7 +144,56 @@ impl Stage {
         Ok(())
     }
 
+    /// Keeps what is on the stage until `log` can be written.
+    ///
+    /// # Errors
+    /// There is no space for it. It is still on the stage.
+    pub fn put_aside(&mut self, log: &Path, stream: Stream) -> Result<()> {
+        self.left.put(&self.dir.join(STAGE), Owner { log: log.to_owned(), stream })?;
+        self.file = open(&self.dir, STAGE)?;
+        self.set(LENGTH, 0);
+        Ok(())
+    }
+
+    /// What is kept because its log file could not be written.
+    pub fn left(&mut self) -> &mut Left {
+        &mut self.left
+    }
+
+    /// Writes what is kept for `log`.
+    ///
+    /// # Errors
+    /// It still cannot be written, and is kept.
+    pub fn write_left(&mut self, log: &mut LogFile, limits: &Limits) -> Result<()> {
+        let path = log.path().to_owned();
+        while let Some((len, stream)) = self.left.first(&path) {
+            self.belongs_to(&path, stream);
+            self.left.take(&path, &self.dir.join(STAGE))?;
+            self.file = open(&self.dir, STAGE)?;
+            let len = (len as usize).min(CHUNK);
+            if let Err(e) = self.write(len, stream, log, limits) {
+                self.put_aside(&path, stream)?;
+                return Err(e);
+            }
+            self.left.done();
+        }
+        Ok(())
+    }
+
+    /// A log file that cannot be opened or written now has its bytes kept.
     fn finish_left(&mut self) -> Result<()> {
+        let (path, stream) = self.owner();
+        if let Err(e) = self.finish() {
+            log::warn(e);
+            if path.parent().is_some_and(Path::exists) {
+                self.put_aside(&path, stream)?;
+            }
+        }
+        self.left.done();
+        self.clear()
+    }
+
+    fn finish(&mut self) -> Result<()> {
         let fail = |e| Error::sys("looking at the stage of the logs", e);
         let len = self.file.metadata().map_err(fail)?.len() as usize;
         let (path, stream) = self.owner();
@@ -164,8 +209,21 @@ impl Stage {
                 self.write(len, stream, &mut log, &Limits::default())?;
             }
         }
-        self.clear()
+        Ok(())
     }
+}
+
+fn open(dir: &Path, name: &str) -> Result<File> {
+    let path = dir.join(name);
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .clone();
+    options.open(&path).map_err(|e| Error::sys(format!("opening {path:?}"), e))
 }
 
 #[cfg(test)]

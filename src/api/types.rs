@@ -299,6 +299,10 @@ pub enum ContainerState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExitObject {
+    /// The number of the instance that exited: no other one has it until the next boot. Times may differ by a millisecond after a restart
+    /// of the daemon.
+    #[serde(default)]
+    pub instance: u64,
     pub time: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,

@@ -437,6 +437,7 @@ fn container_state(view: &View, c: &Container, history: &History) -> ContainerSt
 fn exit(view: &View, e: &ExitRecord) -> ExitObject {
     let signal = e.status.and_then(|s| s.signal());
     ExitObject {
+        instance: e.instance,
         time: time(view, e.at),
         started: e.started.map(|t| time(view, t)),
         reason: e.reason(),

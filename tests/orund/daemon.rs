@@ -270,6 +270,15 @@ impl Daemon {
         text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
     }
 
+    /// How many cgroups there are below that of this test.
+    pub fn cgroups(&self) -> usize {
+        let below = |h: &PathBuf| {
+            let entries = fs::read_dir(h.join(&self.name)).into_iter().flatten().flatten();
+            entries.filter(|e| e.path().is_dir()).count()
+        };
+        hierarchies().iter().map(below).sum()
+    }
+
     /// The processes in the cgroups of this test.
     pub fn processes(&self) -> Vec<i32> {
         let mut found = Vec::new();

@@ -30,6 +30,8 @@ mod service;
 mod shared;
 #[path = "../common/skip.rs"]
 mod skip;
+mod soak;
+mod soak_audit;
 mod status;
 mod storage;
 mod voting;

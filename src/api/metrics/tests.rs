@@ -53,6 +53,7 @@ fn facts() -> Facts {
         state,
         probes: Vec::new(),
         exits: vec![ExitObject {
+            instance: 0,
             time: "2026-11-30T08:00:00Z".into(),
             started: None,
             reason: Reason::Error,

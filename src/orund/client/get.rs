@@ -487,6 +487,7 @@ mod tests {
     #[test]
     fn a_description_says_why_it_restarted() {
         let exit = |seconds: u64, code: Option<i32>, signal: Option<&str>, reason: Reason| ExitObject {
+            instance: 0,
             time: Timestamp { seconds, nanos: 0 }.rfc3339(),
             started: Some(Timestamp { seconds: seconds - 3, nanos: 0 }.rfc3339()),
             reason,

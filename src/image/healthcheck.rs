@@ -56,6 +56,7 @@ pub fn read(image: &Process) -> Result<Option<HealthCheck>, String> {
         start_interval: time(declared.start_interval),
         retries: Some(declared.retries).filter(|n| *n > 0),
         restart: false,
+        gate: false,
     }))
 }
 

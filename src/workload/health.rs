@@ -145,7 +145,7 @@ pub fn host(text: &str) -> Option<IpAddr> {
 
 impl Container {
     /// Gives it the probes of a health check: a readiness probe, and, where an unhealthy container is restarted, a
-    /// liveness probe. In the start period a startup probe takes their place. None without a command.
+    /// liveness probe. In the start period, and until one that others wait for is healthy, a startup probe takes their place. None without a command.
     pub fn set_health_check(&mut self, check: &HealthCheck) {
         if check.command.is_empty() {
             return;
@@ -161,7 +161,7 @@ impl Container {
             ..Probe::default()
         };
         let start = check.start_period.unwrap_or_default();
-        if !start.is_zero() && check.restart {
+        if (!start.is_zero() || check.gate) && check.restart {
             let period = check.start_interval.unwrap_or(5 * second).max(second).min(interval.max(second));
             let all = interval.saturating_mul(retries.min(1 << 16)).saturating_add(start);
             let count = all.as_secs().div_ceil(u64::from(whole(period)));
@@ -315,6 +315,7 @@ mod tests {
             start_interval: long,
             retries: Some(u32::MAX),
             restart: true,
+            gate: false,
         };
         let mut c = Container::default();
         c.set_health_check(&check);

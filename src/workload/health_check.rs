@@ -38,6 +38,9 @@ pub struct HealthCheck {
     /// An unhealthy container is restarted.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub restart: bool,
+    /// Other containers of the pod wait until it is healthy.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub gate: bool,
 }
 
 impl HealthCheck {
@@ -60,6 +63,7 @@ impl HealthCheck {
             start_interval: self.start_interval.or(below.start_interval),
             retries: self.retries.or(below.retries),
             restart: self.restart,
+            gate: self.gate,
         }
     }
 }
@@ -79,6 +83,7 @@ mod tests {
             start_interval: None,
             retries: Some(5),
             restart: false,
+            gate: false,
         };
         let file = HealthCheck { interval: span(20), restart: true, ..HealthCheck::default() };
         let both = file.over(&image);

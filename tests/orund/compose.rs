@@ -231,3 +231,62 @@ fn two_projects_have_services_of_the_same_name() {
     ok(&d, "delete -f two.yaml -p two --wait");
     assert!(!ok(&d, "get").contains("db"));
 }
+
+/// Two services in one network, of which one waits until the other is healthy.
+const JOINED: &str = "name: joined
+x-app: &app {image: 'bundle:./bundle', entrypoint: [sh, -c], restart: always, stop_grace_period: 0s}
+services:
+  gate:
+    <<: *app
+    command: ['echo gate >> /shared/order; sleep 1; echo served > /index.html; touch /tmp/up; exec /bin/busybox httpd -f -p 8080 -h /']
+    volumes: ['./shared:/shared']
+    tmpfs: /tmp
+    healthcheck: {test: test -e /tmp/up, interval: 1s, timeout: 5s, retries: 30, start_interval: 1s}
+  inside:
+    <<: *app
+    network_mode: service:gate
+    command: ['echo $WORD >> /shared/order; /bin/busybox wget -q -O- http://localhost:8080/index.html; exec sleep 1000']
+    environment: {WORD: '${WORD}'}
+    volumes: ['./shared:/shared']
+    depends_on: {gate: {condition: service_healthy}}
+  after:
+    <<: *app
+    command: ['echo after >> /shared/order; exec sleep 1000']
+    volumes: ['./shared:/shared']
+    depends_on: {inside: {condition: service_healthy}}
+";
+
+#[test]
+fn services_that_share_a_network_reach_each_other_at_localhost_in_their_order() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("compose-joined", &[]);
+    fs::create_dir_all(d.dir.join("shared")).unwrap();
+    write(&d, "compose.yaml", &JOINED.replace("$WORD >>", "$$WORD >>"));
+    write(&d, ".env", "WORD=inside\n");
+    let said = ok(&d, "apply -f compose.yaml --wait --timeout 60");
+    assert!(said.contains("workload/gate ready") && !said.contains("inside"), "{said}");
+    assert_eq!(order(&d), ["gate", "inside", "after"]);
+    let served = |d: &Daemon| ok(d, "logs gate -c inside").trim() == "served";
+    wait_for("the page of the other service", || served(&d).then_some(()));
+    // An update of one is one of the pod, in the same order.
+    write(&d, ".env", "WORD=changed\n");
+    let said = ok(&d, "apply -f compose.yaml --wait --timeout 60");
+    assert!(said.contains("workload/gate configured") && said.contains("workload/after unchanged"), "{said}");
+    wait_for("the new program", || (order(&d)[3..] == ["gate", "changed"]).then_some(()));
+    wait_for("the page again", || served(&d).then_some(()));
+    // One that crashes is restarted alone.
+    let pid = |d: &Daemon, name: &str| {
+        let replica = d.wait_running("gate-0");
+        let all = replica["containers"].as_array().unwrap();
+        all.iter().find(|c| c["name"] == name).and_then(|c| c["pid"].as_i64())
+    };
+    let before = (pid(&d, "gate").unwrap(), pid(&d, "inside").unwrap());
+    kill(before.1 as i32, libc::SIGKILL);
+    wait_for("the second run", || (order(&d)[3..] == ["gate", "changed", "changed"]).then_some(()));
+    assert_eq!(pid(&d, "gate"), Some(before.0));
+    ok(&d, "delete -f compose.yaml --wait");
+    assert_eq!(d.processes(), [0i32; 0]);
+    d.stop();
+}

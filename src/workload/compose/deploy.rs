@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::load::Loader;
 use super::service::Service;
-use super::values;
+use super::{order, values};
 use crate::config::document::Node;
 use crate::config::quantity::{Factor, IntOrPercent};
 use crate::workload::controller::Controller;
@@ -22,17 +22,6 @@ const MONITOR: Duration = Duration::from_secs(5);
 pub struct Restart {
     pub policy: RestartPolicy,
     pub most: Option<u32>,
-}
-
-/// The names that a service waits for, whether each must exist, and where that is written.
-pub fn dependencies(node: &Node) -> Vec<(String, bool, &Node)> {
-    let Some(field) = values::get(node, "depends_on") else { return Vec::new() };
-    let of_list = values::list(field).iter().filter_map(|n| Some((n.data.text()?.to_owned(), true, n)));
-    let of_map = values::entries(field).iter().filter_map(|(k, v)| {
-        let required = values::value(v, "required", values::flag).unwrap_or(true);
-        Some((k.data.text()?.to_owned(), required, k))
-    });
-    of_list.chain(of_map).collect()
 }
 
 /// `restart`, or what `deploy` says; a service with `deploy` is one of Swarm's, which are always restarted.
@@ -90,7 +79,7 @@ fn waits(node: &Node) -> Vec<Dependency> {
         condition: condition(&name),
         optional: !required,
     };
-    dependencies(node).into_iter().map(dependency).collect()
+    order::dependencies(node).into_iter().map(dependency).collect()
 }
 
 fn restarts(loader: &mut Loader<'_>, s: &mut Service<'_>, deploy: &Node) {

@@ -1,6 +1,7 @@
 //! `network_mode: service:NAME`, and `container:NAME` of a container of the project: both services are one pod, that of the
 //! service NAME. Its containers share a network, and start and end together.
 
+use super::order::{self, Edge};
 use super::values;
 use crate::config::document::Node;
 use crate::config::document::reader::similar;
@@ -18,8 +19,9 @@ pub fn target(service: &Node) -> Option<&str> {
     mode.strip_prefix("service:").or_else(|| mode.strip_prefix("container:"))
 }
 
-/// What is invalid about a service: where, and the way out.
+/// What is invalid about a service, or has no effect: where, and the way out.
 pub struct Problem<'a> {
+    pub is_error: bool,
     pub at: &'a Node,
     pub path: String,
     pub message: String,
@@ -43,7 +45,7 @@ pub fn join<'a>(
             Err((message, hint)) => {
                 let at = values::get(node, "network_mode").unwrap_or(node);
                 let path = format!("services.{name}.network_mode");
-                problems.push(Problem { at, path, message, hint });
+                problems.push(Problem { is_error: true, at, path, message, hint });
                 continue;
             }
         }
@@ -51,17 +53,57 @@ pub fn join<'a>(
             if let Some(at) = values::get(node, field) {
                 let message = format!("{field} cannot be combined with network_mode {other:?}");
                 let hint = format!("write it at the service {other}, whose network it is");
-                problems.push(Problem { at, path: format!("services.{name}.{field}"), message, hint });
+                problems.push(Problem {
+                    is_error: true,
+                    at,
+                    path: format!("services.{name}.{field}"),
+                    message,
+                    hint,
+                });
             }
         }
     }
+    let edges = edges(workloads, &owners);
     for (member, owner) in &owners {
         problems.extend(merge(services, workloads, owner, member));
+    }
+    if problems.is_empty() {
+        for (owner, edges) in &edges {
+            let pod = workloads.iter_mut().find(|w| w.metadata.name == *owner);
+            let unmet = pod.map(|w| order::arrange(&mut w.spec, edges)).unwrap_or_default();
+            problems.extend(unmet.into_iter().filter_map(|u| unmet_at(services, u)));
+        }
     }
     if !owners.is_empty() {
         redirect(workloads, &owners);
     }
     (owners.into_keys().collect(), problems)
+}
+
+/// The dependencies within each pod, by its name.
+fn edges(workloads: &[&mut Workload], owners: &BTreeMap<String, String>) -> BTreeMap<String, Vec<Edge>> {
+    let pod = |name: &String| owners.get(name).unwrap_or(name).clone();
+    let mut found: BTreeMap<String, Vec<Edge>> = BTreeMap::new();
+    for workload in workloads {
+        let from = &workload.metadata.name;
+        for d in
+            workload.spec.depends_on.iter().filter(|d| d.workload != *from && pod(&d.workload) == pod(from))
+        {
+            let edge = Edge { from: from.clone(), to: d.workload.clone(), condition: d.condition };
+            found.entry(pod(from)).or_default().push(edge);
+        }
+    }
+    found
+}
+
+/// The warning about a dependency that the pod cannot express.
+fn unmet_at<'a>(services: &Services<'a>, unmet: order::Unmet) -> Option<Problem<'a>> {
+    let (service, node) = services.iter().find(|(n, _)| values::label(n) == unmet.edge.from)?;
+    let mut all = order::dependencies(node).into_iter();
+    let (other, _, at) = all.find(|(other, _, _)| values::label(other) == unmet.edge.to)?;
+    let message = format!("depends_on {other:?} has no effect: {}", unmet.reason);
+    let path = format!("services.{service}.depends_on");
+    Some(Problem { is_error: false, at, path, message, hint: unmet.hint })
 }
 
 type Wrong = (String, String);
@@ -114,7 +156,13 @@ fn merge<'a>(
         None
     };
     add(&mut of_owner.spec, joined, name);
-    wrong.map(|(message, hint)| Problem { at, path, message: message.to_owned(), hint: hint.to_owned() })
+    wrong.map(|(message, hint)| Problem {
+        is_error: true,
+        at,
+        path,
+        message: message.to_owned(),
+        hint: hint.to_owned(),
+    })
 }
 
 fn add(spec: &mut Spec, mut joined: Spec, name: &str) {

@@ -18,6 +18,7 @@ mod merge;
 mod mounts;
 mod network;
 mod options;
+mod order;
 mod outline;
 mod ports;
 mod project;

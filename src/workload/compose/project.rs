@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::{Loader, Scope, Source};
-use super::{Options, deploy, joined, kept, service, values};
+use super::{Options, joined, kept, order, service, values};
 use crate::config::document::reader::similar;
 use crate::config::document::{self, Data, Node};
 use crate::workload::read::Object;
@@ -91,8 +91,12 @@ pub fn objects(
     let has_gone =
         |o: &Object| matches!(o, Object::Workload { workload, .. } if gone.contains(&workload.metadata.name));
     project.objects.retain(|o| !has_gone(o));
-    for joined::Problem { at, path, message, hint } in problems {
-        project.error(at, &path, message, Some(hint));
+    for joined::Problem { is_error, at, path, message, hint } in problems {
+        if is_error {
+            project.error(at, &path, message, Some(hint));
+        } else {
+            project.warn(at, &path, message, &hint);
+        }
     }
     if !gone.is_empty() && project.loader.problems.iter().all(|p| !p.is_error()) {
         project.order_of_pods();
@@ -142,7 +146,7 @@ impl<'a> Project<'a, '_> {
         let names: Vec<&str> = self.services.iter().map(|(n, _)| *n).collect();
         let mut graph: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (name, node) in self.services.clone() {
-            for (other, required, at) in deploy::dependencies(node) {
+            for (other, required, at) in order::dependencies(node) {
                 let path = format!("services.{name}.depends_on");
                 if names.contains(&other.as_str()) {
                     graph.entry(name).or_default().push(other);

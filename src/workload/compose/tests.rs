@@ -1,5 +1,6 @@
 //! Projects as a whole: the objects that they become, and the errors of wrong ones.
 
+mod joined;
 mod mistakes;
 
 use super::load::{Host, Source};
@@ -375,13 +376,16 @@ networks: {n: }
     let names: Vec<&str> = all.iter().map(|w| w.metadata.name.as_str()).collect();
     assert_eq!(names, ["vpn", "db", "page"]);
     let vpn = &all[0].spec;
-    let containers: Vec<&str> = vpn.containers.iter().map(|c| c.name.as_str()).collect();
+    let containers: Vec<&str> = vpn.all_containers().map(|c| c.name.as_str()).collect();
     assert_eq!(containers, ["vpn", "deep", "log", "web"]);
-    let policies = vpn.containers.iter().map(|c| c.restart_policy);
-    assert_eq!(policies.collect::<Vec<_>>(), [None, None, None, Some(RestartPolicy::Never)]);
+    let policies = vpn.all_containers().map(|c| c.restart_policy);
+    let (always, never) = (Some(RestartPolicy::Always), Some(RestartPolicy::Never));
+    assert_eq!(policies.collect::<Vec<_>>(), [always, None, None, never]);
+    // One of the others depends on it.
+    assert_eq!(vpn.init_containers.len(), 1);
     let volumes: Vec<&str> = vpn.volumes.iter().map(|v| v.name.as_str()).collect();
     assert_eq!(volumes, ["v0", "web-v0"]);
-    assert_eq!(vpn.containers[3].volume_mounts[0].name, "web-v0");
+    assert_eq!(vpn.containers[2].volume_mounts[0].name, "web-v0");
     assert_eq!(vpn.termination_grace_period.as_secs(), 60);
     assert_eq!(vpn.depends_on.iter().map(|d| d.workload.as_str()).collect::<Vec<_>>(), ["db"]);
     assert_eq!(all[2].spec.depends_on[0].workload, "vpn");

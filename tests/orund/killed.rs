@@ -78,7 +78,7 @@ fn runs(d: &Daemon) -> BTreeMap<String, Run> {
         let text = fs::read_to_string(e.path()).unwrap_or_default();
         let mut times = text.lines().filter_map(|l| l.parse::<f64>().ok());
         let first = times.next().unwrap_or_default();
-        let lived = times.last().unwrap_or(first) - first;
+        let lived = times.next_back().unwrap_or(first) - first;
         (e.file_name().to_string_lossy().into_owned(), Run { ended: text.ends_with("end\n"), lived })
     };
     entries.map(run).collect()

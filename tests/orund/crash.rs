@@ -117,6 +117,31 @@ fn deaths_while_nobody_looks_are_told_exactly() {
 }
 
 #[test]
+fn a_keeper_that_came_later_loses_nothing_either() {
+    if !can_run() {
+        return;
+    }
+    let mut d = Daemon::start("later", &[]);
+    let script = "while [ ! -e /go ]; do sleep 0.02; done; echo last words; exit 9";
+    d.apply("web", 2, script, json!({"restartPolicy": "Never", "sharedRoot": true}));
+    d.wait_running("web-0");
+    d.wait_running("web-1");
+    d.stop();
+    d.start_again();
+    d.wait_running("web-1");
+    let pid = d.supervisor().unwrap();
+    kill(pid, libc::SIGSTOP);
+    std::fs::write(d.dir.join("bundle/rootfs/go"), "").unwrap();
+    wait_for("the containers to end", || d.processes().is_empty().then_some(()));
+    kill(pid, libc::SIGKILL);
+    for n in 0..2 {
+        let r = d.wait(&format!("web-{n}"), "its end", |r| r["phase"] == "Error");
+        assert_eq!(exits(&r)[0]["exitCode"], 9, "{r:#}");
+        wait_for("its output", || (d.logged("web", n) == ["last words"]).then_some(()));
+    }
+}
+
+#[test]
 fn without_its_keeper_the_supervisor_goes_on() {
     if !can_run() {
         return;

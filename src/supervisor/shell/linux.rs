@@ -7,6 +7,7 @@ use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::linux_images;
+use super::names::{pipe_name, process_name};
 use super::oom;
 use super::pods::{Pod, words};
 use super::publish::Publisher;
@@ -364,6 +365,7 @@ impl Linux {
         if let Some(keeper) = &self.keeper {
             keeper.drop(&pipe_name(key, 0));
             keeper.drop(&pipe_name(key, 1));
+            keeper.drop(&process_name(key));
         }
     }
 
@@ -496,11 +498,6 @@ pub fn watch(pidfds: &Epoll, instance: u64, pidfd: &OwnedFd) {
     if let Err(e) = pidfds.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, instance)) {
         log::warn(Error::sys("watching a container for its end", e));
     }
-}
-
-/// By what name the keeper has a container's output.
-pub fn pipe_name(key: Key, n: usize) -> String {
-    format!("output:{key}:{n}")
 }
 
 /// Whether the last words of a container come from its log: it has failed and left none.

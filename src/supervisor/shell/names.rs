@@ -30,6 +30,16 @@ pub fn key_of(id: &str) -> Option<Key> {
     id.get(dots.nth(4)? + 1..)?.parse().ok()
 }
 
+/// By what name the keeper has a container's output.
+pub fn pipe_name(key: Key, n: usize) -> String {
+    format!("output:{key}:{n}")
+}
+
+/// By what name the keeper has a process that is not its child.
+pub fn process_name(key: Key) -> String {
+    format!("process:{key}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

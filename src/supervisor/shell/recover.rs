@@ -4,9 +4,10 @@
 use super::cgroups;
 use super::daemon::Places;
 use super::jobs::{Name, pidfd_inode};
-use super::linux::{Linux, Live, how_it_ended, pipe_name, watch};
+use super::linux::{Linux, Live, how_it_ended, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
+use super::names::{pipe_name, process_name};
 use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
@@ -73,8 +74,9 @@ pub fn recover(
     let mut events = Vec::new();
     for (key, instance) in observed.instances() {
         let pipes = [0, 1].map(|n| kept.remove(&pipe_name(key, n)));
+        let pidfd = kept.remove(&process_name(key));
         let name = name_of(key, desired, observed, there.get(&key));
-        let found = one(linux, &name, instance, there.contains_key(&key));
+        let found = one(linux, &name, instance, there.contains_key(&key), pidfd.as_ref());
         if matches!(found, Found::Ended { .. }) && instance.last_words.is_none() {
             events.extend(linux.last_words(key, &name.id));
         }
@@ -83,7 +85,9 @@ pub fn recover(
     }
     sandboxes(linux, desired, observed, &mut kept, &mut events);
     if let Some(keeper) = &linux.keeper {
-        for name in kept.keys().filter(|n| ["output:", "ns:", "names:"].iter().any(|p| n.starts_with(p))) {
+        for name in
+            kept.keys().filter(|n| ["output:", "process:", "ns:", "names:"].iter().any(|p| n.starts_with(p)))
+        {
             keeper.drop(name);
         }
     }
@@ -239,8 +243,8 @@ fn clear(linux: &Linux, id: &str) {
     }
 }
 
-/// What remains of one instance.
-fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Found {
+/// What remains of one instance. `pidfd` is what the keeper has of its process.
+fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool, pidfd: Option<&OwnedFd>) -> Found {
     let Some(process) = instance.process.filter(|_| has_record) else {
         // It was being created, or is removed already. A remaining process of it exited with its creator.
         if has_record {
@@ -259,7 +263,7 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool) -> Fou
             let cgroup = Container::open(&linux.shared.rt, &name.id).and_then(|c| c.cgroup()).ok();
             let known = instance.exit.as_ref().and_then(|e| e.status);
             Found::Ended {
-                status: known.or_else(|| how_it_ended(None, process, linux.ring.as_ref())),
+                status: known.or_else(|| how_it_ended(pidfd, process, linux.ring.as_ref())),
                 oom: cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0)),
                 empty: cgroup.is_none_or(|c| c.pids_recursive().is_ok_and(|p| p.is_empty())),
             }
@@ -310,7 +314,16 @@ fn adopt(
     }
     let pid = live.pidfd.as_ref().and(instance.process).map(|p| p.pid);
     let [out, err] = pipes;
+    let is_kept = out.is_some() || err.is_some();
     let pipes = [out.or_else(|| pipe_of(pid?, 1)), err.or_else(|| pipe_of(pid?, 2))];
+    if let Some(keeper) = linux.keeper.as_ref().filter(|_| !is_kept) {
+        // Another keeper made it. This one is not its parent, and reads its exit status only from a pidfd that it had before.
+        let outputs = pipes.iter().zip(0..).filter_map(|(pipe, n)| Some((pipe_name(key, n), pipe.as_ref()?)));
+        let process = live.pidfd.as_ref().map(|fd| (process_name(key), fd));
+        for (name, fd) in outputs.chain(process) {
+            keeper.put(&name, fd.as_raw_fd());
+        }
+    }
     match std::fs::read_link(log_note(run_dir, key)).ok().map(LogFile::open) {
         Some(Ok(file)) => linux.shared.pump.add(key.instance, pipes, Sink::File(file)),
         Some(Err(e)) => log::warn(e),

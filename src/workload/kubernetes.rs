@@ -1,7 +1,7 @@
 //! Kubernetes' workloads as ours: the pod's fields have the same names, so this is about what is around them.
 
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::check::Checker;
@@ -13,6 +13,7 @@ use super::model::{
 use super::native;
 use super::read::{Document, Object};
 use super::semantic::{self, Pod};
+use crate::config::document::Data;
 use crate::config::quantity::IntOrPercent;
 
 /// A Pod, or something that makes pods.
@@ -80,6 +81,32 @@ pub fn named(checker: &mut Checker<'_>, d: &Document<'_>) {
     {
         let hint = Some("write `name: NAME`".to_owned());
         checker.error(metadata.place, "metadata", "field \"name\" is missing", hint);
+    }
+}
+
+/// The keys of a ConfigMap or a Secret: the names that its files have in a volume, and that are in one of the fields.
+pub fn keys(checker: &mut Checker<'_>, d: &Document<'_>) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for field in ["data", "binaryData", "stringData"] {
+        let Some(Data::Map(entries)) = semantic::node(d.node, field).map(|n| &n.data) else {
+            continue;
+        };
+        for (key, _) in entries {
+            let name = key.data.text().unwrap_or_default();
+            let path = format!("{field}[{name:?}]");
+            if !super::files::is_key(name) {
+                let message = format!(
+                    "the key {name:?} must be letters, digits, \"-\", \"_\" and \".\", and not begin with \"..\""
+                );
+                let hint =
+                    "a path inside the volume belongs in `items: [{key: KEY, path: DIR/FILE}]` of the volume";
+                checker.error(key.place, &path, message, Some(hint.to_owned()));
+            }
+            // What stringData has goes before data.
+            if let Some(first) = seen.insert(name, field).filter(|_| field == "binaryData") {
+                checker.error(key.place, &path, format!("the key {name:?} is in {first}, too"), None);
+            }
+        }
     }
 }
 

@@ -141,8 +141,10 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
             "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
             "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Service" => {
                 kubernetes::named(&mut checker, document);
-                if document.kind == "Service" {
-                    kubernetes::ports(&mut checker, document);
+                match document.kind {
+                    "Service" => kubernetes::ports(&mut checker, document),
+                    "ConfigMap" | "Secret" => kubernetes::keys(&mut checker, document),
+                    _ => {}
                 }
                 KeptObject::new(document).map(Object::Kept)
             }

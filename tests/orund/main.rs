@@ -3,6 +3,7 @@
 
 mod apart;
 mod api;
+mod attacks;
 mod build;
 mod client;
 mod compose;

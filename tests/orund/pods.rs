@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// A container that runs `script`.
-fn container(d: &Daemon, name: &str, script: &str, more: Value) -> Value {
+pub fn container(d: &Daemon, name: &str, script: &str, more: Value) -> Value {
     let mut c = json!({"name": name, "bundle": d.dir.join("bundle"), "command": ["sh", "-c", script]});
     for (key, value) in more.as_object().unwrap() {
         c[key] = value.clone();
@@ -17,12 +17,12 @@ fn container(d: &Daemon, name: &str, script: &str, more: Value) -> Value {
     c
 }
 
-fn apply(d: &Daemon, name: &str, replicas: u32, spec: Value) {
+pub fn apply(d: &Daemon, name: &str, replicas: u32, spec: Value) {
     let (status, answer) = try_apply(d, name, replicas, spec);
     assert_eq!(status, 200, "{answer}\n{}", d.output());
 }
 
-fn try_apply(d: &Daemon, name: &str, replicas: u32, mut spec: Value) -> (u16, Value) {
+pub fn try_apply(d: &Daemon, name: &str, replicas: u32, mut spec: Value) -> (u16, Value) {
     spec["replicas"] = replicas.into();
     spec["pod"] = json!({"labels": {"app": name}});
     let metadata = json!({"name": name});
@@ -31,7 +31,7 @@ fn try_apply(d: &Daemon, name: &str, replicas: u32, mut spec: Value) -> (u16, Va
 }
 
 /// What a container has written, all of its runs.
-fn logged(d: &Daemon, workload: &str, slot: u32, container: &str) -> Vec<String> {
+pub fn logged(d: &Daemon, workload: &str, slot: u32, container: &str) -> Vec<String> {
     let dir = d.dir.join("logs").join(workload).join(slot.to_string()).join(container);
     let mut files =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<BTreeSet<_>>();
@@ -41,7 +41,7 @@ fn logged(d: &Daemon, workload: &str, slot: u32, container: &str) -> Vec<String>
     text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect()
 }
 
-fn wait_logged(d: &Daemon, slot: u32, container: &str, line: &str) {
+pub fn wait_logged(d: &Daemon, slot: u32, container: &str, line: &str) {
     let begun = std::time::Instant::now();
     while !logged(d, "web", slot, container).iter().any(|l| l == line) {
         let got = logged(d, "web", slot, container);

@@ -470,7 +470,7 @@ async fn last_words(client: &Client, r: &ReplicaObject, c: &ContainerObject) -> 
     let mut text = String::new();
     while let Some(line) = lines.next().await? {
         if let Some(entry) = super::logs::Entry::new(&line).filter(|e| !e.note) {
-            let _ = writeln!(text, "      | {}", String::from_utf8_lossy(entry.text));
+            let _ = writeln!(text, "      | {}", crate::log::printable(&String::from_utf8_lossy(entry.text)));
         }
     }
     match text.is_empty() {

@@ -84,9 +84,17 @@ debian_mirror() {
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }
 
+# Seconds of CPU time of all processes that this shell has waited for: cutime and cstime of proc_pid_stat(5), in hundredths.
+cpu_seconds() {
+	local stat
+	read -r -a stat </proc/$$/stat
+	printf '%d\n' $(((stat[15] + stat[16]) / 100))
+}
+
 # step WORDS... -- COMMAND...: runs one command under a heading and prints how long it took.
 step() {
-	local words=() begin=$SECONDS
+	local words=() begin=$SECONDS cpu
+	cpu=$(cpu_seconds)
 	while [ "$1" != -- ]; do
 		words+=("$1")
 		shift
@@ -94,7 +102,7 @@ step() {
 	shift
 	say "${words[*]}"
 	"$@" || die "failed: ${words[*]} ($*)"
-	printf '%s: passed in %d s\n' "${words[*]}" $((SECONDS - begin)) >&2
+	printf '%s: passed in %d s, %d s of CPU time\n' "${words[*]}" $((SECONDS - begin)) $(($(cpu_seconds) - cpu)) >&2
 }
 
 # with_skips LOG COMMAND...: runs the command and copies its output to the file LOG.

@@ -3,8 +3,9 @@
 use hyper::StatusCode;
 use std::collections::BTreeMap;
 
+use crate::api::context::{Api, object};
+use crate::api::request::Query;
 use crate::api::respond::{self, Answer, Problem};
-use crate::api::routes::{Api, Query, object};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome};
 use crate::api::{convert, view};
 use crate::supervisor::shell::handle::{View, Wish};

@@ -17,9 +17,10 @@ use std::time::Duration;
 use tokio::io::{Interest, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 
+use crate::api::context::{Api, missing};
 use crate::api::frame::{Frame, PROTOCOL};
+use crate::api::request;
 use crate::api::respond::{self, Answer, Problem, typed};
-use crate::api::routes::{self, Api, missing};
 use crate::api::types::{ExecRequest, KillRequest, Role};
 use crate::api::view;
 use crate::config::quantity::Signal;
@@ -44,7 +45,7 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
         return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "BadRequest", message));
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let mut exec: ExecRequest = routes::parse(&routes::body(request).await?)?;
+    let mut exec: ExecRequest = request::parse(&request::body(request).await?)?;
     if exec.command.is_empty() {
         return Err(Problem::bad_request("command must not be empty"));
     }
@@ -67,7 +68,7 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
 
 /// `POST /v1/replicas/NAME/kill`: sends a signal to the first process of a container.
 pub async fn kill(api: &Api, replica: &str, body: &[u8]) -> Result<Answer, Problem> {
-    let request: KillRequest = routes::parse(body)?;
+    let request: KillRequest = request::parse(body)?;
     let Some(Signal(number)) = Signal::parse(&request.signal) else {
         return Err(Problem::bad_request(format!("{:?} is not a signal", request.signal)));
     };

@@ -10,8 +10,9 @@ use std::sync::mpsc as sync;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+use crate::api::context::{Api, missing};
+use crate::api::request::Query;
 use crate::api::respond::{self, Answer, Problem};
-use crate::api::routes::{Api, Query, missing};
 use crate::api::watch::WAITING;
 use crate::config::quantity;
 use crate::supervisor::core::desired::{Workload, WorkloadId};

@@ -3,6 +3,7 @@
 //! It has a thread and a loop of its own: whatever a client does, the supervisor's loop only sees finished requests.
 
 mod apply;
+mod context;
 mod convert;
 mod exec;
 pub mod frame;
@@ -10,6 +11,7 @@ mod health;
 mod logs;
 mod metrics;
 mod ports;
+mod request;
 mod respond;
 mod routes;
 pub mod server;
@@ -20,4 +22,4 @@ mod view;
 mod watch;
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use routes::fuzz;
+pub(crate) use request::fuzz;

@@ -1,147 +1,21 @@
 //! From a request to its answer.
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
-use percent_encoding::percent_decode_str;
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::time::Instant;
 
+use crate::api::context::{Api, missing};
 use crate::api::metrics::{self, Facts};
+use crate::api::request::{Query, body, parse};
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::status::StatusObject;
-use crate::api::types::{
-    Changed, DrainRequest, KeptAnswer, List, RestartRequest, ScalePatch, UndoRequest, Version, WorkloadObject,
-};
+use crate::api::types::{DrainRequest, KeptAnswer, List, RestartRequest, ScalePatch, UndoRequest, Version};
 use crate::api::{apply, exec, logs, ports, stats, view, watch};
 use crate::config::quantity;
 use crate::runtime::features::COMMIT;
-use crate::supervisor::core::desired::Refusal;
 use crate::supervisor::core::services;
 use crate::supervisor::core::time::Millis;
-use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
-
-/// Bytes of a request's body.
-const LONGEST_BODY: usize = 1 << 20;
-/// Time for it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the
-/// supervisor's own loop.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// How far looks may be ahead of that.
-const LOOK_BURST: Duration = Duration::from_millis(200);
-
-/// What handlers need.
-pub struct Api {
-    pub handle: Handle,
-    /// When the next look is due.
-    next_look: Cell<Instant>,
-    pub clock: Clock,
-}
-
-/// The wall clock of answers. It is read again for each answer, and would differ by a millisecond each time; an object that
-/// does not change shall not seem to.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Arc<AtomicI64>);
-
-impl Clock {
-    /// Smaller differences are ignored, milliseconds.
-    const JITTER: u64 = 100;
-
-    /// The view, with the time of the previous answer.
-    pub fn steady<'v>(&self, v: &View<'v>) -> View<'v> {
-        let before = self.0.load(Ordering::Relaxed);
-        let epoch_ms = if before.abs_diff(v.epoch_ms) <= Self::JITTER { before } else { v.epoch_ms };
-        self.0.store(epoch_ms, Ordering::Relaxed);
-        View { epoch_ms, ..*v }
-    }
-}
-
-impl Api {
-    pub fn new(handle: Handle) -> Api {
-        Api { handle, next_look: Cell::new(Instant::now()), clock: Clock::default() }
-    }
-
-    /// Looks at the supervisor's state.
-    ///
-    /// # Errors
-    /// The supervisor is ending.
-    pub async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&View) -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        self.pace().await;
-        let clock = self.clock.clone();
-        Ok(self.handle.look(move |v| look(&clock.steady(v))).await?)
-    }
-
-    /// Makes a wish durable and has it acted on.
-    ///
-    /// # Errors
-    /// It was refused, or cannot be written.
-    pub async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
-        self.pace().await;
-        let accepted = self.handle.wish(wish).await?;
-        let revision = accepted.revision;
-        let (generation, kind) = (accepted.generation, accepted.kind);
-        Ok(Changed { uid: accepted.workload.0, generation, revision, kind })
-    }
-
-    async fn pace(&self) {
-        let now = Instant::now();
-        let due = self.next_look.get().max(now.checked_sub(LOOK_BURST).unwrap_or(now));
-        self.next_look.set(due + LOOK_INTERVAL);
-        tokio::time::sleep_until(due).await;
-    }
-}
-
-/// The parameters behind the `?` of a request.
-#[derive(Debug, Default)]
-pub struct Query(BTreeMap<String, String>);
-
-impl Query {
-    /// Takes `known` parameters.
-    fn new(text: &str, known: &[&str]) -> Result<Query, Problem> {
-        let mut map = BTreeMap::new();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
-            if !known.contains(&name) {
-                let message = format!("unknown parameter {name:?}; there are {known:?}");
-                return Err(Problem::bad_request(message));
-            }
-            let value = value.replace('+', " ");
-            let value = percent_decode_str(&value)
-                .decode_utf8()
-                .map_err(|_| Problem::bad_request(format!("parameter {name:?} is not valid UTF-8")))?;
-            map.insert(name.to_owned(), value.into_owned());
-        }
-        Ok(Query(map))
-    }
-
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// A parameter that is `true` or `false`.
-    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.get(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(Problem::bad_request(format!("parameter {name:?} must be true or false"))),
-        }
-    }
-
-    /// A parameter that `parse` reads.
-    pub fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let bad = || Problem::bad_request(format!("parameter {name:?} cannot be {text:?}"));
-        parse(text).map(Some).ok_or_else(bad)
-    }
-}
+use crate::supervisor::shell::handle::{View, Wish};
 
 /// Whether the client of `path` may take its time to read the answer.
 pub fn may_pause(path: &str) -> bool {
@@ -234,29 +108,6 @@ async fn unqualified(api: &Api, text: &str) -> Result<String, Problem> {
     Ok(found.map_or_else(|| text.to_owned(), |name| text.replace(word, &name)))
 }
 
-/// The body of a request.
-pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
-    let limited = Limited::new(request.into_body(), LONGEST_BODY);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-        Err(_) => {
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "the body of the request is late"))
-        }
-        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("the body has more than {LONGEST_BODY} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", message))
-        }
-        Ok(Err(e)) => Err(Problem::bad_request(format!("reading the body: {e}"))),
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-    }
-}
-
-/// JSON of a body; an empty one is an object without members.
-pub fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|e| Problem::bad_request(format!("the body is not as expected: {e}")))
-}
-
 async fn health(api: &Api) -> Result<Answer, Problem> {
     let late = || {
         let message = "the supervisor's loop has not answered for 5 seconds";
@@ -296,13 +147,6 @@ fn version() -> Result<Answer, Problem> {
         commit: COMMIT.to_owned(),
         api: vec!["v1".to_owned()],
     })
-}
-
-/// The workload of that name.
-pub async fn object(api: &Api, name: &str) -> Result<Option<WorkloadObject>, Problem> {
-    let name = name.to_owned();
-    let find = move |v: &View| v.desired.by_name(&name).map(|(id, w)| view::workload(v, id, w));
-    api.look(find).await
 }
 
 async fn scale(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
@@ -345,43 +189,4 @@ async fn delete(api: &Api, name: &str, query: &Query) -> Result<Answer, Problem>
     let grace = query.parsed("gracePeriodSeconds", quantity::duration)?;
     let grace = grace.map(|d| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)));
     respond::json(&api.wish(Wish::Delete { name: name.to_owned(), grace }).await?)
-}
-
-/// The problem with a workload or replica that is not there.
-pub fn missing(what: &str, name: &str) -> Problem {
-    match what {
-        "workload" => Problem::from(Denied::Refused(Refusal::NotFound)),
-        _ => Problem::hinted(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("no such {what}: {name:?}"),
-            "`orund get replicas` lists them",
-        ),
-    }
-}
-
-/// The parameters of an address.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn fuzz(text: &str) {
-    if let Ok(query) = Query::new(text, &["watch", "file", "gracePeriodSeconds"]) {
-        let _ = (query.flag("watch"), query.parsed("gracePeriodSeconds", quantity::duration));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_decoded_and_unknown_ones_refused() {
-        let query = Query::new("a=x%20y%2Fz&b&c=1+2", &["a", "b", "c", "d"]).unwrap();
-        assert_eq!(query.get("a"), Some("x y/z"));
-        assert!(query.flag("b").unwrap());
-        assert!(!query.flag("d").unwrap());
-        assert_eq!(query.get("c"), Some("1 2"));
-        assert!(query.flag("c").is_err());
-        for bad in ["z=1", "a=%ff"] {
-            assert_eq!(Query::new(bad, &["a"]).unwrap_err().status, StatusCode::BAD_REQUEST, "{bad}");
-        }
-    }
 }

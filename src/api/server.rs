@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use crate::api::routes::{self, Api};
+use crate::api::context::Api;
+use crate::api::routes;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::supervisor::shell::handle::Handle;

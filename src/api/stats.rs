@@ -1,7 +1,8 @@
 //! What the containers use: read from their cgroups.
 
+use crate::api::context::Api;
+use crate::api::request::Query;
 use crate::api::respond::{self, Answer, Problem};
-use crate::api::routes::{Api, Query};
 use crate::api::types::{List, ReplicaObject, StatsObject};
 use crate::api::view;
 use crate::runtime::{Runtime, events};

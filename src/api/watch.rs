@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::api::context::{Api, missing};
+use crate::api::request::Query;
 use crate::api::respond::{self, Answer, Problem};
-use crate::api::routes::{Api, Query, missing};
 use crate::api::types::{KeptAnswer, List, WorkloadObject};
 use crate::api::{apply, ports, view};
 use crate::supervisor::core::action::Notice;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::respond::Problem;
 use crate::api::types::{Changed, WorkloadObject};
 use crate::api::view;
-use crate::supervisor::core::desired::Refusal;
+use crate::supervisor::core::refusal::Refusal;
 use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
 
 /// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the

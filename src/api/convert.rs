@@ -6,9 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
-use crate::supervisor::core::controller::Controller;
-use crate::supervisor::core::endpoints::PublishedPort;
-use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, SuccessRule};
+use crate::supervisor::core::controller::{Controller, FailureRule, FailureRuleAction, Job, SuccessRule};
+use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{
     Back, Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE,

@@ -1,7 +1,7 @@
 //! Probes as objects of the interface.
 
 use crate::api::types::ProbeObject;
-use crate::supervisor::core::health::ProbeKind;
+use crate::supervisor::core::checks::ProbeKind;
 use crate::supervisor::core::model::Container as Observed;
 use crate::supervisor::core::spec::{ContainerSpec, Endpoint, Handler, Probe};
 use crate::supervisor::core::time::Millis;

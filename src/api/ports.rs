@@ -2,8 +2,10 @@
 
 use crate::api::types::{PortObject, ServiceStatus};
 use crate::network::proxy::Counts;
-use crate::supervisor::core::endpoints::{self, HostPort, Route};
+use crate::supervisor::core::endpoints;
 use crate::supervisor::core::objects::Entry;
+use crate::supervisor::core::ports::HostPort;
+use crate::supervisor::core::publication::Route;
 use crate::supervisor::core::services::ADDRESS;
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::publish::Publisher;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::api::types::{Failure, InvalidFile};
 use crate::config::document::diagnostic::Diagnostics;
-use crate::supervisor::core::desired::Refusal;
+use crate::supervisor::core::refusal::Refusal;
 use crate::supervisor::shell::handle::Denied;
 
 /// What every handler answers with.

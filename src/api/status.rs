@@ -9,8 +9,8 @@ use crate::api::types::{
     WorkloadObject, WorkloadPhase,
 };
 use crate::network::proxy::Counts;
+use crate::supervisor::core::phase::Reason;
 use crate::supervisor::core::services::Behind;
-use crate::supervisor::core::status::Reason;
 
 /// A file system with less than this share of its blocks or inodes left is a problem, percent.
 const LITTLE: u64 = 5;
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn connections_that_wait_are_a_problem() {
-        let host = crate::supervisor::core::endpoints::HostPort { port: 80, ..Default::default() };
+        let host = crate::supervisor::core::ports::HostPort { port: 80, ..Default::default() };
         let port = PortObject { workload: Some("web".to_owned()), ..PortObject::at(&host, None) };
         assert_eq!(held(&port, &Counts { held: 7, ..Counts::default() }), None, "they have been taken");
         let found = held(&port, &Counts { waiting: 2, ..Counts::default() }).unwrap();

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::config::document::diagnostic::Diagnostic;
-pub use crate::supervisor::core::health::ProbeKind;
+pub use crate::supervisor::core::checks::ProbeKind;
+pub use crate::supervisor::core::phase::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 pub use crate::supervisor::core::spec::Role;
-pub use crate::supervisor::core::status::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use crate::workload::{KeptObject, Workload};
 
 /// Several objects.

@@ -8,17 +8,14 @@ use crate::api::types::{
 };
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
-use crate::supervisor::core::depends;
-use crate::supervisor::core::desired::{Workload, WorkloadId};
-use crate::supervisor::core::endpoints;
-use crate::supervisor::core::gate;
-use crate::supervisor::core::model::{
-    Container, ExitRecord, History, Instance, Key, Phase, Replica, Slot, Slots, StopCause,
-};
+use crate::supervisor::core::desired::Workload;
+use crate::supervisor::core::exit::StopCause;
+use crate::supervisor::core::ids::{Key, WorkloadId};
+use crate::supervisor::core::model::{Container, ExitRecord, History, Instance, Phase, Replica, Slot, Slots};
 use crate::supervisor::core::objects::Entry;
 use crate::supervisor::core::spec::{self, FailureAction, SIGNAL_OF_IMAGE, Template};
-use crate::supervisor::core::status;
 use crate::supervisor::core::time::{Millis, Time};
+use crate::supervisor::core::{depends, endpoints, gate, phase, status};
 use crate::supervisor::shell::handle::View;
 use crate::supervisor::shell::names;
 use crate::sys::timestamp::Timestamp;
@@ -249,7 +246,9 @@ fn rollout_message(
     reason: Option<&str>,
     cause: Option<String>,
 ) -> Option<String> {
-    use status::RolloutState::{Complete, DeadlineExceeded, Failed, Paused, Progressing};
+    use crate::supervisor::core::phase::RolloutState::{
+        Complete, DeadlineExceeded, Failed, Paused, Progressing,
+    };
     let old = s.replicas - s.updated;
     let cause = cause.map(|c| format!(": {c}")).unwrap_or_default();
     match s.rollout {
@@ -418,15 +417,15 @@ fn container(
 
 fn container_state(view: &View, c: &Container, history: &History) -> ContainerState {
     match status::container(c, history, view.now) {
-        status::ContainerState::Running { started } => {
+        phase::ContainerState::Running { started } => {
             ContainerState::Running { started: time(view, started) }
         }
-        status::ContainerState::Terminating { cause: why, deadline } => {
+        phase::ContainerState::Terminating { cause: why, deadline } => {
             let stopping = Stopping { cause: cause(why).to_owned(), deadline: time(view, deadline) };
             ContainerState::Terminating { stopping }
         }
-        status::ContainerState::Terminated { reason } => ContainerState::Terminated { reason },
-        status::ContainerState::Waiting { reason, next_attempt } => ContainerState::Waiting {
+        phase::ContainerState::Terminated { reason } => ContainerState::Terminated { reason },
+        phase::ContainerState::Waiting { reason, next_attempt } => ContainerState::Waiting {
             reason,
             message: next_attempt.and(history.exits.back()).map(|e| exit(view, e).summary()),
             next_attempt: next_attempt.map(|at| time(view, at)),

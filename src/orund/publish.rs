@@ -1,7 +1,7 @@
 //! `orund run --publish`: ports of the host for the replicas.
 
 use crate::error::{Error, Kind, Result};
-use crate::supervisor::core::endpoints::PublishedPort;
+use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::shell::listen;
 use crate::workload::compose;
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
 use crate::image::fetch;
 use crate::image::store::{Image, Lock, Store};
-use crate::supervisor::core::endpoints::PublishedPort;
+use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::spec::{
     ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, SandboxSpec, Template,
 };

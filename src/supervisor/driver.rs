@@ -2,11 +2,12 @@
 
 use super::core::Config;
 use super::core::action::{Action, Notice};
-use super::core::desired::{Change, Desired, Refusal};
+use super::core::desired::{Change, Desired};
 use super::core::event::{Event, Record};
 use super::core::model::Observed;
 use super::core::observe::on_event;
 use super::core::reconcile::{Step, reconcile};
+use super::core::refusal::Refusal;
 use super::core::time::{Millis, Time};
 
 /// What the core's decisions are done by: Linux, or the simulator.

@@ -78,7 +78,7 @@ fn summary(desired: &Desired) -> Vec<(&str, u32, u32, usize)> {
 }
 
 fn running(desired: &Desired, observed: &Observed) -> BTreeSet<String> {
-    let name = |key: &orun::supervisor::core::model::Key| {
+    let name = |key: &orun::supervisor::core::ids::Key| {
         format!("{}-{}/{}", desired.workloads[&key.workload].name, key.slot, key.container)
     };
     observed.instances().filter(|(_, i)| i.phase == Phase::Running).map(|(key, _)| name(&key)).collect()

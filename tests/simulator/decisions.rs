@@ -4,10 +4,12 @@ use crate::numbers::{available, given_up, limits};
 use crate::oracle::Oracle;
 use crate::process::Proc;
 use orun::supervisor::core::action::Action;
-use orun::supervisor::core::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use orun::supervisor::core::model::{Observed, Replica, ReplicaKey, Slots, StopCause};
+use orun::supervisor::core::desired::{Change, Desired, Workload};
+use orun::supervisor::core::exit::StopCause;
+use orun::supervisor::core::ids::{ReplicaKey, Revision, WorkloadId};
+use orun::supervisor::core::model::{Observed, Replica, Slots};
+use orun::supervisor::core::progress::Verdict;
 use orun::supervisor::core::reconcile::Step;
-use orun::supervisor::core::rollout::Verdict;
 use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! P33: the order between workloads.
 
 use crate::oracle::Oracle;
-use orun::supervisor::core::desired::{Desired, Workload, WorkloadId};
+use orun::supervisor::core::desired::{Desired, Workload};
+use orun::supervisor::core::ids::WorkloadId;
 use orun::supervisor::core::model::{Next, Observed, Phase, Replica};
 use orun::supervisor::core::spec::Role;
 use orun::workload::depends::Condition;

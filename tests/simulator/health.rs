@@ -3,8 +3,9 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use crate::rng::Rng;
-use orun::supervisor::core::health::{HookKind, ProbeKind};
-use orun::supervisor::core::model::{Key, StopCause};
+use orun::supervisor::core::checks::{HookKind, ProbeKind};
+use orun::supervisor::core::exit::StopCause;
+use orun::supervisor::core::ids::Key;
 use orun::supervisor::core::spec::{Handler, ImageFacts, Probe, Probes, Template};
 use std::collections::BTreeMap;
 

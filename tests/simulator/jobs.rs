@@ -4,10 +4,10 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use crate::rng::Rng;
-use orun::supervisor::core::controller::Controller;
-use orun::supervisor::core::desired::{Change, Desired, Workload, WorkloadId};
-use orun::supervisor::core::job::{FailureRule, FailureRuleAction, Job, JobReason};
-use orun::supervisor::core::model::{Key, Next, Replica, Slots};
+use orun::supervisor::core::controller::{Controller, FailureRule, FailureRuleAction, Job, JobReason};
+use orun::supervisor::core::desired::{Change, Desired, Workload};
+use orun::supervisor::core::ids::{Key, WorkloadId};
+use orun::supervisor::core::model::{Next, Replica, Slots};
 use orun::supervisor::core::spec::{RestartPolicy, RestartRule, Role, Template};
 use orun::supervisor::core::time::Millis;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,12 +3,12 @@
 
 use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
+use orun::supervisor::core::checks::Hook;
 use orun::supervisor::core::desired::{Change, Desired, Workload};
-use orun::supervisor::core::endpoints::Target;
 use orun::supervisor::core::event::{Event, Record};
-use orun::supervisor::core::model::{
-    Hook, Instance, Next, Observed, Phase, Replica, SandboxState, StopCause,
-};
+use orun::supervisor::core::exit::StopCause;
+use orun::supervisor::core::model::{Instance, Next, Observed, Phase, Replica, SandboxState};
+use orun::supervisor::core::publication::Target;
 use orun::supervisor::core::reconcile::{Step, reconcile};
 use orun::supervisor::core::spec::{IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};

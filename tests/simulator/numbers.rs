@@ -3,7 +3,8 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use orun::supervisor::core::desired::{Desired, Workload};
-use orun::supervisor::core::model::{Container, Key, Next, Observed, Replica, ReplicaKey};
+use orun::supervisor::core::ids::{Key, ReplicaKey};
+use orun::supervisor::core::model::{Container, Next, Observed, Replica};
 use orun::supervisor::core::spec::{Back, IntOrPercent, Role};
 use orun::supervisor::core::time::{Millis, Time};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
-use orun::supervisor::core::model::Key;
+use orun::supervisor::core::ids::Key;
 use orun::supervisor::core::spec::{RestartPolicy, Role, Template};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@
 use crate::rng::Rng;
 use crate::{health, jobs};
 use orun::supervisor::core::controller::Controller;
-use orun::supervisor::core::endpoints::{HostPort, PublishedPort};
+use orun::supervisor::core::ports::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
     Back, Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
     RestartPolicy, Role, SandboxSpec, Strategy, Template,

@@ -3,8 +3,8 @@
 use crate::health::Answers;
 use crate::plan;
 use crate::rng::Rng;
-use orun::supervisor::core::health::Checks;
-use orun::supervisor::core::model::Key;
+use orun::supervisor::core::checks::Checks;
+use orun::supervisor::core::ids::Key;
 use orun::supervisor::core::spec::Probes;
 
 /// What a program will do. Times in milliseconds.

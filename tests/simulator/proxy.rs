@@ -2,10 +2,12 @@
 
 use crate::world::{Occurrence, Sim};
 use orun::supervisor::core::action::Action;
-use orun::supervisor::core::desired::{Desired, WorkloadId};
-use orun::supervisor::core::endpoints::{Endpoints, HostPort, Route};
+use orun::supervisor::core::desired::Desired;
 use orun::supervisor::core::event::Event;
-use orun::supervisor::core::model::{Key, Observed};
+use orun::supervisor::core::ids::{Key, WorkloadId};
+use orun::supervisor::core::model::Observed;
+use orun::supervisor::core::ports::HostPort;
+use orun::supervisor::core::publication::{Endpoints, Route};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stop waits for the proxy, in its own words.

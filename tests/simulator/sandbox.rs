@@ -3,7 +3,7 @@
 use crate::world::{Occurrence, Sim, Told};
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::event::Event;
-use orun::supervisor::core::model::ReplicaKey;
+use orun::supervisor::core::ids::ReplicaKey;
 
 /// A sandbox, or what is left of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

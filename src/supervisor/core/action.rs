@@ -1,11 +1,12 @@
 //! Everything that the core can decide. Closed: what is not here is never done.
 
-use super::desired::{Change, Revision, WorkloadId};
-use super::endpoints::Route;
-use super::health::{Checks, HookKind, ProbeKind};
-use super::model::{ExitClass, Key, ReplicaKey, Restart, StopCause};
-use super::names::Name;
-use super::rollout::Rollout;
+use super::checks::{Checks, HookKind, ProbeKind};
+use super::desired::Change;
+use super::exit::{ExitClass, StopCause};
+use super::ids::{Key, ReplicaKey, Revision, WorkloadId};
+use super::model::Restart;
+use super::progress::Rollout;
+use super::publication::{Name, Route};
 use super::spec::Role;
 use super::time::Time;
 use serde::{Deserialize, Serialize};

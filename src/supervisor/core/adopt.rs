@@ -2,10 +2,11 @@
 //! taken over as if they had been recorded, so that the loss stops no running container.
 
 use super::action::Action;
-use super::desired::{Desired, Revision, Workload};
+use super::checks::Checks;
+use super::desired::{Desired, Workload};
 use super::event::Event;
-use super::health::Checks;
-use super::model::{Key, Observed, Process, ReplicaKey};
+use super::ids::{Key, ReplicaKey, Revision};
+use super::model::{Observed, Process};
 use super::spec::{ContainerSpec, ImageFacts};
 use std::collections::BTreeMap;
 
@@ -105,7 +106,8 @@ fn taken_in(s: &Stray, spec: Option<&ContainerSpec>, revision: Revision, credit:
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::super::desired::{Change, WorkloadId};
+    use super::super::desired::Change;
+    use super::super::ids::WorkloadId;
     use super::super::model::Phase;
     use super::super::observe::on_event;
     use super::super::reconcile::reconcile;

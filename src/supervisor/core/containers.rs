@@ -10,11 +10,12 @@
 //! With grace 0 the cgroup is killed at once. Dead means init is reaped *and* the cgroup is empty.
 
 use super::action::Action;
-use super::health::{self, Checks, HookKind};
-use super::model::{
-    Container, ExitClass, Hook, Instance, Key, Next, Phase, Removal, SandboxState, Stop, StopCause,
-};
-use super::reconcile::{Entry, Pass, Place};
+use super::checks::{Checks, Hook, HookKind};
+use super::exit::{ExitClass, StopCause};
+use super::health;
+use super::ids::Key;
+use super::model::{Container, Instance, Next, Phase, Removal, SandboxState, Stop};
+use super::pass::{Entry, Pass, Place};
 use super::spec::{ContainerSpec, Handler, Role, Template};
 use super::time::{Millis, Time};
 use super::{endpoints, job, restart, sandbox};

@@ -1,12 +1,11 @@
 //! What kinds of workloads differ in: Jobs, whose replicas run until they succeed ([`super::job`]), and StatefulSets, whose
-//! replicas have an order.
+//! replicas have an order ([`super::order`]).
 
-use super::desired::{Revision, Workload};
-use super::job::Job;
-use super::model::{Slot, Slots};
+use super::spec::RestartRule;
+use super::time::Millis;
 use crate::workload::depends::Dependency;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::fmt;
 
 /// How the replicas of a workload follow each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,35 +27,117 @@ pub struct Controller {
     pub depends_on: Vec<Dependency>,
 }
 
-impl Workload {
-    /// Whether a replica of `slot` that is of an old revision stays as it is.
-    pub(super) fn keeps(&self, slot: u32) -> bool {
-        self.paused || self.controller.on_delete || slot < self.controller.partition
-    }
-
-    /// Which revision comes into a slot whose last replica was of `before`.
-    pub(super) fn revision_for(&self, slot: u32, before: Option<Revision>) -> Revision {
-        let stays = self.paused || slot < self.controller.partition;
-        before.filter(|r| stays && self.revisions.contains_key(r)).unwrap_or(self.revision)
-    }
+/// Of each slot of a job one replica succeeds once and is not run again. The number of replicas is that of the slots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Job {
+    /// How many replicas may run at a time.
+    pub parallelism: u32,
+    /// How long a finished job is kept. None: until somebody deletes it.
+    pub ttl: Option<Millis>,
+    /// How many failures of all replicas together the job survives. None: only its template has a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<u32>,
+    /// The same for each slot: one that fails more often has failed, and the others run to their end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_limit_per_index: Option<u32>,
+    /// How many slots may have failed before the job fails at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failed_indexes: Option<u32>,
+    /// How long the job may take, from its first replica on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// A queue of work: after the first success no replica is run again, and the job is complete when all have exited.
+    #[serde(skip_serializing_if = "is_false")]
+    pub queue: bool,
+    /// Nothing runs.
+    #[serde(skip_serializing_if = "is_false")]
+    pub suspended: bool,
+    /// The first that matches decides on a failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failure_rules: Vec<FailureRule>,
+    /// The job has succeeded as soon as one of them holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub success_rules: Vec<SuccessRule>,
 }
 
-/// Whether `slot` must wait for lower ones.
-pub fn waits(workload: &Workload, slots: &Slots, slot: u32) -> bool {
-    let ready =
-        |n: u32| slots.slots.get(&n).and_then(Slot::current).is_some_and(super::model::Replica::is_ready);
-    workload.controller.ordered && !(0..slot).all(|n| ready(n) || workload.completed.contains_key(&n))
+/// For serde.
+fn is_false(b: &bool) -> bool {
+    !*b
 }
 
-/// The slots of a workload with an order that go: those above the desired ones, the highest first. How many are taken does
-/// not matter, for one of the desired ones may be empty just now.
-pub fn surplus(taken: &BTreeSet<u32>, workload: &Workload, slots: &Slots) -> Vec<u32> {
-    let stopping = slots.slots.values().flat_map(|s| &s.replicas).any(|r| r.stop.is_some());
-    // One after the other.
-    let most = match (workload.controller.ordered, stopping) {
-        (false, _) => usize::MAX,
-        (true, false) => 1,
-        (true, true) => 0,
-    };
-    taken.range(workload.wanted()..).rev().take(most).copied().collect()
+/// What some exit codes mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRule {
+    /// What happens then.
+    pub action: FailureRuleAction,
+    /// None: of any container.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// None: it is about conditions that replicas never have here.
+    #[serde(default)]
+    pub exit: Option<RestartRule>,
+}
+
+/// What a failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureRuleAction {
+    /// The whole job has failed.
+    FailJob,
+    /// The index has failed and is not run again.
+    FailIndex,
+    /// It is run again, and the failure does not count.
+    Ignore,
+    /// It counts against the limit.
+    Count,
+}
+
+/// Enough of these slots have succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SuccessRule {
+    /// The first and the last of each range. None: all slots.
+    #[serde(default)]
+    pub indexes: Option<Vec<(u32, u32)>>,
+    /// None: all of them.
+    #[serde(default)]
+    pub count: Option<u32>,
+}
+
+/// The end of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobEnd {
+    /// Failed, or succeeded.
+    pub failed: bool,
+    /// Why, in one word.
+    pub reason: JobReason,
+    /// Why, in one line.
+    pub message: String,
+}
+
+/// Kubernetes' reasons of a Job's conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobReason {
+    /// As many replicas as desired have succeeded.
+    CompletionsReached,
+    /// The replicas of a rule of success have succeeded.
+    SuccessPolicy,
+    /// More failures than `backoffLimit` allows.
+    BackoffLimitExceeded,
+    /// It ran for longer than `activeDeadlineSeconds` allows.
+    DeadlineExceeded,
+    /// A rule of `podFailurePolicy` matched.
+    PodFailurePolicy,
+    /// Each index is over, and some have failed.
+    FailedIndexes,
+    /// More indices have failed than `maxFailedIndexes` allows.
+    MaxFailedIndexesExceeded,
+}
+
+impl fmt::Display for JobReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{self:?}"))
+    }
 }

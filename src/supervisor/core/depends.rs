@@ -3,7 +3,8 @@
 //! It holds whenever replicas are made: when a file is applied, when they are replaced, and after a reboot, when none is
 //! left. What runs already keeps running when a dependency fails.
 
-use super::desired::{Desired, Workload, WorkloadId};
+use super::desired::{Desired, Workload};
+use super::ids::WorkloadId;
 use super::model::{Observed, Phase, Replica, Slots};
 use super::spec::Role;
 use crate::workload::depends::{Condition, Dependency};

@@ -1,28 +1,17 @@
 //! The desired state. Changed only by [`Change`]s, which the shell makes durable before it acknowledges them; replaying
 //! the changes gives the same state. Nothing here depends on running containers.
 
-use super::Config;
-use super::controller::Controller;
-use super::history::{Kept, Stamp};
-use super::job::JobEnd;
+use super::config::Config;
+use super::controller::{Controller, JobEnd};
+use super::ids::{Revision, WorkloadId};
 use super::objects::Objects;
+use super::refusal::Refusal;
+use super::revision::{Kept, Stamp};
 use super::spec::{Strategy, Template};
 use super::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
-
-/// A workload's identity, never used twice: a workload deleted and applied again has a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WorkloadId(pub u64);
-
-/// The identity of a template within its workload, from 1. People see its number ([`Workload::number`]), which is another
-/// one once the workload has gone back to the template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Revision(pub u32);
 
 /// All workloads, and the objects that are kept for them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -210,34 +199,6 @@ pub enum Change {
         workload: WorkloadId,
         revision: Revision,
     },
-}
-
-/// Why a change is not accepted. Nothing has changed then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    NotFound,
-    /// The workload is being deleted.
-    Deleting,
-    NoContainers,
-    TooManyReplicas {
-        limit: u32,
-    },
-    /// The rollout is paused.
-    Paused,
-    /// No revision of that number is kept; None: there is none before the current one.
-    NoRevision {
-        number: Option<u32>,
-    },
-    /// It is the current revision already.
-    SameRevision {
-        number: u32,
-    },
-    /// It was declared immutable, or such a field of it cannot be changed.
-    Immutable {
-        what: String,
-    },
-    /// It is superseded by the desired state of now.
-    Pointless,
 }
 
 impl Desired {
@@ -536,23 +497,6 @@ impl Workload {
                 d.deadline = [d.deadline, asked].into_iter().flatten().min();
                 d.now |= now;
             }
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NotFound => f.write_str("no such workload"),
-            Refusal::Deleting => f.write_str("the workload is being deleted"),
-            Refusal::NoContainers => f.write_str("a workload needs at least one container"),
-            Refusal::TooManyReplicas { limit } => write!(f, "more than {limit} replicas"),
-            Refusal::Paused => f.write_str("the rollout is paused: resume it first"),
-            Refusal::NoRevision { number: Some(n) } => write!(f, "no revision {n} is kept"),
-            Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
-            Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),
-            Refusal::Immutable { what } => write!(f, "{what} cannot be changed"),
-            Refusal::Pointless => f.write_str("nothing to do"),
         }
     }
 }

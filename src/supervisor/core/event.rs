@@ -2,9 +2,11 @@
 //! gives it to [`super::observe::on_event`]; the desired state changes by [`super::desired::Change`] instead.
 
 use super::action::Action;
-use super::endpoints::Taken;
-use super::health::{HookKind, ProbeKind};
-use super::model::{Key, Process, ReplicaKey, StartError, WaitStatus};
+use super::checks::{HookKind, ProbeKind};
+use super::exit::{StartError, WaitStatus};
+use super::ids::{Key, ReplicaKey};
+use super::model::Process;
+use super::publication::Taken;
 use super::spec::ImageFacts;
 use super::time::Time;
 use serde::{Deserialize, Serialize};

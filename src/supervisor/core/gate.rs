@@ -6,9 +6,10 @@
 //! ```
 //! Init containers run once in a sandbox. A sidecar that is restarted later keeps nobody waiting.
 
-use super::model::{Container, Instance, Next, Phase, Replica, StopCause};
+use super::exit::StopCause;
+use super::model::{Container, Instance, Next, Phase, Replica};
+use super::phase::{ContainerState, Reason};
 use super::spec::Role;
-use super::status::{ContainerState, Reason};
 
 impl Container {
     /// Whether its program runs and has come up.

@@ -4,128 +4,15 @@
 //! [`Restart::counted`]; the end of a job is durable ([`Change::Finished`]).
 
 use super::action::Action;
-use super::desired::{Change, Refusal, Workload, WorkloadId};
-use super::model::{Exit, ExitClass, Key, Next, Replica, Restart, Slot, Slots, StopCause};
-use super::reconcile::{Pass, Place, replicas};
-use super::replicas::stop_one;
-use super::spec::{RestartRule, Template};
-use super::time::{Millis, Time};
-use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// Of each slot of a job one replica succeeds once and is not run again. The number of replicas is that of the slots.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Job {
-    /// How many replicas may run at a time.
-    pub parallelism: u32,
-    /// How long a finished job is kept. None: until somebody deletes it.
-    pub ttl: Option<Millis>,
-    /// How many failures of all replicas together the job survives. None: only its template has a limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff_limit: Option<u32>,
-    /// The same for each slot: one that fails more often has failed, and the others run to their end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff_limit_per_index: Option<u32>,
-    /// How many slots may have failed before the job fails at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_failed_indexes: Option<u32>,
-    /// How long the job may take, from its first replica on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Millis>,
-    /// A queue of work: after the first success no replica is run again, and the job is complete when all have exited.
-    #[serde(skip_serializing_if = "is_false")]
-    pub queue: bool,
-    /// Nothing runs.
-    #[serde(skip_serializing_if = "is_false")]
-    pub suspended: bool,
-    /// The first that matches decides on a failure.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub failure_rules: Vec<FailureRule>,
-    /// The job has succeeded as soon as one of them holds.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub success_rules: Vec<SuccessRule>,
-}
-
-fn is_false(b: &bool) -> bool {
-    !*b
-}
-
-/// What some exit codes mean.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FailureRule {
-    /// What happens then.
-    pub action: FailureRuleAction,
-    /// None: of any container.
-    #[serde(default)]
-    pub container: Option<String>,
-    /// None: it is about conditions that replicas never have here.
-    #[serde(default)]
-    pub exit: Option<RestartRule>,
-}
-
-/// What a failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FailureRuleAction {
-    /// The whole job has failed.
-    FailJob,
-    /// The index has failed and is not run again.
-    FailIndex,
-    /// It is run again, and the failure does not count.
-    Ignore,
-    /// It counts against the limit.
-    Count,
-}
-
-/// Enough of these slots have succeeded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SuccessRule {
-    /// The first and the last of each range. None: all slots.
-    #[serde(default)]
-    pub indexes: Option<Vec<(u32, u32)>>,
-    /// None: all of them.
-    #[serde(default)]
-    pub count: Option<u32>,
-}
-
-/// The end of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobEnd {
-    /// Failed, or succeeded.
-    pub failed: bool,
-    /// Why, in one word.
-    pub reason: JobReason,
-    /// Why, in one line.
-    pub message: String,
-}
-
-/// Kubernetes' reasons of a Job's conditions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobReason {
-    /// As many replicas as desired have succeeded.
-    CompletionsReached,
-    /// The replicas of a rule of success have succeeded.
-    SuccessPolicy,
-    /// More failures than `backoffLimit` allows.
-    BackoffLimitExceeded,
-    /// It ran for longer than `activeDeadlineSeconds` allows.
-    DeadlineExceeded,
-    /// A rule of `podFailurePolicy` matched.
-    PodFailurePolicy,
-    /// Each index is over, and some have failed.
-    FailedIndexes,
-    /// More indices have failed than `maxFailedIndexes` allows.
-    MaxFailedIndexesExceeded,
-}
-
-impl fmt::Display for JobReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{self:?}"))
-    }
-}
+use super::controller::{FailureRule, FailureRuleAction, JobEnd, JobReason, SuccessRule};
+use super::desired::{Change, Workload};
+use super::exit::{Exit, ExitClass, StopCause};
+use super::ids::{Key, WorkloadId};
+use super::model::{Next, Replica, Restart, Slot, Slots};
+use super::pass::{Pass, Place, replicas, stop_one};
+use super::refusal::Refusal;
+use super::spec::Template;
+use super::time::Time;
 
 fn end(failed: bool, reason: JobReason, message: String) -> JobEnd {
     JobEnd { failed, reason, message }

@@ -6,16 +6,15 @@
 //! An instance is one run of a container: one cgroup, one init process. A container has at most one instance that may
 //! run its program, besides at most one spare that waits in `created`, and dead ones that are not yet removed.
 
-use super::desired::{Revision, WorkloadId};
-use super::endpoints::Endpoints;
-use super::health::Health;
-use super::rollout::Rollout;
+use super::checks::{Health, Hook};
+use super::exit::{Exit, ExitClass, StopCause, WaitStatus};
+use super::ids::{Revision, WorkloadId};
+use super::progress::Rollout;
+use super::publication::Endpoints;
 use super::spec::{ImageFacts, Role};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::str::FromStr;
 
 /// How many past exits a slot remembers of each container.
 pub const EXITS_KEPT: usize = 5;
@@ -92,41 +91,6 @@ pub struct ExitRecord {
     pub message: Option<String>,
 }
 
-/// A status as wait(2) encodes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WaitStatus(pub i32);
-
-/// Why an instance exited; the first that applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ExitClass {
-    /// It was being stopped: never a failure.
-    Requested,
-    /// A process of its cgroup was killed for lack of memory, and init died of a signal.
-    Oom,
-    /// It was stopped because a probe failed.
-    Probe,
-    /// It was stopped because its postStart hook failed.
-    PostStart,
-    /// It was stopped because its replica had run for as long as it may.
-    Deadline,
-    /// Init was killed by a signal.
-    Signal(i32),
-    /// Init exited with this status.
-    Exited(i32),
-    /// The program could not be run, or the container not be created.
-    StartError {
-        /// Trying again is useless until the workload changes.
-        unrecoverable: bool,
-        /// The reason is its image.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        image: Option<ImageError>,
-    },
-    /// It exited while no supervisor could see its status; counts as a failure.
-    Unknown,
-}
-
 /// One set of containers of one revision in a slot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replica {
@@ -188,17 +152,6 @@ pub enum SandboxState {
     Removing(Option<Time>),
 }
 
-/// The address of a replica. `Display` and `FromStr` are the short form `w1.s0.r1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ReplicaKey {
-    /// Number of the workload.
-    pub workload: WorkloadId,
-    /// Index of the slot.
-    pub slot: u32,
-    /// Serial number of the replica.
-    pub serial: u64,
-}
-
 /// A replica that shall go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStop {
@@ -210,38 +163,6 @@ pub struct ReplicaStop {
     pub deadline: Time,
     /// Kill without preStop and stop signal.
     pub now: bool,
-}
-
-/// Why something is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StopCause {
-    /// Its workload is being deleted.
-    Deleted,
-    /// Fewer replicas are desired.
-    ScaledDown,
-    /// Its revision is not the current one.
-    Replaced,
-    /// A restart was requested.
-    Restarted,
-    /// The startup or liveness probe.
-    ProbeFailed,
-    /// The postStart hook.
-    PostStartFailed,
-    /// Its replica has run for as long as it may.
-    DeadlineExceeded,
-    /// The sandbox that it is in is gone.
-    SandboxLost,
-    /// A sidecar whose main containers have exited.
-    Finished,
-    /// The job that it is part of has failed.
-    JobFailed,
-    /// The job that it is part of is complete without it.
-    JobComplete,
-    /// No workload needs it any more.
-    Orphaned,
-    /// The host goes down.
-    Drained,
 }
 
 /// A container of a replica.
@@ -393,42 +314,6 @@ pub struct Process {
     pub start_time: u64,
 }
 
-/// The exit of an instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Exit {
-    /// When.
-    pub at: Time,
-    /// None when nobody saw it.
-    pub status: Option<WaitStatus>,
-    /// The cgroup's counter of OOM kills is above zero.
-    pub oom: bool,
-    /// Of a start that failed.
-    pub error: Option<StartError>,
-}
-
-/// Why a container could not be created or started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartError {
-    /// One line, for people.
-    pub message: String,
-    /// Trying again is useless until the bundle changes: no such program, invalid configuration.
-    pub unrecoverable: bool,
-    /// The reason is its image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<ImageError>,
-}
-
-/// Why a container's image cannot be used, in Kubernetes' words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ImageError {
-    /// It could not be pulled.
-    ErrImagePull,
-    /// It is not on this host, and must not be pulled.
-    ErrImageNeverPull,
-    /// The name is not valid.
-    InvalidImageName,
-}
-
 /// An instance that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
@@ -446,110 +331,6 @@ pub struct Stop {
     pub signalled: Option<Time>,
     /// The signal was really sent.
     pub delivered: bool,
-}
-
-/// A hook of one instance. Runs at most once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Hook {
-    /// There is none, or it has not begun.
-    NotRun,
-    /// It runs, since then.
-    Running(Time),
-    /// It only waits, since then.
-    Sleeping(Time),
-    /// It is over, whatever its result.
-    Done,
-    /// It ran too long and is not waited for.
-    Abandoned,
-}
-
-/// The address of an instance, from the workload down. `Display` and `FromStr` are the short form `w1.s0.r1.c0.i7`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key {
-    /// Number of the workload.
-    pub workload: WorkloadId,
-    /// Index of the slot.
-    pub slot: u32,
-    /// Serial of the replica.
-    pub replica: u64,
-    /// Index in the template.
-    pub container: u32,
-    /// Number of the instance.
-    pub instance: u64,
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Key { workload, slot, replica, container, instance } = self;
-        write!(f, "w{}.s{slot}.r{replica}.c{container}.i{instance}", workload.0)
-    }
-}
-
-impl FromStr for Key {
-    type Err = ();
-
-    /// The form that `Display` writes.
-    fn from_str(text: &str) -> Result<Key, ()> {
-        let [workload, slot, replica, container, instance] = numbers(text, ['w', 's', 'r', 'c', 'i'])?;
-        let small = |n: u64| u32::try_from(n).map_err(|_| ());
-        Ok(Key {
-            workload: WorkloadId(workload),
-            slot: small(slot)?,
-            replica,
-            container: small(container)?,
-            instance,
-        })
-    }
-}
-
-/// The numbers of `w1.s0`, each after its letter.
-fn numbers<const N: usize>(text: &str, letters: [char; N]) -> Result<[u64; N], ()> {
-    let mut parts = text.split('.');
-    let mut found = [0; N];
-    for (letter, number) in letters.into_iter().zip(&mut found) {
-        let digits = parts.next().and_then(|p| p.strip_prefix(letter)).ok_or(())?;
-        *number = digits.parse().map_err(|_| ())?;
-    }
-    if parts.next().is_none() { Ok(found) } else { Err(()) }
-}
-
-impl Key {
-    /// The replica that the instance is part of.
-    pub fn of_replica(self) -> ReplicaKey {
-        ReplicaKey { workload: self.workload, slot: self.slot, serial: self.replica }
-    }
-}
-
-impl fmt::Display for ReplicaKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReplicaKey { workload, slot, serial } = self;
-        write!(f, "w{}.s{slot}.r{serial}", workload.0)
-    }
-}
-
-impl FromStr for ReplicaKey {
-    type Err = ();
-
-    /// The form that `Display` writes.
-    fn from_str(text: &str) -> Result<ReplicaKey, ()> {
-        let [workload, slot, serial] = numbers(text, ['w', 's', 'r'])?;
-        let slot = u32::try_from(slot).map_err(|_| ())?;
-        Ok(ReplicaKey { workload: WorkloadId(workload), slot, serial })
-    }
-}
-
-impl WaitStatus {
-    /// The exit code, when it exited.
-    pub fn code(self) -> Option<i32> {
-        (self.0 & 0x7f == 0).then_some((self.0 >> 8) & 0xff)
-    }
-
-    /// The signal that killed it.
-    pub fn signal(self) -> Option<i32> {
-        let n = self.0 & 0x7f;
-        (n != 0 && n != 0x7f).then_some(n)
-    }
 }
 
 impl Restart {

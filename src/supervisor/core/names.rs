@@ -1,48 +1,20 @@
 //! The names that pods resolve: those of Services, and of the pods behind them.
 
 use super::desired::Desired;
-use super::model::{Observed, Replica, ReplicaKey};
+use super::ids::ReplicaKey;
+use super::model::{Observed, Replica};
 use super::objects::Entry;
-use super::reconcile::replicas;
+use super::pass::replicas;
+use super::publication::{Name, NamedPod};
 use super::services::{self, matches};
 use super::spec::Template;
 use crate::workload::annotations::NETWORKS;
 use crate::workload::compose::PROJECT;
 use crate::workload::kept::KeptKind;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Other names of a Service, with commas between them; `NAME@NETWORK` is one only for pods in that network. Such a Service follows Docker: its names lead to pods that are not ready while none is.
 const ALIASES: &str = "orun.dev/aliases";
-
-/// The names of a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Name {
-    pub service: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
-    /// The Compose project that it belongs to: in the pods of that its names go before those of others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
-    /// Its identity, if pods reach it at an address of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address_of: Option<u64>,
-    pub pods: Vec<NamedPod>,
-}
-
-/// A pod behind a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NamedPod {
-    pub replica: ReplicaKey,
-    /// What it calls itself.
-    pub host: String,
-    pub address: String,
-    /// Those that share one of these with it resolve its name. Empty: the network "default" alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub networks: Vec<String>,
-}
 
 /// The names of all Services. Each has the addresses of its ready pods; with `publishNotReadyAddresses`, and as in Docker for
 /// those with aliases while none is ready, of all that are not about to end.

@@ -1,15 +1,13 @@
 //! The words for people that events are worth.
 
 use super::action::{Action, Notice, Reason, Severity};
-use super::desired::WorkloadId;
-use super::endpoints::Taken;
+use super::checks::{Hook, HookKind, ProbeKind};
 use super::event::Event;
-use super::health::{HookKind, ProbeKind};
-use super::model::{
-    ExitClass, Hook, Instance, Key, Next, Observed, ReplicaKey, Restart, SandboxState, StartError, StopCause,
-    WaitStatus,
-};
-use super::rollout::{Rollout, Verdict};
+use super::exit::{ExitClass, StartError, StopCause, WaitStatus};
+use super::ids::{Key, ReplicaKey, WorkloadId};
+use super::model::{Instance, Next, Observed, Restart, SandboxState};
+use super::progress::{Rollout, Verdict};
+use super::publication::Taken;
 use super::time::{Millis, Time};
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Kept objects: what is desired besides the workloads.
 
-use super::desired::Refusal;
-use super::history::Stamp;
+use super::refusal::Refusal;
+use super::revision::Stamp;
 use super::spec::{Pinned, Template};
 use crate::workload::environment;
 use crate::workload::inputs::Input;

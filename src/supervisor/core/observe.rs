@@ -1,12 +1,13 @@
 //! The only mutator of [`Observed`]: it follows events.
 
 use super::action::{Action, Notice};
-use super::desired::{Revision, WorkloadId};
+use super::checks::{Health, Hook, HookKind};
 use super::event::{Event, Found};
-use super::health::{Health, HookKind};
+use super::exit::{Exit, StartError, WaitStatus};
+use super::ids::{Key, ReplicaKey, Revision, WorkloadId};
 use super::model::{
-    Container, EXITS_KEPT, Exit, ExitRecord, Hook, Instance, Key, Observed, Phase, Process, Removal, Replica,
-    ReplicaKey, ReplicaStop, Restart, SandboxState, Slot, Slots, StartError, Stop, WaitStatus,
+    Container, EXITS_KEPT, ExitRecord, Instance, Observed, Phase, Process, Removal, Replica, ReplicaStop,
+    Restart, SandboxState, Slot, Slots, Stop,
 };
 use super::notice;
 use super::spec::{ImageFacts, Role};
@@ -93,7 +94,7 @@ impl Observed {
     /// All replicas.
     pub fn replicas(&self) -> impl Iterator<Item = (ReplicaKey, &Replica)> {
         self.workloads.iter().flat_map(|(workload, slots)| {
-            super::reconcile::replicas(slots)
+            super::pass::replicas(slots)
                 .map(move |(slot, r)| (ReplicaKey { workload: *workload, slot, serial: r.serial }, r))
         })
     }

@@ -1,10 +1,13 @@
 //! Compares the desired with the observed state.
 
-use super::Config;
 use super::action::Action;
-use super::desired::{Change, Desired, Revision, Workload, WorkloadId};
-use super::model::{Container, Key, Next, Observed, Replica, ReplicaKey, Slot, Slots, StopCause};
-use super::spec::{Role, Template};
+use super::config::Config;
+use super::desired::{Change, Desired, Workload};
+use super::exit::StopCause;
+use super::ids::{Revision, WorkloadId};
+use super::model::{Container, Next, Observed, Replica, Slot, Slots};
+use super::pass::{Pass, Place, replicas, stop_one};
+use super::spec::Role;
 use super::time::{Millis, Time};
 use super::{containers, depends, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
@@ -49,63 +52,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
     Step { actions: pass.actions, wake: pass.wake }
 }
 
-/// One run of [`reconcile`].
-pub struct Pass<'a> {
-    pub now: Time,
-    pub config: &'a Config,
-    pub actions: Vec<Action>,
-    wake: Option<Time>,
-    last_instance: u64,
-    last_replica: u64,
-    credit: u64,
-    /// Replicas that are asked to stop in this pass; what follows for them is decided in the next.
-    stopped: BTreeSet<u64>,
-    /// The host goes down.
-    draining: bool,
-    /// Replicas that connections may be led to.
-    pub exposed: BTreeSet<u64>,
-    /// Workloads that wait for others: no replica of them is made or replaced.
-    pub waiting: BTreeSet<WorkloadId>,
-}
-
 impl Pass<'_> {
-    /// Whether `at` has come; if not, the decision is made again then.
-    pub fn reached(&mut self, at: Time) -> bool {
-        let reached = self.now >= at;
-        if !reached {
-            self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
-        }
-        reached
-    }
-
-    pub fn push(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    pub fn next_replica(&mut self) -> u64 {
-        self.last_replica += 1;
-        self.last_replica
-    }
-
-    pub fn next_instance(&mut self) -> u64 {
-        self.last_instance += 1;
-        self.last_instance
-    }
-
-    /// Takes one start from what the rate allows: its new value, or None and a wake-up for when it is allowed. Each
-    /// start costs the time that the rate gives it; a burst may run ahead of the clock.
-    pub fn start_credit(&mut self) -> Option<u64> {
-        let cost = 1_000_000 / u64::from(self.config.start_rate.max(1));
-        let burst = cost * u64::from(self.config.start_burst.max(1));
-        let now = self.now.0.saturating_mul(1000);
-        let next = self.credit.max(now) + cost;
-        if !self.reached(Time(next.saturating_sub(burst).div_ceil(1000))) {
-            return None;
-        }
-        self.credit = next;
-        Some(next)
-    }
-
     fn workload(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
         if workload.deletion.is_some() {
             self.delete(id, workload, slots);
@@ -152,7 +99,7 @@ impl Pass<'_> {
             let unsettled = instances().any(|i| i.is_dead() && !i.settled);
             let again = replica.containers.iter().any(|c| c.restart.due().is_some());
             if !unsettled && (again || instances().any(|i| !i.is_dead())) {
-                replicas::stop_one(self, id, workload, slot, replica, StopCause::Drained);
+                stop_one(self, id, workload, slot, replica, StopCause::Drained);
             }
         }
     }
@@ -171,25 +118,6 @@ impl Pass<'_> {
         if replicas(slots).next().is_none() {
             self.push(Action::DropWorkload { workload: id });
         }
-    }
-
-    /// Stops a replica, or brings its deadline forward.
-    pub fn stop_replica(
-        &mut self,
-        workload: WorkloadId,
-        slot: u32,
-        replica: &Replica,
-        cause: StopCause,
-        deadline: Time,
-        now: bool,
-    ) {
-        if replica.stop.is_some_and(|s| s.deadline <= deadline && (s.now || !now)) {
-            return;
-        }
-        let serial = replica.serial;
-        let deadline = replica.stop.map_or(deadline, |s| s.deadline.min(deadline));
-        self.stopped.insert(serial);
-        self.push(Action::StopReplica { workload, slot, serial, cause, deadline, now });
     }
 
     fn slot(
@@ -241,12 +169,6 @@ impl Pass<'_> {
             self.push(Action::Expire { replica: place.replica_key() });
         }
         expires
-    }
-
-    fn entry<'r>(&self, mut others: impl Iterator<Item = &'r Replica>) -> Entry {
-        let stopping = |r: &Replica| r.stop.is_some() || self.stopped.contains(&r.serial);
-        let lives = |r: &Replica| r.containers.iter().any(|c| c.lives().is_some());
-        if others.any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
     }
 
     /// A replica whose containers all terminated for good is not run again after a reboot; whether it just came to this.
@@ -302,46 +224,4 @@ impl Pass<'_> {
             self.push(Action::Persist { change: Change::Pruned { workload: id, revision: *revision } });
         }
     }
-}
-
-/// The position of a container.
-pub struct Place<'a> {
-    pub workload: WorkloadId,
-    pub slot: u32,
-    pub replica: &'a Replica,
-    pub template: Option<&'a Template>,
-    pub of: Option<&'a Workload>,
-    pub entry: Entry,
-    /// Its sandbox is made.
-    pub sandbox: bool,
-    /// Those of all replicas of its job that count.
-    pub failures: u32,
-}
-
-impl Place<'_> {
-    /// The template of a revision of its workload.
-    pub fn workload_template(&self, revision: Revision) -> Option<&Template> {
-        self.of?.revisions.get(&revision)
-    }
-
-    pub fn replica_key(&self) -> ReplicaKey {
-        ReplicaKey { workload: self.workload, slot: self.slot, serial: self.replica.serial }
-    }
-
-    pub fn key(&self, container: u32, instance: u64) -> Key {
-        Key { workload: self.workload, slot: self.slot, replica: self.replica.serial, container, instance }
-    }
-}
-
-/// What a replica may do beside the others in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    Free,
-    /// Another one is stopping: get ready, do not run yet.
-    Prepare,
-}
-
-/// All replicas with their slots.
-pub fn replicas(slots: &Slots) -> impl Iterator<Item = (u32, &Replica)> {
-    slots.slots.iter().flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r)))
 }

@@ -1,12 +1,14 @@
 //! How many replicas there are, and in which slots.
 
 use super::action::Action;
-use super::desired::{Change, Revision, Workload, WorkloadId};
-use super::model::{Container, ExitClass, Next, Replica, Slot, Slots, StopCause};
-use super::reconcile::Pass;
+use super::desired::{Change, Workload};
+use super::exit::{ExitClass, StopCause};
+use super::ids::WorkloadId;
+use super::model::{Container, Next, Replica, Slot, Slots};
+use super::pass::{Pass, add, stop_one};
 use super::spec::Role;
 use super::time::{Millis, Time};
-use super::{controller, job, rollout};
+use super::{job, order, rollout};
 use std::collections::BTreeSet;
 
 /// An hour: how far back restarts count when a replica is chosen to go.
@@ -33,7 +35,7 @@ pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Sl
     let may_go: BTreeSet<u32> = taken.iter().filter(|n| !done(n)).copied().collect();
     let many = taken.len().saturating_sub(workload.wanted() as usize);
     let surplus = match workload.controller.stateful {
-        true => controller::surplus(&may_go, workload, slots),
+        true => order::surplus(&may_go, workload, slots),
         false => victims(&may_go, workload, slots, many, pass),
     };
     for slot in surplus {
@@ -79,7 +81,7 @@ fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots,
     };
     while !enough(taken, free) && room > 0 {
         if !taken.contains(&free) {
-            if controller::waits(workload, slots, free) {
+            if order::waits(workload, slots, free) {
                 return;
             }
             taken.insert(free);
@@ -90,21 +92,6 @@ fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots,
         }
         free += 1;
     }
-}
-
-/// Makes a replica of `revision` in `slot`.
-pub fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32, revision: Revision) {
-    let Some(template) = workload.revisions.get(&revision) else { return };
-    let serial = pass.next_replica();
-    pass.push(Action::AddReplica {
-        workload: id,
-        slot,
-        serial,
-        revision,
-        restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
-        containers: template.containers.iter().map(|c| c.name.clone()).collect(),
-        roles: template.roles(),
-    });
 }
 
 fn stop_slot(
@@ -120,20 +107,6 @@ fn stop_slot(
             stop_one(pass, id, workload, slot, replica, cause);
         }
     }
-}
-
-/// Stops a replica with the grace of its own revision.
-pub fn stop_one(
-    pass: &mut Pass<'_>,
-    id: WorkloadId,
-    workload: &Workload,
-    slot: u32,
-    replica: &Replica,
-    cause: StopCause,
-) {
-    let grace = workload.revisions.get(&replica.revision).map_or(Millis(0), |t| t.grace);
-    let deadline = pass.now + grace;
-    pass.stop_replica(id, slot, replica, cause, deadline, grace == Millis(0));
 }
 
 /// The rank of a replica among those that may go: the greatest goes first. A strict total order, for the slot is last.

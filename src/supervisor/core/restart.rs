@@ -1,15 +1,9 @@
 //! What follows from the end of an instance: its class, and when the container is started again.
 
-use super::model::{Exit, ExitClass, Instance, Next, Restart, StopCause};
+use super::exit::{Exit, ExitClass, StopCause};
+use super::model::{Instance, Next, Restart};
 use super::spec::{Backoff, Template};
 use super::time::{Millis, Time};
-
-impl ExitClass {
-    /// Whether the policy OnFailure starts the container again.
-    pub fn is_failure(self) -> bool {
-        !matches!(self, ExitClass::Requested | ExitClass::Exited(0))
-    }
-}
 
 /// Why `instance` exited with `exit`; the first rule that applies.
 pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
@@ -131,7 +125,9 @@ pub fn scatter(n: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::core::model::{Hook, Phase, Removal, StartError, Stop, WaitStatus};
+    use crate::supervisor::core::checks::Hook;
+    use crate::supervisor::core::exit::{StartError, WaitStatus};
+    use crate::supervisor::core::model::{Phase, Removal, Stop};
     use crate::supervisor::core::spec::{ContainerSpec, RestartLimit, RestartPolicy};
 
     fn template(policy: RestartPolicy, backoff: Backoff) -> Template {

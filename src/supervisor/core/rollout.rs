@@ -7,53 +7,17 @@
 //! replaced, and the rollout continues.
 
 use super::action::Action;
-use super::desired::{Change, Revision, Workload, WorkloadId};
-use super::history::Stamp;
-use super::model::{Replica, Slot, Slots, StopCause};
-use super::reconcile::Pass;
-use super::replicas::{add, stop_one};
+use super::desired::{Change, Workload};
+use super::exit::StopCause;
+use super::ids::{Revision, WorkloadId};
+use super::model::{Replica, Slot, Slots};
+use super::pass::{Pass, add, stop_one};
+use super::progress::{Rollout, Verdict};
+use super::revision::Stamp;
 use super::spec::FailureAction;
-use super::status::{self, WorkloadStatus};
+use super::status::{self, WorkloadStatus, excused, is_whole};
 use super::time::Time;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-
-/// How far the rollout of a revision is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollout {
-    /// The revision that is rolled out.
-    pub revision: Revision,
-    /// [`Workload::generation`] when it began: whatever the owner changes gives it new time.
-    pub generation: u64,
-    /// When it last came closer to its end.
-    pub progressed: Time,
-    /// The most replicas of the revision that there were, and that were available; and the fewest others.
-    pub updated: u32,
-    /// The most of them that were available.
-    pub available: u32,
-    /// The fewest replicas of other revisions.
-    pub old: u32,
-    /// How it went.
-    pub verdict: Verdict,
-    /// When the verdict fell, and why, if it is not a good one.
-    pub judged: Time,
-    /// Why, in one line.
-    pub reason: String,
-}
-
-/// What has become of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Verdict {
-    /// It continues.
-    Progressing,
-    /// All replicas were available, of the new revision, at one time. Final.
-    Complete,
-    /// New replicas fail.
-    Failed,
-    /// Nothing came closer to the end for too long.
-    DeadlineExceeded,
-}
 
 impl Rollout {
     /// Whether it is that of the desired revision.
@@ -68,18 +32,6 @@ impl Workload {
     pub fn is_current(&self, revision: Revision) -> bool {
         revision == self.revision || (!self.paused && self.in_place(revision, self.revision))
     }
-}
-
-/// Whether as many replicas as desired are available, of the current revision, and no others exist.
-pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
-    let old = s.replicas - s.updated;
-    let kept = old == 0 || w.paused || w.controller.on_delete || old <= w.controller.partition;
-    kept && s.available + s.past.0 + excused(w, s.failing + s.past.1) >= w.wanted()
-}
-
-/// How many of `failing` replicas of the current revision the rollout does without.
-fn excused(w: &Workload, failing: u32) -> u32 {
-    if failing <= w.strategy().tolerated(w.wanted()) { failing } else { 0 }
 }
 
 /// Whether nothing new is made before all that is old is gone (`Recreate`).

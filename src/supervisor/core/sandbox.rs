@@ -3,8 +3,9 @@
 
 use super::action::Action;
 use super::event::Event;
-use super::model::{Container, ExitClass, Next, Replica, Restart, Sandbox, SandboxState};
-use super::reconcile::{Pass, Place};
+use super::exit::ExitClass;
+use super::model::{Container, Next, Replica, Restart, Sandbox, SandboxState};
+use super::pass::{Pass, Place};
 use super::restart;
 use super::spec::{Backoff, Role, Template};
 use super::time::Time;

@@ -1,11 +1,13 @@
 //! Ports of Services: at the address that pods know a Service by, and, for type NodePort and LoadBalancer, of the host. Their
 //! routes lead to the ready replicas of every workload that their selector matches.
 
-use super::desired::{Desired, WorkloadId};
-use super::endpoints::{HostPort, Protocol, Route, RouteOptions, Target};
-use super::model::{Observed, ReplicaKey};
+use super::desired::Desired;
+use super::ids::{ReplicaKey, WorkloadId};
+use super::model::Observed;
 use super::objects::Entry;
-use super::reconcile::replicas;
+use super::pass::replicas;
+use super::ports::{HostPort, Protocol};
+use super::publication::{Route, RouteOptions, Target};
 use super::spec::Template;
 use crate::workload::annotations::{PROXY_PROTOCOL, PUBLISH};
 use crate::workload::kept::KeptKind;

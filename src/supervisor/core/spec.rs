@@ -1,8 +1,8 @@
 //! The specification of one workload, in the core's own types. Manifests are converted into it; the core never reads
 //! a file.
 
-use super::endpoints::PublishedPort;
-use super::model::ExitClass;
+use super::exit::ExitClass;
+use super::ports::PublishedPort;
 pub use super::strategy::{
     Back, FailureAction, Fenceposts, IntOrPercent, MIN_READY, PROGRESS_DEADLINE, Strategy,
 };

@@ -3,7 +3,7 @@
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{self, Cgroup};
 use crate::plan::cgroup as plan;
-use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::ids::ReplicaKey;
 use crate::sys::file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -9,7 +9,7 @@ use crate::image::store::{Image, Named, Store};
 use crate::image::{fetch, healthcheck, rootfs, volume};
 use crate::log;
 use crate::plan::overlay;
-use crate::supervisor::core::model::ImageError;
+use crate::supervisor::core::exit::ImageError;
 use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{ImageFacts, ImageSource, PullPolicy};
 use crate::workload::health_check::HealthCheck;

@@ -11,7 +11,7 @@ use crate::log;
 use crate::runtime::container::Container;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::desired::Desired;
-use crate::supervisor::core::model::Key;
+use crate::supervisor::core::ids::Key;
 use crate::supervisor::core::spec::Launch;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::World;

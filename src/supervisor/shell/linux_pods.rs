@@ -3,9 +3,9 @@
 use super::linux::{INIT_MARK, Linux, watch};
 use super::pods::{self, Pod};
 use super::publish::Resolver;
-use crate::supervisor::core::desired::{Desired, Revision};
+use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::event::Event;
-use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::ids::{ReplicaKey, Revision};
 use crate::workload::compose::PROJECT;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;

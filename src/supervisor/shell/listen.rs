@@ -7,7 +7,7 @@
 
 use crate::error::Errno;
 use crate::network::holder;
-use crate::supervisor::core::endpoints::{HostPort, Protocol};
+use crate::supervisor::core::ports::{HostPort, Protocol};
 use crate::sys::socket;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, sockopt};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

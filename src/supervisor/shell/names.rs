@@ -1,6 +1,6 @@
 //! The names that containers have on the host.
 
-use crate::supervisor::core::model::Key;
+use crate::supervisor::core::ids::Key;
 
 /// The annotation of a container that names the revision it was made from.
 pub const REVISION: &str = "orun.dev/revision";

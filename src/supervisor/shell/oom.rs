@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
 use crate::log;
 use crate::supervisor::core::event::Event;
-use crate::supervisor::core::model::Key;
+use crate::supervisor::core::ids::Key;
 use crate::sys::fd;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};

@@ -1,7 +1,7 @@
 //! Which counts of the proxy are worth an event: connections that wait, or that no replica took.
 
 use crate::network::proxy::Counts;
-use crate::supervisor::core::endpoints::Taken;
+use crate::supervisor::core::publication::Taken;
 use std::collections::BTreeMap;
 
 /// What the loop gets to know.

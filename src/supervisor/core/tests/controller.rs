@@ -1,8 +1,8 @@
 //! Jobs, and workloads whose replicas have an order.
 
 use super::*;
-use crate::supervisor::core::controller::Controller;
-use crate::supervisor::core::job::Job;
+use crate::supervisor::core::controller::{Controller, Job};
+use crate::supervisor::core::phase;
 use crate::supervisor::core::spec::{Backoff, RestartLimit};
 use std::collections::BTreeMap;
 
@@ -203,7 +203,7 @@ fn updates_begin_at_the_highest_and_leave_the_partition_alone() {
     assert_eq!(stopping(&b), Vec::<u32>::new());
     let w = &b.desired.workloads[&WEB];
     let state = status::workload(w, b.observed.workloads.get(&WEB), b.now);
-    assert_eq!(state.phase, status::WorkloadPhase::Ready, "what the partition keeps is not missing");
+    assert_eq!(state.phase, phase::WorkloadPhase::Ready, "what the partition keeps is not missing");
     // OnDelete: only on request.
     let mut b = running(stateful(true, 0, true));
     assert_eq!(stopping(&b), Vec::<u32>::new());

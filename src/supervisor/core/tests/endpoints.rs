@@ -1,8 +1,10 @@
 //! Published ports, and the barrier before a stop, by scenarios.
 
 use super::*;
-use crate::supervisor::core::endpoints::{self, HostPort, PublishedPort, RouteOptions, Taken};
-use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::endpoints;
+use crate::supervisor::core::ids::ReplicaKey;
+use crate::supervisor::core::ports::{HostPort, PublishedPort};
+use crate::supervisor::core::publication::{self, RouteOptions, Taken};
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::workload::kept::KeptObject;
 use std::collections::BTreeSet;
@@ -73,13 +75,13 @@ fn a_proxy_that_never_answers_costs_no_memory() {
     assert!(b.observed.endpoints.in_use.len() <= 2, "{:?}", b.observed.endpoints.in_use);
     // Readiness that flips.
     let map = |serials: &[u64]| {
-        let replica = |serial| endpoints::Target {
+        let replica = |serial| publication::Target {
             replica: ReplicaKey { workload: WEB, slot: 0, serial },
             address: "10.0.0.2".to_owned(),
             port: 8080,
         };
         let targets = serials.iter().map(|s| replica(*s)).collect();
-        vec![endpoints::Route {
+        vec![publication::Route {
             workload: WEB,
             service: None,
             host: host(),
@@ -87,7 +89,7 @@ fn a_proxy_that_never_answers_costs_no_memory() {
             options: RouteOptions::default(),
         }]
     };
-    let mut e = endpoints::Endpoints::default();
+    let mut e = publication::Endpoints::default();
     for n in 0..50 {
         e.send(2 * n + 1, &map(&[1, 2]), &[], b.now);
         e.send(2 * n + 2, &map(&[2]), &[], b.now);
@@ -140,11 +142,11 @@ fn service(name: &str, spec: serde_json::Value) -> Change {
 
 /// What is published, as `PORT ADDRESS:PORT`.
 fn published_ports(b: &Bench) -> Vec<String> {
-    let text = |r: &endpoints::Route| {
+    let text = |r: &publication::Route| {
         let targets: Vec<String> = r.targets.iter().map(|t| format!("{}:{}", t.address, t.port)).collect();
         format!("{} {}", r.host, targets.join(","))
     };
-    let of_host = |r: &&endpoints::Route| r.host.address.is_none();
+    let of_host = |r: &&publication::Route| r.host.address.is_none();
     b.observed.endpoints.map.iter().filter(of_host).map(text).collect()
 }
 
@@ -211,7 +213,7 @@ fn names_lead_to_ready_pods_and_nobody_ends_while_they_do() {
     b.change(service("web", spec("x")));
     b.change(service("early", spec("publishNotReadyAddresses")));
     let named = |b: &Bench| -> Vec<String> {
-        let text = |n: &super::super::names::Name| {
+        let text = |n: &publication::Name| {
             let pods = n.pods.iter().map(|p| format!(" {} {}", p.host, p.address));
             format!("{}{}", n.service, pods.collect::<String>())
         };

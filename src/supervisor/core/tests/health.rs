@@ -1,8 +1,8 @@
 //! Hooks and probes, by scenarios.
 
 use super::*;
-use crate::supervisor::core::health::ProbeKind;
-use crate::supervisor::core::model::ExitClass;
+use crate::supervisor::core::checks::ProbeKind;
+use crate::supervisor::core::exit::ExitClass;
 use crate::supervisor::core::spec::{Endpoint, Probe, Probes, Role};
 
 fn probe(failures: u32) -> Probe {

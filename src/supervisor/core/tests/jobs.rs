@@ -2,8 +2,9 @@
 
 use super::controller::{completed, end, slots, with};
 use super::*;
-use crate::supervisor::core::controller::Controller;
-use crate::supervisor::core::job::{FailureRule, FailureRuleAction, Job, JobReason, SuccessRule};
+use crate::supervisor::core::controller::{
+    Controller, FailureRule, FailureRuleAction, Job, JobReason, SuccessRule,
+};
 use crate::supervisor::core::spec::{Backoff, RestartRule, Role};
 
 fn task() -> Template {

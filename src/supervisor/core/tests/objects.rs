@@ -1,8 +1,7 @@
 //! Kept objects, and files as one change.
 
 use super::*;
-use crate::supervisor::core::controller::Controller;
-use crate::supervisor::core::job::Job;
+use crate::supervisor::core::controller::{Controller, Job};
 use crate::supervisor::core::spec::Pinned;
 use crate::workload::inputs::Input;
 use crate::workload::kept::KeptObject;

@@ -1,7 +1,8 @@
 //! The order of the containers of a replica, by scenarios.
 
 use super::*;
-use crate::supervisor::core::model::{ExitClass, Next};
+use crate::supervisor::core::exit::ExitClass;
+use crate::supervisor::core::model::Next;
 use crate::supervisor::core::spec::{RestartPolicy, RestartRule, Role};
 
 fn ordered() -> Template {

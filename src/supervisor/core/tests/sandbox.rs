@@ -1,7 +1,9 @@
 //! Sandboxes by scenarios.
 
 use super::*;
-use crate::supervisor::core::model::{Next, ReplicaKey, SandboxState, StartError};
+use crate::supervisor::core::exit::StartError;
+use crate::supervisor::core::ids::ReplicaKey;
+use crate::supervisor::core::model::{Next, SandboxState};
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::supervisor::core::status;
 

@@ -3,7 +3,7 @@
 
 use crate::error::{Errno, Error, Result};
 use crate::log;
-use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::ids::ReplicaKey;
 use crate::sys::netlink;
 use crate::workload::files::RESOLVER;
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@
 
 use super::{Directories, Pod, directory};
 use crate::error::{Error, Result};
-use crate::supervisor::core::model::ReplicaKey;
+use crate::supervisor::core::ids::ReplicaKey;
 use crate::supervisor::shell::logs::{Stream, format};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};

@@ -292,7 +292,7 @@ impl Soak {
                     }
                     Some(first)
                 }
-                (_, Some(now)) if begin.elapsed().as_secs() % 60 == 0 => {
+                (_, Some(now)) if begin.elapsed().as_secs().is_multiple_of(60) => {
                     println!("{:?}: memory {:?} kB, {}", begin.elapsed(), now.1, self.audit);
                     None
                 }

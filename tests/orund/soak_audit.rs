@@ -110,8 +110,7 @@ impl Audit {
     /// Asks for the exits since the last time. A supervisor that does not answer is asked the next time.
     pub fn look(&mut self) {
         let Some(list) = self.replicas() else {
-            self.unanswered += 1;
-            return;
+            return self.unanswered += 1;
         };
         for replica in list["items"].as_array().into_iter().flatten() {
             let workload = replica["workload"].as_str().unwrap_or_default();
@@ -210,7 +209,7 @@ impl Audit {
                 (End::Code(code), None) => {
                     slot.doubt =
                         Some(format!("exit code {code} of run {number} of {key:?}, which wrote {lines:?}"));
-                    return;
+                    break;
                 }
             }
             slot.open.remove(0);

@@ -21,7 +21,7 @@ use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
 use crate::workload::pod::Port;
 use crate::workload::replica::Sandbox;
-use crate::workload::{Spec, Workload};
+use crate::workload::{Spec, Workload, exit_codes};
 
 /// What of a workload cannot be run yet.
 ///
@@ -218,10 +218,10 @@ fn rule(rule: &model::RestartRule) -> RestartRule {
     codes(&rule.exit_codes)
 }
 
-fn codes(codes: &model::ExitCodes) -> RestartRule {
+fn codes(codes: &exit_codes::ExitCodes) -> RestartRule {
     RestartRule {
         codes: codes.values.iter().map(|code| i32::from(*code)).collect(),
-        others: codes.operator == model::Membership::NotIn,
+        others: codes.operator == exit_codes::Membership::NotIn,
     }
 }
 

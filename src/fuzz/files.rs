@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::workload::read::{Object, Read, read};
+use crate::workload::object::{Object, Read};
+use crate::workload::read::read;
 use crate::workload::{corrected, write};
 
 /// What was found is said in lines without control characters; a file without an error has objects, and they are written as

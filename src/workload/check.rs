@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::annotations::{NETWORK, NETWORKS, PROXY_PROTOCOL, PUBLISH, wrong_networks};
 use super::fix;
 use super::scalar;
-use super::schema::{Class, Row, Schema, Type, schema, step};
+use super::schema::{Class, Row, Schema, Type, last, schema, step};
 use crate::config::document::diagnostic::{Diagnostic, Fix, Position};
 use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
@@ -25,11 +25,6 @@ pub struct Checker<'t> {
     pub problems: Vec<Diagnostic>,
     /// The kind of the document.
     kind: &'static str,
-}
-
-/// The last part of a path, as people say it.
-pub fn last(path: &str) -> &str {
-    path.rsplit_once('.').map_or(path, |(_, last)| last)
 }
 
 impl<'t> Checker<'t> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::ExitCodes;
+use super::exit_codes::ExitCodes;
 
 /// `spec.controller`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::check::Checker;
 use super::controller::{Controller, FailureAction, FailureRule, SuccessRule};
-use super::model::{ExitCodes, Membership, Workload};
-use super::read::Document;
+use super::document::Document;
+use super::exit_codes::{ExitCodes, Membership};
+use super::model::Workload;
 use super::semantic;
 
 /// Kubernetes' backoffLimit.

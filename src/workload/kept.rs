@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::document::Document;
 use super::model::Metadata;
-use super::read::Document;
 use super::scalar;
 
 /// The kinds of kept objects.
@@ -115,7 +115,7 @@ impl KeptObject {
                 data.extend(encoded);
             }
         }
-        let metadata = super::kubernetes::metadata(d);
+        let metadata = super::document::metadata(d);
         Some(KeptObject { api_version: "v1".to_owned(), kind, metadata, fields })
     }
 

@@ -6,12 +6,11 @@ use std::path::Path;
 
 use super::check::Checker;
 use super::controller::Controller;
+use super::document::{Document, metadata};
 use super::job;
-use super::model::{
-    ApiVersion, Kind, Metadata, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload,
-};
+use super::model::{ApiVersion, Kind, RestartPolicy, RollingUpdate, Spec, Strategy, StrategyType, Workload};
 use super::native;
-use super::read::{Document, Object};
+use super::object::Object;
 use super::semantic::{self, Pod};
 use crate::config::document::Data;
 use crate::config::quantity::IntOrPercent;
@@ -165,18 +164,6 @@ pub fn build(
     let metadata = metadata(d);
     let workload = Workload { api_version: ApiVersion::V1, kind: Kind::Workload, metadata, spec };
     Some(Object::Workload { kind: d.kind.to_owned(), workload: Box::new(workload) })
-}
-
-/// Name, labels and annotations of an object.
-pub fn metadata(d: &Document<'_>) -> Metadata {
-    let texts = |name: &str| {
-        let map = d.value.get("metadata").and_then(|m| m[name].as_object());
-        map.into_iter()
-            .flatten()
-            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
-            .collect()
-    };
-    Metadata { name: d.name().to_owned(), labels: texts("labels"), annotations: texts("annotations") }
 }
 
 /// A selector must match the labels of the template, or the file is not what its author thinks.

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use super::controller::Controller;
 use super::depends::Dependency;
 use super::engine::Engine;
-use super::health::{Handler, Probe};
+use super::exit_codes::ExitCodes;
 use super::pod::{
     ConfigRef, DnsConfig, FieldRef, HostAlias, PodMetadata, PodSecurity, Port, ResourceRef, Security, Volume,
     VolumeMount,
 };
+use super::probe::{Handler, Probe};
 use super::strategy;
 pub use super::strategy::{FailureAction, Rollback, RollingUpdate, Strategy, StrategyType};
 use crate::config::quantity::{Bytes, Factor, IntOrPercent, MilliCpu, Signal, seconds};
@@ -401,20 +402,6 @@ pub struct RestartRule {
 pub enum RestartAction {
     /// The container is started again, whatever its policy says.
     Restart,
-}
-
-/// `exitCodes` of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExitCodes {
-    pub operator: Membership,
-    pub values: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Membership {
-    In,
-    NotIn,
 }
 
 /// One environment variable.

@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 use super::check::Checker;
+use super::document::Document;
 use super::model::{ApiVersion, Kind, Spec, Workload};
-use super::read::{Document, Object};
+use super::object::Object;
 use super::semantic::{self, Pod};
 use crate::config::quantity::IntOrPercent;
 

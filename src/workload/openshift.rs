@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::Checker;
+use super::document::Document;
 use super::kubernetes;
-use super::read::{Document, Object};
+use super::object::Object;
 use super::semantic;
 use crate::config::quantity::IntOrPercent;
 

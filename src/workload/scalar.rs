@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::check::last;
 use super::fix;
-use super::schema::Type;
+use super::schema::{Type, last};
 use crate::config::document::Data;
 use crate::config::document::diagnostic::Diagnostic;
 use crate::config::document::reader::{Item, similar};

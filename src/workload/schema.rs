@@ -308,6 +308,11 @@ pub fn step(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
+/// The last part of a path, as people say it.
+pub fn last(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, last)| last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -163,9 +163,9 @@ impl Pod<'_, '_, '_> {
         if !value.starts_with('/') {
             let windows = value.as_bytes().get(1) == Some(&b':') || value.starts_with('\\');
             let hint = windows.then(|| "Windows containers do not run here".to_owned());
-            self.error(path, format!("{} must be an absolute path", super::check::last(path)), hint);
+            self.error(path, format!("{} must be an absolute path", super::schema::last(path)), hint);
         } else if value.split('/').any(|part| part == "..") {
-            self.error(path, format!("{} must not contain \"..\"", super::check::last(path)), None);
+            self.error(path, format!("{} must not contain \"..\"", super::schema::last(path)), None);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::spec::{Endpoint, GrpcRequest, Handler, HttpRequest, Probe, Probes};
 use super::time::Millis;
-use crate::workload::health::{self as model, ExecAction, HttpGet, PortRef, TcpSocket};
+use crate::workload::health;
 use crate::workload::health_check::HealthCheck;
 use crate::workload::model::Container;
+use crate::workload::probe::{self as model, ExecAction, HttpGet, PortRef, TcpSocket};
 
 /// Kubernetes' defaults.
 const PERIOD: u32 = 10;
@@ -54,7 +55,7 @@ fn one(
     tcp: Option<&TcpSocket>,
 ) -> Option<Handler> {
     let endpoint = |host: &Option<String>, port: &PortRef| {
-        Some(Endpoint { host: host.as_deref().and_then(model::host), port: port.resolve(c)? })
+        Some(Endpoint { host: host.as_deref().and_then(health::host), port: port.resolve(c)? })
     };
     if let Some(exec) = exec {
         return Some(Handler::Exec(exec.command.clone()));

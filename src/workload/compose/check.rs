@@ -4,9 +4,8 @@ use crate::config::document::diagnostic::Diagnostic;
 use crate::config::document::reader::{Fields, Item, join, similar};
 use crate::config::document::{Data, Node};
 use crate::config::quantity;
-use crate::workload::scalar;
-use crate::workload::schema::{Class, Row, Type, schema};
-use crate::workload::{check, fix};
+use crate::workload::schema::{Class, Row, Type, last, schema};
+use crate::workload::{fix, scalar};
 
 use super::values;
 
@@ -108,7 +107,7 @@ impl Checker<'_> {
     }
 
     fn shape(&mut self, ty: &Type, item: &Item<'_>) {
-        let name = check::last(&item.path);
+        let name = last(&item.path);
         let data = &item.node.data;
         let other = if data.text().is_none() { format!(", not {}", data.noun()) } else { String::new() };
         let mut problem =

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::load::Loader;
-use super::service::Service;
+use super::state::Service;
 use super::{order, values};
 use crate::config::document::Node;
 use crate::config::quantity::{Factor, IntOrPercent};

@@ -3,12 +3,12 @@
 //! A service that has become unhealthy is restarted, where it is restarted at all.
 
 use super::load::Loader;
-use super::service::{Service, command};
+use super::state::{Service, command};
 use super::{deploy, values};
 use crate::config::document::Node;
-use crate::workload::health::{ExecAction, Handler};
 use crate::workload::health_check::HealthCheck;
 use crate::workload::model::RestartPolicy;
+use crate::workload::probe::{ExecAction, Handler};
 
 /// The probes and hooks of a service.
 pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-use super::project::Project;
+use super::state::Project;
 use super::{PROJECT, values};
 use crate::config::document::Node;
 use crate::workload::kept::{KeptKind, KeptObject};
 use crate::workload::model::Metadata;
-use crate::workload::read::Object;
+use crate::workload::object::Object;
 use crate::workload::scalar;
 
 /// Where a volume is.

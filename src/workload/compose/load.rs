@@ -105,7 +105,7 @@ impl<'h> Loader<'h> {
         let mut whole: Option<Node> = None;
         for mut node in nodes {
             number_places(&mut node, number);
-            if !outline::check(self, text, &node) {
+            if !outline::check(&mut self.problems, text, &node) {
                 continue;
             }
             self.interpolate(&mut node, scope, "");

@@ -24,13 +24,14 @@ mod ports;
 mod project;
 pub mod rename;
 mod service;
+mod state;
 mod values;
 mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::read::{Object, Read};
+use super::object::{Object, Read};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics};
 use load::{Host, Loader, Scope, Source};
 pub use outline::is_file;

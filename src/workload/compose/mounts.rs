@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::load::is_path;
-use super::project::Project;
-use super::service::Service;
+use super::state::{Project, Service};
 use super::{kept, merge, values};
 use crate::config::document::Node;
 use crate::config::quantity::{self, Bytes};

@@ -4,14 +4,13 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 use super::load::Loader;
-use super::project::Project;
-use super::service::Service;
+use super::state::{Project, Service};
 use super::{ALIASES, PROJECT, SERVICE, joined, values};
 use crate::config::document::Node;
 use crate::workload::annotations::{DEFAULT_NETWORK, NETWORK, NETWORKS, wrong_networks};
 use crate::workload::kept::{KeptKind, KeptObject};
+use crate::workload::object::Object;
 use crate::workload::pod::{DnsConfig, DnsOption, HostAlias};
-use crate::workload::read::Object;
 use crate::workload::scalar;
 
 /// What a pod of the service is called, and how it finds others.

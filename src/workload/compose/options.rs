@@ -1,7 +1,7 @@
 //! Users, rights, limits and namespaces of a service.
 
 use super::load::Loader;
-use super::service::Service;
+use super::state::Service;
 use super::values;
 use crate::config::document::Node;
 use crate::config::quantity::{self, Bytes, MilliCpu, Signal};

@@ -1,6 +1,5 @@
 //! Whether a document is a Compose file, and whether its outline is one.
 
-use super::load::Loader;
 use crate::config::document::diagnostic::{Diagnostic, Fix};
 use crate::config::document::{Data, Node};
 use crate::workload::{scalar, semantic};
@@ -16,13 +15,13 @@ pub fn is_file(node: &Node) -> bool {
 }
 
 /// Whether the sections of a file are mappings; errors are reported.
-pub fn check(loader: &mut Loader<'_>, source: &str, node: &Node) -> bool {
+pub fn check(problems: &mut Vec<Diagnostic>, source: &str, node: &Node) -> bool {
     let Data::Map(entries) = &node.data else {
         let message = format!("a Compose file must be a mapping, not {}", node.data.noun());
-        loader.error(node.place, "", message, Some("it begins with `services:`".to_owned()));
+        problems.push(Diagnostic::new(node.place, "", message).hint("it begins with `services:`".to_owned()));
         return false;
     };
-    let before = loader.problems.len();
+    let before = problems.len();
     for (key, value) in entries {
         let name = key.data.text().unwrap_or_default();
         let data = &value.data;
@@ -44,10 +43,10 @@ pub fn check(loader: &mut Loader<'_>, source: &str, node: &Node) -> bool {
                 Data::List(list) => keyed(source, list),
                 _ => None,
             };
-            loader.problems.push(Diagnostic::new(value.place, name, message).hint(hint).fix(fix));
+            problems.push(Diagnostic::new(value.place, name, message).hint(hint).fix(fix));
         }
     }
-    loader.problems.len() == before
+    problems.len() == before
 }
 
 /// The lines of a list whose entries all begin with `- name: NAME`, with `NAME:` in its place.

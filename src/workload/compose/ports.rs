@@ -1,7 +1,7 @@
 //! `ports` and `expose`: `[[IP:]HOST[-END]:]CONTAINER[-END][/PROTOCOL]`, or a mapping.
 
 use super::load::Loader;
-use super::service::Service;
+use super::state::Service;
 use super::values;
 use crate::config::document::Node;
 use crate::workload::pod::Port;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::{Loader, Scope, Source};
+use super::state::Project;
 use super::{Options, joined, kept, order, service, values};
 use crate::config::document::reader::similar;
 use crate::config::document::{self, Data, Node};
-use crate::workload::read::Object;
+use crate::workload::object::Object;
 use crate::workload::schema::schema;
 
 /// The name of the project: of the command line, the environment, the files, or the directory.
@@ -26,17 +27,6 @@ pub fn name(loader: &Loader<'_>, files: &[Source], options: &Options, scope: &Sc
         name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
     let name = name.trim_matches(['-', '_']).to_owned();
     if name.is_empty() { "default".to_owned() } else { name.chars().take(63).collect() }
-}
-
-/// A project whose services are made into workloads.
-pub struct Project<'a, 'h> {
-    pub loader: &'a mut Loader<'h>,
-    pub name: String,
-    pub scope: &'a Scope,
-    pub root: &'a Node,
-    /// The active services, by name.
-    pub services: Vec<(&'a str, &'a Node)>,
-    pub objects: Vec<Object>,
 }
 
 /// The objects of a project.

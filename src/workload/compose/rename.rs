@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ALIASES, PROJECT, SERVICE};
 use crate::workload::kept::KeptKind;
-use crate::workload::read::Object;
+use crate::workload::object::Object;
 
 /// The project and the service that labels name.
 pub fn service_of(labels: &BTreeMap<String, String>) -> Option<(&str, &str)> {

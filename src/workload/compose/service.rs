@@ -2,52 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::build::{self, BUILD, Build, Builds};
+use super::build::{self, BUILD, Builds};
 use super::load::Loader;
-use super::project::Project;
-use super::{PROJECT, SERVICE, deploy, health, mounts, network, options, ports, values, words};
+use super::state::{Project, Service, command};
+use super::{PROJECT, SERVICE, deploy, health, mounts, network, options, ports, values};
 use crate::config::document::Node;
 use crate::workload::model::{ApiVersion, Container, EnvVar, Kind, Metadata, PullPolicy, Spec, Workload};
+use crate::workload::object::Object;
 use crate::workload::pod::PodMetadata;
-use crate::workload::read::Object;
 use crate::workload::{native, scalar};
-
-/// A service that is being read.
-pub struct Service<'a> {
-    pub name: &'a str,
-    pub node: &'a Node,
-    pub spec: Spec,
-    pub container: Container,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
-    pub build: Option<Build>,
-}
-
-impl<'a> Service<'a> {
-    /// The path of a field.
-    pub fn path(&self, field: &str) -> String {
-        format!("services.{}.{field}", self.name)
-    }
-
-    /// The field, or the service itself.
-    pub fn at(&self, field: &str) -> &'a Node {
-        values::get(self.node, field).unwrap_or(self.node)
-    }
-
-    pub fn error(
-        &self,
-        loader: &mut Loader<'_>,
-        field: &str,
-        message: impl Into<String>,
-        hint: Option<&str>,
-    ) {
-        loader.error(self.at(field).place, &self.path(field), message, hint.map(str::to_owned));
-    }
-
-    pub fn warn(&self, loader: &mut Loader<'_>, field: &str, message: impl Into<String>, hint: &str) {
-        loader.warn(self.at(field).place, &self.path(field), message, Some(hint.to_owned()));
-    }
-}
 
 /// Adds the workload of a service, and the names that it has for others.
 pub fn objects<'a>(project: &mut Project<'a, '_>, name: &'a str, node: &'a Node) {
@@ -151,18 +114,6 @@ fn image(project: &mut Project<'_, '_>, s: &mut Service<'_>) {
     if s.container.image.is_none() {
         s.container.image_pull_policy = None;
     }
-}
-
-/// The words of a command.
-pub fn command(loader: &mut Loader<'_>, node: &Node, path: &str) -> Vec<String> {
-    let words = match node.data.text() {
-        Some(line) => words::split(line).unwrap_or_else(|| {
-            loader.error(node.place, path, "a quote is not closed", None);
-            Vec::new()
-        }),
-        None => values::list(node).iter().filter_map(|n| n.data.text().map(str::to_owned)).collect(),
-    };
-    words.iter().map(|w| values::literal(w)).collect()
 }
 
 fn program(loader: &mut Loader<'_>, s: &mut Service<'_>) {

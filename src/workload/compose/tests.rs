@@ -5,11 +5,11 @@ mod mistakes;
 
 use super::load::{Host, Source};
 use super::{ALIASES, Found, Options, PROJECT, read};
-use crate::workload::health::Probe;
 use crate::workload::kept::{KeptKind, KeptObject};
 use crate::workload::model::{FailureAction, RestartPolicy, Workload};
+use crate::workload::object::Object;
 use crate::workload::pod::Port;
-use crate::workload::read::Object;
+use crate::workload::probe::Probe;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::Path;

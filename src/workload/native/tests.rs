@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::config::document::diagnostic::Diagnostics;
 use crate::config::quantity::{Bytes, Factor, MilliCpu, Signal};
 use crate::workload::Workload;
-use crate::workload::health::{ExecAction, Handler};
 use crate::workload::model::{Backoff, Container, EnvVar, Limits, Resources, RestartPolicy};
+use crate::workload::probe::{ExecAction, Handler};
 
 fn read(file: &str, text: &str, base: Option<&Path>) -> Result<Vec<Workload>, Box<Diagnostics>> {
     crate::workload::read(file, text, base).workloads()

@@ -1,7 +1,8 @@
 //! Containers that start before others, and their policies.
 
 use super::*;
-use crate::workload::model::{ExitCodes, Membership, RestartAction, RestartPolicy, RestartRule};
+use crate::workload::exit_codes::{ExitCodes, Membership};
+use crate::workload::model::{RestartAction, RestartPolicy, RestartRule};
 
 const POD: &str = "apiVersion: v1
 kind: Pod

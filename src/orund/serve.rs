@@ -5,11 +5,12 @@ use crate::config::quantity;
 use crate::error::{Error, Result};
 use crate::network::{Wish, address::Range};
 use crate::orund::client::connection;
-use crate::supervisor::shell::daemon::{self, Places, Socket};
+use crate::supervisor::shell::daemon::{self, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
 use crate::supervisor::shell::pods::seccomp;
 use crate::supervisor::shell::program;
+use crate::supervisor::shell::settings::Settings;
 use crate::sys::{fd, signalfd};
 use clap::Args;
 use std::ffi::OsString;
@@ -78,13 +79,13 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 impl Serve {
     /// Becomes the keeper, or the daemon itself.
     pub fn run(&self, socket: Option<PathBuf>, words: &[OsString]) -> Result<u8> {
-        let places = self.places()?;
+        let settings = self.settings()?;
         signalfd::keep_ignored_signals();
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
-            std::fs::create_dir_all(&places.run)
-                .map_err(|e| Error::sys(format!("making the directory {:?}", places.run), e))?;
+            std::fs::create_dir_all(&settings.run)
+                .map_err(|e| Error::sys(format!("making the directory {:?}", settings.run), e))?;
             let mut keeper = std::process::Command::new(program());
-            keeper.arg("keeper").arg(&places.run).args(words);
+            keeper.arg("keeper").arg(&settings.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
         }
         let begin = |handle, kept: Socket| {
@@ -94,15 +95,15 @@ impl Serve {
             eprintln!("orund: ready, serving on {:?}", path.unwrap_or_default());
             Ok(())
         };
-        daemon::run(&places, begin, asked_to_end())?;
+        daemon::run(&settings, begin, asked_to_end())?;
         Ok(0)
     }
 
-    fn places(&self) -> Result<Places> {
+    fn settings(&self) -> Result<Settings> {
         let absolute = |path: &PathBuf| {
             std::path::absolute(path).map_err(|e| Error::sys(format!("resolving {path:?}"), e))
         };
-        Ok(Places {
+        Ok(Settings {
             data: absolute(&self.data_dir)?,
             run: absolute(&self.run_dir)?,
             logs: absolute(&self.log_dir)?,

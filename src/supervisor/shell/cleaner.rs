@@ -1,6 +1,6 @@
 //! What ends the replicas of `orund run` when it was killed: a process of its own, which waits for that.
 
-use super::{cgroups, daemon, names, pods};
+use super::{cgroups, names, pods, settings};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::network::{self, Network};
@@ -58,7 +58,7 @@ pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
     if !run.exists() {
         return Ok(());
     }
-    let rt = daemon::runtime(run.join("containers"));
+    let rt = settings::runtime(run.join("containers"));
     for id in rt.store.ids().unwrap_or_default() {
         if let Err(e) = delete::delete(&rt, id.as_str(), true) {
             log::warn(e);

@@ -2,7 +2,7 @@
 //! for it.
 
 use super::images::{self, Prepared, Trouble};
-use super::jobs::{Done, Name, Shared, Source, start_error};
+use super::job::{Cached, Compiled, Done, Failed, Name, Shared, Source, start_error};
 use super::names;
 use super::pods::{self, roots};
 use crate::config::bundle::Bundle;
@@ -12,39 +12,17 @@ use crate::runtime::embed::{Overlay, PreparedContainer};
 use crate::supervisor::core::action::Reason;
 use crate::supervisor::core::exit::{ImageError, StartError};
 use crate::supervisor::core::ids::{Revision, WorkloadId};
-use crate::workload::bundle::{self as workload, Source as Show};
+use crate::workload::bundle as workload;
 use crate::workload::model::Container;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a failure is that of all replicas.
 const FAILED: Duration = Duration::from_secs(2);
 /// How often a container that waits for an image is asked whether it still does.
 const TURN: Duration = Duration::from_millis(50);
-
-/// What was compiled, as soon as it is.
-#[derive(Default)]
-pub struct Cached {
-    compiled: Mutex<Option<Arc<Compiled>>>,
-    /// Held by whoever makes it.
-    making: Mutex<Option<Failed>>,
-}
-
-/// A failure that others who wait for the same need not repeat.
-struct Failed {
-    at: Instant,
-    error: StartError,
-}
-
-/// A compiled bundle.
-pub struct Compiled {
-    pub template: Arc<PreparedContainer>,
-    /// What its given mounts show, in their order.
-    pub given: Vec<(usize, Show)>,
-    pub image: Option<Prepared>,
-}
 
 impl Cached {
     fn compiled(&self) -> Option<Arc<Compiled>> {

@@ -1,27 +1,26 @@
 //! The daemon: state that outlives it, a keeper that outlives it, and clients.
 
+use super::clock;
 use super::event_loop::EventLoop;
 use super::handle::Handle;
 use super::images::Images;
-use super::jobs::{Done, Name, Shared};
+use super::job::{Done, Name, Shared};
 use super::journal::disk::{Changed, Disk};
 use super::journal::store::Content;
 use super::journal::{Durability, Journal, Replay, repair};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::linux::Linux;
+use super::logs;
 use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
-use super::logs::{self, Limits};
 use super::pods::Directories;
 use super::publish::Publisher;
+use super::settings::Settings;
 use super::{cgroups, recover};
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::network::{Network, Wish};
-use crate::runtime::Runtime;
-use crate::state::model::CgroupManager;
-use crate::state::store::Store;
+use crate::network::Network;
 use crate::supervisor::core::Config;
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::Desired;
@@ -35,51 +34,12 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// Where things are, and how much.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// For the desired state.
-    pub data: PathBuf,
-    /// For what is; should be on tmpfs.
-    pub run: PathBuf,
-    pub logs: PathBuf,
-    /// The absolute path below which containers have their cgroups.
-    pub cgroup_parent: String,
-    pub limits: Limits,
-    /// What pods get as their network.
-    pub network: Wish,
-    /// How long images are kept that no workload uses and nobody has named.
-    pub image_age: Duration,
-    /// Where seccomp profiles of the host are.
-    pub seccomp: PathBuf,
-}
 
 /// Threads for what may take a while.
 const WORKERS: usize = 8;
-
-impl Places {
-    /// The runtime whose containers these are.
-    pub fn runtime(&self) -> Runtime {
-        runtime(self.run.join("containers"))
-    }
-}
-
-/// A runtime with its records in `root`.
-pub fn runtime(root: PathBuf) -> Runtime {
-    Runtime {
-        store: Store::new(root),
-        root_given: true,
-        cgroup_manager: CgroupManager::Cgroupfs,
-        listen_fds: 0,
-        notify_socket: None,
-        rootless: None,
-    }
-}
 
 /// The loop of tokio, and threads for what may take a while.
 ///
@@ -127,26 +87,26 @@ impl Socket<'_> {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(
-    places: &Places,
+    settings: &Settings,
     begin: impl FnOnce(Handle, Socket) -> Result<()>,
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     // Started by its file's descriptor, it would be called "exe".
     let _ = prctl::set_name(c"orund");
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
-    make_directories(places)?;
+    make_directories(settings)?;
     let link = Link::from_environment()?;
     let tokio = tokio()?;
     let _entered = tokio.enter();
-    let (desired_journal, desired) = load_desired(&places.data)?;
-    let Seen { journal: runtime_journal, mut observed, told } = load_observed(&places.run)?;
+    let (desired_journal, desired) = load_desired(&settings.data)?;
+    let Seen { journal: runtime_journal, mut observed, told } = load_observed(&settings.run)?;
     let (done, finished) = mpsc::unbounded_channel();
-    let shared = shared(places, open_files, done.clone())?;
+    let shared = shared(settings, open_files, done.clone())?;
     let network = shared.network.clone();
     let mut linux = Linux::new(shared, done.clone())?;
     let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     let kept_socket = kept.remove(SOCKET);
-    linux.ring = Some(Ring::open(&places.run)?);
+    linux.ring = Some(Ring::open(&settings.run)?);
     linux.publisher = Some(publisher(link.as_ref(), &mut kept, (&observed, network), done.clone())?);
     linux.keeper = link;
     linux.runtime_journal = Some(runtime_journal);
@@ -163,17 +123,17 @@ pub fn run(
     if !writable {
         log::warn("changes are refused, because they cannot be made durable");
     }
-    let cgroups = cgroups::own(&places.cgroup_parent);
-    let found = recover::recover(&mut linux, &desired, &mut observed, places, (kept, cgroups.is_some()))?;
+    let cgroups = cgroups::own(&settings.cgroup_parent);
+    let found = recover::recover(&mut linux, &desired, &mut observed, settings, (kept, cgroups.is_some()))?;
     // Some may have gone while no supervisor ran.
     linux.forget_images(&desired);
-    linux.collect_images(places.image_age);
+    linux.collect_images(settings.image_age);
     let mut supervisor = Supervisor::new(desired, observed, config(), linux);
-    supervisor.events(found, super::event_loop::now());
+    supervisor.events(found, clock::now());
     let (mut event_loop, handle) = EventLoop::new(
         supervisor,
         finished,
-        vec![places.logs.clone(), places.data.clone(), places.run.clone()],
+        vec![settings.logs.clone(), settings.data.clone(), settings.run.clone()],
     )?;
     begin(handle, Socket { kept: kept_socket, keeper: event_loop.supervisor().world.keeper.as_ref() })?;
     event_loop.tell_manager("READY=1\nSTATUS=Keeping containers alive");
@@ -187,7 +147,7 @@ pub fn run(
     event_loop.tell_manager("STOPPING=1");
     drop(event_loop);
     // As long as there are containers these are not empty, and stay.
-    cgroups::remove_parents(&places.cgroup_parent);
+    cgroups::remove_parents(&settings.cgroup_parent);
     ended
 }
 
@@ -213,18 +173,17 @@ fn publisher(
 /// The numbers for this process and this host.
 pub fn config() -> Config {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    Config { seed: std::process::id().into(), booted: super::event_loop::epoch_ms(), ..Config::default() }
-        .for_cpus(cpus)
+    Config { seed: std::process::id().into(), booted: clock::epoch_ms(), ..Config::default() }.for_cpus(cpus)
 }
 
-fn make_directories(places: &Places) -> Result<()> {
+fn make_directories(settings: &Settings) -> Result<()> {
     let make = |dir: &Path, mode: u32| {
         let made = fs::DirBuilder::new().recursive(true).mode(mode).create(dir);
         made.map_err(|e| Error::sys(format!("making the directory {dir:?}"), e))
     };
-    make(&places.run, 0o755)?;
-    make(&places.run.join("logs"), 0o700)?;
-    make(&places.logs, 0o750)
+    make(&settings.run, 0o755)?;
+    make(&settings.run.join("logs"), 0o700)?;
+    make(&settings.logs, 0o750)
 }
 
 /// The desired state when the last supervisor exited.
@@ -286,7 +245,7 @@ fn load_observed(run_dir: &Path) -> Result<Seen> {
 }
 
 fn shared(
-    places: &Places,
+    settings: &Settings,
     open_files: Option<(u64, u64)>,
     done: mpsc::UnboundedSender<Done>,
 ) -> Result<Shared> {
@@ -294,8 +253,8 @@ fn shared(
         // Without a receiver the supervisor is ending.
         let _ = done.send(Done::Logs { instance, error });
     };
-    let pump = Pump::start(&places.run, &places.logs, places.limits, Box::new(blocked))?;
-    let (root, run, limits) = (places.logs.clone(), places.run.clone(), places.limits);
+    let pump = Pump::start(&settings.run, &settings.logs, settings.limits, Box::new(blocked))?;
+    let (root, run, limits) = (settings.logs.clone(), settings.run.clone(), settings.limits);
     let sink = move |name: &Name| {
         let dir = logs::directory(&root, &name.workload, name.key.slot, &name.container);
         logs::owner::claim(&dir, name.key.workload.0)?;
@@ -304,17 +263,17 @@ fn shared(
         symlink(file.path(), &note).map_err(|e| Error::sys(format!("noting the log file in {note:?}"), e))?;
         Ok(Sink::File(file))
     };
-    let (gone, noted) = (places.run.clone(), places.run.clone());
+    let (gone, noted) = (settings.run.clone(), settings.run.clone());
     Ok(Shared {
-        rt: places.runtime(),
-        cgroup_parent: places.cgroup_parent.clone(),
-        pods: Directories { disk: places.data.clone(), memory: places.run.clone() },
-        network: (!places.network.none)
-            .then(|| Network::open(places.network.clone()))
+        rt: settings.runtime(),
+        cgroup_parent: settings.cgroup_parent.clone(),
+        pods: Directories { disk: settings.data.clone(), memory: settings.run.clone() },
+        network: (!settings.network.none)
+            .then(|| Network::open(settings.network.clone()))
             .transpose()?
             .map(Arc::new),
-        images: Images::new(places.data.join("images")),
-        seccomp: places.seccomp.clone(),
+        images: Images::new(settings.data.join("images")),
+        seccomp: settings.seccomp.clone(),
         pump,
         sink: Box::new(sink),
         log_file: Box::new(move |name| fs::read_link(recover::log_note(&noted, name.key)).ok()),

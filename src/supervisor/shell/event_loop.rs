@@ -1,7 +1,8 @@
 //! The loop: waits for whatever happens, gives it to the core, and does what that decides.
 
+use super::clock::{epoch_ms, now, wall_ms};
 use super::handle::{Accepted, BACKLOG, Denied, Handle, Request, View, Wish};
-use super::jobs::Done;
+use super::job::Done;
 use super::journal::disk::Written;
 use super::keeper::link::Heard;
 use super::linux::Linux;
@@ -15,7 +16,7 @@ use crate::supervisor::core::event::Event;
 use crate::supervisor::core::ids::WorkloadId;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::{Answer, Supervisor, World};
-use crate::sys::{heap, time, watched};
+use crate::sys::{heap, watched};
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -64,22 +65,6 @@ pub struct EventLoop {
     due: Option<Time>,
     /// When to notify the service manager that the loop runs.
     watchdog: Option<Interval>,
-}
-
-/// `CLOCK_BOOTTIME`, as the core counts.
-pub fn now() -> Time {
-    Time(time::boottime_ns() / 1_000_000)
-}
-
-/// What to add to a [`Time`] for milliseconds since 1970.
-pub fn epoch_ms() -> i64 {
-    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    wall.as_millis() as i64 - now().0 as i64
-}
-
-/// Milliseconds since 1970, by the wall clock.
-fn wall_ms() -> i64 {
-    epoch_ms().saturating_add_unsigned(now().0)
 }
 
 impl EventLoop {

@@ -1,17 +1,17 @@
 //! Replicas of one bundle in the foreground: no daemon, no state that outlives it, and the output on the terminal.
 
 use super::cleaner::{BRIDGE, Cleaner, bridge_of_run};
-use super::daemon;
 use super::event_loop::EventLoop;
 use super::handle::{Apply, Handle, Wish};
 use super::images::Images;
-use super::jobs::{Done, Name, Shared};
+use super::job::{Done, Name, Shared};
 use super::linux::Linux;
 use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
 use super::pods::{Directories, seccomp};
 use super::publish::Publisher;
 use super::screen::Screen;
+use super::{daemon, settings};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::network::Network;
@@ -61,7 +61,7 @@ pub enum Outcome {
 pub fn run(what: &Foreground) -> Result<Outcome> {
     let _ = prctl::set_name(c"orund");
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
-    let rt = daemon::runtime(what.run.join("containers"));
+    let rt = settings::runtime(what.run.join("containers"));
     for container in &what.template.containers {
         let launch = &container.launch;
         if launch.image.is_some() {

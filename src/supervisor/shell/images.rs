@@ -9,10 +9,12 @@ use crate::image::store::{Image, Named, Store};
 use crate::image::{fetch, healthcheck, rootfs, volume};
 use crate::log;
 use crate::plan::overlay;
+use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::exit::ImageError;
 use crate::supervisor::core::probes;
-use crate::supervisor::core::spec::{ImageFacts, ImageSource, PullPolicy};
+use crate::supervisor::core::spec::{ImageFacts, ImageSource, Launch, PullPolicy};
 use crate::workload::health_check::HealthCheck;
+use crate::workload::kept::KeptKind;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -286,6 +288,29 @@ pub fn prepare(
         entrypoint: configuration.config.entrypoint.clone(),
         facts: facts(image, &source.name, check),
     })
+}
+
+/// What the image of a container is pulled with: the data of its secrets as they are now.
+pub fn access(desired: &Desired, launch: &Launch) -> Access {
+    let mut access = Access::default();
+    for name in launch.image.iter().flat_map(|i| &i.pull_secrets) {
+        let Some(secret) = desired.objects.get(KeptKind::Secret, name) else {
+            access.lacks.push(format!("secret {name:?} of imagePullSecrets not found"));
+            continue;
+        };
+        let mut data = secret.object.data();
+        let found = [(".dockerconfigjson", false), (".dockercfg", true)];
+        match found.into_iter().find_map(|(key, legacy)| Some((data.remove(key)?, legacy))) {
+            Some((text, legacy)) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                access.secrets.push(LoginSecret { name: name.clone(), legacy, text });
+            }
+            None => access.lacks.push(format!(
+                "secret {name:?} of imagePullSecrets has neither .dockerconfigjson nor .dockercfg"
+            )),
+        }
+    }
+    access
 }
 
 #[cfg(test)]

@@ -1,191 +1,35 @@
 //! What may take a while, done by a few threads beside the loop. Jobs touch no state: what comes of them goes to the
 //! loop as a message.
 
-use super::compiled::{Cached, Compiled, with_entrypoint};
-use super::images::{Access, Images};
-use super::journal::disk::Written;
-use super::logs::pump::{Pump, Sink};
+use super::compiled::with_entrypoint;
+use super::job::{Compiled, Done, Made, Name, Shared, Source, start_error};
 use super::names;
-use super::pods::{self, Directories, Pod, roots};
-use super::publish_news::News;
+use super::pods::{self, roots};
 use crate::config::resources::Resources;
+use crate::config::signals;
 use crate::error::{Errno, Error, Kind, Result};
-use crate::kernel::cgroup::Cgroup;
+use crate::image::bundle;
 use crate::kernel::launch::Reaper;
 use crate::log;
-use crate::network::Network;
 use crate::runtime::container::Container;
 use crate::runtime::embed::{self, Instance, Overlay, Waiting};
-use crate::runtime::{Runtime, delete, start, update};
+use crate::runtime::{delete, start, update};
 use crate::state::lifecycle::Status;
-use crate::supervisor::core::action::Reason;
-use crate::supervisor::core::checks::{HookKind, ProbeKind};
-use crate::supervisor::core::exit::StartError;
-use crate::supervisor::core::ids::{Key, ReplicaKey, Revision, WorkloadId};
 use crate::supervisor::core::model::Process;
-use crate::supervisor::core::spec::{ImageFacts, Launch};
+use crate::supervisor::core::spec::Launch;
 use crate::sys::{self, fd, file, path, wait};
-use crate::workload::environment::{self, Objects};
+use crate::workload::environment;
 use serde_json::Value;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, mpsc};
+use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long a killed cgroup is waited for; the core asks again after a little more.
 const KILL_TIMEOUT: Duration = Duration::from_millis(4500);
 /// How long the last output of a container may take to get to its log file.
 const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Makes the place for the output of a container's new run.
-pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
-
-/// Finds the log file of a run of a container.
-type FindLog = Box<dyn Fn(&Name) -> Option<PathBuf> + Send + Sync>;
-
-/// What all jobs need.
-pub struct Shared {
-    pub rt: Runtime,
-    /// The absolute path in each hierarchy below which containers have their cgroups.
-    pub cgroup_parent: String,
-    pub pods: Directories,
-    /// That of pods. None: each has only its loopback interface.
-    pub network: Option<Arc<Network>>,
-    pub images: Images,
-    /// Where seccomp profiles of the host are.
-    pub seccomp: PathBuf,
-    pub pump: Pump,
-    pub sink: MakeSink,
-    /// The log file of the container's run, if it has one.
-    pub log_file: FindLog,
-    /// Called when nothing of a container is left.
-    pub forget: Box<dyn Fn(&Name) + Send + Sync>,
-    /// The limits of open files that containers get, where they ask for none.
-    pub open_files: Option<(u64, u64)>,
-}
-
-/// A container, as people and the host know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
-    pub key: Key,
-    pub workload: String,
-    pub container: String,
-    /// For the runtime.
-    pub id: String,
-}
-
-impl Name {
-    pub fn new(key: Key, workload: &str, container: &str) -> Name {
-        Name {
-            key,
-            workload: workload.to_owned(),
-            container: container.to_owned(),
-            id: names::container_id(workload, key),
-        }
-    }
-}
-
-/// A container in the state `created`.
-pub struct Made {
-    pub waiting: Waiting,
-    pub process: Process,
-    /// What its image says.
-    pub image: Option<Box<ImageFacts>>,
-    pub pidfd: OwnedFd,
-    pub cgroup: Cgroup,
-    /// The reading ends of its standard output and standard error.
-    pub pipes: [OwnedFd; 2],
-    pub sink: Sink,
-}
-
-/// What came of a job.
-pub enum Done {
-    Prepared {
-        key: Key,
-        result: Result<Box<Made>, StartError>,
-    },
-    Released {
-        key: Key,
-        result: Result<(), StartError>,
-    },
-    Killed {
-        key: Key,
-        empty: bool,
-    },
-    Hook {
-        key: Key,
-        kind: HookKind,
-        error: Option<String>,
-    },
-    Probed {
-        key: Key,
-        kind: ProbeKind,
-        n: u32,
-        ok: Option<bool>,
-        error: Option<String>,
-    },
-    Updated {
-        key: Key,
-        error: Option<String>,
-    },
-    /// A container was short of memory a moment ago.
-    Memory {
-        key: Key,
-    },
-    /// `words`: the last ones, from its log.
-    Removed {
-        key: Key,
-        words: Option<String>,
-        error: Option<String>,
-    },
-    SandboxMade {
-        replica: ReplicaKey,
-        result: Result<Box<Pod>, String>,
-    },
-    SandboxGone {
-        replica: ReplicaKey,
-        error: Option<String>,
-    },
-    Written(Box<Written>),
-    /// An image is being pulled for a container, or was.
-    Image {
-        key: Key,
-        reason: Reason,
-        message: String,
-    },
-    /// About published ports.
-    Ports(News),
-    /// The output of an instance cannot be written, for that reason; or can again.
-    Logs {
-        instance: u64,
-        error: Option<String>,
-    },
-}
-
-/// The error of a container that cannot be made or started.
-pub fn start_error(e: &Error) -> StartError {
-    let unrecoverable = matches!(e.kind(), Kind::Config | Kind::Program);
-    StartError { message: e.to_string(), unrecoverable, image: None }
-}
-
-/// What a container is made from.
-pub struct Source {
-    pub cached: Arc<Cached>,
-    pub launch: Launch,
-    pub revision: Revision,
-    /// The sandbox that it joins.
-    pub pod: Option<Arc<Pod>>,
-    /// The ConfigMaps and Secrets that its variables come from.
-    pub objects: Objects,
-    /// What its image is pulled with.
-    pub access: Access,
-    /// Nobody waits for the container any more.
-    pub cancelled: Arc<AtomicBool>,
-    /// Reports what happens meanwhile.
-    pub tell: Box<dyn Fn(Done) + Send + Sync>,
-}
 
 /// Creates a container.
 pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) -> Done {
@@ -421,5 +265,14 @@ pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
     Done::Removed { key: name.key, words, error }
 }
 
-/// Which compiled bundle: the workload, the revision and the index of the container.
-pub type Which = (WorkloadId, Revision, u32);
+/// The signal that the image of a container names, by the container's own record, which outlives this supervisor.
+pub fn stop_signal(shared: &Shared, name: &Name) -> i32 {
+    let named = |c: Container| signals::number(c.record.annotations.get(bundle::STOP_SIGNAL)?);
+    match Container::open(&shared.rt, &name.id) {
+        Ok(container) => named(container).filter(|s| *s != 0).unwrap_or(libc::SIGTERM),
+        Err(e) => {
+            log::warn(e.context("looking for the stop signal of an image"));
+            libc::SIGTERM
+        }
+    }
+}

@@ -1,14 +1,15 @@
 //! The world of Linux: decisions become system calls, and what happens becomes events.
 
-use super::compiled::Cached;
-use super::jobs::{self, Done, Made, Name, Shared, Which};
+use super::clock;
+use super::images;
+use super::job::{self, Cached, Done, Made, Name, Shared, Which};
+use super::jobs;
 use super::journal::Journal;
 use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
-use super::linux_images;
+use super::memory;
 use super::names::{pipe_name, process_name};
-use super::oom;
 use super::pods::{Pod, words};
 use super::publish::Publisher;
 use crate::error::Error;
@@ -59,7 +60,7 @@ pub struct Live {
     pub doomed: bool,
     /// As `doomed`, for the job that creates it.
     pub cancelled: Arc<AtomicBool>,
-    pub memory: oom::Watch,
+    pub memory: memory::Watch,
 }
 
 /// The observation of a container whose first process has exited.
@@ -83,7 +84,7 @@ impl Live {
             ended: None,
             doomed: false,
             cancelled: Arc::default(),
-            memory: oom::Watch::default(),
+            memory: memory::Watch::default(),
         }
     }
 }
@@ -109,7 +110,7 @@ pub struct Linux {
     pub pods: HashMap<ReplicaKey, Arc<Pod>>,
     /// Of containers that run; the mark is the number of the instance.
     pub pidfds: Epoll,
-    pub memory: oom::Watches,
+    pub memory: memory::Watches,
     pub done: mpsc::UnboundedSender<Done>,
     /// Jobs that have not answered.
     pub jobs: usize,
@@ -142,7 +143,7 @@ impl Linux {
             workloads: 0,
             pods: HashMap::new(),
             pidfds,
-            memory: oom::Watches::default(),
+            memory: memory::Watches::default(),
             done,
             jobs: 0,
             happened: false,
@@ -187,7 +188,7 @@ impl Linux {
             let n = self.pidfds.wait(&mut marks, EpollTimeout::ZERO).unwrap_or(0);
             for mark in &marks[..n] {
                 match mark.data() {
-                    mark if mark & oom::MEMORY_MARK != 0 => self.memory_told(mark),
+                    mark if mark & memory::MEMORY_MARK != 0 => self.memory_told(mark),
                     mark if mark & INIT_MARK != 0 => self.init_ended(mark, &mut events),
                     instance => self.end(instance, &mut events),
                 }
@@ -278,7 +279,7 @@ impl Linux {
         let warnings = self.shared.network.as_deref().map(Network::take_warnings).unwrap_or_default();
         for message in warnings {
             log::warn(message.clone());
-            self.emit(Notice::of_the_daemon(super::event_loop::now(), Reason::NetworkDegraded, message));
+            self.emit(Notice::of_the_daemon(clock::now(), Reason::NetworkDegraded, message));
         }
     }
 
@@ -391,13 +392,13 @@ impl Linux {
         let pod = self.pods.get(&key.of_replica()).map(Arc::clone);
         let template = workload.revisions.get(&which.1);
         let objects = template.map(|t| desired.objects.of(t)).unwrap_or_default();
-        let source = jobs::Source {
+        let source = job::Source {
             cached,
             launch: spec.launch.clone(),
             revision: which.1,
             pod,
             objects,
-            access: linux_images::access(desired, &spec.launch),
+            access: images::access(desired, &spec.launch),
             cancelled,
             tell: self.teller(),
         };
@@ -425,7 +426,7 @@ impl Linux {
             && let Some(pidfd) = &live.pidfd
         {
             let signal = match signal {
-                SIGNAL_OF_IMAGE => linux_images::stop_signal(&self.shared, &live.name),
+                SIGNAL_OF_IMAGE => jobs::stop_signal(&self.shared, &live.name),
                 signal => signal,
             };
             for signal in [signal, libc::SIGCONT] {

@@ -1,62 +1,21 @@
 //! Images in the world of Linux: their events, and what the store may forget.
 
 use super::compiled;
-use super::images::{Access, Used};
-use super::jobs::{Done, Name, Shared};
+use super::images::Used;
+use super::job::Done;
 use super::linux::Linux;
-use crate::config::signals;
-use crate::image::bundle;
-use crate::image::registry::LoginSecret;
 use crate::log;
-use crate::runtime::container::Container;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::ids::Key;
-use crate::supervisor::core::spec::Launch;
 use crate::supervisor::core::time::Time;
 use crate::supervisor::driver::World;
-use crate::workload::kept::KeptKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often unused images are looked for: as often as they may go, within these bounds.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
-
-/// What the image of a container is pulled with: the data of its secrets as they are now.
-pub fn access(desired: &Desired, launch: &Launch) -> Access {
-    let mut access = Access::default();
-    for name in launch.image.iter().flat_map(|i| &i.pull_secrets) {
-        let Some(secret) = desired.objects.get(KeptKind::Secret, name) else {
-            access.lacks.push(format!("secret {name:?} of imagePullSecrets not found"));
-            continue;
-        };
-        let mut data = secret.object.data();
-        let found = [(".dockerconfigjson", false), (".dockercfg", true)];
-        match found.into_iter().find_map(|(key, legacy)| Some((data.remove(key)?, legacy))) {
-            Some((text, legacy)) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                access.secrets.push(LoginSecret { name: name.clone(), legacy, text });
-            }
-            None => access.lacks.push(format!(
-                "secret {name:?} of imagePullSecrets has neither .dockerconfigjson nor .dockercfg"
-            )),
-        }
-    }
-    access
-}
-
-/// The signal that the image of a container names, by the container's own record, which outlives this supervisor.
-pub fn stop_signal(shared: &Shared, name: &Name) -> i32 {
-    let named = |c: Container| signals::number(c.record.annotations.get(bundle::STOP_SIGNAL)?);
-    match Container::open(&shared.rt, &name.id) {
-        Ok(container) => named(container).filter(|s| *s != 0).unwrap_or(libc::SIGTERM),
-        Err(e) => {
-            log::warn(e.context("looking for the stop signal of an image"));
-            libc::SIGTERM
-        }
-    }
-}
 
 impl Linux {
     /// What sends messages to the loop.

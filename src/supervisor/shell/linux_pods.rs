@@ -1,5 +1,6 @@
 //! The sandboxes of pods, as the world of Linux has them.
 
+use super::job::Done;
 use super::linux::{INIT_MARK, Linux, watch};
 use super::pods::{self, Pod};
 use super::publish::Resolver;
@@ -54,7 +55,8 @@ impl Linux {
         self.job(move |shared| {
             let network = (shared.network.as_deref(), names);
             let place = (replica, shared.cgroup_parent.as_str());
-            pods::make(&shared.pods, network, place, (&name, &spec.config), &objects)
+            let result = pods::make(&shared.pods, network, place, (&name, &spec.config), &objects);
+            Done::SandboxMade { replica, result }
         });
     }
 
@@ -76,7 +78,9 @@ impl Linux {
             let address = pod.as_ref().and_then(|p| p.address);
             // Whoever has the last copy has the kernel remove the namespaces.
             drop(pod);
-            pods::remove(&shared.pods, shared.network.as_deref(), replica, address, &shared.cgroup_parent)
+            let network = shared.network.as_deref();
+            let removed = pods::remove(&shared.pods, network, replica, address, &shared.cgroup_parent);
+            Done::SandboxGone { replica, error: removed.err().map(|e| e.to_string()) }
         });
     }
 }

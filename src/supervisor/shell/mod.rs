@@ -3,12 +3,14 @@
 pub(crate) mod cgroups;
 pub(crate) mod checks;
 pub(crate) mod cleaner;
+pub(crate) mod clock;
 pub(crate) mod compiled;
 pub(crate) mod daemon;
 pub(crate) mod event_loop;
 pub(crate) mod foreground;
 pub(crate) mod handle;
 pub(crate) mod images;
+pub(crate) mod job;
 pub(crate) mod jobs;
 pub mod journal;
 pub(crate) mod keeper;
@@ -17,6 +19,7 @@ mod linux_images;
 mod linux_pods;
 pub mod listen;
 pub(crate) mod logs;
+mod memory;
 pub(crate) mod names;
 pub(crate) mod notify;
 pub(crate) mod oom;
@@ -25,6 +28,7 @@ pub(crate) mod publish;
 mod publish_news;
 pub(crate) mod recover;
 pub(crate) mod screen;
+pub(crate) mod settings;
 
 /// The file of the program that runs, or what has taken its place since, as an upgrade does.
 pub fn program() -> std::path::PathBuf {

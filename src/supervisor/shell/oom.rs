@@ -1,67 +1,21 @@
 //! Processes of containers that are killed for lack of memory while the first one keeps running. The kernel reports it; nothing polls.
 
-use super::jobs::Done;
+use super::job::Done;
 use super::linux::Linux;
+use super::memory::{INOTIFY_MARK, MEMORY_MARK};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
 use crate::log;
 use crate::supervisor::core::event::Event;
 use crate::supervisor::core::ids::Key;
 use crate::sys::fd;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// In a mark of the descriptors that the loop waits for: it is about memory, and the rest is the number of the instance.
-pub const MEMORY_MARK: u64 = 1 << 63;
-/// The mark of the one inotify instance, of which a user may have few.
-const INOTIFY_MARK: u64 = u64::MAX;
 /// From the kernel's event until the counter is read: version 1 reports before it kills, and the death of a first
 /// process is reported as such.
 const COUNTER_DELAY: Duration = Duration::from_millis(200);
-
-/// What is watched of all containers on cgroup version 2.
-#[derive(Debug, Default)]
-pub struct Watches {
-    notify: Option<Inotify>,
-    instances: HashMap<WatchDescriptor, u64>,
-}
-
-/// What is watched of one container.
-#[derive(Debug, Default)]
-pub struct Watch {
-    /// Version 1: readable when the container ran out of memory.
-    event: Option<OwnedFd>,
-    /// Version 2: until it has reported.
-    notify: Option<WatchDescriptor>,
-    /// The counter will be looked at.
-    pending: bool,
-    /// The counter when it was last looked at.
-    seen: u64,
-}
-
-impl Watches {
-    fn add(&mut self, path: &str, instance: u64, epoll: &Epoll) -> nix::Result<WatchDescriptor> {
-        if self.notify.is_none() {
-            let notify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            epoll.add(&notify, EpollEvent::new(EpollFlags::EPOLLIN, INOTIFY_MARK))?;
-            self.notify = Some(notify);
-        }
-        let notify = self.notify.as_ref().ok_or(nix::errno::Errno::EBADF)?;
-        // Once, so that a container which is always short of memory does not keep us busy.
-        let watch = notify.add_watch(path, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?;
-        self.instances.insert(watch, instance);
-        Ok(watch)
-    }
-
-    /// The instances with something to report.
-    fn told(&mut self) -> Vec<u64> {
-        let events = self.notify.as_ref().and_then(|n| n.read_events().ok()).unwrap_or_default();
-        events.iter().filter_map(|e| self.instances.remove(&e.wd)).collect()
-    }
-}
 
 impl Linux {
     /// Watches a container whose program runs.

@@ -2,12 +2,14 @@
 //! every one of them has been looked at.
 
 use super::cgroups;
-use super::daemon::Places;
-use super::jobs::{Name, pidfd_inode};
+use super::clock;
+use super::job::Name;
+use super::jobs::pidfd_inode;
 use super::linux::{Linux, Live, how_it_ended, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
 use super::names::{pipe_name, process_name};
+use super::settings::Settings;
 use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
@@ -44,7 +46,7 @@ pub fn recover(
     linux: &mut Linux,
     desired: &Desired,
     observed: &mut Observed,
-    places: &Places,
+    settings: &Settings,
     (mut kept, own): (BTreeMap<String, OwnedFd>, bool),
 ) -> Result<Vec<Event>> {
     let mut there: HashMap<Key, String> = HashMap::new();
@@ -66,7 +68,7 @@ pub fn recover(
         }
     }
     if own {
-        end_cgroups(linux, (desired, observed), &places.cgroup_parent, &there);
+        end_cgroups(linux, (desired, observed), &settings.cgroup_parent, &there);
     } else {
         let text = "another supervisor has containers below the same cgroup: what nobody knows there is left alone; \
                     give this one a --cgroup-parent of its own";
@@ -81,7 +83,7 @@ pub fn recover(
         if matches!(found, Found::Ended { .. }) && instance.last_words.is_none() {
             events.extend(linux.last_words(key, &name.id));
         }
-        adopt(linux, name, instance, &found, pipes, &places.run);
+        adopt(linux, name, instance, &found, pipes, &settings.run);
         events.push(Event::Found { key, found });
     }
     sandboxes(linux, desired, observed, &mut kept, &mut events);
@@ -140,7 +142,7 @@ fn sandboxes(
 /// Takes over running containers without a record that fit the desired state.
 fn adopt_strays(linux: &mut Linux, desired: &Desired, observed: &mut Observed, unknown: &[(Key, String)]) {
     let strays: Vec<Stray> = unknown.iter().filter_map(|(key, id)| stray(linux, *key, id)).collect();
-    let at = super::event_loop::now();
+    let at = clock::now();
     let records: Vec<Record> =
         adopt::adopt(desired, observed, &strays).into_iter().map(|event| Record { at, event }).collect();
     linux.record(&records);
@@ -215,7 +217,7 @@ fn tell(
     (severity, reason): (Severity, Reason),
     message: String,
 ) {
-    let at = super::event_loop::now();
+    let at = clock::now();
     log::warn(message.clone());
     let workload_name = desired.workloads.get(&key.workload).map(|w| w.name.clone()).unwrap_or_default();
     linux.emit(Notice {

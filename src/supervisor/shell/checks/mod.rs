@@ -8,7 +8,7 @@ mod grpc;
 mod http;
 mod stream;
 
-use super::jobs::{Done, Name, Shared};
+use super::job::{Done, Name, Shared};
 use super::linux::Linux;
 use crate::error::Errno;
 use crate::supervisor::core::checks::{HookKind, ProbeKind};

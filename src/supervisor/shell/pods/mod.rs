@@ -11,7 +11,6 @@ pub mod words;
 
 pub use volumes::{Root, mounts};
 
-use super::jobs::Done;
 use super::{cgroups, names};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::sandbox::{self, Held};
@@ -166,7 +165,7 @@ pub fn make(
     (key, parent): (ReplicaKey, &str),
     (workload, spec): (&str, &serde_json::Value),
     objects: &Objects,
-) -> Done {
+) -> std::result::Result<Box<Pod>, String> {
     let mut address = None;
     let mut made = || -> Result<Pod> {
         // Of an attempt whose supervisor was killed.
@@ -181,15 +180,14 @@ pub fn make(
         build(&mut pod, network, names, (objects, &format!("{parent}/{cgroup}")))?;
         Ok(pod)
     };
-    let result = made().map_err(|e| {
+    made().map(Box::new).map_err(|e| {
         // The first error is the one to report.
         let _ = clear(dirs, key);
         let _ = end_init(parent, &cgroup(workload, key));
         let _ = cgroups::remove(parent, &cgroup(workload, key));
         release(network, address);
         e.to_string()
-    });
-    Done::SandboxMade { replica: key, result: result.map(Box::new) }
+    })
 }
 
 /// Gives the address of a pod back.
@@ -326,14 +324,13 @@ pub fn remove(
     key: ReplicaKey,
     address: Option<Ipv4Addr>,
     parent: &str,
-) -> Done {
+) -> Result<()> {
     release(network, address);
     // By its key: the workload may have no name any more.
     let end = format!(".{key}");
     let mut cgroups = cgroups::children(parent).into_iter().filter(|name| name.ends_with(&end));
     let gone = |name: String| end_init(parent, &name).and_then(|()| cgroups::remove(parent, &name));
-    let removed = clear(dirs, key).and_then(|()| cgroups.try_for_each(gone));
-    Done::SandboxGone { replica: key, error: removed.err().map(|e| e.to_string()) }
+    clear(dirs, key).and_then(|()| cgroups.try_for_each(gone))
 }
 
 /// What is on record of a sandbox.

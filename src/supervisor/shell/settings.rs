@@ -1,0 +1,47 @@
+//! Where a supervisor has its files and cgroups, and its limits.
+
+use super::logs::Limits;
+use crate::network::Wish;
+use crate::runtime::Runtime;
+use crate::state::model::CgroupManager;
+use crate::state::store::Store;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where things are, and how much.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For the desired state.
+    pub data: PathBuf,
+    /// For what is; should be on tmpfs.
+    pub run: PathBuf,
+    pub logs: PathBuf,
+    /// The absolute path below which containers have their cgroups.
+    pub cgroup_parent: String,
+    pub limits: Limits,
+    /// What pods get as their network.
+    pub network: Wish,
+    /// How long images are kept that no workload uses and nobody has named.
+    pub image_age: Duration,
+    /// Where seccomp profiles of the host are.
+    pub seccomp: PathBuf,
+}
+
+impl Settings {
+    /// The runtime whose containers these are.
+    pub fn runtime(&self) -> Runtime {
+        runtime(self.run.join("containers"))
+    }
+}
+
+/// A runtime with its records in `root`.
+pub fn runtime(root: PathBuf) -> Runtime {
+    Runtime {
+        store: Store::new(root),
+        root_given: true,
+        cgroup_manager: CgroupManager::Cgroupfs,
+        listen_fds: 0,
+        notify_socket: None,
+        rootless: None,
+    }
+}

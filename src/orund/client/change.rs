@@ -1,12 +1,13 @@
 //! `scale`, `restart`, `delete` and `wait`.
 
 use hyper::Method;
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::args::{self, Delete, Goal, Restart, Scale};
-use super::choose::{Name, What, names_of};
+use super::choose::{Name, names_of, workload_name};
 use super::connection::{Call, Client, encoded};
+use super::kinds::What;
+use super::lookup::{Target, path, target};
 use super::wait::Wait;
 use super::{kept, manifests, print, projects};
 use crate::api::types::{
@@ -16,15 +17,6 @@ use crate::api::types::{
 use crate::config::quantity;
 use crate::error::{Error, Kind, Result};
 use crate::workload::Object;
-
-/// One line of a watch.
-#[derive(Debug, Deserialize)]
-pub struct Change<T> {
-    /// `ADDED`, `MODIFIED` or `DELETED`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub object: T,
-}
 
 /// `scale`.
 pub async fn scale(client: &Client, a: &Scale) -> Result<u8> {
@@ -64,51 +56,6 @@ pub async fn restart(client: &Client, a: &Restart) -> Result<u8> {
         Wait { generation, revision, ..Wait::of(&workload, Goal::Ready, deadline) }.run(client).await?;
     }
     Ok(0)
-}
-
-/// What a name is the name of.
-pub enum Target {
-    Workload(Box<WorkloadObject>),
-    Replica(Box<ReplicaObject>),
-}
-
-/// The workload or the replica of that name.
-///
-/// # Errors
-/// There is none; there are both.
-pub async fn target(client: &Client, name: &Name) -> Result<Target> {
-    let Name { kind, name } = name;
-    let found = client.find::<WorkloadObject>(Call::get(path(name))).await?;
-    // A Pod of a file is a workload with one replica.
-    let workload = found.filter(|w| *kind != Some(What::Replicas) || w.kind() == "pod");
-    match (workload, kind) {
-        (Some(w), None) if name.rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok()) => {
-            let call = Call::get(format!("/v1/replicas/{}", encoded(name)));
-            match client.find::<ReplicaObject>(call).await? {
-                None => Ok(Target::Workload(Box::new(w))),
-                Some(r) => {
-                    let what = format!("{name:?} is a workload, and a replica of workload {:?}", r.workload);
-                    Err(Error::new(Kind::Usage, what)
-                        .hint(format!("write workload/{name} or replica/{name}")))
-                }
-            }
-        }
-        (Some(w), _) => Ok(Target::Workload(Box::new(w))),
-        (None, Some(What::Workloads | What::Of(_))) => {
-            Err(Error::new(Kind::NotFound, format!("no such workload: {name:?}"))
-                .hint("`orund get` lists them"))
-        }
-        (None, _) => Ok(Target::Replica(Box::new(replica(client, name).await?))),
-    }
-}
-
-/// The replica of that name.
-pub async fn replica(client: &Client, name: &str) -> Result<ReplicaObject> {
-    let found = client.find(Call::get(format!("/v1/replicas/{}", encoded(name)))).await?;
-    found.ok_or_else(|| {
-        Error::new(Kind::NotFound, format!("no workload and no replica is called {name:?}"))
-            .hint("`orund get` and `orund get replicas` list them")
-    })
 }
 
 /// `delete`.
@@ -231,7 +178,26 @@ pub async fn wait(client: &Client, a: &args::Wait) -> Result<u8> {
     Ok(0)
 }
 
-/// The path of a workload.
-pub fn path(name: &str) -> String {
-    format!("/v1/workloads/{}", encoded(name))
+impl Scale {
+    /// Each workload with its number of replicas.
+    ///
+    /// # Errors
+    /// The mistake, in words.
+    pub fn targets(&self) -> Result<Vec<(String, u32)>, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of replicas"));
+        let mut list = Vec::new();
+        let mut words = self.words.iter();
+        while let Some(word) = words.next() {
+            list.push(match (word.split_once('='), self.replicas) {
+                (Some((name, n)), None) => (workload_name(name)?, number(n)?),
+                (Some(_), Some(_)) => return Err(format!("{word:?} and --replicas exclude each other")),
+                (None, Some(n)) => (workload_name(word)?, n),
+                (None, None) => {
+                    let n = words.next().ok_or("expected NAME=N or NAME N, such as web=5")?;
+                    (workload_name(word)?, number(n)?)
+                }
+            });
+        }
+        Ok(list)
+    }
 }

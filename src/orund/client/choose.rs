@@ -2,22 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::args::Scale;
-use super::names;
-use crate::workload::KeptKind;
-
-/// A kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    Workloads,
-    /// Workloads that a file calls by this word: `job`. `deployment` also stands for those of orund's own format.
-    Of(&'static str),
-    Replicas,
-    Events,
-    Kept(KeptKind),
-    /// Everything but events.
-    All,
-}
+use super::kinds;
+pub use super::kinds::What;
 
 const NAMES: &str = "expected a name, workload/NAME, replica/NAME or PROJECT/SERVICE";
 
@@ -31,8 +17,8 @@ fn of_project(text: &str, service: &str) -> Option<String> {
 
 /// A name as people and `-o name` write it, of a workload.
 pub fn workload_name(text: &str) -> Result<String, String> {
-    match text.split_once('/').map(|(kind, name)| (names::kind(kind), name)) {
-        None | Some((Some(What::Workloads | What::Of(_)), _)) => Ok(names::bare(text).to_owned()),
+    match text.split_once('/').map(|(kind, name)| (kinds::kind(kind), name)) {
+        None | Some((Some(What::Workloads | What::Of(_)), _)) => Ok(kinds::bare(text).to_owned()),
         Some((Some(_), _)) => Err("this verb takes the name of a workload".to_owned()),
         Some((None, name)) => of_project(text, name)
             .ok_or_else(|| "expected a name, workload/NAME or PROJECT/SERVICE".to_owned()),
@@ -43,7 +29,7 @@ pub fn workload_name(text: &str) -> Result<String, String> {
 pub fn any_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         None => Ok(Name { kind: None, name: text.to_owned() }),
-        Some((kind, name)) => match names::kind(kind) {
+        Some((kind, name)) => match kinds::kind(kind) {
             Some(kind @ (What::Workloads | What::Of(_) | What::Replicas | What::Kept(_))) => {
                 Ok(Name { kind: Some(kind), name: name.to_owned() })
             }
@@ -62,7 +48,7 @@ pub fn any_name(text: &str) -> Result<Name, String> {
 /// The mistake, in words.
 pub fn names_of(words: &[String]) -> Result<Vec<Name>, String> {
     match words.split_first() {
-        Some((first, rest)) if !rest.is_empty() && names::kind(first).is_some() => {
+        Some((first, rest)) if !rest.is_empty() && kinds::kind(first).is_some() => {
             let one = |name: &String| match name.contains('/') {
                 true => Err(format!("{name:?} has a kind, and so has the list")),
                 false => any_name(&format!("{first}/{name}")),
@@ -99,30 +85,6 @@ impl std::str::FromStr for PortName {
             }
             _ => Err("expected PORT[/tcp|udp], such as 80 or 53/udp".to_owned()),
         }
-    }
-}
-
-impl Scale {
-    /// Each workload with its number of replicas.
-    ///
-    /// # Errors
-    /// The mistake, in words.
-    pub fn targets(&self) -> Result<Vec<(String, u32)>, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is not a number of replicas"));
-        let mut list = Vec::new();
-        let mut words = self.words.iter();
-        while let Some(word) = words.next() {
-            list.push(match (word.split_once('='), self.replicas) {
-                (Some((name, n)), None) => (workload_name(name)?, number(n)?),
-                (Some(_), Some(_)) => return Err(format!("{word:?} and --replicas exclude each other")),
-                (None, Some(n)) => (workload_name(word)?, n),
-                (None, None) => {
-                    let n = words.next().ok_or("expected NAME=N or NAME N, such as web=5")?;
-                    (workload_name(word)?, number(n)?)
-                }
-            });
-        }
-        Ok(list)
     }
 }
 
@@ -180,6 +142,7 @@ pub fn selector(text: &str) -> Result<Selector, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::KeptKind;
 
     #[test]
     fn a_kind_may_stand_before_names() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::args::Drain;
-use super::change::Change;
 use super::connection::{Call, Client};
+use super::lookup::Change;
 use super::{print, render};
 use crate::api::types::{DrainRequest, DrainStatus};
 use crate::error::{Error, Kind, Result};

@@ -8,9 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args::Exec;
-use super::change::{self, Target};
 use super::choose::Name;
 use super::connection::{Call, Client, encoded};
+use super::lookup;
+use super::lookup::Target;
 use crate::api::frame::{Frame, PROTOCOL};
 use crate::api::types::{ExecRequest, List, ReplicaObject};
 use crate::error::{Error, Kind, Result};
@@ -53,7 +54,7 @@ fn lost(e: &impl std::fmt::Display) -> Error {
 
 /// The replica that is meant; of a workload, one that serves.
 async fn target(client: &Client, name: &Name) -> Result<String> {
-    if let Target::Replica(r) = change::target(client, name).await? {
+    if let Target::Replica(r) = lookup::target(client, name).await? {
         return Ok(r.name);
     }
     let name = &name.name;

@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::args::{Apply, Goal};
-use super::change::path;
 use super::connection::{Call, Client};
+use super::lookup::path;
 use super::wait::Wait;
 use super::{build, kept, manifests, print, projects, yaml};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome, WorkloadObject};

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::args::{Describe, Events, Get, Output};
-use super::change::{self, Change, Target};
-use super::choose::{Name, What, names_of};
+use super::choose::{Name, names_of};
 use super::connection::{Call, Client, encoded};
+use super::kinds;
+use super::kinds::What;
+use super::lookup;
+use super::lookup::{Change, Target};
 use super::render::{self, Columns, JobRow, Row};
-use super::{kept, names, print, print_while_read};
+use super::{kept, print, print_while_read};
 use crate::api::types::{
     ContainerObject, EventObject, KeptAnswer, List, ReplicaObject, Role, WorkloadObject,
 };
@@ -106,19 +109,19 @@ async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
         return of_kind(client, kind, Call::get(kept::path(kind, name)), a, true).await;
     }
     let replica = || Call::get(format!("/v1/replicas/{}", encoded(name)));
-    let workload = client.find::<WorkloadObject>(Call::get(change::path(name))).await?.is_some();
-    let kind_given = a.words.first().is_some_and(|w| names::kind(w.split('/').next().unwrap_or(w)).is_some());
+    let workload = client.find::<WorkloadObject>(Call::get(lookup::path(name))).await?.is_some();
+    let kind_given = a.words.first().is_some_and(|w| kinds::kind(w.split('/').next().unwrap_or(w)).is_some());
     match what {
-        What::Of("job") if workload => show::<JobRow>(client, Call::get(change::path(name)), a, true).await,
+        What::Of("job") if workload => show::<JobRow>(client, Call::get(lookup::path(name)), a, true).await,
         What::Workloads | What::Of(_) if workload || kind_given => {
-            show::<WorkloadObject>(client, Call::get(change::path(name)), a, true).await
+            show::<WorkloadObject>(client, Call::get(lookup::path(name)), a, true).await
         }
         What::Replicas if workload => {
             show::<ReplicaObject>(client, Call::get("/v1/replicas").with("workload", name), a, false).await
         }
         What::Workloads | What::Of(_) | What::Replicas => {
             // For the words of its error.
-            change::replica(client, name).await?;
+            lookup::replica(client, name).await?;
             show::<ReplicaObject>(client, replica(), a, true).await
         }
         What::Events => {
@@ -284,7 +287,7 @@ pub async fn events(client: &Client, a: &Events) -> Result<u8> {
 /// Restricts a call to a workload or a replica.
 async fn of_name(client: &Client, call: Call, name: Option<&Name>) -> Result<Call> {
     let Some(name) = name else { return Ok(call) };
-    match change::target(client, name).await {
+    match lookup::target(client, name).await {
         Ok(Target::Workload(_)) => Ok(call.with("workload", &name.name)),
         Ok(Target::Replica(_)) => Ok(call.with("replica", &name.name)),
         // Events outlive what they are about.
@@ -326,7 +329,7 @@ async fn description(client: &Client, name: &Name) -> Result<String> {
         let object: KeptAnswer = client.fetch(Call::get(kept::path(kind, &name.name))).await?;
         return Ok(kept::describe(&object, now));
     }
-    let (replicas, filter) = match change::target(client, name).await? {
+    let (replicas, filter) = match lookup::target(client, name).await? {
         Target::Workload(w) => {
             text.push_str(&of_workload(&w));
             let call = Call::get("/v1/replicas").with("workload", &name.name);

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use super::args::Logs;
-use super::change::{self, Target};
 use super::connection::{Call, Client};
+use super::lookup;
+use super::lookup::Target;
 use crate::error::{Error, Result};
 use crate::sys::timestamp::Timestamp;
 
@@ -44,7 +45,7 @@ impl<'a> Entry<'a> {
 
 /// `logs`.
 pub async fn logs(client: &Client, a: &Logs) -> Result<u8> {
-    let (filter, many, containers) = match change::target(client, &a.name).await? {
+    let (filter, many, containers) = match lookup::target(client, &a.name).await? {
         Target::Workload(w) => {
             ("workload", w.workload.spec.replicas > 1, w.workload.spec.all_containers().count())
         }

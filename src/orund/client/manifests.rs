@@ -5,28 +5,12 @@ use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{Convert, Format, Project, Validate};
+use super::manifest::{Content, Manifest};
 use super::{print, projects, yaml};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::document::{self, Data, Node};
 use crate::error::{Error, Kind, Result};
-use crate::workload::{self, Object, Read, Workload, semantic};
-
-/// A file, and what is in it.
-pub struct Manifest {
-    /// As the user gave it.
-    pub name: String,
-    pub text: String,
-    pub read: Read,
-    /// Where its relative paths start. None: no file that the user gave, but one that such a file names.
-    pub base: Option<PathBuf>,
-}
-
-/// A file before it is read.
-pub struct Content {
-    pub name: String,
-    pub text: String,
-    pub base: PathBuf,
-}
+use crate::workload::{self, Object, Workload, semantic};
 
 /// Reads files, and the files of directories.
 ///

@@ -2,31 +2,7 @@
 
 use clap_complete::Shell;
 
-use super::choose::What;
-use crate::workload::KeptKind;
-
-/// The kind of that name, in orund's words and Kubernetes'.
-pub fn kind(word: &str) -> Option<What> {
-    Some(match word.to_lowercase().as_str() {
-        "workloads" | "workload" | "w" => What::Workloads,
-        "deployments" | "deployment" | "deploy" => What::Of("deployment"),
-        "statefulsets" | "statefulset" | "sts" => What::Of("statefulset"),
-        "daemonsets" | "daemonset" | "ds" => What::Of("daemonset"),
-        "replicasets" | "replicaset" | "rs" => What::Of("replicaset"),
-        "replicationcontrollers" | "replicationcontroller" | "rc" => What::Of("replicationcontroller"),
-        "deploymentconfigs" | "deploymentconfig" | "dc" => What::Of("deploymentconfig"),
-        "jobs" | "job" => What::Of("job"),
-        "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
-        "events" | "event" | "ev" | "e" => What::Events,
-        "all" => What::All,
-        other => What::Kept(KeptKind::from_word(other)?),
-    })
-}
-
-/// A name without its kind: `web` of `workload/web`.
-pub fn bare(name: &str) -> &str {
-    name.split_once('/').filter(|(kind, _)| self::kind(kind).is_some()).map_or(name, |(_, name)| name)
-}
+pub use super::kinds::{bare, kind};
 
 /// Verbs whose arguments are workloads.
 const OF_WORKLOADS: &str = "wait delete scale top";

@@ -3,7 +3,8 @@
 use super::args::Port;
 use super::choose::PortName;
 use super::connection::{Call, Client};
-use super::{change, print};
+use super::lookup;
+use super::print;
 use crate::api::types::{List, PortObject, WorkloadObject};
 use crate::error::{Error, Kind, Result};
 use std::fmt::Write;
@@ -43,7 +44,7 @@ fn leads_to(port: &PortName, p: &PortObject) -> bool {
 /// Why there is nothing to print.
 async fn nothing(client: &Client, name: &str) -> Result<u8> {
     // For the words of its error.
-    let w: WorkloadObject = client.fetch(Call::get(change::path(name))).await?;
+    let w: WorkloadObject = client.fetch(Call::get(lookup::path(name))).await?;
     let message = match w.workload.spec.replicas {
         0 => format!("workload {name:?} has no replicas: its ports are closed"),
         _ => format!("workload {name:?} publishes no ports"),

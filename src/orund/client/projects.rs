@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::Project;
 use super::connection::{Call, Client};
-use super::manifests::{Content, Manifest};
+use super::manifest::{Content, Manifest};
 use crate::api::types::{KeptAnswer, List, WorkloadObject};
 use crate::config::document;
 use crate::error::{Error, Kind, Result};

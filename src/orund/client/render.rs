@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::args::Output;
-use super::choose::What;
+use super::kinds::What;
 use super::yaml;
 use crate::api::types::{
     Condition, ContainerState, EventObject, List, ReplicaObject, Role, WorkloadObject, WorkloadPhase,

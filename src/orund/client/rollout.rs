@@ -4,9 +4,11 @@ use hyper::Method;
 use tokio::time::Instant;
 
 use super::args::{Goal, Restart, Rollout, StopOrStart};
-use super::change::{self, path};
-use super::choose::{Name, What};
+use super::change;
+use super::choose::Name;
 use super::connection::{Call, Client};
+use super::kinds::What;
+use super::lookup::path;
 use super::print;
 use super::render::{self, Row};
 use super::wait::Wait;

@@ -4,9 +4,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::args::Goal;
-use super::change::{Change, path};
 use super::connection::{Call, Client};
 use super::logs::Entry;
+use super::lookup::{Change, path};
 use super::print;
 use super::render::Row;
 use crate::api::types::{RolloutState, WorkloadObject, WorkloadPhase};

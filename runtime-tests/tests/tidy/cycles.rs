@@ -82,27 +82,8 @@ impl Files {
         self.modules.get_key_value(path).map_or_else(|| unreachable!("{path:?}"), |(key, _)| key)
     }
 
-    /// The groups of files that use each other, with the imports that make them one, unless their folder is in `known`
-    /// with that many files or more.
-    pub fn cycles(&self, known: &[(&str, usize)]) -> Vec<String> {
-        let mut found = Vec::new();
-        let mut counts = vec![0; known.len()];
-        for (first, size, text) in self.groups() {
-            match known.iter().position(|(folder, _)| first.starts_with(folder)) {
-                Some(at) => counts[at] += size,
-                None => found.push(text),
-            }
-        }
-        for ((folder, most), count) in known.iter().zip(counts) {
-            if count > *most {
-                found.push(format!("{folder}: {count} files in cycles, {most} at most"));
-            }
-        }
-        found
-    }
-
-    /// For each group its first file, the number of its files, and its imports.
-    fn groups(&self) -> Vec<(&str, usize, String)> {
+    /// The groups of files that use each other, with the imports that make them one.
+    pub fn cycles(&self) -> Vec<String> {
         let graph = self.graph();
         let reach: BTreeMap<&Path, BTreeSet<&Path>> =
             graph.keys().map(|path| (*path, reachable(&graph, path))).collect();
@@ -123,8 +104,7 @@ impl Files {
                     .collect();
                 text.push_str(&format!("\n      {} uses {}", self.modules[*member].name, used.join(", ")));
             }
-            let first = group.first().map_or("", |path| self.modules[*path].name.as_str());
-            found.push((first, group.len(), text));
+            found.push(text);
         }
         found
     }
@@ -318,7 +298,7 @@ impl<'ast> Visit<'ast> for Names {
 #[test]
 fn cycles_are_found_through_reexports_macros_and_chains() {
     let files = |list: &[(&str, &str)]| {
-        Files::read(list.iter().map(|(name, text)| (format!("src/{name}"), (*text).to_owned()))).cycles(&[])
+        Files::read(list.iter().map(|(name, text)| (format!("src/{name}"), (*text).to_owned()))).cycles()
     };
     let cyclic: [&[(&str, &str)]; 4] = [
         &[("a.rs", "use crate::b::X;"), ("b.rs", "use crate::{a::Y, c};")],

@@ -71,13 +71,25 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// The pairs of runtime and case to run: each mutant with the cases of its row, orun with all of them.
+/// The pairs of runtime and case to run: orun with all cases, then each mutant with the cases of its row.
 pub fn pairs(mutants: &[Mutant]) -> Vec<(usize, usize)> {
     let mutated = mutants.iter().enumerate().flat_map(|(n, m)| m.cases.iter().map(move |case| (n, *case)));
     let mut all: Vec<_> = mutants.iter().flat_map(|m| &m.cases).map(|case| (mutants.len(), *case)).collect();
     all.sort_unstable();
     all.dedup();
-    mutated.chain(all).collect()
+    all.into_iter().chain(mutated).collect()
+}
+
+/// Whether a mutant's case still says something: orun passes it, as far as is known, and no other one has noticed the mutant.
+pub fn is_open(mutants: &[Mutant], cases: &[Case], pair: (usize, usize), outcomes: &[Outcome]) -> bool {
+    let (runtime, case) = pair;
+    let sound = |o: &&Outcome| o.runtime == mutants.len();
+    let failed = |o: &Outcome| matches!(o.verdict, Verdict::Failed(_));
+    let passes =
+        |name: &str| outcomes.iter().filter(sound).any(|o| o.case == name && o.verdict == Verdict::Passed);
+    runtime == mutants.len()
+        || !outcomes.iter().filter(sound).any(|o| o.case == cases[case].name && o.verdict != Verdict::Passed)
+            && !outcomes.iter().any(|o| o.runtime == runtime && failed(o) && passes(&o.case))
 }
 
 /// The problems: mutants that no case has noticed, and cases that fail without any mutant. The number of mutants that were

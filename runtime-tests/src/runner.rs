@@ -71,12 +71,14 @@ pub fn all_pairs(runtimes: &[Runtime], cases: &[Case]) -> Vec<(usize, usize)> {
     (0..cases.len()).flat_map(|case| (0..runtimes.len()).map(move |runtime| (runtime, case))).collect()
 }
 
-/// Runs `todo`, pairs of runtime and case, and calls `done` for each as it ends.
+/// Runs `todo`, pairs of runtime and case, and calls `done` for each as it ends. A pair that `wanted` does not want when its turn
+/// comes, after these outcomes, is left out.
 pub fn run(
     runtimes: &[Runtime],
     cases: &[Case],
     mut todo: Vec<(usize, usize)>,
     settings: &Settings,
+    wanted: impl Fn((usize, usize), &[Outcome]) -> bool,
     mut done: impl FnMut(&Outcome, Duration),
 ) -> Result<Vec<Outcome>> {
     todo.reverse();
@@ -95,6 +97,9 @@ pub fn run(
         while running.len() < settings.jobs.max(1)
             && let Some((runtime, case)) = todo.pop()
         {
+            if !wanted((runtime, case), &outcomes) {
+                continue;
+            }
             running.push(start(runtimes, cases, (runtime, case), settings)?);
         }
         if running.is_empty() {

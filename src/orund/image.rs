@@ -31,7 +31,7 @@ pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
     /// Directory of the store of images
-    #[arg(long, value_name = "DIR", default_value = DIRECTORY, global = true)]
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY, global = true, help_heading = "Global options")]
     dir: PathBuf,
 }
 

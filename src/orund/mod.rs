@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 #[command(after_help = examples::ORUND)]
 pub struct Arguments {
     /// Log debug messages
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
     /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub socket: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]

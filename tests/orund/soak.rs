@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 /// How long the disks stay full, and a supervisor stays stopped unless its keeper ends it before.
 const TROUBLE: Duration = Duration::from_secs(3);
 /// The supervisor is killed in the first part of each period only, so that in the second its memory can grow.
-const PERIOD: Duration = Duration::from_secs(600);
-const WITH_KILLS: Duration = Duration::from_secs(360);
+const PERIOD: Duration = Duration::from_secs(1800);
+const WITH_KILLS: Duration = Duration::from_secs(900);
+/// Then it has its events, and plans of all workloads.
+const SETTLED: Duration = Duration::from_secs(1200);
 /// What memory may grow by in the second part, in kB beside a tenth: what restarts have touched for the first time.
-const GROWTH: u64 = 1024;
+const GROWTH: u64 = 2048;
 /// Clients that neither read nor finish their requests.
 const HUNG: usize = 40;
 /// Workloads of each kind.
@@ -282,7 +284,7 @@ impl Soak {
             self.free_disks(false);
             self.audit.look();
             let now = self.d.supervisor().map(|pid| (pid, [memory(pid), memory(self.d.main())]));
-            let settled = of_period > WITH_KILLS + Duration::from_secs(30);
+            let settled = of_period > SETTLED;
             before = match (before, now) {
                 (None, Some(now)) if settled => Some(now),
                 (Some(first), Some(now)) if !with_kills => {

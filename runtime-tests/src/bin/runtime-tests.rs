@@ -146,7 +146,9 @@ fn examine(args: &Args) -> Result<bool> {
     }
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     runner::sweep_stale();
-    let outcomes = runner::run(&runtimes, &cases, pairs, &settings, |outcome, elapsed| {
+    let wanted =
+        |pair, outcomes: &[_]| args.mutants.is_none() || mutants::is_open(&mutants, &cases, pair, outcomes);
+    let outcomes = runner::run(&runtimes, &cases, pairs, &settings, wanted, |outcome, elapsed| {
         let name = &runtimes[outcome.runtime].name;
         let line = format!("{name:<6} {:<50} {:>6.2} s", outcome.case, elapsed.as_secs_f64());
         match &outcome.verdict {

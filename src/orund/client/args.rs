@@ -510,6 +510,21 @@ mod tests {
     }
 
     #[test]
+    fn a_heading_has_only_its_own_flags() {
+        let command = Arguments::command();
+        let under = |verb: &str, heading: &str| -> Vec<String> {
+            let verb = command.find_subcommand(verb).unwrap();
+            let args = verb.get_arguments().filter(|a| a.get_help_heading() == Some(heading));
+            args.filter_map(|a| a.get_long().map(str::to_owned)).collect()
+        };
+        let compose = ["project-name", "profile", "env-file"];
+        for verb in ["apply", "delete", "validate", "convert"] {
+            assert_eq!(under(verb, "Compose files"), compose, "{verb}");
+        }
+        assert_eq!(under("apply", "Images of Compose files"), ["build", "builder", "image-dir"]);
+    }
+
+    #[test]
     fn names_are_taken_as_they_are_printed_and_typed() {
         let get = |words: &str| match parse(format!("orund get {words}").trim()) {
             Ok(Verb::Get(get)) => get.objects(),

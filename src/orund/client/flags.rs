@@ -8,16 +8,15 @@ use crate::config::quantity;
 
 /// Options for Compose files.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Compose files")]
 pub struct Project {
     /// Name of the project [default: COMPOSE_PROJECT_NAME, the file's `name`, or its directory]
-    #[arg(short = 'p', long = "project-name", value_name = "NAME")]
+    #[arg(short = 'p', long = "project-name", value_name = "NAME", help_heading = "Compose files")]
     pub project_name: Option<String>,
     /// Include the services with this profile; may be repeated
-    #[arg(long = "profile", value_name = "NAME")]
+    #[arg(long = "profile", value_name = "NAME", help_heading = "Compose files")]
     pub profiles: Vec<String>,
     /// File with variables in place of .env; may be repeated
-    #[arg(long = "env-file", value_name = "FILE")]
+    #[arg(long = "env-file", value_name = "FILE", help_heading = "Compose files")]
     pub env_files: Vec<PathBuf>,
 }
 
@@ -34,16 +33,15 @@ pub struct Waiting {
 
 /// How images of Compose files are built.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Images of Compose files")]
 pub struct Building {
     /// Build the images of services with `build`, with the builder that is installed, and roll out those that changed
-    #[arg(long, conflicts_with_all = ["dry_run", "diff", "fix"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "diff", "fix"], help_heading = "Images of Compose files")]
     pub build: bool,
     /// Builder to use [default: the first one that is installed, in this order]
-    #[arg(long, value_name = "NAME", requires = "build")]
+    #[arg(long, value_name = "NAME", requires = "build", help_heading = "Images of Compose files")]
     pub builder: Option<Builder>,
     /// Directory of the daemon's store of images [default: /var/lib/orund/images]
-    #[arg(long, value_name = "DIR", requires = "build")]
+    #[arg(long, value_name = "DIR", requires = "build", help_heading = "Images of Compose files")]
     pub image_dir: Option<PathBuf>,
 }
 

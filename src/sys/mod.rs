@@ -16,7 +16,7 @@ pub mod entry;
 pub(crate) mod exec;
 pub(crate) mod fd;
 pub mod file;
-pub(crate) mod heap;
+pub mod heap;
 pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod map;

@@ -6,6 +6,7 @@ mod examples;
 mod launch;
 pub(crate) mod log;
 pub mod parse;
+mod quick;
 mod render;
 mod values;
 mod verbs;

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::args::{self, Global, Verb};
-use super::examples;
+use super::{examples, quick};
 use crate::error::{Error, Kind, Result};
 
 /// What a command line asks for.
@@ -41,7 +41,20 @@ const GLOBALS_WITH_VALUE: &[&str] =
 ///
 /// # Errors
 /// [`Kind::Usage`].
-pub fn parse(program: &str, mut words: Vec<OsString>) -> Result<Parsed> {
+pub fn parse(program: &str, words: Vec<OsString>) -> Result<Parsed> {
+    if !cfg!(feature = "mutants")
+        && let Some(invocation) = quick::parse(&words)
+    {
+        return Ok(Parsed::Verb(Box::new(invocation)));
+    }
+    parse_with_clap(program, words)
+}
+
+/// As [`parse`], of every command line.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_with_clap(program: &str, mut words: Vec<OsString>) -> Result<Parsed> {
     let at = match find_verb(&words) {
         Found::Verb(at) => at,
         Found::Version => return Ok(Parsed::Version),

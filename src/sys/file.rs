@@ -78,6 +78,16 @@ pub fn mount_id(fd: RawFd) -> SysResult<u64> {
     Ok(st.stx_mnt_id)
 }
 
+/// Whether `path` below `dir` is where the root of a file system is mounted, whose inode has this number: statx(2),
+/// `STATX_ATTR_MOUNT_ROOT`, Linux 5.8.
+pub fn is_root_inode(dir: RawFd, path: &CStr, inode: u64) -> SysResult<bool> {
+    // SAFETY: statx is plain data, for which all zeros is valid.
+    let mut st: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: path is a C string, st is valid for writing.
+    unit(unsafe { libc::statx(dir, path.as_ptr(), 0, libc::STATX_INO, &raw mut st) }.into())?;
+    Ok(st.stx_ino == inode && st.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
+}
+
 /// The type of the file system that `fd` lies on (statfs(2), `PROC_SUPER_MAGIC` and so on).
 pub fn filesystem_type(fd: RawFd) -> SysResult<i64> {
     // SAFETY: statfs is plain data, for which all zeros is valid.

@@ -3,8 +3,8 @@
 use super::dir::{read_all, read_record};
 use crate::error::{Context, Errno, Error, Result};
 use crate::plan::facts::{CgroupFacts, CgroupMode, V1Hierarchy, V2Hierarchy};
-use crate::sys::{self, SysResult, path};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use crate::sys::{self, SysResult, file, path};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -18,8 +18,9 @@ fn read(name: &str, all: fn(RawFd) -> SysResult<String>) -> Result<String> {
     open().map_err(|e| Error::sys(format!("reading {name:?}"), e))
 }
 
-/// Looks at the control groups of the host. A host with version 2 alone costs a statfs(2) and two files; the list of
-/// mounts, which may be long, is only read for version 1.
+/// Looks at the control groups of the host. A host with version 2 alone costs a statfs(2) and two files, one with version
+/// 1 a statx(2) for each hierarchy: the list of mounts, which may be long, is only read where they are not where
+/// systemd and others mount them.
 ///
 /// # Errors
 /// /proc is not there.
@@ -35,15 +36,59 @@ pub fn probe() -> Result<CgroupFacts> {
         };
         CgroupFacts { mode: CgroupMode::Unified, v1: Vec::new(), v2: Some(h), ..CgroupFacts::default() }
     } else {
-        let mounts =
-            read("/proc/self/mountinfo", read_all).context(|| "looking for mounted cgroups".into())?;
-        parse(&mounts, &own)
+        match at_their_places(&own, is_mounted) {
+            Some(facts) => facts,
+            None => {
+                let mounts = read("/proc/self/mountinfo", read_all)
+                    .context(|| "looking for mounted cgroups".into())?;
+                parse(&mounts, &own)
+            }
+        }
     };
     if let Some(h) = &mut facts.v2 {
         let text = read(&format!("{}/cgroup.controllers", h.mount_point), read_record)?;
         h.controllers = text.split_whitespace().map(str::to_owned).collect();
     }
     Ok(facts)
+}
+
+/// Whether the root of a file system is mounted at `path`; with a type, of one of that type. The root of each hierarchy is
+/// inode 1 (kernfs), and a cgroup below it is not.
+fn is_mounted(path: &str, kind: Option<FsType>) -> bool {
+    let Ok(c) = CString::new(path) else { return false };
+    file::is_root_inode(sys::CWD, &c, 1).unwrap_or(false)
+        && kind.is_none_or(|kind| statfs(path).is_ok_and(|s| s.filesystem_type() == kind))
+}
+
+/// The hierarchies of /proc/self/cgroup where each is mounted below /sys/fs/cgroup by its own name: `cpu,cpuacct`, `systemd`
+/// for `name=systemd`, `unified` for version 2, with its root as the mount's. `None` when one is not, or there is none of
+/// version 1. What is mounted there instead has no `cgroup.procs`, and is refused when it is used.
+fn at_their_places(own: &str, is_mounted: impl Fn(&str, Option<FsType>) -> bool) -> Option<CgroupFacts> {
+    let mut facts = CgroupFacts { mode: CgroupMode::Legacy, ..CgroupFacts::default() };
+    for line in own.lines() {
+        let (_, rest) = line.split_once(':')?;
+        let (names, own_path) = rest.split_once(':')?;
+        let (own_path, mount_root) = (own_path.to_owned(), "/".to_owned());
+        if names.is_empty() {
+            let mount_point = format!("{ROOT}/unified");
+            // The line is there once somebody has mounted it.
+            if !is_mounted(&mount_point, Some(CGROUP2_SUPER_MAGIC)) {
+                return None;
+            }
+            facts.mode = CgroupMode::Hybrid;
+            facts.v2 = Some(V2Hierarchy { mount_point, mount_root, own_path, controllers: Vec::new() });
+            continue;
+        }
+        let mount_point = [ROOT, "/", names.strip_prefix("name=").unwrap_or(names)].concat();
+        // One of them is asked about its type: that of the others shows when they are used.
+        let kind = facts.v1.is_empty().then_some(CGROUP_SUPER_MAGIC);
+        if !is_mounted(&mount_point, kind) {
+            return None;
+        }
+        let controllers = names.split(',').map(str::to_owned).collect();
+        facts.v1.push(V1Hierarchy { controllers, mount_point, mount_root, own_path });
+    }
+    (!facts.v1.is_empty()).then_some(facts)
 }
 
 /// The own cgroup in the hierarchy of `controller` (version 2: empty), from lines `ID:CONTROLLERS:PATH` of
@@ -162,6 +207,47 @@ mod tests {
         let v1 = "33 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\nbroken line\n";
         let f = parse(v1, "1:pids:/\n0::/\n");
         assert_eq!((f.mode, f.v2), (CgroupMode::Legacy, None));
+    }
+
+    #[test]
+    fn hierarchies_at_their_places_are_found_without_the_list_of_mounts() {
+        let own = "5:name=systemd:/s\n2:cpu,cpuacct:/docker/x/y\n0::/u:1\n";
+        let all = |path: &str, _: Option<FsType>| path.starts_with("/sys/fs/cgroup/");
+        let f = at_their_places(own, all).unwrap();
+        assert_eq!(f.mode, CgroupMode::Hybrid);
+        let seen: Vec<_> =
+            f.v1.iter()
+                .map(|h| (h.controllers.join("+"), h.mount_point.as_str(), h.own_path.as_str()))
+                .collect();
+        assert_eq!(
+            seen,
+            [
+                ("name=systemd".to_owned(), "/sys/fs/cgroup/systemd", "/s"),
+                ("cpu+cpuacct".to_owned(), "/sys/fs/cgroup/cpu,cpuacct", "/docker/x/y"),
+            ]
+        );
+        assert_eq!(
+            f.v2.map(|h| (h.mount_point, h.own_path)),
+            Some(("/sys/fs/cgroup/unified".into(), "/u:1".into()))
+        );
+        // One that is elsewhere, as in a container that sees only its own part.
+        assert_eq!(at_their_places(own, |path, kind| all(path, kind) && !path.ends_with("/systemd")), None);
+        assert_eq!(at_their_places(own, |path, kind| all(path, kind) && !path.ends_with("/unified")), None);
+        let f = at_their_places("2:pids:/\n", |path, _| path.ends_with("/pids")).unwrap();
+        assert_eq!((f.mode, f.v2), (CgroupMode::Legacy, None));
+        assert_eq!(at_their_places("0::/\n", all), None);
+    }
+
+    #[test]
+    fn both_ways_to_look_agree_on_this_host() {
+        let own = read("/proc/self/cgroup", read_record).unwrap();
+        let mut listed = parse(&read("/proc/self/mountinfo", read_all).unwrap(), &own);
+        listed.v1.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
+        let quick = at_their_places(&own, is_mounted).map(|mut facts| {
+            facts.v1.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
+            facts
+        });
+        assert!(quick.is_none_or(|quick| quick == listed));
     }
 
     #[test]

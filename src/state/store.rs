@@ -17,6 +17,8 @@ use crate::sys::{self, CWD, copy, fd, file, path};
 const RECORD: &CStr = c"state.json";
 const RECORD_TEMPORARY: &CStr = c"state.json.new";
 const CONFIG: &CStr = c"config.json";
+/// The socket on which a created container's process waits for `start`.
+const START: &CStr = c"start";
 const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
 
 /// The directory of all records.
@@ -299,10 +301,14 @@ impl Entry {
         // There is mostly nothing else in it.
         let result = gone(file::unlinkat(here, CONFIG, 0)).and_then(|()| {
             gone(file::unlinkat(here, RECORD, 0))?;
-            match directory() {
-                Err(Errno(libc::ENOTEMPTY | libc::EEXIST)) => the_rest().and_then(|()| directory()),
-                r => r,
+            let is_full = |r: &sys::SysResult<()>| matches!(r, Err(Errno(libc::ENOTEMPTY | libc::EEXIST)));
+            let mut removed = directory();
+            if is_full(&removed) {
+                // A container that was created and not run has this, and mostly nothing else.
+                gone(file::unlinkat(here, START, 0))?;
+                removed = directory();
             }
+            if is_full(&removed) { the_rest().and_then(|()| directory()) } else { removed }
         });
         // ENOENT for reading: the directory is removed already, and there may be a new one of the same name.
         let result = gone(result);
@@ -311,19 +317,15 @@ impl Entry {
 
     fn read(&self, name: &CStr) -> sys::SysResult<Vec<u8>> {
         let f = path::openat(self.fd(), name, libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
-        let mut bytes = vec![0; 4096];
-        let mut len = 0;
+        let mut bytes = Vec::with_capacity(4096);
         loop {
-            match fd::read(f.as_raw_fd(), &mut bytes[len..])? {
-                0 => break,
-                n => len += n,
+            fd::append(f.as_raw_fd(), &mut bytes)?;
+            // A read of a regular file is only short at its end.
+            if bytes.len() < bytes.capacity() {
+                return Ok(bytes);
             }
-            if len == bytes.len() {
-                bytes.resize(2 * len, 0);
-            }
+            bytes.reserve(bytes.len());
         }
-        bytes.truncate(len);
-        Ok(bytes)
     }
 
     fn write(&self, name: &CStr, bytes: &[u8]) -> sys::SysResult<()> {

@@ -89,6 +89,24 @@ pub fn read(fd: RawFd, buf: &mut [u8]) -> SysResult<usize> {
     }
 }
 
+/// Reads into what `buf` has room for beyond its length, at most, again after a signal, and lengthens it by what was read:
+/// read(2). Nothing has to be zeroed for it.
+pub fn append(fd: RawFd, buf: &mut Vec<u8>) -> SysResult<usize> {
+    loop {
+        let room = buf.spare_capacity_mut();
+        // SAFETY: the kernel writes into the room that the vector has, and no further.
+        match check(unsafe { libc::read(fd, room.as_mut_ptr().cast(), room.len()) } as _) {
+            Err(e) if e.0 == libc::EINTR => {}
+            Err(e) => return Err(e),
+            Ok(n) => {
+                // SAFETY: read(2) has written n more bytes.
+                unsafe { buf.set_len(buf.len() + n as usize) };
+                return Ok(n as usize);
+            }
+        }
+    }
+}
+
 /// Writes `buf` with one call, again after a signal: write(2).
 pub fn write(fd: RawFd, buf: &[u8]) -> SysResult<usize> {
     loop {

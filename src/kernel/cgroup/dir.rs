@@ -165,16 +165,18 @@ pub(super) fn rmdir(path: &str) -> SysResult<()> {
 /// Reads a file that the kernel writes in one go: a read that does not fill its buffer has got all of it, so that
 /// the one that finds the end is saved.
 pub(super) fn read_record(fd: RawFd) -> SysResult<String> {
-    let mut out = vec![0; 4096];
-    let mut len = 0;
+    let mut out = Vec::with_capacity(4096);
     loop {
-        len += fd::read(fd, &mut out[len..])?;
-        if len < out.len() {
-            out.truncate(len);
-            return Ok(String::from_utf8_lossy(&out).into_owned());
+        fd::append(fd, &mut out)?;
+        if out.len() < out.capacity() {
+            return Ok(text(out));
         }
-        out.resize(len * 2, 0);
+        out.reserve(out.len());
     }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// Reads from the position of `fd` to the end.
@@ -183,7 +185,7 @@ pub(super) fn read_all(fd: RawFd) -> SysResult<String> {
     let mut buf = [0; 4096];
     loop {
         match fd::read(fd, &mut buf)? {
-            0 => return Ok(String::from_utf8_lossy(&out).into_owned()),
+            0 => return Ok(text(out)),
             n => out.extend_from_slice(&buf[..n]),
         }
     }

@@ -1,6 +1,6 @@
 //! Looks at the host as far as a configuration needs it: every look costs a system call.
 
-use crate::config::spec::Spec;
+use crate::config::spec::{Process, Spec};
 use crate::error::{Error, Result};
 use crate::plan::facts::{HostFacts, SeccompFacts};
 use crate::plan::seccomp::names;
@@ -17,23 +17,36 @@ const CAP_CHECKPOINT_RESTORE: u8 = 40;
 /// # Errors
 /// /proc cannot be read.
 pub fn facts(spec: &Spec) -> Result<HostFacts> {
-    let caps = cred::capget().map_err(|e| Error::sys("reading orun's capabilities", e))?;
     let userns = userns().map_err(|e| Error::sys("looking at /proc/self/ns/user", e))?;
-    let process = spec.process.as_ref();
-    let asks = |f: fn(&crate::config::spec::Process) -> bool| process.is_some_and(f);
+    let of_process = facts_of_process(spec, spec.process.as_ref())?;
+    Ok(HostFacts {
+        initial_userns: userns == INITIAL_USER_NAMESPACE,
+        selinux: of_process.selinux || (!spec.linux.mount_label.is_empty() && selinux()),
+        resctrl: if spec.linux.intel_rdt.is_some() { resctrl()? } else { None },
+        cgroup: super::cgroup::probe()?,
+        ..of_process
+    })
+}
+
+/// Facts for one more process in a container of `spec`, which exists: nothing is asked about cgroups, or what else only
+/// the making of a container depends on.
+///
+/// # Errors
+/// When orun's capabilities cannot be read.
+pub fn facts_of_process(spec: &Spec, process: Option<&Process>) -> Result<HostFacts> {
+    let caps = cred::capget().map_err(|e| Error::sys("reading orun's capabilities", e))?;
+    let asks = |f: fn(&Process) -> bool| process.is_some_and(f);
     Ok(HostFacts {
         euid: cred::geteuid(),
         egid: cred::getegid(),
-        initial_userns: userns == INITIAL_USER_NAMESPACE,
         capabilities: caps.permitted,
         // A filter may forbid to ask.
         securebits: prctl::securebits().unwrap_or(0),
         cap_last: cap_last(),
         apparmor: asks(|p| !p.apparmor_profile.is_empty()) && apparmor(),
-        selinux: (asks(|p| !p.selinux_label.is_empty()) || !spec.linux.mount_label.is_empty()) && selinux(),
-        resctrl: if spec.linux.intel_rdt.is_some() { resctrl()? } else { None },
-        cgroup: super::cgroup::probe()?,
+        selinux: asks(|p| !p.selinux_label.is_empty()) && selinux(),
         seccomp: seccomp(spec),
+        ..HostFacts::default()
     })
 }
 

@@ -1,6 +1,6 @@
 //! Creating a container: everything up to the program, which then waits for `start` or runs at once.
 
-use super::{Runtime, delete};
+use super::{Runtime, delete, start};
 use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
@@ -94,6 +94,9 @@ impl Created {
     /// Records that the container is created, reports its pid to the caller, and lets the process continue.
     pub(super) fn settle(mut self, phase: Phase, options: &CreateOptions) -> Result<Created> {
         self.record.phase = phase;
+        if phase == Phase::Running {
+            self.record.start = None;
+        }
         let told = self
             .entry
             .write_record(&self.record)
@@ -484,6 +487,7 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         rootless: cred::geteuid() != 0,
         restored: false,
         annotations: spec.annotations.clone(),
+        start: Some(start::notes(spec)),
         poststart: spec.hooks.poststart.clone(),
         poststop: spec.hooks.poststop.clone(),
     })

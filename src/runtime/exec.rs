@@ -116,8 +116,7 @@ fn compile(
     options: &ExecOptions,
 ) -> Result<Plan> {
     let init = c.init()?.pid;
-    let host = Spec { process: Some(process.clone()), linux: spec.linux.clone(), ..Spec::default() };
-    let facts = probe::facts(&host)?;
+    let facts = probe::facts_of_process(spec, Some(process))?;
     let lists_user = spec.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User.name());
     let input = Input {
         id: c.entry.id().as_str(),

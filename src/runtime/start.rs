@@ -15,6 +15,7 @@ use crate::plan::explain;
 use crate::plan::hooks::timeout_ms;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase, Status};
+use crate::state::model::StartNotes;
 use crate::sys::{socket, wait};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -36,12 +37,15 @@ const ENDING: Duration = Duration::from_millis(200);
 pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     let mut c = Container::open_locked(rt, id)?;
     c.check(Operation::Start)?;
-    let spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
+    let notes = match c.record.start.take() {
+        Some(notes) => notes,
+        None => notes(&parse::json(&c.entry.config()?, "config.json")?),
+    };
     let notify = match &rt.notify_socket {
         Some(manager) => Proxy::bind(c.entry.fd(), manager)?,
         None => None,
     };
-    if let Some(e) = release(&mut c, &spec)? {
+    if let Some(e) = release(&mut c, &notes)? {
         // The one error that is no failure of the command. There is no program for a poststart hook to follow.
         log::error(e);
         return Ok(());
@@ -55,17 +59,26 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     }
 }
 
+/// What [`start`] needs of the configuration.
+pub(super) fn notes(spec: &Spec) -> StartNotes {
+    let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
+    StartNotes {
+        program: args.first().cloned().unwrap_or_default(),
+        hooks_ms: spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum(),
+    }
+}
+
 /// Lets the process of a created container run its program, and records that it does. Returns why the program does not
 /// run, after which the process ends by itself.
 ///
 /// # Errors
 /// As for [`start`], save those of poststart hooks.
-pub(super) fn release(c: &mut Container, spec: &Spec) -> Result<Option<Error>> {
+pub(super) fn release(c: &mut Container, notes: &StartNotes) -> Result<Option<Error>> {
     let s = connect(c)?;
-    let hooks_ms: u64 = spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum();
-    let refused = match protocol::receive_within(s.as_raw_fd(), TIMEOUT + hooks_ms, "the program to be run") {
+    let timeout = TIMEOUT + notes.hooks_ms;
+    let refused = match protocol::receive_within(s.as_raw_fd(), timeout, "the program to be run") {
         Ok(None) => None,
-        Ok(Some(m)) => match failed(spec, &m) {
+        Ok(Some(m)) => match failed(&notes.program, &m) {
             e if e.kind() == Kind::Hook => {
                 await_end(c)?;
                 return Err(e);
@@ -147,7 +160,7 @@ fn connect(c: &mut Container) -> Result<OwnedFd> {
 }
 
 /// The child's report as a number: it fails here in one of two ways.
-fn failed(spec: &Spec, m: &Message) -> Error {
+fn failed(program: &str, m: &Message) -> Error {
     let text = String::from_utf8_lossy(&m.text);
     let errno = Errno(m.number);
     if m.tag != Tag::Failed {
@@ -158,10 +171,7 @@ fn failed(spec: &Spec, m: &Message) -> Error {
         hook if hook > 0 => {
             explain::hook("startContainer", hook as usize - 1, errno, m.extra & 0xffff, text.trim_end())
         }
-        _ => {
-            let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
-            explain::execute(args.first().map_or("", String::as_str), errno)
-        }
+        _ => explain::execute(program, errno),
     }
 }
 

@@ -92,6 +92,7 @@ impl Fixture {
             rootless: false,
             restored: false,
             annotations: BTreeMap::new(),
+            start: None,
             poststart: vec![],
             poststop: vec![],
         }

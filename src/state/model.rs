@@ -56,10 +56,23 @@ pub struct Record {
     pub restored: bool,
     /// Those of config.json.
     pub annotations: BTreeMap<String, String>,
+    /// What `start` needs of config.json, so that it need not read that; `None` for a container of an older orun.
+    #[serde(default)]
+    pub start: Option<StartNotes>,
     /// `hooks.poststart` and `hooks.poststop` of config.json.
     pub poststart: Vec<Hook>,
     /// Hooks that `delete` runs.
     pub poststop: Vec<Hook>,
+}
+
+/// What `start` waits for, and how it names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartNotes {
+    /// The program, for errors: `process.args[0]` of config.json.
+    pub program: String,
+    /// How long all of `hooks.startContainer` may take together, in milliseconds.
+    pub hooks_ms: u64,
 }
 
 /// A process, named for good: pids come round again, start times do not.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::state::lifecycle::Phase;
-use crate::state::model::{Cgroup, CgroupManager, Hierarchy, ProcessId};
+use crate::state::model::{Cgroup, CgroupManager, Hierarchy, ProcessId, StartNotes};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
@@ -37,6 +37,7 @@ fn record(id: &str) -> Record {
         rootless: false,
         restored: false,
         annotations: BTreeMap::from([("a".to_owned(), "b\"\n".to_owned())]),
+        start: Some(StartNotes { program: "/bin/true".to_owned(), hooks_ms: 7 }),
         poststart: vec![],
         poststop: vec![],
     }

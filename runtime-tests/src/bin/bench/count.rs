@@ -89,6 +89,17 @@ pub fn peak_memory(words: &[&str]) -> Result<u64, String> {
     Ok(peak)
 }
 
+/// Page faults of the command and of the descendants that it waits for.
+pub fn page_faults(words: &[&str]) -> Result<u64, String> {
+    let child =
+        quiet(&mut measure::command(words)).spawn().map_err(|e| format!("starting {}: {e}", words[0]))?;
+    let ended = sys::wait4(child.id() as i32, 0).ok_or("the child was lost")?;
+    match ended.status {
+        0 => Ok(ended.faults),
+        status => Err(format!("{}: exit status {status}", words.join(" "))),
+    }
+}
+
 /// VmHWM of proc_pid_status(5).
 fn high_water(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -97,7 +108,7 @@ fn high_water(pid: i32) -> Option<u64> {
 
 /// Runs a command with all its descendants as tracees. `see` is called for every stop (process, signal, event of ptrace) and
 /// returns whether to continue; when it does not, all of them are killed and the result is false.
-fn trace(
+pub fn trace(
     words: &[&str],
     resume: libc::c_uint,
     options: i32,
@@ -120,6 +131,8 @@ fn trace(
             tracees.remove(&pid);
             if pid == first {
                 outcome = status;
+                // What it leaves running, as the process of a created container, would wait for ever.
+                tracees.iter().for_each(|tracee| sys::kill(*tracee));
             }
             if tracees.is_empty() {
                 break;

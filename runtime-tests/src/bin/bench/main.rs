@@ -7,7 +7,9 @@
 
 mod bundle;
 mod count;
+mod exact;
 mod measure;
+mod order;
 mod peer;
 mod profile;
 mod report;
@@ -32,6 +34,15 @@ struct Arguments {
     /// The floor program
     #[arg(long)]
     floor: PathBuf,
+    /// Print the functions of the first peer in the order in which they are first executed, and end
+    #[arg(long)]
+    order: bool,
+    /// Print the exact figures of the first peer, to be recorded, and end
+    #[arg(long)]
+    record: bool,
+    /// Compare the exact figures of the first peer with those recorded in this file, and end
+    #[arg(long, value_name = "FILE")]
+    check: Option<String>,
     /// A runtime; may be given several times, and the first is the one in question
     #[arg(long = "peer", value_name = "NAME=PATH", required = true, value_parser = peer_from)]
     peers: Vec<Peer>,
@@ -84,6 +95,16 @@ fn main() -> ExitCode {
 
 fn bench(arguments: &Arguments) -> Result<(), String> {
     let workshop = Workshop::new(&arguments.busybox).map_err(|e| format!("making the bundles: {e}"))?;
+    let runtime = &arguments.peers[0];
+    if arguments.order {
+        return order::print(&workshop, runtime);
+    }
+    if arguments.record {
+        return exact::record(&workshop, runtime, arguments.steps);
+    }
+    if let Some(file) = &arguments.check {
+        return exact::check(&workshop, runtime, arguments.steps, file);
+    }
     let floor = arguments.floor.to_str().ok_or("the floor's path is not text")?;
     let mut peers = vec![Peer { name: peer::FLOOR.into(), path: floor.into() }];
     peers.extend(arguments.peers.iter().cloned());

@@ -143,6 +143,41 @@ impl<'a> Stand<'a> {
         }
     }
 
+    pub fn create_words(&self, which: &str) -> Vec<String> {
+        self.runtime(&["create", "--bundle", &self.short, "--pid-file", &self.pid_file(), &self.id(which)])
+    }
+
+    pub fn start_words(&self, which: &str) -> Vec<String> {
+        self.runtime(&["start", &self.id(which)])
+    }
+
+    pub fn delete_words(&self, which: &str) -> Vec<String> {
+        self.runtime(&["delete", &self.id(which)])
+    }
+
+    pub fn list_words(&self) -> Vec<String> {
+        self.runtime(&["list"])
+    }
+
+    fn pid_file(&self) -> String {
+        format!("{}/pid", self.short)
+    }
+
+    /// Creates a container that is done once it is started.
+    pub fn create(&self, which: &str) -> Result<(), String> {
+        self.call(&["create", "--bundle", &self.short, "--pid-file", &self.pid_file(), &self.id(which)])
+            .map(drop)
+    }
+
+    /// Starts the container that was created last, and waits for its end.
+    pub fn start(&self, which: &str) -> Result<(), String> {
+        let text =
+            std::fs::read_to_string(self.pid_file()).map_err(|e| format!("reading the pid file: {e}"))?;
+        let pid: i32 = text.trim().parse().map_err(|e| format!("the pid file: {e}"))?;
+        self.call(&["start", &self.id(which)])?;
+        measure::wait_for_orphan(pid).map(drop)
+    }
+
     fn call(&self, words: &[&str]) -> Result<Sample, String> {
         let words = self.runtime(words);
         measure::run(measure::command(&words.iter().map(String::as_str).collect::<Vec<_>>()))

@@ -10,6 +10,8 @@ pub struct Ended {
     pub status: i32,
     /// User and system time of the process and of the descendants that it has waited for.
     pub cpu: Duration,
+    /// Page faults of the same that needed no disk.
+    pub faults: u64,
 }
 
 /// Waits for a child, or any with -1; `None` when there is none, or with WNOHANG none that has exited.
@@ -25,7 +27,7 @@ pub fn wait4(pid: i32, flags: i32) -> Option<Ended> {
     let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
     let status =
         if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
-    Some(Ended { status, cpu: time(usage.ru_utime) + time(usage.ru_stime) })
+    Some(Ended { status, cpu: time(usage.ru_utime) + time(usage.ru_stime), faults: usage.ru_minflt as u64 })
 }
 
 /// `None` when there is no such process.
@@ -75,4 +77,18 @@ pub fn wait_any() -> Option<(i32, i32)> {
     // SAFETY: the pointer is to a live integer.
     let pid = unsafe { libc::waitpid(-1, &mut status, libc::__WALL) };
     (pid > 0).then_some((pid, status))
+}
+
+/// Where a stopped tracee is in its program.
+#[cfg(target_arch = "x86_64")]
+pub fn instruction_pointer(pid: i32) -> u64 {
+    let register = std::mem::offset_of!(libc::user_regs_struct, rip);
+    // SAFETY: the request reads a word of the tracee's registers, at an offset within them.
+    unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, pid, register, 0) as u64 }
+}
+
+/// Only programs for x86-64 are stepped through.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn instruction_pointer(_pid: i32) -> u64 {
+    0
 }

@@ -289,6 +289,7 @@ fn program(c: &Container) -> Container {
         env_from: c.env_from.clone(),
         volume_mounts: c.volume_mounts.clone(),
         stdin: c.stdin,
+        stdin_once: c.stdin_once,
         tty: c.tty,
         termination_message_path: c.termination_message_path.clone(),
         termination_message_policy: c.termination_message_policy,

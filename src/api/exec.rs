@@ -39,11 +39,7 @@ const CHUNK: usize = 32 << 10;
 
 /// Answers the request: `101 Switching Protocols`, then frames.
 pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) -> Result<Answer, Problem> {
-    let asked = request.headers().get(UPGRADE).and_then(|v| v.to_str().ok());
-    if asked != Some(PROTOCOL) {
-        let message = format!("exec needs the header \"Upgrade: {PROTOCOL}\"");
-        return Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "BadRequest", message));
-    }
+    require_upgrade(&request, "exec")?;
     let upgrade = hyper::upgrade::on(&mut request);
     let mut exec: ExecRequest = request::parse(&request::body(request).await?)?;
     if exec.command.is_empty() {
@@ -59,11 +55,26 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
             Err(_) => process.abandon().await,
         }
     });
+    Ok(switching())
+}
+
+/// Refuses a request that does not ask for frames. `verb`: for people.
+pub fn require_upgrade(request: &Request<Incoming>, verb: &str) -> Result<(), Problem> {
+    let asked = request.headers().get(UPGRADE).and_then(|v| v.to_str().ok());
+    if asked == Some(PROTOCOL) {
+        return Ok(());
+    }
+    let message = format!("{verb} needs the header \"Upgrade: {PROTOCOL}\"");
+    Err(Problem::new(StatusCode::UPGRADE_REQUIRED, "BadRequest", message))
+}
+
+/// The answer after which both sides send frames.
+pub fn switching() -> Answer {
     let mut answer = typed(StatusCode::SWITCHING_PROTOCOLS, "application/octet-stream", Vec::new());
     *answer.headers_mut() = Response::<()>::default().headers().clone();
     answer.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    Ok(answer)
+    answer
 }
 
 /// `POST /v1/replicas/NAME/kill`: sends a signal to the first process of a container.
@@ -82,7 +93,11 @@ pub async fn kill(api: &Api, replica: &str, body: &[u8]) -> Result<Answer, Probl
 }
 
 /// The runtime's id of a container that runs, and what its replica adds to the environment.
-async fn container(api: &Api, replica: &str, name: Option<String>) -> Result<(String, [String; 2]), Problem> {
+pub async fn container(
+    api: &Api,
+    replica: &str,
+    name: Option<String>,
+) -> Result<(String, [String; 2]), Problem> {
     let wanted = replica.to_owned();
     let find = move |v: &View| view::replicas(v).into_iter().rfind(|r| r.name == wanted);
     let found = api.look(find).await?.ok_or_else(|| missing("replica", replica))?;
@@ -304,7 +319,7 @@ async fn terminal(
 }
 
 /// Makes a descriptor one that the loop can wait for.
-fn ready(descriptor: OwnedFd) -> io::Result<Watched> {
+pub fn ready(descriptor: OwnedFd) -> io::Result<Watched> {
     fd::set_nonblocking(descriptor.as_raw_fd()).map_err(|e| io::Error::from_raw_os_error(e.0))?;
     Watched::new(descriptor)
 }

@@ -3,6 +3,7 @@
 //! It has a thread and a loop of its own: whatever a client does, the supervisor's loop only sees finished requests.
 
 mod apply;
+pub mod attach;
 mod context;
 mod convert;
 mod exec;

@@ -10,7 +10,7 @@ use crate::api::request::{Query, body, parse};
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::status::StatusObject;
 use crate::api::types::{DrainRequest, KeptAnswer, List, RestartRequest, ScalePatch, UndoRequest, Version};
-use crate::api::{apply, exec, logs, ports, stats, view, watch};
+use crate::api::{apply, attach, exec, logs, ports, stats, view, watch};
 use crate::config::quantity;
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::services;
@@ -19,7 +19,7 @@ use crate::supervisor::shell::handle::{View, Wish};
 
 /// Whether the client of `path` may take its time to read the answer.
 pub fn may_pause(path: &str) -> bool {
-    path == "/v1/logs" || path.ends_with("/exec")
+    path == "/v1/logs" || path.ends_with("/exec") || path.ends_with("/attach")
 }
 
 /// Answers a request.
@@ -70,6 +70,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
             watch::replicas(api, Some(name.to_owned()), &query(&["watch"])?).await
         }
         ["v1", "replicas", name, "exec"] if post => exec::answer(api, name, request).await,
+        ["v1", "replicas", name, "attach"] if post => attach::answer(api, name, request).await,
         ["v1", "replicas", name, "kill"] if post => exec::kill(api, name, &body(request).await?).await,
         ["v1", "ports"] if get => watch::ports(api, &query(&["name"])?).await,
         ["v1", "drain"] if get => watch::drain(api, &query(&["watch"])?).await,
@@ -87,7 +88,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         | ["v1", "objects", _, _]
         | ["v1", "workloads" | "replicas", _]
         | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
-        | ["v1", "replicas", _, "exec" | "kill"] => {
+        | ["v1", "replicas", _, "exec" | "attach" | "kill"] => {
             let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
         }

@@ -152,6 +152,18 @@ Exit status:
   That of the program, 128 + N if signal N killed it, 127 if it does not exist, 126 if it cannot be executed, 255 if exec
   itself failed.";
 
+pub const ATTACH: &str = "\
+Examples:
+  orund attach web-0
+  orund attach web-0 -c app --detach-keys ctrl-x
+  echo word | orund attach reader-0
+
+Output from before is in `orund logs`. A container with `tty` and `stdin` gets the keys; ctrl-p ctrl-q detaches, and it keeps
+running.
+
+Exit status:
+  That of the program, 128 + N if signal N killed it; 0 after detaching, 255 if attach itself failed.";
+
 pub const EVENTS: &str = "\
 Examples:
   orund events

@@ -293,11 +293,12 @@ pub(super) fn build(
 ) -> Result<Created> {
     let (entry, cgroup) = hold(entry, &mut record, &mut plan)?;
     let mut launched = None;
+    let ours = wiring.stdio.is_none();
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
             match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
                 (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
-                (None, Some(master)) => terminal::own(master),
+                (None, Some(master)) if ours => terminal::own(master),
                 _ => Ok(()),
             }
         });

@@ -44,6 +44,8 @@ pub struct Overlay {
     pub annotations: Vec<(String, String)>,
     /// Entries of `mounts` that every container gets as descriptors: see [`Instance::mounts`].
     pub given: Vec<usize>,
+    /// It has a terminal, whose other end [`Waiting::take_terminal`] gives.
+    pub terminal: bool,
 }
 
 /// A compiled bundle.
@@ -192,6 +194,11 @@ impl Waiting {
         &self.launch.pidfd
     }
 
+    /// The master of its terminal, the first time.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.launch.terminal.take()
+    }
+
     /// Its processes end with the first.
     pub fn own_pid_namespace(&self) -> bool {
         self.record.own_pid_namespace
@@ -244,18 +251,25 @@ pub fn resources_of(raw: &[u8], overlay: &Overlay) -> Result<Value> {
     Ok(config["linux"]["resources"].take())
 }
 
-/// config.json with what the workload changes of it. The container has no terminal: its output is logged.
+/// config.json with what the workload changes of it. Only the workload says whether there is a terminal, not the bundle.
 fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
     let fail = |e: serde_json::Error| Error::new(Kind::Config, format!("reading config.json: {e}"));
     let mut config: Map<String, Value> = serde_json::from_slice(raw).map_err(fail)?;
     if let Some(Value::Object(process)) = config.get_mut("process") {
         process.remove("terminal");
+        if overlay.terminal {
+            process.insert("terminal".into(), true.into());
+        }
         if !overlay.args.is_empty() {
             process.insert("args".into(), overlay.args.clone().into());
         }
         let env = process.entry("env").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(env) = env {
             env.extend(overlay.env.iter().cloned().map(Value::from));
+            let has_kind = env.iter().filter_map(Value::as_str).any(|v| v.starts_with("TERM="));
+            if overlay.terminal && !has_kind {
+                env.push("TERM=xterm".into());
+            }
         }
     }
     if let (Some((soft, hard)), Some(Value::Object(process))) =

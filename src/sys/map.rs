@@ -31,6 +31,14 @@ impl SharedWords {
         Ok(SharedWords { start, words })
     }
 
+    /// Reads from `fd` into it, as read(2) does: up to its size.
+    pub fn read(&self, fd: RawFd) -> SysResult<usize> {
+        let len = self.words * size_of::<AtomicU64>();
+        // SAFETY: the mapping is writable and that long, and every bit pattern is a word.
+        let n = unsafe { libc::read(fd, self.start.as_ptr().cast(), len) };
+        usize::try_from(n).map_err(|_| Errno::last())
+    }
+
     /// The words.
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is that long, is aligned to a page, and lives as long as `self`.

@@ -90,6 +90,9 @@ pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<M
         object(&mut config, "root").insert("readonly".to_owned(), read_only.into());
     }
     let given = mounts(&mut config, pod, c, &host.image_volumes);
+    if c.tty {
+        terminals(&mut config);
+    }
     Ok(Made { config: Value::Object(config), given })
 }
 
@@ -325,7 +328,6 @@ fn mounts(
         *list = json!([]);
     }
     let Some(list) = list.as_array_mut() else { return Vec::new() };
-    let plain = |path: &str| format!("/{}", path.trim_matches('/'));
     let at: Vec<String> = c.volume_mounts.iter().map(|m| plain(&m.mount_path)).collect();
     list.retain(|m| !at.contains(&plain(m["destination"].as_str().unwrap_or_default())));
     let mut given = Vec::new();
@@ -369,6 +371,27 @@ fn mounts(
         entry(path, options, source, list);
     }
     given
+}
+
+/// Adds the file system of terminals, unless the container has one: a bundle may come without it. It goes behind all others,
+/// so that no index of theirs changes.
+fn terminals(config: &mut Map<String, Value>) {
+    let Some(list) = config.get_mut("mounts").and_then(Value::as_array_mut) else { return };
+    let path = |m: &Value| plain(m["destination"].as_str().unwrap_or_default());
+    let last = list.iter().rfind(|m| matches!(path(m).as_str(), "/dev" | "/dev/pts"));
+    // A recursive bind mount of /dev has the host's.
+    let recursive = |m: &Value| m["options"].as_array().is_some_and(|o| o.contains(&json!("rbind")));
+    if !last.is_some_and(|m| path(m) == "/dev/pts" || recursive(m)) {
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+        list.push(
+            json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}),
+        );
+    }
+}
+
+/// An absolute path without slashes at its end.
+fn plain(path: &str) -> String {
+    format!("/{}", path.trim_matches('/'))
 }
 
 /// Whether `path` is `above` or lies below it.
@@ -546,5 +569,25 @@ mod tests {
         assert_eq!(m.given[3].1, Source::Volume(c.volume_mounts[1].clone()));
         c.volume_mounts = vec![mount("data", "/etc")];
         assert_eq!(made(&pod, &c).given.len(), 2, "files in /etc do not cover a volume there");
+    }
+
+    #[test]
+    fn a_terminal_has_its_file_system_in_any_bundle() {
+        let of = |tty: bool, more: &[(&str, &[&str])]| {
+            let mut bundle: Value = serde_json::from_str(BUNDLE).unwrap();
+            let list = bundle["mounts"].as_array_mut().unwrap();
+            list.extend(more.iter().map(|(at, options)| json!({"destination": at, "options": options})));
+            let c = Container { tty, ..container(Security::default()) };
+            let made = config(bundle.to_string().as_bytes(), &Sandbox::default(), &c, &host()).unwrap();
+            let all = made.config["mounts"].as_array().unwrap().clone();
+            assert!(made.given.iter().all(|(n, _)| all[*n]["type"] == "bind"));
+            all.iter().filter(|m| m["type"] == "devpts" && m["destination"] == "/dev/pts").count()
+        };
+        assert_eq!(of(false, &[]), 0);
+        assert_eq!(of(true, &[]), 1);
+        assert_eq!(of(true, &[("/dev", &[])]), 1);
+        assert_eq!(of(true, &[("/dev", &[]), ("/dev/pts/", &[])]), 0, "it has its own");
+        assert_eq!(of(true, &[("/dev/pts", &[]), ("/dev", &["bind"])]), 1, "its own is covered");
+        assert_eq!(of(true, &[("/dev", &["rbind"])]), 0, "it has the host's");
     }
 }

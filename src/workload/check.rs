@@ -99,8 +99,7 @@ impl<'t> Checker<'t> {
             Class::Warned if !wrong && !is_false(item) => {
                 let warning = Diagnostic::new(key.place, &item.path, format!("{} has no effect", row.field));
                 self.problems.push(warning.hint(row.text).warning());
-                // A part of it has an effect.
-                if (row.owner, row.field) == ("Container", "tty") { value } else { None }
+                None
             }
             Class::Done => value,
             _ => None,

@@ -357,10 +357,13 @@ pub struct Container {
     /// What goes before the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_policy_rules: Vec<RestartRule>,
-    /// Its standard input stays open.
+    /// Its standard input stays open, and clients that are attached write to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stdin: bool,
-    /// It would have a terminal: its standard input stays open.
+    /// Its standard input ends with the first client that was attached. Not that of a terminal.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin_once: bool,
+    /// It has a terminal.
     #[serde(default, skip_serializing_if = "is_false")]
     pub tty: bool,
     /// The file with its last words. `None`: /dev/termination-log.

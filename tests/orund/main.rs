@@ -3,6 +3,7 @@
 
 mod apart;
 mod api;
+mod attach;
 mod attacks;
 mod build;
 mod client;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use crate::config::quantity;
 use crate::orund::client::choose::{Name, PortName, Selector, What, any_name, selector, workload_name};
 pub use crate::orund::client::flags::{
-    Builder, Building, Dashboard, Project, SortBy, Status, StatusOutput, Waiting,
+    Builder, Building, Dashboard, Drain, Project, SortBy, Status, StatusOutput, Waiting,
 };
 use crate::orund::client::flags::{any_duration, duration};
+pub use crate::orund::client::keys::Attach;
 use crate::orund::client::names;
 use crate::orund::examples;
 
@@ -48,6 +49,9 @@ pub enum Verb {
     /// Run a command in a container
     #[command(after_help = examples::EXEC)]
     Exec(Exec),
+    /// Connect to the standard input and output of a container
+    #[command(after_help = examples::ATTACH)]
+    Attach(Attach),
     /// List events
     #[command(after_help = examples::EVENTS)]
     Events(Events),
@@ -463,16 +467,6 @@ fn signal(text: &str) -> Result<String, String> {
     quantity::Signal::parse(text)
         .map(|s| s.to_string())
         .ok_or_else(|| "expected a signal such as HUP, SIGHUP or 1".to_owned())
-}
-
-#[derive(Debug, Args)]
-pub struct Drain {
-    /// Start the replicas again
-    #[arg(long)]
-    pub undo: bool,
-    /// Maximum time to wait [default: 30 s longer than the longest grace period]
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "undo")]
-    pub timeout: Option<Duration>,
 }
 
 fn goal(text: &str) -> Result<Goal, String> {

@@ -48,12 +48,12 @@ pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
     code
 }
 
-fn lost(e: &impl std::fmt::Display) -> Error {
+pub fn lost(e: &impl std::fmt::Display) -> Error {
     Error::new(Kind::System, format!("the connection to the supervisor is lost: {e}"))
 }
 
 /// The replica that is meant; of a workload, one that serves.
-async fn target(client: &Client, name: &Name) -> Result<String> {
+pub async fn target(client: &Client, name: &Name) -> Result<String> {
     if let Target::Replica(r) = lookup::target(client, name).await? {
         return Ok(r.name);
     }
@@ -68,7 +68,7 @@ async fn target(client: &Client, name: &Name) -> Result<String> {
 }
 
 /// Prints what the program writes, until it has exited.
-async fn receive(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<u8> {
+pub async fn receive(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<u8> {
     loop {
         let written = match Frame::read(from).await.map_err(|e| lost(&e))? {
             Some(Frame::Stdout(bytes)) => {
@@ -134,7 +134,7 @@ fn send(
 }
 
 /// Standard input, part by part; an empty part at its end.
-fn read_keys(to: &mpsc::Sender<Vec<u8>>) {
+pub fn read_keys(to: &mpsc::Sender<Vec<u8>>) {
     let mut input = std::io::stdin().lock();
     let mut buf = [0; 8192];
     loop {

@@ -6,6 +6,17 @@ use std::time::Duration;
 
 use crate::config::quantity;
 
+/// `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Start the replicas again
+    #[arg(long)]
+    pub undo: bool,
+    /// Maximum time to wait [default: 30 s longer than the longest grace period]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "undo")]
+    pub timeout: Option<Duration>,
+}
+
 /// Options for Compose files.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Project {

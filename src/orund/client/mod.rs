@@ -1,6 +1,7 @@
 //! The verbs that talk to a supervisor, and those that need none.
 
 pub mod args;
+mod attach;
 mod build;
 mod change;
 pub mod choose;
@@ -12,6 +13,7 @@ mod files;
 mod flags;
 mod get;
 mod kept;
+mod keys;
 mod kinds;
 mod logs;
 mod lookup;
@@ -51,7 +53,7 @@ const NO_DIFF: u8 = 2;
 /// Printed by the caller; with another exit code than that of errors, the error is printed here.
 pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     let own = match &verb {
-        Verb::Exec(_) => Some(NO_EXEC),
+        Verb::Exec(_) | Verb::Attach(_) => Some(NO_EXEC),
         Verb::Apply(a) if a.diff => Some(NO_DIFF),
         _ => None,
     };
@@ -103,6 +105,7 @@ async fn talk(client: &Client, verb: Verb) -> Result<u8> {
         Verb::Wait(a) => change::wait(client, &a).await,
         Verb::Logs(a) => logs::logs(client, &a).await,
         Verb::Exec(a) => exec::exec(client, &a).await,
+        Verb::Attach(a) => attach::attach(client, &a).await,
         Verb::Dashboard(a) => dashboard::dashboard(client, &a).await,
         Verb::Status(a) => status::status(client, &a).await,
         Verb::Top(a) => top::top(client, &a).await,

@@ -132,6 +132,7 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
         env: launch.env.clone(),
         resources: launch.resources.clone(),
         open_files: shared.open_files,
+        terminal: launch.container.as_ref().is_some_and(|c| c.tty),
         annotations: vec![(names::REVISION.to_owned(), source.revision.0.to_string())],
         ..Overlay::default()
     };

@@ -172,7 +172,7 @@ impl EventLoop {
                 }
                 () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
                 Some(request) = self.requests.recv() => {
-                    only_looked = matches!(request, Request::Look(_) | Request::Check(..));
+                    only_looked = !matches!(request, Request::Wish(..) | Request::Drain(..));
                     self.request(request);
                 }
             }
@@ -324,6 +324,11 @@ impl EventLoop {
                 notices: &self.supervisor.world.notices,
                 publisher: self.supervisor.world.publisher.as_ref(),
             }),
+            Request::Attach(id, reply) => {
+                // The requester may have disconnected.
+                let _ = reply.send(self.supervisor.world.attach(&id));
+            }
+            Request::EndInput(id) => self.supervisor.world.end_input(&id),
             Request::Check(wish, reply) => {
                 let checked = wish.change(&self.supervisor.desired, wall_ms()).and_then(|change| {
                     self.supervisor.desired.check(&change, &self.supervisor.config).map(drop)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::publish::Publisher;
+use super::streams::Attached;
 use crate::runtime::Runtime;
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::controller::Controller;
@@ -121,6 +122,10 @@ pub enum Request {
     Check(Wish, oneshot::Sender<Result<(), Denied>>),
     /// Drain the host, or undo that; answered when it is recorded.
     Drain(bool, oneshot::Sender<()>),
+    /// Attach a client to the container that the runtime calls so; None: it does not run.
+    Attach(String, oneshot::Sender<Option<Attached>>),
+    /// That client has left.
+    EndInput(String),
     /// Runs in the loop; it should only copy what it needs.
     Look(Box<dyn FnOnce(&View) + Send>),
 }
@@ -165,6 +170,22 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Drain(on, reply)).await.map_err(|_| Denied::Ending)?;
         answer.await.map_err(|_| Denied::Ending)
+    }
+
+    /// Attaches a client to the container that the runtime calls `id`. None: it does not run.
+    ///
+    /// # Errors
+    /// [`Denied::Ending`].
+    pub async fn attach(&self, id: String) -> Result<Option<Attached>, Denied> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Attach(id, reply)).await.map_err(|_| Denied::Ending)?;
+        answer.await.map_err(|_| Denied::Ending)
+    }
+
+    /// A client that [`Attached::ends_input`] has left the container.
+    pub async fn end_input(&self, id: String) {
+        // A supervisor that is ending closes it anyway.
+        let _ = self.requests.send(Request::EndInput(id)).await;
     }
 
     /// Looks at the state: `look` runs in the loop, so it should only copy what it needs.

@@ -6,6 +6,7 @@ use super::logs::pump::{Pump, Sink};
 use super::names;
 use super::pods::{Directories, Pod};
 use super::publish_news::News;
+use super::streams::Ours;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::network::Network;
@@ -81,8 +82,7 @@ pub struct Made {
     pub image: Option<Box<ImageFacts>>,
     pub pidfd: OwnedFd,
     pub cgroup: Cgroup,
-    /// The reading ends of its standard output and standard error.
-    pub pipes: [OwnedFd; 2],
+    pub streams: Ours,
     pub sink: Sink,
 }
 

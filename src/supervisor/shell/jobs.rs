@@ -5,6 +5,7 @@ use super::compiled::with_entrypoint;
 use super::job::{Compiled, Done, Made, Name, Shared, Source, start_error};
 use super::names;
 use super::pods::{self, roots};
+use super::streams::{self, Streams};
 use crate::config::resources::Resources;
 use crate::config::signals;
 use crate::error::{Errno, Error, Kind, Result};
@@ -17,11 +18,10 @@ use crate::runtime::{delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::model::Process;
 use crate::supervisor::core::spec::Launch;
-use crate::sys::{self, fd, file, path, wait};
+use crate::sys::{fd, file, wait};
 use crate::workload::environment;
 use serde_json::Value;
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -64,10 +64,8 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
         let replica = pods::cgroup(&name.workload, pod.key);
         cgroups_path = format!("{}/{replica}/{}", shared.cgroup_parent, name.id);
     }
-    let (out, out_end) = output(template.owner())?;
-    let (err, err_end) = output(template.owner())?;
-    let open = source.launch.container.as_ref().is_some_and(|c| c.stdin || c.tty);
-    let input = input(template.owner(), open)?;
+    let container = source.launch.container.as_deref();
+    let Streams { stdio, ours } = Streams::make(template.owner(), container)?;
     let instance = Instance {
         id: &name.id,
         cgroups_path: &cgroups_path,
@@ -79,20 +77,22 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
         program,
         namespaces,
         mounts,
-        stdio: [input, out_end, err_end],
+        stdio,
         reaper,
     };
-    let waiting = template.create(&shared.rt, instance)?;
+    let mut waiting = template.create(&shared.rt, instance)?;
+    let terminal = waiting.take_terminal();
     let parts = || -> Result<_> {
         let process = process_of(&waiting)?;
         let pidfd = fd::dup_above(waiting.pidfd().as_raw_fd(), 3)
             .map_err(|e| Error::sys("copying a process descriptor", e))?;
-        Ok((process, pidfd, waiting.cgroup()?.essential(), (shared.sink)(name)?))
+        let streams = streams::ends(ours, terminal, container)?;
+        Ok((process, pidfd, waiting.cgroup()?.essential(), streams, (shared.sink)(name)?))
     };
     match parts() {
-        Ok((process, pidfd, cgroup, sink)) => {
+        Ok((process, pidfd, cgroup, streams, sink)) => {
             let image = image.map(|i| i.facts.clone()).filter(|f| !f.is_empty()).map(Box::new);
-            Ok(Made { waiting, process, image, pidfd, cgroup, pipes: [out, err], sink })
+            Ok(Made { waiting, process, image, pidfd, cgroup, streams, sink })
         }
         Err(e) => {
             waiting.destroy();
@@ -117,29 +117,6 @@ pub fn pidfd_inode(pidfd: RawFd) -> u64 {
         Ok(PID_FS_MAGIC) => file::fstat(pidfd).map_or(0, |s| s.ino),
         _ => 0,
     }
-}
-
-/// The standard input of a container. One that stays open is a pipe that the container itself has for writing, so that it
-/// never ends.
-fn input(owner: u32, open: bool) -> Result<OwnedFd> {
-    if open {
-        return Ok(output(owner)?.1);
-    }
-    path::openat(sys::CWD, c"/dev/null", libc::O_RDONLY, 0).map_err(|e| Error::sys("opening /dev/null", e))
-}
-
-/// A pipe for the output of a container: the end to read from, and the container's. The latter is open for reading
-/// too, so that a container whose supervisor is gone waits for the next one, and does not die of SIGPIPE.
-fn output(owner: u32) -> Result<(OwnedFd, OwnedFd)> {
-    let fail = |e| Error::sys("making a pipe for the output of a container", e);
-    let (read, write) = fd::pipe().map_err(fail)?;
-    let name = CString::new(format!("/proc/self/fd/{}", write.as_raw_fd())).unwrap_or_default();
-    let end = path::openat(sys::CWD, &name, libc::O_RDWR, 0).map_err(fail)?;
-    if owner != 0 {
-        // Programs open /dev/stdout again.
-        file::fchown(end.as_raw_fd(), owner, u32::MAX).map_err(fail)?;
-    }
-    Ok((read, end))
 }
 
 /// Lets a created container run its program; without `waiting`, it was created by an earlier supervisor.

@@ -9,9 +9,10 @@ use super::journal::disk::{Changed, Disk};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
 use super::memory;
-use super::names::{pipe_name, process_name};
+use super::names::process_name;
 use super::pods::{Pod, words};
 use super::publish::Publisher;
+use super::streams::{self, ForClients};
 use crate::error::Error;
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::launch::Reaper;
@@ -61,6 +62,7 @@ pub struct Live {
     /// As `doomed`, for the job that creates it.
     pub cancelled: Arc<AtomicBool>,
     pub memory: memory::Watch,
+    pub clients: ForClients,
 }
 
 /// The observation of a container whose first process has exited.
@@ -85,6 +87,7 @@ impl Live {
             doomed: false,
             cancelled: Arc::default(),
             memory: memory::Watch::default(),
+            clients: ForClients::default(),
         }
     }
 }
@@ -284,7 +287,7 @@ impl Linux {
     }
 
     fn prepared(&mut self, key: Key, made: Made, events: &mut Vec<Event>) {
-        let Made { waiting, process, image, pidfd, cgroup, pipes, sink } = made;
+        let Made { waiting, process, image, pidfd, cgroup, streams, sink } = made;
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         if live.doomed {
             self.job(move |_| {
@@ -298,12 +301,10 @@ impl Linux {
             });
             return;
         }
-        let [out, err] = pipes;
         if let Some(keeper) = &self.keeper {
-            keeper.put(&pipe_name(key, 0), out.as_raw_fd());
-            keeper.put(&pipe_name(key, 1), err.as_raw_fd());
+            streams.keep(keeper, key);
         }
-        self.shared.pump.add(key.instance, [Some(out), Some(err)], sink);
+        live.clients = ForClients::start(&self.shared.pump, key, streams, sink);
         live.process = Some(process);
         live.own_pid_namespace = waiting.own_pid_namespace();
         live.cgroup = Some(cgroup);
@@ -366,8 +367,7 @@ impl Linux {
         self.unwatch_memory(key.instance);
         self.live.remove(&key.instance);
         if let Some(keeper) = &self.keeper {
-            keeper.drop(&pipe_name(key, 0));
-            keeper.drop(&pipe_name(key, 1));
+            streams::let_go(keeper, key);
             keeper.drop(&process_name(key));
         }
     }

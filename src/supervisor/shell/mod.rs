@@ -17,6 +17,7 @@ pub(crate) mod keeper;
 pub(crate) mod linux;
 mod linux_images;
 mod linux_pods;
+mod linux_streams;
 pub mod listen;
 pub(crate) mod logs;
 mod memory;
@@ -29,6 +30,7 @@ mod publish_news;
 pub(crate) mod recover;
 pub(crate) mod screen;
 pub(crate) mod settings;
+pub(crate) mod streams;
 
 /// The file of the program that runs, or what has taken its place since, as an upgrade does.
 pub fn program() -> std::path::PathBuf {

@@ -8,8 +8,9 @@ use super::jobs::pidfd_inode;
 use super::linux::{Linux, Live, how_it_ended, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
-use super::names::{pipe_name, process_name};
+use super::names::process_name;
 use super::settings::Settings;
+use super::streams::{ForClients, Input, Ours};
 use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
@@ -76,14 +77,14 @@ pub fn recover(
     }
     let mut events = Vec::new();
     for (key, instance) in observed.instances() {
-        let pipes = [0, 1].map(|n| kept.remove(&pipe_name(key, n)));
+        let streams = Ours::kept(&mut kept, key);
         let pidfd = kept.remove(&process_name(key));
         let name = name_of(key, desired, observed, there.get(&key));
         let found = one(linux, &name, instance, there.contains_key(&key), pidfd.as_ref());
         if matches!(found, Found::Ended { .. }) && instance.last_words.is_none() {
             events.extend(linux.last_words(key, &name.id));
         }
-        adopt(linux, name, instance, &found, pipes, &settings.run);
+        adopt(linux, name, instance, &found, streams, &settings.run);
         events.push(Event::Found { key, found });
     }
     sandboxes(linux, desired, observed, &mut kept, &mut events);
@@ -290,14 +291,7 @@ fn alive(process: Process) -> Option<OwnedFd> {
 }
 
 /// Takes up the life of an instance where it was left.
-fn adopt(
-    linux: &mut Linux,
-    name: Name,
-    instance: &Instance,
-    found: &Found,
-    pipes: [Option<OwnedFd>; 2],
-    run_dir: &Path,
-) {
+fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, streams: Ours, run_dir: &Path) {
     if matches!(found, Found::Nothing) {
         return;
     }
@@ -316,19 +310,20 @@ fn adopt(
         }
     }
     let pid = live.pidfd.as_ref().and(instance.process).map(|p| p.pid);
-    let [out, err] = pipes;
-    let is_kept = out.is_some() || err.is_some();
-    let pipes = [out.or_else(|| pipe_of(pid?, 1)), err.or_else(|| pipe_of(pid?, 2))];
+    let is_kept = streams.output.iter().any(Option::is_some);
+    let [out, err] = streams.output;
+    let output = [out.or_else(|| pipe_of(pid?, 1)), err.or_else(|| pipe_of(pid?, 2))];
+    let input = streams.input.or_else(|| Input::of(pid.filter(|_| !is_kept)?));
+    let streams = Ours { output, input };
     if let Some(keeper) = linux.keeper.as_ref().filter(|_| !is_kept) {
         // Another keeper made it. This one is not its parent, and reads its exit status only from a pidfd that it had before.
-        let outputs = pipes.iter().zip(0..).filter_map(|(pipe, n)| Some((pipe_name(key, n), pipe.as_ref()?)));
-        let process = live.pidfd.as_ref().map(|fd| (process_name(key), fd));
-        for (name, fd) in outputs.chain(process) {
-            keeper.put(&name, fd.as_raw_fd());
-        }
+        streams.keep(keeper, key);
+        live.pidfd.iter().for_each(|fd| keeper.put(&process_name(key), fd.as_raw_fd()));
     }
     match std::fs::read_link(log_note(run_dir, key)).ok().map(LogFile::open) {
-        Some(Ok(file)) => linux.shared.pump.add(key.instance, pipes, Sink::File(file)),
+        Some(Ok(file)) => {
+            live.clients = ForClients::start(&linux.shared.pump, key, streams, Sink::File(file));
+        }
         Some(Err(e)) => log::warn(e),
         None => {}
     }

@@ -128,6 +128,8 @@ fn program(loader: &mut Loader<'_>, s: &mut Service<'_>) {
         Some(command) => (s.container.command, s.container.args) = (command, args),
         None => s.container.args = args,
     }
+    s.container.tty = values::is_set(s.node, "tty");
+    s.container.stdin = values::is_set(s.node, "stdin_open");
     s.container.working_dir = values::text(s.node, "working_dir").map(str::to_owned);
     if let Some(dir) = s.container.working_dir.as_ref().filter(|d| !d.starts_with('/')) {
         s.error(loader, "working_dir", format!("{dir:?} must be an absolute path"), None);

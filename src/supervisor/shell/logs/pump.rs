@@ -7,6 +7,7 @@ use super::stage::{CHUNK, Stage};
 use super::{Limits, Stream, file, file::LogFile};
 use crate::error::{Errno, Error, Result};
 use crate::log;
+use crate::sys::tty;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::BTreeMap;
@@ -27,15 +28,22 @@ pub enum Sink {
     Live(Show),
 }
 
+/// A part of what an instance writes.
+pub type Piece = (Stream, Vec<u8>);
+
 /// Shows what comes.
 pub type Show = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
 /// Called when the output of an instance cannot be written, with the reason, and when it can again.
 pub type Blocked = Box<dyn Fn(u64, Option<String>) + Send>;
 
+/// Where else the output of an instance goes.
+type Tap = tokio::sync::mpsc::Sender<Piece>;
+
 enum Command {
     Add { id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink },
     Finish { id: u64, done: Box<dyn FnOnce() + Send> },
+    Tap { id: u64, to: Tap },
     End,
 }
 
@@ -89,6 +97,11 @@ impl Pump {
         self.send(Command::Add { id, pipes, sink });
     }
 
+    /// Sends what comes from `id` to `to` as well, until its end, or until that is full: nobody waits for it.
+    pub fn tap(&self, id: u64, to: Tap) {
+        self.send(Command::Tap { id, to });
+    }
+
     /// Moves what is in the pipes of `id`, closes them and then calls `done`.
     pub fn finish(&self, id: u64, done: impl FnOnce() + Send + 'static) {
         self.send(Command::Finish { id, done: Box::new(done) });
@@ -110,6 +123,9 @@ struct Source {
     sink: Sink,
     /// Nothing is taken out of the pipes until what is kept of it is written.
     stuck: bool,
+    taps: Vec<Tap>,
+    /// The program's end of its terminal: without one that is open, reading from ours would end.
+    _peer: Option<OwnedFd>,
 }
 
 struct Worker {
@@ -161,6 +177,9 @@ impl Worker {
                         self.finish(id);
                         done();
                     }
+                    Command::Tap { id, to } => {
+                        self.sources.entry(id).and_modify(|source| source.taps.push(to));
+                    }
                     Command::End => {
                         while let Some(id) = self.sources.keys().next().copied() {
                             self.finish(id);
@@ -175,7 +194,8 @@ impl Worker {
     fn add(&mut self, id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink) {
         // What a killed supervisor could not write comes first.
         let stuck = matches!(&sink, Sink::File(f) if self.stage.left().first(f.path()).is_some());
-        self.sources.insert(id, Source { pipes, sink, stuck });
+        let peer = pipes[0].as_ref().and_then(|end| tty::peer(end.as_raw_fd()).ok());
+        self.sources.insert(id, Source { pipes, sink, stuck, taps: Vec::new(), _peer: peer });
         if !stuck {
             self.watch(id);
         }
@@ -230,6 +250,10 @@ impl Worker {
                 return Moved::End;
             }
         };
+        if !source.taps.is_empty() {
+            let bytes = self.stage.bytes(len).map(<[u8]>::to_vec).unwrap_or_default();
+            source.taps.retain(|tap| tap.try_send((stream, bytes.clone())).is_ok());
+        }
         let done = match &mut source.sink {
             Sink::File(f) => self.stage.write(len, stream, f, &self.limits),
             Sink::Live(show) => {

@@ -19,14 +19,18 @@ use std::sync::atomic::Ordering::SeqCst;
 
 /// Bytes that are moved at once.
 pub const CHUNK: usize = 64 << 10;
+/// Bytes that are read from a terminal at once.
+const PAGE: usize = 4096;
 const STAGE: &str = "logs.stage";
 const NOTE: &str = "logs.note";
 const WORDS: usize = 1024;
 /// The words: length of the text that is being written, 0 when that has not begun; size of the log file before it;
-/// the stream; bytes of the path; the path, eight bytes a word.
+/// the stream, and a flag; bytes of the path; the path, eight bytes a word.
 const LENGTH: usize = 0;
 const BEFORE: usize = 1;
 const STREAM: usize = 2;
+/// In the word of the stream: the stage may have zeros behind the bytes of a terminal.
+const UNMEASURED: u64 = 2;
 const PATH_LEN: usize = 3;
 const PATH: usize = 4;
 
@@ -88,16 +92,54 @@ impl Stage {
         let mut bytes: Vec<u8> =
             (0..len.div_ceil(8)).flat_map(|at| self.get(PATH + at).to_ne_bytes()).collect();
         bytes.truncate(len);
-        let stream = if self.get(STREAM) == 0 { Stream::Stdout } else { Stream::Stderr };
+        let stream = if self.get(STREAM) & 1 == 0 { Stream::Stdout } else { Stream::Stderr };
         (std::ffi::OsString::from_vec(bytes).into(), stream)
     }
 
-    /// Moves a chunk from `pipe` to the stage. `Ok(0)`: no writer is left; EAGAIN: no data is available now.
+    /// Moves a chunk from `from`, a pipe or the master of a terminal, to the stage. `Ok(0)`: no writer is left; EAGAIN: no
+    /// data is available now.
     ///
     /// # Errors
-    /// What splice(2) returns.
-    pub fn take(&mut self, pipe: RawFd) -> Result<usize, Errno> {
-        splice::pipe_to_file(pipe, self.file.as_raw_fd(), 0, CHUNK)
+    /// What splice(2) or read(2) returns.
+    pub fn take(&mut self, from: RawFd) -> Result<usize, Errno> {
+        match splice::pipe_to_file(from, self.file.as_raw_fd(), 0, CHUNK) {
+            Err(Errno(libc::EINVAL)) => self.take_from_terminal(from),
+            r => r,
+        }
+    }
+
+    fn take_from_terminal(&mut self, master: RawFd) -> Result<usize, Errno> {
+        let len = match self.read_terminal(master) {
+            // Its program has exited.
+            Err(Errno(libc::EIO)) => Ok(0),
+            r => r,
+        };
+        self.file.set_len(len.unwrap_or(0) as u64)?;
+        self.set(STREAM, self.get(STREAM) & !UNMEASURED);
+        len
+    }
+
+    /// splice(2) takes only pipes. read(2) writes into a mapping of the stage, so that a kill loses no byte;
+    /// their number is known by the zeros behind them.
+    fn read_terminal(&self, master: RawFd) -> Result<usize, Errno> {
+        self.set(STREAM, self.get(STREAM) | UNMEASURED);
+        self.file.write_all_at(&[0; PAGE], 0)?;
+        let page = SharedWords::map(self.file.as_raw_fd(), PAGE / 8)?;
+        // With the page in place read(2) cannot fail on it once the bytes have left the terminal.
+        page.words()[0].store(0, SeqCst);
+        page.read(master)
+    }
+
+    /// Removes the zeros that a kill after reading a terminal left on the stage.
+    fn measure(&mut self) -> Result<()> {
+        if self.get(STREAM) & UNMEASURED == 0 {
+            return Ok(());
+        }
+        let fail = |e| Error::sys("looking at the stage of the logs", e);
+        let len = (self.file.metadata().map_err(fail)?.len() as usize).min(PAGE);
+        let bytes = self.bytes(len)?;
+        let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+        self.file.set_len(end as u64).map_err(fail)
     }
 
     /// The first `len` bytes on the stage.
@@ -194,6 +236,7 @@ impl Stage {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.measure()?;
         let fail = |e| Error::sys("looking at the stage of the logs", e);
         let len = self.file.metadata().map_err(fail)?.len() as usize;
         let (path, stream) = self.owner();
@@ -269,6 +312,36 @@ mod tests {
             let texts: Vec<_> = text.lines().map(|l| l.rsplit(' ').next().unwrap()).collect();
             assert_eq!(texts, ["a", "b"], "killed after step {step}");
             assert_eq!(stage.take(r.as_raw_fd()), Err(Errno(libc::EAGAIN)));
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_said_survives_a_kill_after_each_step() {
+        for measured in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("0.log");
+            let pty = nix::pty::openpty(None, None).unwrap();
+            let master = pty.master.as_raw_fd();
+            fd::set_nonblocking(master).unwrap();
+            fd::write_all(pty.slave.as_raw_fd(), b"a\0b\n").unwrap();
+            let mut stage = Stage::open(dir.path()).unwrap();
+            assert!(stage.belongs_to(&path, Stream::Stderr));
+            let len = if measured { stage.take(master) } else { stage.read_terminal(master) };
+            assert_eq!(len, Ok(5));
+            drop(stage);
+            let mut stage = Stage::open(dir.path()).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.ends_with(" stderr F a\0b\r\n"), "{text:?}");
+            // Nothing was said: nothing is written.
+            assert!(stage.belongs_to(&path, Stream::Stdout));
+            let none = if measured { stage.take(master) } else { stage.read_terminal(master) };
+            assert_eq!(none, Err(Errno(libc::EAGAIN)));
+            drop(stage);
+            let mut stage = Stage::open(dir.path()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            drop(pty.slave);
+            assert!(stage.belongs_to(&path, Stream::Stdout));
+            assert_eq!(stage.take(master), Ok(0), "its end");
         }
     }
 }

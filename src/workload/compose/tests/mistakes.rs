@@ -44,10 +44,6 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("gpus: all", "4:5 gpus is not supported [orund does not look for GPUs: name their devices in devices]"),
     (
-        "tty: true",
-        "warning: 4:5 tty has no effect [The output is kept as it is written; no terminal is made]",
-    ),
-    (
         "volumes: ['/var/run/docker.sock:/s']",
         "warning: 4:15 there may be no Docker here [programs that watch or control Docker see nothing of orund's containers]",
     ),

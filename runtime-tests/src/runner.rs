@@ -71,7 +71,7 @@ pub fn all_pairs(runtimes: &[Runtime], cases: &[Case]) -> Vec<(usize, usize)> {
     (0..cases.len()).flat_map(|case| (0..runtimes.len()).map(move |runtime| (runtime, case))).collect()
 }
 
-/// Runs `todo`, pairs of runtime and case, and calls `done` for each as it ends. A pair that `wanted` does not want when its turn
+/// Runs `todo`, pairs of runtime and case, and calls `done` for each as it ends. A pair that the filter refuses when its turn
 /// comes, after these outcomes, is left out.
 pub fn run(
     runtimes: &[Runtime],

@@ -550,3 +550,12 @@ pub(super) fn augment(name: &str, command: Command) -> Option<Command> {
     }
     Some(command.after_help(examples::of(name)))
 }
+
+/// A verb with the global flags.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The flags before the verb.
+    pub global: Global,
+    /// The verb with its own flags and arguments.
+    pub verb: Verb,
+}

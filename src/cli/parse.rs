@@ -9,7 +9,7 @@ use clap::{Command, FromArgMatches};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::args::{self, Global, Verb};
+use super::args::{self, Global, Invocation};
 use super::{examples, quick};
 use crate::error::{Error, Kind, Result};
 
@@ -22,15 +22,6 @@ pub enum Parsed {
     Help(String),
     /// To print the version.
     Version,
-}
-
-/// A verb with the global flags.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Invocation {
-    /// The flags before the verb.
-    pub global: Global,
-    /// The verb with its own flags and arguments.
-    pub verb: Verb,
 }
 
 /// The global flags that have a value.

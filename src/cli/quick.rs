@@ -7,8 +7,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::args::{Create, CreateFlags, Delete, Exec, Global, Kill, List, Run, Start, State, Verb};
-use super::parse::Invocation;
+use super::args::{
+    Create, CreateFlags, Delete, Exec, Global, Invocation, Kill, List, Run, Start, State, Verb,
+};
 use super::values::parse_signal;
 
 /// Where the value of a flag goes.
@@ -206,7 +207,7 @@ impl Flags for List {
     }
 }
 
-/// Takes flags from the front of `words`, up to the first word that is none. `None`: one that is not plain.
+/// Takes flags from the front of `words`, up to the first word that is not a flag. `None`: one that is not plain.
 fn flags(words: &mut &[&str], own: &mut dyn Flags, global: &mut Global) -> Option<()> {
     while let Some((word, rest)) = words.split_first()
         && word.starts_with('-')

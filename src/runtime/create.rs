@@ -1,6 +1,6 @@
 //! Creating a container: everything up to the program, which then waits for `start` or runs at once.
 
-use super::{Runtime, delete, start};
+use super::{Runtime, delete};
 use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
@@ -11,11 +11,12 @@ use crate::kernel::{console, output, probe, rdt, sd_notify, terminal};
 use crate::log;
 use crate::plan::compile::{self, Input, Options, Plan};
 use crate::plan::facts::HostFacts;
+use crate::plan::hooks::timeout_ms;
 use crate::plan::tables::namespaces::{self, NamespaceKind};
 use crate::plan::{Violation, cgroup};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
-use crate::state::model::{self, CgroupManager, ProcessId, Record, VERSION};
+use crate::state::model::{self, CgroupManager, ProcessId, Record, StartNotes, VERSION};
 use crate::state::store::Entry;
 use crate::sys::{cred, fd, file, socket, timestamp};
 use std::ffi::CString;
@@ -488,7 +489,7 @@ fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
         rootless: cred::geteuid() != 0,
         restored: false,
         annotations: spec.annotations.clone(),
-        start: Some(start::notes(spec)),
+        start: Some(notes(spec)),
         poststart: spec.hooks.poststart.clone(),
         poststop: spec.hooks.poststop.clone(),
     })
@@ -521,5 +522,14 @@ pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
     };
     if let Err(e) = gone.and_then(|()| delete::forget(entry, record)) {
         log::warn(e);
+    }
+}
+
+/// What `start` needs of the configuration.
+pub(super) fn notes(spec: &Spec) -> StartNotes {
+    let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
+    StartNotes {
+        program: args.first().cloned().unwrap_or_default(),
+        hooks_ms: spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum(),
     }
 }

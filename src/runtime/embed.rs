@@ -220,7 +220,7 @@ impl Waiting {
         let Waiting { mut entry, record, template, .. } = self;
         entry.lock(container::LOCK_WAIT)?;
         let mut c = Container { entry, record, status: Status::Created };
-        if let Some(refused) = start::release(&mut c, &start::notes(&template.bundle.spec))? {
+        if let Some(refused) = start::release(&mut c, &create::notes(&template.bundle.spec))? {
             return Err(refused);
         }
         start::poststart(c)

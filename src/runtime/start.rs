@@ -5,14 +5,12 @@ use super::container::{self, Container};
 use super::create::{self, START_SOCKET};
 use super::process::Process;
 use crate::config::parse;
-use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::hooks;
 use crate::kernel::protocol::{self, Message, Tag};
 use crate::kernel::sd_notify::Proxy;
 use crate::log;
 use crate::plan::explain;
-use crate::plan::hooks::timeout_ms;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase, Status};
 use crate::state::model::StartNotes;
@@ -39,7 +37,7 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     c.check(Operation::Start)?;
     let notes = match c.record.start.take() {
         Some(notes) => notes,
-        None => notes(&parse::json(&c.entry.config()?, "config.json")?),
+        None => create::notes(&parse::json(&c.entry.config()?, "config.json")?),
     };
     let notify = match &rt.notify_socket {
         Some(manager) => Proxy::bind(c.entry.fd(), manager)?,
@@ -56,15 +54,6 @@ pub fn start(rt: &Runtime, id: &str) -> Result<()> {
     match (notify, Process::open(init)?) {
         (Some(notify), Some(process)) => notify.until_ready(process.fd(), process.pid()),
         _ => Ok(()),
-    }
-}
-
-/// What [`start`] needs of the configuration.
-pub(super) fn notes(spec: &Spec) -> StartNotes {
-    let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
-    StartNotes {
-        program: args.first().cloned().unwrap_or_default(),
-        hooks_ms: spec.hooks.start_container.iter().map(|h| u64::from(timeout_ms(h))).sum(),
     }
 }
 

@@ -1,3 +1,4 @@
+use super::super::args::Verb;
 use super::*;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -71,7 +71,7 @@ fn at_their_places(own: &str, is_mounted: impl Fn(&str, Option<FsType>) -> bool)
         let (own_path, mount_root) = (own_path.to_owned(), "/".to_owned());
         if names.is_empty() {
             let mount_point = format!("{ROOT}/unified");
-            // The line is there once somebody has mounted it.
+            // The line appears once somebody has mounted it.
             if !is_mounted(&mount_point, Some(CGROUP2_SUPER_MAGIC)) {
                 return None;
             }

@@ -45,7 +45,7 @@ impl Verb {
     }
 }
 
-/// Calls `count` with the command line of a verb when the container is as the verb needs it; `stand` is open.
+/// Calls `count` with the command line of a verb when the container is as the verb needs it.
 pub fn with(
     stand: &Stand,
     verb: Verb,

@@ -1,6 +1,6 @@
 //! orun: an OCI container runtime that compiles a bundle into a plan and then executes it.
 
-#![deny(unsafe_code)]
+#![deny(unsafe_code, missing_docs)]
 
 pub(crate) mod api;
 pub mod cli;

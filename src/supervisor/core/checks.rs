@@ -258,6 +258,7 @@ impl Count {
 }
 
 impl Probes {
+    /// The probe of that kind.
     #[must_use]
     pub fn get(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 /// All workloads, and the objects that are kept for them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
+    /// By identity.
     pub workloads: BTreeMap<WorkloadId, Workload>,
     /// Journals of the first format have none.
     #[serde(default, skip_serializing_if = "Objects::is_empty")]
@@ -27,11 +28,15 @@ pub struct Desired {
 /// One workload as its owner specified it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
+    /// Unique among the workloads that are not deleted.
     pub name: String,
     /// Counts the changes that its owner made.
     pub generation: u64,
+    /// How many replicas are desired.
     pub replicas: u32,
+    /// How replicas of an old revision give way.
     pub strategy: Strategy,
+    /// What else it does with its replicas.
     #[serde(default)]
     pub controller: Controller,
     /// The revision that replicas shall have.
@@ -63,6 +68,7 @@ pub struct Workload {
     /// The end of a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<JobEnd>,
+    /// Set once its deletion was acknowledged.
     pub deletion: Option<Deletion>,
     /// The manifest as its owner wrote it; opaque here.
     pub source: serde_json::Value,
@@ -71,6 +77,7 @@ pub struct Workload {
 /// A deletion that was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
+    /// When it was acknowledged.
     pub at: Time,
     /// What the first request asked for; None: the template's.
     pub grace: Option<Millis>,
@@ -96,107 +103,152 @@ impl Deletion {
 pub enum Change {
     /// Create the workload of that name, or change it.
     Apply {
+        /// Its name.
         name: String,
+        /// How many replicas are desired.
         replicas: u32,
+        /// How replicas of an old revision give way.
         #[serde(default)]
         strategy: Strategy,
+        /// What else it does with its replicas.
         #[serde(default)]
         controller: Controller,
         /// None: as it is.
         #[serde(default)]
         paused: Option<bool>,
+        /// What its replicas are made of.
         template: Box<Template>,
+        /// The manifest as its owner wrote it.
         #[serde(default)]
         source: serde_json::Value,
+        /// When and why.
         #[serde(default)]
         stamp: Stamp,
     },
     /// Keep this object, or change it.
     Keep {
+        /// The object.
         object: Box<KeptObject>,
+        /// When and why.
         #[serde(default)]
         stamp: Stamp,
     },
     /// Keep the object of that name no longer.
     Discard {
+        /// Its kind.
         kind: KeptKind,
+        /// Its name.
         name: String,
     },
     /// Everything of one file: all of these changes, which are of different objects, or none of them.
     All {
+        /// The changes, in the order of the file.
         changes: Vec<Change>,
     },
+    /// Change the number of replicas.
     Scale {
+        /// The workload.
         workload: WorkloadId,
+        /// How many replicas are desired.
         replicas: u32,
     },
     /// Replace the replica of `slot`; without a slot, all of them, as a new revision of the same template.
     Restart {
+        /// The workload.
         workload: WorkloadId,
+        /// The slot of the replica.
         slot: Option<u32>,
+        /// When and why.
         #[serde(default)]
         stamp: Stamp,
     },
     /// Go back to the revision of that number; None: to the one before the current one.
     Undo {
+        /// The workload.
         workload: WorkloadId,
+        /// The number of the revision.
         to: Option<u32>,
+        /// When and why.
         #[serde(default)]
         stamp: Stamp,
     },
     /// Keep every replica at its revision, or continue.
     Pause {
+        /// The workload.
         workload: WorkloadId,
+        /// Whether its rollout is paused.
         paused: bool,
     },
     /// Run nothing, or as many replicas as before.
     Stop {
+        /// The workload.
         workload: WorkloadId,
+        /// Whether it is stopped.
         stopped: bool,
     },
     /// `grace` overrides the template's. A second delete can only shorten.
     Delete {
+        /// The workload.
         workload: WorkloadId,
+        /// The grace period; `None`: the template's.
         grace: Option<Millis>,
     },
     /// Asked for by [`super::action::Action::Persist`]: this slot of this revision has terminated for good.
     Completed {
+        /// The workload.
         workload: WorkloadId,
+        /// The revision.
         revision: Revision,
+        /// The slot of the replica.
         slot: u32,
+        /// Whether its program failed.
         failed: bool,
     },
     /// Asked for by `Persist`: fewer replicas are desired, and this slot, which had terminated for good, is not one of them.
     Vacated {
+        /// The workload.
         workload: WorkloadId,
+        /// The slot of the replica.
         slot: u32,
     },
     /// Asked for by `Persist`: a job has succeeded or failed.
     Finished {
+        /// The workload.
         workload: WorkloadId,
+        /// How it finished.
         end: JobEnd,
     },
     /// Asked for by `Persist`: nothing of a deleted workload is left.
     Removed {
+        /// The workload.
         workload: WorkloadId,
     },
     /// Asked for by `Persist`: all replicas of this revision were available, so it is one to go back to.
     Healthy {
+        /// The workload.
         workload: WorkloadId,
+        /// The revision.
         revision: Revision,
     },
     /// Asked for by `Persist`: the rollout of this revision has failed. Go back, or pause.
     Failed {
+        /// The workload.
         workload: WorkloadId,
+        /// The revision.
         revision: Revision,
+        /// The revision that it goes back to; `None`: it is paused.
         back_to: Option<Revision>,
+        /// Why, for people.
         reason: String,
+        /// When and why.
         #[serde(default)]
         stamp: Stamp,
     },
     /// Asked for by `Persist`: a template that nothing uses any more.
     Pruned {
+        /// The workload.
         workload: WorkloadId,
+        /// The revision.
         revision: Revision,
     },
 }

@@ -123,7 +123,9 @@ impl Endpoints {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Name {
+    /// Its own name.
     pub service: String,
+    /// Further names of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// The Compose project that it belongs to: in the pods of that its names go before those of others.
@@ -132,6 +134,7 @@ pub struct Name {
     /// Its identity, if pods reach it at an address of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_of: Option<u64>,
+    /// Those that are ready, or all of them where it says so.
     pub pods: Vec<NamedPod>,
 }
 
@@ -139,9 +142,11 @@ pub struct Name {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedPod {
+    /// The replica.
     pub replica: ReplicaKey,
     /// What it calls itself.
     pub host: String,
+    /// Its IPv4 address.
     pub address: String,
     /// Those that share one of these with it resolve its name. Empty: the network "default" alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -15,7 +15,9 @@ use std::collections::BTreeSet;
 /// What to do now, and when to ask again if nothing happens before.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
+    /// In the order in which they are to be done.
     pub actions: Vec<Action>,
+    /// When to ask again; `None`: only after the next event.
     pub wake: Option<Time>,
 }
 

@@ -5,25 +5,32 @@ use std::fmt;
 /// Why a change is not accepted. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
+    /// There is no workload of that name or identity.
     NotFound,
     /// The workload is being deleted.
     Deleting,
+    /// The template has no container.
     NoContainers,
+    /// More replicas than one workload may have.
     TooManyReplicas {
+        /// The largest number.
         limit: u32,
     },
     /// The rollout is paused.
     Paused,
     /// No revision of that number is kept; None: there is none before the current one.
     NoRevision {
+        /// The number that was given.
         number: Option<u32>,
     },
     /// It is the current revision already.
     SameRevision {
+        /// Its number.
         number: u32,
     },
     /// It was declared immutable, or such a field of it cannot be changed.
     Immutable {
+        /// What it is, for people.
         what: String,
     },
     /// It is superseded by the desired state of now.

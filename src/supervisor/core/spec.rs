@@ -21,8 +21,10 @@ pub struct Template {
     /// What the containers of a replica share, made before the first of them. None: they share nothing.
     #[serde(default)]
     pub sandbox: Option<SandboxSpec>,
+    /// Of containers that have none of their own.
     #[serde(default)]
     pub restart_policy: RestartPolicy,
+    /// Delays between restarts.
     #[serde(default)]
     pub backoff: Backoff,
     /// When set, a container that restarts more often is given up and its replica counts as failed.
@@ -49,6 +51,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pinned {
+    /// Which object, and what of it.
     #[serde(flatten)]
     pub input: Input,
     /// See [`super::objects::digest`]. None: there was no such object.
@@ -144,7 +147,9 @@ fn default_grace() -> Millis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSpec {
+    /// Unique in the replica.
     pub name: String,
+    /// When it runs, beside the others.
     #[serde(default)]
     pub role: Role,
     /// None: the template's. A sidecar is always restarted, an init container until it succeeds.
@@ -153,6 +158,7 @@ pub struct ContainerSpec {
     /// The first that matches an exit code goes before the policy.
     #[serde(default)]
     pub restart_rules: Vec<RestartRule>,
+    /// How the runtime makes it.
     pub launch: Launch,
     /// Signal number that asks the container to end, or [`SIGNAL_OF_IMAGE`].
     #[serde(default = "default_stop_signal")]
@@ -163,6 +169,7 @@ pub struct ContainerSpec {
     /// What happens before the stop signal, bounded by the grace period.
     #[serde(default, deserialize_with = "pre_stop")]
     pub pre_stop: Option<Handler>,
+    /// How its health is found out.
     #[serde(default)]
     pub probes: Option<Box<Probes>>,
 }
@@ -187,6 +194,7 @@ pub enum Handler {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRequest {
+    /// Where the server listens.
     pub endpoint: Endpoint,
     /// Empty: the server as a whole.
     #[serde(default)]
@@ -197,8 +205,11 @@ pub struct GrpcRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRequest {
+    /// Where the server listens.
     pub endpoint: Endpoint,
+    /// Path and query, from the first `/`.
     pub path: String,
+    /// Names and values, in the order of the file.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
     /// Over TLS; the certificate is not verified.
@@ -213,6 +224,7 @@ pub struct Endpoint {
     /// None: the container's own.
     #[serde(default)]
     pub host: Option<core::net::IpAddr>,
+    /// Port number.
     pub port: u16,
 }
 
@@ -220,8 +232,11 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Probes {
+    /// Until it has succeeded, the others wait; its failure restarts the container.
     pub startup: Option<Probe>,
+    /// Its failure takes the replica out of Services and published ports.
     pub readiness: Option<Probe>,
+    /// Its failure restarts the container.
     pub liveness: Option<Probe>,
 }
 
@@ -229,6 +244,7 @@ pub struct Probes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
+    /// What it does.
     pub handler: Handler,
     /// From the start of the program until the first one.
     pub initial_delay: Millis,
@@ -238,6 +254,7 @@ pub struct Probe {
     pub timeout: Millis,
     /// How many in a row count as success, and as failure.
     pub success_threshold: u32,
+    /// How many in a row count as failure.
     pub failure_threshold: u32,
     /// In place of the template's, when it has the container stopped.
     #[serde(default)]
@@ -280,6 +297,7 @@ impl Default for ContainerSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SandboxSpec {
+    /// Namespaces, volumes, names and addresses, as the shell reads them.
     pub config: serde_json::Value,
 }
 
@@ -290,6 +308,7 @@ pub enum Role {
     Init,
     /// From before those after it are started until all main containers have exited.
     Sidecar,
+    /// From after the init containers until the end of the replica.
     #[default]
     Main,
 }
@@ -307,6 +326,7 @@ fn default_stop_signal() -> i32 {
 pub struct ImageSource {
     /// As it was written.
     pub name: String,
+    /// When it is pulled.
     pub policy: PullPolicy,
     /// The digest of the manifest, where the caller knows it. None: the name is resolved once for a revision.
     pub digest: Option<String>,
@@ -323,9 +343,12 @@ pub struct ImageSource {
 /// When an image is looked for elsewhere, although it may be on this host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PullPolicy {
+    /// Also when it is on this host: once for a revision, and not for a digest.
     Always,
+    /// When it is not on this host.
     #[default]
     IfNotPresent,
+    /// The image must be on this host.
     Never,
 }
 
@@ -383,6 +406,7 @@ pub struct Launch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestartRule {
+    /// Exit codes, 0 to 255.
     pub codes: Vec<i32>,
     /// The rule is about all codes but these.
     #[serde(default)]
@@ -392,9 +416,12 @@ pub struct RestartRule {
 /// After which ends a container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum RestartPolicy {
+    /// After every exit.
     #[default]
     Always,
+    /// After an exit with another status than 0.
     OnFailure,
+    /// After no exit.
     Never,
 }
 
@@ -403,10 +430,15 @@ pub enum RestartPolicy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Backoff {
+    /// Before the first restart.
     pub first: Millis,
+    /// Before the second restart.
     pub initial: Millis,
+    /// How much longer each further delay is.
     pub factor: f64,
+    /// The longest delay.
     pub max: Millis,
+    /// By how much a delay may be longer, in percent.
     pub jitter_percent: u32,
     /// A container that ran, ready, for this long starts the sequence again.
     pub reset: Millis,
@@ -432,6 +464,8 @@ impl Default for Backoff {
 /// At most `count` restarts within any `window`; without a window, since the sequence of delays began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartLimit {
+    /// Restarts.
     pub count: u32,
+    /// How far back they count.
     pub window: Option<Millis>,
 }

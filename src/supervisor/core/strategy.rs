@@ -10,7 +10,9 @@ use std::fmt;
 pub struct Strategy {
     /// Stop all old replicas before the first new one is made; `max_surge` and `max_unavailable` have no effect then.
     pub recreate: bool,
+    /// How many replicas there may be beyond the desired number.
     pub max_surge: IntOrPercent,
+    /// How many replicas may be unavailable.
     pub max_unavailable: IntOrPercent,
     /// How long a replica must have been ready before it counts as available. None: [`MIN_READY`].
     pub min_ready: Option<Millis>,
@@ -79,6 +81,7 @@ impl Strategy {
         Fenceposts { surge, unavailable: if surge == 0 { unavailable.max(1) } else { unavailable } }
     }
 
+    /// How long a replica must have been ready before it counts as available.
     #[must_use]
     pub fn min_ready(&self) -> Millis {
         self.min_ready.unwrap_or(MIN_READY)
@@ -103,7 +106,9 @@ impl Strategy {
 /// Numbers of replicas that a rollout keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fenceposts {
+    /// Replicas beyond the desired number.
     pub surge: u32,
+    /// Replicas that may be unavailable.
     pub unavailable: u32,
 }
 
@@ -111,7 +116,9 @@ pub struct Fenceposts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Number", into = "Number")]
 pub enum IntOrPercent {
+    /// A number.
     Int(u32),
+    /// A part of the replicas, in percent.
     Percent(u32),
 }
 

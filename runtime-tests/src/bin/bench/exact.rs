@@ -181,10 +181,17 @@ fn compare(recorded: &BTreeMap<String, u64>, taken: &BTreeMap<String, u64>, grow
         .iter()
         .filter_map(|(name, was)| match taken.get(name) {
             None => Some(format!("{name} was {was} and is not counted any more")),
-            Some(now) if *now as f64 > *was as f64 * growth => Some(format!("{name} was {was} and is {now}")),
+            Some(now) if *now as f64 > *was as f64 * allowed(name, growth) => {
+                Some(format!("{name} was {was} and is {now}"))
+            }
             Some(_) => None,
         })
         .collect()
+}
+
+/// Page faults and peak memory depend on what the kernel has in its page cache.
+fn allowed(name: &str, growth: f64) -> f64 {
+    if name.ends_with("page-faults") || name.ends_with("peak-kB") { growth.max(GROWTH.1) } else { growth }
 }
 
 #[cfg(test)]
@@ -196,7 +203,7 @@ mod tests {
         let recorded =
             parse("# a machine\nplain run peak-kB 1000\nplain run system-calls 100\nplain run gone 1\n")
                 .unwrap();
-        let taken = parse("plain run peak-kB 1030\nplain run system-calls 104\nplain run new 5\n").unwrap();
+        let taken = parse("plain run peak-kB 1100\nplain run system-calls 104\nplain run new 5\n").unwrap();
         let grown = compare(&recorded, &taken, 1.03);
         assert_eq!(grown.len(), 2, "{grown:?}");
         assert!(

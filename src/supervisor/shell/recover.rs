@@ -10,7 +10,7 @@ use super::logs::file::LogFile;
 use super::logs::pump::Sink;
 use super::names::process_name;
 use super::settings::Settings;
-use super::streams::{ForClients, Input, Ours};
+use super::streams::{ForClients, Input, Ours, pipe_of};
 use super::{names, pods};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
@@ -27,9 +27,8 @@ use crate::supervisor::core::ids::{Key, ReplicaKey, Revision};
 use crate::supervisor::core::model::{Instance, Observed, Phase, Process, SandboxState};
 use crate::supervisor::core::observe::on_event;
 use crate::supervisor::driver::World;
-use crate::sys::{self, path, process, wait};
+use crate::sys::{process, wait};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -312,7 +311,8 @@ fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, stre
     let pid = live.pidfd.as_ref().and(instance.process).map(|p| p.pid);
     let is_kept = streams.output.iter().any(Option::is_some);
     let [out, err] = streams.output;
-    let output = [out.or_else(|| pipe_of(pid?, 1)), err.or_else(|| pipe_of(pid?, 2))];
+    let output =
+        [out.or_else(|| pipe_of(pid?, 1, libc::O_RDONLY)), err.or_else(|| pipe_of(pid?, 2, libc::O_RDONLY))];
     let input = streams.input.or_else(|| Input::of(pid.filter(|_| !is_kept)?));
     let streams = Ours { output, input };
     if let Some(keeper) = linux.keeper.as_ref().filter(|_| !is_kept) {
@@ -332,12 +332,4 @@ fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, stre
         linux.forget_memory(key.instance);
         linux.watch_memory(key.instance);
     }
-}
-
-/// The pipe that a process has as its output, when no keeper has kept it.
-fn pipe_of(pid: i32, n: i32) -> Option<OwnedFd> {
-    let name = format!("/proc/{pid}/fd/{n}");
-    let is_pipe = std::fs::read_link(&name).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
-    let name = CString::new(name).ok().filter(|_| is_pipe)?;
-    path::openat(sys::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK, 0).ok()
 }

@@ -43,15 +43,22 @@ impl Input {
     /// Of a container whose input outlives its clients and every supervisor: the pipe is its process's standard input, which
     /// has it for both directions.
     pub fn of(pid: i32) -> Option<Input> {
-        let name = format!("/proc/{pid}/fd/0");
-        let is_pipe = std::fs::read_link(&name).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
-        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).ok().filter(|_| is_pipe)?;
+        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).ok()?;
         let flags = info.lines().find_map(|l| l.strip_prefix("flags:"))?;
         let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
-        let open = libc::O_WRONLY | libc::O_NONBLOCK;
-        let name = CString::new(name).ok().filter(|_| flags & libc::O_ACCMODE == libc::O_RDWR)?;
-        Some(Input { descriptor: path::openat(sys::CWD, &name, open, 0).ok()?, once: false })
+        (flags & libc::O_ACCMODE == libc::O_RDWR).then_some(())?;
+        Some(Input { descriptor: pipe_of(pid, 0, libc::O_WRONLY)?, once: false })
     }
+}
+
+/// The pipe that process `pid` has as descriptor `n`, for `access`. The process may be hostile, and put anything else in its place at
+/// any moment: what is looked at is what is opened, and nothing but a pipe is, which no open(2) does anything to.
+pub fn pipe_of(pid: i32, n: i32, access: i32) -> Option<OwnedFd> {
+    let name = CString::new(format!("/proc/{pid}/fd/{n}")).ok()?;
+    let found = path::openat(sys::CWD, &name, libc::O_PATH, 0).ok()?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    link.to_string_lossy().starts_with("pipe:[").then_some(())?;
+    path::reopen(found.as_raw_fd(), access | libc::O_NONBLOCK).ok()
 }
 
 impl Streams {
@@ -214,6 +221,32 @@ impl ForClients {
         if self.input.as_ref().is_some_and(|i| i.once) {
             self.input = None;
             keeper.into_iter().for_each(|keeper| keeper.drop(&pipe_name(key, number(true))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pipe_is_taken_over() {
+        let pid = std::process::id() as i32;
+        let of = |fd: i32| pipe_of(pid, fd, libc::O_RDONLY);
+        let (r, w) = fd::pipe().unwrap();
+        fd::write_all(w.as_raw_fd(), b"x").unwrap();
+        let found = of(w.as_raw_fd()).unwrap();
+        let mut byte = [0];
+        assert_eq!((fd::read(found.as_raw_fd(), &mut byte), byte), (Ok(1), *b"x"));
+        drop(r);
+        // What a container may put in its place: opening a terminal could make it ours, a FIFO has other ends, a file a name.
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("pipe:[1]");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = std::fs::OpenOptions::new().read(true).write(true).open(fifo).unwrap();
+        for other in [pty.slave.as_raw_fd(), fifo.as_raw_fd(), null().unwrap().as_raw_fd(), -1] {
+            assert!(of(other).is_none(), "{other}");
         }
     }
 }

@@ -40,17 +40,21 @@ impl Left {
     pub fn open(dir: &Path) -> Result<Left> {
         let mut left = Left { dir: dir.to_owned(), pieces: BTreeMap::new(), taken: None };
         let entries = fs::read_dir(dir).map_err(|e| Error::sys(format!("reading {dir:?}"), e))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let number =
-                name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.strip_suffix(OWNER)?.parse().ok());
-            let Some(number) = number else { continue };
-            let owner = fs::read(entry.path()).ok().and_then(|text| parse(&text));
-            match (owner, fs::metadata(left.piece(number))) {
+        for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+            let Some(number) = name.strip_prefix(PREFIX) else { continue };
+            let path = dir.join(&name);
+            let Some(number) = number.strip_suffix(OWNER).and_then(|n| n.parse().ok()) else {
+                // It was being forgotten.
+                if !dir.join(format!("{name}{OWNER}")).exists() && !name.ends_with(OWNER) {
+                    remove(&path);
+                }
+                continue;
+            };
+            match (fs::read(&path).ok().and_then(|text| parse(&text)), fs::metadata(left.piece(number))) {
                 (Some(owner), Ok(meta)) => drop(left.pieces.insert(number, (owner, meta.len()))),
                 (Some(owner), Err(_)) => left.taken = Some((number, owner)),
                 // It was being made.
-                (None, _) => remove(&entry.path()),
+                (None, _) => remove(&path),
             }
         }
         Ok(left)
@@ -70,13 +74,15 @@ impl Left {
     /// There is no space on the tmpfs either.
     pub fn put(&mut self, stage: &Path, owner: Owner) -> Result<()> {
         let fail = |e| Error::sys("keeping output whose log file cannot be written", e);
-        // What was taken from here comes before all others of its log file.
+        let len = fs::metadata(stage).map_err(fail)?.len();
+        // What was taken from here comes before all others of its log file, and needs no more space.
         let taken = self.taken.take_if(|(_, of)| *of == owner).map(|(number, _)| number);
         let number = taken.unwrap_or_else(|| self.pieces.keys().last().map_or(1, |n| n + 1));
-        let len = fs::metadata(stage).map_err(fail)?.len();
-        let written = fs::write(self.owner_file(number), encode(&owner))
-            .and_then(|()| fs::rename(stage, self.piece(number)));
-        if let Err(e) = written {
+        let named = match taken {
+            Some(_) => Ok(()),
+            None => fs::write(self.owner_file(number), encode(&owner)),
+        };
+        if let Err(e) = named.and_then(|()| fs::rename(stage, self.piece(number))) {
             remove(&self.owner_file(number));
             return Err(fail(e));
         }
@@ -126,8 +132,9 @@ impl Left {
             self.pieces.iter().filter(|(_, (owner, _))| owner.log == log).map(|(n, _)| *n).collect();
         for number in gone {
             self.pieces.remove(&number);
-            remove(&self.piece(number));
+            // In this order, so that a piece is never taken for the one on the stage.
             remove(&self.owner_file(number));
+            remove(&self.piece(number));
         }
     }
 
@@ -176,8 +183,10 @@ mod tests {
         put(&mut left, "0.log", "second");
         // Killed between the two files of a piece.
         fs::write(dir.path().join("logs.left.9.of"), "stdout /x").unwrap();
+        // Killed between those of one that is forgotten.
+        fs::write(dir.path().join("logs.left.8"), "gone").unwrap();
         let mut left = Left::open(dir.path()).unwrap();
-        assert!(!dir.path().join("logs.left.9.of").exists());
+        assert!(!dir.path().join("logs.left.9.of").exists() && !dir.path().join("logs.left.8").exists());
         assert_eq!(left.logs(), ["/logs/a b/0.log", "/logs/a b/1.log"].map(PathBuf::from));
         let log = owner("0.log").log;
         assert_eq!(left.first(&log), Some((5, Stream::Stderr)));
@@ -185,7 +194,11 @@ mod tests {
         left.take(&log, &stage).unwrap();
         assert_eq!(fs::read(&stage).unwrap(), b"first");
         let mut left = Left::open(dir.path()).unwrap();
+        // Back to its place, for which there need be no space.
+        let owner_file = dir.path().join("logs.left.1.of");
+        let before = fs::metadata(&owner_file).unwrap().modified().unwrap();
         left.put(&stage, owner("0.log")).unwrap();
+        assert_eq!(fs::metadata(&owner_file).unwrap().modified().unwrap(), before);
         let mut texts = Vec::new();
         while left.first(&log).is_some() {
             left.take(&log, &stage).unwrap();

@@ -272,11 +272,9 @@ impl Worker {
                 (self.blocked)(id, Some(e.to_string()));
                 log::warn(e);
                 source.stuck = true;
-                let kept = match &source.sink {
-                    Sink::File(f) => self.stage.put_aside(f.path(), stream),
-                    Sink::Live(_) => Ok(()),
-                };
-                if let Err(e) = kept.and_then(|()| self.stage.clear()) {
+                if let Sink::File(f) = &source.sink {
+                    put_aside(&mut self.stage, f.path(), stream);
+                } else if let Err(e) = self.stage.clear() {
                     log::warn(e);
                 }
                 self.tidy();
@@ -368,10 +366,20 @@ impl Worker {
         }
         self.stage.belongs_to(f.path(), stream);
         let moved = self.stage.take(pipe.as_raw_fd()).is_ok_and(|len| len > 0);
-        if moved && let Err(e) = self.stage.put_aside(f.path(), stream).and_then(|()| self.stage.clear()) {
-            log::warn(e);
+        if moved {
+            put_aside(&mut self.stage, f.path(), stream);
         }
         moved
+    }
+}
+
+/// Keeps what is on the stage. With no space for that either it is lost: the stage has to be empty for the next output.
+fn put_aside(stage: &mut Stage, log: &Path, stream: Stream) {
+    if let Err(e) = stage.put_aside(log, stream) {
+        log::warn(e.context(format!("output for {log:?} is lost")));
+        if let Err(e) = stage.clear() {
+            log::warn(e);
+        }
     }
 }
 

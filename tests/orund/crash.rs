@@ -103,6 +103,11 @@ fn deaths_while_nobody_looks_are_told_exactly() {
     );
     d.wait_running("web-0");
     d.wait_running("web-1");
+    die_unseen(&d);
+}
+
+/// The two replicas of `web` wait for a file, write their last words and exit with 9, while the supervisor cannot see it.
+fn die_unseen(d: &Daemon) {
     // Stopped, it sees nothing; killed, it never will.
     let pid = d.supervisor().unwrap();
     kill(pid, libc::SIGSTOP);
@@ -129,16 +134,7 @@ fn a_keeper_that_came_later_loses_nothing_either() {
     d.stop();
     d.start_again();
     d.wait_running("web-1");
-    let pid = d.supervisor().unwrap();
-    kill(pid, libc::SIGSTOP);
-    std::fs::write(d.dir.join("bundle/rootfs/go"), "").unwrap();
-    wait_for("the containers to end", || d.processes().is_empty().then_some(()));
-    kill(pid, libc::SIGKILL);
-    for n in 0..2 {
-        let r = d.wait(&format!("web-{n}"), "its end", |r| r["phase"] == "Error");
-        assert_eq!(exits(&r)[0]["exitCode"], 9, "{r:#}");
-        wait_for("its output", || (d.logged("web", n) == ["last words"]).then_some(()));
-    }
+    die_unseen(&d);
 }
 
 #[test]

@@ -54,10 +54,11 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
     let asked: AttachRequest = request::parse(&request::body(request).await?)?;
     let (id, _) = exec::container(api, replica, asked.container).await?;
     let attached = api.handle.attach(id.clone()).await?;
-    let Some(attached) = attached else {
+    let Some(mut attached) = attached else {
         let message = format!("the container of {replica} has exited meanwhile");
         return Err(Problem::new(StatusCode::CONFLICT, "Conflict", message));
     };
+    attached.tapped().await;
     let mut answer = exec::switching();
     for (name, is) in [(TERMINAL, attached.terminal.is_some()), (INPUT, attached.input.is_some())] {
         answer.headers_mut().insert(name, HeaderValue::from_static(if is { "true" } else { "false" }));

@@ -156,6 +156,32 @@ fn a_standard_input_ends_with_its_first_client_only_where_the_file_says_so() {
 }
 
 #[test]
+fn the_answer_to_what_is_typed_first_is_shown() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("attach-first", &[]);
+    write(&d, "web.yaml", &pod("command: [sh, -c, 'while read x; do echo got $x; done'], stdin: true"));
+    ok(&d, "apply -f web.yaml");
+    d.wait_running("web-0");
+    for n in 0..30 {
+        let mut client =
+            command(&d, "attach web-0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        client.stdin.as_mut().unwrap().write_all(format!("{n}\n").as_bytes()).unwrap();
+        // What is lost never comes: the next line would be of nobody.
+        let logged = || ok(&d, "logs web-0 --tail 1") == format!("got {n}\n");
+        wait_for("the answer in the log", || logged().then_some(()));
+        let expected = format!("got {n}\n");
+        let mut shown = vec![0; expected.len()];
+        crate::daemon::read_within(client.stdout.as_mut().unwrap(), &mut shown);
+        assert_eq!(String::from_utf8_lossy(&shown), expected);
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    d.delete("web", Some(0));
+}
+
+#[test]
 fn an_input_outlives_the_service_and_a_killed_supervisor() {
     if !can_run() {
         return;

@@ -351,6 +351,22 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Reads all of `buffer`, or as much as comes within ten seconds.
+pub fn read_within(from: &mut (impl Read + std::os::fd::AsFd), buffer: &mut [u8]) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut len = 0;
+    while len < buffer.len() {
+        let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(10_000u16)).unwrap() == 0 {
+            return;
+        }
+        match from.read(&mut buffer[len..]).unwrap() {
+            0 => return,
+            n => len += n,
+        }
+    }
+}
+
 pub fn kill(pid: i32, signal: i32) {
     let signal = nix::sys::signal::Signal::try_from(signal).unwrap();
     // It may just have exited.

@@ -11,7 +11,7 @@ use crate::workload::model::Container;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Parts of output that wait for an attached client at most; one that reads more slowly is cut off.
 const WAITING_MOST: usize = 256;
@@ -178,10 +178,17 @@ pub struct Attached {
     pub terminal: Option<OwnedFd>,
     /// What it writes from now on; ends with the container.
     pub output: mpsc::Receiver<Piece>,
+    tapped: oneshot::Receiver<()>,
     once: bool,
 }
 
 impl Attached {
+    /// Waits until it misses no more of the output: an answer to what it writes from then on is for it, too.
+    pub async fn tapped(&mut self) {
+        // A container that has exited has no more output.
+        let _ = (&mut self.tapped).await;
+    }
+
     /// Whether its input is to end with this client.
     pub fn ends_input(&self) -> bool {
         self.once
@@ -206,12 +213,13 @@ impl ForClients {
     /// Attaches one more client to instance `key`.
     pub fn attach(&self, pump: &Pump, key: Key) -> Attached {
         let (to, output) = mpsc::channel(WAITING_MOST);
-        pump.tap(key.instance, to);
+        let tapped = pump.tap(key.instance, to);
         let copy = |fd: &OwnedFd| fd.try_clone().ok();
         Attached {
             input: self.input.as_ref().and_then(|i| copy(&i.descriptor)),
             terminal: self.terminal.as_ref().and_then(copy),
             output,
+            tapped,
             once: self.input.as_ref().is_some_and(|i| i.once),
         }
     }

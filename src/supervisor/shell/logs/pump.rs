@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// How long after a failure a log file is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ type Tap = tokio::sync::mpsc::Sender<Piece>;
 enum Command {
     Add { id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink },
     Finish { id: u64, done: Box<dyn FnOnce() + Send> },
-    Tap { id: u64, to: Tap },
+    Tap { id: u64, to: Tap, tapped: oneshot::Sender<()> },
     End,
 }
 
@@ -97,9 +98,12 @@ impl Pump {
         self.send(Command::Add { id, pipes, sink });
     }
 
-    /// Sends what comes from `id` to `to` as well, until its end, or until that is full: nobody waits for it.
-    pub fn tap(&self, id: u64, to: Tap) {
-        self.send(Command::Tap { id, to });
+    /// Sends what comes from `id` to `to` as well, until its end, or until that is full: nobody waits for it. The answer comes once
+    /// nothing is read without it any more.
+    pub fn tap(&self, id: u64, to: Tap) -> oneshot::Receiver<()> {
+        let (tapped, answer) = oneshot::channel();
+        self.send(Command::Tap { id, to, tapped });
+        answer
     }
 
     /// Moves what is in the pipes of `id`, closes them and then calls `done`.
@@ -177,8 +181,10 @@ impl Worker {
                         self.finish(id);
                         done();
                     }
-                    Command::Tap { id, to } => {
+                    Command::Tap { id, to, tapped } => {
                         self.sources.entry(id).and_modify(|source| source.taps.push(to));
+                        // Who asked may have left.
+                        let _ = tapped.send(());
                     }
                     Command::End => {
                         while let Some(id) = self.sources.keys().next().copied() {

@@ -103,7 +103,7 @@ pub fn keys(checker: &mut Checker<'_>, d: &Document<'_>) {
             }
             // What stringData has goes before data.
             if let Some(first) = seen.insert(name, field).filter(|_| field == "binaryData") {
-                checker.error(key.place, &path, format!("the key {name:?} is in {first}, too"), None);
+                checker.error(key.place, &path, format!("the key {name:?} is also in {first}"), None);
             }
         }
     }

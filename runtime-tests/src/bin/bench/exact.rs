@@ -150,7 +150,7 @@ pub fn check(workshop: &Workshop, runtime: &Peer, limit: u64, file: &str) -> Res
             (growth - 1.0) * 100.0
         );
     }
-    let recorded = parse(&text)?;
+    let recorded = parse(&text).map_err(|e| format!("{file}: {e}"))?;
     let taken = take(workshop, runtime, limit)?;
     let grown = compare(&recorded, &taken, growth);
     let smaller = taken

@@ -358,10 +358,10 @@ pub fn read_within(from: &mut (impl Read + std::os::fd::AsFd), buffer: &mut [u8]
     while len < buffer.len() {
         let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(10_000u16)).unwrap() == 0 {
-            return;
+            break;
         }
         match from.read(&mut buffer[len..]).unwrap() {
-            0 => return,
+            0 => break,
             n => len += n,
         }
     }

@@ -183,7 +183,7 @@ impl Worker {
                     }
                     Command::Tap { id, to, tapped } => {
                         self.sources.entry(id).and_modify(|source| source.taps.push(to));
-                        // Who asked may have left.
+                        // The client may have left already.
                         let _ = tapped.send(());
                     }
                     Command::End => {

@@ -181,14 +181,13 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// Reads from the position of `fd` to the end.
 pub(super) fn read_all(fd: RawFd) -> SysResult<String> {
-    let mut out = Vec::new();
-    let mut buf = [0; 4096];
-    loop {
-        match fd::read(fd, &mut buf)? {
-            0 => return Ok(text(out)),
-            n => out.extend_from_slice(&buf[..n]),
+    let mut out = Vec::with_capacity(4096);
+    while fd::append(fd, &mut out)? > 0 {
+        if out.len() == out.capacity() {
+            out.reserve(out.len());
         }
     }
+    Ok(text(out))
 }
 
 /// A number of a cgroup file; `max` is the largest one, and so is version 1's -1.

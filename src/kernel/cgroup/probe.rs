@@ -94,33 +94,44 @@ fn at_their_places(own: &str, is_mounted: impl Fn(&str, Option<FsType>) -> bool)
 /// The own cgroup in the hierarchy of `controller` (version 2: empty), from lines `ID:CONTROLLERS:PATH` of
 /// /proc/PID/cgroup (cgroups(7)).
 pub(super) fn own_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
-    text.lines().find_map(|l| {
-        let (_, rest) = l.split_once(':')?;
-        let (names, path) = rest.split_once(':')?;
-        names.split(',').any(|n| n == controller).then_some(path)
-    })
+    memberships(text).find_map(|(names, path)| names.split(',').any(|n| n == controller).then_some(path))
+}
+
+/// Controllers and path of each line of /proc/PID/cgroup.
+fn memberships(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|l| l.split_once(':')?.1.split_once(':'))
 }
 
 /// The hierarchies in mountinfo (proc_pid_mountinfo(5)) that also stand in /proc/self/cgroup. Of several mounts of
 /// one, that below /sys/fs/cgroup counts, then the first.
 fn parse(mounts: &str, own: &str) -> CgroupFacts {
     let mut facts = CgroupFacts::default();
+    // Each controller with its path: a mount has many options, and most of them are not controllers.
+    let own: Vec<(&str, &str)> =
+        memberships(own).flat_map(|(names, path)| names.split(',').map(move |n| (n, path))).collect();
+    let path_of = |controller: &str| own.iter().find(|(name, _)| *name == controller).map(|(_, path)| *path);
     for line in mounts.lines() {
-        let Some((left, right)) = line.split_once(" - ").filter(|(_, r)| r.starts_with("cgroup")) else {
+        let Some((left, right)) = around_separator(line).filter(|(_, r)| r.starts_with("cgroup")) else {
             continue;
         };
-        let left: Vec<&str> = left.split(' ').collect();
-        let right: Vec<&str> = right.split(' ').collect();
-        let (&[_, _, _, root, point, ..], &[kind, _, options, ..]) = (left.as_slice(), right.as_slice())
-        else {
+        let mut left = left.split(' ').skip(3);
+        let mut right = right.split(' ');
+        let (Some(root), Some(point)) = (left.next(), left.next()) else { continue };
+        let (Some(kind), Some(_), Some(options)) = (right.next(), right.next(), right.next()) else {
             continue;
         };
         let (mount_root, mount_point) = (unescape(root), unescape(point));
         match kind {
             "cgroup" => {
-                let controllers: Vec<String> =
-                    options.split(',').filter(|o| own_path(own, o).is_some()).map(str::to_owned).collect();
-                let Some(own_path) = controllers.first().and_then(|c| own_path(own, c)) else { continue };
+                let mut own_path = None;
+                let mut controllers = Vec::new();
+                for option in options.split(',') {
+                    if let Some(path) = path_of(option) {
+                        own_path = own_path.or(Some(path));
+                        controllers.push(option.to_owned());
+                    }
+                }
+                let Some(own_path) = own_path else { continue };
                 let own_path = own_path.to_owned();
                 let h = V1Hierarchy { controllers, mount_point, mount_root, own_path };
                 match facts.v1.iter_mut().find(|have| have.controllers == h.controllers) {
@@ -130,7 +141,7 @@ fn parse(mounts: &str, own: &str) -> CgroupFacts {
                 }
             }
             "cgroup2" => {
-                let Some(own_path) = own_path(own, "") else { continue };
+                let Some(own_path) = path_of("") else { continue };
                 let own_path = own_path.to_owned();
                 let h = V2Hierarchy { mount_point, mount_root, own_path, controllers: Vec::new() };
                 if facts.v2.as_ref().is_none_or(|have| preferred(&h.mount_point, &have.mount_point)) {
@@ -147,6 +158,12 @@ fn parse(mounts: &str, own: &str) -> CgroupFacts {
         (false, Some(_)) => CgroupMode::Hybrid,
     };
     facts
+}
+
+/// What is before and behind the separator ` - ` of a line of mountinfo.
+fn around_separator(line: &str) -> Option<(&str, &str)> {
+    let at = line.as_bytes().windows(3).position(|w| w == b" - ")?;
+    Some((&line[..at], &line[at + 3..]))
 }
 
 fn preferred(new: &str, old: &str) -> bool {

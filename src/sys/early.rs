@@ -8,6 +8,7 @@
 //! Nothing here may touch data that needs a relocation, thread-local storage, or a function of the C library, whose
 //! memcpy(3) and the like are chosen at run time: only integers, bytes and system calls.
 
+use super::mount::OPEN_TREE_ATTR;
 use std::arch::asm;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -93,19 +94,25 @@ unsafe fn protect(argv: *const usize, env: *const usize) {
         PROTECTED.store(true, Ordering::Relaxed);
         return;
     }
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    // SAFETY: the path is a C string.
-    let tree = unsafe { call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, this, flags as usize, 0, 0]) };
+    let flags = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
+    // struct mount_attr: set, clear, propagation, user namespace.
+    let attr = [libc::MOUNT_ATTR_RDONLY as usize, 0, 0, 0];
+    let here = libc::AT_FDCWD as usize;
+    // SAFETY: the path is a C string; attr is read for its 32 bytes.
+    let mut tree = unsafe { call(OPEN_TREE_ATTR, [here, this, flags, attr.as_ptr() as usize, 32]) };
+    let readonly = tree >= 0;
+    if !readonly {
+        // SAFETY: the path is a C string.
+        tree = unsafe { call(libc::SYS_open_tree, [here, this, flags, 0, 0]) };
+    }
     if tree < 0 {
         return;
     }
     let (tree, empty) = (tree as usize, c"".as_ptr() as usize);
-    // struct mount_attr: set, clear, propagation, user namespace.
-    let attr = [libc::MOUNT_ATTR_RDONLY as usize, 0, 0, 0];
     let at = libc::AT_EMPTY_PATH as usize;
-    // SAFETY: attr is read for its 32 bytes; argv and env end with null. execveat returns only on failure.
+    // SAFETY: as above; argv and env end with null. execveat returns only on failure.
     unsafe {
-        if call(libc::SYS_mount_setattr, [tree, empty, at, attr.as_ptr() as usize, 32]) == 0 {
+        if readonly || call(libc::SYS_mount_setattr, [tree, empty, at, attr.as_ptr() as usize, 32]) == 0 {
             call(libc::SYS_execveat, [tree, empty, argv as usize, env as usize, at]);
         }
         call(libc::SYS_close, [tree, 0, 0, 0, 0]);

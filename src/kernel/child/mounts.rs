@@ -28,6 +28,9 @@ pub(super) fn mount(
             target.keeps_proc(None).map_err(at(MountPart::InsideProc))?;
             if m.hold.is_none() && !target.root && m.changes.is_empty() && mount_at_once(fs, &target) {
                 places.covered(&m.target);
+                if fs.kind.as_c_str() == c"tmpfs" {
+                    places.emptied(&m.target);
+                }
                 return Ok(());
             }
             (new_filesystem(fs, &target, places)?, target)
@@ -36,6 +39,13 @@ pub(super) fn mount(
             let tree =
                 mount::clone_tree(sys::CWD, path, *recursive, *nofollow).map_err(at(MountPart::Source))?;
             let tree = places.pile(tree);
+            if m.directory
+                && m.hold.is_none()
+                && m.changes.is_empty()
+                && places.attach_in_held(&m.target, tree)
+            {
+                return Ok(());
+            }
             (tree, bind_target(places, m, tree)?)
         }
         MountSource::Prepared { slot } => {

@@ -32,6 +32,8 @@ pub(super) struct Places {
     pub empty: Option<RawFd>,
     /// Mounts that are changed later.
     held: [Option<RawFd>; 2],
+    /// An empty file system was mounted last, at `parent_path`, which is not open.
+    empty_here: bool,
 }
 
 /// A place to mount on: it stays the same one, whatever its name means later.
@@ -109,6 +111,7 @@ impl Places {
             null: None,
             empty: None,
             held: [None; 2],
+            empty_here: false,
         }
     }
 
@@ -136,6 +139,7 @@ impl Places {
     /// Keeps the mount `tree`, which is at `path` now, for [`Places::held`]. What comes below goes into it.
     pub fn hold(&mut self, place: Hold, tree: RawFd, path: &CStr) {
         self.held[place as usize] = Some(tree);
+        self.empty_here = false;
         let path = path.to_bytes_with_nul();
         if path.len() <= PATH_MAX {
             self.parent_path[..path.len()].copy_from_slice(path);
@@ -153,6 +157,7 @@ impl Places {
     pub fn replace_root(&mut self, tree: RawFd) {
         self.root = tree;
         self.parent = None;
+        self.empty_here = false;
     }
 
     /// Opens an existing path.
@@ -168,10 +173,13 @@ impl Places {
     pub fn target(&mut self, path: &CStr, make: Make) -> SysResult<Target> {
         let (dir, name) = split(path);
         if !self.is_parent(dir) {
-            match inroot::find(self.root, path) {
-                Err(Errno(libc::ENOENT)) => {}
-                Err(e) => return Err(e),
-                Ok((fd, linked)) => return self.found(fd, linked, path),
+            // In an empty file system nothing need be looked for.
+            if !self.is_empty(dir) {
+                match inroot::find(self.root, path) {
+                    Err(Errno(libc::ENOENT)) => {}
+                    Err(e) => return Err(e),
+                    Ok((fd, linked)) => return self.found(fd, linked, path),
+                }
             }
             self.enter(dir)?;
         }
@@ -204,6 +212,18 @@ impl Places {
         Ok((a.dev, a.ino) == (b.dev, b.ino) && file::mount_id(fd)? == file::mount_id(self.root)?)
     }
 
+    /// Makes the directory `path` in a mount that is held, which is the child's own, and attaches `tree` to it, as long as all
+    /// goes well: else the way by [`Places::target`] finds out why. A symlink in its place is not followed.
+    pub fn attach_in_held(&mut self, path: &CStr, tree: RawFd) -> bool {
+        let (dir, name) = split(path);
+        match self.parent {
+            Some(here) if self.held.contains(&Some(here)) && self.is_parent(dir) => {
+                file::mkdirat(here, name, 0o755).is_ok() && mount::move_mount(tree, here, name).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// The directory that `path` lies in, made when it is missing, and its last component.
     pub fn parent_of<'a>(&mut self, path: &'a CStr) -> SysResult<(RawFd, &'a CStr)> {
         let (dir, name) = split(path);
@@ -229,12 +249,28 @@ impl Places {
         }
     }
 
+    /// An empty file system was mounted at `path`.
+    pub fn emptied(&mut self, path: &CStr) {
+        self.parent = None;
+        let path = path.to_bytes_with_nul();
+        if path.len() <= PATH_MAX {
+            self.parent_path[..path.len()].copy_from_slice(path);
+            self.parent_len = path.len() - 1;
+            self.empty_here = true;
+        }
+    }
+
+    fn is_empty(&self, dir: &[u8]) -> bool {
+        self.empty_here && self.parent.is_none() && self.parent_path[..self.parent_len] == *dir
+    }
+
     fn is_parent(&self, dir: &[u8]) -> bool {
         self.parent.is_some() && self.parent_path[..self.parent_len] == *dir
     }
 
     fn enter(&mut self, dir: &[u8]) -> SysResult<()> {
         self.parent = None;
+        self.empty_here = false;
         if dir.len() >= PATH_MAX {
             return Err(Errno(libc::ENAMETOOLONG));
         }

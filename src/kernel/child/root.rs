@@ -234,9 +234,7 @@ fn null_device(places: &Places) -> SysResult<OwnedFd> {
             host.ok().filter(is_null).ok_or(Errno(libc::ENODEV))?
         }
     };
-    let tree = mount::clone_tree(null.as_raw_fd(), c"", false, false)?;
-    mount::mount_setattr(tree.as_raw_fd(), false, &NODE)?;
-    Ok(tree)
+    mount::clone_tree_with(null.as_raw_fd(), c"", false, &NODE)
 }
 
 fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {
@@ -248,8 +246,7 @@ fn readonly(places: &mut Places, path: &CStr) -> SysResult<()> {
         // A mount over the root would not be seen: all paths begin below it.
         return mount::mount_setattr(places.root(), false, &READ_ONLY);
     }
-    let tree = mount::clone_tree(target.fd(), c"", true, false)?;
+    let tree = mount::clone_tree_with(target.fd(), c"", true, &READ_ONLY)?;
     let tree = places.pile(tree);
-    mount::mount_setattr(tree, true, &READ_ONLY)?;
     target.attach(tree)
 }

@@ -56,6 +56,7 @@ enum Abi {
 }
 
 /// What distinguishes the architectures.
+#[derive(Clone, Copy)]
 struct Traits {
     name: &'static str,
     /// `AUDIT_ARCH_*`, the value of `seccomp_data.arch` (linux/audit.h).
@@ -64,6 +65,17 @@ struct Traits {
     /// Architectures with the same family run on one kernel.
     family: u8,
 }
+
+/// By the number of the architecture.
+static TRAITS: [Traits; Arch::ALL.len()] = {
+    let mut all = [Arch::NATIVE.its_traits(); Arch::ALL.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[Arch::ALL[i] as usize] = Arch::ALL[i].its_traits();
+        i += 1;
+    }
+    all
+};
 
 /// The bit that marks a system call of x32 (asm/unistd.h, `__X32_SYSCALL_BIT`).
 pub(super) const X32_BIT: u32 = 1 << 30;
@@ -217,7 +229,11 @@ impl Arch {
         }
     }
 
-    fn traits(self) -> Traits {
+    fn traits(self) -> &'static Traits {
+        &TRAITS[self as usize]
+    }
+
+    const fn its_traits(self) -> Traits {
         let (name, token, abi, family) = match self {
             Arch::X86 => ("SCMP_ARCH_X86", 3 | LITTLE, Abi::X86, 0),
             Arch::X86_64 => ("SCMP_ARCH_X86_64", 62 | WIDE | LITTLE, Abi::X86_64, 0),

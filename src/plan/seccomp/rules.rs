@@ -91,7 +91,7 @@ pub(super) fn ranges(
     checks: &mut Checks,
     v: Option<&mut Vec<Violation>>,
 ) -> Vec<Range> {
-    let mut calls = Calls { arch, index: [0; ROWS], slots: Vec::new(), newest: None };
+    let mut calls = Calls { arch, index: [0; ROWS], slots: Vec::with_capacity(named.len()), newest: None };
     for n in named {
         calls.apply(n, profile.default);
     }
@@ -131,7 +131,9 @@ impl Calls {
         let action = named.rule.action;
         let at = &mut self.index[usize::from(row)];
         if *at == 0 {
-            self.slots.push(Slot::When(Vec::new()));
+            // Mostly the first rule is the only one, and has no conditions.
+            let slot = if conditions.is_empty() { Slot::Always(action) } else { Slot::When(Vec::new()) };
+            self.slots.push(slot);
             *at = self.slots.len() as u16;
         }
         let slot = &mut self.slots[usize::from(*at) - 1];

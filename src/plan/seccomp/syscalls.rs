@@ -7,6 +7,41 @@ use super::table::{self, COLUMNS, TABLE};
 /// searched without looking at single bytes.
 type Key = [u64; 4];
 
+/// Bytes of a name at most.
+const LONGEST: usize = 32;
+
+/// As [`key`], at run time.
+fn key_of(name: &str) -> Option<Key> {
+    let mut bytes = [0; LONGEST];
+    bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    let mut key = [0; 4];
+    for (word, part) in key.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_be_bytes(*part);
+    }
+    Some(key)
+}
+
+/// Where to look for a key first in [`PLACES`].
+const fn place(key: &Key) -> usize {
+    let mixed = key[0] ^ key[1].rotate_left(21) ^ key[2].rotate_left(42) ^ key[3];
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
+}
+
+/// Position in [`KEYS`] plus one of the key that belongs here or before, 0 for none: an open hash table.
+static PLACES: [u16; 2048] = {
+    let mut places = [0; 2048];
+    let mut i = 0;
+    while i < KEYS.len() {
+        let mut at = place(&KEYS[i]);
+        while places[at] != 0 {
+            at = (at + 1) % places.len();
+        }
+        places[at] = i as u16 + 1;
+        i += 1;
+    }
+    places
+};
+
 /// `None` for names longer than any system call's.
 const fn key(name: &str) -> Option<Key> {
     let name = name.as_bytes();
@@ -61,7 +96,15 @@ pub(super) struct Syscall(usize);
 impl Syscall {
     /// The system call with that name on any architecture.
     pub(super) fn from_name(name: &str) -> Option<Syscall> {
-        KEYS.binary_search(&key(name)?).ok().map(Syscall)
+        let key = key_of(name)?;
+        let mut at = place(&key);
+        loop {
+            let found = usize::from(PLACES[at]).checked_sub(1)?;
+            if KEYS[found] == key {
+                return Some(Syscall(found));
+            }
+            at = (at + 1) % PLACES.len();
+        }
     }
 
     /// Its number in the table's column for `arch`; see [`Arch::number`].
@@ -137,6 +180,21 @@ mod tests {
     fn the_tables_are_sorted() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
         assert!(MULTIPLEXED.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn every_name_is_found_and_no_other() {
+        for (i, (name, _)) in TABLE.iter().enumerate() {
+            assert_eq!(Syscall::from_name(name), Some(Syscall(i)), "{name}");
+            assert_eq!(key_of(name), key(name), "{name}");
+            assert_eq!(
+                Syscall::from_name(&format!("{name}x")),
+                TABLE.iter().position(|(n, _)| *n == format!("{name}x")).map(Syscall)
+            );
+        }
+        assert_eq!(Syscall::from_name(""), None);
+        assert_eq!(Syscall::from_name(&"x".repeat(LONGEST)), None);
+        assert_eq!(Syscall::from_name(&"x".repeat(LONGEST + 1)), None);
     }
 
     #[test]

@@ -13,17 +13,17 @@ pub fn json<T: DeserializeOwned>(bytes: &[u8], file: &str) -> Result<T> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::new(Kind::Config, format!("{file} is empty")));
     }
-    if let Err(e) = std::str::from_utf8(bytes) {
-        return Err(Error::new(Kind::Config, format!("{file} is not UTF-8 (at byte {})", e.valid_up_to())));
-    }
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        Error::new(Kind::Config, format!("{file} is not UTF-8 (at byte {})", e.valid_up_to()))
+    })?;
     // Keeping track of the place costs as much as parsing; a document that is wrong is parsed again for it.
-    let mut de = serde_json::Deserializer::from_slice(bytes);
+    let mut de = serde_json::Deserializer::from_str(text);
     if let Ok(value) = T::deserialize(Strict(&mut de))
         && de.end().is_ok()
     {
         return Ok(value);
     }
-    let mut de = serde_json::Deserializer::from_slice(bytes);
+    let mut de = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(Strict(&mut de)).map_err(|e| {
         let path = e.path().to_string();
         let inner = in_json_words(&e.into_inner().to_string());

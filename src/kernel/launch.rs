@@ -112,13 +112,12 @@ impl Launch {
         let sys = |e: Errno| Error::sys("making a socket pair", e);
         let (ours, theirs) = socket::seqpacket_pair().map_err(sys)?;
         let mut env = plan.env.clone();
-        let argv = plan.argv.clone();
         let child = Child {
             ops: &plan.steps.ops,
             slots: &slots,
             parent: ours.as_raw_fd(),
             socket: theirs.as_raw_fd(),
-            argv: &argv,
+            argv: &plan.argv,
             env: &mut env,
             fault: means.fault,
             caller: prepare::caller(plan),

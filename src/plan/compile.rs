@@ -128,7 +128,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     warnings.extend(filter.iter().flat_map(|f| f.warnings.iter().cloned()));
     let root_path = spec.root.as_ref().map_or("", |r| r.path.as_str());
     let rootfs = text::absolute(input.bundle, root_path);
-    let mut steps = Steps::default();
+    let mut steps = Steps::with_room();
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
     let (prepared, late) = order(
         input,
@@ -138,7 +138,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         &mut steps,
         &mut warnings,
     );
-    let (argv, env, _) = process::strings(process, &input.options.extra_env);
+    let (argv, env) = process::strings(process, &input.options.extra_env);
     Ok(Plan {
         id: input.id.to_owned(),
         bundle: input.bundle.to_owned(),
@@ -308,7 +308,6 @@ fn order(
         personality: spec.linux.personality.as_ref(),
         memory_policy: spec.linux.memory_policy.as_ref(),
         keep: input.options.preserve_fds,
-        extra_env: input.options.extra_env.clone(),
         wait_for_start: input.options.wait_for_start,
         enter: ns.enter_pid(),
         inside: inside(ns, p),

@@ -52,7 +52,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         return Err(violations);
     }
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
-    let mut steps = Steps::default();
+    let mut steps = Steps::with_room();
     isolate(input, &mut steps);
     process::Context {
         process: p,
@@ -64,14 +64,13 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         personality: spec.linux.personality.as_ref(),
         memory_policy: spec.linux.memory_policy.as_ref(),
         keep: input.preserve_fds,
-        extra_env: input.extra_env.to_vec(),
         wait_for_start: false,
         start_hooks: Vec::new(),
         enter: enter(input),
         inside: inside(input),
     }
     .compile(&mut steps, &mut warnings);
-    let (argv, env, _) = process::strings(p, input.extra_env);
+    let (argv, env) = process::strings(p, input.extra_env);
     let root_path = spec.root.as_ref().map_or("", |r| r.path.as_str());
     Ok(Plan {
         id: input.id.to_owned(),

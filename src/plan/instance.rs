@@ -44,7 +44,7 @@ impl Plan {
                 **overlay = of.unwrap_or_else(|| (**overlay).clone());
             }
         }
-        (plan.argv, plan.env, _) = process::strings(process, &input.options.extra_env);
+        (plan.argv, plan.env) = process::strings(process, &input.options.extra_env);
         Ok(plan)
     }
 }

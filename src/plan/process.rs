@@ -50,7 +50,6 @@ pub(super) struct Context<'a> {
     /// Descriptors from 3 on that the program gets.
     pub keep: u32,
     /// Variables that are added behind the configuration's.
-    pub extra_env: Vec<String>,
     /// The program waits for `start`.
     pub wait_for_start: bool,
     /// How the process gets into the container, when it is not there already (exec).
@@ -76,11 +75,12 @@ pub fn limits(p: &Process) -> Vec<Limit> {
 }
 
 /// argv and envp. HOME is missing from the latter when the container's passwd file has to be read.
-pub fn strings(p: &Process, extra_env: &[String]) -> (StringArray, StringArray, bool) {
-    let user::Environment { vars: mut env, home } = user::environment(&p.env);
+pub fn strings(p: &Process, extra_env: &[String]) -> (StringArray, StringArray) {
+    let user::Environment { vars: mut env, .. } = user::environment(&p.env);
     env.extend(extra_env.iter().cloned());
     let array = |v: Vec<String>| StringArray::new(v.into_iter().map(cstring).collect());
-    (array(p.args.clone()), array(env), home)
+    // HOME comes as the last one, when the container's passwd file has been read.
+    (array(p.args.clone()), array(env).with_room())
 }
 
 impl Context<'_> {
@@ -131,8 +131,7 @@ impl Context<'_> {
         }
         steps.push(Op::Program(ProgramOp::WorkingDirectory { path: cwd, last: true }), "process.cwd");
         steps.push(Op::Program(ProgramOp::Umask(p.user.umask.unwrap_or(0o022))), "process.user.umask");
-        let (_, _, home) = strings(p, &self.extra_env);
-        if !home {
+        if !user::environment(&p.env).home {
             steps.push(Op::Program(ProgramOp::Home { uid: p.user.uid }), "process.env");
         }
         steps.push(find(p), "process.args");

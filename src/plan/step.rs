@@ -2,6 +2,9 @@
 
 use super::op::Op;
 
+/// The configuration of an engine has some 80.
+const ROOM: usize = 100;
+
 /// Operations in order, and for each the property of config.json that asks for it (empty: always done).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Steps {
@@ -10,6 +13,11 @@ pub struct Steps {
 }
 
 impl Steps {
+    /// An empty list with room for the operations of most containers: as it grew it would be copied again and again.
+    pub fn with_room() -> Steps {
+        Steps { ops: Vec::with_capacity(ROOM), properties: Vec::with_capacity(ROOM) }
+    }
+
     /// Appends an operation.
     pub fn push(&mut self, op: Op, property: impl Into<String>) {
         self.ops.push(op);

@@ -6,24 +6,33 @@ use std::path::{Path, PathBuf};
 /// A C string of text that was checked to hold no NUL byte; what follows one is cut.
 pub(super) fn cstring(text: impl Into<Vec<u8>>) -> CString {
     let mut bytes = text.into();
-    if let Some(nul) = bytes.iter().position(|b| *b == 0) {
-        bytes.truncate(nul);
-    }
-    // There is no NUL left, so this cannot fail.
-    CString::new(bytes).unwrap_or_default()
+    // The NUL of its own.
+    bytes.reserve_exact(1);
+    CString::new(bytes).unwrap_or_else(|e| {
+        let end = e.nul_position();
+        let mut bytes = e.into_vec();
+        bytes.truncate(end);
+        // There is no NUL left, so this cannot fail.
+        CString::new(bytes).unwrap_or_default()
+    })
 }
 
 /// A path of the container, relative to its root: no leading slash, no `.`, and no `..` that leads above the root.
 pub(super) fn in_root(path: &str) -> CString {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
+    let mut bytes = Vec::with_capacity(path.len() + 1);
+    for part in path.as_bytes().split(|b| *b == b'/') {
         match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            p => parts.push(p),
+            b"" | b"." => {}
+            b".." => bytes.truncate(bytes.iter().rposition(|b| *b == b'/').unwrap_or(0)),
+            p => {
+                if !bytes.is_empty() {
+                    bytes.push(b'/');
+                }
+                bytes.extend_from_slice(p);
+            }
         }
     }
-    cstring(parts.join("/"))
+    cstring(bytes)
 }
 
 /// A path of the host that may be relative to the bundle.
@@ -40,5 +49,8 @@ mod tests {
         assert_eq!(in_root("/proc").as_c_str(), c"proc");
         assert_eq!(in_root("../../etc/./x//y/..").as_c_str(), c"etc/x");
         assert_eq!(in_root("/").as_c_str(), c"");
+        assert_eq!(in_root("/a/b/../../..").as_c_str(), c"");
+        assert_eq!(in_root("a/../b/c/..").as_c_str(), c"b");
+        assert_eq!(in_root("/a\0b/c").as_c_str(), c"a");
     }
 }

@@ -113,10 +113,10 @@ impl Created {
     }
 
     /// Removes a container whose process has exited, as the last thing that a command does: the descriptors of the
-    /// launch are left to exit(2), which closes all of them at once.
+    /// launch are left to exit(2), which closes all of them at once, and so is memory.
     pub(super) fn finish(self) {
         clean_up(self.entry, &self.record, Some(&self.cgroup));
-        std::mem::forget((self.launch, self.cgroup));
+        std::mem::forget((self.launch, self.cgroup, self.record, self.plan));
     }
 
     /// Undoes the container.
@@ -252,6 +252,8 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
         None => None,
     };
     let (entry, record) = enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
+    // The command makes this one container and exits: the memory is given back then, and not string by string.
+    std::mem::forget(bundle);
     build(entry, record, plan, console, wait_for_start, Wiring::default())
 }
 

@@ -241,7 +241,12 @@ impl Entry {
             let what = format!("the state of container {} in {:?} is damaged: {why}", self.id, self.path);
             Error::new(Kind::System, what).hint("\"delete --force\" removes it")
         };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        // Text that is known to be UTF-8 is not looked at again, string by string.
+        let record = match std::str::from_utf8(&bytes) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(&bytes),
+        };
+        let record: Record = record.map_err(|e| damaged(e.to_string()))?;
         if record.version > VERSION {
             let what =
                 format!("container {} was made by a newer orun (state version {})", self.id, record.version);

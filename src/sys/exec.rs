@@ -8,12 +8,15 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// A null-terminated array of C strings, as execve(2) takes argv and envp. It owns its strings, and is built
-/// before the clone, so that the child need not allocate. There is room for one string more.
+/// before the clone, so that the child need not allocate. There may be room for one string more.
 pub struct StringArray {
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
-    extra: Box<[u8; 4096]>,
+    extra: Vec<u8>,
 }
+
+/// Room for the extra string, with its NUL.
+const EXTRA: usize = 4096;
 
 // SAFETY: the pointers lead to what the array itself owns on the heap, which nobody else changes.
 unsafe impl Send for StringArray {}
@@ -28,7 +31,8 @@ impl std::fmt::Debug for StringArray {
 
 impl Clone for StringArray {
     fn clone(&self) -> StringArray {
-        StringArray::new(self.strings.clone())
+        let copy = StringArray::new(self.strings.clone());
+        if self.extra.capacity() == 0 { copy } else { copy.with_room() }
     }
 }
 
@@ -43,17 +47,28 @@ impl StringArray {
     pub fn new(strings: Vec<CString>) -> StringArray {
         let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.extend([std::ptr::null(), std::ptr::null()]);
-        StringArray { strings, pointers, extra: Box::new([0; 4096]) }
+        StringArray { strings, pointers, extra: Vec::new() }
     }
 
-    /// The buffer of the extra string, which must end with a NUL before [`StringArray::use_extra`].
-    pub fn extra(&mut self) -> &mut [u8; 4096] {
-        &mut self.extra
+    /// With room for [`StringArray::push_extra`].
+    pub fn with_room(mut self) -> StringArray {
+        self.extra.reserve_exact(EXTRA);
+        self
     }
 
-    /// Makes the extra string the last of the array.
-    pub fn use_extra(&mut self) {
-        self.extra[4095] = 0;
+    /// Makes `name` and `value` together the last string of the array, cut to the room that there is. Without any, nothing
+    /// happens. It does not allocate.
+    pub fn push_extra(&mut self, name: &[u8], value: &[u8]) {
+        let room = self.extra.capacity();
+        if room == 0 {
+            return;
+        }
+        self.extra.clear();
+        for part in [name, value] {
+            let left = room - 1 - self.extra.len();
+            self.extra.extend_from_slice(&part[..part.len().min(left)]);
+        }
+        self.extra.push(0);
         self.pointers[self.strings.len()] = self.extra.as_ptr().cast();
     }
 
@@ -123,14 +138,15 @@ pub const ALL_SIGNALS: u64 = u64::MAX;
 /// The signals that this process ignores, as a set; all of them when /proc cannot be read: proc_pid_status(5). One
 /// file, in place of a system call for each signal.
 pub fn ignored_signals() -> u64 {
-    let mut buf = [0; 4096];
+    let mut buf = Vec::with_capacity(4096);
     let read = path::openat(CWD, c"/proc/self/status", libc::O_RDONLY, 0)
-        .and_then(|f| fd::read(f.as_raw_fd(), &mut buf));
-    read.ok().and_then(|n| parse_ignored(&buf[..n])).unwrap_or(ALL_SIGNALS)
+        .and_then(|f| fd::append(f.as_raw_fd(), &mut buf));
+    read.ok().and_then(|_| parse_ignored(&buf)).unwrap_or(ALL_SIGNALS)
 }
 
 fn parse_ignored(status: &[u8]) -> Option<u64> {
-    let line = status.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"SigIgn:"))?;
+    // From the end, to which it is nearer than to the beginning.
+    let line = status.rsplit(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"SigIgn:"))?;
     u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
 }
 
@@ -149,6 +165,27 @@ pub fn clean(command: &mut Command) -> &mut Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_more_string_fits_into_an_array_with_room() {
+        let strings = || vec![c"A=1".to_owned(), c"B=2".to_owned()];
+        let ends = |a: &StringArray| a.pointers.iter().position(|p| p.is_null());
+        let mut none = StringArray::new(strings());
+        none.push_extra(b"HOME=", b"/root");
+        assert_eq!(ends(&none), Some(2), "without room nothing happens");
+        let mut array = none.with_room().clone();
+        array.push_extra(b"HOME=", b"/root");
+        assert_eq!((ends(&array), array.extra.as_slice()), (Some(3), &b"HOME=/root\0"[..]));
+        assert_eq!(array.pointers[2], array.extra.as_ptr().cast());
+        let place = array.extra.as_ptr();
+        array.push_extra(b"HOME=", &[b'x'; 2 * EXTRA]);
+        assert_eq!((array.extra.len(), array.extra.last()), (EXTRA, Some(&0)));
+        assert_eq!(
+            (array.extra.as_ptr(), array.extra.capacity()),
+            (place, EXTRA),
+            "it has not been allocated again"
+        );
+    }
 
     #[test]
     fn the_set_of_ignored_signals() {

@@ -46,16 +46,25 @@ pub fn stat(pid: i32) -> SysResult<Option<Stat>> {
 fn parse(text: &[u8]) -> Option<Stat> {
     // The program's name is in parentheses and may hold any byte, parentheses too: take the last one.
     let after_name = text.iter().rposition(|b| *b == b')')? + 1;
-    let rest = std::str::from_utf8(text.get(after_name..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
+    let rest = text.get(after_name..)?.trim_ascii();
     // Numbers are those of the fields in the manual page; the first after the name is 3.
-    let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(6 - 5)?.parse().ok()?;
-    let threads = fields.nth(20 - 7)?.parse().ok()?;
-    let start_time = fields.nth(22 - 21)?.parse().ok()?;
-    let exit_code = fields.nth(52 - 23).and_then(|f| f.parse().ok()).unwrap_or(0);
+    let mut fields = (3..).zip(rest.split(|b| *b == b' '));
+    let mut next = |number: u32| fields.find(|(n, _)| *n == number).map(|(_, field)| field);
+    let state = *next(3)?.first()?;
+    let parent = signed(next(4)?)?;
+    let session = signed(next(6)?)?;
+    let threads = u32::try_from(number(next(20)?)?).ok()?;
+    let start_time = number(next(22)?)?;
+    let exit_code = next(52).and_then(signed).unwrap_or(0);
     Some(Stat { state, parent, session, threads, start_time, exit_code })
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn signed(digits: &[u8]) -> Option<i32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]

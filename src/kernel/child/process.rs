@@ -134,13 +134,8 @@ impl Child<'_> {
     fn set_home(&mut self, uid: u32) {
         let mut home = [0u8; 4096];
         let len = home_of(uid, &mut home).unwrap_or(0);
-        let extra = self.env.extra();
-        const NAME: &[u8] = b"HOME=";
-        extra[..NAME.len()].copy_from_slice(NAME);
-        let value: &[u8] = if len == 0 { b"/" } else { &home[..len.min(extra.len() - NAME.len() - 1)] };
-        extra[NAME.len()..NAME.len() + value.len()].copy_from_slice(value);
-        extra[NAME.len() + value.len()] = 0;
-        self.env.use_extra();
+        let value: &[u8] = if len == 0 { b"/" } else { &home[..len] };
+        self.env.push_extra(b"HOME=", value);
     }
 
     fn close_descriptors(&self, keep: u32, made: &Progress) -> StepResult {

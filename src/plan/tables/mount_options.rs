@@ -272,8 +272,11 @@ pub fn parse_options(options: &[String]) -> MountOptions {
     let mut m = MountOptions::default();
     let mut modes = Modes::default();
     for option in options {
-        for part in split(option) {
-            one(&mut m, &mut modes, part);
+        // Mostly it is a single one.
+        if option.as_bytes().contains(&b',') {
+            split(option).for_each(|part| one(&mut m, &mut modes, part));
+        } else if !option.is_empty() {
+            one(&mut m, &mut modes, option);
         }
     }
     for (flag, attr) in PER_MOUNT {

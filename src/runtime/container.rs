@@ -1,6 +1,6 @@
 //! A container as a verb meets it: its record, and its status at this moment.
 
-use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::Runtime;
@@ -10,8 +10,9 @@ use crate::kernel::hooks;
 use crate::plan::hooks as hook_state;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Observed, Operation, Phase, Status};
-use crate::state::model::{ProcessId, Record};
+use crate::state::model::{Hierarchy, ProcessId, Record};
 use crate::state::store::Entry;
+use crate::sys::wait;
 
 /// How long a verb waits for another one that works on the same container.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -35,6 +36,20 @@ impl Container {
         let record = entry.record()?;
         let status = status(&record)?;
         Ok(Container { entry, record, status })
+    }
+
+    /// As [`Container::open`], with a descriptor of the first process where that exists and has not exited. It is opened
+    /// before the process is found to be the recorded one, so that it can be no other.
+    ///
+    /// # Errors
+    /// As of [`Container::open`].
+    pub fn open_with_init(runtime: &Runtime, id: &str) -> Result<(Container, Option<OwnedFd>)> {
+        let entry = runtime.store.open(&ContainerId::new(id)?)?;
+        let record = entry.record()?;
+        let pidfd = record.init.and_then(|init| wait::pidfd_open(init.pid).ok());
+        let status = status(&record)?;
+        let pidfd = pidfd.filter(|_| matches!(status, Status::Created | Status::Running | Status::Paused));
+        Ok((Container { entry, record, status }, pidfd))
     }
 
     /// Opens the container `id` to change it: no other verb that changes it runs until this is dropped.
@@ -84,9 +99,18 @@ impl Container {
 pub fn status(record: &Record) -> Result<Status> {
     let init_alive = record.init.map(ProcessId::is_alive).transpose()?;
     let creator_alive = record.phase == Phase::Creating && record.creator.is_alive()?;
-    let frozen =
-        record.phase != Phase::Creating && init_alive == Some(true) && cgroup_of(record)?.is_frozen()?;
+    let frozen = record.phase != Phase::Creating && init_alive == Some(true) && is_frozen(record)?;
     Ok(lifecycle::status(record.phase, Observed { init_alive, creator_alive, frozen }))
+}
+
+/// Asks the one cgroup that freezes; see [`Cgroup::is_frozen`].
+fn is_frozen(record: &Record) -> Result<bool> {
+    let all = &record.cgroup.hierarchies;
+    let freezer = all.iter().find(|h| h.controllers.iter().any(|c| c == "freezer"));
+    match freezer.or_else(|| all.iter().find(|h| h.controllers.is_empty())) {
+        Some(h) => Cgroup::of_hierarchies(std::iter::once(parts(h)), None)?.is_frozen(),
+        None => Ok(false),
+    }
 }
 
 /// The cgroups that the record names. No system call is made.
@@ -94,15 +118,13 @@ pub fn status(record: &Record) -> Result<Status> {
 /// # Errors
 /// When the record names what cannot be a cgroup.
 pub fn cgroup_of(record: &Record) -> Result<Cgroup> {
-    let mut paths = BTreeMap::new();
-    for h in &record.cgroup.hierarchies {
-        let dir = h.dir.to_string_lossy().into_owned();
-        if h.controllers.is_empty() {
-            paths.insert(String::new(), dir.clone());
-        }
-        paths.extend(h.controllers.iter().map(|c| (c.clone(), dir.clone())));
-    }
-    Cgroup::open(&paths, record.cgroup.unit.as_deref())
+    Cgroup::of_hierarchies(record.cgroup.hierarchies.iter().map(parts), record.cgroup.unit.as_deref())
+}
+
+fn parts(h: &Hierarchy) -> (&[String], String) {
+    // Mostly it is text, and that is the quicker way.
+    let dir = h.dir.to_str().map_or_else(|| h.dir.to_string_lossy().into_owned(), str::to_owned);
+    (&h.controllers, dir)
 }
 
 /// An id for a container that was not given one: the bundle's name, and what makes it unique.

@@ -70,10 +70,10 @@ pub struct ExecOptions {
 /// # Errors
 /// The container does not run; the process cannot be run.
 pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
-    let c = Container::open(rt, id)?;
+    let (c, pidfd) = Container::open_with_init(rt, id)?;
     c.check(if options.ignore_paused { Operation::ExecIgnoringPause } else { Operation::Exec })?;
     let mut spec: Spec = parse::json(&c.entry.config()?, "config.json")?;
-    let pidfd = open_init(&c)?;
+    let pidfd = pidfd.map_or_else(|| open_init(&c), Ok)?;
     if c.record.restored && other_namespace(c.init()?.pid, NamespaceKind::Time)? {
         spec.linux.namespaces.retain(|n| n.kind != NamespaceKind::Time.name());
         let kind = NamespaceKind::Time.name().to_owned();
@@ -94,7 +94,10 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let mut launch = begin(&c, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = launch.terminal.take().filter(|_| options.console_socket.is_none());
-    foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8)
+    let exit = foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8);
+    // The command ends now: exit(2) gives everything back at once.
+    std::mem::forget((spec, process, plan, launch, signals));
+    exit
 }
 
 /// A descriptor of the container's first process. It is only good if the process is still the recorded one.
@@ -155,7 +158,7 @@ fn begin(
 ) -> Result<Launch> {
     let cgroup = container::cgroup_of(&c.record)?;
     let init = c.init()?.pid;
-    let mut launch = join(c, plan, options, &pidfd)?;
+    let mut launch = join(c, plan, options, &cgroup, &pidfd)?;
     let in_cgroup = if moved(c) { move_in(&mut launch, plan, &cgroup, options, init) } else { Ok(()) };
     let done = in_cgroup
         .and_then(|()| join_rdt(c, &launch))
@@ -193,9 +196,14 @@ fn move_in(
 
 /// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
 /// container's own.
-fn join(c: &Container, plan: &Plan, options: &ExecOptions, pidfd: &OwnedFd) -> Result<Launch> {
+fn join(
+    c: &Container,
+    plan: &Plan,
+    options: &ExecOptions,
+    cgroup: &Cgroup,
+    pidfd: &OwnedFd,
+) -> Result<Launch> {
     let init = c.init()?.pid;
-    let cgroup = container::cgroup_of(&c.record)?;
     let means = |cgroups: JoinFds| -> Result<Means> {
         let container = pidfd
             .try_clone()

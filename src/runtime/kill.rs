@@ -14,20 +14,25 @@ use crate::state::lifecycle::{Operation, Status};
 /// # Errors
 /// [`Kind::NotFound`], `container does not exist`; [`Kind::State`], `container not running`.
 pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<()> {
-    let container = Container::open(runtime, id)?;
-    let cgroup = container.cgroup()?;
-    let to_all =
-        cgroup.is_some() && (all || (signal == libc::SIGKILL && !container.record.own_pid_namespace));
+    let (container, pidfd) = Container::open_with_init(runtime, id)?;
+    let has_cgroup = !container.record.cgroup.hierarchies.is_empty();
+    let to_all = has_cgroup && (all || (signal == libc::SIGKILL && !container.record.own_pid_namespace));
     // Without a pid namespace the others may survive when the first process has exited.
-    let orphaned =
-        to_all && !all && container.status == Status::Stopped && !cgroup.pids_recursive()?.is_empty();
+    let orphaned = to_all
+        && !all
+        && container.status == Status::Stopped
+        && !container.cgroup()?.pids_recursive()?.is_empty();
     if container.status == Status::Creating || !(all || orphaned) {
         container.check(Operation::Kill)?;
     }
     if to_all {
-        return cgroup.kill_all(signal);
+        return container.cgroup()?.kill_all(signal);
     }
-    let Some(process) = container.record.init.map(Process::open).transpose()?.flatten() else {
+    let process = match (pidfd, container.record.init) {
+        (Some(pidfd), Some(init)) => Some(Process::of(pidfd, init.pid)),
+        (_, init) => init.map(Process::open).transpose()?.flatten(),
+    };
+    let Some(process) = process else {
         return if all { Ok(()) } else { Err(not_running(id)) };
     };
     if !process.signal(signal)? && !all {
@@ -35,7 +40,7 @@ pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<()> {
     }
     if signal == libc::SIGKILL && container.status == Status::Paused {
         // A frozen process of cgroup version 1 does not even die; that of version 2 does, and need not be thawed.
-        cgroup.thaw()?;
+        container.cgroup()?.thaw()?;
     }
     Ok(())
 }

@@ -31,6 +31,11 @@ impl Process {
         Ok(id.is_alive()?.then_some(Process { pidfd, pid: id.pid }))
     }
 
+    /// The process of `pidfd`, which is the one that has `pid`.
+    pub fn of(pidfd: OwnedFd, pid: i32) -> Process {
+        Process { pidfd, pid }
+    }
+
     /// The descriptor; it is readable once the process has exited (pidfd_open(2)).
     pub fn fd(&self) -> RawFd {
         self.pidfd.as_raw_fd()

@@ -71,6 +71,16 @@ fn open_procs(d: &Dir) -> Result<OwnedFd> {
     d.open("cgroup.procs", libc::O_WRONLY).map_err(|e| cannot_join(d, e))
 }
 
+/// A path of a container's record must be absolute and must not lead up.
+fn check_recorded(path: &str) -> Result<()> {
+    let dots = path.as_bytes().windows(2).any(|pair| pair == b"..");
+    if !path.starts_with('/') || (dots && path.split('/').any(|p| p == "..")) {
+        let what = format!("{path:?} in the container's record is not a valid cgroup path");
+        return Err(Error::new(Kind::Config, what));
+    }
+    Ok(())
+}
+
 /// The words are those that callers of runc look for.
 fn cannot_join(d: &Dir, e: Errno) -> Error {
     Error::sys(format!("adding pid of the new process to cgroup {:?}", d.path), e)
@@ -96,10 +106,7 @@ impl Cgroup {
     pub fn open(paths: &BTreeMap<String, String>, unit: Option<&str>) -> Result<Cgroup> {
         let mut dirs: Vec<Dir> = Vec::new();
         for (controller, path) in paths {
-            if !path.starts_with('/') || path.split('/').any(|p| p == "..") {
-                let what = format!("{path:?} in the container's record is not a valid cgroup path");
-                return Err(Error::new(Kind::Config, what));
-            }
+            check_recorded(path)?;
             if controller.is_empty() {
                 dirs.push(Dir::new(Version::V2, Vec::new(), path.clone()));
             } else if let Some(d) = dirs.iter_mut().find(|d| d.path == *path && d.version == Version::V1) {
@@ -107,6 +114,23 @@ impl Cgroup {
             } else {
                 dirs.push(Dir::new(Version::V1, vec![controller.clone()], path.clone()));
             }
+        }
+        Ok(Cgroup { dirs, left_out: Vec::new(), unit: unit.map(unit::Handle::of_record) })
+    }
+
+    /// As [`Cgroup::open`], from the controllers (version 2: none) and the directory of each hierarchy.
+    ///
+    /// # Errors
+    /// As of [`Cgroup::open`].
+    pub fn of_hierarchies<'a>(
+        hierarchies: impl Iterator<Item = (&'a [String], String)>,
+        unit: Option<&str>,
+    ) -> Result<Cgroup> {
+        let mut dirs = Vec::with_capacity(hierarchies.size_hint().0);
+        for (controllers, path) in hierarchies {
+            check_recorded(&path)?;
+            let version = if controllers.is_empty() { Version::V2 } else { Version::V1 };
+            dirs.push(Dir::new(version, controllers.to_vec(), path));
         }
         Ok(Cgroup { dirs, left_out: Vec::new(), unit: unit.map(unit::Handle::of_record) })
     }

@@ -22,10 +22,11 @@ impl std::ops::Add for Sample {
     }
 }
 
-/// One peer's command: the program and its arguments.
+/// One peer's command: the program and its arguments, in an environment that is the same for every caller, because the C
+/// library reads all of it at each start.
 pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
+    command.args(&words[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 

@@ -278,6 +278,15 @@ async fn wire(process: &mut Process, frames: mpsc::Sender<Frame>) -> Result<Inpu
     Ok(Input { stdin, terminal: None, ending: None })
 }
 
+/// What a process that has failed wrote. As without a terminal, its errors come on standard error.
+async fn last_words(process: &mut Process) -> Vec<Frame> {
+    let mut said = String::new();
+    if let Some(stderr) = process.child.stderr.take() {
+        let _ = stderr.take(4096).read_to_string(&mut said);
+    }
+    vec![Frame::Stderr(said.into_bytes()), Frame::Exit(process.reap().await)]
+}
+
 /// Waits for the terminal that the process gets, or for the reason why there is none.
 async fn terminal(
     process: &mut Process,
@@ -291,12 +300,7 @@ async fn terminal(
     let stream = tokio::select! {
         stream = listener.accept() => stream.map_err(fail)?.0,
         _ = ended.readable() => {
-            let mut said = String::new();
-            if let Some(stderr) = process.child.stderr.take() {
-                let _ = stderr.take(4096).read_to_string(&mut said);
-            }
-            // As without a terminal, whose errors come on standard error too.
-            return Err(vec![Frame::Stderr(said.into_bytes()), Frame::Exit(process.reap().await)]);
+            return Err(last_words(process).await);
         }
         () = tokio::time::sleep(TERMINAL) => return Err(error("timed out waiting for the terminal")),
     };
@@ -307,7 +311,11 @@ async fn terminal(
     // The descriptor comes with the message, so tokio cannot read it.
     let received = tokio::time::timeout(TERMINAL, stream.async_io(Interest::READABLE, receive)).await;
     let (_, master) = received.map_err(|_| error("timed out waiting for the terminal"))?.map_err(fail)?;
-    let master = master.ok_or_else(|| error("no terminal came"))?;
+    let Some(master) = master else {
+        // It has failed after it connected, and is about to exit.
+        let over = tokio::time::timeout(TERMINAL, ended.readable()).await;
+        return Err(if over.is_ok() { last_words(process).await } else { error("no terminal came") });
+    };
     if let Some((rows, columns)) = process.size {
         // A terminal without a size keeps the one it has.
         let _ = tty::set_size(master.as_raw_fd(), rows, columns);

@@ -349,6 +349,10 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         (Op::OpenOverlay { .. }, libc::EBUSY) if extra == overlay::MOUNTING => {
             Some("another container uses the upper or the work directory")
         }
+        (Op::Terminal { .. }, libc::ENOENT | libc::ENODEV | libc::ENOTTY | libc::ENXIO) => Some(
+            "the container has no file system for terminals: mount one of type devpts at /dev/pts, with the options \
+             newinstance and ptmxmode=0666",
+        ),
         (Op::Root(RootOp::OpenRoot { .. }), libc::EACCES) => Some(
             "every directory above the root file system must be searchable for the container's root user",
         ),

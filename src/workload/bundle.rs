@@ -382,7 +382,7 @@ fn terminals(config: &mut Map<String, Value>) {
     // A recursive bind mount of /dev has the host's.
     let recursive = |m: &Value| m["options"].as_array().is_some_and(|o| o.contains(&json!("rbind")));
     if !last.is_some_and(|m| path(m) == "/dev/pts" || recursive(m)) {
-        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
         list.push(
             json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}),
         );

@@ -199,6 +199,19 @@ fn programs_in_containers() {
 }
 
 #[test]
+fn a_terminal_needs_a_file_system_for_it() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::start("no-devpts", &[]);
+    write(&d, "web.yaml", WEB);
+    ok(&d, "apply -f web.yaml --wait --timeout 60");
+    let (code, e) = fails(&d, "exec -t web-0 -- true");
+    assert!(code != 0 && e.contains("mount one of type devpts at /dev/pts"), "{code} {e}");
+    ok(&d, "delete web --now --wait");
+}
+
+#[test]
 fn a_terminal_has_a_size_and_ends_with_its_program() {
     if !can_run() {
         return;

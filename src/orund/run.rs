@@ -6,6 +6,7 @@ use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
 use crate::image::fetch;
 use crate::image::store::{Image, Lock, Store};
+use crate::log;
 use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::spec::{
     ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, SandboxSpec, Template,
@@ -13,11 +14,16 @@ use crate::supervisor::core::spec::{
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
 use crate::supervisor::shell::images::{Access, Images};
+use crate::supervisor::shell::typing::Interactive;
 use crate::workload;
 use crate::workload::model::{Container, EnvVar};
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+
+/// The exit code of an interactive run that failed itself.
+const NO_RUN: u8 = 255;
 
 /// Run replicas of an image or a bundle in the foreground, without a daemon
 #[derive(Debug, Args)]
@@ -28,9 +34,15 @@ pub struct Run {
     /// Grace period between the stop signal and SIGKILL, such as 10s, 500ms or 1m30s
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub grace: Millis,
-    /// Restart policy
-    #[arg(long, value_enum, default_value_t = Restart::Always)]
-    pub restart: Restart,
+    /// Restart policy [default: always; never with -i or -t]
+    #[arg(long, value_enum, conflicts_with_all = ["interactive", "tty"])]
+    pub restart: Option<Restart>,
+    /// Pass standard input to the replica, and print its output as it is; the exit code is that of the program
+    #[arg(long, short = 'i')]
+    pub interactive: bool,
+    /// Give the replica a terminal
+    #[arg(long, short = 't')]
+    pub tty: bool,
     /// Signal sent to stop a replica [default: the one that the image names, else TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<i32>,
@@ -90,6 +102,7 @@ impl Run {
     pub fn run(&self) -> Result<u8> {
         // Report all that is invalid before anything is created.
         let ports = publish::ports(&self.publish)?;
+        let interactive = self.interactive()?;
         let origin = self.origin()?;
         let _held = match &origin {
             Origin::Bundle(_) => None,
@@ -101,18 +114,45 @@ impl Run {
         let (run, images) = (absolute(&self.run_dir)?, absolute(&self.images)?);
         let own = format!("run-{}", std::process::id());
         let outcome = foreground::run(&Foreground {
+            interactive,
             name,
             replicas: self.replicas,
             template: self.template(&origin, ports),
             run: run.join(&own),
             images,
             cgroup_parent: format!("/{}/{own}", self.cgroup_parent.trim_matches('/')),
-        })?;
+        });
+        let outcome = match outcome {
+            // Other exit codes are the program's.
+            Err(e) if interactive.is_some() => {
+                log::error(&e);
+                return Ok(NO_RUN);
+            }
+            outcome => outcome?,
+        };
         Ok(match outcome {
+            Outcome::Exited(code) => code,
             Outcome::Well => 0,
             Outcome::Failed => 1,
             Outcome::Killed => 3,
         })
+    }
+
+    /// What of the caller's the replica gets.
+    fn interactive(&self) -> Result<Option<Interactive>> {
+        let with = Interactive { stdin: self.interactive, tty: self.tty };
+        if !with.stdin && !with.tty {
+            return Ok(None);
+        }
+        if self.replicas != 1 {
+            let e = Error::new(Kind::Usage, "an interactive run has one replica");
+            return Err(e.hint("leave --replicas out, or -i and -t"));
+        }
+        if with.stdin && with.tty && !std::io::stdin().is_terminal() {
+            let e = Error::new(Kind::Usage, "standard input is not a terminal");
+            return Err(e.hint("leave -t out"));
+        }
+        Ok(Some(with))
     }
 
     /// Keeps the image while replicas run. It may have been removed between being found and being held.
@@ -177,7 +217,11 @@ impl Run {
         !self.publish.is_empty()
     }
 
-    /// The container of a pod.
+    fn default_restart(&self) -> Restart {
+        if self.interactive || self.tty { Restart::Never } else { Restart::Always }
+    }
+
+    /// The container of a pod, or one with a terminal or input.
     fn container(&self, origin: &Origin) -> Container {
         let variable = |text: &String| {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
@@ -186,6 +230,9 @@ impl Run {
         let of_image = matches!(origin, Origin::Image(..));
         Container {
             name: "main".to_owned(),
+            stdin: self.interactive,
+            stdin_once: self.interactive,
+            tty: self.tty,
             env: self.env.iter().map(variable).collect(),
             command: if of_image { Vec::new() } else { self.command.clone() },
             args: (of_image && !self.command.is_empty()).then(|| self.command.clone()),
@@ -211,7 +258,7 @@ impl Run {
                 stop_signal = signals::number(&image.configuration.config.stop_signal);
             }
         }
-        if self.in_pods() {
+        if self.in_pods() || self.interactive || self.tty {
             launch.container = Some(Box::new(self.container(origin)));
         }
         Template {
@@ -223,7 +270,7 @@ impl Run {
             }],
             ports,
             sandbox: self.in_pods().then(|| SandboxSpec { config: serde_json::json!({}) }),
-            restart_policy: match self.restart {
+            restart_policy: match self.restart.unwrap_or(self.default_restart()) {
                 Restart::Always => RestartPolicy::Always,
                 Restart::OnFailure => RestartPolicy::OnFailure,
                 Restart::Never => RestartPolicy::Never,

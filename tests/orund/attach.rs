@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 fn pod(fields: &str) -> String {
     format!(
@@ -31,15 +31,19 @@ struct Typist {
 
 impl Typist {
     fn attach(d: &Daemon, rows: u16) -> Typist {
+        let mut typist = Typist::start(command(d, "attach web-0"), rows);
+        typist.until("attached to web-0");
+        typist
+    }
+
+    /// A client in a terminal of that height.
+    fn start(mut command: Command, rows: u16) -> Typist {
         let size = nix::pty::Winsize { ws_row: rows, ws_col: 123, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = nix::pty::openpty(Some(&size), None).unwrap();
         let copy = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-        let mut attach = command(d, "attach web-0");
         let slave = &pty.slave;
-        let client = attach.stdin(copy(slave)).stdout(copy(slave)).stderr(copy(slave)).spawn().unwrap();
-        let mut typist = Typist { client, terminal: pty.master.into(), got: String::new() };
-        typist.until("attached to web-0");
-        typist
+        let client = command.stdin(copy(slave)).stdout(copy(slave)).stderr(copy(slave)).spawn().unwrap();
+        Typist { client, terminal: pty.master.into(), got: String::new() }
     }
 
     fn until(&mut self, wanted: &str) {
@@ -214,4 +218,87 @@ fn an_input_outlives_the_service_and_a_killed_supervisor() {
     d.start_again();
     d.wait("web-0", "its end", |r| r["phase"] != "Running");
     d.delete("web", Some(0));
+}
+
+/// Gives the bundle a file system for terminals.
+fn with_terminals(d: &Daemon) {
+    let file = d.dir.join("bundle/config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    mounts.push(serde_json::json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
+    let options = ["newinstance", "ptmxmode=0666", "gid=5"];
+    mounts.push(serde_json::json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options}));
+    std::fs::write(&file, config.to_string()).unwrap();
+}
+
+/// `orund run` with these flags, of a bundle.
+fn run(d: &Daemon, flags: &str, script: &str) -> Command {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_orund"));
+    run.arg("run").args(flags.split_whitespace()).arg("--run-dir").arg(d.dir.join("run"));
+    run.arg("--cgroup-parent").arg(format!("/{}", d.dir.file_name().unwrap().to_str().unwrap()));
+    run.arg(d.dir.join("bundle")).args(["--", "sh", "-c", script]);
+    run
+}
+
+#[test]
+fn an_interactive_run_is_the_callers_terminal() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::prepare("run-it", &[]);
+    with_terminals(&d);
+    let mut shell = Typist::start(run(&d, "-it", "/bin/busybox stty size; echo ready; exec sh"), 37);
+    shell.until("ready");
+    shell.write(b"/bin/busybox stty size; tty; echo sum-$((40 + 2))\r");
+    shell.until("37 123");
+    shell.until("sum-42");
+    // An interrupt is the program's.
+    shell.write(b"trap 'echo caught-$((1 + 1))' INT\r");
+    shell.write(&[3]);
+    shell.write(b"\r");
+    shell.until("caught-2");
+    shell.write(b"exit 7\r");
+    assert_eq!(shell.client.wait().unwrap().code(), Some(7));
+    assert!(std::fs::read_dir(d.dir.join("run")).map_or(0, Iterator::count) == 0, "records are left");
+}
+
+#[test]
+fn an_interactive_run_passes_its_input_on_and_has_the_exit_code_of_the_program() {
+    if !can_run() {
+        return;
+    }
+    let d = Daemon::prepare("run-i", &[]);
+    let mut cat = run(&d, "-i", "cat; echo over >&2; exit 3");
+    let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let much = "0123456789\n".repeat(20_000);
+    let (mut to, text) = (cat.stdin.take().unwrap(), much.clone());
+    let writer = std::thread::spawn(move || to.write_all(text.as_bytes()));
+    let out = cat.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(out.status.code(), Some(3));
+    assert!(out.stdout == much.as_bytes(), "{} of {} bytes", out.stdout.len(), much.len());
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "over\n");
+
+    let done = |flags: &str, script: &str| {
+        let out = run(&d, flags, script).stdin(Stdio::null()).output().unwrap();
+        (out.status.code().unwrap(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    assert_eq!(done("-i", "exit 42").0, 42);
+    let (code, e) = done("-i -n 2", "true");
+    assert!(code == 2 && e.contains("an interactive run has one replica"), "{code} {e}");
+    let (code, e) = done("-it", "true");
+    assert!(code == 2 && e.contains("standard input is not a terminal"), "{code} {e}");
+    let (code, e) = done("-i --restart always", "true");
+    assert!(code == 2 && e.contains("--restart"), "{code} {e}");
+    // A program that does not exist.
+    let mut none = run(&d, "-i", "true");
+    let bundle = d.dir.join("bundle");
+    none = {
+        let mut run = Command::new(none.get_program());
+        run.args(none.get_args().take_while(|a| *a != bundle.as_os_str())).arg(&bundle).arg("/nowhere");
+        run
+    };
+    let out = none.stdin(Stdio::null()).output().unwrap();
+    let e = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(255) && e.contains("/nowhere"), "{:?} {e}", out.status);
 }

@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 
 use super::args::Attach;
 use super::connection::{Call, Client, encoded};
-use super::exec::{lost, read_keys, receive, target};
+use super::exec::{lost, receive, target};
 use super::keys::Detach;
 use crate::api::attach::{AttachRequest, INPUT, TERMINAL};
 use crate::api::frame::{Frame, PROTOCOL};
 use crate::error::{Error, Result};
 use crate::kernel::terminal::{self, Raw};
+use crate::supervisor::shell::typing::read_keys;
 
 /// `attach`; the program's exit code, or 0 after detaching.
 pub async fn attach(client: &Client, a: &Attach) -> Result<u8> {

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 use hyper_util::rt::TokioIo;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use tokio::io::{AsyncWrite, split};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::api::frame::{Frame, PROTOCOL};
 use crate::api::types::{ExecRequest, List, ReplicaObject};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::terminal::{self, Raw};
+use crate::supervisor::shell::typing::read_keys;
 
 /// `exec`; the program's exit code.
 pub async fn exec(client: &Client, a: &Exec) -> Result<u8> {
@@ -131,19 +132,4 @@ fn send(
             }
         }
     })
-}
-
-/// Standard input, part by part; an empty part at its end.
-pub fn read_keys(to: &mpsc::Sender<Vec<u8>>) {
-    let mut input = std::io::stdin().lock();
-    let mut buf = [0; 8192];
-    loop {
-        let n = match input.read(&mut buf) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            r => r.unwrap_or(0),
-        };
-        if to.blocking_send(buf[..n].to_vec()).is_err() || n == 0 {
-            return;
-        }
-    }
 }

@@ -6,13 +6,14 @@ use super::handle::{Apply, Handle, Wish};
 use super::images::Images;
 use super::job::{Done, Name, Shared};
 use super::linux::Linux;
-use super::logs::Limits;
 use super::logs::pump::{Pump, Sink};
+use super::logs::{Limits, Stream};
 use super::pods::{Directories, seccomp};
 use super::publish::Publisher;
 use super::screen::Screen;
+use super::typing::{self, Ended, Interactive};
 use super::{daemon, settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::network::Network;
 use crate::runtime::embed::{Overlay, PreparedContainer};
@@ -24,6 +25,7 @@ use crate::supervisor::driver::Supervisor;
 use crate::sys::{prctl, sched};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,6 +42,8 @@ pub struct Foreground {
     /// The store of images.
     pub images: PathBuf,
     pub cgroup_parent: String,
+    /// Its only container has the caller's terminal or input.
+    pub interactive: Option<Interactive>,
 }
 
 /// How it went.
@@ -51,6 +55,8 @@ pub enum Outcome {
     Failed,
     /// Some did not end when they were asked to, and were killed.
     Killed,
+    /// The only container of an interactive run has exited: its exit code, or 128 and the signal.
+    Exited(u8),
 }
 
 /// Runs the replicas until they have terminated for good, or until a signal stops them: the first one gives them
@@ -123,32 +129,9 @@ fn in_loop(
     network: Option<Arc<Network>>,
 ) -> Result<Outcome> {
     let screen = Arc::new(Mutex::new(Screen::new(&what.name)));
+    let interactive = what.interactive.is_some();
     let (done, finished) = mpsc::unbounded_channel();
-    let to_screen = Arc::clone(&screen);
-    let several = what.template.containers.len() > 1;
-    let sink = move |name: &Name| {
-        let screen = Arc::clone(&to_screen);
-        let (slot, container) = (name.key.slot, several.then(|| name.container.clone()));
-        let mut lines = super::screen::Lines::default();
-        Ok(Sink::Live(Box::new(move |stream, bytes| {
-            let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.feed(stream, bytes, |line| screen.output(slot, container.as_deref(), stream, line));
-        })))
-    };
-    let shared = Shared {
-        rt,
-        cgroup_parent: what.cgroup_parent.clone(),
-        pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
-        network: network.clone(),
-        images: Images::new(what.images.clone()),
-        seccomp: seccomp::DIRECTORY.into(),
-        // Nothing is kept, so no disk can be full.
-        pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
-        sink: Box::new(sink),
-        log_file: Box::new(|_| None),
-        forget: Box::new(|_| ()),
-        open_files,
-    };
+    let shared = shared(what, rt, open_files, network.clone(), Arc::clone(&screen))?;
     let signals = take_signals()?;
     let publisher = network.as_ref().map(|network| publisher(network, done.clone())).transpose()?;
     let mut linux = Linux::new(shared, done)?;
@@ -156,17 +139,30 @@ fn in_loop(
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, vec![what.run.clone()])?;
     let mut notices = handle.notices();
-    let asking = asked_to_end(handle, what.name.clone(), wish(what), signals);
+    let asking = asked_to_end(handle.clone(), what.name.clone(), wish(what), signals);
+    let typing = async {
+        if let Some(with) = what.interactive {
+            typing::interact(handle, what.name.clone(), with).await;
+        }
+    };
     let mut outcome = Outcome::Well;
+    let mut ended = Ended::default();
     let mut begun = false;
     tokio.block_on(async {
+        let asking = async { tokio::join!(asking, typing).0 };
         tokio::pin!(asking);
         let ends = |s: &Supervisor<Linux>| {
             let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
             while let Ok(notice) = notices.try_recv() {
-                screen.notice(&notice);
+                if !interactive {
+                    screen.notice(&notice);
+                }
             }
-            screen.status(&s.desired, &s.observed);
+            if interactive {
+                ended.note(&s.observed);
+            } else {
+                screen.status(&s.desired, &s.observed);
+            }
             note_outcome(&s.observed, &mut outcome);
             let over = s.desired.workloads.is_empty() || all_done(&s.desired, &s.observed);
             begun |= !s.desired.workloads.is_empty();
@@ -179,7 +175,64 @@ fn in_loop(
     })?;
     drop(event_loop);
     screen.lock().unwrap_or_else(PoisonError::into_inner).end();
-    Ok(outcome)
+    if interactive { exited(ended) } else { Ok(outcome) }
+}
+
+/// The outcome of an interactive run.
+fn exited(ended: Ended) -> Result<Outcome> {
+    ended.code.map(Outcome::Exited).ok_or_else(|| {
+        let why = ended.error.unwrap_or_else(|| "the exit status is not known".to_owned());
+        Error::new(Kind::Program, why)
+    })
+}
+
+/// What the container writes, as it writes it. A reader that has gone away does not end it.
+fn as_it_is(stream: Stream, bytes: &[u8]) {
+    let _ = match stream {
+        Stream::Stdout => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+        Stream::Stderr => std::io::stderr().lock().write_all(bytes),
+    };
+}
+
+/// What the jobs of the loop share: output goes to `screen`, or in an interactive run as it is to the caller.
+fn shared(
+    what: &Foreground,
+    rt: crate::runtime::Runtime,
+    open_files: Option<(u64, u64)>,
+    network: Option<Arc<Network>>,
+    screen: Arc<Mutex<Screen>>,
+) -> Result<Shared> {
+    let several = what.template.containers.len() > 1;
+    let interactive = what.interactive.is_some();
+    let sink = move |name: &Name| {
+        let screen = Arc::clone(&screen);
+        if interactive {
+            return Ok(Sink::Live(Box::new(as_it_is)));
+        }
+        let (slot, container) = (name.key.slot, several.then(|| name.container.clone()));
+        let mut lines = super::screen::Lines::default();
+        Ok(Sink::Live(Box::new(move |stream, bytes| {
+            let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.feed(stream, bytes, |line| screen.output(slot, container.as_deref(), stream, line));
+        })))
+    };
+    Ok(Shared {
+        rt,
+        cgroup_parent: what.cgroup_parent.clone(),
+        pods: Directories { disk: what.run.clone(), memory: what.run.clone() },
+        network,
+        images: Images::new(what.images.clone()),
+        seccomp: seccomp::DIRECTORY.into(),
+        // Nothing is kept, so no disk can be full.
+        pump: Pump::start(&what.run, &what.run, Limits::default(), Box::new(|_, _| ()))?,
+        sink: Box::new(sink),
+        log_file: Box::new(|_| None),
+        forget: Box::new(|_| ()),
+        open_files,
+    })
 }
 
 /// The wish for the replicas.

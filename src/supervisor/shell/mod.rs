@@ -31,6 +31,7 @@ pub(crate) mod recover;
 pub(crate) mod screen;
 pub(crate) mod settings;
 pub(crate) mod streams;
+pub(crate) mod typing;
 
 /// The file of the program that runs, or what has taken its place since, as an upgrade does.
 pub fn program() -> std::path::PathBuf {

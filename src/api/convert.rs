@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::config::bundle::Bundle;
 use crate::config::quantity::{self, MilliCpu};
 use crate::image::reference::{Reference, Remote};
-use crate::supervisor::core::controller::{Controller, FailureRule, FailureRuleAction, Job, SuccessRule};
+use crate::supervisor::core::controller::{
+    Controller, Cron, FailureRule, FailureRuleAction, Job, SuccessRule,
+};
 use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{
@@ -21,6 +23,7 @@ use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
 use crate::workload::pod::Port;
 use crate::workload::replica::Sandbox;
+use crate::workload::schedule::{Schedule, Zone};
 use crate::workload::{Spec, Workload, exit_codes};
 
 /// What of a workload cannot be run yet.
@@ -31,6 +34,14 @@ pub fn runnable(w: &Workload) -> Result<(), (String, String)> {
     let name = &w.metadata.name;
     let s = &w.spec;
     let no = |what: &str, hint: &str| Err((format!("workload {name:?}: {what}"), hint.to_owned()));
+    if let Some(cron) = s.controller.as_ref().and_then(|c| c.cron.as_ref()) {
+        if let Err(why) = Schedule::parse(&cron.schedule) {
+            return no(&why, "minute hour day-of-month month day-of-week, such as \"30 4 * * 1-5\"");
+        }
+        if let Some(zone) = cron.time_zone.as_ref().filter(|zone| Zone::named(zone).is_none()) {
+            return no(&format!("unknown time zone {zone:?}"), "write a name such as Europe/Berlin");
+        }
+    }
     for image in s.all_containers().filter_map(|c| c.image.as_ref()) {
         let path = match Reference::parse(image) {
             Err(mut e) => {
@@ -73,11 +84,26 @@ pub fn apply(w: &Workload, file: &str) -> Wish {
 fn controller(c: &crate::workload::controller::Controller) -> Controller {
     Controller {
         job: c.is_job().then(|| Box::new(job(c))),
+        cron: c.cron.as_ref().map(|of| Box::new(cron(of, c))),
         stateful: c.is_stateful(),
         ordered: c.ordered,
         partition: c.partition,
         on_delete: c.on_delete,
         depends_on: Vec::new(),
+    }
+}
+
+fn cron(of: &crate::workload::cron::Cron, c: &crate::workload::controller::Controller) -> Cron {
+    Cron {
+        schedule: of.schedule.clone(),
+        zone: of.time_zone.clone(),
+        policy: of.concurrency_policy,
+        starting_deadline: of.starting_deadline_seconds.map(Millis::secs),
+        keep_succeeded: of.successful_jobs_history_limit,
+        keep_failed: of.failed_jobs_history_limit,
+        suspended: of.suspend,
+        completions: of.completions,
+        job: job(c),
     }
 }
 

@@ -9,6 +9,7 @@ mod convert;
 mod exec;
 pub mod frame;
 mod health;
+pub mod jobs;
 mod logs;
 mod metrics;
 mod ports;

@@ -5,6 +5,7 @@ use hyper::{Method, Request, StatusCode};
 use std::time::Duration;
 
 use crate::api::context::{Api, missing};
+use crate::api::jobs::SpawnRequest;
 use crate::api::metrics::{self, Facts};
 use crate::api::request::{Query, body, parse};
 use crate::api::respond::{self, Answer, Problem};
@@ -16,6 +17,7 @@ use crate::runtime::features::COMMIT;
 use crate::supervisor::core::services;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::handle::{View, Wish};
+use crate::workload::scalar::is_name;
 
 /// Whether the client of `path` may take its time to read the answer.
 pub fn may_pause(path: &str) -> bool {
@@ -60,6 +62,7 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ["v1", "workloads", name] if request.method() == Method::DELETE => {
             delete(api, name, &query(&["gracePeriodSeconds"])?).await
         }
+        ["v1", "workloads", name, "jobs"] if post => spawn(api, name, &body(request).await?).await,
         ["v1", "workloads", name, "revisions"] if get => revisions(api, name).await,
         ["v1", "workloads", name, verb @ ("pause" | "resume" | "stop" | "start" | "undo")] if post => {
             change(api, name, verb, &body(request).await?).await
@@ -87,7 +90,8 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
         ]
         | ["v1", "objects", _, _]
         | ["v1", "workloads" | "replicas", _]
-        | ["v1", "workloads", _, "restart" | "revisions" | "pause" | "resume" | "stop" | "start" | "undo"]
+        | ["v1", "workloads", _, "restart" | "revisions" | "jobs"]
+        | ["v1", "workloads", _, "pause" | "resume" | "stop" | "start" | "undo"]
         | ["v1", "replicas", _, "exec" | "attach" | "kill"] => {
             let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
@@ -165,6 +169,17 @@ async fn change(api: &Api, name: &str, verb: &str, body: &[u8]) -> Result<Answer
         _ => Wish::Undo { name, to: parse::<UndoRequest>(body)?.to_revision },
     };
     respond::json(&api.wish(wish).await?)
+}
+
+/// A job of a CronJob.
+async fn spawn(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
+    let SpawnRequest { name: job } = parse(body)?;
+    if !is_name(&job) {
+        let message = format!("{job:?} is not a valid name");
+        let hint = "1 to 63 lower-case letters, digits, \"-\" and \".\"";
+        return Err(Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message, hint));
+    }
+    respond::json(&api.wish(Wish::Spawn { name: name.to_owned(), job }).await?)
 }
 
 async fn revisions(api: &Api, name: &str) -> Result<Answer, Problem> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::api::jobs::{CronStatus, JobStatus};
 use crate::config::document::diagnostic::Diagnostic;
 pub use crate::supervisor::core::checks::ProbeKind;
 pub use crate::supervisor::core::phase::{ConditionType, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
@@ -88,20 +89,15 @@ pub struct WorkloadStatus {
     /// How a job has finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobStatus>,
+    /// Of a CronJob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<CronStatus>,
+    /// The CronJob that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// When everything is killed at the latest, once it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_deadline: Option<String>,
-}
-
-/// The end of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobStatus {
-    /// Else it is complete.
-    pub failed: bool,
-    /// Kubernetes' word, such as `BackoffLimitExceeded`.
-    pub reason: String,
-    pub message: String,
 }
 
 /// Something that is true of a workload or a replica at present.

@@ -1,11 +1,11 @@
 //! The supervisor's state as objects of the interface. What states mean is decided by `core::status`.
 
-use crate::api::ports;
 use crate::api::types::{
     Condition, ConditionType, ContainerObject, ContainerState, DrainStatus, EventObject, ExitObject,
-    FailedRevision, JobStatus, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus,
-    Stopping, WorkloadObject, WorkloadStatus,
+    FailedRevision, KeptAnswer, KeptStatus, Reason, ReplicaObject, RevisionObject, RolloutStatus, Stopping,
+    WorkloadObject, WorkloadStatus,
 };
+use crate::api::{jobs, ports};
 use crate::config::quantity::{IntOrPercent, Signal};
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::Workload;
@@ -121,11 +121,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
     let trouble = s.trouble.as_ref();
     let replica = trouble.map(|t| names::replica(&w.name, t.slot));
     let conditions = all_conditions(view, id, w, slots);
-    let job = w.job_end().map(|end| JobStatus {
-        failed: end.failed,
-        reason: end.reason.to_string(),
-        message: end.message,
-    });
+    let job = jobs::job(w);
     let failure = job.as_ref().filter(|j| j.failed).map(|j| format!("{}: {}", j.reason, j.message));
     WorkloadStatus {
         uid: id.0,
@@ -161,6 +157,8 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
             .or_else(|| unready(w, slots)),
         conditions,
         job,
+        cron: jobs::cron(view, id, w),
+        owner: jobs::owner(view, w),
         deletion_deadline: w.deletion.map(|d| {
             let own = w.revisions.get(&w.revision).map_or(Millis(0), |t| t.grace);
             time(view, d.deadline(own))

@@ -38,6 +38,7 @@ Examples:
   orund run --replicas 3 --grace 10s ./web
   orund run --replicas 3 --publish 8080:80 nginx:1.27
   orund run -p 127.0.0.1:53:5353/udp -p 8000-8002:80-82 ./web
+  orund run -it demo:1 sh
   orund run --restart on-failure -e DEBUG=1 ./web sh -c 'exit 3'
 
 Ctrl-C stops the replicas gracefully; a second Ctrl-C kills them.
@@ -47,7 +48,8 @@ runs. The replicas then have a bridge of their own, which is removed with the la
 
 Exit status:
   0 all replicas exited successfully or were stopped, 1 a replica failed or could not be started,
-  2 invalid arguments, 3 a replica had to be killed.";
+  2 invalid arguments, 3 a replica had to be killed. With -i or -t: that of the program, 128 + N if signal N killed it,
+  255 if it could not be started.";
 
 pub const IMAGE: &str = "\
 Examples:
@@ -204,6 +206,11 @@ Keys:
   c, m, p, r, n                               Sort by CPU, memory, processes, restarts or name
   /                                           Filter by what is typed until Enter; Escape shows all again
   q                                           Quit";
+
+pub const CREATE: &str = "\
+Examples:
+  orund create job report-now --from=cronjob/report
+  orund wait report-now --for complete";
 
 pub const WAIT: &str = "\
 Examples:

@@ -23,7 +23,9 @@ const TOOLS: &[&str] = &[
 /// The error for a command line that begins with a verb of another tool.
 pub fn hint(words: &[String]) -> Option<Error> {
     let first = words.first().filter(|w| !w.starts_with('-'))?;
-    if is_ours(first) {
+    // Of all that kubectl creates, only a job is made so.
+    let job = words.get(1).is_none_or(|w| w == "job" || w.starts_with("--help") || w == "-h");
+    if is_ours(first) && (first != "create" || job) {
         return None;
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

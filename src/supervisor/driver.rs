@@ -4,6 +4,7 @@ use super::core::Config;
 use super::core::action::{Action, Notice};
 use super::core::desired::{Change, Desired};
 use super::core::event::{Event, Record};
+use super::core::ids::WorkloadId;
 use super::core::model::Observed;
 use super::core::observe::on_event;
 use super::core::reconcile::{Step, reconcile};
@@ -201,6 +202,15 @@ fn serves_as(other: &Change, change: &Change) -> bool {
             Change::Failed { workload: a, revision: of, .. },
             Change::Failed { workload: b, revision: to, .. },
         ) => (a, of) == (b, to),
-        _ => other == change,
+        _ => other == change || (run(other).is_some() && run(other) == run(change)),
+    }
+}
+
+/// The scheduled time of a CronJob that a change makes a job for.
+fn run(change: &Change) -> Option<(WorkloadId, i64)> {
+    match change {
+        Change::Spawn { workload, scheduled, .. } => Some((*workload, (*scheduled)?)),
+        Change::All { changes } => changes.iter().find_map(run),
+        _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cron::Cron;
 use super::exit_codes::ExitCodes;
 
 /// `spec.controller`.
@@ -43,6 +44,9 @@ pub struct Controller {
     /// Of a Job: when it has succeeded before all replicas have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub success_policy: Vec<SuccessRule>,
+    /// Of a CronJob: when its job is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Box<Cron>>,
     /// Of a StatefulSet: each replica waits until those of lower numbers are ready.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ordered: bool,
@@ -92,6 +96,11 @@ impl Controller {
     #[must_use]
     pub fn is_job(&self) -> bool {
         self.kind == "Job"
+    }
+
+    #[must_use]
+    pub fn is_cron(&self) -> bool {
+        self.cron.is_some()
     }
 
     #[must_use]

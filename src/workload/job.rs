@@ -104,7 +104,8 @@ pub fn written(w: &Workload, pod: &mut Map<String, Value>) -> Map<String, Value>
     let number = |n: Option<u32>| n.map(Value::from);
     let by_index = c.backoff_limit_per_index.is_some();
     set("parallelism", number(c.parallelism));
-    set("completions", (!c.queue).then(|| w.spec.replicas.into()));
+    let completions = c.cron.as_ref().map_or(w.spec.replicas, |cron| cron.completions);
+    set("completions", (!c.queue).then(|| completions.into()));
     set("completionMode", c.indexed.then(|| "Indexed".into()));
     set("backoffLimit", number(c.backoff_limit));
     set("backoffLimitPerIndex", number(c.backoff_limit_per_index));

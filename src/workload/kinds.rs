@@ -10,12 +10,11 @@ pub enum Verdict {
     Version(&'static str),
     /// Checked as far as it goes; without effect on one host.
     Inert(&'static str),
-    Later(&'static str),
     Unknown,
 }
 
 /// The `apiVersion` of each kind that has a table.
-const VERSIONS: [(&str, &str); 15] = [
+const VERSIONS: [(&str, &str); 16] = [
     ("Workload", "orun.dev/v1"),
     ("Pod", "v1"),
     ("Deployment", "apps/v1"),
@@ -24,6 +23,7 @@ const VERSIONS: [(&str, &str); 15] = [
     ("StatefulSet", "apps/v1"),
     ("DaemonSet", "apps/v1"),
     ("Job", "batch/v1"),
+    ("CronJob", "batch/v1"),
     ("ConfigMap", "v1"),
     ("Secret", "v1"),
     ("PersistentVolumeClaim", "v1"),
@@ -62,8 +62,6 @@ const INERT: [(&str, &str); 25] = [
     ("Node", "there is one host"),
 ];
 
-const LATER: [(&str, &str); 1] = [("CronJob", "use a systemd timer with `orund run`")];
-
 /// What to do with a document of this `apiVersion` and `kind`.
 pub fn verdict(version: &str, kind: &str) -> Verdict {
     let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -80,11 +78,10 @@ pub fn verdict(version: &str, kind: &str) -> Verdict {
     }
     let find =
         |table: &[(&str, &'static str)]| table.iter().find(|(name, _)| *name == kind).map(|(_, why)| *why);
-    match (find(&LATER), find(&INERT)) {
-        (Some(why), _) => Verdict::Later(why),
-        (_, Some(why)) => Verdict::Inert(why),
-        _ if own || kind.is_empty() => Verdict::Unknown,
-        _ => Verdict::Inert("it is a kind of another API"),
+    match find(&INERT) {
+        Some(why) => Verdict::Inert(why),
+        None if own || kind.is_empty() => Verdict::Unknown,
+        None => Verdict::Inert("it is a kind of another API"),
     }
 }
 
@@ -95,13 +92,14 @@ pub fn names() -> Vec<&'static str> {
 
 /// The kind that a person means by `name`, in any case, and as kubectl abbreviates it.
 pub fn named(name: &str) -> Option<&'static str> {
-    const SHORT: [(&str, &str); 9] = [
+    const SHORT: [(&str, &str); 10] = [
         ("po", "Pod"),
         ("deploy", "Deployment"),
         ("rs", "ReplicaSet"),
         ("rc", "ReplicationController"),
         ("sts", "StatefulSet"),
         ("ds", "DaemonSet"),
+        ("cj", "CronJob"),
         ("cm", "ConfigMap"),
         ("svc", "Service"),
         ("pvc", "PersistentVolumeClaim"),

@@ -18,6 +18,11 @@ use crate::config::quantity::IntOrPercent;
 /// A Pod, or something that makes pods.
 pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
     named(checker, d);
+    pods(checker, d, base)
+}
+
+/// The same, when the name is checked.
+pub fn pods(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
     let spec = d.value.get("spec")?.as_object()?;
     let (pod, path) = match d.kind {
         "Pod" => (Some(spec), "spec"),

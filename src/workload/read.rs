@@ -7,7 +7,7 @@ use super::document::Document;
 use super::kept::KeptObject;
 use super::kinds::{self, Verdict};
 use super::object::{Object, Read};
-use super::{compose, kubernetes, native, openshift};
+use super::{compose, cronjob, kubernetes, native, openshift};
 use crate::config::document::diagnostic::{Diagnostic, Diagnostics, Position};
 use crate::config::document::reader::similar;
 use crate::config::document::{self, Data, Node};
@@ -35,6 +35,7 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
     for document in &found.documents {
         let object = match document.kind {
             "Workload" => native::workload(&mut checker, document, base),
+            "CronJob" => cronjob::workload(&mut checker, document, base),
             "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
             "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Service" => {
                 kubernetes::named(&mut checker, document);
@@ -122,14 +123,6 @@ impl<'n> Found<'n> {
                 checker.problems.push(d.hint(reason).warning());
                 let name_of = |n: &Node| super::semantic::text(n, "metadata.name").unwrap_or_default();
                 self.inert.push(Object::Inert { kind: name.to_owned(), name: name_of(node) });
-            }
-            Verdict::Later(reason) => {
-                checker.error(
-                    kind.place,
-                    "kind",
-                    format!("{name} is not supported yet"),
-                    Some(reason.to_owned()),
-                );
             }
             Verdict::Unknown => unknown_kind(checker, kind, name),
         }

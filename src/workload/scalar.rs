@@ -156,7 +156,7 @@ fn plain_name(ty: &Type, text: &str, item: &Item<'_>) -> Wrong {
 
 /// The name of an object: labels with dots between them (RFC 1123), 63 characters in all so that the names of its
 /// containers fit into file names.
-fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     text.len() <= 63 && text.split('.').all(is_label)
 }
 

@@ -18,12 +18,13 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
     let of_pod = pod.remove("pod").unwrap_or_default();
     pod.remove("controller");
     let kind = kind(w);
+    let is_job = matches!(kind, "Job" | "CronJob");
     for name in ["sharedRoot", "dependsOn", "failureAction", "maxFailures", "rollback"] {
         if pod.remove(name).is_some() {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
         }
     }
-    let backoff = if kind == "Job" { super::job::backoff() } else { json!(super::model::Backoff::default()) };
+    let backoff = if is_job { super::job::backoff() } else { json!(super::model::Backoff::default()) };
     for (name, default) in [("backoff", backoff), ("spares", json!(0))] {
         if around.get(name).is_some_and(|value| *value != default) {
             lost.push(format!("{name} has no equivalent in Kubernetes"));
@@ -59,24 +60,27 @@ pub fn kubernetes(w: &Workload) -> (Value, Vec<String>) {
         template["annotations"] = annotations.clone();
     }
     let mut spec = match kind {
-        "Job" => super::job::written(w, &mut pod),
+        "Job" | "CronJob" => super::job::written(w, &mut pod),
         _ => {
             pod.remove("restartPolicy");
             rolling(w, kind, &around, &mut pod, &mut lost)
         }
     };
-    if kind != "Job" {
+    if !is_job {
         spec.insert("selector".to_owned(), json!({"matchLabels": labels}));
     }
     spec.insert("template".to_owned(), json!({"metadata": template, "spec": pod}));
-    let version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    if let Some(cron) = w.spec.controller.as_ref().and_then(|c| c.cron.as_ref()) {
+        spec = super::cron::written(cron, spec.into());
+    }
+    let version = if is_job { "batch/v1" } else { "apps/v1" };
     (json!({"apiVersion": version, "kind": kind, "metadata": whole["metadata"], "spec": spec}), lost)
 }
 
 fn kind(w: &Workload) -> &'static str {
     let own = w.spec.controller.as_ref().map_or("", |c| c.kind.as_str());
     let ends = w.spec.restart_policy != RestartPolicy::Always;
-    let kinds = ["StatefulSet", "DaemonSet", "Job"];
+    let kinds = ["StatefulSet", "DaemonSet", "Job", "CronJob"];
     match kinds.into_iter().find(|kind| *kind == own) {
         Some(kind) => kind,
         None if ends || (own == "Pod" && w.spec.replicas == 1) => "Pod",

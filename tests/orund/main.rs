@@ -9,6 +9,7 @@ mod build;
 mod client;
 mod compose;
 mod crash;
+mod crons;
 mod daemon;
 mod drain;
 mod health;

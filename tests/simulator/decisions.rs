@@ -40,6 +40,10 @@ impl Oracle {
                     self.put_beside(&replica, desired, observed);
                     self.in_its_turn(*workload, desired, observed);
                 }
+                // A CronJob does not keep all of its jobs.
+                Action::Persist { change: Change::Delete { workload, .. } }
+                    if desired.workloads.get(workload).is_some_and(|w| w.owner.is_some())
+                        && !observed.draining => {}
                 Action::Persist {
                     change: Change::Stop { .. } | Change::Scale { .. } | Change::Delete { .. },
                 } => {

@@ -18,12 +18,14 @@
 //!   that has succeeded, nothing after its end, and no more at a time than it may; P30 containers are made in a whole sandbox only, which
 //!   is removed after the last of them; P31 probes are asked for in their time, a verdict follows from as many results in a
 //!   row as the probe demands, and a container is stopped for its health once, when it has failed so often; P33 no replica is
-//!   made before what its workload depends on is as far as it must be.
+//!   made before what its workload depends on is as far as it must be; P27 a scheduled time of a CronJob has at most one job, which is
+//!   made when the time has come, however the wall clock is set.
 //!
 //! `ORUN_SIM_SEEDS=N` sets how many seeds run, `ORUN_SIM_SEED=N` runs one and prints what happened in it,
 //! `ORUN_SIM_KEEP=1,4` only those entries of its plan.
 
 mod chain;
+mod crons;
 mod decisions;
 mod depends;
 mod disk;

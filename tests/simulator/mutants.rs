@@ -89,9 +89,15 @@ pub enum Mutant {
     JobGoesOn,
     /// Nobody waits for another workload.
     IgnoresDependencies,
+    /// A crash makes CronJobs forget which jobs they have made.
+    ForgetsRuns,
+    /// Nobody looks at the wall clock.
+    IgnoresClock,
 }
 
-pub const ALL: [Mutant; 37] = [
+pub const ALL: [Mutant; 39] = [
+    Mutant::ForgetsRuns,
+    Mutant::IgnoresClock,
     Mutant::IgnoresDependencies,
     Mutant::ForgetsSuccess,
     Mutant::JobGoesOn,
@@ -156,6 +162,7 @@ impl Mutant {
             Mutant::SplitsFiles => "P28",
             Mutant::ForgetsSuccess | Mutant::JobGoesOn => "P32",
             Mutant::IgnoresDependencies => "P33",
+            Mutant::ForgetsRuns | Mutant::IgnoresClock => "P27",
             Mutant::SkipsBarrier => "P19",
             Mutant::PublishesUnready | Mutant::DropsRoute => "P20",
             Mutant::CreatesUnrecorded => "P12",

@@ -2,7 +2,7 @@
 //! is how a failing run is made small.
 
 use crate::rng::Rng;
-use crate::{health, jobs};
+use crate::{crons, health, jobs};
 use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::ports::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
@@ -87,6 +87,10 @@ pub enum What {
     SandboxLost {
         nth: u64,
     },
+    /// The wall clock is set, milliseconds.
+    ClockSet {
+        by: i64,
+    },
     /// Somebody kills the init of the nth container.
     KillInit {
         nth: u64,
@@ -133,7 +137,17 @@ impl Plan {
                 *file = own.percent(40).then(|| own.below(1_000_000));
                 if jobs::is_job(seed, *name) {
                     **controller = jobs::make(&mut own, replicas, template);
+                    if crons::is_cron(seed, *name) {
+                        crons::make(&mut own, replicas, controller);
+                    }
                 }
+            }
+        }
+        let mut own = Rng::of(seed, 4);
+        if own.percent(30) {
+            for _ in 0..own.between(1, 3) {
+                let by = own.pick(&[-7_200_000, -70_000, -500, 500, 70_000, 7_200_000, 40_000_000_000]);
+                entries.push(Entry { at: own.below(until), what: What::ClockSet { by } });
             }
         }
         let mut own = Rng::of(seed, 3);
@@ -306,6 +320,9 @@ impl fmt::Display for Entry {
                 write!(f, " surge {} unavailable {}", strategy.max_surge, strategy.max_unavailable)?;
                 if let Some(job) = &controller.job {
                     write!(f, " {job:?}")?;
+                }
+                if let Some(cron) = &controller.cron {
+                    write!(f, " {cron:?}")?;
                 }
                 let recreate = if strategy.recreate { " recreate" } else { "" };
                 write!(f, "{recreate} ready {:?} {:?}", strategy.min_ready, strategy.on_failure)?;

@@ -1,12 +1,12 @@
 //! One run: a plan, the supervisor, the world, and the clock.
 
-use crate::jobs;
 use crate::mutants::Mutant;
 use crate::plan::{Entry, NAMES, Plan, What};
 use crate::process::State;
 use crate::proxy::check_map;
 use crate::rng::Rng;
 use crate::world::{Handle, Sim, Told};
+use crate::{crons, jobs};
 use orun::supervisor::core::Config;
 use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::desired::Change;
@@ -23,6 +23,8 @@ use std::rc::Rc;
 
 /// How long the world may take to reach the desired state once faults are over: the longest back-off and some.
 const CALM: u64 = 20 * 60_000;
+/// After the last fault a job may be late for so long, milliseconds.
+const LATE_AFTER: u64 = 30_000;
 /// Turns at one instant.
 const SPIN: u32 = 300;
 
@@ -89,6 +91,10 @@ impl Run {
             sim.disk.full_until = 0;
         }
         self.entries.push_back(Entry { at: until + 2, what: What::Drain { on: false } });
+        // A CronJob would never come to rest.
+        let stop = |name| Entry { at: until + CALM / 2, what: What::Stop { name, stopped: true } };
+        let crons: Vec<usize> = (0..NAMES.len()).filter(|n| self.is_cron(*n)).collect();
+        self.entries.extend(crons.into_iter().map(stop));
         self.back = self.back.min(until + 1);
         self.until(until + CALM)?;
         self.converged()?;
@@ -134,6 +140,7 @@ impl Run {
                 self.entry(&entry, now);
             }
         }
+        self.tell_clock(now);
         if let Some(supervisor) = &mut self.supervisor {
             self.wake = supervisor.turn(Time(now)).map(|t| t.0);
         }
@@ -145,9 +152,27 @@ impl Run {
                 return Err("P10: a turn left something to do".to_owned());
             }
             sim.oracle.check(now, self.up, &sim.procs);
+            let calm = sim.tame && !supervisor.is_writing() && now > self.up + LATE_AFTER;
+            sim.wall.check(&supervisor.desired, &supervisor.observed, Time(now), calm)?;
         }
         sim.oracle.broken.take().map_or(Ok(()), Err)?;
         self.whole_files()
+    }
+
+    /// What the event loop does before each decision.
+    fn tell_clock(&mut self, now: u64) {
+        let clock = self.sim.borrow().wall.clock();
+        let deaf = self.mutant == Some(Mutant::IgnoresClock);
+        let Some(supervisor) = self.supervisor.as_mut().filter(|_| !deaf) else { return };
+        let crons = supervisor.desired.workloads.values().any(|w| w.controller.cron.is_some());
+        if crons && supervisor.observed.clock.as_ref() != Some(&clock) {
+            supervisor.events([Event::ClockSet { clock }], Time(now));
+        }
+    }
+
+    fn is_cron(&self, name: usize) -> bool {
+        let seed = self.sim.borrow().seed;
+        jobs::is_job(seed, name) && crons::is_cron(seed, name)
     }
 
     fn tell(&mut self, told: Vec<Told>, now: u64) {
@@ -189,7 +214,10 @@ impl Run {
         sim.crashed = false;
         sim.note(|| "the supervisor is up".to_owned());
         let flip = flip(&sim);
-        let desired = sim.disk.desired(&self.config, flip);
+        let mut desired = sim.disk.desired(&self.config, flip);
+        if self.mutant == Some(Mutant::ForgetsRuns) {
+            desired.workloads.values_mut().for_each(|w| w.runs.last = None);
+        }
         let mut observed = sim.disk.observed(flip);
         let keys: Vec<Key> = observed.instances().map(|(key, _)| key).collect();
         if let Some(mutant) = self.mutant {
@@ -248,6 +276,9 @@ impl Run {
                 sim.supervisor_died();
                 sim.reboot();
             }
+            What::ClockSet { by } => {
+                self.sim.borrow_mut().wall.set(*by);
+            }
             What::DiskFull { lasts } => self.sim.borrow_mut().disk.full_until = now + lasts,
             What::SandboxLost { nth } => {
                 let lost = self.sim.borrow_mut().lose_sandbox(*nth);
@@ -276,7 +307,7 @@ impl Run {
                     paused: None,
                     template: template.clone(),
                     source: serde_json::Value::Null,
-                    stamp: Stamp::default(),
+                    stamp: Stamp { at: self.sim.borrow().wall.at(now), cause: String::new() },
                 };
                 match file {
                     Some(mark) if self.mutant == Some(Mutant::SplitsFiles) => {

@@ -1,5 +1,6 @@
 //! The model of the host: what the supervisor's actions do to it, and which events it returns.
 
+use crate::crons::{Wall, scheduled};
 use crate::disk::Disk;
 use crate::mutants::Mutant;
 use crate::oracle::Oracle;
@@ -56,6 +57,7 @@ pub struct Sim {
     used: BTreeSet<u64>,
     pub sandboxes: BTreeMap<ReplicaKey, Sandbox>,
     pub proxy: Proxy,
+    pub wall: Wall,
     pub disk: Disk,
     queue: BTreeMap<(u64, u64), Occurrence>,
     sequence: u64,
@@ -83,6 +85,7 @@ impl Sim {
             used: BTreeSet::new(),
             sandboxes: BTreeMap::new(),
             proxy: Proxy::default(),
+            wall: Wall::new(seed),
             disk: Disk::default(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -478,6 +481,9 @@ impl World for Handle {
             return Persisted::No;
         }
         sim.note(|| format!("persist {change:?}"));
+        if let Err(early) = scheduled(change).map_or(Ok(()), |t| sim.wall.check_made(t, sim.now)) {
+            sim.oracle.blame(early);
+        }
         if !sim.call() {
             match sim.rng.below(3) {
                 0 => sim.make_durable(change, at),

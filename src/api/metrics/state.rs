@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use super::document::{Document, NAMESPACE};
 use super::facts::Facts;
+use crate::api::jobs::CronStatus;
 use crate::api::types::{
     ContainerObject, ContainerState, KeptAnswer, Reason, ReplicaObject, ReplicaPhase, RolloutState,
     WorkloadObject, WorkloadPhase,
 };
 use crate::sys::timestamp;
 use crate::workload::KeptKind;
+use crate::workload::cron;
 use crate::workload::model::{Container, Limits, Spec};
 
 /// A number of a workload.
@@ -80,6 +82,16 @@ const JOB: &[Family] = &[
     }),
 ];
 
+const CRONJOB: &[Family] = &[
+    ("kube_cronjob_spec_suspend", "Whether no job is made.", |w| {
+        let cron = w.workload.spec.controller.as_ref().and_then(|c| c.cron.as_ref());
+        (w.status.stopped || cron.is_some_and(|c| c.suspend)).into()
+    }),
+    ("kube_cronjob_status_active", "Jobs that have not finished.", |w| {
+        w.status.cron.as_ref().map_or(0, |c| c.active.len() as u64)
+    }),
+];
+
 fn desired(w: &WorkloadObject) -> u64 {
     w.workload.spec.replicas.into()
 }
@@ -94,12 +106,13 @@ fn kind(w: &WorkloadObject) -> (&'static str, &'static str, &'static [Family]) {
         Some("StatefulSet") => ("statefulset", "StatefulSet", STATEFULSET),
         Some("DaemonSet") => ("daemonset", "DaemonSet", DAEMONSET),
         Some("Job") => ("job_name", "Job", JOB),
+        Some("CronJob") => ("cronjob", "CronJob", CRONJOB),
         _ => ("deployment", "Deployment", DEPLOYMENT),
     }
 }
 
 pub fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
-    for families in [DEPLOYMENT, STATEFULSET, DAEMONSET, JOB] {
+    for families in [DEPLOYMENT, STATEFULSET, DAEMONSET, JOB, CRONJOB] {
         for (name, help, value) in families {
             doc.family(name, "gauge", help);
             for w in workloads.iter().filter(|w| kind(w).2[0].0 == families[0].0) {
@@ -107,6 +120,7 @@ pub fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
             }
         }
     }
+    of_schedules(doc, workloads);
     let name = "kube_deployment_status_condition";
     doc.family(name, "gauge", "Conditions of a Deployment.");
     for w in workloads.iter().filter(|w| kind(w).0 == "deployment") {
@@ -123,13 +137,37 @@ pub fn of_workloads(doc: &mut Document, workloads: &[WorkloadObject]) {
             }
         }
     }
-    for family in
-        ["kube_deployment_labels", "kube_statefulset_labels", "kube_daemonset_labels", "kube_job_labels"]
-    {
+    for family in [
+        "kube_deployment_labels",
+        "kube_statefulset_labels",
+        "kube_daemonset_labels",
+        "kube_job_labels",
+        "kube_cronjob_labels",
+    ] {
         doc.family(family, "gauge", "Labels.");
         for w in workloads.iter().filter(|w| family == format!("kube_{}_labels", kind(w).1.to_lowercase())) {
             let own = [NAMESPACE, (kind(w).0, w.workload.metadata.name.as_str())];
             labelled(doc, family, &own, &w.workload.metadata.labels);
+        }
+    }
+}
+
+/// The times of CronJobs, seconds since 1970; those that there are.
+fn of_schedules(doc: &mut Document, workloads: &[WorkloadObject]) {
+    type Time = fn(&CronStatus) -> Option<&String>;
+    let families: [(&str, &str, Time); 2] = [
+        ("kube_cronjob_next_schedule_time", "When the next job is due.", |c| c.next_schedule_time.as_ref()),
+        ("kube_cronjob_status_last_schedule_time", "Scheduled time of the last job.", |c| {
+            c.last_schedule_time.as_ref()
+        }),
+    ];
+    for (name, help, time) in families {
+        doc.family(name, "gauge", help);
+        for w in workloads {
+            let at = w.status.cron.as_ref().and_then(time).and_then(|text| cron::seconds(text));
+            if let Some(at) = at {
+                doc.sample(name, &[NAMESPACE, ("cronjob", w.workload.metadata.name.as_str())], at);
+            }
         }
     }
 }

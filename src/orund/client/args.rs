@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::quantity;
 use crate::orund::client::choose::{Name, PortName, Selector, What, any_name, selector, workload_name};
+pub use crate::orund::client::create::Create;
 pub use crate::orund::client::flags::{
     Builder, Building, Dashboard, Drain, Project, SortBy, Status, StatusOutput, Waiting,
 };
@@ -34,6 +35,12 @@ pub enum Verb {
     /// Print files in another format
     #[command(after_help = examples::CONVERT)]
     Convert(Convert),
+    /// Make a job of a CronJob
+    #[command(after_help = examples::CREATE)]
+    Create {
+        #[command(subcommand)]
+        what: Create,
+    },
     /// List workloads, replicas, events or kept objects
     #[command(after_help = examples::GET)]
     Get(Get),

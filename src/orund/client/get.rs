@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::args::{Describe, Events, Get, Output};
 use super::choose::{Name, names_of};
 use super::connection::{Call, Client, encoded};
+use super::crons::{self, CronRow};
 use super::kinds;
 use super::kinds::What;
 use super::lookup;
@@ -38,6 +39,7 @@ pub async fn get(client: &Client, a: &Get) -> Result<u8> {
 async fn all(client: &Client, what: What, a: &Get) -> Result<u8> {
     match what {
         What::Of("job") => show::<JobRow>(client, Call::get("/v1/workloads"), a, false).await,
+        What::Of("cronjob") => show::<CronRow>(client, Call::get("/v1/workloads"), a, false).await,
         What::Workloads | What::Of(_) => {
             show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await
         }
@@ -113,6 +115,9 @@ async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
     let kind_given = a.words.first().is_some_and(|w| kinds::kind(w.split('/').next().unwrap_or(w)).is_some());
     match what {
         What::Of("job") if workload => show::<JobRow>(client, Call::get(lookup::path(name)), a, true).await,
+        What::Of("cronjob") if workload => {
+            show::<CronRow>(client, Call::get(lookup::path(name)), a, true).await
+        }
         What::Workloads | What::Of(_) if workload || kind_given => {
             show::<WorkloadObject>(client, Call::get(lookup::path(name)), a, true).await
         }
@@ -375,6 +380,7 @@ fn of_workload(w: &WorkloadObject) -> String {
     if let Some(job) = &status.job {
         field("Job", format!("{}: {}", job.reason, job.message));
     }
+    crons::describe(w, &mut field);
     for c in &status.conditions {
         field("Condition", format!("{:?}: {}", c.r#type, c.message));
     }

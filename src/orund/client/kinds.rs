@@ -26,6 +26,7 @@ pub fn kind(word: &str) -> Option<What> {
         "replicationcontrollers" | "replicationcontroller" | "rc" => What::Of("replicationcontroller"),
         "deploymentconfigs" | "deploymentconfig" | "dc" => What::Of("deploymentconfig"),
         "jobs" | "job" => What::Of("job"),
+        "cronjobs" | "cronjob" | "cj" => What::Of("cronjob"),
         "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
         "events" | "event" | "ev" | "e" => What::Events,
         "all" => What::All,

@@ -6,6 +6,8 @@ mod build;
 mod change;
 pub mod choose;
 pub mod connection;
+mod create;
+mod crons;
 mod dashboard;
 mod drain;
 mod exec;
@@ -93,6 +95,7 @@ fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
 async fn talk(client: &Client, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Apply(a) => files::apply(client, &a).await,
+        Verb::Create { what } => create::create(client, &what).await,
         Verb::Get(a) => get::get(client, &a).await,
         Verb::Events(a) => get::events(client, &a).await,
         Verb::Describe(a) => get::describe(client, &a).await,

@@ -7,6 +7,7 @@ use super::ids::{Key, ReplicaKey, Revision, WorkloadId};
 use super::model::Restart;
 use super::progress::Rollout;
 use super::publication::{Name, Route};
+use super::runs::Seen;
 use super::spec::Role;
 use super::time::Time;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,13 @@ pub enum Action {
     DropWorkload {
         /// Number of the workload.
         workload: WorkloadId,
+    },
+    /// Something was decided about a scheduled time of a CronJob.
+    NoteRun {
+        /// Number of the workload.
+        workload: WorkloadId,
+        /// Which time, and what.
+        seen: Seen,
     },
     /// A replica shall go, by `deadline`; or its deadline comes forward.
     StopReplica {
@@ -351,6 +359,14 @@ pub enum Reason {
     ResizeCompleted,
     /// It could not get its new limits.
     FailedResize,
+    /// A scheduled time passed without a job.
+    MissSchedule,
+    /// More than a hundred scheduled times passed without a job.
+    TooManyMissedTimes,
+    /// An earlier job runs, so none is made.
+    JobAlreadyActive,
+    /// A job cannot be made.
+    FailedCreate,
     /// All replicas have the current revision and are available.
     RolloutComplete,
     /// A rollout failed.

@@ -3,6 +3,7 @@
 
 use super::spec::RestartRule;
 use super::time::Millis;
+use crate::workload::cron::Concurrency;
 use crate::workload::depends::Dependency;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -14,6 +15,9 @@ pub struct Controller {
     /// It is a Job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Box<Job>>,
+    /// It is a CronJob, and runs nothing itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Box<Cron>>,
     /// The highest slots go first: when fewer are desired, and when they are updated.
     pub stateful: bool,
     /// A slot waits until all lower ones are ready.
@@ -25,6 +29,33 @@ pub struct Controller {
     /// Workloads that must be so far before replicas are made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
+}
+
+/// Makes a job at the times of its schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cron {
+    /// See [`crate::workload::schedule::Schedule`].
+    pub schedule: String,
+    /// A name of the tz database. None: that of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What happens while an earlier job runs.
+    pub policy: Concurrency,
+    /// How late a job may be made. None: at any time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starting_deadline: Option<Millis>,
+    /// How many jobs are kept that have succeeded.
+    pub keep_succeeded: u32,
+    /// How many jobs are kept that have failed.
+    pub keep_failed: u32,
+    /// No job is made.
+    #[serde(skip_serializing_if = "is_false")]
+    pub suspended: bool,
+    /// The number of replicas of its job.
+    pub completions: u32,
+    /// Its job.
+    pub job: Job,
 }
 
 /// Of each slot of a job one replica succeeds once and is not run again. The number of replicas is that of the slots.

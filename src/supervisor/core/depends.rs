@@ -21,6 +21,9 @@ pub fn waiting(desired: &Desired, observed: &Observed) -> BTreeSet<WorkloadId> {
 pub fn reason(workload: &Workload, desired: &Desired, observed: &Observed) -> Option<String> {
     let none = workload.wanted() == 0 || workload.deletion.is_some();
     let mut all = workload.controller.depends_on.iter().filter(|_| !none);
+    if let Some(earlier) = super::cron::predecessor_of(desired, workload).filter(|_| !none) {
+        return Some(format!("waiting for job {:?}, which it replaces, to exit", earlier.name));
+    }
     all.find_map(|d| Some(format!("waiting for workload {:?}: {}", d.workload, lack(d, desired, observed)?)))
 }
 

@@ -7,6 +7,7 @@ use super::ids::{Revision, WorkloadId};
 use super::objects::Objects;
 use super::refusal::Refusal;
 use super::revision::{Kept, Stamp};
+use super::runs::{Made, Owner, Runs};
 use super::spec::{Strategy, Template};
 use super::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
@@ -68,6 +69,12 @@ pub struct Workload {
     /// The end of a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<JobEnd>,
+    /// Of a job: the CronJob that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Of a CronJob: what it has made.
+    #[serde(default)]
+    pub runs: Runs,
     /// Set once its deletion was acknowledged.
     pub deletion: Option<Deletion>,
     /// The manifest as its owner wrote it; opaque here.
@@ -193,6 +200,18 @@ pub enum Change {
         /// The grace period; `None`: the template's.
         grace: Option<Millis>,
     },
+    /// Make a job of a CronJob: asked for by `Persist` at a scheduled time, or by hand.
+    Spawn {
+        /// The CronJob.
+        workload: WorkloadId,
+        /// Name of the job.
+        name: String,
+        /// Seconds since 1970; `None`: by hand.
+        scheduled: Option<i64>,
+        /// When and why.
+        #[serde(default)]
+        stamp: Stamp,
+    },
     /// Asked for by [`super::action::Action::Persist`]: this slot of this revision has terminated for good.
     Completed {
         /// The workload.
@@ -281,7 +300,7 @@ impl Desired {
                 enough(*replicas)?;
                 let w = self.get(*workload)?;
                 w.not_deleting()?;
-                w.template().map_or(Ok(()), |t| w.check_job(*replicas, t))
+                w.check_scale(*replicas)
             }
             Change::Restart { workload, slot: slot @ Some(_), .. } => {
                 let w = self.get(*workload)?;
@@ -300,6 +319,7 @@ impl Desired {
                 w.undo_target(*to).map(drop)
             }
             Change::Delete { workload, .. } => self.get(*workload).map(|_| ()),
+            Change::Spawn { workload, name, scheduled, .. } => self.check_spawn(*workload, name, *scheduled),
             Change::Completed { workload, revision, .. } => {
                 let current = self.get(*workload)?.revision == *revision;
                 if current { Ok(()) } else { Err(Refusal::Pointless) }
@@ -380,6 +400,9 @@ impl Desired {
                 w.finished = None;
             }
             Change::Delete { workload, grace } => self.get_mut(*workload)?.delete(*grace, at),
+            Change::Spawn { workload, name, scheduled, stamp } => {
+                self.spawn(*workload, name, *scheduled, stamp);
+            }
             Change::Completed { workload, slot, failed, .. } => {
                 self.get_mut(*workload)?.completed.insert(*slot, *failed);
             }
@@ -426,30 +449,13 @@ impl Desired {
         self.objects.pin(&mut template);
         let template = &template;
         let Some(id) = self.by_name(name).map(|(id, _)| id) else {
-            self.last_id += 1;
-            let revision = Revision(1);
-            let kept = Kept { number: revision.0, stamp: stamp.clone(), ..Kept::default() };
-            let workload = Workload {
-                name: name.clone(),
-                generation: 1,
-                replicas: *replicas,
-                strategy: *strategy,
-                controller: controller.clone(),
-                revision,
-                last_revision: revision,
-                last_number: revision.0,
-                revisions: BTreeMap::from([(revision, Template::clone(template))]),
-                history: BTreeMap::from([(revision, kept)]),
-                paused: paused.unwrap_or(false),
-                pending: None,
-                stopped: false,
-                restarts: BTreeMap::new(),
-                completed: BTreeMap::new(),
-                finished: None,
-                deletion: None,
-                source: source.clone(),
-            };
-            self.workloads.insert(WorkloadId(self.last_id), workload);
+            let (replicas, strategy, controller) = (*replicas, *strategy, controller.clone());
+            let (template, source) = (Template::clone(template), source.clone());
+            let made = Made { name, replicas, strategy, controller, template, source, owner: None };
+            let id = self.create(made, stamp);
+            if let Some(w) = self.workloads.get_mut(&id) {
+                w.paused = paused.unwrap_or(false);
+            }
             return;
         };
         let Some(w) = self.workloads.get_mut(&id) else { return };
@@ -465,6 +471,7 @@ impl Desired {
         w.generation += u64::from(!same);
         w.replicas = *replicas;
         w.strategy = *strategy;
+        w.reschedule(controller, stamp.at);
         w.controller = controller.clone();
         w.stopped = false;
         w.set_paused(paused);
@@ -534,7 +541,7 @@ impl Workload {
     /// How many replicas shall run.
     pub fn wanted(&self) -> u32 {
         let suspended = self.controller.job.as_ref().is_some_and(|j| j.suspended);
-        if self.stopped || suspended { 0 } else { self.replicas }
+        if self.stopped || suspended || self.controller.cron.is_some() { 0 } else { self.replicas }
     }
 
     fn delete(&mut self, grace: Option<Millis>, at: Time) {

@@ -5,7 +5,7 @@ use super::action::Action;
 use super::checks::{HookKind, ProbeKind};
 use super::exit::{StartError, WaitStatus};
 use super::ids::{Key, ReplicaKey};
-use super::model::Process;
+use super::model::{Clock, Process};
 use super::publication::Taken;
 use super::spec::ImageFacts;
 use super::time::Time;
@@ -188,6 +188,12 @@ pub enum Event {
         generation: u64,
         /// Ports that it cannot open.
         taken: Vec<Taken>,
+    },
+
+    /// The wall clock was set, or looked at for the first time in this boot. Only while there are CronJobs.
+    ClockSet {
+        /// What it shows.
+        clock: Clock,
     },
 
     /// The output of an instance cannot be written, as when the disk is full, so that its program waits when it writes

@@ -68,7 +68,8 @@ impl Workload {
         for template in self.revisions.values_mut().filter(|t| uses(t).is_some()) {
             objects.fill(template);
         }
-        if self.controller.job.is_some() {
+        // A CronJob gives each job what its objects hold then.
+        if self.controller.job.is_some() || self.controller.cron.is_some() {
             return;
         }
         let Some(template) = self.revisions.get(&self.applied()) else { return };

@@ -11,6 +11,7 @@ use super::exit::{Exit, ExitClass, StopCause, WaitStatus};
 use super::ids::{Revision, WorkloadId};
 use super::progress::Rollout;
 use super::publication::Endpoints;
+use super::runs::Seen;
 use super::spec::{ImageFacts, Role};
 use super::time::Time;
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,22 @@ pub struct Observed {
     /// See [`super::event::Event::Draining`].
     #[serde(default)]
     pub draining: bool,
+    /// The wall clock of the host. None: nobody has looked at it in this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Clock>,
     /// The map of published ports, and what of it the proxy uses.
     #[serde(default)]
     pub endpoints: Endpoints,
+}
+
+/// The wall clock of the host, which schedules are read by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// What to add to a [`Time`] for milliseconds since 1970.
+    pub offset: i64,
+    /// The time zone of the host, as a name of the tz database. None: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// The slots of one workload.
@@ -51,6 +65,9 @@ pub struct Slots {
     /// How far the current revision is.
     #[serde(default)]
     pub rollout: Option<Rollout>,
+    /// Of a CronJob: the last scheduled time that something was decided about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Seen>,
 }
 
 /// A stable place for one replica. Its history outlives the replicas in it.

@@ -8,7 +8,9 @@ use super::ids::{Key, ReplicaKey, WorkloadId};
 use super::model::{Instance, Next, Observed, Restart, SandboxState};
 use super::progress::{Rollout, Verdict};
 use super::publication::Taken;
+use super::runs::{Outcome, Seen};
 use super::time::{Millis, Time};
+use crate::workload::schedule::MANY_MISSED;
 use std::fmt;
 
 /// What `event`, not yet applied, is worth reporting.
@@ -175,6 +177,7 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
             _ => None,
         },
         Action::Settle { key, class, restart } => settled(observed, key, *class, restart, at),
+        Action::NoteRun { workload, seen } => Some(run_notice(observed, *workload, seen, at)),
         Action::Advance { workload, rollout } => rollout_notice(observed, *workload, rollout, at),
         _ => None,
     }
@@ -200,6 +203,19 @@ fn probed(i: &Instance, kind: ProbeKind, n: u32, ok: Option<bool>, error: &Strin
         }
         _ => None,
     }
+}
+
+/// The notice about a scheduled time of a CronJob.
+fn run_notice(observed: &Observed, workload: WorkloadId, seen: &Seen, at: Time) -> Notice {
+    let reason = match seen.outcome {
+        Outcome::Made { missed } if missed >= MANY_MISSED => Reason::TooManyMissedTimes,
+        Outcome::Made { .. } => Reason::SuccessfulCreate,
+        Outcome::TooLate => Reason::MissSchedule,
+        Outcome::Busy => Reason::JobAlreadyActive,
+        Outcome::NameTaken => Reason::FailedCreate,
+    };
+    let key = Key { workload, slot: 0, replica: 0, container: 0, instance: 0 };
+    Notice { slot: None, container: None, instance: None, ..about(observed, &key, at, reason, seen.words()) }
 }
 
 /// The notice about a rollout: that it is over, or failed.
@@ -234,15 +250,17 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
 
 fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: String) -> Notice {
     use Reason::{
-        BackOff, DeadlineExceeded, Failed, FailedCreatePodSandBox, FailedKillPod, FailedPostStartHook,
-        FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, OOMKilling, ProgressDeadlineExceeded,
-        PublishSlow, RestartLimit, RolloutFailed, SandboxChanged, Unhealthy,
+        BackOff, DeadlineExceeded, Failed, FailedCreate, FailedCreatePodSandBox, FailedKillPod,
+        FailedPostStartHook, FailedPreStopHook, FailedResize, KeeperLost, LogDiskFull, MissSchedule,
+        OOMKilling, ProgressDeadlineExceeded, PublishSlow, RestartLimit, RolloutFailed, SandboxChanged,
+        TooManyMissedTimes, Unhealthy,
     };
     let bad = matches!(
         reason,
         BackOff
             | DeadlineExceeded
             | Failed
+            | FailedCreate
             | FailedCreatePodSandBox
             | FailedKillPod
             | FailedPostStartHook
@@ -250,12 +268,14 @@ fn about(observed: &Observed, key: &Key, at: Time, reason: Reason, message: Stri
             | FailedResize
             | KeeperLost
             | LogDiskFull
+            | MissSchedule
             | OOMKilling
             | ProgressDeadlineExceeded
             | PublishSlow
             | RestartLimit
             | RolloutFailed
             | SandboxChanged
+            | TooManyMissedTimes
             | Unhealthy
     );
     Notice {

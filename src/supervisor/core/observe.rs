@@ -23,6 +23,7 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         Event::Decided { action } => decided(observed, action, at),
         Event::KeeperLost => observed.keeper_lost = true,
         Event::Draining { on } => observed.draining = *on,
+        Event::ClockSet { clock } => observed.clock = Some(clock.clone()),
         Event::Prepared { key, process, image } => {
             with(observed, key, |i| i.prepared(*process, image.clone()));
         }
@@ -200,6 +201,9 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             if let Some(replica) = observed.replica_mut(*workload, *slot, *serial) {
                 replica.revision = *revision;
             }
+        }
+        Action::NoteRun { workload, seen } => {
+            observed.workloads.entry(*workload).or_default().cron = Some(seen.clone());
         }
         Action::Advance { workload, rollout } => {
             observed.workloads.entry(*workload).or_default().rollout = Some(rollout.clone());

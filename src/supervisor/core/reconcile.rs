@@ -9,7 +9,7 @@ use super::model::{Container, Next, Observed, Replica, Slot, Slots};
 use super::pass::{Pass, Place, replicas, stop_one};
 use super::spec::Role;
 use super::time::{Millis, Time};
-use super::{containers, depends, endpoints, job, replicas, rollout, sandbox};
+use super::{containers, cron, depends, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
 /// What to do now, and when to ask again if nothing happens before.
@@ -37,7 +37,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         stopped: BTreeSet::new(),
         draining: observed.draining,
         exposed: observed.endpoints.exposed(),
-        waiting: depends::waiting(desired, observed),
+        waiting: depends::waiting(desired, observed).into_iter().chain(cron::waiting(desired)).collect(),
     };
     let none = Slots::default();
     for (id, slots) in &observed.workloads {
@@ -48,6 +48,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
     for (id, workload) in &desired.workloads {
         pass.workload(*id, workload, observed.workloads.get(id).unwrap_or(&none));
     }
+    cron::plan(&mut pass, desired, observed);
     endpoints::plan(&mut pass, desired, observed);
     // What waits for a start does not wait for the clearing away of what is dead.
     pass.actions.sort_by_key(|a| matches!(a, Action::Remove { .. }));

@@ -33,6 +33,13 @@ pub enum Refusal {
         /// What it is, for people.
         what: String,
     },
+    /// Only a CronJob makes jobs.
+    NoCronJob,
+    /// Another workload has the name.
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// It is superseded by the desired state of now.
     Pointless,
 }
@@ -49,6 +56,8 @@ impl fmt::Display for Refusal {
             Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
             Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),
             Refusal::Immutable { what } => write!(f, "{what} cannot be changed"),
+            Refusal::NoCronJob => f.write_str("it is not a CronJob"),
+            Refusal::NameTaken { name } => write!(f, "a workload {name:?} exists"),
             Refusal::Pointless => f.write_str("nothing to do"),
         }
     }

@@ -281,6 +281,11 @@ fn rollout_state(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> RolloutStat
 }
 
 fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
+    // It runs nothing itself, and is at work while it makes jobs.
+    let waits = w.controller.cron.as_ref().is_some_and(|c| !c.suspended);
+    if waits && !w.stopped && w.deletion.is_none() {
+        return WorkloadPhase::Ready;
+    }
     let wanted = w.wanted();
     if w.deletion.is_some() {
         WorkloadPhase::Terminating

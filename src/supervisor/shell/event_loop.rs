@@ -1,6 +1,6 @@
 //! The loop: waits for whatever happens, gives it to the core, and does what that decides.
 
-use super::clock::{epoch_ms, now, wall_ms};
+use super::clock::{self, Wall, epoch_ms, now, wall_ms};
 use super::handle::{Accepted, BACKLOG, Denied, Handle, Request, View, Wish};
 use super::job::Done;
 use super::journal::disk::Written;
@@ -28,6 +28,9 @@ use tokio::time::{Instant, Interval};
 
 /// Records of the runtime journal, in bytes, after which a snapshot takes their place.
 const JOURNAL_COMPACT_BYTES: u64 = 4 << 20;
+
+/// By how much the wall clock may differ from what the core knows, milliseconds.
+const CLOCK_JITTER_MS: u64 = 100;
 
 /// Events after which memory is worth giving back.
 const EVENTS_BEFORE_TRIM: usize = 300;
@@ -58,6 +61,7 @@ pub struct EventLoop {
     /// When it is taken for hung. None before its first ping: an earlier version sends none.
     keeper_late: Option<Instant>,
     timer: TimerFd,
+    wall: Wall,
     waiters: Vec<Waiter>,
     turns: watch::Sender<u64>,
     events_since_trim: usize,
@@ -106,6 +110,7 @@ impl EventLoop {
             keeper,
             keeper_late: None,
             timer,
+            wall: Wall::new().map_err(fail)?,
             supervisor,
             requests,
             done,
@@ -149,6 +154,7 @@ impl EventLoop {
                     let _ = self.timer.wait();
                     ready.clear_ready();
                 }
+                () = self.wall.set() => {}
                 heard = heard(&mut self.keeper, &self.supervisor.world) => match heard {
                     Heard::Lost => {
                         (self.keeper, self.keeper_late) = (None, None);
@@ -200,6 +206,7 @@ impl EventLoop {
     fn turn(&mut self) -> Result<bool> {
         // What is true from a certain time on, such as availability, has changed when that time has come.
         let due = self.due.take().is_some_and(|at| now() >= at);
+        self.look_at_clock(due);
         let wake = loop {
             let wake = self.supervisor.turn(now());
             let answers = std::mem::take(&mut self.supervisor.world.answers);
@@ -223,6 +230,20 @@ impl EventLoop {
         self.compact();
         self.trim();
         Ok(std::mem::take(&mut self.supervisor.world.happened) || due)
+    }
+
+    /// Reports to the core what the wall clock shows, if that is new. Only schedules depend on it.
+    fn look_at_clock(&mut self, due: bool) {
+        let Supervisor { desired, observed, .. } = &self.supervisor;
+        if !desired.workloads.values().any(|w| w.controller.cron.is_some()) {
+            return;
+        }
+        let known = observed.clock.as_ref();
+        let set = known.is_none_or(|c| c.offset.abs_diff(epoch_ms()) > CLOCK_JITTER_MS);
+        let other_zone = || due && known.is_some_and(|c| c.zone != clock::zone());
+        if set || other_zone() {
+            self.supervisor.events([Event::ClockSet { clock: clock::clock() }], now());
+        }
     }
 
     fn compact(&mut self) {

@@ -49,6 +49,11 @@ pub enum Wish {
         name: String,
         to: Option<u32>,
     },
+    /// Make a job of a CronJob, with the name `job`.
+    Spawn {
+        name: String,
+        job: String,
+    },
     Pause {
         name: String,
         paused: bool,
@@ -267,6 +272,12 @@ impl Wish {
                 let cause = target.map(|n| format!("rollout undo to revision {n}")).unwrap_or_default();
                 Change::Undo { workload, to, stamp: stamp(cause) }
             }
+            Wish::Spawn { name, job } => Change::Spawn {
+                workload: workload(&name)?,
+                stamp: stamp(format!("create job --from=cronjob/{name}")),
+                name: job,
+                scheduled: None,
+            },
             Wish::Pause { name, paused } => Change::Pause { workload: workload(&name)?, paused },
             Wish::Stop { name, stopped } => Change::Stop { workload: workload(&name)?, stopped },
             Wish::Delete { name, grace } => Change::Delete { workload: workload(&name)?, grace },
@@ -280,6 +291,7 @@ impl Wish {
             Wish::Keep(..) | Wish::Discard { .. } | Wish::All(_) => None,
             Wish::Scale { name, .. }
             | Wish::Restart { name, .. }
+            | Wish::Spawn { name, .. }
             | Wish::Undo { name, .. }
             | Wish::Pause { name, .. }
             | Wish::Stop { name, .. }

@@ -1,6 +1,7 @@
 //! The core by scenarios: events in, actions out.
 
 mod controller;
+mod cron;
 mod depends;
 mod endpoints;
 mod health;

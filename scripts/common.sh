@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What every script here starts with. Source it: --help as the first argument shows the head of the script and
-# ends it. Leaves the working directory at the top of the repository.
+# Common start of all scripts, to be sourced. With --help as the first argument, it prints the head of the script and exits. It
+# changes to the top of the repository.
 set -euo pipefail
 
 script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
@@ -26,7 +26,7 @@ show_help() {
 	exit 0
 }
 
-# misused TEXT: ends the script before it has changed anything.
+# misused TEXT: exits before the script has changed anything.
 misused() {
 	printf '%s: error: %s (see %s --help)\n' "${script#"$root"/}" "$*" "${script#"$root"/}" >&2
 	exit 2
@@ -40,7 +40,7 @@ unknown() {
 # has_value "$@": the option $1 is followed by its value.
 has_value() { if [ $# -lt 2 ] || [ -z "$2" ]; then misused "option '$1' needs a value"; fi; }
 no_arguments() { [ $# = 0 ] || unknown "$1"; }
-# harness_options "$@": refuses what is not an option of runtime-tests.
+# harness_options "$@": exits if an argument is not an option of runtime-tests.
 harness_options() {
 	while [ $# -gt 0 ]; do
 		case $1 in
@@ -56,7 +56,7 @@ harness_options() {
 
 case ${1:-} in -h | --help) show_help ;; esac
 
-# rustup puts cargo where a non-login shell does not look.
+# rustup installs cargo in a directory that is not in the PATH of a non-login shell.
 cargo_bin=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 if ! command -v cargo >/dev/null && [ -x "$cargo_bin/cargo" ]; then
 	PATH=$cargo_bin:$PATH
@@ -66,10 +66,10 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die "must be run as root"
 }
 
-# Ends the script where it is not in a guest of scripts/vm: it changes the machine that it runs on.
+# Exits unless the script runs in a guest of scripts/vm, because it changes the machine.
 in_guest() { grep -q 'orun\.run=' /proc/cmdline || die "runs only in the guest: use scripts/test-vm"; }
 
-# make_directory DIR: makes it with its parents, and lists what it made in /var/lib/orun/directories, for scripts/uninstall.
+# make_directory DIR: creates it with its parents, and lists the created ones in /var/lib/orun/directories, for scripts/uninstall.
 make_directory() {
 	[ -d "$1" ] && return
 	make_directory "$(dirname "$1")"

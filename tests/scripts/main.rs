@@ -232,7 +232,7 @@ fn register_can_be_repeated_and_undone() {
                 assert_eq!(world.read(file), registered, "{place}");
             }
             let out = register(&["--remove"]);
-            assert!(out.contains("not known any more"), "{place}: {out}");
+            assert!(out.contains("no longer registered"), "{place}: {out}");
             assert_eq!(world.tree(), start, "{place}");
             register(&["--remove"]);
             assert_eq!(world.tree(), start, "{place}");

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// What class of failure this is. The class decides the exit code and nothing else does.
+/// Class of a failure. It alone decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Wrong arguments on the command line.
@@ -126,7 +126,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug, Clone)]
 struct Inner {
     kind: Kind,
-    /// What was being done, with arguments: `mounting tmpfs on "/dev/shm"`.
+    /// The failed operation with its arguments: `mounting tmpfs on "/dev/shm"`.
     message: String,
     errno: Option<Errno>,
     /// The message has the words of `errno` already.

@@ -8,14 +8,14 @@ use crate::api::request::Query;
 use crate::api::respond::{self, Answer, Problem};
 use crate::api::types::{Applied, KeptAnswer, List, Outcome};
 use crate::api::{convert, view};
-use crate::supervisor::shell::handle::{View, Wish};
+use crate::supervisor::shell::handle::{ChangeRequest, View};
 use crate::workload::compose::PROJECT;
 use crate::workload::{self, KeptKind, KeptObject, Object, Workload};
 
-/// An object of the request: what is to be done, and what becomes of it.
+/// An object of the request: the change, and its outcome.
 struct Step {
     /// None: nothing is to be done.
-    wish: Option<Wish>,
+    change: Option<ChangeRequest>,
     applied: Applied,
 }
 
@@ -35,11 +35,11 @@ pub async fn apply(api: &Api, query: &Query, body: &[u8]) -> Result<Answer, Prob
             Object::Inert { .. } => {}
         }
     }
-    let (wishes, mut items): (Vec<Option<Wish>>, Vec<Applied>) =
-        steps.into_iter().map(|s| (s.wish, s.applied)).unzip();
-    let wishes: Vec<Wish> = wishes.into_iter().flatten().collect();
-    if !query.flag("dryRun")? && !wishes.is_empty() {
-        api.wish(Wish::All(wishes)).await?;
+    let (changes, mut items): (Vec<Option<ChangeRequest>>, Vec<Applied>) =
+        steps.into_iter().map(|s| (s.change, s.applied)).unzip();
+    let changes: Vec<ChangeRequest> = changes.into_iter().flatten().collect();
+    if !query.flag("dryRun")? && !changes.is_empty() {
+        api.change(ChangeRequest::All(changes)).await?;
         let changed = |i: &&mut Applied| !matches!(i.outcome, Outcome::Unchanged | Outcome::Deleted);
         for item in items.iter_mut().filter(changed) {
             renew(api, item).await?;
@@ -65,15 +65,16 @@ async fn pruned(api: &Api, project: &str, objects: &[Object]) -> Result<Vec<Step
         })
         .await?;
     let there = |word: &str, name: &str| objects.iter().any(|o| o.word() == word && o.name() == name);
-    let step = |wish, kind: &str, name: String| {
+    let step = |change, kind: &str, name: String| {
         let (kind, outcome) = (kind.to_owned(), Outcome::Deleted);
-        Step { wish: Some(wish), applied: Applied { kind, name, outcome, generation: 0, revision: 0 } }
+        Step { change: Some(change), applied: Applied { kind, name, outcome, generation: 0, revision: 0 } }
     };
     let gone = workloads.into_iter().filter(|name| !there("workload", name));
-    let mut steps: Vec<Step> =
-        gone.map(|name| step(Wish::Delete { name: name.clone(), grace: None }, "workload", name)).collect();
+    let mut steps: Vec<Step> = gone
+        .map(|name| step(ChangeRequest::Delete { name: name.clone(), grace: None }, "workload", name))
+        .collect();
     for (kind, name) in kept.into_iter().filter(|(kind, name)| !there(kind.word(), name)) {
-        steps.push(step(Wish::Discard { kind, name: name.clone() }, kind.word(), name));
+        steps.push(step(ChangeRequest::Discard { kind, name: name.clone() }, kind.word(), name));
     }
     Ok(steps)
 }
@@ -81,16 +82,16 @@ async fn pruned(api: &Api, project: &str, objects: &[Object]) -> Result<Vec<Step
 async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Problem> {
     convert::runnable(w)
         .map_err(|(what, hint)| Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", what, &hint))?;
-    let (name, wish) = (w.metadata.name.clone(), convert::apply(w, file));
+    let (name, change) = (w.metadata.name.clone(), convert::apply(w, file));
     // A file system may let one wait.
-    let pinned = tokio::task::spawn_blocking(move || convert::pin(wish)).await;
-    let wish = pinned.map_err(|e| Problem::bad_request(format!("reading the bundles: {e}")))?;
-    check(api, &wish, &format!("workload {name:?}")).await?;
+    let pinned = tokio::task::spawn_blocking(move || convert::pin(change)).await;
+    let change = pinned.map_err(|e| Problem::bad_request(format!("reading the bundles: {e}")))?;
+    check(api, &change, &format!("workload {name:?}")).await?;
     let before = object(api, &name).await?;
     let outcome = match &before {
         None => Outcome::Created,
         // Also when a scale has made it so: there is nothing to do.
-        Some(b) if b.as_applied(w) && !b.status.stopped && same_bundles(api, &name, &wish).await? => {
+        Some(b) if b.as_applied(w) && !b.status.stopped && same_bundles(api, &name, &change).await? => {
             Outcome::Unchanged
         }
         Some(_) => Outcome::Configured,
@@ -98,33 +99,33 @@ async fn of_workload(api: &Api, w: &Workload, file: &str) -> Result<Step, Proble
     let (generation, revision) = before.map_or((0, 0), |b| (b.status.generation, b.status.revision));
     let kind = w.spec.controller.as_ref().map_or("workload".to_owned(), |c| c.kind.to_lowercase());
     let applied = Applied { kind, name, outcome, generation, revision };
-    Ok(Step { wish: Some(wish).filter(|_| outcome != Outcome::Unchanged), applied })
+    Ok(Step { change: Some(change).filter(|_| outcome != Outcome::Unchanged), applied })
 }
 
 async fn of_kept(api: &Api, object: KeptObject, file: &str) -> Result<Step, Problem> {
     let (kind, name) = (object.kind, object.metadata.name.clone());
-    let before = kept(api, kind, &name).await?;
+    let before = find_object(api, kind, &name).await?;
     let (outcome, generation) = match &before {
         None => (Outcome::Created, 0),
         Some(b) if b.object == object => (Outcome::Unchanged, b.status.generation),
         Some(b) => (Outcome::Configured, b.status.generation),
     };
-    let wish = Wish::Keep(Box::new(object), format!("apply {file}"));
-    check(api, &wish, &format!("{} {name:?}", kind.name())).await?;
+    let change = ChangeRequest::Keep(Box::new(object), format!("apply {file}"));
+    check(api, &change, &format!("{} {name:?}", kind.name())).await?;
     let applied = Applied { kind: kind.word().to_owned(), name, outcome, generation, revision: 0 };
-    Ok(Step { wish: Some(wish).filter(|_| outcome != Outcome::Unchanged), applied })
+    Ok(Step { change: Some(change).filter(|_| outcome != Outcome::Unchanged), applied })
 }
 
-/// Whether the core would accept a wish about `what`.
-async fn check(api: &Api, wish: &Wish, what: &str) -> Result<(), Problem> {
-    let checked = api.handle.check(wish.clone()).await;
+/// Whether the core would accept a change about `what`.
+async fn check(api: &Api, change: &ChangeRequest, what: &str) -> Result<(), Problem> {
+    let checked = api.handle.check(change.clone()).await;
     checked.map_err(|denied| Problem::from(denied).about(what))
 }
 
 /// The generation and the revision that an object has now.
 async fn renew(api: &Api, item: &mut Applied) -> Result<(), Problem> {
     (item.generation, item.revision) = match KeptKind::from_word(&item.kind) {
-        Some(kind) => (kept(api, kind, &item.name).await?.map_or(0, |k| k.status.generation), 0),
+        Some(kind) => (find_object(api, kind, &item.name).await?.map_or(0, |k| k.status.generation), 0),
         None => {
             let name = item.name.clone();
             let find =
@@ -136,16 +137,16 @@ async fn renew(api: &Api, item: &mut Applied) -> Result<(), Problem> {
 }
 
 /// Whether each config.json, ConfigMap and Secret is what the workload's current revision was made from.
-async fn same_bundles(api: &Api, name: &str, wish: &Wish) -> Result<bool, Problem> {
-    let (name, wish) = (name.to_owned(), wish.clone());
+async fn same_bundles(api: &Api, name: &str, change: &ChangeRequest) -> Result<bool, Problem> {
+    let (name, change) = (name.to_owned(), change.clone());
     let same = move |v: &View| {
         let template = v.desired.by_name(&name).and_then(|(_, w)| w.template());
-        template.is_none_or(|t| convert::same_bundles(&wish, t) && v.desired.objects.is_current(t))
+        template.is_none_or(|t| convert::same_bundles(&change, t) && v.desired.objects.is_current(t))
     };
     api.look(same).await
 }
 
-async fn kept(api: &Api, kind: KeptKind, name: &str) -> Result<Option<KeptAnswer>, Problem> {
+async fn find_object(api: &Api, kind: KeptKind, name: &str) -> Result<Option<KeptAnswer>, Problem> {
     let name = name.to_owned();
     api.look(move |v| v.desired.objects.get(kind, &name).map(|e| view::kept(v, e))).await
 }
@@ -154,13 +155,13 @@ async fn kept(api: &Api, kind: KeptKind, name: &str) -> Result<Option<KeptAnswer
 pub fn kind(word: &str) -> Result<KeptKind, Problem> {
     KeptKind::from_word(word).ok_or_else(|| {
         let kinds = KeptKind::ALL.map(|k| format!("{}s", k.word())).join(", ");
-        Problem::not_found(format!("no kind {word:?} is kept; there are {kinds}"))
+        Problem::not_found(format!("unknown kind {word:?}; known kinds: {kinds}"))
     })
 }
 
 /// `DELETE /v1/objects/KIND/NAME`.
 pub async fn discard(api: &Api, kind: KeptKind, name: &str) -> Result<Answer, Problem> {
-    let done = api.wish(Wish::Discard { kind, name: name.to_owned() }).await;
+    let done = api.change(ChangeRequest::Discard { kind, name: name.to_owned() }).await;
     match done {
         Err(p) if p.status == StatusCode::NOT_FOUND => Err(missing(kind, name)),
         done => respond::json(&done?),

@@ -55,7 +55,7 @@ pub async fn answer(api: &Api, replica: &str, mut request: Request<Incoming>) ->
     let (id, _) = exec::container(api, replica, asked.container).await?;
     let attached = api.handle.attach(id.clone()).await?;
     let Some(mut attached) = attached else {
-        let message = format!("the container of {replica} has exited meanwhile");
+        let message = format!("the container of {replica} has exited");
         return Err(Problem::new(StatusCode::CONFLICT, "Conflict", message));
     };
     attached.tapped().await;

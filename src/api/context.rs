@@ -1,4 +1,4 @@
-//! What every handler works with: access to the supervisor's state and to its changes, and how an object is found.
+//! Inputs of every handler: access to the supervisor's state and to its changes, and the lookup of objects.
 
 use hyper::StatusCode;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use crate::api::respond::Problem;
 use crate::api::types::{Changed, WorkloadObject};
 use crate::api::view;
 use crate::supervisor::core::refusal::Refusal;
-use crate::supervisor::shell::handle::{Denied, Handle, View, Wish};
+use crate::supervisor::shell::handle::{ChangeError, ChangeRequest, Handle, View};
 
 /// Between two looks at the supervisor's state, in the long run: a flood of requests waits here, and not in the
 /// supervisor's own loop.
@@ -20,7 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How far looks may be ahead of that.
 const LOOK_BURST: Duration = Duration::from_millis(200);
 
-/// What handlers need.
+/// Inputs of handlers.
 pub struct Api {
     pub handle: Handle,
     /// When the next look is due.
@@ -54,7 +54,7 @@ impl Api {
     /// Looks at the supervisor's state.
     ///
     /// # Errors
-    /// The supervisor is ending.
+    /// The supervisor is shutting down.
     pub async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&View) -> T + Send + 'static,
@@ -64,13 +64,13 @@ impl Api {
         Ok(self.handle.look(move |v| look(&clock.steady(v))).await?)
     }
 
-    /// Makes a wish durable and has it acted on.
+    /// Makes a change durable and has it acted on.
     ///
     /// # Errors
     /// It was refused, or cannot be written.
-    pub async fn wish(&self, wish: Wish) -> Result<Changed, Problem> {
+    pub async fn change(&self, change: ChangeRequest) -> Result<Changed, Problem> {
         self.pace().await;
-        let accepted = self.handle.wish(wish).await?;
+        let accepted = self.handle.change(change).await?;
         let revision = accepted.revision;
         let (generation, kind) = (accepted.generation, accepted.kind);
         Ok(Changed { uid: accepted.workload.0, generation, revision, kind })
@@ -95,7 +95,7 @@ pub async fn object(api: &Api, name: &str) -> Result<Option<WorkloadObject>, Pro
 /// The problem with a workload or replica that is not there.
 pub fn missing(what: &str, name: &str) -> Problem {
     match what {
-        "workload" => Problem::from(Denied::Refused(Refusal::NotFound)),
+        "workload" => Problem::from(ChangeError::Refused(Refusal::NotFound)),
         _ => Problem::hinted(
             StatusCode::NOT_FOUND,
             "NotFound",

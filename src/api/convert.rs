@@ -4,7 +4,7 @@ use core::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::config::bundle::Bundle;
-use crate::config::quantity::{self, MilliCpu};
+use crate::config::quantity::MilliCpu;
 use crate::image::reference::{Reference, Remote};
 use crate::supervisor::core::controller::{
     Controller, Cron, FailureRule, FailureRuleAction, Job, SuccessRule,
@@ -12,12 +12,11 @@ use crate::supervisor::core::controller::{
 use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::probes;
 use crate::supervisor::core::spec::{
-    Back, Backoff, ContainerSpec, FailureAction, ImageSource, IntOrPercent, Launch, PROGRESS_DEADLINE,
-    Pinned, PullPolicy, RestartLimit, RestartPolicy, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec,
-    Strategy, Template,
+    Back, Backoff, ContainerSource, ContainerSpec, ImageSource, PROGRESS_DEADLINE, Pinned, PodTemplate,
+    PullPolicy, RestartLimit, RestartRule, Role, SIGNAL_OF_IMAGE, SandboxSpec, Strategy,
 };
 use crate::supervisor::core::time::Millis;
-use crate::supervisor::shell::handle::{Apply, Wish};
+use crate::supervisor::shell::handle::{Apply, ChangeRequest};
 use crate::workload::engine::Engine;
 use crate::workload::inputs::inputs;
 use crate::workload::model::{self, Container, EnvVar, Resources};
@@ -26,7 +25,7 @@ use crate::workload::replica::Sandbox;
 use crate::workload::schedule::{Schedule, Zone};
 use crate::workload::{Spec, Workload, exit_codes};
 
-/// What of a workload cannot be run yet.
+/// Parts of a workload that cannot be run yet.
 ///
 /// # Errors
 /// What, and what to do instead.
@@ -64,9 +63,9 @@ pub fn runnable(w: &Workload) -> Result<(), (String, String)> {
     Ok(())
 }
 
-/// The wish that `w`, of the file `file`, be as it says.
-pub fn apply(w: &Workload, file: &str) -> Wish {
-    Wish::Apply(Box::new(Apply {
+/// The change that `w`, of the file `file`, be as it says.
+pub fn apply(w: &Workload, file: &str) -> ChangeRequest {
+    ChangeRequest::Apply(Box::new(Apply {
         name: w.metadata.name.clone(),
         replicas: w.spec.replicas,
         strategy: strategy(&w.spec),
@@ -139,29 +138,20 @@ fn job(c: &crate::workload::controller::Controller) -> Job {
 
 fn strategy(spec: &Spec) -> Strategy {
     let rolling = &spec.strategy.rolling_update;
-    let number = |n: quantity::IntOrPercent| match n {
-        quantity::IntOrPercent::Int(n) => IntOrPercent::Int(n),
-        quantity::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
-    };
-    let action = |a: model::FailureAction| match a {
-        model::FailureAction::None => FailureAction::None,
-        model::FailureAction::Pause => FailureAction::Pause,
-        model::FailureAction::Rollback => FailureAction::Rollback,
-    };
     Strategy {
         recreate: spec.strategy.r#type == model::StrategyType::Recreate,
-        max_surge: number(rolling.max_surge),
-        max_unavailable: number(rolling.max_unavailable),
+        max_surge: rolling.max_surge,
+        max_unavailable: rolling.max_unavailable,
         min_ready: spec.min_ready.map(millis),
         progress_deadline: Some(spec.progress_deadline.map_or(PROGRESS_DEADLINE, millis)),
-        on_failure: action(spec.failure_action),
-        max_failures: number(spec.max_failures),
+        on_failure: spec.failure_action,
+        max_failures: spec.max_failures,
         back: spec.rollback.map(|r| Back {
-            max_surge: number(r.rolling_update.max_surge),
-            max_unavailable: number(r.rolling_update.max_unavailable),
+            max_surge: r.rolling_update.max_surge,
+            max_unavailable: r.rolling_update.max_unavailable,
             min_ready: r.min_ready.map(millis),
-            on_failure: action(r.failure_action),
-            max_failures: number(r.max_failures),
+            on_failure: r.failure_action,
+            max_failures: r.max_failures,
         }),
         history_limit: spec.revision_history_limit,
     }
@@ -169,32 +159,32 @@ fn strategy(spec: &Spec) -> Strategy {
 
 /// Pins what each container is made from: config.json as it is now. One that cannot be read, or is invalid, is not pinned;
 /// it is read when the container is to start, and reported then.
-pub fn pin(mut wish: Wish) -> Wish {
-    if let Wish::Apply(apply) = &mut wish {
+pub fn pin(mut change: ChangeRequest) -> ChangeRequest {
+    if let ChangeRequest::Apply(apply) = &mut change {
         for container in &mut apply.template.containers {
             let bundle = Bundle::load(container.launch.bundle.as_ref()).ok();
             container.launch.config = bundle.and_then(|b| String::from_utf8(b.raw).ok());
         }
     }
-    wish
+    change
 }
 
-/// Whether the workload that there is was made from the same config.json files as `wish` would be.
-pub fn same_bundles(wish: &Wish, now: &Template) -> bool {
-    let Wish::Apply(apply) = wish else { return true };
-    let configs = |t: &Template| t.containers.iter().map(|c| c.launch.config.clone()).collect::<Vec<_>>();
+/// Whether the workload that there is was made from the same config.json files as `change` would be.
+pub fn same_bundles(change: &ChangeRequest, now: &PodTemplate) -> bool {
+    let ChangeRequest::Apply(apply) = change else { return true };
+    let configs = |t: &PodTemplate| t.containers.iter().map(|c| c.launch.config.clone()).collect::<Vec<_>>();
     configs(&apply.template) == configs(now)
 }
 
-fn template(spec: &Spec) -> Template {
+fn template(spec: &Spec) -> PodTemplate {
     let b = &spec.backoff;
-    let mut sandbox = Sandbox::of(spec);
+    let mut sandbox = Sandbox::sandbox_of(spec);
     if let Some(sandbox) = &mut sandbox {
         sandbox.limits = resources(&spec.resources, None);
     }
-    Template {
+    PodTemplate {
         containers: containers(spec, sandbox.is_some()),
-        restart_policy: policy(spec.restart_policy),
+        restart_policy: spec.restart_policy,
         active_deadline: spec.active_deadline.map(millis),
         backoff: Backoff {
             initial: millis(b.initial),
@@ -223,14 +213,6 @@ fn millis(d: Duration) -> Millis {
     Millis(u64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
-fn policy(policy: model::RestartPolicy) -> RestartPolicy {
-    match policy {
-        model::RestartPolicy::Always => RestartPolicy::Always,
-        model::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-        model::RestartPolicy::Never => RestartPolicy::Never,
-    }
-}
-
 /// The containers in the order in which they start.
 fn containers(spec: &Spec, in_pod: bool) -> Vec<ContainerSpec> {
     let of_role = |c: &Container, role| ContainerSpec { role, ..container(c, spec, in_pod) };
@@ -252,13 +234,13 @@ fn codes(codes: &exit_codes::ExitCodes) -> RestartRule {
 }
 
 fn container(c: &Container, spec: &Spec, in_pod: bool) -> ContainerSpec {
-    // What a pod's container gets is worked out for each replica.
+    // The configuration of a pod's container is generated for each replica.
     let plain = |env: &EnvVar| format!("{}={}", env.name, env.value);
     ContainerSpec {
         name: c.name.clone(),
-        restart_policy: c.restart_policy.map(policy),
+        restart_policy: c.restart_policy,
         restart_rules: c.restart_policy_rules.iter().map(rule).collect(),
-        launch: Launch {
+        launch: ContainerSource {
             bundle: c.bundle.clone(),
             image: c.image.as_ref().map(|name| image(name, c, spec, in_pod)),
             config: None,
@@ -301,7 +283,7 @@ fn image(name: &str, c: &Container, spec: &Spec, in_pod: bool) -> ImageSource {
     }
 }
 
-/// What of a container makes its program: without what can change while it runs.
+/// The parts of a container that define its program: without those that can change while it runs.
 fn program(c: &Container) -> Container {
     // Services find ports by name.
     let named = c.ports.iter().filter(|p| p.name.is_some());
@@ -325,7 +307,7 @@ fn program(c: &Container) -> Container {
     }
 }
 
-/// What takes the place of the bundle's arguments.
+/// The replacement of the bundle's arguments.
 fn arguments(c: &Container) -> Option<Vec<String>> {
     match (&c.args, c.command.is_empty()) {
         (None, true) => None,
@@ -383,8 +365,8 @@ fn resources(resources: &Resources, cpuset: Option<&str>) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::quantity::Bytes;
-    use crate::workload::model::Limits;
+    use crate::config::quantity::{Bytes, IntOrPercent};
+    use crate::workload::model::{FailureAction, Limits, RestartPolicy};
     use crate::workload::read;
     use std::path::Path;
 
@@ -409,10 +391,10 @@ spec:
     lifecycle: {preStop: {exec: {command: [/stop]}}}
 ";
         let w = read("f", text, Some(Path::new("/"))).workloads().unwrap().remove(0);
-        let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
+        let ChangeRequest::Apply(applied) = apply(&w, "f") else { panic!() };
         assert_eq!((applied.name.as_str(), applied.replicas), ("web", 2));
         assert_eq!(serde_json::from_value::<Workload>(applied.source).unwrap(), w);
-        let launch = Launch {
+        let launch = ContainerSource {
             bundle: "/b".into(),
             image: None,
             config: None,
@@ -433,7 +415,7 @@ spec:
             pre_stop: Some(crate::supervisor::core::spec::Handler::Exec(vec!["/stop".into()])),
             ..ContainerSpec::default()
         };
-        let expected = Template {
+        let expected = PodTemplate {
             containers: vec![app],
             restart_policy: RestartPolicy::OnFailure,
             backoff: Backoff {
@@ -446,7 +428,7 @@ spec:
             restart_limit: Some(RestartLimit { count: 7, window: Some(Millis(6000)) }),
             grace: Millis(1),
             spare: true,
-            ..Template::default()
+            ..PodTemplate::default()
         };
         assert_eq!(applied.template, expected);
     }
@@ -468,7 +450,7 @@ spec:
   revisionHistoryLimit: 4
 ";
         let w = read::read("f", text, Some(Path::new("/"))).workloads().unwrap().remove(0);
-        let Wish::Apply(applied) = apply(&w, "f") else { panic!() };
+        let ChangeRequest::Apply(applied) = apply(&w, "f") else { panic!() };
         assert_eq!((applied.cause.as_str(), applied.paused), ("apply f", Some(true)));
         let strategy = Strategy {
             recreate: false,

@@ -32,7 +32,7 @@ use crate::sys::{fd, socket, tty, wait};
 
 /// How long the process may take to hand over its terminal.
 const TERMINAL: Duration = Duration::from_secs(30);
-/// How long to wait for output once the process has exited: others may hold it open for ever.
+/// How long to wait for output once the process has exited: others may hold it open forever.
 const DRAIN: Duration = Duration::from_millis(200);
 /// Bytes of output in a frame.
 const CHUNK: usize = 32 << 10;
@@ -113,7 +113,7 @@ pub async fn container(
     };
     let id = chosen.id.clone().filter(|_| chosen.pid.is_some()).ok_or_else(|| {
         let message = format!("container {} of {replica} does not run: {}", chosen.name, found.phase);
-        let hint = format!("`orund describe {replica}` says why");
+        let hint = format!("`orund describe {replica}` shows why");
         Problem::hinted(StatusCode::CONFLICT, "Conflict", message, &hint)
     })?;
     Ok((id, names::environment(&found.workload, found.slot)))
@@ -314,7 +314,11 @@ async fn terminal(
     let Some(master) = master else {
         // It has failed after it connected, and is about to exit.
         let over = tokio::time::timeout(TERMINAL, ended.readable()).await;
-        return Err(if over.is_ok() { last_words(process).await } else { error("no terminal came") });
+        return Err(if over.is_ok() {
+            last_words(process).await
+        } else {
+            error("the terminal was not received")
+        });
     };
     if let Some((rows, columns)) = process.size {
         // A terminal without a size keeps the one it has.

@@ -79,7 +79,7 @@ impl Frame {
             r => r?,
         };
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        let bad = || io::Error::new(io::ErrorKind::InvalidData, "no frame of this protocol");
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "not a frame of this protocol");
         if length > LONGEST {
             return Err(bad());
         }

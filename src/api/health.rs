@@ -28,7 +28,7 @@ pub fn objects(c: &Observed, spec: &ContainerSpec) -> Vec<ProbeObject> {
     ProbeKind::ALL.into_iter().filter_map(of).collect()
 }
 
-/// What a probe does, in kubectl's words.
+/// The action of a probe, in kubectl's words.
 fn check(probe: &Probe) -> String {
     let at = |e: &Endpoint| format!("{}:{}", e.host.map(|h| h.to_string()).unwrap_or_default(), e.port);
     let what = match &probe.handler {

@@ -37,7 +37,7 @@ const SEARCH: Duration = Duration::from_millis(500);
 const BATCH: usize = 16 << 10;
 /// Lines of one source that wait to be merged.
 const AHEAD: usize = 64;
-/// What a thread that reads needs, bytes.
+/// Stack size of a reading thread, bytes.
 const STACK: usize = 256 << 10;
 
 /// One container's log.
@@ -237,7 +237,7 @@ async fn send(
             }
         }
         if ended {
-            // What is in the files is still read.
+            // The content of the files is still read.
             return over.store(true, Ordering::Release);
         }
         tokio::select! {
@@ -263,7 +263,9 @@ fn is_over(v: &View, s: &Selection, of: Option<WorkloadId>) -> bool {
         }
         None => {
             let ended = slots.slots.values().filter(|s| !s.replicas.is_empty() && done(s)).count();
-            w.wanted() > 0 && ended >= w.wanted() as usize && slots.slots.values().all(done)
+            w.desired_replicas() > 0
+                && ended >= w.desired_replicas() as usize
+                && slots.slots.values().all(done)
         }
     }
 }
@@ -295,7 +297,7 @@ fn followed(source: Source, mut reader: Reader, parts: mpsc::Sender<Bytes>, over
     let thread = std::thread::Builder::new().name("logs".to_owned()).stack_size(STACK).spawn(run);
     if let Err(e) = thread {
         // A client that does not read will not miss it.
-        let _ = to.try_send(Bytes::from(name.note(&format!("not followed: no thread can be made: {e}"))));
+        let _ = to.try_send(Bytes::from(name.note(&format!("not followed: cannot start a thread: {e}"))));
     }
 }
 
@@ -336,7 +338,7 @@ fn merge(mut readers: Vec<(Source, Reader)>, parts: &mpsc::Sender<Bytes>) -> Vec
                 if let Item::Line(line) = &item {
                     time = line.time.to_owned();
                 }
-                // Once nobody listens, the rest is passed over.
+                // Without a listener, the rest is skipped.
                 gone = gone || to.send((time.clone(), source.item(&item))).is_err();
             });
             if let Err(e) = read {

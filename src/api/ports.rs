@@ -3,7 +3,7 @@
 use crate::api::types::{PortObject, ServiceStatus};
 use crate::network::proxy::Counts;
 use crate::supervisor::core::endpoints;
-use crate::supervisor::core::objects::Entry;
+use crate::supervisor::core::objects::StoredObject;
 use crate::supervisor::core::ports::HostPort;
 use crate::supervisor::core::publication::Route;
 use crate::supervisor::core::services::ADDRESS;
@@ -34,7 +34,7 @@ pub fn list(view: &View, name: Option<&str>) -> Vec<PortObject> {
     list
 }
 
-/// What has been counted for each port.
+/// Counters of each port.
 pub fn counts(view: &View) -> Vec<(PortObject, Counts)> {
     let mut counts = view.publisher.map(Publisher::counts).unwrap_or_default();
     let of = |r: &Route| Some((port(view, r)?, counts.remove(&r.host.to_string()).unwrap_or_default()));
@@ -76,8 +76,8 @@ impl PortObject {
     }
 }
 
-/// What a service leads to; None for another object.
-pub fn service(view: &View, e: &Entry) -> Option<ServiceStatus> {
+/// The endpoints of a service; None for another object.
+pub fn service(view: &View, e: &StoredObject) -> Option<ServiceStatus> {
     let name = &e.object.metadata.name;
     if e.object.kind != KeptKind::Service {
         return None;

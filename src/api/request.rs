@@ -1,4 +1,4 @@
-//! What a request carries besides its path: the parameters and the body.
+//! The parameters and the body of a request.
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -28,7 +28,7 @@ impl Query {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
             if !known.contains(&name) {
-                let message = format!("unknown parameter {name:?}; there are {known:?}");
+                let message = format!("unknown parameter {name:?}; known parameters: {known:?}");
                 return Err(Problem::bad_request(message));
             }
             let value = value.replace('+', " ");
@@ -56,7 +56,7 @@ impl Query {
     /// A parameter that `parse` reads.
     pub fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let bad = || Problem::bad_request(format!("parameter {name:?} cannot be {text:?}"));
+        let bad = || Problem::bad_request(format!("invalid value {text:?} of parameter {name:?}"));
         parse(text).map(Some).ok_or_else(bad)
     }
 }
@@ -66,7 +66,7 @@ pub async fn body(request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
     let limited = Limited::new(request.into_body(), LONGEST_BODY);
     match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
         Err(_) => {
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "the body of the request is late"))
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "BadRequest", "timed out reading the request body"))
         }
         Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
             let message = format!("the body has more than {LONGEST_BODY} bytes");

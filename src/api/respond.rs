@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use crate::api::types::{Failure, InvalidFile};
 use crate::config::document::diagnostic::Diagnostics;
 use crate::supervisor::core::refusal::Refusal;
-use crate::supervisor::shell::handle::Denied;
+use crate::supervisor::shell::handle::ChangeError;
 
-/// What every handler answers with.
+/// Answers of handlers.
 pub type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// A request that is not done, with the status of HTTP.
@@ -27,15 +27,20 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Problem {
-        Problem::with(status, code, message, None)
+        Problem::with_hint(status, code, message, None)
     }
 
     /// With the way out.
     pub fn hinted(status: StatusCode, code: &str, message: impl Into<String>, hint: &str) -> Problem {
-        Problem::with(status, code, message, Some(hint.to_owned()))
+        Problem::with_hint(status, code, message, Some(hint.to_owned()))
     }
 
-    fn with(status: StatusCode, code: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
+    fn with_hint(
+        status: StatusCode,
+        code: &str,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> Problem {
         let failure = Failure { code: code.to_owned(), message: message.into(), hint };
         Problem { status, body: serde_json::to_vec(&failure).unwrap_or_default() }
     }
@@ -74,7 +79,7 @@ impl Problem {
     /// The same, about an object of several.
     pub fn about(self, what: &str) -> Problem {
         match serde_json::from_slice::<Failure>(&self.body) {
-            Ok(f) => Problem::with(self.status, &f.code, format!("{what}: {}", f.message), f.hint),
+            Ok(f) => Problem::with_hint(self.status, &f.code, format!("{what}: {}", f.message), f.hint),
             Err(_) => self,
         }
     }
@@ -85,39 +90,41 @@ impl Problem {
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(d: Denied) -> Problem {
+impl From<ChangeError> for Problem {
+    fn from(d: ChangeError) -> Problem {
         match d {
-            Denied::Refused(Refusal::NotFound) => Problem::with(
+            ChangeError::Refused(Refusal::NotFound) => Problem::with_hint(
                 StatusCode::NOT_FOUND,
                 "NotFound",
                 "no such workload",
                 Some("`orund get` lists them".to_owned()),
             ),
-            Denied::Refused(refusal @ Refusal::Deleting) => Problem::with(
+            ChangeError::Refused(refusal @ Refusal::Deleting) => Problem::with_hint(
                 StatusCode::CONFLICT,
                 "Conflict",
                 refusal.to_string(),
-                Some("wait until it is gone: `orund wait --for=delete NAME`".to_owned()),
+                Some("wait for its deletion: `orund wait --for=delete NAME`".to_owned()),
             ),
-            Denied::Refused(refusal @ Refusal::Immutable { .. }) => Problem::with(
+            ChangeError::Refused(refusal @ Refusal::Immutable { .. }) => Problem::with_hint(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "Invalid",
                 refusal.to_string(),
                 Some("delete the object first, or give the new one another name".to_owned()),
             ),
-            Denied::Refused(refusal) => {
+            ChangeError::Refused(refusal) => {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", refusal.to_string())
             }
-            Denied::NotDurable(why) => Problem::with(
+            ChangeError::NotDurable(why) => Problem::with_hint(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "Unavailable",
                 format!("the change could not be made durable, so nothing was changed: {why}"),
-                Some("make room, or make the supervisor's state directory writable".to_owned()),
+                Some("free disk space, or make the supervisor's state directory writable".to_owned()),
             ),
-            Denied::Ending => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the supervisor is ending")
-            }
+            ChangeError::Ending => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "the supervisor is shutting down",
+            ),
         }
     }
 }

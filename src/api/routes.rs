@@ -16,7 +16,7 @@ use crate::config::quantity;
 use crate::runtime::features::COMMIT;
 use crate::supervisor::core::services;
 use crate::supervisor::core::time::Millis;
-use crate::supervisor::shell::handle::{View, Wish};
+use crate::supervisor::shell::handle::{ChangeRequest, View};
 use crate::workload::scalar::is_name;
 
 /// Whether the client of `path` may take its time to read the answer.
@@ -96,11 +96,11 @@ async fn route(api: &Api, request: Request<Incoming>) -> Result<Answer, Problem>
             let message = format!("method {} is not allowed for {path}", request.method());
             Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "BadRequest", message))
         }
-        _ => Err(Problem::not_found(format!("there is nothing at {path:?}; see docs/api.md"))),
+        _ => Err(Problem::not_found(format!("path {path:?} not found; see docs/api.md"))),
     }
 }
 
-/// A path or a query with the names of workloads in place of `PROJECT%2FSERVICE`, and those of replicas in place of
+/// A path or a query with the names of workloads instead of `PROJECT%2FSERVICE`, and those of replicas in place of
 /// `PROJECT%2FSERVICE-N`. What no project has remains, and is not found.
 async fn unqualified(api: &Api, text: &str) -> Result<String, Problem> {
     let whole = |c: char| !matches!(c, '/' | '=' | '&');
@@ -156,19 +156,19 @@ fn version() -> Result<Answer, Problem> {
 
 async fn scale(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     let patch: ScalePatch = parse(body)?;
-    let wish = Wish::Scale { name: name.to_owned(), replicas: patch.spec.replicas };
-    respond::json(&api.wish(wish).await?)
+    let change = ChangeRequest::Scale { name: name.to_owned(), replicas: patch.spec.replicas };
+    respond::json(&api.change(change).await?)
 }
 
 /// The verbs without a body, and `undo`.
 async fn change(api: &Api, name: &str, verb: &str, body: &[u8]) -> Result<Answer, Problem> {
     let name = name.to_owned();
-    let wish = match verb {
-        "pause" | "resume" => Wish::Pause { name, paused: verb == "pause" },
-        "stop" | "start" => Wish::Stop { name, stopped: verb == "stop" },
-        _ => Wish::Undo { name, to: parse::<UndoRequest>(body)?.to_revision },
+    let change = match verb {
+        "pause" | "resume" => ChangeRequest::Pause { name, paused: verb == "pause" },
+        "stop" | "start" => ChangeRequest::Stop { name, stopped: verb == "stop" },
+        _ => ChangeRequest::Undo { name, to: parse::<UndoRequest>(body)?.to_revision },
     };
-    respond::json(&api.wish(wish).await?)
+    respond::json(&api.change(change).await?)
 }
 
 /// A job of a CronJob.
@@ -179,7 +179,7 @@ async fn spawn(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
         let hint = "1 to 63 lower-case letters, digits, \"-\" and \".\"";
         return Err(Problem::hinted(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message, hint));
     }
-    respond::json(&api.wish(Wish::Spawn { name: name.to_owned(), job }).await?)
+    respond::json(&api.change(ChangeRequest::Spawn { name: name.to_owned(), job }).await?)
 }
 
 async fn revisions(api: &Api, name: &str) -> Result<Answer, Problem> {
@@ -191,7 +191,7 @@ async fn revisions(api: &Api, name: &str) -> Result<Answer, Problem> {
 
 async fn restart(api: &Api, name: &str, body: &[u8]) -> Result<Answer, Problem> {
     let request: RestartRequest = parse(body)?;
-    respond::json(&api.wish(Wish::Restart { name: name.to_owned(), slot: request.slot }).await?)
+    respond::json(&api.change(ChangeRequest::Restart { name: name.to_owned(), slot: request.slot }).await?)
 }
 
 async fn drain(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
@@ -204,5 +204,5 @@ async fn drain(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
 async fn delete(api: &Api, name: &str, query: &Query) -> Result<Answer, Problem> {
     let grace = query.parsed("gracePeriodSeconds", quantity::duration)?;
     let grace = grace.map(|d| Millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)));
-    respond::json(&api.wish(Wish::Delete { name: name.to_owned(), grace }).await?)
+    respond::json(&api.change(ChangeRequest::Delete { name: name.to_owned(), grace }).await?)
 }

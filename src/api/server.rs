@@ -32,7 +32,7 @@ const MOST_CONNECTIONS: usize = 256;
 /// Time for the head of a request; an idle connection is closed after it.
 const HEAD: Duration = Duration::from_secs(30);
 /// How long a client may leave what was sent to it unread. A reader of logs or a terminal may pause for longer: it
-/// keeps nobody waiting but itself.
+/// delays only itself.
 const UNREAD: u32 = 15;
 /// For those, seconds.
 const PAUSED: u32 = 24 * 3600;
@@ -52,8 +52,8 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
             return Err(e.hint("give another path with --socket"));
         }
         if UnixStream::connect(path).is_ok() {
-            let e = Error::new(Kind::Exists, format!("another supervisor serves on {path:?}"));
-            return Err(e.hint("end it first, or give another path with --socket"));
+            let e = Error::new(Kind::Exists, format!("another supervisor uses the socket {path:?}"));
+            return Err(e.hint("stop it first, or give another path with --socket"));
         }
         std::fs::remove_file(path).map_err(|e| fail("removing the old socket", e))?;
     }
@@ -199,7 +199,7 @@ async fn refuse(mut stream: tokio::net::UnixStream, status: &str, code: &str, me
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    // A new socket has room for this; who does not read it misses it.
+    // A new socket has space for this; a client that does not read misses it.
     let _ =
         tokio::time::timeout(Duration::from_millis(100), stream.write_all((head + &body).as_bytes())).await;
 }

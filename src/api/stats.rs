@@ -1,4 +1,4 @@
-//! What the containers use: read from their cgroups.
+//! Resource usage of containers, from their cgroups.
 
 use crate::api::context::Api;
 use crate::api::request::Query;

@@ -1,4 +1,4 @@
-//! What `GET /v1/status` answers: what is not well, and why; and how much the host has left.
+//! `GET /v1/status`: problems with their causes, and the free resources of the host.
 
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const LITTLE: u64 = 5;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StatusObject {
-    /// Empty: everything is well.
+    /// Empty if the host is healthy.
     pub problems: Vec<ProblemObject>,
     pub host: HostObject,
 }
@@ -44,12 +44,12 @@ pub struct ProblemObject {
     /// When the container is started again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<String>,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What the host has and what is left of it.
+/// Resources of the host, total and free.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostObject {
@@ -85,7 +85,7 @@ impl StatusObject {
     ) -> StatusObject {
         let host = host(places);
         let mut problems = problems(workloads, replicas, behind, &host);
-        problems.extend(ports.iter().filter_map(|(port, counts)| held(port, counts)));
+        problems.extend(ports.iter().filter_map(|(port, counts)| held_problem(port, counts)));
         StatusObject { problems, host }
     }
 }
@@ -203,13 +203,13 @@ fn unready(c: &ContainerObject) -> Option<(String, String)> {
     })
 }
 
-/// It runs, and nobody knows whether it is well: a probe has no result, however often it was tried.
+/// It runs, but its health is unknown: a probe has no result after all attempts.
 fn never_probed(c: &ContainerObject) -> Option<(String, String)> {
     let without = |p: &&crate::api::types::ProbeObject| p.errors > 0 && p.successes + p.failures == 0;
     let probe = c.probes.iter().find(without)?;
     let kind = format!("{:?}", probe.kind).to_lowercase();
     let why = probe.error.as_deref().unwrap_or("the reason is unknown");
-    Some(("ProbeError".to_owned(), format!("the {kind} probe cannot be carried out: {why}")))
+    Some(("ProbeError".to_owned(), format!("the {kind} probe cannot run: {why}")))
 }
 
 /// It runs or starts again, and has failed so shortly before that its replica does not count as available.
@@ -227,8 +227,8 @@ fn hint(reason: &str, r: &ReplicaObject, c: &ContainerObject) -> Option<String> 
     Some(match reason {
         "ErrImagePull" | "ImagePullBackOff" => format!("`orund image pull {image}` tries it now"),
         "ErrImageNeverPull" => format!("`orund image pull {image}`, or another imagePullPolicy"),
-        "OOMKilled" => "raise the limit of memory; `orund top` shows what is used".to_owned(),
-        "CreateContainerConfigError" => "apply the object that is missing".to_owned(),
+        "OOMKilled" => "raise the memory limit; `orund top` shows the usage".to_owned(),
+        "CreateContainerConfigError" => "apply the missing object".to_owned(),
         "NotReady" | "ProbeError" | "Unhealthy" | "StartError" | "InvalidImageName" => {
             format!("`orund describe {}`", r.name)
         }
@@ -240,7 +240,7 @@ fn hint(reason: &str, r: &ReplicaObject, c: &ContainerObject) -> Option<String> 
 fn of_condition(c: &Condition) -> ProblemObject {
     let hint = match c.r#type {
         ConditionType::LogDiskFull => {
-            Some("make room where the logs are; its output waits until then".to_owned())
+            Some("free space on the log disk; its output waits until then".to_owned())
         }
         ConditionType::PortTaken => Some("`ss -ltnup` shows which program has the port".to_owned()),
         ConditionType::Draining => Some("`orund drain --undo`".to_owned()),
@@ -264,7 +264,7 @@ fn of_rollout(w: &WorkloadObject, unexplained: bool) -> Option<ProblemObject> {
     if let Some(failed) = &rollout.failed {
         let now = match status.revision == failed.revision {
             true => "it is paused".to_owned(),
-            false => format!("revision {} runs in its place", status.revision),
+            false => format!("revision {} runs instead", status.revision),
         };
         let message = format!("revision {} failed: {}; {now}", failed.revision, failed.message);
         let hint = Some(format!("`orund rollout undo {name}`, or apply a corrected file"));
@@ -325,7 +325,7 @@ fn of_service(b: &Behind) -> Option<ProblemObject> {
 }
 
 /// Clients wait for a replica.
-fn held(port: &PortObject, counts: &Counts) -> Option<ProblemObject> {
+fn held_problem(port: &PortObject, counts: &Counts) -> Option<ProblemObject> {
     if counts.waiting == 0 {
         return None;
     }
@@ -356,7 +356,7 @@ fn of_disk(d: &DiskObject) -> Option<ProblemObject> {
         object: "host".to_owned(),
         reason: "DiskFull".to_owned(),
         message: format!("the file system of {}: {what}", d.path.display()),
-        hint: Some("`orund image prune` removes images that nothing uses".to_owned()),
+        hint: Some("`orund image prune` removes unused images".to_owned()),
         ..ProblemObject::default()
     })
 }
@@ -369,8 +369,12 @@ mod tests {
     fn connections_that_wait_are_a_problem() {
         let host = crate::supervisor::core::ports::HostPort { port: 80, ..Default::default() };
         let port = PortObject { workload: Some("web".to_owned()), ..PortObject::at(&host, None) };
-        assert_eq!(held(&port, &Counts { held: 7, ..Counts::default() }), None, "they have been taken");
-        let found = held(&port, &Counts { waiting: 2, ..Counts::default() }).unwrap();
+        assert_eq!(
+            held_problem(&port, &Counts { held: 7, ..Counts::default() }),
+            None,
+            "they have been taken"
+        );
+        let found = held_problem(&port, &Counts { waiting: 2, ..Counts::default() }).unwrap();
         assert_eq!(found.message, "2 connections wait at port 80 for a replica that takes them");
         assert_eq!((found.object.as_str(), found.reason.as_str()), ("workload/web", "ConnectionsHeld"));
     }

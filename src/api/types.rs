@@ -83,7 +83,7 @@ pub struct WorkloadStatus {
     /// The problem of a replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What is true of it besides its phase.
+    /// Conditions besides the phase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// How a job has finished.
@@ -257,14 +257,14 @@ pub struct ContainerObject {
 #[serde(rename_all = "camelCase")]
 pub struct ProbeObject {
     pub kind: ProbeKind,
-    /// What it does, as kubectl shows it.
+    /// Its action, as kubectl shows it.
     pub check: String,
     /// None: there is no verdict yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed: Option<bool>,
     pub successes: u64,
     pub failures: u64,
-    /// It could not be carried out.
+    /// It could not run.
     pub errors: u64,
     /// Why the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -348,7 +348,7 @@ pub struct EventObject {
     /// Kubernetes' words where it has one.
     pub reason: String,
     pub workload: String,
-    /// What its file calls the workload: `deployment`. None: it does not exist any more.
+    /// The kind of the workload in its file: `deployment`. None: it no longer exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -380,7 +380,7 @@ pub struct KeptStatus {
     pub service: Option<ServiceStatus>,
 }
 
-/// What a Service leads to.
+/// The endpoints of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceStatus {
@@ -400,7 +400,7 @@ pub struct ServiceStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortObject {
-    /// Whose it is: one of both.
+    /// Its owner: one of the two.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -424,7 +424,7 @@ pub struct PortObject {
     pub problem: Option<String>,
 }
 
-/// What became of an applied object.
+/// Outcome for an applied object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
@@ -438,7 +438,7 @@ pub struct Applied {
     pub revision: u32,
 }
 
-/// What an apply did.
+/// Result of an apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
@@ -471,7 +471,7 @@ pub struct Changed {
     /// The number of the revision that was applied last.
     #[serde(default)]
     pub revision: u32,
-    /// What its file calls the workload: `deployment`. Empty for other objects.
+    /// The kind of the workload in its file: `deployment`. Empty for other objects.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kind: String,
 }
@@ -484,7 +484,7 @@ impl Changed {
     }
 }
 
-/// What a container uses at a moment.
+/// Resource usage of a container at a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatsObject {
@@ -494,7 +494,7 @@ pub struct StatsObject {
     /// Its id for the runtime.
     #[serde(default)]
     pub id: String,
-    /// The name of its image; a bundle's path in place of one.
+    /// The name of its image; a bundle's path instead of one.
     #[serde(default)]
     pub image: String,
     pub restarts: u64,

@@ -6,14 +6,16 @@ use crate::api::types::{
     WorkloadObject, WorkloadStatus,
 };
 use crate::api::{jobs, ports};
-use crate::config::quantity::{IntOrPercent, Signal};
+use crate::config::quantity::Signal;
 use crate::supervisor::core::action::Notice;
 use crate::supervisor::core::desired::Workload;
 use crate::supervisor::core::exit::StopCause;
 use crate::supervisor::core::ids::{Key, WorkloadId};
-use crate::supervisor::core::model::{Container, ExitRecord, History, Instance, Phase, Replica, Slot, Slots};
-use crate::supervisor::core::objects::Entry;
-use crate::supervisor::core::spec::{self, FailureAction, SIGNAL_OF_IMAGE, Template};
+use crate::supervisor::core::model::{
+    Container, ExitRecord, History, Instance, Phase, Replica, ReplicaSlots, Slot,
+};
+use crate::supervisor::core::objects::StoredObject;
+use crate::supervisor::core::spec::{self, FailureAction, PodTemplate, SIGNAL_OF_IMAGE};
 use crate::supervisor::core::time::{Millis, Time};
 use crate::supervisor::core::{depends, endpoints, gate, phase, status};
 use crate::supervisor::shell::handle::View;
@@ -46,7 +48,7 @@ pub fn of_project(view: &View, project: &str, name: &str) -> Option<String> {
 }
 
 /// A kept object.
-pub fn kept(view: &View, e: &Entry) -> KeptAnswer {
+pub fn kept(view: &View, e: &StoredObject) -> KeptAnswer {
     let seconds = u64::try_from(e.created.at / 1000).unwrap_or(0);
     let created = Timestamp { seconds, nanos: 0 }.rfc3339();
     KeptAnswer {
@@ -65,7 +67,7 @@ pub fn workload(view: &View, id: WorkloadId, w: &Workload) -> WorkloadObject {
     WorkloadObject { workload: source(w), status: status(view, id, w) }
 }
 
-/// What was applied, with what was changed since.
+/// The applied document, with later changes.
 fn source(w: &Workload) -> model::Workload {
     let mut object = serde_json::from_value(w.source.clone()).unwrap_or_else(|_| model::Workload {
         api_version: model::ApiVersion::V1,
@@ -75,13 +77,9 @@ fn source(w: &Workload) -> model::Workload {
     });
     object.spec.replicas = w.replicas;
     // A rollback brings an old text back, but not how rollouts are made.
-    let number = |n: spec::IntOrPercent| match n {
-        spec::IntOrPercent::Int(n) => IntOrPercent::Int(n),
-        spec::IntOrPercent::Percent(p) => IntOrPercent::Percent(p),
-    };
     let rolling = &mut object.spec.strategy.rolling_update;
-    rolling.max_surge = number(w.strategy.max_surge);
-    rolling.max_unavailable = number(w.strategy.max_unavailable);
+    rolling.max_surge = w.strategy.max_surge;
+    rolling.max_unavailable = w.strategy.max_unavailable;
     object.spec.strategy.r#type = match w.strategy.recreate {
         true => model::StrategyType::Recreate,
         false => model::StrategyType::RollingUpdate,
@@ -93,7 +91,7 @@ fn source(w: &Workload) -> model::Workload {
 }
 
 /// The main fields, for a workload that was not made from a file.
-fn spec_of(t: &Template) -> Spec {
+fn spec_of(t: &PodTemplate) -> Spec {
     let container = |c: &spec::ContainerSpec| model::Container {
         name: c.name.clone(),
         bundle: c.launch.bundle.clone(),
@@ -167,7 +165,7 @@ fn status(view: &View, id: WorkloadId, w: &Workload) -> WorkloadStatus {
 }
 
 /// The first container that is not ready because of its checks, and why.
-fn unready(w: &Workload, slots: Option<&Slots>) -> Option<String> {
+fn unready(w: &Workload, slots: Option<&ReplicaSlots>) -> Option<String> {
     let of = |(n, slot): (&u32, &Slot)| {
         let (container, why) =
             slot.replicas.iter().filter(|r| r.stop.is_none()).find_map(Replica::unready)?;
@@ -177,7 +175,7 @@ fn unready(w: &Workload, slots: Option<&Slots>) -> Option<String> {
 }
 
 /// The first of each type.
-fn all_conditions(view: &View, id: WorkloadId, w: &Workload, slots: Option<&Slots>) -> Vec<Condition> {
+fn all_conditions(view: &View, id: WorkloadId, w: &Workload, slots: Option<&ReplicaSlots>) -> Vec<Condition> {
     let of_slot = |(n, slot): (&u32, &Slot)| {
         let first = slot.replicas.iter().flat_map(conditions).next()?;
         Some(Condition { message: format!("{}: {}", names::replica(&w.name, *n), first.message), ..first })
@@ -253,15 +251,21 @@ fn rollout_message(
         Complete => None,
         Paused => Some("paused".to_owned()),
         Failed => reason.map(str::to_owned),
-        // What the verdict says of a container was so at that time; a condition holds still.
+        // The verdict describes a container at that time; a condition still holds.
         DeadlineExceeded => {
             reason.map(|r| if r.contains(": ") { r.to_owned() } else { format!("{r}{cause}") })
         }
         Progressing => Some(match (&s.trouble, old) {
-            (Some(t), _) if t.new.0 > 0 => format!("{} of {} new replicas: {t}", t.new.0, w.wanted()),
-            (_, 0) => format!("{} of {} replicas are available{cause}", s.available, w.wanted()),
+            (Some(t), _) if t.new.0 > 0 => {
+                format!("{} of {} new replicas: {t}", t.new.0, w.desired_replicas())
+            }
+            (_, 0) => format!("{} of {} replicas are available{cause}", s.available, w.desired_replicas()),
             (_, old) => {
-                format!("{} of {} replicas updated, {old} old ones left{cause}", s.updated, w.wanted())
+                format!(
+                    "{} of {} replicas updated, {old} old ones left{cause}",
+                    s.updated,
+                    w.desired_replicas()
+                )
             }
         }),
     }
@@ -462,7 +466,7 @@ fn cause(c: StopCause) -> &'static str {
     }
 }
 
-/// What an event is about, as its file calls it.
+/// The object of an event, with the kind in its file.
 pub fn kind_of(view: &View, n: &Notice) -> Option<String> {
     view.desired.workloads.get(&n.workload).map(Workload::kind)
 }

@@ -15,7 +15,7 @@ use crate::api::respond::{self, Answer, Problem};
 use crate::api::types::{KeptAnswer, List, WorkloadObject};
 use crate::api::{apply, ports, view};
 use crate::supervisor::core::action::Notice;
-use crate::supervisor::core::objects::Entry;
+use crate::supervisor::core::objects::StoredObject;
 use crate::supervisor::shell::handle::{Handle, View};
 use crate::workload::KeptKind;
 
@@ -48,7 +48,7 @@ pub async fn workloads(api: &Api, name: Option<String>, query: &Query) -> Result
 pub async fn replicas(api: &Api, name: Option<String>, query: &Query) -> Result<Answer, Problem> {
     let (wanted, workload) = (name.clone(), query.get("workload").map(str::to_owned));
     if let Some(w) = &workload {
-        known(api, w).await?;
+        check_workload(api, w).await?;
     }
     let select = move |v: &View| {
         let mut list = match workload.as_ref().and_then(|w| v.desired.by_name(w)) {
@@ -79,7 +79,7 @@ pub async fn objects(api: &Api, one: Option<(KeptKind, String)>, query: &Query) 
     let wanted = one.clone().map(|(_, name)| name);
     let select = move |v: &View| -> Vec<KeptAnswer> {
         let of_kind = v.desired.objects.iter().filter(|e| kind.is_none_or(|k| k == e.object.kind));
-        let named = |e: &&Entry| wanted.as_ref().is_none_or(|name| *name == e.object.metadata.name);
+        let named = |e: &&StoredObject| wanted.as_ref().is_none_or(|name| *name == e.object.metadata.name);
         of_kind.filter(named).map(|e| view::kept(v, e)).collect()
     };
     if query.flag("watch")? {
@@ -107,7 +107,7 @@ pub async fn drain(api: &Api, query: &Query) -> Result<Answer, Problem> {
     respond::json(&api.look(view::drain).await?)
 }
 
-async fn known(api: &Api, workload: &str) -> Result<(), Problem> {
+async fn check_workload(api: &Api, workload: &str) -> Result<(), Problem> {
     let name = workload.to_owned();
     match api.look(move |v| v.desired.by_name(&name).is_some()).await? {
         true => Ok(()),

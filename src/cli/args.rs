@@ -548,7 +548,7 @@ pub(super) fn augment(name: &str, command: Command) -> Option<Command> {
         let action = if *value { ArgAction::Set } else { ArgAction::SetTrue };
         command = command.arg(Arg::new(*long).short(*short).long(*long).hide(true).action(action));
     }
-    Some(command.after_help(examples::of(name)))
+    Some(command.after_help(examples::examples_of(name)))
 }
 
 /// A verb with the global flags.

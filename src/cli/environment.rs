@@ -1,4 +1,4 @@
-//! What the verbs take from the global flags and from the environment.
+//! Inputs of the verbs from the global flags and from the environment.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -92,10 +92,8 @@ fn rootless(global: &Global) -> Result<Option<bool>> {
         None | Some("auto") => Ok(None),
         Some("true" | "t" | "1") => Ok(Some(true)),
         Some("false" | "f" | "0") => Ok(Some(false)),
-        Some(other) => {
-            Err(Error::new(Kind::Usage, format!("invalid rootless: {other}"))
-                .hint("it is true, false or auto"))
-        }
+        Some(other) => Err(Error::new(Kind::Usage, format!("invalid rootless: {other}"))
+            .hint("expected true, false or auto")),
     }
 }
 

@@ -23,7 +23,7 @@ Files:
 ";
 
 /// The examples of the verb `name`.
-pub fn of(name: &str) -> &'static str {
+pub fn examples_of(name: &str) -> &'static str {
     EXAMPLES.iter().find(|(verb, _)| *verb == name).map_or("", |(_, text)| text)
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn every_verb_has_examples_that_parse() {
         for name in NAMES {
-            let lines = command_lines(of(name));
+            let lines = command_lines(examples_of(name));
             assert!(!lines.is_empty(), "{name}");
             for line in lines {
                 let words = line.split(' ').map(|w| w.trim_matches('\'').into()).collect();

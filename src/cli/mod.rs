@@ -1,6 +1,7 @@
 //! The command line of `orun`: arguments in, text and exit code out.
 
 pub mod args;
+pub(crate) mod columns;
 mod environment;
 mod examples;
 mod launch;

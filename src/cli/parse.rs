@@ -13,7 +13,7 @@ use super::args::{self, Global, Invocation};
 use super::{examples, quick};
 use crate::error::{Error, Kind, Result};
 
-/// What a command line asks for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// To run a verb.
@@ -97,7 +97,7 @@ pub fn log_flags(words: &[OsString]) -> (Option<String>, Option<String>) {
     let (mut log, mut format) = (None, None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        let Flag::Long(name, value) = Flag::of(word) else { continue };
+        let Flag::Long(name, value) = Flag::parse_word(word) else { continue };
         let into = match name {
             b"log" => &mut log,
             b"log-format" => &mut format,
@@ -121,7 +121,7 @@ enum Found {
 fn find_verb(words: &[OsString]) -> Found {
     let mut at = 0;
     while at < words.len() {
-        match Flag::of(&words[at]) {
+        match Flag::parse_word(&words[at]) {
             Flag::Long(b"version", _) | Flag::Short(b"v" | b"V") => return Found::Version,
             Flag::Long(b"help", _) | Flag::Short(b"h" | b"?") => return Found::Help,
             Flag::Long(name, None) | Flag::Short(name)
@@ -146,7 +146,7 @@ enum Flag<'a> {
 }
 
 impl<'a> Flag<'a> {
-    fn of(word: &'a OsStr) -> Flag<'a> {
+    fn parse_word(word: &'a OsStr) -> Flag<'a> {
         let bytes = word.as_bytes();
         match bytes {
             [b'-', b'-', long @ ..] if !long.is_empty() => {
@@ -173,7 +173,7 @@ fn normalize(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
     let mut out = Vec::with_capacity(words.len());
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let (name, value) = match Flag::of(&word) {
+        let (name, value) = match Flag::parse_word(&word) {
             Flag::Long(name, value) => (name, value),
             Flag::Short(short) => match split_value(short) {
                 (name, value) if name.len() > 1 && takes_value(command, name).is_some() => (name, value),

@@ -1,5 +1,6 @@
 //! Tables for people and documents for programs.
 
+use super::columns::Columns;
 use super::print;
 use crate::error::{Error, Kind, Result};
 use crate::log::printable;
@@ -20,32 +21,21 @@ pub(super) fn json<T: Serialize>(value: &T, to_text: fn(&T) -> serde_json::Resul
 
 /// The table of `list`, with runc's columns and widths.
 pub fn table(states: &[State]) -> String {
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned).to_vec()];
     rows.extend(states.iter().map(|s| {
-        [
-            printable(&s.id).into_owned(),
+        vec![
+            s.id.clone(),
             s.pid.to_string(),
             s.status.to_string(),
-            printable(&s.bundle.display().to_string()).into_owned(),
+            s.bundle.display().to_string(),
             s.created.clone(),
-            printable(&s.owner).into_owned(),
+            s.owner.clone(),
         ]
     }));
-    let columns = rows[0].len();
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: Vec<usize> = (0..columns - 1).map(width).collect();
-    let mut out = String::new();
-    for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            out.push_str(&format!("{cell:width$}"));
-        }
-        out.push_str(&row[columns - 1]);
-        out.push('\n');
-    }
-    out
+    Columns::at_least(9).lines(&rows)
 }
 
-/// What `doctor` has found, a line for each thing, and below it what to do.
+/// The findings of `doctor`, one line each, followed by hints.
 pub fn findings(found: &[Finding]) -> String {
     let width = found.iter().map(|f| f.subject.len()).max().unwrap_or(0);
     let mut out = String::new();

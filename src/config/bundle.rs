@@ -34,7 +34,7 @@ impl Bundle {
         Bundle::read(path, &file, "config.json")
     }
 
-    /// Reads `file` in place of `dir`/config.json.
+    /// Reads `file` instead of `dir`/config.json.
     ///
     /// # Errors
     /// As [`Bundle::load`].
@@ -42,7 +42,7 @@ impl Bundle {
         Bundle::read(real_path(dir)?, file, "the configuration (--config)")
     }
 
-    /// The bundle in `dir` with `raw` in place of its config.json.
+    /// The bundle in `dir` with `raw` instead of its config.json.
     ///
     /// # Errors
     /// As [`Bundle::load`].
@@ -103,7 +103,7 @@ fn read(file: &Path, what: &str, pipe: bool) -> Result<Vec<u8>> {
             e
         }
     };
-    // Without O_NONBLOCK the open of a FIFO would wait for a writer for ever.
+    // Without O_NONBLOCK the open of a FIFO would wait for a writer forever.
     let f = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diagnostic::{Diagnostic, Position};
 
-/// What a file may have at most, bytes.
+/// Maximum size of a file in bytes.
 pub const LONGEST: usize = 1 << 20;
 /// How deep lists and mappings may nest.
 const DEEPEST: usize = 64;
@@ -42,7 +42,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// What a person calls it.
+    /// Its name in messages.
     pub fn noun(&self) -> &'static str {
         match self {
             Data::Null => "nothing",
@@ -297,7 +297,7 @@ impl<'a> Builder<'a, '_> {
         Ok(Data::Map(entries))
     }
 
-    /// What `<<` names (YAML 1.1's merge key, as all writers of manifests know it): fields that are not there.
+    /// Merges the mapping of `<<` (YAML 1.1's merge key, as all writers of manifests know it): adds missing fields.
     fn merge(&mut self, entries: &mut Vec<(Node, Node)>, from: Node) {
         match from.data {
             Data::Map(more) => {

@@ -26,7 +26,9 @@ impl Factor {
 /// A number of replicas, or a share of all of them: `2` or `25%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntOrPercent {
+    /// A number.
     Int(u32),
+    /// A part of the total, in percent.
     Percent(u32),
 }
 
@@ -38,6 +40,19 @@ impl IntOrPercent {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         let n: u32 = plain.then(|| digits.parse().ok())??;
         Some(if digits.len() < text.len() { IntOrPercent::Percent(n) } else { IntOrPercent::Int(n) })
+    }
+
+    /// The number that this is of `total`; a percentage is rounded up or down.
+    #[must_use]
+    pub fn resolve(self, total: u32, up: bool) -> u32 {
+        match self {
+            IntOrPercent::Int(n) => n,
+            IntOrPercent::Percent(p) => {
+                let hundredths = u64::from(total) * u64::from(p);
+                let n = if up { hundredths.div_ceil(100) } else { hundredths / 100 };
+                u32::try_from(n).unwrap_or(u32::MAX)
+            }
+        }
     }
 }
 

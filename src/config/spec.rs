@@ -36,10 +36,10 @@ pub struct Spec {
     /// Programs to run at points of the life cycle.
     #[serde(deserialize_with = "nullable")]
     pub hooks: Hooks,
-    /// Keys and values for whoever uses the container; some keys are orun's.
+    /// Keys and values for the users of the container; some keys are orun's.
     #[serde(deserialize_with = "nullable")]
     pub annotations: BTreeMap<String, String>,
-    /// What is specific to Linux (config-linux.md).
+    /// Linux-specific settings (config-linux.md).
     #[serde(deserialize_with = "nullable")]
     pub linux: Linux,
 }

@@ -1,5 +1,5 @@
 //! Objects are objects: serde's derived types also take a list, as the fields in their order, which is not a document
-//! that anybody means. [`Strict`] sits between a format and a type, at every depth, and asks for a map where the
+//! that are ever intended. [`Strict`] sits between a format and a type, at every depth, and asks for a map where the
 //! type is a struct.
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};

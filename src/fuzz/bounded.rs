@@ -1,5 +1,5 @@
-//! What the gate passes of the targets: their corpus, and inputs made of it for a second of processor time each. Another time is
-//! taken from `ORUN_FUZZ_SECONDS`, one target from `ORUN_FUZZ_TARGET`, the first number from `ORUN_FUZZ_SEED`.
+//! The part of fuzzing in the gate: the corpus of each target, and inputs derived from it for a second of processor time.
+//! `ORUN_FUZZ_SECONDS` sets another time, `ORUN_FUZZ_TARGET` a single target, `ORUN_FUZZ_SEED` the first number.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

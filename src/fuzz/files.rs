@@ -6,8 +6,8 @@ use crate::workload::object::{Object, Read};
 use crate::workload::read::read;
 use crate::workload::{corrected, write};
 
-/// What was found is said in lines without control characters; a file without an error has objects, and they are written as
-/// they were read.
+/// Findings are lines without control characters; a file without an error has objects, and they are written as they were
+/// read.
 fn checked(text: &str, found: &Read) {
     let said = found.findings.to_string();
     assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");

@@ -1,4 +1,4 @@
-//! What comes from registries and archives.
+//! Inputs from registries and archives.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! What `orun` reads.
+//! Inputs of `orun`.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub fn config(data: &[u8]) {
             Ok(plan) => {
                 assert_eq!(plan.steps.ops.len(), plan.steps.properties.len());
                 assert!(plan.steps.ops.iter().all(|op| !explain::words(op).is_empty()));
-                let text = Report::of(&plan).to_string();
+                let text = Report::from_plan(&plan).to_string();
                 assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! What `orund` reads besides the files of workloads.
+//! Inputs of `orund` besides the files of workloads.
 
 use crate::api::types::{DrainRequest, ExecRequest, KillRequest, RestartRequest, ScalePatch, UndoRequest};
 use crate::supervisor::core::desired::Desired;

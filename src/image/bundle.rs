@@ -5,7 +5,7 @@ use crate::config::defaults;
 use crate::error::{Error, Kind, Result};
 use serde_json::{Value, json};
 
-/// What Docker and Podman give a container.
+/// Default capabilities of Docker and Podman.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -27,14 +27,14 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// The annotation with the stop signal of the image (OCI image-spec, "Conversion to OCI Runtime Configuration").
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
-/// What the container changes of the image's configuration.
+/// Changes by the container to the image's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted<'a> {
-    /// Kubernetes' `command`: in place of the entrypoint.
+    /// Kubernetes' `command`: instead of the entrypoint.
     pub command: Option<&'a [String]>,
-    /// Kubernetes' `args`: in place of the default arguments.
+    /// Kubernetes' `args`: instead of the default arguments.
     pub args: Option<&'a [String]>,
-    /// `NAME=VALUE`, in place of the image's of that name or behind them.
+    /// `NAME=VALUE`, instead of the image's of that name or behind them.
     pub env: &'a [String],
     pub user: Option<&'a str>,
     pub working_dir: Option<&'a str>,
@@ -85,7 +85,7 @@ pub fn config(image: &Configuration, wanted: &Wanted, ids: &Ids) -> Result<Value
     let args = arguments(image, wanted);
     if args.is_empty() {
         let what = "the image has neither an entrypoint nor a command";
-        return Err(Error::new(Kind::Config, what).hint("say which program of it shall run"));
+        return Err(Error::new(Kind::Config, what).hint("set the program to run"));
     }
     let cwd = wanted.working_dir.unwrap_or(&image.config.working_dir);
     let cwd = if cwd.is_empty() { "/" } else { cwd };

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Bytes of an answer.
 const LONGEST_ANSWER: usize = 64 << 20;
-/// What to do about a full disk.
+/// Hint for a full disk.
 pub const NO_SPACE: &str = "free some space: \"orund image prune\" removes unused images";
 /// How often the caller is asked whether it still waits, milliseconds.
 const TURN: i32 = 100;
 
-/// What a child writes at its end, as one line of JSON.
+/// The answer of a child, one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer<T> {
     Done(T),
@@ -105,7 +105,7 @@ pub fn run<T: DeserializeOwned>(
         let mut polled = [PollFd::new(out, libc::POLLIN)];
         let ready = fd::poll(&mut polled, TURN).map_err(fail)?;
         if cancelled() {
-            return Err(Error::new(Kind::State, format!("{what}: nobody waits for it any more")));
+            return Err(Error::new(Kind::State, format!("{what}: cancelled")));
         }
         if begun.elapsed() > deadline {
             let seconds = deadline.as_secs();
@@ -133,7 +133,7 @@ pub fn run<T: DeserializeOwned>(
                 _ => format!("exited with status {code} without an answer"),
             };
             Err(Error::new(Kind::State, format!("{what}: the process {why}"))
-                .hint("a layer that needs more than 512 MiB of memory to be read is killed"))
+                .hint("reading a layer may use at most 512 MiB of memory"))
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The configuration of an image (OCI image-spec, "Image Configuration"; Docker's is the same with a few members more).
-//! What a container does not need is not read; unknown members are ignored, as the specification demands.
+//! Members that a container does not need are not read; unknown members are ignored, as the specification demands.
 
 use crate::config::parse;
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub struct Configuration {
     pub rootfs: RootFs,
 }
 
-/// What runs by default.
+/// The default program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Process {

@@ -3,7 +3,7 @@
 
 use super::child::{self, Answer};
 use super::configuration::Configuration;
-use super::local::{Files, Found};
+use super::local::{Files, LocalImage};
 use super::manifest::Descriptor;
 use super::progress::{Progress, Show};
 use super::reference::{Reference, Remote};
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 3;
 /// How much larger than compressed a layer is taken to be, when there is no other figure.
 const UNPACKED: u64 = 3;
 
-/// What the child needs of root, for itself and for those that unpack layers: to make files of any kind and owner, to confine,
+/// Capabilities of the child, for itself and for those that unpack layers: to make files of any kind and owner, to confine,
 /// and to mark directories. CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_MKNOD and
 /// CAP_SETFCAP (capabilities(7)).
 const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << SETPCAP | 1 << 21 | 1 << 27 | 1 << 31;
@@ -54,7 +54,7 @@ const WORKLOAD: &str = "workload";
 /// Bytes of all secrets: one has at most a megabyte.
 const LONGEST_SECRETS: u64 = 64 << 20;
 
-/// What came of it.
+/// The fetched image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
     /// The digest of the manifest.
@@ -106,7 +106,7 @@ fn secrets_file(secrets: &[LoginSecret]) -> Result<Stdio> {
     Ok(file.into())
 }
 
-/// What [`secrets_file`] has written to standard input, if anything.
+/// Reads the secrets that [`secrets_file`] wrote to standard input, if any.
 fn read_secrets() -> Result<Vec<LoginSecret>> {
     let mut text = Vec::new();
     let read = std::io::stdin().lock().take(LONGEST_SECRETS).read_to_end(&mut text);
@@ -232,7 +232,7 @@ fn bring(program: &Path, store: &Store, reference: &Reference, whom: For) -> Res
 
 /// Asks the mirrors, then the registry itself.
 fn from_registry(program: &Path, store: &Store, remote: &Remote, show: Show) -> Result<String> {
-    let mut last = Error::new(Kind::NotFound, "there is no registry to ask");
+    let mut last = Error::new(Kind::NotFound, "the image has no registry");
     for registry in registry::sources(remote, &read_secrets()?)? {
         let pulled = registry.image(remote);
         match pulled.and_then(|pulled| keep_pulled(program, store, &registry, &pulled, show)) {
@@ -325,7 +325,7 @@ fn drop_parts(store: &Store, layers: &[(usize, &String, &Descriptor)]) {
 }
 
 /// Unpacks what is missing, then makes the image known. The caller has the lock of [`Store::adding`].
-fn keep(program: &Path, store: &Store, files: &Files, found: &Found) -> Result<String> {
+fn keep(program: &Path, store: &Store, files: &Files, found: &LocalImage) -> Result<String> {
     let configuration = Configuration::parse(&found.configuration, "the configuration of the image")?;
     let ids = &configuration.rootfs.diff_ids;
     if ids.len() != found.layers.len() || ids.is_empty() {

@@ -65,25 +65,25 @@ mod tests {
     use super::*;
     use crate::image::configuration::Configuration;
 
-    fn of(config: &str) -> Result<Option<HealthCheck>, String> {
+    fn parse_config(config: &str) -> Result<Option<HealthCheck>, String> {
         read(&Configuration::parse(format!(r#"{{"config": {config}}}"#).as_bytes(), "c").unwrap().config)
     }
 
     #[test]
     fn a_health_check_is_read() {
         let text = r#"{"Healthcheck": {"Test": ["CMD-SHELL", "up"], "Interval": 5000000000, "Retries": 3}}"#;
-        let check = of(text).unwrap().unwrap();
+        let check = parse_config(text).unwrap().unwrap();
         assert_eq!(check.command, ["/bin/sh", "-c", "up"]);
         assert_eq!((check.interval, check.retries), (Some(Duration::from_secs(5)), Some(3)));
         assert_eq!(check.timeout, None);
         let shell = r#"{"Shell": ["/bin/bash", "-ec"], "Healthcheck": {"Test": ["CMD-SHELL", "up"]}}"#;
-        assert_eq!(of(shell).unwrap().unwrap().command, ["/bin/bash", "-ec", "up"]);
+        assert_eq!(parse_config(shell).unwrap().unwrap().command, ["/bin/bash", "-ec", "up"]);
         let program = r#"{"Shell": ["/x"], "Healthcheck": {"Test": ["CMD", "/up", "-q"]}}"#;
-        assert_eq!(of(program).unwrap().unwrap().command, ["/up", "-q"]);
+        assert_eq!(parse_config(program).unwrap().unwrap().command, ["/up", "-q"]);
         for none in [r#"{"Healthcheck": null}"#, "{}", r#"{"Healthcheck": {"Test": ["NONE"]}}"#] {
-            assert_eq!(of(none), Ok(None), "{none}");
+            assert_eq!(parse_config(none), Ok(None), "{none}");
         }
-        let times = of(r#"{"Healthcheck": {"Test": null, "Timeout": 1}}"#).unwrap().unwrap();
+        let times = parse_config(r#"{"Healthcheck": {"Test": null, "Timeout": 1}}"#).unwrap().unwrap();
         assert!(times.command.is_empty() && times.timeout == Some(Duration::from_nanos(1)));
     }
 
@@ -96,10 +96,10 @@ mod tests {
             (r#"{"Healthcheck": {"Test": ["CMD", "x"], "Interval": -1}}"#, "invalid value"),
             (r#"{"Healthcheck": "x"}"#, "invalid type"),
         ] {
-            let e = of(text).unwrap_err();
+            let e = parse_config(text).unwrap_err();
             assert!(e.contains(expected), "{e}");
         }
         let long = format!(r#"{{"Healthcheck": {{"Test": ["CMD", "{}"]}}}}"#, "x".repeat(LONGEST + 1));
-        assert!(of(&long).unwrap_err().contains("exceeds 16384 bytes"));
+        assert!(parse_config(&long).unwrap_err().contains("exceeds 16384 bytes"));
     }
 }

@@ -32,19 +32,19 @@ const MOST_LINKS: usize = 8;
 pub enum Files {
     Directory(PathBuf),
     /// An archive and its files by name.
-    Archive(File, BTreeMap<String, Place>),
+    Archive(File, BTreeMap<String, ArchivedFile>),
 }
 
 /// A file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ArchivedFile {
     At(u64, u64),
     /// Another file has its content, as in archives of older versions of Docker.
     Link(String),
 }
 
 /// An image that was found: its manifest and configuration, and how to open its layers.
-pub struct Found {
+pub struct LocalImage {
     pub manifest: Vec<u8>,
     pub configuration: Vec<u8>,
     /// The file of each layer, the lowest first, and the digest of its bytes where it has one.
@@ -105,14 +105,14 @@ impl Files {
                 let mut name = name.to_owned();
                 for _ in 0..MOST_LINKS {
                     match names.get(&name) {
-                        Some(Place::At(offset, length)) => {
+                        Some(ArchivedFile::At(offset, length)) => {
                             // A description of its own: its offset moves.
                             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
                             let file =
                                 File::open(&path).map_err(|e| Error::sys("opening the archive again", e))?;
                             return Ok(Blob { file, offset: *offset, length: *length });
                         }
-                        Some(Place::Link(to)) => name.clone_from(to),
+                        Some(ArchivedFile::Link(to)) => name.clone_from(to),
                         None => return Err(missing(&name)),
                     }
                 }
@@ -162,7 +162,7 @@ impl Files {
     ///
     /// # Errors
     /// As those of [`Files::layout`] and [`Files::docker`].
-    pub fn any(&self, tag: Option<&str>) -> Result<Found> {
+    pub fn any(&self, tag: Option<&str>) -> Result<LocalImage> {
         match self.open("index.json") {
             Ok(_) => self.layout(tag),
             Err(_) => self.docker(tag),
@@ -173,7 +173,7 @@ impl Files {
     ///
     /// # Errors
     /// There is none, or several; it is damaged.
-    pub fn layout(&self, tag: Option<&str>) -> Result<Found> {
+    pub fn layout(&self, tag: Option<&str>) -> Result<LocalImage> {
         let bytes = self
             .read("index.json", LONGEST_MANIFEST)
             .map_err(|e| self.is_not("an OCI image layout (oci-layout, index.json, blobs/)", e))?;
@@ -192,7 +192,7 @@ impl Files {
                 Document::Manifest(m) => {
                     let configuration = self.blob(&m.config, LONGEST_CONFIGURATION)?;
                     let layers = m.layers.iter().map(|d| Ok((blob_name(&d.digest)?, Some(d.digest.clone()))));
-                    return Ok(Found {
+                    return Ok(LocalImage {
                         manifest,
                         configuration,
                         layers: layers.collect::<Result<_>>()?,
@@ -208,7 +208,7 @@ impl Files {
     ///
     /// # Errors
     /// There is none, or several; it is damaged.
-    pub fn docker(&self, tag: Option<&str>) -> Result<Found> {
+    pub fn docker(&self, tag: Option<&str>) -> Result<LocalImage> {
         let bytes = self
             .read("manifest.json", LONGEST_MANIFEST)
             .map_err(|e| self.is_not("an archive of \"docker save\" or of an OCI image layout", e))?;
@@ -255,7 +255,7 @@ impl Files {
             .map_err(|e| Error::new(Kind::Config, format!("writing a manifest: {e}")))?;
         Document::parse(&manifest, "manifest.json")?;
         let names = saved.repo_tags.clone().unwrap_or_default();
-        Ok(Found { manifest, configuration, layers: found, names })
+        Ok(LocalImage { manifest, configuration, layers: found, names })
     }
 }
 
@@ -293,7 +293,7 @@ fn which(tag: Option<&str>, tags: &[String]) -> Error {
     let shown: Vec<&str> = tags.iter().take(20).map(String::as_str).collect();
     Error::new(Kind::NotFound, what).hint(match shown.is_empty() {
         true => "none has a tag".to_owned(),
-        false => format!("write :TAG behind the name; there are: {}", shown.join(", ")),
+        false => format!("add :TAG to the name; known tags: {}", shown.join(", ")),
     })
 }
 
@@ -319,7 +319,7 @@ fn of_tag(d: &Descriptor) -> Option<&str> {
 }
 
 /// The files of an archive by name. Their content is skipped.
-fn list(file: &File) -> Result<BTreeMap<String, Place>> {
+fn list(file: &File) -> Result<BTreeMap<String, ArchivedFile>> {
     let fail = |e| Error::sys("reading the archive", e);
     let mut from = file;
     let end = from.seek(SeekFrom::End(0)).map_err(fail)?;
@@ -332,15 +332,15 @@ fn list(file: &File) -> Result<BTreeMap<String, Place>> {
         let text = |name: &[u8]| String::from_utf8(name.to_vec()).ok();
         let name = text(&entry.path).and_then(|n| plain(&n).ok());
         if offset.saturating_add(entry.size) > end {
-            return Err(Error::new(Kind::Config, "the archive is cut"));
+            return Err(Error::new(Kind::Config, "the archive is truncated"));
         }
         match (name, entry.node) {
             (Some(name), Node::File) if entry.pieces.is_none() => {
-                drop(names.insert(name, Place::At(offset, entry.size)))
+                drop(names.insert(name, ArchivedFile::At(offset, entry.size)))
             }
             (Some(name), Node::HardLink | Node::Symlink) => {
                 if let Some(to) = text(&entry.link).and_then(|to| target(&name, &to, entry.node)) {
-                    names.insert(name, Place::Link(to));
+                    names.insert(name, ArchivedFile::Link(to));
                 }
             }
             _ => {}

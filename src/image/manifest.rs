@@ -36,7 +36,7 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What an image runs on.
+/// Platform of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     #[serde(default)]
@@ -47,7 +47,7 @@ pub struct Platform {
     pub variant: String,
 }
 
-/// What a digest of an image may stand for.
+/// The object that a digest of an image refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// One image for each of several platforms.
@@ -97,7 +97,7 @@ impl Document {
                 )
                 .hint("that has been obsolete since 2017: push the image again with a current program"));
             }
-            n => return Err(bad(name, format!("schemaVersion is {n} in place of 2"))),
+            n => return Err(bad(name, format!("schemaVersion is {n} instead of 2"))),
         }
         match (outline.media_type.as_str(), outline.manifests) {
             (INDEX | DOCKER_LIST | "", Some(list)) => {

@@ -1,4 +1,4 @@
-//! What a person sees of a pull, on standard error: a bar on a terminal, else one line for each layer.
+//! Progress of a pull, on standard error: a bar on a terminal, otherwise one line for each layer.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ impl Progress {
         let complete = self.complete.fetch_add(1, Ordering::Relaxed) + 1;
         self.complete_bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.show == Show::Lines {
-            // Whoever has closed it sees nothing.
+            // Standard error may be closed.
             let _ = writeln!(io::stderr(), "layer {complete} of {}: {}", self.layers, megabytes(bytes));
         }
     }

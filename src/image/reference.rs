@@ -21,9 +21,9 @@ pub enum Reference {
     OciLayout { dir: String, tag: Option<String> },
     /// Such a directory in a tar file.
     OciArchive { file: String, tag: Option<String> },
-    /// What `docker save` writes.
+    /// The format of `docker save`.
     DockerArchive { file: String, tag: Option<String> },
-    /// A runtime bundle in place of an image.
+    /// A runtime bundle instead of an image.
     Bundle { dir: String },
     /// A registry has it.
     Registry(Remote),
@@ -43,7 +43,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// What it names never changes.
+    /// The content of this name never changes.
     pub fn is_pinned(&self) -> bool {
         self.digest.is_some()
     }

@@ -44,8 +44,8 @@ pub fn ids(image: &Image, user: &str) -> Result<Ids> {
     Ok(Ids { uid: found.uid, gid, additional: found.additional_gids })
 }
 
-/// What a name is in the layers.
-pub(super) enum Found {
+/// The file of a name in the layers.
+pub(super) enum RootfsEntry {
     Nothing,
     /// The layers that have it as a directory, the topmost first.
     Directory(Vec<OwnedFd>),
@@ -61,7 +61,7 @@ pub(super) enum Found {
 /// It cannot be read.
 pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
     let fail = |e| Error::sys(format!("looking for {name:?} in the layers of the image"), e);
-    let Found::File(fd) = find(layers, name)? else { return Ok(None) };
+    let RootfsEntry::File(fd) = find(layers, name)? else { return Ok(None) };
     let opened = path::reopen(fd.as_raw_fd(), libc::O_RDONLY | libc::O_NONBLOCK);
     let file = File::from(opened.map_err(|e| Error::sys(format!("opening {name:?} of the image"), e))?);
     let mut bytes = Vec::new();
@@ -69,11 +69,11 @@ pub fn read(layers: &[PathBuf], name: &str) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// What `name` is in the image, symlinks followed.
+/// Looks up `name` in the image and follows symlinks.
 ///
 /// # Errors
 /// A layer cannot be read, or the path is too deep.
-pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<Found> {
+pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<RootfsEntry> {
     let fail = |e| Error::sys(format!("looking for {name:?} in the layers of the image"), e);
     let root = || -> Result<Vec<OwnedFd>> {
         layers.iter().map(|l| File::open(l).map(OwnedFd::from).map_err(fail)).collect()
@@ -89,9 +89,9 @@ pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<Found> {
             continue;
         }
         let within = stack.last().map_or(&[][..], Vec::as_slice);
-        let Ok(part) = CString::new(part) else { return Ok(Found::Nothing) };
+        let Ok(part) = CString::new(part) else { return Ok(RootfsEntry::Nothing) };
         match step(within, &part).map_err(fail)? {
-            Found::Directory(dirs) => {
+            RootfsEntry::Directory(dirs) => {
                 stack.push(dirs);
                 if stack.len() > MOST_LEVELS || stack.iter().map(Vec::len).sum::<usize>() > MOST_OPEN {
                     let what = format!(
@@ -100,8 +100,8 @@ pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<Found> {
                     return Err(Error::new(Kind::Config, what));
                 }
             }
-            found @ (Found::File(_) | Found::Other(_)) if rest.is_empty() => return Ok(found),
-            Found::Link(to, _) if links < MOST_LINKS => {
+            found @ (RootfsEntry::File(_) | RootfsEntry::Other(_)) if rest.is_empty() => return Ok(found),
+            RootfsEntry::Link(to, _) if links < MOST_LINKS => {
                 links += 1;
                 let to = String::from_utf8_lossy(&to);
                 if to.starts_with('/') {
@@ -109,10 +109,12 @@ pub(super) fn find(layers: &[PathBuf], name: &str) -> Result<Found> {
                 }
                 rest.extend(parts(&to));
             }
-            Found::Nothing | Found::File(_) | Found::Link(..) | Found::Other(_) => return Ok(Found::Nothing),
+            RootfsEntry::Nothing | RootfsEntry::File(_) | RootfsEntry::Link(..) | RootfsEntry::Other(_) => {
+                return Ok(RootfsEntry::Nothing);
+            }
         }
     }
-    Ok(stack.pop().map_or(Found::Nothing, Found::Directory))
+    Ok(stack.pop().map_or(RootfsEntry::Nothing, RootfsEntry::Directory))
 }
 
 /// The components of a path, the last one first.
@@ -121,7 +123,7 @@ fn parts(path: &str) -> Vec<String> {
 }
 
 /// Looks one name up in directories that lie on each other.
-pub(super) fn step(within: &[OwnedFd], name: &CStr) -> std::io::Result<Found> {
+pub(super) fn step(within: &[OwnedFd], name: &CStr) -> std::io::Result<RootfsEntry> {
     let mut dirs = Vec::new();
     for dir in within {
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
@@ -148,21 +150,21 @@ pub(super) fn step(within: &[OwnedFd], name: &CStr) -> std::io::Result<Found> {
             }
             // Below a directory, what is not a directory is hidden.
             _ if !dirs.is_empty() => break,
-            libc::S_IFREG => return Ok(Found::File(fd)),
+            libc::S_IFREG => return Ok(RootfsEntry::File(fd)),
             libc::S_IFLNK => {
                 let mut buf = [0; libc::PATH_MAX as usize];
                 let n = file::readlinkat(dir.as_raw_fd(), name, &mut buf);
                 let n = n.map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
-                return Ok(Found::Link(buf[..n].to_vec(), stat));
+                return Ok(RootfsEntry::Link(buf[..n].to_vec(), stat));
             }
-            libc::S_IFCHR if stat.rdev == 0 => return Ok(Found::Nothing),
-            _ => return Ok(Found::Other(fd)),
+            libc::S_IFCHR if stat.rdev == 0 => return Ok(RootfsEntry::Nothing),
+            _ => return Ok(RootfsEntry::Other(fd)),
         }
         if is_opaque(dir) {
             break;
         }
     }
-    Ok(if dirs.is_empty() { Found::Nothing } else { Found::Directory(dirs) })
+    Ok(if dirs.is_empty() { RootfsEntry::Nothing } else { RootfsEntry::Directory(dirs) })
 }
 
 fn is_opaque(dir: &OwnedFd) -> bool {

@@ -53,7 +53,7 @@ pub struct Names {
     pub pins: BTreeMap<String, Named>,
 }
 
-/// What a name stands for.
+/// The image of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Named {
@@ -222,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// The lock cannot be had.
-    pub fn hold(&self, digest: &str) -> Result<Lock> {
+    pub fn lock_image(&self, digest: &str) -> Result<Lock> {
         self.patient(&format!("manifest-{}", hex(digest)?), false, "the image is being removed")
     }
 
@@ -241,7 +241,7 @@ impl Store {
         file.take(most + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| Error::sys(format!("reading {path:?}"), e))?;
-        // What is damaged is pulled again.
+        // Damaged layers are pulled again.
         Ok((digest_of(&bytes) == digest).then_some(bytes))
     }
 
@@ -357,7 +357,7 @@ impl Store {
         let diff_id = wanted.diff_id;
         let lock = self.lock(&format!("layer-{}", hex(diff_id)?), true, cancelled)?;
         if lock.is_none() {
-            return Err(Error::new(Kind::State, "nobody waits for the layer any more"));
+            return Err(Error::new(Kind::State, "the pull was cancelled"));
         }
         if self.layer(diff_id).is_some() {
             return Ok(());

@@ -56,7 +56,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// What a blob is compressed with.
+/// Compression of a blob.
 pub enum Unpacked<R: Read> {
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),

@@ -15,7 +15,7 @@ const MOST_PIECES: usize = 100_000;
 /// The largest file that Linux knows.
 const MOST_BYTES: u64 = i64::MAX as u64;
 
-/// What an entry is.
+/// Type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
     File,
@@ -60,7 +60,7 @@ pub struct Entries<R> {
     global: Extended,
 }
 
-/// What extended headers say.
+/// Values of extended headers.
 #[derive(Debug, Clone, Default)]
 struct Extended {
     path: Option<Vec<u8>>,
@@ -125,7 +125,7 @@ impl<R: Read> Entries<R> {
             let Some(block) = self.block()? else {
                 return match extended_bytes {
                     0 => Ok(None),
-                    _ => Err(bad("the archive ends behind an extended header")),
+                    _ => Err(bad("the archive ends after an extended header")),
                 };
             };
             let header = Header::from_byte_slice(&block);
@@ -330,7 +330,7 @@ impl<R: Read> Entries<R> {
                 let mut have = 0;
                 while have < BLOCK {
                     match self.read(&mut block[have..])? {
-                        0 => return Err(bad("its map of a sparse file is cut")),
+                        0 => return Err(bad("its map of a sparse file is truncated")),
                         n => have += n,
                     }
                 }

@@ -1,8 +1,8 @@
-//! What a volume of an image (`VOLUME`) holds at first: the image's own content at that path, copied as Docker does it. Layers are
+//! Initial content of a volume of an image (`VOLUME`): the image's own content at that path, copied as Docker does it. Layers are
 //! hostile: names are looked up one by one in directories that are open ([`rootfs`]).
 
 use super::configuration::Configuration;
-use super::rootfs::{self, Found};
+use super::rootfs::{self, RootfsEntry};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::sys::{SysResult, file, path, tree};
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Directories in each other: the daemon, which copies, has other files open too.
 const DEEPEST: usize = 64;
 const MOST_OPEN: usize = 2048;
-/// What a file may have besides owner and permissions.
+/// Attributes of a file besides owner and permissions.
 const ATTRIBUTES: [&CStr; 3] =
     [c"security.capability", c"system.posix_acl_access", c"system.posix_acl_default"];
 
@@ -47,9 +47,9 @@ pub fn declared(image: &Configuration) -> Result<Vec<String>> {
 pub fn make(layers: &[PathBuf], name: &str, to: &Path) -> Result<()> {
     let what = || format!("copying what the image has at {name:?}");
     let dirs = match rootfs::find(layers, name)? {
-        Found::Directory(dirs) => dirs,
-        Found::Nothing => Vec::new(),
-        Found::File(_) | Found::Link(..) | Found::Other(_) => {
+        RootfsEntry::Directory(dirs) => dirs,
+        RootfsEntry::Nothing => Vec::new(),
+        RootfsEntry::File(_) | RootfsEntry::Link(..) | RootfsEntry::Other(_) => {
             let what = format!("the image declares the volume {name:?}, and has a file there");
             return Err(Error::new(Kind::Config, what));
         }
@@ -99,17 +99,17 @@ impl Copy<'_> {
     }
 
     /// Copies what was found to the last name of `at`, in the directory `to`.
-    fn entry(&mut self, found: Found, to: RawFd, at: &[Vec<u8>]) -> SysResult<()> {
+    fn entry(&mut self, found: RootfsEntry, to: RawFd, at: &[Vec<u8>]) -> SysResult<()> {
         let name = c(at.last().map_or(&[][..], Vec::as_slice))?;
         match found {
             // Removed by a layer.
-            Found::Nothing => Ok(()),
-            Found::Directory(dirs) => {
+            RootfsEntry::Nothing => Ok(()),
+            RootfsEntry::Directory(dirs) => {
                 file::mkdirat(to, &name, 0o700)?;
                 let made = path::openat(to, &name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
                 self.directory(&dirs, &made, at)
             }
-            Found::File(fd) => {
+            RootfsEntry::File(fd) => {
                 let stat = file::fstat(fd.as_raw_fd())?;
                 if let Some(first) = self.links.get(&(stat.dev, stat.ino)) {
                     return tree::linkat(self.root.as_raw_fd(), first, to, &name);
@@ -124,11 +124,11 @@ impl Copy<'_> {
                 io::copy(&mut from, &mut new)?;
                 attributes(from.as_raw_fd(), new.as_raw_fd())
             }
-            Found::Link(target, stat) => {
+            RootfsEntry::Link(target, stat) => {
                 file::symlinkat(&c(&target)?, to, &name)?;
                 Ok(file::lchownat(to, &name, stat.uid, stat.gid)?)
             }
-            Found::Other(fd) => {
+            RootfsEntry::Other(fd) => {
                 let stat = file::fstat(fd.as_raw_fd())?;
                 file::mknodat(to, &name, stat.kind() | 0o600, stat.rdev)?;
                 file::lchownat(to, &name, stat.uid, stat.gid)?;

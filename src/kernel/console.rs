@@ -13,7 +13,7 @@ const CONNECT_TIMEOUT: u64 = 10_000;
 /// Connects to the stream socket at `path`, whose owner is called `peer` in errors.
 ///
 /// # Errors
-/// Nobody listens there, or nobody accepts within 10 s.
+/// No process listens there, or accepts within 10 s.
 pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
     let fail = |e: Errno| {
         let error = Error::sys(format!("connecting to {peer} at {path:?}"), e);
@@ -21,7 +21,7 @@ pub fn connect(path: &Path, peer: &str) -> Result<OwnedFd> {
             libc::EAGAIN => {
                 error.kind_is(Kind::Timeout).hint("its backlog is full: it does not accept connections")
             }
-            libc::ECONNREFUSED | libc::ENOENT => error.hint("nobody listens there"),
+            libc::ECONNREFUSED | libc::ENOENT => error.hint("no process listens there"),
             _ => error,
         }
     };

@@ -11,9 +11,9 @@ use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// How long the last output of a terminal is waited for once the process is gone, in milliseconds: others may hold
-/// the terminal open for ever.
+/// the terminal open forever.
 const DRAIN: i32 = 100;
-/// How much of it is taken at most, in bytes: others may write for ever. The kernel holds far less.
+/// How much of it is taken at most, in bytes: others may write forever. The kernel holds far less.
 const REST: usize = 1 << 20;
 /// How long a process may live on without its terminal, in milliseconds.
 const GRACE: u64 = 3000;
@@ -36,12 +36,12 @@ impl Signals {
 
 /// Stays until the process of `pidfd` has exited, and reaps it. When it is ready the service manager is notified.
 ///
-/// A terminal is hung up when nobody reads its output any more, or when the caller's own one is. Then the process
+/// A terminal hangs up when its output has no reader, or when the caller's own terminal hangs up. Then the process
 /// counts as ended by SIGPIPE, as in every pipeline, or by SIGHUP.
 ///
 /// # Errors
 /// A system call fails that cannot.
-pub fn stay(
+pub fn wait_for_exit(
     pidfd: &OwnedFd,
     signals: &Signals,
     terminal: Option<OwnedFd>,
@@ -188,7 +188,7 @@ impl Terminal {
     }
 }
 
-/// What goes on between the caller and the process.
+/// State of the transfer between the caller and the process.
 struct Relay {
     pidfd: RawFd,
     signals: RawFd,
@@ -249,7 +249,7 @@ impl Relay {
     fn timeout(&self) -> i32 {
         match (&self.terminal, self.hung_up) {
             (Some(t), _) if self.exit.is_some() && t.output.buf.is_empty() => DRAIN,
-            // Who reads the output may take all the time.
+            // The reader of the output may be slow.
             (Some(_), _) if self.exit.is_some() => -1,
             (Some(Terminal { end: Some(end), .. }), _) => end.wait() as i32,
             (None, Some((_, deadline))) if self.exit.is_none() && deadline != u64::MAX => {

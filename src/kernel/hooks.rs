@@ -58,7 +58,7 @@ fn run_beside(
     if let Some(env) = &hook.env {
         command.env_clear().envs(env.iter().map(|var| var.split_once('=').unwrap_or((var, ""))));
     }
-    // Who deletes a container may have removed its bundle before.
+    // The caller of `delete` may have removed the bundle before.
     command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     let (out, out_end) = fd::pipe().map_err(fail)?;
     let err_end = out_end.try_clone().map_err(|e| fail(e.into()))?;

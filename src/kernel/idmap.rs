@@ -12,7 +12,7 @@ use std::process::Command;
 /// Writes the mappings of process `pid`'s user namespace.
 ///
 /// # Errors
-/// What the kernel or newuidmap refuses, with the way out.
+/// An error of the kernel or of newuidmap, with a hint.
 pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     if cred::geteuid() != 0 {
         return write_unprivileged(pid, maps);
@@ -43,7 +43,7 @@ fn put(pid: i32, file: &str, text: &str) -> Result<()> {
     fd::write(f.as_raw_fd(), text.as_bytes()).map_err(fail).map(drop)
 }
 
-/// Without privileges, oneself can be mapped and nobody else; for more there are the set-user-id helpers, which ask
+/// Without privileges, only the own ID can be mapped; for more IDs there are the set-user-ID helpers, which check
 /// /etc/subuid and /etc/subgid.
 fn write_unprivileged(pid: i32, maps: &IdMaps) -> Result<()> {
     if single(&maps.uids, cred::geteuid()) {
@@ -83,7 +83,7 @@ fn helper(program: &str, file: &str, pid: i32, map: &[IdMapping], property: &str
         .hint(format!("/etc/{file} must grant these ids to the user")))
 }
 
-/// A user namespace with these mappings that nobody lives in, for id-mapped mounts.
+/// A user namespace with these mappings without processes, for id-mapped mounts.
 pub fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let fail = |e: Errno| Error::sys("making a user namespace for an id-mapped mount", e);
     let (wait_end, hold) = fd::pipe().map_err(fail)?;

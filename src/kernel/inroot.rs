@@ -13,7 +13,7 @@ const PATH_MAX: usize = 4096;
 /// As many symlinks as the kernel follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// What to make when the path is missing.
+/// The kind of file to create when the path is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
     Directory,

@@ -30,7 +30,7 @@ fn open(wanted: &Prepared, container: &OwnedFd) -> Result<OwnedFd> {
             let to = theirs.as_raw_fd();
             let tree = clone::setns(container.as_raw_fd(), libc::CLONE_NEWNS)
                 .and_then(|()| mount::clone_tree(sys::CWD, &source, wanted.recursive, wanted.nofollow));
-            // Without its parent nobody reads the error.
+            // Without its parent no process reads the error.
             let _ = match tree {
                 Ok(fd) => protocol::send(to, Tag::Go, 0, 0, 0, &[], Some(fd.as_raw_fd())),
                 Err(e) => protocol::send(to, Tag::Failed, 0, e.0, 0, &[], None),

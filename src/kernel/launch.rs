@@ -41,9 +41,9 @@ pub struct Launch {
     timeout: u64,
 }
 
-/// What a launch needs besides the plan.
+/// Inputs of a launch besides the plan.
 #[derive(Debug, Default)]
-pub struct Means<'a> {
+pub struct LaunchInputs<'a> {
     pub cgroup: Option<&'a Cgroup>,
     /// The listening socket on which `start` connects.
     pub start: Option<OwnedFd>,
@@ -51,15 +51,15 @@ pub struct Means<'a> {
     pub join: Option<Join>,
     /// Fail at this operation (for tests).
     pub fault: Option<usize>,
-    /// What become descriptors 0, 1 and 2; else they are the caller's own.
+    /// Descriptors 0, 1 and 2; None: those of the caller.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Detached mounts, for those that the plan has as given.
     pub mounts: Vec<OwnedFd>,
-    /// Whose child the process becomes.
+    /// The parent of the process.
     pub reaper: Reaper,
 }
 
-/// Who reaps the process.
+/// The process that reaps it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reaper {
     /// The caller.
@@ -92,7 +92,7 @@ impl Launch {
     ///
     /// # Errors
     /// A namespace or mount that cannot be opened, and what clone3(2) refuses.
-    pub fn begin(plan: &Plan, mut means: Means) -> Result<Launch> {
+    pub fn begin(plan: &Plan, mut means: LaunchInputs) -> Result<Launch> {
         let mut slots = prepare::slots(plan, std::mem::take(&mut means.mounts))?;
         slots.start = means.start;
         slots.stdio = means.stdio;
@@ -182,11 +182,11 @@ impl Launch {
                             self.write_offsets(offsets)?;
                         }
                         netdev::move_all(&plan.net_devices, self.pid)?;
-                        self.go()?;
+                        self.resume_child()?;
                     }
                     Some(Point::RuntimeHooks) => {
                         hooks::run_all(plan, self.pid, &self.pidfd)?;
-                        self.go()?;
+                        self.resume_child()?;
                     }
                     Some(Point::Ready) => {
                         log::debug(|| format!("child process in init(): {} is ready", self.pid));
@@ -209,7 +209,7 @@ impl Launch {
             Tag::Failed => Err(explain::failure(plan, m.op.into(), Errno(m.number), m.extra, &m.text)),
             Tag::Terminal => {
                 self.terminal = m.fd;
-                self.go()
+                self.resume_child()
             }
             Tag::Listener => {
                 let agent = plan
@@ -261,7 +261,7 @@ impl Launch {
         })
     }
 
-    /// What only the host may set.
+    /// Settings that only the host may change.
     fn limits(&self, plan: &Plan) -> Result<()> {
         for l in &plan.limits {
             sched::prlimit(self.pid, l.resource, l.soft, l.hard).map_err(|e| {
@@ -284,14 +284,14 @@ impl Launch {
     ///
     /// # Errors
     /// The child is gone.
-    pub fn go(&self) -> Result<()> {
+    pub fn resume_child(&self) -> Result<()> {
         protocol::send(self.socket.as_raw_fd(), Tag::Go, 0, 0, 0, &[], None).map_err(|_| self.died())
     }
 
     /// Waits until the program runs.
     ///
     /// # Errors
-    /// What the child could not do, in words.
+    /// The operation that failed in the child, in words.
     pub fn until_running(&mut self, plan: &Plan) -> Result<()> {
         while let Some(m) = self.next("the program to be run")? {
             self.other(plan, m)?;
@@ -516,7 +516,7 @@ fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
         // The parent may be gone; nobody else reads the error.
         let _ = protocol::send(socket, tag, op as u16, number, 0, &[], None);
     };
-    if let Err((index, e)) = enter(plan, child.slots) {
+    if let Err((index, e)) = enter_namespaces(plan, child.slots) {
         tell(Tag::NotMade, index, e.0);
         exec::exit(1);
     }
@@ -535,7 +535,7 @@ fn first_child(plan: &Plan, child: Child, into: Option<i32>) -> ! {
 
 /// One child does it all: it enters the namespaces and makes the new ones for itself.
 fn only_child(plan: &Plan, child: Child) -> ! {
-    let entered = enter(plan, child.slots)
+    let entered = enter_namespaces(plan, child.slots)
         .and_then(|()| clone::unshare(plan.namespaces.clone as i32).map_err(|e| (CLONE, e)));
     match entered {
         Ok(()) => child.run(),
@@ -547,14 +547,14 @@ fn only_child(plan: &Plan, child: Child) -> ! {
     }
 }
 
-/// In place of the index of an operation: what the first child of two says.
+/// Instead of the index of an operation: what the first child of two says.
 const FIRST: u16 = 0xffff;
-/// In place of the index of a namespace: making the second child.
+/// Instead of the index of a namespace: making the second child.
 const CLONE: usize = 0xfffe;
 
 /// Enters the namespaces that are named by path. One that the user namespace owns opens only from inside it. A pid
 /// namespace comes last (see [`Op::ContinueInside`]), if that is not too late.
-fn enter(plan: &Plan, slots: &FdSlots) -> Result<(), (usize, Errno)> {
+fn enter_namespaces(plan: &Plan, slots: &FdSlots) -> Result<(), (usize, Errno)> {
     let mut entered = [false; 8];
     for round in 0..2 {
         for (i, join) in plan.namespaces.joins.iter().enumerate() {

@@ -39,12 +39,17 @@ pub fn move_all(devices: &[NetDevice], pid: i32) -> Result<()> {
     let mut host = Socket::open().map_err(fail)?;
     let mut container = Socket::open_in(&namespace).map_err(fail)?;
     for device in devices {
-        one(device, &namespace, &mut host, &mut container)?;
+        move_device(device, &namespace, &mut host, &mut container)?;
     }
     Ok(())
 }
 
-fn one(device: &NetDevice, namespace: &OwnedFd, host: &mut Socket, container: &mut Socket) -> Result<()> {
+fn move_device(
+    device: &NetDevice,
+    namespace: &OwnedFd,
+    host: &mut Socket,
+    container: &mut Socket,
+) -> Result<()> {
     let refused = |doing: &str| {
         let what = format!("{}{doing}", device.words());
         let property = device.property.clone();
@@ -196,7 +201,7 @@ mod tests {
     use super::*;
 
     /// An address of device 7 as in RTM_NEWADDR.
-    fn told(scope: u8, flags: u32) -> Vec<u8> {
+    fn new_address(scope: u8, flags: u32) -> Vec<u8> {
         let mut bytes = vec![libc::AF_INET as u8, 24, flags as u8, scope, 7, 0, 0, 0];
         for (kind, value) in [
             (libc::IFA_ADDRESS, [10, 0, 0, 1]),
@@ -213,13 +218,21 @@ mod tests {
     #[test]
     fn permanent_addresses_of_global_scope_are_kept() {
         let permanent = libc::IFA_F_PERMANENT | NOPREFIXROUTE | libc::IFA_F_TENTATIVE;
-        let a = Address::read(&told(libc::RT_SCOPE_UNIVERSE, permanent), 7).unwrap();
+        let a = Address::read(&new_address(libc::RT_SCOPE_UNIVERSE, permanent), 7).unwrap();
         assert_eq!((a.family, a.prefix, a.flags), (libc::AF_INET as u8, 24, NOPREFIXROUTE));
         assert_eq!(a.attributes, [(libc::IFA_ADDRESS, vec![10, 0, 0, 1])]);
-        assert_eq!(Address::read(&told(libc::RT_SCOPE_UNIVERSE, permanent), 8), None, "another device");
-        assert_eq!(Address::read(&told(libc::RT_SCOPE_HOST, permanent), 7), None);
-        assert_eq!(Address::read(&told(libc::RT_SCOPE_LINK, permanent), 7), None);
-        assert_eq!(Address::read(&told(libc::RT_SCOPE_UNIVERSE, NOPREFIXROUTE), 7), None, "from a router");
+        assert_eq!(
+            Address::read(&new_address(libc::RT_SCOPE_UNIVERSE, permanent), 8),
+            None,
+            "another device"
+        );
+        assert_eq!(Address::read(&new_address(libc::RT_SCOPE_HOST, permanent), 7), None);
+        assert_eq!(Address::read(&new_address(libc::RT_SCOPE_LINK, permanent), 7), None);
+        assert_eq!(
+            Address::read(&new_address(libc::RT_SCOPE_UNIVERSE, NOPREFIXROUTE), 7),
+            None,
+            "from a router"
+        );
         assert_eq!(Address::read(&[1, 2, 3], 7), None);
     }
 }

@@ -50,7 +50,7 @@ pub fn directory(path: &Path, doing: &str) -> Result<OwnedFd> {
 /// Opens `path` to append to it; it is made with `mode` when it is missing. A FIFO without a reader is an error.
 ///
 /// # Errors
-/// As [`open`]; a hard link in the directory of another user, who could have put any file there.
+/// As [`open`]; a hard link in a directory of another user, which may be any file.
 pub fn append(path: &Path, mode: u32, doing: &str) -> Result<OwnedFd> {
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY | libc::O_NONBLOCK;
     let f = open(path, flags, mode, doing)?;
@@ -64,7 +64,7 @@ pub fn append(path: &Path, mode: u32, doing: &str) -> Result<OwnedFd> {
                 format!("{doing}: it is a hard link in a directory of user {owner}"),
                 Errno(libc::EPERM),
             )
-            .hint("it may be any file of the host: give a path in a directory of your own"));
+            .hint("it may be any file of the host: use a directory that belongs to you"));
         }
     }
     Ok(f)
@@ -149,7 +149,7 @@ struct Walk {
     dir: OwnedFd,
     /// Where that is, for errors.
     shown: PathBuf,
-    /// What is still to be looked up; the next one is the last of the list.
+    /// Components still to be resolved; the next one is the last of the list.
     rest: Vec<CString>,
     links: usize,
 }
@@ -227,7 +227,7 @@ impl Walk {
             self.dir = f;
             return Ok(None);
         }
-        // In a user namespace the host's root has the number of nobody.
+        // In a user namespace the host's root has the overflow ID.
         if !trusted(st.uid) && (st.uid != OVERFLOW_UID || probe::in_initial_userns()) {
             let link = self.shown.join(OsStr::from_bytes(name.to_bytes()));
             return Ok(Some(Found::Foreign { link, owner: st.uid }));

@@ -1,4 +1,4 @@
-//! What the parent opens before the clone: the child finds it in numbered places.
+//! Descriptors that the parent opens before the clone: the child finds them in numbered slots.
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::child::{Caller, FdSlots};
@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Opens everything that `plan` needs. `given` are the detached mounts that come with it.
 ///
 /// # Errors
-/// What cannot be opened, with the property that names it.
+/// A file that cannot be opened, with the property that names it.
 pub fn slots(plan: &Plan, given: Vec<OwnedFd>) -> Result<FdSlots> {
     let mut slots = FdSlots::default();
     if plan.steps.ops.iter().any(uses_proc) {
@@ -61,7 +61,7 @@ fn pid_before_user(plan: &Plan, slots: &FdSlots) -> Result<bool> {
     Ok(true)
 }
 
-/// What the process about to be cloned inherits from the caller of orun and must not pass on.
+/// Descriptors of the caller that the cloned process inherits and must not pass on.
 pub fn caller(plan: &Plan) -> Caller {
     let inside = plan
         .steps
@@ -72,7 +72,7 @@ pub fn caller(plan: &Plan) -> Caller {
     Caller { ignored: exec::ignored_signals(), own_limits }
 }
 
-/// What is only known once the namespaces are open.
+/// Checks that are only possible once the namespaces are open.
 fn check_joined(plan: &Plan, slots: &FdSlots) -> Result<()> {
     for (join, fd) in plan.namespaces.joins.iter().zip(&slots.namespaces) {
         let net =
@@ -220,7 +220,7 @@ pub(super) fn change(tree: &OwnedFd, p: &Prepared) -> Result<()> {
         if p.locked && attr.clear != 0 {
             refuse_unlocking(tree, attr).map_err(|e| {
                 Error::sys(what("clearing options of the mount of"), e)
-                    .hint("a container with a user namespace keeps what the host's mount forbids")
+                    .hint("a container with a user namespace cannot lift restrictions of the host's mount")
             })?;
         }
         mount::mount_setattr(tree.as_raw_fd(), *recursive, attr)

@@ -53,12 +53,12 @@ pub fn mount(fs: &Filesystem, joins: &[Join], namespaces: &[OwnedFd], pid: usize
 
 /// Reports a failure to the parent; the exit status.
 fn refused(socket: RawFd, e: Errno, text: &[u8]) -> i32 {
-    // Without its parent nobody reads it.
+    // Without its parent no process reads it.
     let _ = protocol::send(socket, Tag::Failed, 0, e.0, 0, text, None);
     1
 }
 
-/// The first process, which nobody in the namespace sees, gives up everything and makes the second.
+/// The first process, which is invisible in the namespace, drops all rights and creates the second.
 fn outside(fs: &Filesystem, user: Option<RawFd>, pid: RawFd, socket: RawFd) -> SysResult<()> {
     if let Some(user) = user {
         clone::setns(user, libc::CLONE_NEWUSER)?;

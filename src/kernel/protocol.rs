@@ -11,10 +11,10 @@ pub const DETAIL: usize = 2048;
 const HEADER: usize = 12;
 
 /// How long the child may take from one message to the next, in milliseconds. Mounting a dead network file system
-/// is the one step that could take for ever.
+/// is the one step that could take forever.
 pub const SETUP_TIMEOUT: u64 = 120_000;
 
-/// What a message says.
+/// Content of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tag {
@@ -136,7 +136,7 @@ pub fn point(number: i32) -> Option<Point> {
         .find(|p| *p as i32 == number)
 }
 
-/// What kind of operation failed, for `start`, which has no plan: the number of a hook (from 1), or
+/// The kind of the failed operation, for `start`, which has no plan: the number of a hook (from 1), or
 /// [`LATE_SECCOMP`]. It is the upper half of a failure's second number.
 pub fn late_mark(op: &Op) -> i32 {
     if let Op::Hook(h) = op {

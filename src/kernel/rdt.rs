@@ -26,7 +26,7 @@ pub fn make(plan: &RdtPlan, made: &mut Groups) -> Result<()> {
     } else if plan.must_exist {
         return Err(Error::new(Kind::Config, format!("the resctrl class {class:?} does not exist"))
             .property("linux.intelRdt.closID")
-            .hint("give a schema, and orun makes the class"));
+            .hint("give a schema so that orun creates the class"));
     } else {
         make_dir(class, "linux.intelRdt.closID")?;
         if !plan.named {
@@ -63,7 +63,7 @@ fn fill(plan: &RdtPlan, new: bool) -> Result<()> {
 /// Writes `lines` to the schemata of `class`, all at once.
 ///
 /// # Errors
-/// What resctrl refuses, with its own words about it.
+/// An error of resctrl, with its own message.
 pub fn write_schemata(class: &Path, lines: &[String]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -73,13 +73,13 @@ pub fn write_schemata(class: &Path, lines: &[String]) -> Result<()> {
         let e =
             Error::sys(format!("writing {:?} to {file:?}", lines.join("; ")), e).property("linux.intelRdt");
         match last_status(class) {
-            Some(status) => e.hint(format!("resctrl says: {status}")),
+            Some(status) => e.hint(format!("resctrl reports: {status}")),
             None => e,
         }
     })
 }
 
-/// What resctrl has to say about its last failure.
+/// The message of resctrl about its last failure.
 fn last_status(class: &Path) -> Option<String> {
     let text =
         class.ancestors().find_map(|d| std::fs::read_to_string(d.join("info/last_cmd_status")).ok())?;
@@ -90,7 +90,7 @@ fn make_dir(dir: &Path, property: &str) -> Result<()> {
     std::fs::create_dir(dir).map_err(|e| {
         let full = e.kind() == ErrorKind::StorageFull;
         let e = Error::sys(format!("making {dir:?}"), e).property(property);
-        if full { e.hint("the processor has no class or monitor left") } else { e }
+        if full { e.hint("the processor has no free class or monitor") } else { e }
     })
 }
 
@@ -125,7 +125,7 @@ pub fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A directory in place of resctrl, whose files keep their content: enough for paths and decisions, not for
+    /// A directory instead of resctrl, whose files keep their content: enough for paths and decisions, not for
     /// what the kernel makes of a schema.
     fn plan(top: &Path, named: bool, schemata: &[&str]) -> RdtPlan {
         let lines: Vec<_> = schemata.iter().map(ToString::to_string).collect();
@@ -176,7 +176,7 @@ mod tests {
         let p = plan(top.path(), true, &["L3:0=f"]);
         let mut made = Groups::default();
         make(&p, &mut made).unwrap();
-        assert_eq!(made, Groups::default(), "what the administrator names is not the container's to remove");
+        assert_eq!(made, Groups::default(), "classes of the administrator are not removed");
         make(&p, &mut made).unwrap();
         assert_eq!(read(&p.class), "L3:0=f\n");
     }
@@ -216,6 +216,6 @@ mod tests {
         let mut made = Groups::default();
         let e = make(&p, &mut made).unwrap_err().to_string();
         assert!(e.contains("linux.intelRdt.enableMonitoring"), "{e}");
-        assert_eq!(made.class, Some(p.class), "what was made is known, and can be removed");
+        assert_eq!(made.class, Some(p.class), "the created class is known, and can be removed");
     }
 }

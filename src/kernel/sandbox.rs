@@ -1,4 +1,4 @@
-//! What the containers of a pod share: namespaces that no process is in, held as descriptors.
+//! Namespaces that the containers of a pod share, held as descriptors without a process.
 //!
 //! They are made by a thread that ends. Nothing is mounted on the host and no process remains, so that nothing is left over
 //! when the last descriptor is closed: the kernel removes the namespaces then.
@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What to make.
+/// Settings of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Of these kinds; network, ipc, uts and pid ones can be made. The network gets its loopback interface up.
@@ -26,7 +26,7 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// File systems in memory, by name, in a mount namespace of their own.
     pub memory: Vec<Memory>,
-    /// What becomes the first process of the pid namespace; there must be one with it.
+    /// The first process of the pid namespace; required with one.
     pub init: Option<Init>,
 }
 
@@ -55,7 +55,7 @@ pub type Held = Vec<(NamespaceKind, OwnedFd)>;
 /// Makes the namespaces. A mount namespace is one of them when there is something in memory.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn make(plan: &Plan) -> Result<Held> {
     in_thread(|| build(plan))
 }
@@ -87,7 +87,7 @@ fn build(plan: &Plan) -> Result<Held> {
     }
     let mut held = Vec::new();
     for kind in of_thread() {
-        held.push((*kind, own(*kind)?));
+        held.push((*kind, open_namespace(*kind)?));
     }
     if let Some(init) = &plan.init {
         let pid = start_init(init)?;
@@ -130,7 +130,7 @@ fn start_init(init: &Init) -> Result<i32> {
     pid
 }
 
-/// What a pod's init process is: it does nothing but wait, and the kernel reaps its children because it ignores their end.
+/// A pod's init process only waits; the kernel reaps its children because it ignores SIGCHLD.
 /// The caller makes it once its standard input has a byte, and prints its pid.
 ///
 /// # Errors
@@ -140,7 +140,7 @@ pub fn init() -> Result<()> {
         |what: &'static str| move |e| Error::sys(format!("making the init process of a pod: {what}"), e);
     let mut go = [0];
     if fd::read(0, &mut go).map_err(step("reading standard input"))? == 0 {
-        return Err(Error::new(Kind::System, "nobody waits for the init process of a pod"));
+        return Err(Error::new(Kind::System, "no process waits for the init process of a pod"));
     }
     let (ready, done) = fd::pipe().map_err(step("making a pipe"))?;
     let kinds = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
@@ -173,7 +173,7 @@ fn confine() -> Result<()> {
         |what: &'static str| move |e| Error::sys(format!("confining the init process of a pod: {what}"), e);
     prctl::set_name(c"pod-init").map_err(step("its name"))?;
     prctl::setsid().map_err(step("a session"))?;
-    // Whoever ends it ends all containers of the pod. Without CAP_SYS_RESOURCE it cannot be spared.
+    // Its death ends all containers of the pod. Without CAP_SYS_RESOURCE it cannot be protected.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC).map_err(step("private mounts"))?;
     let root =
@@ -182,18 +182,18 @@ fn confine() -> Result<()> {
         .map_err(step("opening /proc"))?;
     mount::move_mount(root.as_raw_fd(), place.as_raw_fd(), c"").map_err(step("mounting a tmpfs"))?;
     file::fchdir(root.as_raw_fd()).map_err(step("entering it"))?;
-    mount::pivot_root_here().map_err(step("making it the root"))?;
+    mount::pivot_root_here().map_err(step("changing the root directory"))?;
     mount::detach(c".").map_err(step("detaching the host's root"))?;
     file::chdir(c"/").map_err(step("entering the root"))?;
     drop((root, place));
-    signalfd::ignore(libc::SIGCHLD).map_err(step("ignoring the end of children"))?;
+    signalfd::ignore(libc::SIGCHLD).map_err(step("ignoring SIGCHLD"))?;
     prctl::limit_bounding(0).map_err(step("limiting capabilities"))?;
     prctl::set_no_new_privs().map_err(step("forbidding new privileges"))?;
     cred::setgroups(&[]).map_err(step("leaving groups"))?;
     cred::setresgid(NOBODY).map_err(step("changing its group"))?;
     cred::setresuid(NOBODY).map_err(step("changing its user"))?;
     cred::capset(cred::CapSets::default()).map_err(step("dropping capabilities"))?;
-    prctl::set_dumpable(false).map_err(step("closing its memory to others"))
+    prctl::set_dumpable(false).map_err(step("making the process non-dumpable"))
 }
 
 /// The hidden verb that calls [`init`].
@@ -203,7 +203,7 @@ pub const INIT: &str = "pod-init";
 const NOBODY: u32 = 65_534;
 
 /// The namespace that this thread is in.
-fn own(kind: NamespaceKind) -> Result<OwnedFd> {
+fn open_namespace(kind: NamespaceKind) -> Result<OwnedFd> {
     let name = format!("/proc/thread-self/ns/{}", kind.proc_name());
     open(&name)
 }
@@ -239,7 +239,7 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
 fn memory(all: &[Memory]) -> Result<OwnedFd> {
     let fail = |doing: &str, e: Errno| Error::sys(format!("making a volume in memory: {doing}"), e);
     clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS).map_err(|e| fail("making a mount namespace", e))?;
-    let made = own(NamespaceKind::Mount)?;
+    let made = open_namespace(NamespaceKind::Mount)?;
     mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC).map_err(|e| fail("isolating it", e))?;
     let root = tmpfs(&Memory { mode: 0o700, size: Some(1 << 20), ..Memory::default() })
         .map_err(|e| fail("mounting a tmpfs", e))?;

@@ -76,7 +76,7 @@ impl Proxy {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(fail(e)),
         };
-        // Any user of the container may be the one who is ready.
+        // The notification may come from any user of the container.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).map_err(fail)?;
         inside.set_nonblocking(true).map_err(fail)?;
         Ok(Some(Proxy { inside, manager: manager.to_owned() }))
@@ -138,7 +138,7 @@ impl Proxy {
         loop {
             let mut fds = [PollFd::new(self.fd(), libc::POLLIN), PollFd::new(pidfd, libc::POLLIN)];
             fd::poll(&mut fds, -1).map_err(|e| Error::sys("waiting for the container to be ready", e))?;
-            // What it said before its end counts.
+            // Messages from before its exit count.
             if self.relay(pid)? || fds[1].revents() != 0 {
                 return Ok(());
             }

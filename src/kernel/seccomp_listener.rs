@@ -18,7 +18,7 @@ const LOAD_TIMEOUT: u64 = 10_000;
 /// `false` when the filter was not loaded: the child's next message on `socket` has the reason.
 ///
 /// # Errors
-/// The filter is not loaded in time, or nobody listens on the agent's socket.
+/// The filter is not loaded in time, or no process listens on the agent's socket.
 pub fn hand_over(
     agent: &Listener,
     id: &str,
@@ -55,7 +55,7 @@ fn take(pidfd: RawFd, number: i32, socket: RawFd) -> Result<Option<OwnedFd>> {
     let fail = |e: Errno| {
         let error = Error::sys("taking the listener of the seccomp filter", e).property("linux.seccomp");
         match e.0 {
-            // Who is not root may look into no process that hides itself (see `FdSlots::seen`).
+            // A user other than root cannot inspect a non-dumpable process (see `FdSlots::seen`).
             libc::EPERM => error.hint(
                 "without root it can only be taken from the first process of a container with a new pid namespace, not \
                  from one that \"exec\" adds; leave out SCMP_ACT_NOTIFY",

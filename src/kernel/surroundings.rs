@@ -1,11 +1,11 @@
-//! What lies around orun and keeps it from its work: missing capabilities, a seccomp filter, an old kernel, small limits.
+//! Restrictions of the environment: missing capabilities, a seccomp filter, an old kernel, small limits.
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::plan::explain;
 use crate::plan::tables::capabilities;
 use crate::sys::{cred, limits, prctl};
 
-/// What root's orun uses sooner or later (capabilities(7)).
+/// Capabilities that orun needs as root (capabilities(7)).
 const USED: [&str; 12] = [
     "CAP_SYS_ADMIN",
     "CAP_SETPCAP",

@@ -25,7 +25,7 @@ const LAST_LOOK: u64 = 1000;
 ///
 /// # Errors
 /// It is no terminal.
-pub fn own(master: &OwnedFd) -> Result<()> {
+pub fn prepare_master(master: &OwnedFd) -> Result<()> {
     let alone = [KEYS, SCREEN].iter().all(|fd| tty::attributes(*fd).is_ok());
     let set = || -> SysResult<()> {
         let mut attributes = tty::attributes(master.as_raw_fd())?;

@@ -12,7 +12,7 @@ pub struct Range {
     prefix: u8,
 }
 
-/// Larger ranges serve nobody: a bridge has 1023 ports. Smaller ones have no room for the bridge and two pods.
+/// Larger ranges are useless: a bridge has 1023 ports. Smaller ones have no room for the bridge and two pods.
 const PREFIXES: std::ops::RangeInclusive<u8> = 8..=29;
 
 impl Range {
@@ -99,7 +99,7 @@ impl FromStr for Range {
     }
 }
 
-/// The addresses of a range. One that was given back is not given out again before all others were, so that nobody talks
+/// The addresses of a range. One that was given back is not given out again before all others were, so that no client talks
 /// to a pod that has just taken the place of another.
 #[derive(Debug)]
 pub struct Pool {
@@ -144,7 +144,7 @@ impl Pool {
         found
     }
 
-    /// An address that nobody has; None if all are used.
+    /// A free address; None if all are used.
     pub fn take(&mut self) -> Option<Ipv4Addr> {
         // The first is that of the network, the second the bridge's, the last are those of services.
         let (low, high) = (self.range.first + 2, self.services().first - 1);
@@ -161,7 +161,7 @@ impl Pool {
         }
     }
 
-    /// Notes one that a pod has already. Whether nobody else had it.
+    /// Reserves the address of an existing pod. False if it was taken.
     pub fn note(&mut self, address: Ipv4Addr) -> bool {
         let number = u32::from(address);
         if self.range.contains(address) {

@@ -33,7 +33,7 @@ const META_PROTOCOL: u32 = 1;
 const META_IIFNAME: u32 = 6;
 const PREROUTING: u32 = 0;
 const VERDICT: u32 = 0;
-/// Types of keys for people who list the table: nft(8) has these numbers.
+/// Types of keys, for display by nft(8), which has these numbers.
 const TYPE_ADDRESS: u32 = 7;
 const TYPE_INTERFACE: u32 = 41;
 const ACCEPT: u32 = 1;
@@ -47,7 +47,7 @@ pub struct Member {
     pub networks: BTreeSet<String>,
 }
 
-/// What the table of a bridge is about.
+/// The contents of the table of a bridge.
 #[derive(Debug, Clone, Copy)]
 pub struct Bridge<'a> {
     pub name: &'a str,
@@ -79,10 +79,10 @@ fn groups(members: &BTreeMap<Ipv4Addr, Member>) -> (BTreeMap<&str, Group>, Group
     (networks, apart)
 }
 
-/// Has the table say what these pods reach, in place of what it said before.
+/// Has the table say what these pods reach, instead of what it said before.
 ///
 /// # Errors
-/// What nf_tables refuses; EOPNOTSUPP or ENOENT from a kernel without it for bridges.
+/// An error of nf_tables; EOPNOTSUPP or ENOENT from a kernel without it for bridges.
 pub fn apply(bridge: Bridge<'_>, members: &BTreeMap<Ipv4Addr, Member>) -> Result<(), Refusal> {
     if members.is_empty() {
         return nft::remove(Family::Bridge, bridge.name);

@@ -45,7 +45,7 @@ pub struct Diverted {
 /// Has exactly these ports led to pods.
 ///
 /// # Errors
-/// What nf_tables refuses.
+/// An error of nf_tables.
 pub fn apply(bridge: &str, ports: &[Diverted]) -> Result<(), Refusal> {
     let name = format!("{bridge}_ports");
     if ports.iter().all(|p| p.targets.is_empty()) {
@@ -74,7 +74,7 @@ pub fn apply(bridge: &str, ports: &[Diverted]) -> Result<(), Refusal> {
     Socket::open_netfilter()?.transaction(all)
 }
 
-/// What comes to the port, and not from a pod.
+/// Matches packets to the port that do not come from a pod.
 fn matching(r: Request, bridge: &str, port: &Diverted) -> Request {
     let mut interface = [0; libc::IFNAMSIZ];
     interface[..bridge.len()].copy_from_slice(bridge.as_bytes());

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// `process 12 (nginx)`, which has `port` open; None if it cannot be found out.
-pub fn of(udp: bool, port: u16) -> Option<String> {
+pub fn find_holder(udp: bool, port: u16) -> Option<String> {
     let files = if udp { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
     let inodes: Vec<u64> = files
         .iter()
@@ -46,11 +46,11 @@ mod tests {
     fn a_listener_is_found_by_its_port() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let found = of(false, port).unwrap();
+        let found = find_holder(false, port).unwrap();
         assert!(found.starts_with(&format!("process {} (", std::process::id())), "{found}");
-        assert_eq!(of(true, port), None);
+        assert_eq!(find_holder(true, port), None);
         drop(socket);
-        assert_eq!(of(false, port), None);
+        assert_eq!(find_holder(false, port), None);
         assert!(sockets("x\n1 2 3\n", false, 80).is_empty());
     }
 }

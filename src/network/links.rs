@@ -36,7 +36,7 @@ impl Link {
 /// How our hardware addresses begin: locally administered, and no group's.
 const OURS: [u8; 2] = [0x02, 0x6f];
 
-/// A hardware address that belongs to an IPv4 address: who gets an address that another had is found at once, since
+/// A hardware address that belongs to an IPv4 address: the new owner of an address is found at once, since
 /// what neighbours remember of it stays true.
 fn hardware(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
@@ -71,7 +71,7 @@ fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
 /// The interface `name`; None if there is none.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, Refusal> {
     let mut found = None;
     let request = Request::new(libc::RTM_GETLINK, 0, &[0; LINK]).text(libc::IFLA_IFNAME, name);
@@ -162,13 +162,13 @@ pub fn make_pair(
     socket.ask(up, |_, _| {})
 }
 
-/// What the interface of a pod is called in it.
+/// The name of the interface inside the pod.
 pub const POD_INTERFACE: &str = "eth0";
 
 /// Gives the interface of a pod its address, and with `way_out` the pod its route to everything else. `socket` is one of the pod's network.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn set_up_pod(
     socket: &mut Socket,
     address: Ipv4Addr,
@@ -197,7 +197,7 @@ pub fn set_up_pod(
 /// bridge.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn make_local(socket: &mut Socket, index: u32, range: Range) -> Result<(), Refusal> {
     let mut route = [0; ROUTE];
     route[0] = libc::AF_INET as u8;
@@ -229,7 +229,7 @@ fn set_address(socket: &mut Socket, index: u32, address: Ipv4Addr, prefix: u8) -
 /// Removes an interface; no error if there is none.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn remove(socket: &mut Socket, name: &str) -> Result<(), Refusal> {
     let request = Request::new(libc::RTM_DELLINK, 0, &[0; LINK]).text(libc::IFLA_IFNAME, name);
     match socket.ask(request, |_, _| {}) {
@@ -249,7 +249,7 @@ pub struct Assigned {
 /// The IPv4 addresses of global scope.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn addresses(socket: &mut Socket) -> Result<Vec<Assigned>, Refusal> {
     let mut header = [0; ADDRESS];
     header[0] = libc::AF_INET as u8;
@@ -265,7 +265,7 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<Assigned>, Refusal> {
 /// The IPv4 routes to other hosts than all, by the interfaces that they lead to.
 ///
 /// # Errors
-/// What the kernel refuses.
+/// An error of the kernel.
 pub fn routes(socket: &mut Socket) -> Result<Vec<(u32, Range)>, Refusal> {
     let mut header = [0; ROUTE];
     header[0] = libc::AF_INET as u8;

@@ -25,16 +25,16 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a user says about the network of pods.
+/// The user's settings for the network of pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wish {
+pub struct NetworkSettings {
     /// Pods have only their loopback interface.
     pub none: bool,
     /// The name of the bridge.
     pub bridge: String,
     /// None: one that overlaps no route of the host.
     pub range: Option<Range>,
-    /// Whose bridge it is: nobody else's is touched.
+    /// The owner of the bridge: bridges of others are not changed.
     pub owner: String,
 }
 
@@ -57,7 +57,7 @@ pub struct Attached {
 /// The network of all pods.
 #[derive(Debug)]
 pub struct Network {
-    wish: Wish,
+    settings: NetworkSettings,
     state: Mutex<State>,
 }
 
@@ -70,7 +70,7 @@ struct State {
     bridge: Option<u32>,
     /// The pods that are in other networks than "default".
     members: BTreeMap<Ipv4Addr, Member>,
-    /// What people should know and has not been reported, and what has been.
+    /// Warnings that have not been reported, and those that have.
     warnings: Vec<String>,
     reported: BTreeSet<String>,
     /// The kernel or the rights of the caller do not allow a bridge: pods have only their loopback interface.
@@ -81,7 +81,7 @@ struct State {
 const NO_RANGE: &str = "pods have only their loopback interface: routes of the host cover all private addresses; \
                         choose a range with --network-range";
 
-/// What pods without any other have.
+/// The range of pods without another one.
 fn loopback() -> Range {
     Range::new(Ipv4Addr::LOCALHOST, 8)
 }
@@ -97,22 +97,23 @@ impl Network {
     ///
     /// # Errors
     /// The name of the bridge is invalid; the host's addresses cannot be read.
-    pub fn open(wish: Wish) -> Result<Network> {
-        check_name(&wish.bridge)?;
+    pub fn open(settings: NetworkSettings) -> Result<Network> {
+        check_name(&settings.bridge)?;
         let mut warnings = Vec::new();
         let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
         let fail = |r: Refusal| refused("reading the addresses and routes of the host", r);
-        let own = links::find(&mut socket, &wish.bridge).map_err(fail)?;
-        let ours = own.filter(|l| l.is_of(&wish.owner)).map(|l| l.index);
+        let own = links::find(&mut socket, &settings.bridge).map_err(fail)?;
+        let ours = own.filter(|l| l.is_of(&settings.owner)).map(|l| l.index);
         let (taken, existing) = survey(&mut socket, ours).map_err(fail)?;
-        let chosen = wish.range.or_else(|| Range::choose(&taken));
-        if let Some((range, existing)) = wish.range.zip(existing).filter(|(wish, is)| wish != is) {
+        let chosen = settings.range.or_else(|| Range::choose(&taken));
+        if let Some((range, existing)) = settings.range.zip(existing).filter(|(settings, is)| settings != is)
+        {
             warnings.push(format!(
-                "pods that run have addresses of {existing}: the range {range} is used when none of them is left"
+                "running pods have addresses of {existing}; the range {range} is used once they are gone"
             ));
         }
         if let Some((range, other)) =
-            wish.range.and_then(|range| Some((range, taken.iter().find(|t| t.overlaps(&range))?)))
+            settings.range.and_then(|range| Some((range, taken.iter().find(|t| t.overlaps(&range))?)))
         {
             warnings.push(format!(
                 "the range {range} of the pods overlaps the route {other} of the host: one of the two cannot be reached; choose another --network-range"
@@ -132,14 +133,14 @@ impl Network {
             reported: BTreeSet::new(),
             refused: range.is_none(),
         };
-        Ok(Network { wish, state: Mutex::new(state) })
+        Ok(Network { settings, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What people should know, once.
+    /// New warnings; each is returned once.
     pub fn take_warnings(&self) -> Vec<String> {
         let mut state = self.state();
         let mut warnings = std::mem::take(&mut state.warnings);
@@ -195,31 +196,31 @@ impl Network {
 
     /// Makes the bridge and the way out.
     fn raise(&self, state: &mut State) -> Result<()> {
-        let (bridge, range) = (&self.wish.bridge, state.pool.range());
+        let (bridge, range) = (&self.settings.bridge, state.pool.range());
         let mut socket = Socket::open().map_err(|e| Error::sys("opening a netlink socket", e))?;
         let found = links::find(&mut socket, bridge).map_err(|r| refused("looking for the bridge", r))?;
-        if found.is_some_and(|l| !l.is_of(&self.wish.owner)) {
-            let message = format!("the interface {bridge:?} belongs to somebody else");
-            let hint = "give the bridge of the pods another name: --network-bridge NAME";
+        if found.is_some_and(|l| !l.is_of(&self.settings.owner)) {
+            let message = format!("the interface {bridge:?} was not created by orund");
+            let hint = "choose another name with --network-bridge";
             return Err(Error::new(Kind::System, message).hint(hint));
         }
         // One of ours that is only half made, or has another range.
         links::remove(&mut socket, bridge)
             .map_err(|r| refused(format!("removing the bridge {bridge:?}"), r))?;
-        let made = links::make_bridge(&mut socket, bridge, &self.wish.owner, range);
+        let made = links::make_bridge(&mut socket, bridge, &self.settings.owner, range);
         let index = made.map_err(|r| refused(format!("making the bridge {bridge:?}"), r))?;
         links::make_local(&mut socket, index, state.pool.services())
             .map_err(|r| refused("making the addresses of services", r))?;
         if let Err(r) = nft::make(bridge, range) {
-            let e = refused("making the rule that gives pods the address of the host outside", r);
-            state.warnings.push(format!("pods reach each other and the host, but nothing outside: {e}"));
+            let e = refused("creating the masquerade rule for pods", r);
+            state.warnings.push(format!("pods cannot reach other hosts: {e}"));
         } else if let Some(text) = forwarding() {
             state.warnings.push(text);
         }
         for chain in dropping_chains().unwrap_or_default() {
             state.warnings.push(format!(
-                "the chain {chain} drops what is forwarded: pods reach the outside only if the firewall of the host \
-                 accepts what enters and leaves by {bridge}"
+                "the chain {chain} drops forwarded packets: pods reach other hosts only if the firewall of the host \
+                 accepts packets from and to {bridge}"
             ));
         }
         state.bridge = Some(index);
@@ -229,7 +230,7 @@ impl Network {
     /// Connects the network `namespace` of a pod to the bridge.
     ///
     /// # Errors
-    /// What the kernel refuses. The address is still reserved then.
+    /// An error of the kernel. The address stays reserved then.
     pub fn attach(&self, pod: &Attached, namespace: &OwnedFd) -> Result<()> {
         let (bridge, range) = {
             let mut state = self.state();
@@ -276,26 +277,26 @@ impl Network {
     /// Has the kernel lead exactly these ports to pods.
     ///
     /// # Errors
-    /// What nf_tables refuses.
+    /// An error of nf_tables.
     pub fn divert(&self, ports: &[Diverted]) -> Result<()> {
-        divert::apply(&self.wish.bridge, ports)
+        divert::apply(&self.settings.bridge, ports)
             .map_err(|r| refused("making the rules for ports that the kernel leads to pods", r))
     }
 
     /// Keeps the pods of different networks apart.
     fn keep_apart(&self, state: &mut State) {
         let (range, services) = (state.pool.range(), state.pool.services());
-        let bridge = apart::Bridge { name: &self.wish.bridge, range, services };
+        let bridge = apart::Bridge { name: &self.settings.bridge, range, services };
         if let Err(r) = apart::apply(bridge, &state.members) {
             let e = refused("making the rules for networks of pods", r);
             state.warnings.push(format!("pods of different networks reach each other: {e}"));
         }
     }
 
-    /// What the port of a replica is called.
+    /// The name of the bridge port of a replica.
     fn port(&self, serial: u64) -> String {
         // The number of replicas that there are at a time is far below what is cut off here.
-        format!("{}p{:x}", self.wish.bridge, serial & 0xff_ffff)
+        format!("{}p{:x}", self.settings.bridge, serial & 0xff_ffff)
     }
 
     /// After a restart: a pod still has `address`, which was noted when it got it. What its network says now is its own
@@ -336,20 +337,20 @@ impl Network {
                 self.keep_apart(&mut state);
             }
         }
-        self.settle()
+        self.remove_unused()
     }
 
     /// After a restart, when all pods that there are have been adopted: removes what none of them needs, or makes the
     /// rule again, which an interrupted start may lack.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// An error of the kernel.
     pub fn recovered(&self) -> Result<()> {
         let range = {
             let state = self.state();
             state.pool.range()
         };
-        self.settle()?;
+        self.remove_unused()?;
         let Some(index) = self.state().bridge else { return Ok(()) };
         self.keep_apart(&mut self.state());
         let services = self.state().pool.services();
@@ -357,9 +358,10 @@ impl Network {
         links::make_local(&mut socket, index, services)
             .map_err(|r| refused("making the addresses of services", r))?;
         // An earlier version of this program has left it on.
-        links::turn_ipv6_off(&self.wish.bridge).map_err(|r| refused("turning IPv6 off for the bridge", r))?;
-        nft::make(&self.wish.bridge, range)
-            .map_err(|r| refused("making the rule that gives pods the address of the host outside", r))
+        links::turn_ipv6_off(&self.settings.bridge)
+            .map_err(|r| refused("turning IPv6 off for the bridge", r))?;
+        nft::make(&self.settings.bridge, range)
+            .map_err(|r| refused("creating the masquerade rule for pods", r))
     }
 
     /// Removes the bridge and the rule, whatever pods have addresses still.
@@ -372,11 +374,11 @@ impl Network {
             state.pool = Pool::new(state.pool.range());
             state.members.clear();
         }
-        self.settle()
+        self.remove_unused()
     }
 
     /// Removes what no pod needs.
-    fn settle(&self) -> Result<()> {
+    fn remove_unused(&self) -> Result<()> {
         let mut state = self.state();
         if !state.pool.is_empty() || state.bridge.take().is_none() {
             return Ok(());
@@ -384,7 +386,7 @@ impl Network {
         if let Some(next) = state.next.filter(|next| *next != state.pool.range()) {
             state.pool = Pool::new(next);
         }
-        let bridge = &self.wish.bridge;
+        let bridge = &self.settings.bridge;
         [Family::Ipv4, Family::Bridge]
             .into_iter()
             .try_for_each(|family| nft::remove(family, bridge))
@@ -425,8 +427,8 @@ pub fn dropping_chains() -> std::result::Result<Vec<String>, Errno> {
     nft::dropping().map_err(|r| r.errno)
 }
 
-/// What a bridge called `name` has, or would have: its range, and a route of the host that overlaps it. None: there is no
-/// range left.
+/// The range of a bridge called `name`, which need not exist, and a route of the host that overlaps it. None: no range is
+/// left.
 ///
 /// # Errors
 /// The host's addresses cannot be read.
@@ -450,11 +452,11 @@ fn check_name(name: &str) -> Result<()> {
         .hint(format!("use 1 to {LONGEST_BRIDGE} letters and digits, such as orun0")))
 }
 
-/// Why the host passes nothing on between its interfaces, if that is so.
+/// The reason why the host does not forward packets; `None` if it does.
 fn forwarding() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").ok()?;
     (text.trim() == "0").then(|| {
-        "pods reach each other and the host, but nothing outside: the host does not forward packets; \
+        "pods cannot reach other hosts: the host does not forward packets; \
          run: sysctl -w net.ipv4.ip_forward=1"
             .to_owned()
     })

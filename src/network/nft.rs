@@ -84,12 +84,12 @@ const DROP: u32 = 0;
 const SRCNAT: u32 = 100;
 const CHAIN: &str = "postrouting";
 
-/// What the table of a bridge is called.
+/// The name of the table of a bridge.
 pub fn table(bridge: &str) -> String {
     format!("orund_{bridge}")
 }
 
-/// What packets a table is for.
+/// The packets that a table handles.
 #[derive(Debug, Clone, Copy)]
 pub enum Family {
     Ipv4 = libc::NFPROTO_IPV4 as isize,
@@ -147,10 +147,10 @@ pub(super) fn within(r: Request, range: Range) -> Request {
     compare(r, CMP_EQ, &range.first().octets())
 }
 
-/// Makes the table of a bridge, in place of one that there was.
+/// Makes the table of a bridge, instead of one that there was.
 ///
 /// # Errors
-/// What nf_tables refuses; EOPNOTSUPP, EINVAL or EPROTONOSUPPORT from a kernel without it.
+/// An error of nf_tables; EOPNOTSUPP, EINVAL or EPROTONOSUPPORT from a kernel without it.
 pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
     let name = table(bridge);
     let named = |kind, flags| request(Family::Ipv4, kind, flags).text(attribute::TABLE_NAME, &name);
@@ -186,7 +186,7 @@ pub fn make(bridge: &str, range: Range) -> Result<(), Refusal> {
 /// iptables' older form are not among them.
 ///
 /// # Errors
-/// What nf_tables refuses.
+/// An error of nf_tables.
 pub fn dropping() -> Result<Vec<String>, Refusal> {
     let mut found = Vec::new();
     let families = [libc::NFPROTO_IPV4, libc::NFPROTO_INET];
@@ -226,7 +226,7 @@ pub fn probe() -> Result<(), Refusal> {
 /// Removes the table of a bridge; no error if there is none.
 ///
 /// # Errors
-/// What nf_tables refuses.
+/// An error of nf_tables.
 pub fn remove(family: Family, bridge: &str) -> Result<(), Refusal> {
     let request = request(family, libc::NFT_MSG_DELTABLE, 0).text(attribute::TABLE_NAME, &table(bridge));
     match Socket::open_netfilter().map_err(Refusal::from).and_then(|mut s| s.transaction(vec![request])) {

@@ -61,11 +61,11 @@ Examples:
   orund image prune --all
   orund image df
 
-Needs no daemon. Credentials are those of \"docker login\" and \"podman login\", or in /etc/orun/auth.json; mirrors are those of
-/etc/containers/registries.conf.
+These commands need no daemon. They use the credentials of \"docker login\", \"podman login\" and /etc/orun/auth.json, and the
+mirrors in /etc/containers/registries.conf.
 
 Environment:
-  ORUND_REGISTRY_TIMEOUT                      Seconds that a registry may be silent [default: 30]
+  ORUND_REGISTRY_TIMEOUT                      Timeout of a silent registry in seconds [default: 30]
 
 Files:
   /var/lib/orund/images                       Layers, manifests and names
@@ -77,14 +77,14 @@ pub const APPLY: &str = "\
 Examples:
   orund apply -f web.yaml
   orund apply -f manifests/ --wait --timeout 1m
-  orund apply -f compose.yaml -p shop --prune   Apply a Compose project, and delete what its file no longer contains
-  orund apply -f web.yaml --diff                Print what would change
+  orund apply -f compose.yaml -p shop --prune   Apply a Compose project; delete objects no longer in its file
+  orund apply -f web.yaml --diff                Print the changes without applying them
   cat web.yaml | orund apply -f -
 
-The format of the file: orund-workload(5), docs/orund.md.
+For the format of the file, see orund-workload(5) and docs/orund.md.
 
 Exit status:
-  0 success, 1 failure, 2 invalid arguments, 3 timeout; with --diff: 0 nothing would change, 1 something would, 2 failure.";
+  0 success, 1 failure, 2 invalid arguments, 3 timeout; with --diff: 0 no changes, 1 changes, 2 failure.";
 
 pub const JOURNAL: &str = "\
 Examples:
@@ -92,9 +92,9 @@ Examples:
   orund journal dump --dir /run/orund/state
   systemctl stop orund && orund journal repair && systemctl start orund
 
-The daemon keeps workloads in a snapshot and a journal of the changes since. An incomplete record at the end of the journal
-is left by an interrupted write; it was never acknowledged, and the next start cuts it off. Damage anywhere else, or a
-record of a newer version, keeps the daemon from starting, and no file is changed.
+The daemon stores workloads in a snapshot and a journal of later changes. An interrupted write leaves an incomplete record at
+the end of the journal; its change was never acknowledged, and the next start removes it. If there is other damage or a record
+of a newer version, the daemon does not start and changes no file.
 
 Exit status:
   0 success, 1 damaged, of a newer version or in use, 2 invalid arguments.";
@@ -160,8 +160,8 @@ Examples:
   orund attach web-0 -c app --detach-keys ctrl-x
   echo word | orund attach reader-0
 
-Output from before is in `orund logs`. A container with `tty` and `stdin` gets the keys; ctrl-p ctrl-q detaches, and it keeps
-running.
+For earlier output, use `orund logs`. A container with `tty` and `stdin` receives your keys. Press ctrl-p ctrl-q to detach; the
+container keeps running.
 
 Exit status:
   That of the program, 128 + N if signal N killed it; 0 after detaching, 255 if attach itself failed.";
@@ -178,16 +178,16 @@ Examples:
   orund status -o json
 
 Exit status:
-  0 everything is well, 1 something is not, or the supervisor does not answer.";
+  0 no problems, 1 problems, or the supervisor does not answer.";
 
 pub const DASHBOARD: &str = "\
 Examples:
   orund dashboard
   orund dashboard --port 0
-  orund dashboard --token-file /etc/orun/dashboard.token    For bookmarks, and for Prometheus
-  ssh -L 9180:127.0.0.1:9180 HOST             From another host, then open the printed address
+  orund dashboard --token-file /etc/orun/dashboard.token    For bookmarks and Prometheus
+  ssh -L 9180:127.0.0.1:9180 HOST             On another host; then open the printed address
 
-The page can only look. Every request carries the token of the printed address; other users of the host do not have it.";
+The page is read-only. Every request needs the token in the printed address, so other users of the host have no access.";
 
 pub const PORT: &str = "\
 Examples:
@@ -204,7 +204,7 @@ Examples:
 
 Keys:
   c, m, p, r, n                               Sort by CPU, memory, processes, restarts or name
-  /                                           Filter by what is typed until Enter; Escape shows all again
+  /                                           Filter: type a text and Enter; Escape shows all rows
   q                                           Quit";
 
 pub const CREATE: &str = "\
@@ -257,7 +257,7 @@ Examples:
   orund kill -s HUP web-0
   orund kill --signal SIGUSR1 web
 
-The default is SIGKILL. A container that exits of it is restarted as its restart policy says; `orund stop` stops a workload.";
+The restart policy decides whether a container that exits starts again. Use `orund stop` to stop a workload.";
 
 pub const DRAIN: &str = "\
 Examples:
@@ -265,8 +265,8 @@ Examples:
   orund drain --timeout 2m
   orund drain --undo
 
-orund-shutdown.service does this when the host goes down. The workloads themselves are not changed: the next boot starts
-them again. A restart of the daemon does not end a drain.
+orund-shutdown.service runs this when the host shuts down. The workloads do not change: they start again at the next boot. A
+restart of the daemon does not end a drain.
 
 Exit status:
   0 no replica runs, 1 failure, 3 timeout.";

@@ -1,4 +1,4 @@
-//! What users of other tools type: the answer is our spelling.
+//! Commands of other tools: the answer is our spelling.
 
 use crate::error::{Error, Kind};
 use crate::orund::Arguments;
@@ -30,7 +30,7 @@ pub fn hint(words: &[String]) -> Option<Error> {
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ours = spelling(&words)?;
-    let e = Error::new(Kind::Usage, format!("orund has no verb {first:?}"));
+    let e = Error::new(Kind::Usage, format!("orund has no command {first:?}"));
     Some(e.hint(format!("use `orund {}`", ours.escape_debug())))
 }
 
@@ -123,13 +123,13 @@ mod tests {
         ] {
             let words: Vec<&str> = typed.split(' ').collect();
             assert_eq!(spelling(&words).as_deref(), Some(ours), "{typed}");
-            // What is proposed is a command line of ours.
+            // The proposal is a command line of ours.
             let line = std::iter::once("orund").chain(ours.split(' '));
             assert!(Arguments::try_parse_from(line).is_ok(), "{ours}");
         }
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert!(hint(&words("get pods")).is_none() && hint(&words("nonsense")).is_none());
         let text = hint(&words("rm web\u{1b}[31m")).unwrap().to_string();
-        assert!(text.contains("orund has no verb \"rm\"") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("orund has no command \"rm\"") && !text.contains('\u{1b}'), "{text}");
     }
 }

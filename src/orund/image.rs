@@ -30,7 +30,7 @@ pub const DIRECTORY: &str = "/var/lib/orund/images";
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Directory of the store of images
+    /// Directory of the image store
     #[arg(long, value_name = "DIR", default_value = DIRECTORY, global = true, help_heading = "Global options")]
     dir: PathBuf,
 }
@@ -48,10 +48,10 @@ enum Verb {
         /// Archive [default: standard input]
         #[arg(long, short, value_name = "FILE")]
         input: Option<PathBuf>,
-        /// Name of the image [default: the one that the archive has]
+        /// Name of the image [default: the one in the archive]
         #[arg(long)]
         name: Option<String>,
-        /// Tag of the image in an archive of several
+        /// Tag of the image to load from an archive with several images
         #[arg(long)]
         tag: Option<String>,
     },
@@ -63,7 +63,7 @@ enum Verb {
         /// Name or digest
         name: String,
     },
-    /// Remove names of images, and the layers that nothing else uses
+    /// Remove image names, and layers that nothing else uses
     Rm {
         /// Names of images
         #[arg(required = true)]
@@ -75,7 +75,7 @@ enum Verb {
         #[arg(long, short)]
         all: bool,
     },
-    /// Show how much space images take
+    /// Show the disk usage of images
     Df,
 }
 
@@ -83,7 +83,7 @@ impl Arguments {
     /// Runs the verb.
     ///
     /// # Errors
-    /// What keeps it from being done.
+    /// The command failed.
     pub fn run(&self) -> Result<u8> {
         fetch::require_root()?;
         match &self.verb {
@@ -108,7 +108,7 @@ fn print(text: &str) {
 
 /// The name with which the store has it; relative paths begin at the current directory.
 fn full(name: &str) -> Result<String> {
-    let base = std::env::current_dir().map_err(|e| Error::sys("asking for the current directory", e))?;
+    let base = std::env::current_dir().map_err(|e| Error::sys("getting the current directory", e))?;
     let name = workload::absolute_image(name, Some(&base)).unwrap_or_else(|| name.to_owned());
     Ok(Reference::parse(&name)?.to_string())
 }

@@ -16,19 +16,19 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// The directory of the journal: the daemon's data directory, or "state" in its run directory
+    /// Directory of the journal: the daemon's data directory, or "state" in its run directory
     #[arg(long, value_name = "DIR", default_value = "/var/lib/orund", global = true)]
     dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Check that every record is whole; changes nothing
+    /// Check every record, without changing anything
     Verify,
-    /// Print every record as a line of JSON; changes nothing
+    /// Print every record as a line of JSON
     Dump,
-    /// Make a damaged journal readable: copy it to backup.N beside it, restore what can be restored, and report what is lost,
-    /// by workload. The daemon must not run
+    /// Repair a damaged journal: copy it to backup.N, restore all readable records, and report the lost workloads. Stop the
+    /// daemon first
     Repair,
 }
 

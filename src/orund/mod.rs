@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub socket: Option<PathBuf>,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -91,7 +91,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
     })
 }
 
-/// Takes what runs for long out of the hands of who started it: its executable, the files that its caller has open, and the
+/// Makes a long-running process independent of its caller: its executable, the open files of the caller, and the
 /// signals that its caller, or the keeper, has blocked.
 fn alone() -> Result<()> {
     signalfd::unblock_all().map_err(|e| Error::sys("unblocking signals", e))?;

@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published(Vec<PublishedPort>);
 
-/// What one may write, for error messages.
+/// The accepted forms, for error messages.
 const FORMS: &str = "write HOST:PORT, such as 8080:80, 127.0.0.1:8080:80, 53:53/udp or 8000-8002:80-82";
 
-/// Reads docker's forms. A port of the host is not chosen: nobody would know which one it is.
+/// Reads docker's forms. A host port is never chosen automatically, because the user would not know it.
 pub fn parse(text: &str) -> std::result::Result<Published, String> {
     let ports = compose::short_ports(text).map_err(|wrong| format!("{wrong}; {FORMS}"))?;
     let published: Option<Vec<PublishedPort>> = ports.iter().map(PublishedPort::of_container).collect();

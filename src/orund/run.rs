@@ -9,7 +9,7 @@ use crate::image::store::{Image, Lock, Store};
 use crate::log;
 use crate::supervisor::core::ports::PublishedPort;
 use crate::supervisor::core::spec::{
-    ContainerSpec, ImageSource, Launch, PullPolicy, RestartPolicy, SandboxSpec, Template,
+    ContainerSource, ContainerSpec, ImageSource, PodTemplate, PullPolicy, RestartPolicy, SandboxSpec,
 };
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
@@ -43,13 +43,13 @@ pub struct Run {
     /// Give the replica a terminal
     #[arg(long, short = 't')]
     pub tty: bool,
-    /// Signal sent to stop a replica [default: the one that the image names, else TERM]
+    /// Signal sent to stop a replica [default: the one in the image, or TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     pub stop_signal: Option<i32>,
     /// Environment variable for the replicas; may be repeated
     #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
-    /// Publish a port of the replicas on the host; each replica then has a network of its own; may be repeated
+    /// Publish a port of the replicas on the host; gives each replica its own network; may be repeated
     #[arg(long, short = 'p', value_name = "[IP:]HOST:PORT[/udp]", value_parser = publish::parse)]
     pub publish: Vec<Published>,
     /// Name of the replicas [default: the name of the bundle directory or of the image]
@@ -61,7 +61,7 @@ pub struct Run {
     /// Parent cgroup of the replicas
     #[arg(long, value_name = "PATH", default_value = "/orund")]
     pub cgroup_parent: String,
-    /// Directory of the store of images
+    /// Directory of the image store
     #[arg(long, value_name = "DIR", default_value = "/var/lib/orund/images")]
     pub images: PathBuf,
     /// When to pull an image
@@ -70,7 +70,7 @@ pub struct Run {
     /// Image (nginx:1.27, oci:DIR, oci-archive:FILE, docker-archive:FILE), or the directory of a bundle
     #[arg(value_name = "IMAGE|BUNDLE")]
     pub what: String,
-    /// Command to run instead of process.args of the bundle, or arguments in place of the image's
+    /// Command that replaces process.args of the bundle, or arguments that replace the image's command
     #[arg(trailing_var_arg = true)]
     pub command: Vec<String>,
 }
@@ -90,7 +90,7 @@ pub enum Pull {
     Never,
 }
 
-/// What the replicas are made from.
+/// Source of the replicas.
 enum Origin {
     Bundle(Box<Bundle>),
     /// An image of the store, and its name for people.
@@ -106,7 +106,7 @@ impl Run {
         let origin = self.origin()?;
         let _held = match &origin {
             Origin::Bundle(_) => None,
-            Origin::Image(image, name) => Some(self.hold(image, name)?),
+            Origin::Image(image, name) => Some(self.lock_image(image, name)?),
         };
         let name = self.name(&origin)?;
         let absolute =
@@ -156,13 +156,13 @@ impl Run {
     }
 
     /// Keeps the image while replicas run. It may have been removed between being found and being held.
-    fn hold(&self, image: &Image, name: &str) -> Result<Lock> {
+    fn lock_image(&self, image: &Image, name: &str) -> Result<Lock> {
         let store = Store::open(&self.images)?;
         let _adding = store.adding()?;
-        let held = store.hold(&image.digest)?;
+        let held = store.lock_image(&image.digest)?;
         match store.image(&image.digest)? {
             Some(_) => Ok(held),
-            None => Err(Error::new(Kind::State, format!("image {name:?} was removed meanwhile"))),
+            None => Err(Error::new(Kind::State, format!("image {name:?} has been removed"))),
         }
     }
 
@@ -172,7 +172,7 @@ impl Run {
         if is_path || Path::new(dir).join("config.json").is_file() {
             return Bundle::load(Path::new(dir)).map(|bundle| Origin::Bundle(Box::new(bundle)));
         }
-        let base = std::env::current_dir().map_err(|e| Error::sys("asking for the current directory", e))?;
+        let base = std::env::current_dir().map_err(|e| Error::sys("getting the current directory", e))?;
         let name = workload::absolute_image(&self.what, Some(&base)).unwrap_or_else(|| self.what.clone());
         let policy = match self.pull {
             Pull::Always => PullPolicy::Always,
@@ -240,8 +240,8 @@ impl Run {
         }
     }
 
-    fn template(&self, origin: &Origin, ports: Vec<PublishedPort>) -> Template {
-        let mut launch = Launch { env: self.env.clone(), ..Launch::default() };
+    fn template(&self, origin: &Origin, ports: Vec<PublishedPort>) -> PodTemplate {
+        let mut launch = ContainerSource { env: self.env.clone(), ..ContainerSource::default() };
         let mut stop_signal = None;
         match origin {
             Origin::Bundle(bundle) => {
@@ -261,7 +261,7 @@ impl Run {
         if self.in_pods() || self.interactive || self.tty {
             launch.container = Some(Box::new(self.container(origin)));
         }
-        Template {
+        PodTemplate {
             containers: vec![ContainerSpec {
                 name: "main".to_owned(),
                 launch,
@@ -276,7 +276,7 @@ impl Run {
                 Restart::Never => RestartPolicy::Never,
             },
             grace: self.grace,
-            ..Template::default()
+            ..PodTemplate::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::api::server as api;
 use crate::config::quantity;
 use crate::error::{Error, Result};
-use crate::network::{Wish, address::Range};
+use crate::network::{NetworkSettings, address::Range};
 use crate::orund::client::connection;
 use crate::supervisor::shell::daemon::{self, Socket};
 use crate::supervisor::shell::keeper::LINK;
@@ -43,10 +43,10 @@ pub struct Serve {
     /// Maximum total size of all log files, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().total)]
     pub log_total_size: u64,
-    /// How long images are kept that no workload uses, and that were not pulled or loaded by hand
+    /// Time to keep unused images, except those pulled or loaded with `orund image`
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub image_max_age: Duration,
-    /// Network of pods: a bridge with an address for each pod, or none but their loopback interfaces
+    /// Network of pods: bridge (one address per pod) or none (only loopback interfaces)
     #[arg(long, value_name = "KIND", default_value = "bridge", value_parser = ["bridge", "none"])]
     pub network: String,
     /// Name of the bridge
@@ -55,7 +55,7 @@ pub struct Serve {
     /// Addresses of pods [default: a private range that overlaps no route of the host]
     #[arg(long, value_name = "CIDR")]
     pub network_range: Option<Range>,
-    /// Directory of the seccomp profiles that pods name by localhostProfile
+    /// Directory of seccomp profiles for localhostProfile of pods
     #[arg(long, value_name = "DIR", default_value = seccomp::DIRECTORY)]
     pub seccomp_dir: PathBuf,
     /// Run without the keeper process: a crashed daemon is not restarted, and exit statuses may be lost
@@ -114,7 +114,7 @@ impl Serve {
                 total: self.log_total_size,
                 ..Limits::default()
             },
-            network: Wish {
+            network: NetworkSettings {
                 none: self.network == "none",
                 bridge: self.network_bridge.clone(),
                 range: self.network_range,

@@ -40,7 +40,7 @@ const NULL: &str = "/dev/null";
 /// Warnings, errors and what was done, without the details of every memory area.
 const LOG_LEVEL: u64 = 4;
 
-/// What CRIU does with the cgroups of the processes (criu(8), "--manage-cgroups").
+/// CRIU's handling of the cgroups of the processes (criu(8), "--manage-cgroups").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CgroupMode {
     Ignore = 0,
@@ -65,7 +65,7 @@ impl CgroupMode {
     }
 }
 
-/// What both a checkpoint and a restore may ask for.
+/// Options of both checkpoint and restore.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     pub tcp_established: bool,
@@ -85,7 +85,7 @@ pub struct Places {
     /// The image directory, when absent.
     pub work: Option<i32>,
     pub config_file: Option<String>,
-    /// What is not CRIU's matter: `mnt[...]:...` and the like.
+    /// Keys that are not CRIU's: `mnt[...]:...` and similar.
     pub external: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ impl PageServer {
 }
 
 impl Dump {
-    /// What kind of request it is.
+    /// Kind of request.
     pub fn kind(&self) -> RequestKind {
         if self.pre { RequestKind::PreDump } else { RequestKind::Dump }
     }
@@ -240,9 +240,9 @@ pub fn config_file(annotations: &BTreeMap<String, String>) -> Option<&str> {
 pub struct External {
     /// Below the root, without a leading slash.
     pub target: CString,
-    /// What it is called in the images.
+    /// Its name in the images.
     pub name: String,
-    /// What is mounted there at a restore.
+    /// The mount there at a restore.
     pub source: PathBuf,
     /// Mounts below the source come with it.
     pub recursive: bool,
@@ -278,7 +278,7 @@ pub fn external_mounts(plan: &Plan) -> Result<Vec<External>, Vec<Violation>> {
             continue;
         };
         let name = format!("/{}", target.to_string_lossy());
-        // What lies below another mount of the same place is not seen.
+        // A mount below another mount of the same place is hidden.
         found.retain(|e| e.name != name);
         found.push(External { target: target.clone(), name, source, recursive, mask: false });
     }
@@ -320,7 +320,7 @@ fn path_of(c: &CString) -> PathBuf {
 pub struct MountPoint {
     /// Below the root, without a leading slash.
     pub target: CString,
-    /// What is bound there; `None`: a file system of its own, whose content CRIU restores.
+    /// The source of the bind mount; `None`: a file system of its own, whose content CRIU restores.
     pub source: Option<CString>,
     pub recursive: bool,
     pub nofollow: bool,
@@ -368,7 +368,7 @@ pub fn joinable_namespace(kind: NamespaceKind) -> Option<&'static str> {
     }
 }
 
-/// Whether CRIU can be given a descriptor in place of the file of this name, as `descriptors.json` has it. Other names are
+/// Whether CRIU can be given a descriptor instead of the file of this name, as `descriptors.json` has it. Other names are
 /// paths: CRIU finds those in the container.
 pub fn is_inheritable(name: &str) -> bool {
     let inside = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(']'));

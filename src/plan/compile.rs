@@ -32,31 +32,31 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// Those that are made and those that are entered.
     pub namespaces: Namespaces,
-    /// What the parent writes to uid_map and gid_map.
+    /// Content for uid_map and gid_map, which the parent writes.
     pub id_maps: Option<IdMaps>,
     /// Network devices that the parent moves.
     pub net_devices: Vec<NetDevice>,
-    /// What the user namespace that is joined must map, when the configuration says it too.
+    /// Mappings that the joined user namespace must have, if the configuration lists them.
     pub joined_maps: Option<IdMaps>,
     /// The cgroups and the values for their files.
     pub cgroup: CgroupPlan,
-    /// What is done below resctrl.
+    /// Operations below resctrl.
     pub rdt: Option<RdtPlan>,
     /// Mounts that the parent opens before the clone.
     pub prepared: Vec<Prepared>,
     /// Mounts that it opens when the child asks for them: they may lie on mounts of the child's.
     pub late: Vec<Prepared>,
-    /// What the child does, in order.
+    /// Operations of the child, in order.
     pub steps: Steps,
     /// `prestart` and `createRuntime` hooks, with their names.
     pub runtime_hooks: Vec<(&'static str, usize, Hook)>,
     /// The state document for them, around the pid.
     pub hook_state: (Vec<u8>, Vec<u8>),
-    /// What the parent writes to /proc/PID/timens_offsets.
+    /// Content for /proc/PID/timens_offsets, which the parent writes.
     pub time_offsets: Option<String>,
     /// Limits that the parent sets: in a user namespace the child may not.
     pub limits: Vec<Limit>,
-    /// What the parent writes to /proc/PID/oom_score_adj.
+    /// Content for /proc/PID/oom_score_adj, which the parent writes.
     pub oom_score_adj: Option<i32>,
     /// The program and its arguments, for execve(2).
     pub argv: StringArray,
@@ -66,7 +66,7 @@ pub struct Plan {
     pub terminal: bool,
     /// The seccomp agent that gets the listener.
     pub listener: Option<Listener>,
-    /// What has no effect, or another one than it may seem.
+    /// Settings without effect, or with an unexpected one.
     pub warnings: Vec<String>,
     /// It is for a further process of a container.
     pub exec: bool,
@@ -104,7 +104,7 @@ pub struct Input<'a> {
     pub bundle: &'a Path,
     /// config.json.
     pub spec: &'a Spec,
-    /// What the command adds.
+    /// Additions by the command.
     pub options: &'a Options,
 }
 
@@ -166,7 +166,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     })
 }
 
-/// What is not an operation of the container's process: its cgroup, its resctrl group, its filter.
+/// Parts of the plan that are not operations of the container's process: its cgroup, its resctrl group, its filter.
 fn controls(
     input: Input,
     facts: &HostFacts,
@@ -260,10 +260,10 @@ fn order(
     warnings: &mut Vec<String>,
 ) -> (Vec<Prepared>, Vec<Prepared>) {
     let (spec, ns, p) = (input.spec, parts.namespaces, parts.process);
-    ns.enter(steps);
-    ns.settle(spec, into_cgroup(parts.cgroup), steps);
+    ns.push_enter_steps(steps);
+    ns.push_settle_steps(spec, into_cgroup(parts.cgroup), steps);
     isolate(input, facts, ns, p, steps);
-    let mut cx = mounts::Context {
+    let mut cx = mounts::MountContext {
         spec,
         bundle: input.bundle,
         rootfs: parts.rootfs,
@@ -287,7 +287,7 @@ fn order(
     before_entering(input, steps);
     if own_mounts {
         rootfs::seal(&cx, steps);
-        rootfs::enter(spec, parts.rootfs, input.options, steps);
+        rootfs::push_enter_root(spec, parts.rootfs, input.options, steps);
     } else {
         let path = cstring(parts.rootfs.as_os_str().as_encoded_bytes());
         steps.push(Op::Root(RootOp::Chroot { path }), "root.path");
@@ -298,7 +298,7 @@ fn order(
     }
     let created = hooks::state_document(&spec.annotations, input.id, input.bundle, "created");
     let start_hooks = hooks::in_container(Moment::BeforeProgram, &spec.hooks.start_container, &created);
-    process::Context {
+    process::ProcessContext {
         process: p,
         facts,
         other_user: ns.other_user(),
@@ -317,7 +317,7 @@ fn order(
     (cx.prepared, cx.late)
 }
 
-/// What the program finds in the root besides mounts and devices: its working directory and its terminal.
+/// Parts of the root besides mounts and devices: the working directory and the terminal.
 fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let cwd = in_root(&p.cwd);
     if !cwd.is_empty() {
@@ -332,8 +332,8 @@ fn for_the_program(ns: &Namespaces, p: &Process, steps: &mut Steps) {
     }
 }
 
-/// What follows when nothing of the host is open any more: in a pid namespace that others are in they see the process
-/// from here on. What a child does not inherit is done again.
+/// Steps after everything of the host is closed: in a shared pid namespace, the process is visible from here on. State that
+/// a child does not inherit is set up again.
 fn inside(ns: &Namespaces, p: &Process) -> Steps {
     let mut steps = Steps::default();
     if !ns.joins(NamespaceKind::Pid) {
@@ -356,7 +356,7 @@ fn into_cgroup(plan: &CgroupPlan) -> IntoCgroup {
     }
 }
 
-/// What needs the mounts made and the root not entered: the hooks before that, and the sysctls, whose files are
+/// Steps between the mounts and entering the root: the hooks before that, and the sysctls, whose files are
 /// read-only later.
 fn before_entering(input: Input, steps: &mut Steps) {
     let spec = input.spec;
@@ -375,7 +375,7 @@ fn before_entering(input: Input, steps: &mut Steps) {
     }
 }
 
-/// What separates the process from the caller of orun.
+/// Steps that separate the process from the caller of orun.
 fn isolate(input: Input, facts: &HostFacts, ns: &Namespaces, p: &Process, steps: &mut Steps) {
     let spec = input.spec;
     steps.push(Op::Isolate(IsolateOp::ResetAffinity { mask: vec![u64::MAX; 128] }), "");

@@ -75,8 +75,8 @@ pub struct Rule {
 /// Path, type, major, minor, access.
 type Default = (&'static str, DeviceKind, Option<u32>, Option<u32>, u8);
 
-/// What every container may use, as runc has it: making any node, and the pseudo devices that a container gets in
-/// its /dev. The paths name the default nodes that `linux.devices` can replace.
+/// Accesses that every container has, as with runc: creating any node, and the pseudo devices in its /dev. The paths name
+/// the default nodes that `linux.devices` can replace.
 const DEFAULTS: &[Default] = &[
     ("", DeviceKind::Char, None, None, MKNOD),
     ("", DeviceKind::Block, None, None, MKNOD),
@@ -197,7 +197,7 @@ fn add(exceptions: &mut Exceptions, devices: Devices, r: &Rule) {
 }
 
 fn take_back(exceptions: &mut Exceptions, devices: Devices, r: &Rule) -> Result<(), Violation> {
-    // What lies within the rule goes; what only overlaps cannot be expressed.
+    // Rules within this rule are removed; a mere overlap cannot be expressed.
     for (have, access) in exceptions.iter_mut() {
         if devices.covers(*have) {
             *access &= !r.access;
@@ -219,7 +219,7 @@ fn take_back(exceptions: &mut Exceptions, devices: Devices, r: &Rule) -> Result<
     Ok(())
 }
 
-/// What wider exceptions already give to `devices` for opening. The kernel requires one exception that has all of an
+/// Accesses for opening `devices` that wider exceptions already allow. The kernel requires one exception that has all of an
 /// access: reading by one and writing by another does not add up.
 fn covered(exceptions: &Exceptions, devices: Devices) -> u8 {
     let Devices { kind, major, minor } = devices;

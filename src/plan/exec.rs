@@ -28,7 +28,7 @@ pub struct Input<'a> {
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
     pub extra_env: &'a [String],
-    /// orun moves the process into the cgroup, in place of the process itself.
+    /// orun moves the process into the cgroup, instead of the process itself.
     pub moved: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Input<'a> {
 /// Every rule that the process breaks.
 pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> {
     let (spec, p) = (input.spec, input.process);
-    let (mut violations, mut warnings) = validate::validate_process(p, facts, validate::Context::Exec);
+    let (mut violations, mut warnings) = validate::validate_process(p, facts, validate::ProcessUse::Exec);
     let filter = match spec.linux.seccomp.as_ref().map(|s| seccomp::compile(s, &facts.seccomp)) {
         Some(Ok(f)) => f,
         Some(Err(mut v)) => {
@@ -54,7 +54,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     let listener = filter.as_ref().and_then(|f| f.listener.clone());
     let mut steps = Steps::with_room();
     isolate(input, &mut steps);
-    process::Context {
+    process::ProcessContext {
         process: p,
         facts,
         other_user: input.other_user,
@@ -66,7 +66,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
         keep: input.preserve_fds,
         wait_for_start: false,
         start_hooks: Vec::new(),
-        enter: enter(input),
+        enter: enter_steps(input),
         inside: inside(input),
     }
     .compile(&mut steps, &mut warnings);
@@ -99,7 +99,7 @@ pub fn compile(input: Input, facts: &HostFacts) -> Result<Plan, Vec<Violation>> 
     })
 }
 
-/// What happens before the process is in the container: nothing of the host may be open when it is.
+/// Steps before the process enters the container: no file of the host may be open when it does.
 fn isolate(input: Input, steps: &mut Steps) {
     let p = input.process;
     let affinity = p.exec_cpu_affinity.as_ref();
@@ -127,7 +127,7 @@ fn mask(list: &str) -> Option<Vec<u64>> {
 }
 
 /// Into the container.
-fn enter(input: Input) -> Steps {
+fn enter_steps(input: Input) -> Steps {
     let mut steps = Steps::default();
     let kinds = entered(input.spec, input.other_user);
     if kinds != 0 {

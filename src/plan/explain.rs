@@ -31,7 +31,7 @@ fn capability_names(mask: u64) -> String {
     if names.is_empty() { "none".into() } else { names.join(" ") }
 }
 
-/// What an operation does, as a phrase that fits behind "failed:" and in a list: "mounting tmpfs on "/dev"".
+/// The words for an operation, as a phrase that fits behind "failed:" and in a list: "mounting tmpfs on "/dev"".
 pub fn words(op: &Op) -> String {
     match op {
         Op::Isolate(op) => isolate_words(op),
@@ -73,15 +73,15 @@ fn isolate_words(op: &IsolateOp) -> String {
         IsolateOp::EnterTimeNamespace => "entering the new time namespace".into(),
         IsolateOp::BecomeRoot => "becoming user and group 0 of the user namespace".into(),
         IsolateOp::NotDumpable => "making the process non-dumpable".into(),
-        IsolateOp::ExitOnSignals => "preparing to end at SIGTERM, SIGINT and SIGHUP".into(),
-        IsolateOp::ParentDeathSignal => "preparing to end with the process that creates the container".into(),
+        IsolateOp::ExitOnSignals => "restoring the default action of SIGTERM, SIGINT and SIGHUP".into(),
+        IsolateOp::ParentDeathSignal => "setting the parent death signal".into(),
         IsolateOp::JoinCgroups => "joining the container's cgroups".into(),
         IsolateOp::NewSession => "starting a new session".into(),
         IsolateOp::SessionKeyring { name, .. } => format!("joining the new session keyring {}", text(name)),
         IsolateOp::LoopbackUp => "bringing up the loopback interface".into(),
         IsolateOp::Hostname(n) => format!("setting the hostname to {:?}", String::from_utf8_lossy(n)),
         IsolateOp::Domainname(n) => format!("setting the domain name to {:?}", String::from_utf8_lossy(n)),
-        IsolateOp::Affinity { .. } => "choosing the CPUs".into(),
+        IsolateOp::Affinity { .. } => "setting the CPU affinity".into(),
         IsolateOp::ResetAffinity { .. } => "allowing all CPUs".into(),
     }
 }
@@ -134,7 +134,7 @@ fn program_words(op: &ProgramOp) -> String {
         ProgramOp::DropBounding { mask } => {
             format!("dropping {} capabilities from the bounding set", mask.count_ones())
         }
-        ProgramOp::ChownStdio { uid } => format!("giving the standard streams to user {uid}"),
+        ProgramOp::ChownStdio { uid } => format!("changing the owner of the standard streams to user {uid}"),
         ProgramOp::Credentials { uid, gid, groups, .. } => {
             let more = groups.as_ref().filter(|g| !g.is_empty()).map(|g| format!(" and groups {g:?}"));
             format!("becoming user {uid}, group {gid}{}", more.unwrap_or_default())
@@ -375,7 +375,7 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
              than the configuration says",
         ),
         (Op::Program(ProgramOp::Capabilities { .. }), libc::EPERM) => {
-            Some("what is inheritable must be in the bounding set, too (capabilities(7))")
+            Some("inheritable capabilities must also be in the bounding set (capabilities(7))")
         }
         (Op::Root(RootOp::PivotRoot { .. }), libc::EINVAL) => Some("on an initramfs, use --no-pivot"),
         (Op::Root(RootOp::Mask { .. }), libc::ENODEV) => {
@@ -384,21 +384,21 @@ fn hint(op: &Op, errno: Errno, extra: i32) -> Option<&'static str> {
         (Op::Root(RootOp::Mask { .. }), libc::EBUSY) => {
             Some("the path leads to the root directory of the container")
         }
-        (Op::Root(RootOp::Device(_)), libc::EEXIST) => Some("there is a file of another kind"),
+        (Op::Root(RootOp::Device(_)), libc::EEXIST) => Some("a file of another type exists there"),
         (Op::Sync(_), libc::EPIPE) => Some("orun itself was killed"),
         _ => None,
     }
 }
 
 /// Why a system call may be missing.
-pub const HIDDEN: &str = "this kernel lacks a system call (orun needs Linux 5.12), or a seccomp filter around orun hides it, \
-                          as that of an outer container may";
+pub const HIDDEN: &str = "this kernel lacks a system call (orun needs Linux 5.12), or a seccomp filter, such as that of an \
+                          outer container, blocks it";
 
 /// Why a limit may be refused.
 pub const RAISE_HINT: &str = "orun may not raise a hard limit above its own without CAP_SYS_RESOURCE";
 
 impl Limit {
-    /// What setting it is called in errors.
+    /// The words for setting it, in errors.
     pub fn words(&self) -> String {
         format!("setting {} to soft {} hard {}", self.name, self.soft, self.hard)
     }
@@ -411,7 +411,7 @@ fn not_found(program: &str, errno: Errno, searched: i32) -> Error {
     } else if errno.0 == libc::ENOENT || errno.0 == libc::ENOTDIR {
         format!("exec: {program:?}: stat {program}: {errno}")
     } else if errno.0 == libc::EISDIR {
-        // What execve(2) says of a directory, and what all engines know.
+        // The message of execve(2) for a directory, which all engines know.
         format!("exec: {program:?}: {errno}: {}", Errno(libc::EACCES))
     } else {
         format!("exec: {program:?}: {errno}")

@@ -1,4 +1,4 @@
-//! What the compile step knows about the host, as data. `kernel::probe` fills it; tests make it up.
+//! Facts about the host that the compile step uses, as data. `kernel::probe` fills them; tests make them up.
 
 use super::seccomp::{Arch, names};
 
@@ -13,7 +13,7 @@ pub struct HostFacts {
     pub initial_userns: bool,
     /// Capabilities that orun may grant: its permitted set, bit N is capability N.
     pub capabilities: u64,
-    /// How orun's capabilities follow its user id: `SECBIT_*` (capabilities(7)), 0 where nobody has changed it.
+    /// How orun's capabilities follow its user id: `SECBIT_*` (capabilities(7)), 0 if unchanged.
     pub securebits: u32,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub cap_last: u8,
@@ -25,7 +25,7 @@ pub struct HostFacts {
     pub resctrl: Option<String>,
     /// Where control groups are mounted and which ones orun is in.
     pub cgroup: CgroupFacts,
-    /// What the kernel's seccomp can do.
+    /// Seccomp features of the kernel.
     pub seccomp: SeccompFacts,
 }
 
@@ -91,7 +91,7 @@ pub struct V2Hierarchy {
     pub controllers: Vec<String>,
 }
 
-/// What the kernel's seccomp can do.
+/// Seccomp features of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeccompFacts {
     /// The architecture of orun, whose system calls every filter covers.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The version of the runtime specification that orun follows.
 pub const SPEC_VERSION: &str = "1.3.0";
-/// How long a hook without a time-out of its own may take, in seconds: no wait is for ever.
+/// How long a hook without a time-out of its own may take, in seconds: no wait is forever.
 const DEFAULT_TIMEOUT: i64 = 600;
 
 /// How long a hook may take, in milliseconds.

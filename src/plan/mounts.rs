@@ -20,7 +20,7 @@ pub struct Prepared {
     pub source: PathBuf,
     pub recursive: bool,
     pub nofollow: bool,
-    /// A new file system in place of the source.
+    /// A new file system instead of the source.
     pub filesystem: Option<Filesystem>,
     /// It is the procfs of the pid namespace of this slot, which the maker of the mounts is not in yet.
     pub pid_namespace: Option<usize>,
@@ -61,8 +61,8 @@ pub const CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 /// The options of SELinux that take a label (mount(8)).
 pub const CONTEXT_TYPES: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
-/// What compiling mounts needs to know.
-pub(super) struct Context<'a> {
+/// Inputs of compiling mounts.
+pub(super) struct MountContext<'a> {
     pub spec: &'a Spec,
     pub bundle: &'a Path,
     pub rootfs: &'a Path,
@@ -80,15 +80,15 @@ pub(super) struct Context<'a> {
     pub dev_readonly: bool,
 }
 
-impl Context<'_> {
+impl MountContext<'_> {
     pub(super) fn compile(&mut self, steps: &mut Steps) {
         for (i, m) in self.spec.mounts.iter().enumerate() {
             let given = self.given.iter().position(|g| *g == i);
-            self.one(&format!("mounts[{i}]"), m, given, steps);
+            self.compile_mount(&format!("mounts[{i}]"), m, given, steps);
         }
     }
 
-    fn one(&mut self, property: &str, m: &Mount, given: Option<usize>, steps: &mut Steps) {
+    fn compile_mount(&mut self, property: &str, m: &Mount, given: Option<usize>, steps: &mut Steps) {
         let mut o = mount_options::parse_options(&m.options);
         let target = self.target(m);
         let mut hold = None;

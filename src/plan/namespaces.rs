@@ -18,7 +18,7 @@ pub struct Join {
     pub property: String,
 }
 
-/// Who makes and enters which namespace.
+/// Creation and entering of namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespaces {
     /// `CLONE_NEW*` for the clone of the child.
@@ -85,7 +85,7 @@ impl Namespaces {
     }
 
     /// Enters namespaces in the child, unless a first child has done it.
-    pub(super) fn enter(&self, steps: &mut Steps) {
+    pub(super) fn push_enter_steps(&self, steps: &mut Steps) {
         if self.staged {
             return;
         }
@@ -109,7 +109,7 @@ impl Namespaces {
     }
 
     /// Steps from the clone to a process that is in all its namespaces and cgroups.
-    pub(super) fn settle(&self, spec: &Spec, join: IntoCgroup, steps: &mut Steps) {
+    pub(super) fn push_settle_steps(&self, spec: &Spec, join: IntoCgroup, steps: &mut Steps) {
         if join == IntoCgroup::ByParent {
             // First of all: systemd moves only processes that are the caller's.
             steps.push(Op::Sync(Point::Cgroup), "linux.cgroupsPath");

@@ -24,7 +24,7 @@ impl NetDevice {
         linux.net_devices.iter().map(one).collect()
     }
 
-    /// What moving it is called in plans and errors.
+    /// The words for moving it, in plans and errors.
     pub fn words(&self) -> String {
         if self.name == self.host {
             format!("moving the network device {:?} into the container", self.host)

@@ -21,7 +21,7 @@ pub enum Point {
     Cgroup = 4,
 }
 
-/// What the child does between `clone3` and `execve`, in order.
+/// The operations of the child between `clone3` and `execve`, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Take the process out of the host's namespaces.
@@ -86,7 +86,7 @@ pub enum Op {
     WaitForStart,
 }
 
-/// What takes the process out of the host: its namespaces, cgroups, session, names and processors.
+/// Operations that separate the process from the host: namespaces, cgroups, session, names and processors.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IsolateOp {
     /// Enter the namespaces that the configuration names by path, in this order; `kind` is a `CLONE_NEW*`.
@@ -148,7 +148,7 @@ pub enum IsolateOp {
     },
 }
 
-/// What makes the root file system, fills and seals it, and enters it.
+/// Operations that create, fill, seal and enter the root file system.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RootOp {
     /// Propagation (`MS_*`) of every mount of the new mount namespace.
@@ -176,7 +176,7 @@ pub enum RootOp {
     },
     /// Make a symlink where nothing is.
     Symlink {
-        /// What the link contains.
+        /// Target of the link.
         target: CString,
         /// Where it is made, below the root, without a leading slash.
         path: CString,
@@ -222,7 +222,7 @@ pub enum RootOp {
     },
 }
 
-/// What turns a process of the runtime into the container's program.
+/// Operations that turn a process of the runtime into the container's program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProgramOp {
     /// Write an LSM label to the first of `files` (below /proc) that there is.
@@ -353,7 +353,7 @@ pub enum MountSource {
 pub struct Filesystem {
     /// Type, as in /proc/filesystems.
     pub kind: CString,
-    /// What mount(2) takes: source, `MS_*` flags, and the parameters in one text.
+    /// The arguments of mount(2): source, `MS_*` flags, and the parameters in one text.
     pub source: CString,
     /// `MS_*`.
     pub flags: u64,

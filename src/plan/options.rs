@@ -1,9 +1,9 @@
-//! What a command asks of a plan besides the configuration.
+//! Options of a command that change the plan.
 
 use super::cgroup;
 use std::path::PathBuf;
 
-/// What the command line adds to the configuration.
+/// Additions by the command line to the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Options {
     /// MS_MOVE and chroot(2) instead of pivot_root(2).

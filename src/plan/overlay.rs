@@ -8,7 +8,7 @@ use crate::config::spec::Spec;
 use std::ffi::CString;
 use std::path::Path;
 
-/// What the names of the annotations begin with.
+/// Common prefix of the annotations.
 pub const PREFIX: &str = "run.orun.rootfs.";
 /// The read-only layers, topmost first, with colons in between; without it `root.path` is the only layer.
 pub const LOWER: &str = "run.orun.rootfs.lower";
@@ -16,11 +16,11 @@ pub const LOWER: &str = "run.orun.rootfs.lower";
 pub const UPPER: &str = "run.orun.rootfs.upper";
 /// An empty directory on the same file system as the upper one, for the kernel.
 pub const WORK: &str = "run.orun.rootfs.work";
-/// `true`: nobody needs the upper directory behind the container. Without it the kernel writes the whole file system to its disk
+/// `true`: the upper directory is not needed after the container. Without it the kernel writes the whole file system to its disk
 /// when the container ends.
 pub const VOLATILE: &str = "run.orun.rootfs.volatile";
 
-/// What the child was about to do when it failed; the numbers below are those of the layers, from 1 on.
+/// The step that failed in the child; the numbers below are those of the layers, from 1 on.
 pub const OPENING_UPPER: i32 = 1001;
 pub const OPENING_WORK: i32 = 1002;
 pub const MAKING_TMPFS: i32 = 1003;
@@ -43,7 +43,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// What the annotations of `spec`, which must be valid, ask for. `rootfs` is `root.path`.
+    /// The overlay from the annotations of `spec`, which must be valid. `rootfs` is `root.path`.
     pub fn compile(spec: &Spec, bundle: &Path, rootfs: &Path, user_xattr: bool) -> Option<Overlay> {
         let value = |key| spec.annotations.get(key).map(String::as_str);
         if ![LOWER, UPPER, WORK].iter().any(|key| spec.annotations.contains_key(*key)) {
@@ -107,7 +107,7 @@ pub(super) fn check(spec: &Spec, own_mounts: bool, found: &mut Vec<Violation>) {
     for (key, other) in [(UPPER, WORK), (WORK, UPPER), (VOLATILE, UPPER)] {
         if spec.annotations.contains_key(key) && !spec.annotations.contains_key(other) {
             let what = format!("{other} is missing");
-            let way = "the upper and the work directory come together, on one file system";
+            let way = "set both the upper and the work directory, on one file system";
             found.push(Violation::new(of(key), what).hint(way));
         }
     }
@@ -117,10 +117,10 @@ fn lower(value: &str, found: &mut Vec<Violation>) {
     let property = format!("annotations[{LOWER:?}]");
     let layers = split(value);
     if layers.iter().any(String::is_empty) {
-        found
-            .push(Violation::new(&*property, format!("{value:?} has an empty layer")).hint(
-                "paths of directories with colons in between, topmost first; \\: is a colon in a path",
-            ));
+        found.push(
+            Violation::new(&*property, format!("{value:?} has an empty layer"))
+                .hint("use directory paths separated by colons, topmost first; \\: is a colon in a path"),
+        );
     }
     if layers.len() > MOST_LAYERS {
         let what = format!("{} layers are too many: the kernel takes {MOST_LAYERS}", layers.len());

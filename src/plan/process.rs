@@ -29,13 +29,13 @@ const RESET_ON_FORK: u64 = 1;
 /// so that a rootless container keeps the access that its user has through groups without an id in the namespace.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
-/// What [`KEEP_GROUPS`] says.
+/// Whether [`KEEP_GROUPS`] is set.
 pub(super) fn keeps_groups(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(KEEP_GROUPS).is_some_and(|value| value != "0")
 }
 
-/// What the program's steps need besides `process`.
-pub(super) struct Context<'a> {
+/// Inputs of the program's steps besides `process`.
+pub(super) struct ProcessContext<'a> {
     pub process: &'a Process,
     pub facts: &'a HostFacts,
     /// The container is in another user namespace, where orun has every capability.
@@ -54,7 +54,7 @@ pub(super) struct Context<'a> {
     pub wait_for_start: bool,
     /// How the process gets into the container, when it is not there already (exec).
     pub enter: Steps,
-    /// What follows when nothing of the host is open any more.
+    /// Steps after everything of the host is closed.
     pub inside: Steps,
     pub start_hooks: Vec<HookOp>,
 }
@@ -83,7 +83,7 @@ pub fn strings(p: &Process, extra_env: &[String]) -> (StringArray, StringArray) 
     (array(p.args.clone()), array(env).with_room())
 }
 
-impl Context<'_> {
+impl ProcessContext<'_> {
     /// Appends the steps; warnings go to `warnings`.
     pub(super) fn compile(mut self, steps: &mut Steps, warnings: &mut Vec<String>) {
         let p = self.process;
@@ -117,7 +117,7 @@ impl Context<'_> {
         let sets = self.capabilities(warnings);
         let needed = later_needs(&later, early && filter.is_some()) & self.grantable();
         if seen {
-            self.credentials(sets.with(needed), steps);
+            self.credentials(sets.with_needed(needed), steps);
         }
         steps.append(inside);
         steps.append(later);
@@ -126,7 +126,7 @@ impl Context<'_> {
         }
         if !seen {
             self.credentials(sets, steps);
-        } else if sets.with(needed) != sets {
+        } else if sets.with_needed(needed) != sets {
             steps.push(sets.op(0), "process.capabilities");
         }
         steps.push(Op::Program(ProgramOp::WorkingDirectory { path: cwd, last: true }), "process.cwd");
@@ -241,7 +241,7 @@ impl Context<'_> {
 
     /// The capabilities that orun has, of those that the kernel has.
     fn grantable(&self) -> u64 {
-        known(self.facts) & if self.other_user { u64::MAX } else { self.facts.capabilities }
+        known_capabilities(self.facts) & if self.other_user { u64::MAX } else { self.facts.capabilities }
     }
 
     fn credentials(&self, sets: Sets, steps: &mut Steps) {
@@ -249,7 +249,7 @@ impl Context<'_> {
         if facts.securebits != 0 && !self.other_user {
             steps.push(Op::Program(ProgramOp::DefaultSecurebits), "process.capabilities");
         }
-        let mut dropped = known(facts) & !sets.bounding;
+        let mut dropped = known_capabilities(facts) & !sets.bounding;
         if !self.other_user && facts.euid == 0 && facts.capabilities & SETPCAP == 0 {
             // Nothing may be dropped, and what orun lacks is not in its bounding set either: execve(2) gave root all of
             // that.
@@ -286,7 +286,7 @@ struct Sets {
 
 impl Sets {
     /// These, and for the steps that remain `needed`.
-    fn with(self, needed: u64) -> Sets {
+    fn with_needed(self, needed: u64) -> Sets {
         Sets { permitted: self.permitted | needed, effective: self.effective | needed, ..self }
     }
 
@@ -303,7 +303,7 @@ fn each_once(groups: &[u32]) -> Vec<u32> {
 }
 
 /// All capabilities that the kernel has.
-fn known(facts: &HostFacts) -> u64 {
+fn known_capabilities(facts: &HostFacts) -> u64 {
     (1u64 << (facts.cap_last + 1)) - 1
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Directories that resctrl itself makes, which are not classes (Documentation/filesystems/resctrl.rst).
 const RESERVED: [&str; 3] = ["info", "mon_data", "mon_groups"];
 
-/// What is done below resctrl.
+/// Operations below resctrl.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RdtPlan {
     /// The directory of the class.

@@ -1,6 +1,6 @@
 //! The root file system around its mounts: propagation, devices, masked and read-only paths, pivot_root.
 
-use super::mounts::Context;
+use super::mounts::MountContext;
 use super::op::{DeviceOp, Hold, Op, RootOp};
 use super::options::Options;
 use super::overlay::Overlay;
@@ -29,7 +29,7 @@ const DEFAULT_LINKS: [(&str, &str); 5] = [
 
 /// Makes the root a mount of its own. `mountpoint` is where the root's file system is mounted on the host; it is
 /// needed when the configuration asks for shared propagation only.
-pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
+pub(super) fn open(cx: &MountContext, mountpoint: &Path, steps: &mut Steps) {
     let (spec, rootfs) = (cx.spec, cx.rootfs);
     let asked = namespaces::propagation(&spec.linux.rootfs_propagation);
     let flags = asked.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
@@ -49,14 +49,14 @@ pub(super) fn open(cx: &Context, mountpoint: &Path, steps: &mut Steps) {
     }
 }
 
-/// What the host's mounts become in the new namespace: shared when the container's are to reach the host, else
-/// slave or private. Unbindable ones could not be bound from.
+/// Propagation of the host's mounts in the new namespace: shared if the container's mounts must reach the host, otherwise
+/// slave or private. Unbindable mounts could not be bind-mounted.
 fn first_propagation(flags: u64) -> u64 {
     if flags & libc::MS_UNBINDABLE != 0 { libc::MS_PRIVATE | libc::MS_REC } else { flags | libc::MS_REC }
 }
 
 /// Devices and links, after the mounts.
-pub(super) fn devices(cx: &Context, steps: &mut Steps) {
+pub(super) fn devices(cx: &MountContext, steps: &mut Steps) {
     let spec = cx.spec;
     let listed: Vec<_> = spec.linux.devices.iter().map(|d| in_root(&d.path)).collect();
     let dev_is_bound = spec.mounts.iter().any(|m| {
@@ -119,8 +119,8 @@ fn device(d: &Device, bind: bool) -> DeviceOp {
     }
 }
 
-/// What makes the root safe to enter, after the hooks that may still write to it.
-pub(super) fn seal(cx: &Context, steps: &mut Steps) {
+/// Steps that make the root safe to enter, after the hooks that may still write to it.
+pub(super) fn seal(cx: &MountContext, steps: &mut Steps) {
     let linux = &cx.spec.linux;
     for (i, path) in distinct(&linux.readonly_paths) {
         steps.push(Op::Root(RootOp::Readonly { path }), format!("linux.readonlyPaths[{i}]"));
@@ -146,7 +146,7 @@ fn distinct(paths: &[String]) -> impl Iterator<Item = (usize, CString)> + '_ {
 }
 
 /// Enters the root.
-pub(super) fn enter(spec: &Spec, rootfs: &Path, options: &Options, steps: &mut Steps) {
+pub(super) fn push_enter_root(spec: &Spec, rootfs: &Path, options: &Options, steps: &mut Steps) {
     if options.no_pivot {
         // The host's mounts stay in the mount namespace: a procfs or sysfs among them that is visible as a whole
         // would entitle a user namespace in the container to a new one without masks.

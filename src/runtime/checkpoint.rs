@@ -10,7 +10,7 @@ use crate::config::spec::Spec;
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::checkpoint::images::Images;
-use crate::kernel::checkpoint::{self as criu, Criu, Place, inside};
+use crate::kernel::checkpoint::{self as criu, Criu, CriuSettings, inside};
 use crate::log;
 use crate::plan::checkpoint::rpc::{self, Feature, Notification, Response};
 use crate::plan::checkpoint::{self, Dump, Flags, PageServer, Places};
@@ -70,12 +70,12 @@ pub fn checkpoint(rt: &Runtime, id: &str, options: &CheckpointOptions) -> Result
         images.check_parent(parent)?;
     }
     let dump = prepare(rt, &c, &images, options)?;
-    let criu = Criu::start(&Place::default())?;
+    let criu = Criu::start(&CriuSettings::default())?;
     let done = converse(&criu, dump.kind(), &dump.request(), &images, |n, _| {
         if n.script == "status-ready"
             && let Some(to) = status.take()
         {
-            // Whoever waits sees the end of the file in any case.
+            // A waiting process sees the end of the file in any case.
             let _ = fd::write_all(to.as_raw_fd(), b"\0");
         }
         Ok(())
@@ -245,7 +245,7 @@ pub(super) fn failure(kind: rpc::RequestKind, response: &Response, images: &Imag
 
 /// Before CRIU has a log it writes to standard error.
 fn with_output(e: Error, criu: &Criu) -> Error {
-    match criu.said().lines().find(|l| l.contains("Error")) {
+    match criu.stderr_text().lines().find(|l| l.contains("Error")) {
         Some(line) => e.context(line.trim().to_owned()),
         None => e,
     }

@@ -11,7 +11,7 @@ use crate::plan::hooks as hook_state;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Observed, Operation, Phase, Status};
 use crate::state::model::{Hierarchy, ProcessId, Record};
-use crate::state::store::Entry;
+use crate::state::store::ContainerDir;
 use crate::sys::wait;
 
 /// How long a verb waits for another one that works on the same container.
@@ -20,7 +20,7 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// An existing container.
 #[derive(Debug)]
 pub struct Container {
-    pub entry: Entry,
+    pub entry: ContainerDir,
     pub record: Record,
     /// As it was when the container was opened.
     pub status: Status,

@@ -5,7 +5,7 @@ use crate::config::bundle::Bundle;
 use crate::config::spec::Spec;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, systemd};
-use crate::kernel::launch::{Launch, Means, Reaper};
+use crate::kernel::launch::{Launch, LaunchInputs, Reaper};
 use crate::kernel::path::cpath;
 use crate::kernel::{console, output, probe, rdt, sd_notify, terminal};
 use crate::log;
@@ -17,7 +17,7 @@ use crate::plan::{Violation, cgroup};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
 use crate::state::model::{self, CgroupManager, ProcessId, Record, StartNotes, VERSION};
-use crate::state::store::Entry;
+use crate::state::store::ContainerDir;
 use crate::sys::{cred, fd, file, socket, timestamp};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,7 +34,7 @@ const CGROUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct CreateOptions {
     /// The directory of the bundle.
     pub bundle: PathBuf,
-    /// In place of the bundle's config.json.
+    /// Instead of the bundle's config.json.
     pub config: Option<PathBuf>,
     /// The unix socket that gets the terminal's master.
     pub console_socket: Option<PathBuf>,
@@ -54,9 +54,9 @@ pub struct CreateOptions {
     pub detached: bool,
 }
 
-/// What a container's process has from its maker.
+/// Resources that the creator passes to the process of a container.
 #[derive(Debug, Default)]
-pub(super) struct Wiring {
+pub(super) struct ProcessSetup {
     /// The standard streams; None: the caller's.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Detached mounts, for those that the plan has as given.
@@ -69,10 +69,10 @@ pub(super) struct Wiring {
 #[derive(Debug)]
 pub(super) struct Created {
     /// Its directory, locked.
-    pub entry: Entry,
+    pub entry: ContainerDir,
     /// Its record, not yet written in its last form.
     pub record: Record,
-    /// What its process executes.
+    /// The plan that its process executes.
     pub plan: Plan,
     /// Its process, which waits.
     pub launch: Launch,
@@ -87,13 +87,13 @@ pub(super) struct Created {
 pub fn create(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<()> {
     let options = CreateOptions { detached: true, ..options.clone() };
     let made = make(rt, id, &options, true)?;
-    made.settle(Phase::Created, &options)?;
+    made.complete(Phase::Created, &options)?;
     Ok(())
 }
 
 impl Created {
     /// Records that the container is created, reports its pid to the caller, and lets the process continue.
-    pub(super) fn settle(mut self, phase: Phase, options: &CreateOptions) -> Result<Created> {
+    pub(super) fn complete(mut self, phase: Phase, options: &CreateOptions) -> Result<Created> {
         self.record.phase = phase;
         if phase == Phase::Running {
             self.record.start = None;
@@ -102,7 +102,7 @@ impl Created {
             .entry
             .write_record(&self.record)
             .and_then(|()| tell_pid(self.launch.pid, &self.launch.pidfd, options))
-            .and_then(|()| self.launch.go());
+            .and_then(|()| self.launch.resume_child());
         match told {
             Ok(()) => Ok(self),
             Err(e) => {
@@ -126,7 +126,7 @@ impl Created {
 }
 
 /// Undoes a container of which these are the parts.
-pub(super) fn undo(entry: Entry, record: &Record, launch: &Launch, cgroup: &Cgroup) {
+pub(super) fn undo(entry: ContainerDir, record: &Record, launch: &Launch, cgroup: &Cgroup) {
     launch.kill();
     clean_up(entry, record, Some(cgroup));
 }
@@ -161,7 +161,7 @@ pub(super) fn compile_for(
     Ok((bundle, plan))
 }
 
-/// Reads the bundle, with what the command line says in place of it.
+/// Reads the bundle, with what the command line says instead of it.
 pub(super) fn load(options: &CreateOptions) -> Result<Bundle> {
     let mut bundle = match &options.config {
         Some(file) => Bundle::load_from(&options.bundle, file)?,
@@ -251,19 +251,19 @@ pub(super) fn make(rt: &Runtime, id: &str, options: &CreateOptions, wait_for_sta
         Some(path) => Some(console::connect(path, "the console socket")?),
         None => None,
     };
-    let (entry, record) = enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
+    let (entry, record) = write_record(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
     // The command makes this one container and exits: the memory is given back then, and not string by string.
     std::mem::forget(bundle);
-    build(entry, record, plan, console, wait_for_start, Wiring::default())
+    build(entry, record, plan, console, wait_for_start, ProcessSetup::default())
 }
 
 /// Makes the record of a new container, from which everything that it will hold can be removed.
-pub(super) fn enter(
+pub(super) fn write_record(
     rt: &Runtime,
     id: &ContainerId,
     (spec, raw): (&Spec, &[u8]),
     plan: &Plan,
-) -> Result<(Entry, Record)> {
+) -> Result<(ContainerDir, Record)> {
     let entry = rt.store.create(id)?;
     let record = new_record(rt, spec, plan)?;
     let written = entry.write_config(raw).and_then(|()| entry.write_record(&record)).and_then(|()| {
@@ -287,21 +287,21 @@ const PERHAPS_OUT_OF_MEMORY: &str = "the usual reason is a memory limit that is 
 
 /// Makes what the record stands for. Nothing is left behind after an error.
 pub(super) fn build(
-    entry: Entry,
+    entry: ContainerDir,
     mut record: Record,
     mut plan: Plan,
     console: Option<OwnedFd>,
     wait_for_start: bool,
-    wiring: Wiring,
+    wiring: ProcessSetup,
 ) -> Result<Created> {
-    let (entry, cgroup) = hold(entry, &mut record, &mut plan)?;
+    let (entry, cgroup) = create_cgroups(entry, &mut record, &mut plan)?;
     let mut launched = None;
     let ours = wiring.stdio.is_none();
     let done =
         launch(&entry, &mut record, &plan, &cgroup, wait_for_start, wiring, &mut launched).and_then(|()| {
             match (&console, launched.as_ref().and_then(|l| l.terminal.as_ref())) {
                 (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd()),
-                (None, Some(master)) if ours => terminal::own(master),
+                (None, Some(master)) if ours => terminal::prepare_master(master),
                 _ => Ok(()),
             }
         });
@@ -314,8 +314,9 @@ pub(super) fn build(
             });
             let counted = cgroup.oom_count().is_ok_and(|n| n > 0);
             clean_up(entry, &record, Some(&cgroup));
-            let e =
-                done.err().unwrap_or_else(|| Error::new(Kind::System, "the container process was not made"));
+            let e = done
+                .err()
+                .unwrap_or_else(|| Error::new(Kind::System, "the container process was not created"));
             let hint = match (counted, killed && plan.cgroup.limits_memory()) {
                 (true, _) => OUT_OF_MEMORY,
                 (false, true) => PERHAPS_OUT_OF_MEMORY,
@@ -327,7 +328,11 @@ pub(super) fn build(
 }
 
 /// Makes the control groups of the container, of every kind. Nothing is left behind after an error.
-pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result<(Entry, Cgroup)> {
+pub(super) fn create_cgroups(
+    entry: ContainerDir,
+    record: &mut Record,
+    plan: &mut Plan,
+) -> Result<(ContainerDir, Cgroup)> {
     let cgroup = match Cgroup::create(&plan.cgroup) {
         Ok(c) => c,
         Err(e) => {
@@ -340,8 +345,8 @@ pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result
     record.cgroup.hierarchies.retain(|h| !left_out(h));
     if !cgroup.left_out.is_empty() && record.cgroup.hierarchies.is_empty() && !record.own_pid_namespace {
         log::warn(
-            "the container has no cgroup and no pid namespace of its own, so its processes outlive the first one, and \
-             nothing finds them all. Such configuration is strongly discouraged",
+            "the container has no cgroup and no pid namespace of its own, so processes that \
+             outlive the first one cannot all be found. Such configuration is strongly discouraged",
         );
     }
     plan.stay_in_own(&cgroup.left_out);
@@ -362,12 +367,12 @@ pub(super) fn hold(entry: Entry, record: &mut Record, plan: &mut Plan) -> Result
 }
 
 fn launch(
-    entry: &Entry,
+    entry: &ContainerDir,
     record: &mut Record,
     plan: &Plan,
     cgroup: &Cgroup,
     wait_for_start: bool,
-    wiring: Wiring,
+    wiring: ProcessSetup,
     launched: &mut Option<Launch>,
 ) -> Result<()> {
     let by_systemd = plan.cgroup.unit.is_some();
@@ -376,22 +381,23 @@ fn launch(
     }
     let start = if wait_for_start { Some(listen(entry)?) } else { None };
     let fault = std::env::var("ORUN_TEST_FAULT").ok().and_then(|v| v.parse().ok());
-    let Wiring { stdio, mounts, reaper } = wiring;
-    let means = Means { cgroup: Some(cgroup), start, fault, stdio, mounts, reaper, ..Means::default() };
+    let ProcessSetup { stdio, mounts, reaper } = wiring;
+    let means =
+        LaunchInputs { cgroup: Some(cgroup), start, fault, stdio, mounts, reaper, ..LaunchInputs::default() };
     let l = launched.insert(Launch::begin(plan, means)?);
-    record.init = ProcessId::of(l.pid)?;
+    record.init = ProcessId::read_process(l.pid)?;
     if by_systemd {
         // The unit is made around the process, which waits.
         l.until_cgroup(plan)?;
         cgroup.start_unit(&plan.cgroup, l.pid)?;
         cgroup.apply(&plan.cgroup)?;
-        l.go()?;
+        l.resume_child()?;
     }
     if let Some(rdt) = &plan.rdt {
         rdt::join(l.pid, &rdt.class, rdt.monitor.as_deref())?;
     }
     if plan.has_early_hooks() {
-        // They may ask for the state. Without them nobody needs it yet: as long as the process is not ready it ends
+        // They may ask for the state. Without them it is not needed yet: as long as the process is not ready it ends
         // with orun.
         entry.write_record(record)?;
     }
@@ -399,13 +405,13 @@ fn launch(
     l.until_ready(plan)?;
     if l.pid != pid {
         // In a pid namespace that others are in already it is another process that continues.
-        record.init = ProcessId::of(l.pid)?;
+        record.init = ProcessId::read_process(l.pid)?;
     }
     Ok(())
 }
 
 /// The socket on which the container's process waits. Only this directory's owner reaches it.
-fn listen(entry: &Entry) -> Result<OwnedFd> {
+fn listen(entry: &ContainerDir) -> Result<OwnedFd> {
     let path = CString::new(format!("/proc/self/fd/{}/{START_SOCKET}", entry.fd())).unwrap_or_default();
     let fail = |e| Error::sys(format!("making the start socket in {:?}", entry.path()), e);
     let s = socket::unix_socket(socket::SocketKind::Seqpacket, false).map_err(fail)?;
@@ -458,7 +464,7 @@ pub(super) fn check_rootfs(rootfs: &Path) -> Result<()> {
 
 fn new_record(rt: &Runtime, spec: &Spec, plan: &Plan) -> Result<Record> {
     let pid = std::process::id() as i32;
-    let creator = ProcessId::of(pid)?.ok_or_else(|| {
+    let creator = ProcessId::read_process(pid)?.ok_or_else(|| {
         Error::new(
             Kind::System,
             "cannot find the own process in /proc (is /proc of another PID namespace mounted?)",
@@ -517,7 +523,7 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 
 /// Removes what a container holds besides its processes, and runs its poststop hooks. What cannot be removed is reported
 /// in the log, because there is another error to report already, or an exit status; `delete` can then try again.
-pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
+pub(super) fn clean_up(entry: ContainerDir, record: &Record, cgroup: Option<&Cgroup>) {
     let gone = match cgroup.filter(|c| !c.delete_empty()) {
         Some(c) => c.kill_all(libc::SIGKILL).and_then(|()| c.delete(CGROUP_TIMEOUT)),
         None => Ok(()),
@@ -527,7 +533,7 @@ pub(super) fn clean_up(entry: Entry, record: &Record, cgroup: Option<&Cgroup>) {
     }
 }
 
-/// What `start` needs of the configuration.
+/// The parts of the configuration that `start` needs.
 pub(super) fn notes(spec: &Spec) -> StartNotes {
     let args = spec.process.as_ref().map(|p| p.args.as_slice()).unwrap_or_default();
     StartNotes {

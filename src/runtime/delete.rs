@@ -11,7 +11,7 @@ use crate::log;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{self, Operation, Phase};
 use crate::state::model::{ProcessId, Record};
-use crate::state::store::Entry;
+use crate::state::store::ContainerDir;
 
 /// How long a killed process, or its cgroup, may take to go away.
 const DEATH: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
         Err(e) if force && e.kind() != Kind::Unsupported => {
             log::warn(e);
             log::warn(format!(
-                "the processes and cgroups of container {id}, if it has any, are not known and stay"
+                "the processes and cgroups of container {id}, if any, are unknown and are not removed"
             ));
             return entry.remove();
         }
@@ -76,7 +76,7 @@ pub(super) fn destroy(container: Container) -> Result<()> {
 ///
 /// # Errors
 /// Something that cannot be removed; the record then stays, and no hook has run.
-pub(super) fn forget(entry: Entry, record: &Record) -> Result<()> {
+pub(super) fn forget(entry: ContainerDir, record: &Record) -> Result<()> {
     if let Some(rdt) = &record.intel_rdt {
         rdt::remove(&rdt.remove)?;
     }
@@ -97,7 +97,7 @@ fn end_processes(record: &Record) -> Result<()> {
     process.signal(libc::SIGKILL)?;
     let cgroup = cgroup_of(record)?;
     if cgroup.is_some() {
-        // Also wakes a frozen container, and reaches those who are not of its pid namespace.
+        // Also wakes a frozen container, and reaches processes outside of its pid namespace.
         cgroup.kill_all(libc::SIGKILL)?;
     }
     if process.wait(Some(DEATH))? {
@@ -106,8 +106,7 @@ fn end_processes(record: &Record) -> Result<()> {
     let pid = process.pid();
     let what =
         format!("waiting for process {pid} of container {} to end after SIGKILL ({DEATH:?})", record.id);
-    Err(Error::new(Kind::Timeout, what)
-        .hint(format!("see /proc/{pid}/stack for what the kernel does for it")))
+    Err(Error::new(Kind::Timeout, what).hint(format!("/proc/{pid}/stack shows where it waits in the kernel")))
 }
 
 fn remove_cgroup(record: &Record) -> Result<()> {
@@ -126,7 +125,7 @@ fn remove_cgroup(record: &Record) -> Result<()> {
     // a cgroup that was not empty is refused, but only after the record has been written.
     match cgroup.delete(PATIENCE) {
         Err(e) if e.kind() == Kind::Timeout => {
-            log::warn(e.context("a cgroup with processes that may not be the container's stays"));
+            log::warn(e.context("keeping a cgroup with processes that may not belong to the container"));
             Ok(())
         }
         r => r,
@@ -135,7 +134,7 @@ fn remove_cgroup(record: &Record) -> Result<()> {
 
 /// Locks the container against the will of a command that is at work on it: kills its first process, so that the
 /// command fails, and if that is of no use, the process that creates it.
-fn take_over(entry: &mut Entry) -> Result<()> {
+fn take_over(entry: &mut ContainerDir) -> Result<()> {
     if entry.try_lock(Duration::ZERO)? {
         return Ok(());
     }

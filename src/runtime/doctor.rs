@@ -12,7 +12,7 @@ use std::path::Path;
 pub enum Verdict {
     /// It works.
     Works,
-    /// It is not there, or not all of it; only who needs it has to do something.
+    /// Missing or incomplete; only a problem for hosts that need it.
     Limited,
     /// Containers do not run, or what has been set up cannot work.
     Broken,
@@ -21,12 +21,12 @@ pub enum Verdict {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `kernel`, `cgroups`, `docker`.
+    /// The checked object: `kernel`, `cgroups`, `docker`.
     pub subject: &'static str,
     pub verdict: Verdict,
-    /// What was found: lower case, no full stop.
+    /// The finding: lower case, no full stop.
     pub text: String,
-    /// What to do about it.
+    /// How to fix it.
     pub advice: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Runtime;
 use super::container::{self, Container};
-use super::create::{self, CreateOptions, Created, Wiring};
+use super::create::{self, CreateOptions, Created, ProcessSetup};
 use super::start;
 use crate::config::bundle::Bundle;
 use crate::config::parse;
@@ -22,16 +22,16 @@ use crate::plan::namespaces::IdMaps;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{Phase, Status};
 use crate::state::model::{ProcessId, Record};
-use crate::state::store::Entry;
+use crate::state::store::ContainerDir;
 use serde_json::{Map, Value};
 
-/// In place of `linux.cgroupsPath` until it is known.
+/// Instead of `linux.cgroupsPath` until it is known.
 const NO_CGROUP: &str = "/.orund-template";
 
-/// What a supervisor changes of a bundle's configuration.
+/// Changes by a supervisor to the configuration of a bundle.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overlay {
-    /// In place of `process.args` when not empty.
+    /// Instead of `process.args` when not empty.
     pub args: Vec<String>,
     /// `NAME=VALUE`, behind those of `process.env`.
     pub env: Vec<String>,
@@ -57,9 +57,9 @@ pub struct PreparedContainer {
     plan: Plan,
 }
 
-/// What one container has for itself.
+/// Settings of a single container.
 #[derive(Debug)]
-pub struct Instance<'a> {
+pub struct ContainerSettings<'a> {
     pub id: &'a str,
     /// `linux.cgroupsPath`.
     pub cgroups_path: &'a str,
@@ -68,7 +68,7 @@ pub struct Instance<'a> {
     /// Annotations of its own: the directories of its root file system ([`crate::plan::overlay`]) where that is an
     /// overlay.
     pub annotations: Vec<(String, String)>,
-    /// In place of the arguments and variables of the configuration.
+    /// Instead of the arguments and variables of the configuration.
     pub program: Option<(Vec<String>, Vec<String>)>,
     /// Namespaces that it joins, by their names in config.json.
     pub namespaces: Vec<(&'static str, PathBuf)>,
@@ -81,7 +81,7 @@ pub struct Instance<'a> {
 /// A created container, whose process waits to run the program. It has no plan any more: many may wait at a time.
 #[derive(Debug)]
 pub struct Waiting {
-    entry: Entry,
+    entry: ContainerDir,
     record: Record,
     launch: Launch,
     own_cgroup: Cgroup,
@@ -104,9 +104,8 @@ impl PreparedContainer {
             None => Bundle::load(dir)?,
         };
         bundle.raw = lay_over(&bundle.raw, overlay)?;
-        bundle.spec = parse::json(&bundle.raw, "config.json").map_err(|e| {
-            e.context(format!("bundle {:?}, with what the workload changes of it", bundle.path))
-        })?;
+        bundle.spec = parse::json(&bundle.raw, "config.json")
+            .map_err(|e| e.context(format!("bundle {:?} with the changes of the workload", bundle.path)))?;
         // Replicas cannot share the bundle's own.
         bundle.spec.linux.cgroups_path = NO_CGROUP.into();
         let facts = probe::facts(&bundle.spec)?;
@@ -122,7 +121,7 @@ impl PreparedContainer {
         Ok(PreparedContainer { bundle, facts, options, plan })
     }
 
-    /// What the compiler has to say about the bundle.
+    /// Warnings of the compiler about the bundle.
     pub fn warnings(&self) -> &[String] {
         &self.plan.warnings
     }
@@ -147,8 +146,12 @@ impl PreparedContainer {
     /// Makes a container, up to the state `created`.
     ///
     /// # Errors
-    /// What the host cannot do, in words. Nothing is left behind.
-    pub fn create(self: &Arc<PreparedContainer>, rt: &Runtime, instance: Instance) -> Result<Waiting> {
+    /// The host cannot do it; the error has the reason. Nothing is left behind.
+    pub fn create(
+        self: &Arc<PreparedContainer>,
+        rt: &Runtime,
+        instance: ContainerSettings,
+    ) -> Result<Waiting> {
         let id = ContainerId::new(instance.id)?;
         let mut spec = self.bundle.spec.clone();
         instance.cgroups_path.clone_into(&mut spec.linux.cgroups_path);
@@ -167,11 +170,12 @@ impl PreparedContainer {
         let input = Input { id: id.as_str(), bundle: &self.bundle.path, spec: &spec, options: &options };
         let plan = self.plan.instance(input, &self.facts).map_err(create::invalid)?;
         create::check_rootfs(&plan.rootfs)?;
-        let (entry, record) = create::enter(rt, &id, (&spec, &raw), &plan)?;
-        let wiring = Wiring { stdio: Some(instance.stdio), mounts: instance.mounts, reaper: instance.reaper };
+        let (entry, record) = create::write_record(rt, &id, (&spec, &raw), &plan)?;
+        let wiring =
+            ProcessSetup { stdio: Some(instance.stdio), mounts: instance.mounts, reaper: instance.reaper };
         let created =
             create::build(entry, record, plan, None, true, wiring).map_err(surroundings::explain)?;
-        let created = created.settle(Phase::Created, &CreateOptions::default())?;
+        let created = created.complete(Phase::Created, &CreateOptions::default())?;
         let Created { mut entry, record, launch, cgroup: own_cgroup, .. } = created;
         entry.unlock();
         Ok(Waiting { entry, record, launch, own_cgroup, template: Arc::clone(self) })
@@ -185,7 +189,7 @@ impl Waiting {
     /// It went before it could be looked at.
     pub fn process(&self) -> Result<ProcessId> {
         self.record.init.ok_or_else(|| {
-            Error::new(Kind::State, format!("the process of container {} is gone", self.record.id))
+            Error::new(Kind::State, format!("the process of container {} has exited", self.record.id))
         })
     }
 

@@ -27,7 +27,7 @@ pub struct Event<'a> {
     pub data: Option<Box<Stats>>,
 }
 
-/// What happened.
+/// Kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
@@ -47,8 +47,8 @@ pub fn stats<'a>(runtime: &Runtime, id: &'a str) -> Result<Event<'a>> {
     figures(id, &container.record, &container.cgroup()?)
 }
 
-/// What the container `id` uses at this moment, for those who ask about many; zeros once it has exited. With it, when its
-/// first process started: `CLOCK_BOOTTIME`, in nanoseconds.
+/// The current resource usage of the container `id`, cheap enough for many containers; zeros once it has exited. Also the
+/// start time of its first process: `CLOCK_BOOTTIME`, in nanoseconds.
 ///
 /// # Errors
 /// There is no such container, or an existing file of its cgroup cannot be read.

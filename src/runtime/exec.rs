@@ -9,7 +9,7 @@ use crate::config::{self, parse};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, JoinFds, OWN_SCOPE, SubCgroups, systemd};
 use crate::kernel::foreground::{self, Signals};
-use crate::kernel::launch::{Join, Launch, Means};
+use crate::kernel::launch::{Join, Launch, LaunchInputs};
 use crate::kernel::path::cpath;
 use crate::kernel::{console, inroot, probe, rdt, terminal};
 use crate::log;
@@ -94,7 +94,7 @@ pub fn exec(rt: &Runtime, id: &str, options: &ExecOptions) -> Result<u8> {
     let mut launch = begin(&c, &plan, options, pidfd, console)?;
     let Some(signals) = signals else { return Ok(0) };
     let terminal = launch.terminal.take().filter(|_| options.console_socket.is_none());
-    let exit = foreground::stay(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8);
+    let exit = foreground::wait_for_exit(&launch.pidfd, &signals, terminal, None).map(|e| e.code() as u8);
     // The command ends now: exit(2) gives everything back at once.
     std::mem::forget((spec, process, plan, launch, signals));
     exit
@@ -165,7 +165,7 @@ fn begin(
         .and_then(|()| launch.until_ready(plan))
         .and_then(|()| tell(&launch, options, console.as_ref()))
         .and_then(|()| {
-            launch.go()?;
+            launch.resume_child()?;
             launch.until_running(plan)
         });
     match done {
@@ -191,7 +191,7 @@ fn move_in(
 ) -> Result<()> {
     launch.until_cgroup(plan)?;
     cgroup.attach_by_any(launch.pid, &options.cgroups, init)?;
-    launch.go()
+    launch.resume_child()
 }
 
 /// Makes the process in the container's namespaces and cgroups. On version 2 it may have to be another cgroup than the
@@ -204,11 +204,11 @@ fn join(
     pidfd: &OwnedFd,
 ) -> Result<Launch> {
     let init = c.init()?.pid;
-    let means = |cgroups: JoinFds| -> Result<Means> {
+    let means = |cgroups: JoinFds| -> Result<LaunchInputs> {
         let container = pidfd
             .try_clone()
             .map_err(|e| Error::sys("copying a descriptor of the container's process", e))?;
-        Ok(Means { join: Some(Join { container, cgroups }), ..Means::default() })
+        Ok(LaunchInputs { join: Some(Join { container, cgroups }), ..LaunchInputs::default() })
     };
     if moved(c) {
         return Launch::begin(plan, means(JoinFds::default())?);
@@ -248,7 +248,7 @@ fn join_rdt(c: &Container, launch: &Launch) -> Result<()> {
 fn tell(launch: &Launch, options: &ExecOptions, console: Option<&OwnedFd>) -> Result<()> {
     match (console, &launch.terminal) {
         (Some(to), Some(master)) => console::send(to.as_raw_fd(), master.as_raw_fd())?,
-        (None, Some(master)) => terminal::own(master)?,
+        (None, Some(master)) => terminal::prepare_master(master)?,
         _ => {}
     }
     if let Some(path) = &options.pid_file {

@@ -12,13 +12,13 @@ use crate::plan::{checkpoint, mounts, overlay, process};
 const UNSAFE_ANNOTATIONS: [&str; 5] = [
     // It names a file of the host with options for CRIU, which runs as root there.
     checkpoint::CONFIG_ANNOTATION,
-    // What follows is a property of the unit, for instance a program that systemd runs.
+    // The annotation sets a property of the unit, for instance a program that systemd runs.
     annotation::PREFIX,
     // The program keeps the groups of the runtime's caller.
     process::KEEP_GROUPS,
     // The label of the mounts means something else.
     mounts::CONTEXT_TYPE,
-    // What follows names directories of the host that become the root file system.
+    // The annotation names directories of the host that become the root file system.
     overlay::PREFIX,
 ];
 

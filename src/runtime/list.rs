@@ -27,7 +27,7 @@ pub fn list(runtime: &Runtime) -> Result<Vec<State>> {
         match look(runtime, &id) {
             Ok(Some(container)) => {
                 let owner = owners.name(container.record.owner);
-                states.push(State { owner, ..State::of(container) });
+                states.push(State { owner, ..State::from_container(container) });
             }
             Ok(None) => {}
             Err(e) => log::warn(e),

@@ -28,14 +28,14 @@ use std::ffi::OsString;
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
 
-/// What every verb needs beside its own arguments.
+/// Inputs of every verb besides its own arguments.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     /// The directory of the containers.
     pub store: Store,
     /// The caller named the directory of `store`: it should exist.
     pub root_given: bool,
-    /// Who makes the cgroups of new containers.
+    /// Creator of the cgroups of new containers.
     pub cgroup_manager: CgroupManager,
     /// Descriptors from 3 on that the service manager passed (sd_listen_fds(3)).
     pub listen_fds: u32,

@@ -16,7 +16,7 @@ use crate::sys::cred;
 use serde::Serialize;
 use std::fmt;
 
-/// What would be done, in order.
+/// The planned steps, in order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The ID of the container.
@@ -25,9 +25,9 @@ pub struct Report {
     pub bundle: String,
     /// The root file system on the host.
     pub rootfs: String,
-    /// What is done, in order.
+    /// The steps, in order.
     pub phases: Vec<Phase>,
-    /// What has no effect, or another one than it may seem.
+    /// Settings without effect, or with an unexpected one.
     pub warnings: Vec<String>,
 }
 
@@ -68,12 +68,12 @@ pub fn plan(rt: &Runtime, id: &str, options: &CreateOptions) -> Result<Report> {
         }
         r => r?,
     };
-    Ok(Report::of(&plan))
+    Ok(Report::from_plan(&plan))
 }
 
 impl Report {
-    /// What executing `plan` does.
-    pub fn of(plan: &Plan) -> Report {
+    /// The steps of executing `plan`.
+    pub fn from_plan(plan: &Plan) -> Report {
         Report {
             id: plan.id.clone(),
             bundle: plan.bundle.display().to_string(),
@@ -106,7 +106,7 @@ fn step(what: impl Into<String>, property: impl Into<String>) -> Step {
 
 fn phases(plan: &Plan) -> Vec<Phase> {
     let mut phases =
-        vec![Phase { by: "orun", when: "before there is a container process", steps: before(plan) }];
+        vec![Phase { by: "orun", when: "before the container process exists", steps: before(plan) }];
     let mut current = Phase { by: "container", when: "setting up", steps: Vec::new() };
     for (i, (op, property)) in plan.steps.ops.iter().zip(&plan.steps.properties).enumerate() {
         current.steps.push(Step { op: Some(i), what: explain::words(op), property: property.clone() });
@@ -119,7 +119,7 @@ fn phases(plan: &Plan) -> Vec<Phase> {
     phases
 }
 
-/// What `orun` does while the container process waits at this operation, and when the process continues.
+/// The actions of `orun` while the container process waits at this operation, and when the process continues.
 fn answer(plan: &Plan, op: &Op) -> Option<(Vec<Step>, &'static str)> {
     if let Op::Mount(m) = op {
         let MountSource::Late { slot } = m.source else { return None };
@@ -154,7 +154,7 @@ fn before(plan: &Plan) -> Vec<Step> {
     steps
 }
 
-/// What is done about the cgroups: before there is a process, or around it when systemd is asked.
+/// The steps for the cgroups: before the process exists, or around it with systemd.
 fn cgroups(plan: &Plan) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(unit) = &plan.cgroup.unit {

@@ -106,7 +106,7 @@ mod tests {
 
     fn sleep() -> (Child, ProcessId) {
         let child = Command::new("sleep").arg("100").spawn().unwrap();
-        let id = ProcessId::of(child.id() as i32).unwrap().unwrap();
+        let id = ProcessId::read_process(child.id() as i32).unwrap().unwrap();
         (child, id)
     }
 

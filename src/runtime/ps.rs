@@ -27,7 +27,7 @@ pub fn pids(runtime: &Runtime, id: &str) -> Result<Vec<i32>> {
     }
 }
 
-/// What ps(1) prints with `options` (none: `-ef`), reduced to the processes of the container `id`.
+/// The output of ps(1) with `options` (none: `-ef`), reduced to the processes of the container `id`.
 ///
 /// # Errors
 /// As [`pids`]; also when ps(1) is missing or fails, or its output has no column PID.

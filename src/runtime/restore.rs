@@ -9,7 +9,7 @@ use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{Cgroup, SubCgroups};
 use crate::kernel::checkpoint::images::Images;
 use crate::kernel::checkpoint::root::{self, Root};
-use crate::kernel::checkpoint::{self as criu, Criu, FIRST_INHERITED, Place, inside, streams};
+use crate::kernel::checkpoint::{self as criu, Criu, CriuSettings, FIRST_INHERITED, inside, streams};
 use crate::kernel::foreground::{self, Signals};
 use crate::kernel::path::cpath;
 use crate::kernel::{console, hooks, netdev, rdt, terminal};
@@ -22,7 +22,7 @@ use crate::plan::tables::namespaces::NamespaceKind;
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::Phase;
 use crate::state::model::{ProcessId, Record};
-use crate::state::store::Entry;
+use crate::state::store::ContainerDir;
 use crate::sys::{self, path, prctl, wait};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -36,23 +36,23 @@ pub struct RestoreOptions {
     pub work: Option<PathBuf>,
     pub flags: Flags,
     pub detach: bool,
-    /// Leave orphans of the container to whoever takes in orphans now.
+    /// Leave orphans of the container to the current subreaper.
     pub no_subreaper: bool,
     pub tcp_close: bool,
     pub lsm_profile: Option<String>,
     pub lsm_mount_context: Option<String>,
 }
 
-/// What a restore works on.
+/// Inputs of a restore.
 struct Work<'a> {
-    entry: &'a Entry,
+    entry: &'a ContainerDir,
     record: &'a mut Record,
     plan: &'a Plan,
     /// Where its terminal is sent to.
     console: Option<OwnedFd>,
     /// The container's first process.
     init: Option<(i32, OwnedFd)>,
-    /// The master of its terminal, when nobody else gets it.
+    /// The master of its terminal, if it is not passed on.
     terminal: Option<OwnedFd>,
 }
 
@@ -92,14 +92,14 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     if !options.detach && !options.no_subreaper && !plan.namespaces.is_new(NamespaceKind::Pid) {
         let _ = prctl::set_child_subreaper(true);
     }
-    let (entry, mut record) = create::enter(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
+    let (entry, mut record) = create::write_record(rt, &id, (&bundle.spec, &bundle.raw), &plan)?;
     record.restored = true;
-    let (mut entry, cgroup) = create::hold(entry, &mut record, &mut plan)?;
+    let (mut entry, cgroup) = create::create_cgroups(entry, &mut record, &mut plan)?;
     let mut work =
         Work { entry: &entry, record: &mut record, plan: &plan, console, init: None, terminal: None };
     let done = work
         .run(&bundle.spec, options, &cgroup, &images, &external, &descriptors)
-        .and_then(|()| work.settle(&create_options));
+        .and_then(|()| work.finish(&create_options));
     let (init, terminal) = (work.init, work.terminal);
     let pidfd = match (done, init) {
         (Ok(()), Some((_, pidfd))) => pidfd,
@@ -116,7 +116,7 @@ pub fn restore(rt: &Runtime, id: &str, options: &RestoreOptions) -> Result<u8> {
     let Some(signals) = signals else { return Ok(0) };
     // Other commands may act on the container as long as it runs.
     entry.unlock();
-    let exit = foreground::stay(&pidfd, &signals, terminal, None);
+    let exit = foreground::wait_for_exit(&pidfd, &signals, terminal, None);
     create::clean_up(entry, &record, Some(&cgroup));
     exit.map(|e| e.code() as u8)
 }
@@ -181,8 +181,9 @@ impl Work<'_> {
             }
         }
         let directories = images.directories(plan.namespaces.other_user())?;
+        let fds = &passed.fds;
         let place =
-            Place { root: Some(root), directories: &directories, inherit: &passed.fds, own_stdio: true };
+            CriuSettings { root: Some(root), directories: &directories, inherit: fds, own_stdio: true };
         let criu = Criu::start(&place)?;
         let done = (|| {
             cgroup.attach(criu.pid, &SubCgroups::new())?;
@@ -215,7 +216,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What is done at the points of CRIU's work.
+    /// Actions at the points of CRIU's work.
     fn notified(&mut self, n: &Notification, fd: Option<OwnedFd>, external: &[External]) -> Result<()> {
         match n.script.as_str() {
             "setup-namespaces" => self.namespaces(n.pid),
@@ -228,7 +229,7 @@ impl Work<'_> {
     /// The namespaces exist, and nothing is in them yet.
     fn namespaces(&mut self, pid: i32) -> Result<()> {
         let plan = self.plan;
-        self.record.init = ProcessId::of(pid)?;
+        self.record.init = ProcessId::read_process(pid)?;
         if plan.namespaces.is_new(NamespaceKind::Network) {
             root::set_up_network(pid, &net_sysctls(plan))?;
             netdev::move_all(&plan.net_devices, pid)?;
@@ -244,7 +245,7 @@ impl Work<'_> {
     /// The processes exist and are frozen.
     fn processes(&mut self, pid: i32, external: &[External]) -> Result<()> {
         let pidfd = open(pid)?;
-        self.record.init = ProcessId::of(pid)?;
+        self.record.init = ProcessId::read_process(pid)?;
         self.record.phase = Phase::Running;
         if let Some(rdt) = &self.plan.rdt {
             rdt::join(pid, &rdt.class, rdt.monitor.as_deref())?;
@@ -261,12 +262,12 @@ impl Work<'_> {
 
     fn terminal(&mut self, master: Option<OwnedFd>) -> Result<()> {
         let Some(master) = master else {
-            return Err(Error::sys("taking the container's terminal from criu", Errno(libc::EBADF)));
+            return Err(Error::sys("receiving the container's terminal from criu", Errno(libc::EBADF)));
         };
         match &self.console {
             Some(to) => console::send(to.as_raw_fd(), master.as_raw_fd()),
             None => {
-                terminal::own(&master)?;
+                terminal::prepare_master(&master)?;
                 self.terminal = Some(master);
                 Ok(())
             }
@@ -274,7 +275,7 @@ impl Work<'_> {
     }
 
     /// Reports the container to the caller, and runs the hooks that follow its start.
-    fn settle(&self, options: &CreateOptions) -> Result<()> {
+    fn finish(&self, options: &CreateOptions) -> Result<()> {
         let Some((pid, pidfd)) = &self.init else {
             return Err(Error::new(Kind::System, "criu failed: it restored no process"));
         };

@@ -19,7 +19,7 @@ pub struct RunOptions {
     pub detach: bool,
     /// Keep the state of a container that has exited.
     pub keep: bool,
-    /// Leave orphans of the container to whoever takes in orphans now.
+    /// Leave orphans of the container to the current subreaper.
     pub no_subreaper: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
         // Without a pid namespace the container's orphans would come to the caller.
         let _ = prctl::set_child_subreaper(true);
     }
-    let mut made = made.settle(Phase::Running, &options)?;
+    let mut made = made.complete(Phase::Running, &options)?;
     let started = made.launch.until_running(&made.plan).and_then(|()| poststart(&made));
     if let Err(e) = started {
         made.destroy();
@@ -61,7 +61,7 @@ pub fn run(rt: &Runtime, id: &str, options: &CreateOptions, run: RunOptions) -> 
     // Other commands may act on the container as long as it runs.
     made.entry.unlock();
     let terminal = made.launch.terminal.take().filter(|_| options.console_socket.is_none());
-    let exit = foreground::stay(&made.launch.pidfd, &signals, terminal, notify);
+    let exit = foreground::wait_for_exit(&made.launch.pidfd, &signals, terminal, notify);
     if !run.keep {
         made.finish();
     }

@@ -97,10 +97,10 @@ fn await_end(c: &Container) -> Result<()> {
 
 fn not_told(id: &ContainerId, e: Errno) -> Error {
     Error::sys(format!("starting the program of container {id}"), e)
-        .hint("the process is gone or does not wait; \"orun delete --force\" removes the container")
+        .hint("the process has exited or does not wait; \"orun delete --force\" removes the container")
 }
 
-/// Why nobody listens any more: the process has exited; or the program runs, because an earlier `start` was killed
+/// Why no process listens: it has exited; or the program runs, because an earlier `start` was killed
 /// before it could say so.
 fn unheard(c: &mut Container, e: Errno) -> Error {
     let id = c.entry.id().clone();

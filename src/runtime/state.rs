@@ -31,7 +31,7 @@ pub struct State {
 
 impl State {
     /// The state of `container`, without its owner.
-    pub fn of(container: Container) -> State {
+    pub fn from_container(container: Container) -> State {
         let record = container.record;
         let pid = match container.status {
             Status::Stopped => 0,
@@ -56,5 +56,5 @@ impl State {
 /// # Errors
 /// [`Kind::NotFound`](crate::error::Kind::NotFound) when there is none.
 pub fn state(runtime: &Runtime, id: &str) -> Result<State> {
-    Ok(State::of(Container::open(runtime, id)?))
+    Ok(State::from_container(Container::open(runtime, id)?))
 }

@@ -15,7 +15,7 @@ use crate::error::{Errno, Kind};
 use crate::state::id::ContainerId;
 use crate::state::lifecycle::{Phase, Status};
 use crate::state::model::{Cgroup, CgroupManager, ProcessId, Record, VERSION};
-use crate::state::store::{Entry, Store};
+use crate::state::store::{ContainerDir, Store};
 use crate::sys::socket;
 
 struct Fixture {
@@ -49,7 +49,7 @@ impl Running {
     }
 
     fn id(&self) -> ProcessId {
-        ProcessId::of(self.0.id() as i32).unwrap().unwrap()
+        ProcessId::read_process(self.0.id() as i32).unwrap().unwrap()
     }
 
     fn ended_by(&mut self, signal: i32) -> bool {
@@ -98,7 +98,7 @@ impl Fixture {
         }
     }
 
-    fn add(&self, record: &Record) -> Entry {
+    fn add(&self, record: &Record) -> ContainerDir {
         let entry = self.rt.store.create(&ContainerId::new(record.id.clone()).unwrap()).unwrap();
         entry.write_record(record).unwrap();
         entry.write_config(b"{}").unwrap();

@@ -49,7 +49,7 @@ pub enum Phase {
     Running,
 }
 
-/// What is known of the processes of a container.
+/// Known facts about the processes of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
     /// The first process exists and has not exited; `None` when the record names none.

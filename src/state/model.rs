@@ -45,7 +45,7 @@ pub struct Record {
     /// The limits after an update; `None` while those of config.json hold.
     #[serde(default)]
     pub resources: Option<Resources>,
-    /// What it has below resctrl.
+    /// Its directories below resctrl.
     pub intel_rdt: Option<IntelRdt>,
     /// `process.terminal` of config.json, or what the command line put in its place.
     pub terminal: bool,
@@ -56,7 +56,7 @@ pub struct Record {
     pub restored: bool,
     /// Those of config.json.
     pub annotations: BTreeMap<String, String>,
-    /// What `start` needs of config.json, so that it need not read that; `None` for a container of an older orun.
+    /// The parts of config.json that `start` needs, so that it need not read the file; `None` for a container of an older orun.
     #[serde(default)]
     pub start: Option<StartNotes>,
     /// `hooks.poststart` and `hooks.poststop` of config.json.
@@ -65,7 +65,7 @@ pub struct Record {
     pub poststop: Vec<Hook>,
 }
 
-/// What `start` waits for, and how it names it.
+/// The program that `start` waits for, and its name in errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartNotes {
@@ -90,7 +90,7 @@ impl ProcessId {
     ///
     /// # Errors
     /// When /proc cannot be read.
-    pub fn of(pid: i32) -> Result<Option<ProcessId>> {
+    pub fn read_process(pid: i32) -> Result<Option<ProcessId>> {
         let stat = process::stat(pid).map_err(|e| Error::sys(format!("reading \"/proc/{pid}/stat\""), e))?;
         Ok(stat.map(|s| ProcessId { pid, start_time: s.start_time }))
     }
@@ -106,7 +106,7 @@ impl ProcessId {
     }
 }
 
-/// Who makes the container's cgroup.
+/// Creator of the container's cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupManager {
@@ -123,7 +123,7 @@ pub enum CgroupManager {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cgroup {
-    /// Who made them.
+    /// Creator of the cgroups.
     pub manager: CgroupManager,
     /// One directory for each hierarchy that the container has a cgroup in.
     pub hierarchies: Vec<Hierarchy>,
@@ -140,7 +140,7 @@ pub struct Hierarchy {
     pub dir: PathBuf,
 }
 
-/// What the container has in /sys/fs/resctrl (config-linux.md, "Intel RDT").
+/// Directories of the container in /sys/fs/resctrl (config-linux.md, "Intel RDT").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IntelRdt {

@@ -42,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Exists`] when there is a container of that id; [`Kind::System`] when the directory cannot be made.
-    pub fn create(&self, id: &ContainerId) -> Result<Entry> {
+    pub fn create(&self, id: &ContainerId) -> Result<ContainerDir> {
         let root = self.open_or_make_root()?;
         let name = name_of(id);
         if let Err(e) = file::mkdirat(root.as_raw_fd(), &name, 0o700) {
@@ -56,7 +56,7 @@ impl Store {
         }
         // It is this process's own, unlike one that was found.
         let mut entry = self.open_directory(root, id)?.ok_or_else(|| vanished(id))?;
-        // Whoever deletes an empty directory at this moment has the lock; the record cannot be written then.
+        // Another process with the lock may be deleting the empty directory; the record cannot be written then.
         entry.lock(Duration::from_secs(10))?;
         Ok(entry)
     }
@@ -65,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::NotFound`], with runc's words `container does not exist`.
-    pub fn open(&self, id: &ContainerId) -> Result<Entry> {
+    pub fn open(&self, id: &ContainerId) -> Result<ContainerDir> {
         self.find(id)?.ok_or_else(|| absent(id))
     }
 
@@ -73,9 +73,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::System`] when the directories cannot be read or belong to somebody else.
-    pub fn find(&self, id: &ContainerId) -> Result<Option<Entry>> {
+    pub fn find(&self, id: &ContainerId) -> Result<Option<ContainerDir>> {
         match path::openat(CWD, &c_path(&self.root)?, DIRECTORY, 0) {
-            Ok(root) => self.enter(root, id),
+            Ok(root) => self.open_entry(root, id),
             Err(Errno(libc::ENOENT)) => Ok(None),
             Err(e) => Err(self.cannot("opening the state directory", self.root.clone(), e)),
         }
@@ -99,7 +99,7 @@ impl Store {
         Ok(ids)
     }
 
-    fn open_directory(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
+    fn open_directory(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<ContainerDir>> {
         let shown = self.root.join(id.as_str());
         let dir = match path::openat(root.as_raw_fd(), &name_of(id), DIRECTORY | libc::O_NOFOLLOW, 0) {
             Ok(dir) => dir,
@@ -107,10 +107,10 @@ impl Store {
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
             Err(e) => return Err(self.cannot("opening the state directory", shown, e)),
         };
-        Ok(Some(Entry { root, dir, id: id.clone(), path: shown }))
+        Ok(Some(ContainerDir { root, dir, id: id.clone(), path: shown }))
     }
 
-    fn enter(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<Entry>> {
+    fn open_entry(&self, root: OwnedFd, id: &ContainerId) -> Result<Option<ContainerDir>> {
         let Some(entry) = self.open_directory(root, id)? else { return Ok(None) };
         // The author of a record decides which processes we kill and which cgroups we remove.
         let stat = file::fstat(entry.fd());
@@ -155,14 +155,14 @@ impl Store {
 
 /// The directory of one container.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ContainerDir {
     root: OwnedFd,
     dir: OwnedFd,
     id: ContainerId,
     path: PathBuf,
 }
 
-impl Entry {
+impl ContainerDir {
     /// The ID of the container.
     pub fn id(&self) -> &ContainerId {
         &self.id

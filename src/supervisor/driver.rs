@@ -11,7 +11,7 @@ use super::core::reconcile::{Step, reconcile};
 use super::core::refusal::Refusal;
 use super::core::time::{Millis, Time};
 
-/// What the core's decisions are done by: Linux, or the simulator.
+/// The effects of the core's decisions: Linux, or the simulator.
 pub trait World {
     /// Appends to the runtime journal. A crash of the supervisor after the return loses nothing. What cannot be
     /// recorded must still be remembered by the caller, so there is no error: the world reports it by itself.
@@ -65,13 +65,13 @@ const MAX_ROUNDS: u32 = 64;
 
 /// The core's state and the world it acts on.
 pub struct Supervisor<W> {
-    /// What should run.
+    /// The desired state.
     pub desired: Desired,
-    /// What was seen and decided.
+    /// The observed state.
     pub observed: Observed,
     /// The settings of the core.
     pub config: Config,
-    /// What carries out the decisions.
+    /// The effects that carry out the decisions.
     pub world: W,
     /// Changes that are being written.
     writing: Vec<Change>,

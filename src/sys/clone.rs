@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// `CLONE_INTO_CGROUP` does not fit the type that libc gives it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// What [`clone3`] returned, in the parent or in the child.
+/// The result of [`clone3`], in the parent or in the child.
 #[derive(Debug)]
 pub enum Clone {
     /// In the child.

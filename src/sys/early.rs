@@ -1,4 +1,4 @@
-//! What orun does before the C library has set itself up (x86-64).
+//! Work of orun before the C library has set itself up (x86-64).
 //!
 //! A command that enters a container runs again from a read-only mount (see `kernel::protect`). Done here, the first
 //! of the two starts costs neither the relocations of a position-independent program nor the set-up of the C library:

@@ -21,7 +21,7 @@ macro_rules! entry {
     };
 }
 
-/// What remains to be done before the first line of a program.
+/// Steps that remain before the first line of a program.
 pub fn prepare(argv: *const *const c_char) {
     ARGV.store(argv.cast_mut(), Ordering::Relaxed);
     // A missing standard descriptor would be the number of the next file that is opened, and of the container's.
@@ -30,7 +30,7 @@ pub fn prepare(argv: *const *const c_char) {
     // A write to a closed reader fails with EPIPE and must not kill the program.
     // SAFETY: SIG_IGN is not a handler that could do harm, and no other thread exists yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    // Who has it ignored, as the caller may have, finds no exit status of a child (wait(2)).
+    // A process that ignores it, as the caller may, gets no exit status of a child (wait(2)).
     // SAFETY: as above, of SIG_DFL.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     limits::widen();
@@ -48,7 +48,7 @@ pub fn is_protected() -> bool {
     false
 }
 
-/// Runs the open file `program` in place of this one, with the same arguments and environment: execveat(2). Returns
+/// Runs the open file `program` instead of this one, with the same arguments and environment: execveat(2). Returns
 /// only on failure.
 pub fn start_again(program: RawFd) -> Errno {
     unsafe extern "C" {

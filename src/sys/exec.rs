@@ -136,7 +136,7 @@ pub fn reset_signals(ignored: u64) -> SysResult<()> {
 pub const ALL_SIGNALS: u64 = u64::MAX;
 
 /// The signals that this process ignores, as a set; all of them when /proc cannot be read: proc_pid_status(5). One
-/// file, in place of a system call for each signal.
+/// file, instead of a system call for each signal.
 pub fn ignored_signals() -> u64 {
     let mut buf = Vec::with_capacity(4096);
     let read = path::openat(CWD, c"/proc/self/status", libc::O_RDONLY, 0)

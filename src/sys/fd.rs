@@ -138,13 +138,13 @@ impl PollFd {
         PollFd(libc::pollfd { fd, events, revents: 0 })
     }
 
-    /// What happened.
+    /// Events on the descriptor.
     pub fn revents(self) -> i16 {
         self.0.revents
     }
 }
 
-/// Waits until something happens on one of `fds`, or `timeout_ms` have passed (-1 is for ever): poll(2).
+/// Waits until something happens on one of `fds`, or `timeout_ms` have passed (-1 is forever): poll(2).
 /// Returns how many have something; 0 after the time-out and after a signal.
 pub fn poll(fds: &mut [PollFd], timeout_ms: i32) -> SysResult<usize> {
     // SAFETY: PollFd is a transparent pollfd, and the slice is valid for its length.

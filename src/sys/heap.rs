@@ -61,7 +61,7 @@ impl Arena {
         (offset < ARENA).then_some(offset)
     }
 
-    /// Makes `used` what it would be with the last block, which begins at `offset`, of `size` bytes in place of `old`.
+    /// Makes `used` what it would be with the last block, which begins at `offset`, of `size` bytes instead of `old`.
     fn resize_last(&self, offset: usize, old: usize, size: usize) -> bool {
         let new = offset + size;
         new <= ARENA

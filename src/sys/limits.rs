@@ -11,7 +11,7 @@ struct Limit {
     resource: u32,
     /// For people.
     name: &'static str,
-    /// What orun gives itself.
+    /// Limits of orun itself.
     enough: u64,
     /// Without as much it cannot work.
     least: u64,
@@ -30,11 +30,11 @@ const LIMITS: [Limit; 5] = [
     row(libc::RLIMIT_AS, "RLIMIT_AS", 1024 * MIB, 64 * MIB, true),
     row(libc::RLIMIT_DATA, "RLIMIT_DATA", 1024 * MIB, 32 * MIB, true),
     row(libc::RLIMIT_NOFILE, "RLIMIT_NOFILE", 1024, 64, false),
-    // What does not fit into it is an error of its own.
+    // A file over this limit fails with an error of its own.
     row(libc::RLIMIT_FSIZE, "RLIMIT_FSIZE", 1024 * MIB, 0, false),
 ];
 
-/// What the caller had, where that was changed.
+/// Original limits of the caller, where they were changed.
 struct Before {
     changed: AtomicBool,
     soft: AtomicU64,

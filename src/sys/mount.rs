@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::null;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What [`mount_setattr`] sets and clears: `MOUNT_ATTR_*`, propagation `MS_*`, and the user namespace of an
+/// Attributes for [`mount_setattr`] to set and clear: `MOUNT_ATTR_*`, propagation `MS_*`, and the user namespace of an
 /// id-mapped mount (mount_setattr(2)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -182,7 +182,7 @@ pub fn detach(path: &CStr) -> SysResult<()> {
     unit(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }.into())
 }
 
-/// What the kernel wrote on the configuration context `fs` about a failure, as bytes: the number read into
+/// The kernel's message on the configuration context `fs` about a failure, as bytes: the number read into
 /// `buf` (fsopen(2), "message retrieval").
 pub fn fs_message(fs: RawFd, buf: &mut [u8]) -> usize {
     // SAFETY: buf is valid for its length.

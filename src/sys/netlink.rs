@@ -93,7 +93,7 @@ pub struct Socket {
     sequence: u32,
 }
 
-/// What `work` comes to in the network namespace `namespace`. The calling thread is back in its own at the end.
+/// The result of `work` in the network namespace `namespace`. The calling thread is back in its own at the end.
 pub fn within<T>(namespace: &OwnedFd, work: impl FnOnce() -> T) -> SysResult<T> {
     let own = path::openat(super::CWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
     clone::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET)?;
@@ -105,12 +105,12 @@ pub fn within<T>(namespace: &OwnedFd, work: impl FnOnce() -> T) -> SysResult<T> 
 impl Socket {
     /// Opens one for links, addresses and routes: socket(2), AF_NETLINK.
     pub fn open() -> SysResult<Socket> {
-        Socket::of(libc::NETLINK_ROUTE)
+        Socket::open_protocol(libc::NETLINK_ROUTE)
     }
 
     /// Opens one for netfilter.
     pub fn open_netfilter() -> SysResult<Socket> {
-        Socket::of(libc::NETLINK_NETFILTER)
+        Socket::open_protocol(libc::NETLINK_NETFILTER)
     }
 
     /// Opens one for links, addresses and routes of the network namespace `namespace`. The calling thread is back in its
@@ -119,7 +119,7 @@ impl Socket {
         within(namespace, Socket::open)?
     }
 
-    fn of(protocol: i32) -> SysResult<Socket> {
+    fn open_protocol(protocol: i32) -> SysResult<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: no memory is passed.
         let fd = owned(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) }.into())?;
@@ -134,7 +134,7 @@ impl Socket {
     /// Sends `request` and hands the type and the content of each answer to `each`.
     ///
     /// # Errors
-    /// What the kernel answers; EINTR when a list changed while it was made; EAGAIN after 10 s without an answer.
+    /// An error of the kernel; EINTR when a list changed while it was made; EAGAIN after 10 s without an answer.
     pub fn ask(&mut self, request: Request, mut each: impl FnMut(u16, &[u8])) -> Result<(), Refusal> {
         self.sequence += 1;
         fd::write(self.fd.as_raw_fd(), &request.finish(self.sequence))?;
@@ -299,7 +299,7 @@ mod tests {
         for len in 0..HEADER {
             assert_eq!(messages(&vec![1; len]).count(), 0);
         }
-        // A length of 0 would else be the same message for ever.
+        // A length of 0 would else be the same message forever.
         assert_eq!(messages(&[0; 64]).count(), 0);
         assert_eq!(attributes(&[0; 64]).count(), 0);
         assert_eq!(attributes(&[200, 0, 1, 0]).count(), 0);

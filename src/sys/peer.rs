@@ -1,4 +1,4 @@
-//! Who is at the other end of a unix socket (unix(7), SO_PEERCRED; SO_PEERGROUPS since Linux 4.13).
+//! The peer of a unix socket (unix(7), SO_PEERCRED; SO_PEERGROUPS since Linux 4.13).
 
 use super::{SysResult, unit};
 use crate::error::Errno;

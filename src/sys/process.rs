@@ -1,4 +1,4 @@
-//! What /proc shows of a process (proc_pid_stat(5)).
+//! Facts about a process from /proc (proc_pid_stat(5)).
 
 use super::{CWD, SysResult, fd, path};
 use crate::error::Errno;

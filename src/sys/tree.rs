@@ -1,4 +1,4 @@
-//! What making a tree of files needs besides [`super::file`]: links, times, holes, and the space that there is.
+//! System calls for creating a tree of files besides those of [`super::file`]: links, times, holes, free space.
 
 use super::{SysResult, unit};
 use std::ffi::CStr;

@@ -6,7 +6,7 @@ use super::model::Container;
 use super::pod::{AppArmorProfile, SeccompProfile, VolumeMount};
 use super::replica::Sandbox;
 
-/// What a mount that every container gets for itself comes from.
+/// Source of a mount that every container gets for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Volume(VolumeMount),
@@ -21,13 +21,13 @@ pub enum Source {
 
 /// A configuration, and what belongs to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Made {
+pub struct GeneratedConfig {
     pub config: Value,
     /// Entries of `mounts` by their place, and what each shows.
     pub given: Vec<(usize, Source)>,
 }
 
-/// What of the host and of the image takes part.
+/// Inputs from the host and the image.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
     /// All capabilities that the kernel has, as `CAP_CHOWN`.
@@ -76,7 +76,7 @@ fn seccomp_profile<'a>(pod: &'a Sandbox, c: &'a Container) -> Option<&'a Seccomp
 ///
 /// # Errors
 /// It is not JSON, or the workload asks for what cannot be.
-pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<Made, String> {
+pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<GeneratedConfig, String> {
     let bad = |e: serde_json::Error| format!("reading config.json: {e}");
     let mut config: Map<String, Value> = serde_json::from_slice(raw).map_err(bad)?;
     process(object(&mut config, "process"), pod, c, host)?;
@@ -93,7 +93,7 @@ pub fn config(raw: &[u8], pod: &Sandbox, c: &Container, host: &Host) -> Result<M
     if c.tty {
         terminals(&mut config);
     }
-    Ok(Made { config: Value::Object(config), given })
+    Ok(GeneratedConfig { config: Value::Object(config), given })
 }
 
 /// The object `name` of `of`, which is made when there is none.
@@ -211,7 +211,7 @@ fn app_armor(process: &mut Map<String, Value>, profile: Option<&AppArmorProfile>
     }
 }
 
-/// The namespaces of the pod in place of the bundle's; mounts and processes are the container's own.
+/// The namespaces of the pod instead of the bundle's; mounts and processes are the container's own.
 fn namespaces(config: &mut Map<String, Value>, pod: &Sandbox) {
     // The uts namespace has the pod's name already.
     config.remove("hostname");
@@ -253,7 +253,7 @@ fn linux(linux: &mut Map<String, Value>, pod: &Sandbox, c: &Container, host: &Ho
     }
 }
 
-/// What the files of container engines say besides.
+/// Settings from files of container engines.
 fn engine(config: &mut Map<String, Value>, c: &Container, host: &Host) -> Result<(), String> {
     let own = &c.engine;
     let process = object(config, "process");
@@ -316,7 +316,7 @@ fn writable_kernel(config: &mut Map<String, Value>) {
     }
 }
 
-/// Adds the volumes and the files in /etc behind the bundle's own mounts, in place of those at the same path.
+/// Adds the volumes and the files in /etc behind the bundle's own mounts, instead of those at the same path.
 fn mounts(
     config: &mut Map<String, Value>,
     pod: &Sandbox,
@@ -358,7 +358,7 @@ fn mounts(
         let options = vec!["bind", "rprivate", "nosuid", "nodev", "noexec"];
         order.push((message, options, Source::TerminationMessage));
     }
-    // What every container has at a path goes before what the image says about it, as does what the workload says.
+    // A mount that every container has at a path takes precedence over the image, as does one of the workload.
     let own =
         |path: &String| list.iter().any(|m| is_below(path, m["destination"].as_str().unwrap_or_default()));
     let left = of_image.iter().filter(|path| c.engine.image_volumes && !at.contains(path) && !own(path));
@@ -439,7 +439,7 @@ mod tests {
         Container { name: "app".into(), security_context, ..Container::default() }
     }
 
-    fn made(pod: &Sandbox, c: &Container) -> Made {
+    fn made(pod: &Sandbox, c: &Container) -> GeneratedConfig {
         config(BUNDLE.as_bytes(), pod, c, &host()).unwrap()
     }
 

@@ -108,7 +108,7 @@ impl<'t> Checker<'t> {
 
     /// Labels, whose values are short so that they can be selected by, or annotations.
     fn labels(&mut self, item: &Item<'_>, labels: bool) {
-        for (key, name, value) in Fields::of(item).iter().flat_map(Fields::all) {
+        for (key, name, value) in Fields::from_mapping(item).iter().flat_map(Fields::all) {
             let (prefix, last) = name.rsplit_once('/').unwrap_or(("", name));
             let prefixed =
                 !name.contains('/') || (prefix.len() <= 253 && prefix.split('.').all(scalar::is_label));
@@ -138,7 +138,7 @@ impl<'t> Checker<'t> {
             }
             let networks = value.node.data.text().filter(|_| !labels && name == NETWORKS);
             if let Some(wrong) = networks.and_then(wrong_networks) {
-                let hint = format!("write names with commas between them, such as {name}: \"front, back\"");
+                let hint = format!("write names separated by commas, such as {name}: \"front, back\"");
                 self.error(value.node.place, &value.path, wrong, Some(hint));
             }
         }
@@ -184,7 +184,7 @@ impl<'t> Checker<'t> {
     }
 
     fn mapping<'n>(&mut self, item: &Item<'n>, row: Option<(&'static Row, &Item<'_>)>) -> Option<Fields<'n>> {
-        if let Some(fields) = Fields::of(item) {
+        if let Some(fields) = Fields::from_mapping(item) {
             return Some(fields);
         }
         let message = format!("{} must be a mapping, not {}", last(&item.path), item.node.data.noun());
@@ -194,8 +194,7 @@ impl<'t> Checker<'t> {
             if row.owner == "Volume" && row.field == "emptyDir" {
                 let mounted =
                     item.node.data.text().and_then(|path| self.mount_of(path, item.node.place.line as usize));
-                let mounted =
-                    mounted.unwrap_or_else(|| "where it is mounted is said in volumeMounts".to_owned());
+                let mounted = mounted.unwrap_or_else(|| "volumeMounts sets where it is mounted".to_owned());
                 problem.hint = Some(format!("write `emptyDir: {{}}`; {mounted}"));
                 problem.fix = fix::replace(item.node, "{}");
             }
@@ -207,7 +206,7 @@ impl<'t> Checker<'t> {
         None
     }
 
-    /// Where a volume with the path `path` in place of its source, on `line`, is mounted already.
+    /// Where a volume with the path `path` instead of its source, on `line`, is mounted already.
     fn mount_of(&self, path: &str, line: usize) -> Option<String> {
         if !path.starts_with('/') {
             return None;
@@ -256,7 +255,7 @@ impl<'t> Checker<'t> {
         self.problems.push(problem.hint(hint).fix(fix));
     }
 
-    /// What to do about a field that `owner` does not have.
+    /// The hint for a field that `owner` does not have.
     fn advice(
         &self,
         owner: &'static str,
@@ -266,7 +265,7 @@ impl<'t> Checker<'t> {
     ) -> (String, Option<Fix>) {
         let known: Vec<&str> = self.schema.fields(owner).iter().map(|r| r.field).collect();
         if let Some(meant) = similar(name, &known) {
-            let taken = Fields::of(parent).is_some_and(|f| f.get(meant).is_some());
+            let taken = Fields::from_mapping(parent).is_some_and(|f| f.get(meant).is_some());
             let fix = if taken { None } else { fix::replace(key, meant) };
             return (format!("did you mean {meant:?}?"), fix);
         }

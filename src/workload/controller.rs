@@ -1,4 +1,4 @@
-//! What a kind of Kubernetes adds to the replicas of a workload: order, completion, how they are updated.
+//! Behaviour of a kind of Kubernetes: order, completion, updates of replicas.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ pub struct FailureRule {
     pub exit_codes: Option<ExitCodes>,
 }
 
-/// What a rule of `podFailurePolicy` does.
+/// Action of a rule of `podFailurePolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureAction {
     FailJob,

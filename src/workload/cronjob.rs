@@ -20,7 +20,7 @@ const LONGEST_NAME: usize = 52;
 
 /// A CronJob.
 pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
-    kubernetes::named(checker, d);
+    kubernetes::check_name(checker, d);
     let spec = d.value.get("spec")?.as_object()?;
     check(checker, d);
     let job = spec.get("jobTemplate")?.as_object()?;

@@ -1,4 +1,4 @@
-//! What a workload waits for before its replicas are made.
+//! Dependencies of a workload, which must be met before its replicas are created.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::fmt;
 pub struct Dependency {
     /// The name of the other workload.
     pub workload: String,
-    /// What must be true of it.
+    /// The condition to meet.
     #[serde(default, skip_serializing_if = "Condition::is_started")]
     pub condition: Condition,
     /// It may be missing.

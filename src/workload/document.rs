@@ -9,7 +9,7 @@ use crate::config::document::Node;
 pub struct Document<'n> {
     pub kind: &'static str,
     pub node: &'n Node,
-    /// What is right of it.
+    /// The valid fields.
     pub value: Map<String, Value>,
 }
 

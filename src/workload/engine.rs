@@ -1,4 +1,4 @@
-//! What the files of container engines say about a container and Kubernetes has no field for.
+//! Settings of a container in files of container engines for which Kubernetes has no field.
 
 use super::health_check::HealthCheck;
 use serde::{Deserialize, Serialize};

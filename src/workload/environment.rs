@@ -6,7 +6,7 @@ use super::model::{Container, EnvSource};
 use super::pod::ConfigRef;
 use super::replica::{Replica, Sandbox};
 
-/// What ConfigMaps and Secrets have: by kind (a Secret?) and name, the data by key.
+/// Data of ConfigMaps and Secrets: by kind (a Secret?) and name, the data by key.
 pub type Objects = BTreeMap<(bool, String), BTreeMap<String, Vec<u8>>>;
 
 /// Expands `$(NAME)`: `known` has the values. `$$` is a dollar, and what is not known stays as it is.
@@ -35,7 +35,7 @@ pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
 /// The variables of a container that its file names.
 ///
 /// # Errors
-/// What one of them needs does not exist.
+/// An input of one of them does not exist.
 pub fn variables(
     c: &Container,
     pod: &Sandbox,
@@ -113,14 +113,14 @@ fn key(secret: bool, r: &ConfigRef, objects: &Objects) -> Result<Option<String>,
 fn text(what: &str, value: &[u8]) -> Result<String, String> {
     match std::str::from_utf8(value) {
         Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
-        _ => Err(format!("{what} is not text, which a variable must be")),
+        _ => Err(format!("{what} is not text: it cannot be a variable")),
     }
 }
 
 /// The arguments and the environment of a container. `base` are those of its bundle.
 ///
 /// # Errors
-/// What a variable needs does not exist.
+/// An input of a variable does not exist.
 pub fn program(
     (base_args, base_env): (&[String], &[String]),
     c: &Container,
@@ -232,7 +232,7 @@ mod tests {
             (reference("s", Some("x"), false), "variable \"W\": Secret \"s\" has no key \"x\""),
             (
                 reference("s", Some("bin"), false),
-                "variable \"W\": key \"bin\" of Secret \"s\" is not text, which a variable must be",
+                "variable \"W\": key \"bin\" of Secret \"s\" is not text: it cannot be a variable",
             ),
         ] {
             c.env = vec![from("W", EnvSource::SecretKeyRef(wrong))];

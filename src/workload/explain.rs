@@ -1,4 +1,4 @@
-//! What a field is, for `orund explain`.
+//! Descriptions of fields, for `orund explain`.
 
 use super::kinds;
 use super::schema::{Class, Row, schema, step};
@@ -16,7 +16,7 @@ pub fn explain(field: &str) -> Result<String, String> {
     {
         return text;
     }
-    if let Some(kind) = kinds::named(first) {
+    if let Some(kind) = kinds::find_kind(first) {
         return match rest {
             "" => Ok(about_kind(kind)),
             path => found(kind, path)

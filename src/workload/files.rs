@@ -34,11 +34,16 @@ pub fn is_key(key: &str) -> bool {
     plain && !key.is_empty() && key.len() <= 253 && !matches!(key, "." | "..") && !key.starts_with("..")
 }
 
-/// What is in `volume`.
+/// The content of `volume`.
 ///
 /// # Errors
 /// A ConfigMap, Secret, key or field that it needs does not exist; a key that cannot be the name of a file.
-pub fn of(volume: &Volume, pod: &Sandbox, replica: &Replica, objects: &Objects) -> Result<Vec<File>, String> {
+pub fn volume_files(
+    volume: &Volume,
+    pod: &Sandbox,
+    replica: &Replica,
+    objects: &Objects,
+) -> Result<Vec<File>, String> {
     let cx = Writer { pod, replica, objects };
     let mut files = Vec::new();
     if let Some(v) = &volume.config_map {
@@ -240,7 +245,7 @@ mod tests {
 
     fn of(config_map: ConfigMapVolume) -> Result<Vec<String>, String> {
         let volume = Volume { config_map: Some(config_map), ..Volume::default() };
-        let files = super::of(&volume, &Sandbox::default(), &Replica::default(), &objects())?;
+        let files = super::volume_files(&volume, &Sandbox::default(), &Replica::default(), &objects())?;
         Ok(files.iter().map(|f| format!("{f:?}")).collect())
     }
 
@@ -280,7 +285,7 @@ mod tests {
         let projected = Some(ProjectedVolume { sources, default_mode: Some(0o440) });
         let volume = Volume { projected, ..Volume::default() };
         let replica = Replica { name: "web-0".into(), ..Replica::default() };
-        let files = super::of(&volume, &Sandbox::default(), &replica, &objects()).unwrap();
+        let files = super::volume_files(&volume, &Sandbox::default(), &replica, &objects()).unwrap();
         assert_eq!(files[1], File { path: "name".into(), data: b"web-0".to_vec(), mode: 0o440 });
         assert_eq!((files[0].path.as_str(), files[0].mode), ("pw", 0o440));
     }

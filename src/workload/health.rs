@@ -186,7 +186,7 @@ impl Pod<'_, '_, '_> {
         }
         if field == "readinessProbe" && probe.termination_grace_period_seconds.is_some() {
             let path = format!("{path}.terminationGracePeriodSeconds");
-            self.error(&path, "a readinessProbe stops nothing: it has no grace period", None);
+            self.error(&path, "a readinessProbe does not stop containers: it has no grace period", None);
         }
     }
 }

@@ -40,7 +40,7 @@ impl KeptKind {
 
     /// The kind that a file calls `name`.
     #[must_use]
-    pub fn of(name: &str) -> Option<KeptKind> {
+    pub fn from_name(name: &str) -> Option<KeptKind> {
         KeptKind::ALL.into_iter().find(|k| k.name() == name)
     }
 
@@ -77,7 +77,7 @@ impl KeptKind {
 pub struct KeptObject {
     /// As it was written: `v1`.
     pub api_version: String,
-    /// What it is.
+    /// Its kind.
     pub kind: KeptKind,
     /// Name, labels and annotations.
     pub metadata: Metadata,
@@ -97,7 +97,7 @@ impl fmt::Debug for KeptObject {
 impl KeptObject {
     /// The object of a checked document; None for another kind.
     pub fn new(d: &Document<'_>) -> Option<KeptObject> {
-        let kind = KeptKind::of(d.kind)?;
+        let kind = KeptKind::from_name(d.kind)?;
         let mut fields = d.value.clone();
         for gone in ["apiVersion", "kind", "metadata", "status"] {
             fields.remove(gone);
@@ -134,7 +134,7 @@ impl KeptObject {
         }
     }
 
-    /// What it holds must not change.
+    /// Its content must not change.
     #[must_use]
     pub fn is_immutable(&self) -> bool {
         self.fields.get("immutable") == Some(&Value::Bool(true))

@@ -2,7 +2,7 @@
 
 use super::schema::schema;
 
-/// What a document is.
+/// The class of a document.
 pub enum Verdict {
     /// There is a table for it.
     Known(&'static str),
@@ -35,7 +35,7 @@ const VERSIONS: [(&str, &str); 16] = [
 
 /// Kinds of clusters.
 const INERT: [(&str, &str); 25] = [
-    ("Namespace", "there is one namespace yet: names must differ without it"),
+    ("Namespace", "there is only one namespace: names must differ without it"),
     ("PersistentVolume", "a claim is a directory of its own"),
     ("StorageClass", "a claim is a directory of its own"),
     ("VolumeAttributesClass", "a claim is a directory of its own"),
@@ -53,16 +53,16 @@ const INERT: [(&str, &str); 25] = [
     ("PodDisruptionBudget", "maxUnavailable limits changes"),
     ("LimitRange", "write resources into each container"),
     ("ResourceQuota", "write resources into each container"),
-    ("PriorityClass", "all pods are alike to orund"),
+    ("PriorityClass", "orund has no priorities between pods"),
     ("RuntimeClass", "orund runs all pods itself"),
     ("PodSecurityPolicy", "write securityContext into each pod"),
     ("Endpoints", "a Service has the pods of its selector"),
     ("EndpointSlice", "a Service has the pods of its selector"),
-    ("Event", "it reports what a cluster did"),
+    ("Event", "a cluster writes it"),
     ("Node", "there is one host"),
 ];
 
-/// What to do with a document of this `apiVersion` and `kind`.
+/// Classifies a document of this `apiVersion` and `kind`.
 pub fn verdict(version: &str, kind: &str) -> Verdict {
     let group = version.split_once('/').map_or("", |(group, _)| group);
     // The groups whose kinds are all known; OpenShift's old `v1` is that of the core.
@@ -91,7 +91,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// The kind that a person means by `name`, in any case, and as kubectl abbreviates it.
-pub fn named(name: &str) -> Option<&'static str> {
+pub fn find_kind(name: &str) -> Option<&'static str> {
     const SHORT: [(&str, &str); 10] = [
         ("po", "Pod"),
         ("deploy", "Deployment"),

@@ -17,7 +17,7 @@ use crate::config::quantity::IntOrPercent;
 
 /// A Pod, or something that makes pods.
 pub fn workload(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) -> Option<Object> {
-    named(checker, d);
+    check_name(checker, d);
     pods(checker, d, base)
 }
 
@@ -39,7 +39,7 @@ pub fn pods(checker: &mut Checker<'_>, d: &Document<'_>, base: Option<&Path>) ->
     build(checker, d, pod, own, path, base)
 }
 
-/// What the kind adds.
+/// The settings of the kind.
 fn controller(d: &Document<'_>, spec: &Map<String, Value>) -> Controller {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let mut controller = Controller { kind: d.kind.to_owned(), ..Controller::default() };
@@ -77,7 +77,7 @@ fn stateful(d: &Document<'_>, spec: &Map<String, Value>, pod: &mut Map<String, V
 }
 
 /// The name must be in the file.
-pub fn named(checker: &mut Checker<'_>, d: &Document<'_>) {
+pub fn check_name(checker: &mut Checker<'_>, d: &Document<'_>) {
     let metadata = semantic::node(d.node, "metadata");
     if let Some(metadata) = metadata
         && semantic::node(d.node, "metadata.name").is_none()
@@ -106,7 +106,7 @@ pub fn keys(checker: &mut Checker<'_>, d: &Document<'_>) {
                     "a path inside the volume belongs in `items: [{key: KEY, path: DIR/FILE}]` of the volume";
                 checker.error(key.place, &path, message, Some(hint.to_owned()));
             }
-            // What stringData has goes before data.
+            // stringData takes precedence over data.
             if let Some(first) = seen.insert(name, field).filter(|_| field == "binaryData") {
                 checker.error(key.place, &path, format!("the key {name:?} is also in {first}"), None);
             }
@@ -187,9 +187,9 @@ fn selector(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Valu
         }
         let message = match found.and_then(Value::as_str) {
             Some(other) => {
-                format!("the selector wants {key:?} to be {value}, and the template has {other:?}")
+                format!("the selector requires {key:?} to be {value}, but the template has {other:?}")
             }
-            None => format!("the selector wants the label {key:?}, which the template does not have"),
+            None => format!("the selector requires the label {key:?}, which the template does not have"),
         };
         let hint = format!("write `{key}: {value}` into spec.template.metadata.labels");
         checker.error(semantic::place(d.node, path), path, message, Some(hint));
@@ -251,7 +251,7 @@ pub fn strategy(
     own.insert("strategy".to_owned(), json!(strategy));
 }
 
-/// What Kubernetes demands of restartPolicy by kind.
+/// Kubernetes' rules for restartPolicy by kind.
 fn policy(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Spec, path: &str) {
     if spec.active_deadline.is_some() && !matches!(d.kind, "Pod" | "Job") {
         let path = format!("{path}.activeDeadlineSeconds");

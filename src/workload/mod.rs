@@ -1,4 +1,4 @@
-//! What shall run: one set of types, the tables of every format's fields, and the readers that turn files into the types.
+//! Workloads: one set of types, the tables of every format's fields, and the readers that turn files into the types.
 
 pub(crate) mod annotations;
 pub(crate) mod bundle;

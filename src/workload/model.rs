@@ -1,4 +1,4 @@
-//! What shall run, how many times, and what happens when it exits: the one set of types that all formats are read into.
+//! The model of workloads (programs, replicas, restarts): the one set of types that all formats are read into.
 //!
 //! The names are those of Kubernetes' PodSpec. The serialised form is the format `orun.dev/v1`: it reads back to the same
 //! value.
@@ -47,7 +47,7 @@ pub struct Workload {
     pub kind: Kind,
     /// Name, labels and annotations.
     pub metadata: Metadata,
-    /// What should run.
+    /// The desired replicas.
     pub spec: Spec,
 }
 
@@ -68,9 +68,12 @@ pub struct Metadata {
 /// When an exited container is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum RestartPolicy {
+    /// After every exit.
     #[default]
     Always,
+    /// After an exit with another status than 0.
     OnFailure,
+    /// After no exit.
     Never,
 }
 
@@ -85,7 +88,7 @@ pub struct Spec {
     /// Time between the beginning of termination and SIGKILL; 0 kills at once.
     #[serde(rename = "terminationGracePeriodSeconds", with = "seconds")]
     pub termination_grace_period: Duration,
-    /// What asks the program to end. `None`: SIGTERM.
+    /// The stop signal. `None`: SIGTERM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
     /// Delays before restarts.
@@ -109,7 +112,7 @@ pub struct Spec {
         with = "seconds::option"
     )]
     pub progress_deadline: Option<Duration>,
-    /// What happens when a rollout has failed.
+    /// The action after a failed rollout.
     #[serde(default, skip_serializing_if = "FailureAction::is_none")]
     pub failure_action: FailureAction,
     /// How many new replicas may fail before a rollout has failed.
@@ -130,7 +133,7 @@ pub struct Spec {
     /// Host name in the containers. `None`: the bundle's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Namespaces of the host in place of those of the bundle.
+    /// Namespaces of the host instead of those of the bundle.
     #[serde(default, skip_serializing_if = "is_false")]
     pub host_network: bool,
     /// The containers are in one pid namespace.
@@ -172,7 +175,7 @@ pub struct Spec {
     /// Workloads that must have started, be ready or have completed before replicas are made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
-    /// What a kind of Kubernetes adds.
+    /// Settings of a kind of Kubernetes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
     /// The replicas are pods, with these labels. `None`: a single container without anything of a pod is run as its bundle
@@ -182,7 +185,7 @@ pub struct Spec {
     /// The containers write to the bundle's own root file system, which all replicas share.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared_root: bool,
-    /// How long a replica may run. `None`: for ever.
+    /// How long a replica may run. `None`: forever.
     #[serde(
         rename = "activeDeadlineSeconds",
         default,
@@ -315,7 +318,7 @@ pub struct Container {
     /// Absolute path of the bundle's directory; empty when there is an image.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub bundle: String,
-    /// The name of an image, in place of a bundle.
+    /// The name of an image, instead of a bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// When the image is pulled. `None`: by its tag.
@@ -354,7 +357,7 @@ pub struct Container {
     /// `None`: the workload's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
-    /// What goes before the policy.
+    /// Rules that take precedence over the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_policy_rules: Vec<RestartRule>,
     /// Its standard input stays open, and clients that are attached write to it.
@@ -372,7 +375,7 @@ pub struct Container {
     /// `None`: that file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_message_policy: Option<MessagePolicy>,
-    /// What only the files of container engines say.
+    /// Settings that only files of container engines have.
     #[serde(default, skip_serializing_if = "Engine::is_empty")]
     pub engine: Engine,
 }
@@ -392,7 +395,7 @@ pub enum MessagePolicy {
     FallbackToLogsOnError,
 }
 
-/// What follows from some exit codes.
+/// Consequence of some exit codes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestartRule {
@@ -400,7 +403,7 @@ pub struct RestartRule {
     pub exit_codes: ExitCodes,
 }
 
-/// What a rule does.
+/// Action of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartAction {
     /// The container is started again, whatever its policy says.
@@ -415,7 +418,7 @@ pub struct EnvVar {
     /// `$(NAME)` is an earlier variable.
     #[serde(default)]
     pub value: String,
-    /// In place of `value`.
+    /// Instead of `value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<EnvSource>,
 }
@@ -491,7 +494,7 @@ pub struct Lifecycle {
     /// Runs before the stop signal is sent; its time counts against the grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_stop: Option<Handler>,
-    /// In place of the workload's.
+    /// Instead of the workload's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<Signal>,
 }

@@ -101,7 +101,7 @@ fn one_form(checker: &mut Checker<'_>, d: &Document<'_>, spec: &Map<String, Valu
         }
         (false, false) => wrong(
             "",
-            "neither bundle nor containers says what to run",
+            "bundle or containers is required",
             "write `bundle: DIRECTORY`, or a list of containers",
         ),
         // These are limits of all containers together then.
@@ -198,7 +198,7 @@ fn backoff(checker: &mut Checker<'_>, d: &Document<'_>, spec: &mut Map<String, V
         wrong(
             "window",
             "window has no effect without maxRestarts",
-            Some("write `maxRestarts: N` beside it, or leave it out"),
+            Some("add `maxRestarts: N`, or leave it out"),
         );
     }
     all.extend(given.clone());

@@ -1,10 +1,10 @@
-//! What a file has in it, of any format.
+//! The objects of a file, of any format.
 
 use super::kept::KeptObject;
 use super::model::Workload;
 use crate::config::document::diagnostic::Diagnostics;
 
-/// What a file has in it.
+/// An object of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// Something that runs.
@@ -34,7 +34,7 @@ impl Object {
         }
     }
 
-    /// What it is to orund: `workload`, `configmap` ...
+    /// Its kind in orund: `workload`, `configmap` ...
     pub fn word(&self) -> String {
         match self {
             Object::Workload { .. } => "workload".to_owned(),

@@ -15,7 +15,7 @@ use crate::config::quantity::IntOrPercent;
 /// The image of each `STREAM:TAG`.
 pub type Streams = BTreeMap<String, String>;
 
-/// What the ImageStreams of a file say.
+/// The images of the ImageStreams of a file.
 pub fn streams(documents: &[Document<'_>]) -> Streams {
     let mut streams = Streams::new();
     for d in documents.iter().filter(|d| d.kind == "ImageStream") {
@@ -38,7 +38,7 @@ pub fn workload(
     streams: &Streams,
     base: Option<&Path>,
 ) -> Option<Object> {
-    kubernetes::named(checker, d);
+    kubernetes::check_name(checker, d);
     let spec = d.value.get("spec")?.as_object()?;
     let mut pod = spec.get("template").and_then(|t| t["spec"].as_object())?.clone();
     triggers(checker, d, spec, streams, &mut pod);

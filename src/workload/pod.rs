@@ -1,4 +1,4 @@
-//! What the containers of a pod see of the host, and as whom they run.
+//! Resources of the host that the containers of a pod see, and their users.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -277,12 +277,12 @@ pub struct EmptyDir {
 pub struct HostPath {
     /// Absolute.
     pub path: String,
-    /// What must be there, or is made.
+    /// Required or created file.
     #[serde(rename = "type", default, skip_serializing_if = "HostPathType::is_any")]
     pub kind: HostPathType,
 }
 
-/// What a `hostPath` must be.
+/// Required type of a `hostPath`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum HostPathType {
     /// Anything.
@@ -317,7 +317,7 @@ pub struct VolumeMount {
     /// `Enabled` and `IfPossible` make the mounts below it read-only, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recursive_read_only: Option<String>,
-    /// A path in the volume, in place of its root.
+    /// A path in the volume, instead of its root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
     /// The same with `$(NAME)`, a variable of the container.

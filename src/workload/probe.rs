@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a hook of the life cycle does: one of these.
+/// The action of a hook of the life cycle: one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Handler {

@@ -38,7 +38,7 @@ pub fn read(file: &str, text: &str, base: Option<&Path>) -> Read {
             "CronJob" => cronjob::workload(&mut checker, document, base),
             "DeploymentConfig" => openshift::workload(&mut checker, document, &streams, base),
             "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Service" => {
-                kubernetes::named(&mut checker, document);
+                kubernetes::check_name(&mut checker, document);
                 match document.kind {
                     "Service" => kubernetes::ports(&mut checker, document),
                     "ConfigMap" | "Secret" => kubernetes::keys(&mut checker, document),

@@ -1,4 +1,4 @@
-//! What all containers of a pod share, and what one replica of it is called: the input of its variables, files and
+//! State that all containers of a pod share, and the name of one replica: the input of its variables, files and
 //! configuration.
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// The sandbox that `spec` needs. `None`: it is one container that is run as its bundle says.
-    pub fn of(spec: &Spec) -> Option<Sandbox> {
+    pub fn sandbox_of(spec: &Spec) -> Option<Sandbox> {
         let refers = spec
             .all_containers()
             .any(|c| !c.env_from.is_empty() || c.env.iter().any(|e| e.value_from.is_some()));
@@ -123,7 +123,7 @@ pub struct Replica {
     pub host_ip: String,
     /// Its address in the network of pods; None when it has only its loopback interface, or the host's network.
     pub pod_ip: Option<String>,
-    /// What the host has, for limits that are not set.
+    /// Resources of the host, for limits that are not set.
     pub cpus: MilliCpu,
     pub memory: Bytes,
 }
@@ -177,7 +177,7 @@ impl Replica {
                 _ => None,
             },
         };
-        found.ok_or_else(|| format!("pods have no field {path:?} here"))
+        found.ok_or_else(|| format!("pods have no field {path:?}"))
     }
 
     /// The value of a limit or request, in units of the divisor, rounded up. `own` is the container that asks.

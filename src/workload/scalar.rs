@@ -14,7 +14,7 @@ type Wrong = Box<Diagnostic>;
 /// Reads a scalar of type `ty` into its one form: numbers and booleans as such, everything else as text.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it is invalid.
 pub fn read(ty: &Type, item: &Item<'_>) -> Result<Value, Wrong> {
     let data = &item.node.data;
     match (ty, data) {
@@ -85,7 +85,7 @@ fn quote(item: &Item<'_>) -> Wrong {
     problem
 }
 
-/// A string in place of a number or boolean.
+/// A string instead of a number or boolean.
 fn unquoted(ty: &Type, item: &Item<'_>) -> Wrong {
     if let Data::String(text) = &item.node.data {
         let fits = match ty {
@@ -149,7 +149,7 @@ fn plain_name(ty: &Type, text: &str, item: &Item<'_>) -> Wrong {
     if is_label(&plain) {
         problem.hint = Some(format!("for example {plain:?}"));
     } else if text.contains('$') {
-        problem.hint = Some("variables are not replaced here: use a tool such as envsubst first".to_owned());
+        problem.hint = Some("variables are not replaced: use a tool such as envsubst first".to_owned());
     }
     problem
 }
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn names_with_variables_get_a_hint() {
         let name = |text: &str| of(&Type::Name, Data::String(text.into())).unwrap_err();
-        assert!(name("item-$ITEM").contains("[variables are not replaced here"), "{}", name("item-$ITEM"));
+        assert!(name("item-$ITEM").contains("[variables are not replaced"), "{}", name("item-$ITEM"));
         assert!(name("${NAME}").contains("envsubst"));
         assert!(name("My_App").contains("[for example \"my-app\"]"));
     }

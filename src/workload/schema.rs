@@ -11,7 +11,7 @@ const TABLES: [&str; 4] = [
     include_str!("schema/orun.tsv"),
 ];
 
-/// What orund does with a field.
+/// Support of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     Done,
@@ -132,7 +132,7 @@ impl Type {
         })
     }
 
-    /// What a person calls a value of it, as in `must be a list`.
+    /// The name of the type in messages, as in `must be a list`.
     pub fn noun(&self) -> String {
         match self {
             Type::Any => "anything".to_owned(),
@@ -195,7 +195,7 @@ pub struct Row {
     pub required: bool,
     pub class: Class,
     pub default: Option<&'static str>,
-    /// What it is for, or why it is not supported.
+    /// Its purpose, or the reason why it is not supported.
     pub text: &'static str,
 }
 

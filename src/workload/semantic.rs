@@ -1,4 +1,4 @@
-//! What no table can say: names that must differ or exist, paths, and values that exclude each other.
+//! Checks beyond the tables: names that must differ or exist, paths, and values that exclude each other.
 
 use std::collections::BTreeSet;
 
@@ -194,7 +194,7 @@ impl Pod<'_, '_, '_> {
         }
     }
 
-    /// What Kubernetes demands of the policy of a container, and of one that must exit.
+    /// Kubernetes' rules for the policy of a container, and of one that must exit.
     fn restarts(&mut self, at: &str, c: &Container, init: bool) {
         let rules = format!("{at}.restartPolicyRules");
         if !c.restart_policy_rules.is_empty() {
@@ -217,7 +217,8 @@ impl Pod<'_, '_, '_> {
             let path = format!("{at}.{field}");
             if self.has(&path) {
                 let message = format!("an init container cannot have {field}: it must exit by itself");
-                let hint = Some("write `restartPolicy: Always` if it is to run beside the others".to_owned());
+                let hint =
+                    Some("write `restartPolicy: Always` to run it next to the main containers".to_owned());
                 self.error(&path, message, hint);
             }
         }
@@ -227,7 +228,7 @@ impl Pod<'_, '_, '_> {
         if c.bundle.is_empty() && c.image.as_ref().is_none_or(|i| i.trim().is_empty()) && !self.native {
             self.error(
                 &format!("{at}.image"),
-                "image must name what to run",
+                "image is required",
                 Some("write `image: NAME`, or `image: bundle:DIRECTORY`".to_owned()),
             );
         }
@@ -271,7 +272,7 @@ impl Pod<'_, '_, '_> {
                 self.error(&path, "Localhost requires localhostProfile", Some(hint.to_owned()));
             }
             ("Localhost", Some(file)) if !super::files::is_inside(file) => {
-                let hint = "orund looks in /etc/orun/seccomp, or where `serve --seccomp-dir` says";
+                let hint = "orund searches /etc/orun/seccomp, or the directory of `serve --seccomp-dir`";
                 let message = "localhostProfile must be a relative path without \"..\"";
                 self.error(&path, message, Some(hint.to_owned()));
             }
@@ -292,7 +293,7 @@ impl Pod<'_, '_, '_> {
                 if self.native {
                     self.error(&path, message, None);
                 } else {
-                    self.warning(&path, format!("{message}; the last one counts"));
+                    self.warning(&path, format!("{message}; the last one is used"));
                 }
             }
             if var.value_from.is_some() && !var.value.is_empty() {

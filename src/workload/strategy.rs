@@ -53,7 +53,7 @@ impl Default for RollingUpdate {
     }
 }
 
-/// What happens when a rollout has failed.
+/// The action after a failed rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FailureAction {

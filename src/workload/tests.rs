@@ -157,10 +157,7 @@ fn every_class_of_field_says_what_it_is() {
 fn what_no_table_can_say_is_checked_too() {
     for (fields, expected) in [
         ("containers: []", "containers must have 1 to 64 entries"),
-        (
-            "containers: [{name: a}]",
-            "image must name what to run [write `image: NAME`, or `image: bundle:DIRECTORY`]",
-        ),
+        ("containers: [{name: a}]", "image is required [write `image: NAME`, or `image: bundle:DIRECTORY`]"),
         ("containers: [{name: a, image: x}, {name: a, image: y}]", "another container has the name \"a\""),
         (
             "containers: [{name: a, image: x, volumeMounts: [{name: dta, mountPath: /d}]}]\nvolumes: [{name: data, hostPath: {path: /d}}]",
@@ -211,7 +208,7 @@ volumes: [{name: data, hostPath: {path: /d}}]",
     }
     let other = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: wbe}}\n    spec: {containers: [{name: a, image: x}]}\n";
     assert!(
-        short(other)[0].contains("the selector wants \"app\" to be \"web\", and the template has \"wbe\"")
+        short(other)[0].contains("the selector requires \"app\" to be \"web\", but the template has \"wbe\"")
     );
 }
 

@@ -88,7 +88,7 @@ fn kind(w: &Workload) -> &'static str {
     }
 }
 
-/// What is around the template of a kind whose replicas are replaced by new revisions.
+/// The fields around the template, for a kind whose replicas are replaced by new revisions.
 fn rolling(
     w: &Workload,
     kind: &str,
@@ -136,7 +136,7 @@ fn rolling(
     spec
 }
 
-/// The claims of which each replica has one of its own, in place of the volumes.
+/// The claims of which each replica has one of its own, instead of the volumes.
 fn claims(w: &Workload, pod: &mut Map<String, Value>) -> Vec<Value> {
     let own =
         |v: &super::pod::Volume| v.persistent_volume_claim.as_ref().is_some_and(|claim| claim.per_replica);
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(written["spec"]["template"]["spec"]["containers"][0]["image"], "bundle:/srv/b");
         let back = crate::workload::read("f", &written.to_string(), None).workloads().unwrap().remove(0);
         let mut expected = w;
-        // What Kubernetes runs is a pod.
+        // The pod that Kubernetes runs.
         expected.spec.pod = back.spec.pod.clone();
         expected.spec.controller = back.spec.controller.clone();
         assert_eq!(back.spec.controller.as_ref().unwrap().kind, "Deployment");

@@ -380,6 +380,6 @@ fn archives_are_read_where_they_are() {
     let e = from("oci-archive", &docker).unwrap_err();
     assert!(e.contains("index.json"), "{e}");
     let e = from("oci-archive", &oci[..oci.len() / 2]).unwrap_err();
-    assert!(e.contains("the archive is cut") || e.contains("in the middle"), "{e}");
+    assert!(e.contains("the archive is truncated") || e.contains("in the middle"), "{e}");
     image.assert_empty("cut");
 }

@@ -429,7 +429,7 @@ fn registries_that_misbehave_get_one_clear_error() {
         (Fault::None, Access::Basic, false, "does not exist there, or needs credentials"),
         (Fault::Never, Access::Basic, true, "the credentials for it are wrong"),
         (Fault::Never, Access::Bearer, true, "refuses access (401)"),
-        (Fault::Lie, Access::Open, true, "the registry lies: the digest of a layer is"),
+        (Fault::Lie, Access::Open, true, "the registry sent wrong content: the digest of a layer is"),
         (Fault::LongManifest, Access::Open, true, "exceeds 4194304 bytes"),
         (Fault::Schema1, Access::Open, true, "schema 1"),
     ] {

@@ -48,8 +48,8 @@ fn a_registry_that_stalls_is_given_up() {
         (Fault::Head, "reading the answer of the registry: the registry sent nothing for 1 s"),
         (Fault::Drip, "reading the answer of the registry: the registry sent "),
         (Fault::SilentLayers, "bytes, after 0: cannot reach registry"),
-        (Fault::HeadLayers, "the download was cut: the registry sent nothing for 1 s"),
-        (Fault::DripLayers, "the download was cut: the registry sent "),
+        (Fault::HeadLayers, "the download was interrupted: the registry sent nothing for 1 s"),
+        (Fault::DripLayers, "the download was interrupted: the registry sent "),
     ] {
         let server = Server::start(&image, fault, Access::Open, 0);
         let (done, errors, text) = pull(server.port, "1");

@@ -45,7 +45,7 @@ fn layers_of_an_image_in_use_stay_when_its_documents_are_damaged() {
     let out = orund(&image, &["prune", "--all"]);
     assert!(out.status.success() && image.layer(&layer).join("a").exists(), "{out:?}");
     store.change_names(|n| n.pins.remove("1.1.0").is_some()).unwrap();
-    let held = store.hold(&digest).unwrap();
+    let held = store.lock_image(&digest).unwrap();
     fs::remove_file(image.store.join("blobs").join(digest.replace(':', "/"))).unwrap();
     drop(held);
     let out = orund(&image, &["prune", "--all"]);
@@ -117,7 +117,7 @@ fn what_nobody_needs_goes_after_a_time() {
     assert_eq!(store.collect(day).unwrap().names.len(), 0);
     assert_eq!(store.names().unwrap().names["localhost/web:1"].unused, 0);
     store.change_names(|n| n.pins.pop_first().is_some()).unwrap();
-    let held = store.hold(&digest).unwrap();
+    let held = store.lock_image(&digest).unwrap();
     assert_eq!(store.collect(Duration::ZERO).unwrap().names.len(), 0, "a process uses it");
     drop(held);
     fs::write(&part, b"1").unwrap();

@@ -266,7 +266,7 @@ fn a_repair_says_what_is_lost_and_mixes_nothing_up() {
     let text = report.lines.join("\n");
     assert!(report.lost && text.contains(r#"apply of workload "once""#), "{text}");
     // Changes of it name a number that nobody has now.
-    assert!(text.contains("scale to 1: its workload is not known any more"), "{text}");
+    assert!(text.contains("scale to 1: its workload is no longer known"), "{text}");
     assert_eq!(fs::read(dir.path().join("backup.1/journal.0")).unwrap(), bytes);
     let (_, desired, _) = wanted(dir.path()).unwrap();
     let names: Vec<_> = summary(&desired).into_iter().map(|w| (w.0, w.1, w.2)).collect();
@@ -296,7 +296,7 @@ fn a_repair_of_a_lost_snapshot_names_what_was_in_it() {
     let (_, desired, _) = wanted(dir.path()).unwrap();
     // "loop" was deleted by its number, and which that was is lost.
     assert_eq!(summary(&desired), [("late", 1, 1, 1), ("loop", 8, 1, 1)]);
-    assert!(text.contains("delete: its workload is not known any more"), "{text}");
+    assert!(text.contains("delete: its workload is no longer known"), "{text}");
 }
 
 #[test]

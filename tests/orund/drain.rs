@@ -52,7 +52,7 @@ fn a_drain_stops_everything_with_its_grace_and_changes_no_workload() {
     assert_eq!(d.processes(), [0i32; 0]);
     let spec = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["spec"].clone();
     assert_eq!(spec(&ok(&d, "get workloads web -o json")), spec(&before));
-    assert_eq!(ok(&d, "drain --undo"), "drain undone: replicas are started again\n");
+    assert_eq!(ok(&d, "drain --undo"), "drain undone: starting the replicas again\n");
     ok(&d, "wait web late --timeout 60");
     assert!(pid_of(&d.replica("web-1")).is_some());
     // It has run, and does not run again.

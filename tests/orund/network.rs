@@ -229,7 +229,7 @@ fn what_the_host_does_not_allow_is_reported_and_pods_still_run() {
     within(host, "ip link add br7 type bridge");
     apply(&d, "web", 1, sleeper.clone());
     wait_for("the reason", || {
-        d.api("GET", "/v1/events", "").1.to_string().contains("belongs to somebody else").then_some(())
+        d.api("GET", "/v1/events", "").1.to_string().contains("was not created by orund").then_some(())
     });
     d.delete("web", None);
     assert!(links(host).contains("br7"));
@@ -266,7 +266,7 @@ fn a_changed_range_waits_for_the_last_pod_and_no_range_at_all_is_no_reason_to_ex
     assert!(b.starts_with("10.89."), "{b}");
     assert!(get(in_b, &format!("{a}:8080")).is_some(), "both are in one network");
     let events = d.api("GET", "/v1/events", "").1.to_string();
-    assert!(events.contains("is used when none of them is left"), "{events}");
+    assert!(events.contains("is used once they are gone"), "{events}");
     d.delete("web", None);
     wait_for("all interfaces to go", || (links(host.pid()).len() == 1).then_some(()));
     apply(&d, "web", 1, spec.clone());

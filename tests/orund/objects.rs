@@ -74,7 +74,7 @@ fn objects_are_kept_and_a_file_is_one_change() {
     write(&d, "all.yaml", &FILE.replace("hunter2", "hunter3").replace("x=1", "x=2"));
     let diff = String::from_utf8(run(&d, "apply -f all.yaml --diff").stdout).unwrap();
     assert!(diff.contains("-  a.conf: x=1\n+  a.conf: x=2\n"), "{diff}");
-    assert!(diff.contains("secret/key: no field that is shown changes"), "{diff}");
+    assert!(diff.contains("secret/key: only hidden fields change"), "{diff}");
     for text in [&all, &described, &diff, &d.output()] {
         assert!(!text.contains("hunter") && !text.contains("aHVudGVy"), "{text}");
     }

@@ -89,7 +89,7 @@ fn a_pause_that_a_failure_began_ends_with_the_next_revision() {
     ok(&d, "rollout undo web --wait --timeout 60");
     assert_eq!(status(&d)["available"], 3);
     // Nobody asks for the revision that failed any more.
-    assert!(ok(&d, "status").starts_with("everything is well"));
+    assert!(ok(&d, "status").starts_with("healthy"));
     bad("exit 4");
     // As people do: the file that worked.
     ok(&d, "apply -f web.yaml --wait --timeout 60");

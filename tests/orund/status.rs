@@ -109,7 +109,7 @@ fn rollout_status_and_status_name_the_cause_of_each_failure() {
     let out = run(&d, "status");
     let page = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(out.status.code(), Some(1), "{page}");
-    assert!(page.lines().next().is_some_and(|l| l.ends_with(": 11 of 12 workloads not well")), "{page}");
+    assert!(page.lines().next().is_some_and(|l| l.ends_with(": 11 of 12 workloads unhealthy")), "{page}");
     for (name, words) in said {
         let block = page.split("\n\n").find(|b| b.starts_with(&format!("workload/{name}\n")));
         let block = block.unwrap_or_else(|| panic!("{name}: {page}"));

@@ -100,7 +100,7 @@ fn five_services_find_each_other_and_an_update_under_load_loses_no_request() {
     let (asked, lost) = clients.end();
     assert!(lost.is_empty(), "{} of {asked} lost: {:?}\n{}", lost.len(), lost.first(), d.output());
     assert!(seen(80).is_some_and(|page| page.contains("vote-red")), "{:?}", seen(80));
-    assert!(ok(&d, "status").starts_with("everything is well: 5 workloads"), "{}", ok(&d, "status"));
+    assert!(ok(&d, "status").starts_with("healthy: 5 workloads"), "{}", ok(&d, "status"));
     ok(&d, "delete -f compose.yaml --wait");
     d.stop();
 }

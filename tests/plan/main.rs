@@ -25,7 +25,7 @@ fn plan(config: &Value, options: &Options, facts: &HostFacts) -> Result<Plan, St
 #[track_caller]
 fn golden(name: &str, config: &Value, facts: &HostFacts) {
     let options = Options { wait_for_start: true, rootfs_mountpoint: "/srv".into(), ..Options::default() };
-    let text = Report::of(&plan(config, &options, facts).unwrap()).to_string();
+    let text = Report::from_plan(&plan(config, &options, facts).unwrap()).to_string();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(format!("{name}.txt"));
     if std::env::var_os("ORUN_UPDATE_PLANS").is_some() {
         std::fs::write(&file, text).unwrap();

@@ -1,6 +1,6 @@
 //! When a container may be restarted, as seen from outside: the documented table in its own words.
 
-use orun::supervisor::core::spec::{RestartPolicy, Template};
+use orun::supervisor::core::spec::{PodTemplate, RestartPolicy};
 
 /// The starts and ends of one container of one replica.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Chain {
         status: Option<i32>,
         unrecoverable: bool,
         at: u64,
-        template: &Template,
+        template: &PodTemplate,
         policy: RestartPolicy,
     ) {
         // A spare that fails next to a running instance does not count as a restart.
@@ -72,7 +72,7 @@ impl Chain {
     }
 
     /// The rule that starting it now would break.
-    pub fn released(&mut self, instance: u64, now: u64, _: &Template) -> Option<String> {
+    pub fn released(&mut self, instance: u64, now: u64, _: &PodTemplate) -> Option<String> {
         let problem = match (self.known, self.next) {
             (true, None) => Some("starts again against its policy".to_owned()),
             (true, Some(next)) if now < next => Some(format!("starts {} ms too soon", next - now)),

@@ -7,13 +7,13 @@ use orun::supervisor::core::action::Action;
 use orun::supervisor::core::desired::{Change, Desired, Workload};
 use orun::supervisor::core::exit::StopCause;
 use orun::supervisor::core::ids::{ReplicaKey, Revision, WorkloadId};
-use orun::supervisor::core::model::{Observed, Replica, Slots};
+use orun::supervisor::core::model::{Observed, Replica, ReplicaSlots};
 use orun::supervisor::core::progress::Verdict;
 use orun::supervisor::core::reconcile::Step;
 use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn replicas(slots: &Slots) -> Vec<&Replica> {
+fn replicas(slots: &ReplicaSlots) -> Vec<&Replica> {
     slots.slots.values().flat_map(|s| &s.replicas).collect()
 }
 
@@ -104,14 +104,14 @@ impl Oracle {
         // What was begun under other numbers, or before a pause, is not taken back.
         let begun = observed.workloads.get(&id).into_iter().flat_map(|s| s.slots.values());
         let begun = begun.filter(|s| s.replicas.iter().filter(|r| r.stop.is_none()).count() > 1).count();
-        let most = workload.wanted() as usize + begun.max(surge as usize);
+        let most = workload.desired_replicas() as usize + begun.max(surge as usize);
         if adds > 0 && standing > most {
             self.blame(format!("P2: {standing} replicas, more than {most}"));
         }
         let all: Vec<&Replica> = observed.workloads.get(&id).map(replicas).unwrap_or_default();
         let down = down + given_up(workload, &all, procs, now);
-        if after < before && after < workload.wanted().saturating_sub(down) {
-            self.blame(format!("P2: {after} of {} replicas would be available", workload.wanted()));
+        if after < before && after < workload.desired_replicas().saturating_sub(down) {
+            self.blame(format!("P2: {after} of {} replicas would be available", workload.desired_replicas()));
         }
     }
 
@@ -160,8 +160,12 @@ impl Oracle {
             }
         }
         let all: Vec<&Replica> = slots.map(replicas).unwrap_or_default();
-        if up.len() + (given_up(w, &all, procs, now) as usize) < w.wanted() as usize {
-            self.blame(format!("P23: {id:?} is complete with {} of {} replicas", up.len(), w.wanted()));
+        if up.len() + (given_up(w, &all, procs, now) as usize) < w.desired_replicas() as usize {
+            self.blame(format!(
+                "P23: {id:?} is complete with {} of {} replicas",
+                up.len(),
+                w.desired_replicas()
+            ));
         }
     }
 }

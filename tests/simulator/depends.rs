@@ -45,7 +45,7 @@ pub fn missing(w: &Workload, desired: &Desired, observed: &Observed) -> Option<S
                 usize::from(!counted && slot.replicas.iter().any(|r| r.stop.is_none() && new(r) && up(r)));
         }
         let enough = match (other.controller.job.is_some(), d.condition) {
-            (false, _) => other.wanted() as usize,
+            (false, _) => other.desired_replicas() as usize,
             (true, Condition::Started | Condition::Ready) => 1,
             (true, Condition::Completed) => usize::MAX,
         };

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use orun::supervisor::core::checks::{HookKind, ProbeKind};
 use orun::supervisor::core::exit::StopCause;
 use orun::supervisor::core::ids::Key;
-use orun::supervisor::core::spec::{Handler, ImageFacts, Probe, Probes, Template};
+use orun::supervisor::core::spec::{Handler, ImageFacts, PodTemplate, Probe, Probes};
 use std::collections::BTreeMap;
 
 /// What the checks of an instance said, as a container that is asked by somebody else would see it.
@@ -37,13 +37,13 @@ impl Series {
     }
 }
 
-fn probe(template: &Template, key: &Key, kind: ProbeKind) -> Option<Probe> {
+fn probe(template: &PodTemplate, key: &Key, kind: ProbeKind) -> Option<Probe> {
     template.containers[key.container as usize].probe(kind).cloned()
 }
 
 impl Oracle {
     /// With the probes that the image of the instance has in place of those of its container.
-    fn template_of(&self, key: &Key) -> Option<Template> {
+    fn template_of(&self, key: &Key) -> Option<PodTemplate> {
         let mut template = self.replicas.get(&key.replica)?.template.clone()?;
         if let Some(probes) = self.watches.get(&key.instance).and_then(|w| w.of_image.clone()) {
             template.containers[key.container as usize].probes = Some(probes);

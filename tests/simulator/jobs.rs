@@ -7,8 +7,8 @@ use crate::rng::Rng;
 use orun::supervisor::core::controller::{Controller, FailureRule, FailureRuleAction, Job, JobReason};
 use orun::supervisor::core::desired::{Change, Desired, Workload};
 use orun::supervisor::core::ids::{Key, WorkloadId};
-use orun::supervisor::core::model::{Next, Replica, Slots};
-use orun::supervisor::core::spec::{RestartPolicy, RestartRule, Role, Template};
+use orun::supervisor::core::model::{Next, Replica, ReplicaSlots};
+use orun::supervisor::core::spec::{PodTemplate, RestartPolicy, RestartRule, Role};
 use orun::supervisor::core::time::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ pub fn is_job(seed: u64, name: usize) -> bool {
 }
 
 /// Makes an application one of a job.
-pub fn make(rng: &mut Rng, replicas: &mut u32, template: &mut Template) -> Controller {
+pub fn make(rng: &mut Rng, replicas: &mut u32, template: &mut PodTemplate) -> Controller {
     *replicas = rng.between(1, 5) as u32;
     template.restart_policy = RestartPolicy::OnFailure;
     template.restart_limit = None;
@@ -97,7 +97,7 @@ impl Oracle {
     }
 
     /// A container has succeeded; once all main ones have, so has its replica.
-    pub fn job_success(&mut self, key: &Key, template: &Template) {
+    pub fn job_success(&mut self, key: &Key, template: &PodTemplate) {
         let Some(order) = self.order.get(&key.replica) else { return };
         let mains = template.containers.iter().zip(0u32..).filter(|(c, _)| c.role == Role::Main);
         if mains.map(|(_, n)| n).all(|n| order.succeeded.contains(&n)) {
@@ -142,7 +142,7 @@ impl Oracle {
 }
 
 /// P1 for a job: it has finished and nothing runs, or as many replicas as may are at it.
-pub fn converged(w: &Workload, slots: Option<&Slots>) -> Result<(), String> {
+pub fn converged(w: &Workload, slots: Option<&ReplicaSlots>) -> Result<(), String> {
     let Some(job) = &w.controller.job else { return Ok(()) };
     let replicas = || {
         slots.into_iter().flat_map(|s| &s.slots).flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r)))
@@ -161,7 +161,7 @@ pub fn converged(w: &Workload, slots: Option<&Slots>) -> Result<(), String> {
         return runs
             .map_or(Ok(()), |(n, _)| Err(format!("P1: {n} runs after the end of {}: {end:?}", w.name)));
     }
-    let rest = (0..w.wanted()).filter(|n| !w.completed.contains_key(n)).count();
+    let rest = (0..w.desired_replicas()).filter(|n| !w.completed.contains_key(n)).count();
     let queue = job.queue && w.completed.values().any(|failed| !failed);
     if !queue && at_work.len() < rest.min(job.parallelism as usize) {
         return Err(format!("P1: {} replicas of job {} are at work, {rest} are left", at_work.len(), w.name));

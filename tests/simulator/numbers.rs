@@ -40,7 +40,7 @@ impl Oracle {
 
 /// How many more than desired there may be, and how many of them may be missing: as Kubernetes has it.
 pub fn limits(w: &Workload) -> (u32, u32) {
-    let wanted = f64::from(w.wanted());
+    let wanted = f64::from(w.desired_replicas());
     let share = |n: IntOrPercent, round: fn(f64) -> f64| match n {
         IntOrPercent::Int(n) => n,
         IntOrPercent::Percent(p) => round(wanted * f64::from(p) / 100.0) as u32,
@@ -50,7 +50,7 @@ pub fn limits(w: &Workload) -> (u32, u32) {
         None => (w.strategy.max_surge, w.strategy.max_unavailable),
     };
     match (w.strategy.recreate, share(surge, f64::ceil), share(down, f64::floor)) {
-        (true, _, _) => (0, w.wanted()),
+        (true, _, _) => (0, w.desired_replicas()),
         (false, 0, 0) => (0, 1),
         (false, surge, down) => (surge, down),
     }
@@ -66,8 +66,8 @@ fn returns(w: &Workload) -> Option<Back> {
 pub fn given_up(w: &Workload, observed: &[&Replica], procs: &BTreeMap<u64, Proc>, now: Time) -> u32 {
     let most = returns(w).map_or(w.strategy.max_failures, |b| b.max_failures);
     let most = match most {
-        IntOrPercent::Int(n) => n.min(w.wanted()),
-        IntOrPercent::Percent(p) => w.wanted() * p.min(100) / 100,
+        IntOrPercent::Int(n) => n.min(w.desired_replicas()),
+        IntOrPercent::Percent(p) => w.desired_replicas() * p.min(100) / 100,
     };
     let hopeless = |c: &Container| {
         c.restart.failures + c.restart.cleans >= 3

@@ -10,11 +10,11 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::Action;
 use orun::supervisor::core::checks::HookKind;
 use orun::supervisor::core::desired::{Change, Desired};
-use orun::supervisor::core::event::{Event, Found, Record};
+use orun::supervisor::core::event::{Event, InspectedState, Record};
 use orun::supervisor::core::exit::StopCause;
 use orun::supervisor::core::ids::{Key, Revision, WorkloadId};
 use orun::supervisor::core::model::Observed;
-use orun::supervisor::core::spec::{RestartPolicy, Template};
+use orun::supervisor::core::spec::{PodTemplate, RestartPolicy};
 use orun::supervisor::core::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -53,7 +53,7 @@ pub struct Oracle {
     pub watches: BTreeMap<u64, Watch>,
     /// Instances whose preStop was recorded to run; it may be that it did not.
     hooked: BTreeSet<u64>,
-    pub templates: BTreeMap<(WorkloadId, Revision), Template>,
+    pub templates: BTreeMap<(WorkloadId, Revision), PodTemplate>,
     /// Revisions whose rollout was seen to be complete.
     pub complete: BTreeSet<(WorkloadId, Revision)>,
     /// Workloads that went back by themselves, until their owner changes something.
@@ -87,7 +87,7 @@ struct Deletion {
 #[derive(Debug)]
 pub struct Facts {
     workload: WorkloadId,
-    pub template: Option<Template>,
+    pub template: Option<PodTemplate>,
     stop: Option<(u64, StopCause)>,
 }
 
@@ -194,7 +194,7 @@ impl Oracle {
                     }
                     self.recorded(action, *at);
                 }
-                Event::Started { key } | Event::Found { key, found: Found::Running { .. } } => {
+                Event::Started { key } | Event::Found { key, found: InspectedState::Running { .. } } => {
                     if matches!(event, Event::Found { .. }) {
                         self.hook_lost(key);
                     }
@@ -206,7 +206,7 @@ impl Oracle {
                 Event::Exited { key, status, oom } => {
                     self.end(key, status.map(|s| s.0), *oom, false, *at, procs);
                 }
-                Event::Found { key, found: Found::Ended { status, oom, .. } } => {
+                Event::Found { key, found: InspectedState::Ended { status, oom, .. } } => {
                     self.end(key, status.map(|s| s.0), *oom, false, *at, procs);
                 }
                 Event::StartFailed { key, error } => {
@@ -340,7 +340,7 @@ impl Oracle {
         }
     }
 
-    pub fn prepare(&mut self, key: &Key, template: &Template, procs: &BTreeMap<u64, Proc>) {
+    pub fn prepare(&mut self, key: &Key, template: &PodTemplate, procs: &BTreeMap<u64, Proc>) {
         if let Some(facts) = self.replicas.get_mut(&key.replica) {
             // It may have been adopted in the same decision.
             facts.template.get_or_insert_with(|| template.clone());

@@ -3,7 +3,7 @@
 use crate::oracle::Oracle;
 use crate::process::{Proc, State};
 use orun::supervisor::core::ids::Key;
-use orun::supervisor::core::spec::{RestartPolicy, Role, Template};
+use orun::supervisor::core::spec::{PodTemplate, RestartPolicy, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The order within a replica.
@@ -17,7 +17,7 @@ pub struct Order {
 
 impl Oracle {
     /// P21 and P22: what must have happened before a container starts.
-    pub fn in_order(&mut self, key: &Key, template: &Template, procs: &BTreeMap<u64, Proc>) {
+    pub fn in_order(&mut self, key: &Key, template: &PodTemplate, procs: &BTreeMap<u64, Proc>) {
         let order = self.order.entry(key.replica).or_default();
         let role = template.containers[key.container as usize].role;
         let up = |index: u32| {
@@ -78,7 +78,7 @@ impl Oracle {
 }
 
 /// After which ends a container is started again.
-pub fn policy(template: &Template, index: usize) -> RestartPolicy {
+pub fn policy(template: &PodTemplate, index: usize) -> RestartPolicy {
     let container = &template.containers[index];
     let own = container.restart_policy.unwrap_or(template.restart_policy);
     match (container.role, own) {

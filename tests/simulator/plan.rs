@@ -6,8 +6,8 @@ use crate::{crons, health, jobs};
 use orun::supervisor::core::controller::Controller;
 use orun::supervisor::core::ports::{HostPort, PublishedPort};
 use orun::supervisor::core::spec::{
-    Back, Backoff, ContainerSpec, FailureAction, Handler, IntOrPercent, Launch, Probes, RestartLimit,
-    RestartPolicy, Role, SandboxSpec, Strategy, Template,
+    Back, Backoff, ContainerSource, ContainerSpec, FailureAction, Handler, IntOrPercent, PodTemplate, Probes,
+    RestartLimit, RestartPolicy, Role, SandboxSpec, Strategy,
 };
 use orun::supervisor::core::time::Millis;
 use orun::workload::depends::{Condition, Dependency};
@@ -36,7 +36,7 @@ pub enum What {
         name: usize,
         replicas: u32,
         strategy: Strategy,
-        template: Box<Template>,
+        template: Box<PodTemplate>,
         controller: Box<Controller>,
         /// It is in a file, between two objects that have this mark.
         file: Option<u64>,
@@ -243,7 +243,7 @@ fn port(rng: &mut Rng) -> PublishedPort {
     PublishedPort { host: HostPort { port, ..HostPort::default() }, port: 8080 }
 }
 
-fn template(rng: &mut Rng) -> Template {
+fn template(rng: &mut Rng) -> PodTemplate {
     let kinds = [STEADY, STEADY, STEADY, CRASHER, FLAKY, JOB, STUBBORN, UNSTARTABLE, SLOW];
     let first = rng.pick(&[0, 0, 1, 2]);
     let first: Vec<Role> = (0..first).map(|_| rng.pick(&[Role::Init, Role::Init, Role::Sidecar])).collect();
@@ -252,10 +252,10 @@ fn template(rng: &mut Rng) -> Template {
     let containers = (0..count).map(|n| ContainerSpec {
         name: format!("c{n}"),
         role: role(n),
-        launch: Launch {
+        launch: ContainerSource {
             bundle: if role(n) == Role::Init { rng.pick(&[JOB, JOB, CRASHER]) } else { rng.pick(&kinds) }
                 .to_owned(),
-            ..Launch::default()
+            ..ContainerSource::default()
         },
         stop_signal: rng.pick(&[libc::SIGTERM, libc::SIGINT]),
         post_start: rng.percent(10).then(|| hook(rng)),
@@ -272,7 +272,7 @@ fn template(rng: &mut Rng) -> Template {
         clean: None,
         ..Backoff::default()
     };
-    Template {
+    PodTemplate {
         containers,
         restart_policy: rng.pick(&[
             RestartPolicy::Always,
@@ -290,7 +290,7 @@ fn template(rng: &mut Rng) -> Template {
         spare: rng.percent(15),
         sandbox: rng.percent(50).then(SandboxSpec::default),
         ports: if rng.percent(40) { vec![port(rng)] } else { Vec::new() },
-        ..Template::default()
+        ..PodTemplate::default()
     }
 }
 

@@ -34,7 +34,8 @@ type Led = BTreeMap<HostPort, (WorkloadId, BTreeSet<(u64, String, u16)>)>;
 pub fn check_map(desired: &Desired, observed: &Observed) -> Result<(), String> {
     let Endpoints { map, generation, .. } = &observed.endpoints;
     let mut expected = Led::new();
-    for (id, w) in desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.wanted() > 0) {
+    for (id, w) in desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.desired_replicas() > 0)
+    {
         for port in w.template().iter().flat_map(|t| &t.ports) {
             if expected.contains_key(&port.host) {
                 continue;

@@ -405,7 +405,7 @@ impl Run {
             let absent = |n: &&u32| slots.is_none_or(|x| !x.slots.contains_key(n));
             settled += w.completed.keys().filter(absent).count();
             jobs::converged(w, slots)?;
-            let desired = if w.controller.job.is_some() { 0 } else { w.wanted() as usize };
+            let desired = if w.controller.job.is_some() { 0 } else { w.desired_replicas() as usize };
             if settled < desired
                 || (settled > desired && w.completed.is_empty() && w.controller.job.is_none())
             {

@@ -12,7 +12,7 @@ use orun::supervisor::core::Config;
 use orun::supervisor::core::action::{Action, Notice};
 use orun::supervisor::core::checks::{HookKind, ProbeKind};
 use orun::supervisor::core::desired::{Change, Desired};
-use orun::supervisor::core::event::{Event, Found, Record};
+use orun::supervisor::core::event::{Event, InspectedState, Record};
 use orun::supervisor::core::exit::{StartError, WaitStatus};
 use orun::supervisor::core::ids::{Key, ReplicaKey};
 use orun::supervisor::core::model::{Observed, Process};
@@ -327,19 +327,19 @@ impl Sim {
     }
 
     /// What remains of an instance after a restart of the supervisor; half-made things are removed.
-    pub fn find(&mut self, key: &Key) -> Found {
-        let Some(p) = self.procs.get(&key.instance) else { return Found::Nothing };
+    pub fn find(&mut self, key: &Key) -> InspectedState {
+        let Some(p) = self.procs.get(&key.instance) else { return InspectedState::Nothing };
         let process = Process { pid: key.instance as i32, pidfd_inode: key.instance, start_time: 0 };
         match p.state {
             State::Creating => {
                 self.procs.remove(&key.instance);
-                Found::Nothing
+                InspectedState::Nothing
             }
-            State::Created => Found::Created { process },
-            State::Running => Found::Running { process },
+            State::Created => InspectedState::Created { process },
+            State::Running => InspectedState::Running { process },
             State::Ended => {
                 let status = p.status.filter(|_| p.seen).map(WaitStatus);
-                Found::Ended { status, oom: p.oom, empty: !p.others }
+                InspectedState::Ended { status, oom: p.oom, empty: !p.others }
             }
         }
     }

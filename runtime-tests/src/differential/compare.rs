@@ -196,7 +196,7 @@ pub fn page(compared: &Compared, runtimes: &[Runtime]) -> String {
     let _ = writeln!(
         text,
         "`runtime-tests --differential` makes {} changes of config.json, of process.json and of the resources of `update`, from tables \
-         (`runtime-tests/src/differential`), on every runtime, and compares what comes of each: refused, or accepted with what the \
+         (`runtime-tests/src/differential`), on every runtime, and compares the outcomes: refused, or accepted with the values that the \
          probe then sees in the container. A difference between orun and runc without a reason in `{ROWS}`, and a reason without its \
          difference, fail the run.\n\nThis page is of {} ({}): {} changes have the same outcome on orun and runc, {} of them another one \
          on crun; {} differ, and this is why. Linux {}.\n",

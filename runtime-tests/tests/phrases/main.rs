@@ -22,7 +22,7 @@ const fn phrase(words: &'static str, instead: &'static str) -> Phrase {
     Phrase { words, not_after: "", not_before: "", instead }
 }
 
-const PHRASES: [Phrase; 15] = [
+const PHRASES: [Phrase; 22] = [
     phrase("what is|was|are|were wanted|there|wrong|asked|told|said|written|running|going", "name the thing"),
     phrase("what there is|was|are|were", "name the thing"),
     phrase(
@@ -62,6 +62,13 @@ const PHRASES: [Phrase; 15] = [
     phrase("made up", "generated"),
     phrase("has|have|had not a|an|the|any|enough", "does not have"),
     phrase("anew", "again"),
+    phrase("in the hands of", "name the program that uses it"),
+    phrase("in vain", "without success"),
+    phrase("made known to", "registered with"),
+    phrase("makes|make known to", "registers with"),
+    phrase("what came|comes|becomes|follows of", "result of, output of"),
+    phrase("at the end of its time", "when its time expires"),
+    phrase("is|are not known any more", "no longer known, no longer registered"),
 ];
 
 /// A piece of text as words and punctuation: "nobody's (/proc)." is `nobody's`, `(`, `/`, `proc`, `)`, `.`.
@@ -116,6 +123,13 @@ fn phrases(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// A comment or string that begins with a relative clause: "What the kernel refuses.".
+fn relative_start(text: &str) -> Option<String> {
+    let tokens = tokens(text);
+    let first = tokens.first().filter(|_| tokens.len() > 1)?;
+    ["what", "whoever", "whose"].contains(&first.as_str()).then(|| format!("{first:?}: begin with the noun"))
+}
+
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
@@ -154,7 +168,12 @@ fn findings(path: &Path) -> Vec<(usize, String)> {
     let Ok(content) = fs::read_to_string(path) else { return Vec::new() };
     let code = path.extension().is_some_and(|e| e == "rs");
     let pieces = if code { text::of_rust(&content) } else { text::of_lines(&content) };
-    pieces.into_iter().flat_map(|(line, text)| phrases(&text).into_iter().map(move |p| (line, p))).collect()
+    let of_piece = |text: &str| {
+        let mut found = phrases(text);
+        found.extend(relative_start(text).filter(|_| code));
+        found
+    };
+    pieces.into_iter().flat_map(|(line, text)| of_piece(&text).into_iter().map(move |p| (line, p))).collect()
 }
 
 const ALLOWANCE: &str = "runtime-tests/tests/phrases/allowance.txt";
@@ -217,6 +236,7 @@ fn the_phrases_are_found() {
     ] {
         assert_eq!(found(text), 0, "{text}");
     }
+    assert!(relative_start("What the kernel refuses.").is_some() && relative_start("An error.").is_none());
     let code = "/// it told\nfn told() {} // it stands\nlet a = \"goes on\\n\"; let b = 'x'; let c = r#\"it ended\"#;";
     let found: Vec<usize> = text::of_rust(code)
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the figures are made from.
+//! Inputs of the figures.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What `GET /metrics` answers: the text format of Prometheus (version 0.0.4), with the names and labels that dashboards
+//! `GET /metrics`: the text format of Prometheus (version 0.0.4), with the names and labels that dashboards
 //! for kube-state-metrics, cAdvisor and kubelet query, and a few of our own.
 
 mod document;

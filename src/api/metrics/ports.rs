@@ -7,7 +7,7 @@ use crate::network::proxy::Counts;
 /// A number of a port, with the name, the kind and the help of its family.
 type OfPort = (&'static str, &'static str, &'static str, fn(&Counts) -> u64);
 
-/// What the proxy of published ports has counted. It starts again at 0 with the proxy.
+/// Counters of the proxy of published ports. They restart at 0 with the proxy.
 pub fn of_ports(doc: &mut Document, ports: &[(PortObject, Counts)]) {
     let families: [OfPort; 7] = [
         ("orun_port_connections_total", "counter", "Connections that a replica accepted.", |c| c.accepted),

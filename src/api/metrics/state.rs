@@ -1,4 +1,4 @@
-//! What kube-state-metrics says of Kubernetes' objects, said of ours.
+//! The metrics of kube-state-metrics, for our objects.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ const JOB: &[Family] = &[
     ("kube_job_status_succeeded", "Replicas that have succeeded.", |w| w.status.succeeded.into()),
     ("kube_job_status_failed", "Replicas that have failed.", |w| w.status.failed.into()),
     ("kube_job_complete", "Whether it is complete.", |w| (w.status.phase == WorkloadPhase::Complete).into()),
-    ("kube_job_failed", "Whether it has failed for good.", |w| {
+    ("kube_job_failed", "Whether it has failed permanently.", |w| {
         w.status.job.as_ref().is_some_and(|j| j.failed).into()
     }),
 ];
@@ -276,7 +276,7 @@ pub fn of_replicas(doc: &mut Document, facts: &Facts) {
             1.0,
         )]
     });
-    family("kube_pod_owner", "What a replica belongs to.", &|r, w| {
+    family("kube_pod_owner", "Owner of a replica.", &|r, w| {
         let is = ("owner_is_controller", "true".to_owned());
         vec![(vec![("owner_kind", kind(w).1.to_owned()), ("owner_name", r.workload.clone()), is], 1.0)]
     });
@@ -290,10 +290,10 @@ pub fn of_replicas(doc: &mut Document, facts: &Facts) {
     };
     family("kube_pod_status_ready", "Whether a replica serves.", &|r, _| conditions(r.ready));
     family("kube_pod_status_scheduled", "Always true: there is one host.", &|_, _| conditions(true));
-    family("kube_pod_status_qos_class", "What its limits and requests amount to.", &|_, w| {
+    family("kube_pod_status_qos_class", "Limits and requests.", &|_, w| {
         vec![(vec![("qos_class", qos(&w.workload.spec).to_owned())], 1.0)]
     });
-    family("kube_pod_created", "When a replica was made, seconds since 1970.", &|r, _| {
+    family("kube_pod_created", "Creation time of a replica in seconds since 1970.", &|r, _| {
         timestamp::seconds(&r.created).map(|s| (Vec::new(), s as f64)).into_iter().collect()
     });
     doc.family("kube_pod_labels", "gauge", "Labels of a replica.");
@@ -309,7 +309,7 @@ pub fn of_replicas(doc: &mut Document, facts: &Facts) {
 /// Ours.
 fn backoff(doc: &mut Document, replicas: &[ReplicaObject]) {
     let name = "orun_backoff_active";
-    doc.family(name, "gauge", "Replicas that wait before they are started again.");
+    doc.family(name, "gauge", "Replicas that wait for a restart.");
     let waiting = |r: &&ReplicaObject| {
         r.containers.iter().any(|c| matches!(c.state, ContainerState::Waiting { next_attempt: Some(_), .. }))
     };
@@ -377,7 +377,7 @@ pub fn of_containers(doc: &mut Document, facts: &Facts) {
         ("waiting", "Whether the container waits for a start.", |c| {
             matches!(c.state, ContainerState::Waiting { .. })
         }),
-        ("terminated", "Whether the container has terminated for good.", |c| {
+        ("terminated", "Whether the container has terminated permanently.", |c| {
             matches!(c.state, ContainerState::Terminated { .. })
         }),
     ];
@@ -406,7 +406,7 @@ pub fn of_containers(doc: &mut Document, facts: &Facts) {
         }
     }
     let name = "kube_pod_container_status_last_terminated_exitcode";
-    doc.family(name, "gauge", "The exit code of the container's last end.");
+    doc.family(name, "gauge", "Last exit code of the container.");
     for (labels, c) in &all {
         if let Some(code) = c.exits.first().and_then(|e| e.exit_code) {
             doc.sample(name, labels, code);
@@ -425,7 +425,7 @@ fn resources(doc: &mut Document, facts: &Facts) {
     for (name, of) in
         [("kube_pod_container_resource_limits", limits), ("kube_pod_container_resource_requests", requests)]
     {
-        doc.family(name, "gauge", "Of a container: cores of CPU, bytes of memory.");
+        doc.family(name, "gauge", "Resource of a container: CPU in cores, memory in bytes.");
         for r in facts.replicas.iter().filter(|r| r.stopping.is_none()) {
             let Some(spec) = specs.get(r.workload.as_str()) else { continue };
             for c in spec.all_containers() {
@@ -451,6 +451,6 @@ pub fn of_objects(doc: &mut Document, objects: &[KeptAnswer]) {
     ] {
         let own = objects.iter().filter(|o| o.object.kind == kind);
         let labels = own.map(|o| ([NAMESPACE, (label, o.object.metadata.name.as_str())], 1.0));
-        doc.gauges(name, "An object that is kept.", labels);
+        doc.gauges(name, "Stored object.", labels);
     }
 }

@@ -1,4 +1,4 @@
-//! What cAdvisor and kubelet say of containers, pods and the host.
+//! The metrics of cAdvisor and kubelet for containers, pods and the host.
 
 use std::collections::BTreeMap;
 
@@ -11,29 +11,27 @@ type OfStats = fn(&StatsObject) -> Option<f64>;
 
 const FAMILIES: [(&str, &str, &str, OfStats); 12] = [
     ("container_cpu_usage_seconds_total", "counter", "CPU time used.", |s| Some(s.cpu as f64 / 1e9)),
-    ("container_cpu_cfs_throttled_seconds_total", "counter", "Time without CPU because of the limit.", |s| {
+    ("container_cpu_cfs_throttled_seconds_total", "counter", "Time throttled by the CPU limit.", |s| {
         Some(s.throttled as f64 / 1e9)
     }),
-    ("container_memory_working_set_bytes", "gauge", "Memory that cannot be dropped.", |s| {
+    ("container_memory_working_set_bytes", "gauge", "Memory without droppable page cache.", |s| {
         Some(s.memory as f64)
     }),
-    ("container_memory_usage_bytes", "gauge", "Memory, with the page cache.", |s| {
+    ("container_memory_usage_bytes", "gauge", "Memory including the page cache.", |s| {
         Some(s.memory_usage as f64)
     }),
     ("container_memory_rss", "gauge", "Anonymous memory.", |s| Some(s.rss as f64)),
     ("container_memory_cache", "gauge", "Page cache.", |s| Some(s.cache as f64)),
-    ("container_spec_memory_limit_bytes", "gauge", "The limit of memory.", |s| {
-        s.memory_limit.map(|n| n as f64)
-    }),
-    ("container_oom_events_total", "counter", "Processes killed because of the limit of memory.", |s| {
+    ("container_spec_memory_limit_bytes", "gauge", "Memory limit.", |s| s.memory_limit.map(|n| n as f64)),
+    ("container_oom_events_total", "counter", "Processes killed by the OOM killer.", |s| {
         Some(s.oom_kills as f64)
     }),
     ("container_threads", "gauge", "Tasks.", |s| Some(s.pids as f64)),
-    ("container_threads_max", "gauge", "The limit of tasks.", |s| s.pids_limit.map(|n| n as f64)),
-    ("container_last_seen", "gauge", "When these figures were read, seconds since 1970.", |_| {
+    ("container_threads_max", "gauge", "Task limit.", |s| s.pids_limit.map(|n| n as f64)),
+    ("container_last_seen", "gauge", "Time of these figures in seconds since 1970.", |_| {
         Some(crate::sys::timestamp::Timestamp::now().seconds as f64)
     }),
-    ("container_start_time_seconds", "gauge", "When the program started, seconds since 1970.", |s| {
+    ("container_start_time_seconds", "gauge", "Start time of the program in seconds since 1970.", |s| {
         let ago = s.at.checked_sub(s.started?)? / 1_000_000_000;
         Some(crate::sys::timestamp::Timestamp::now().seconds.saturating_sub(ago) as f64)
     }),
@@ -62,7 +60,7 @@ pub fn of_pods(doc: &mut Document, interfaces: &[Interface]) {
     for (n, what) in ["bytes", "packets", "errors", "packets_dropped"].into_iter().enumerate() {
         for way in ["receive", "transmit"] {
             let name = format!("container_network_{way}_{what}_total");
-            doc.family(&name, "counter", "Of a pod's network interface.");
+            doc.family(&name, "counter", "Network interface of a pod.");
             for i in interfaces {
                 let labels = [NAMESPACE, ("pod", i.pod.as_str()), ("interface", i.name.as_str())];
                 let counts = if way == "receive" { &i.received } else { &i.sent };
@@ -88,8 +86,8 @@ pub fn of_host(doc: &mut Document, facts: &Facts) {
     doc.gauges("kube_node_spec_unschedulable", "Always 0; see `orund drain`.", [([node], 0.0)]);
     let resource = |resource, unit, value| ([node, ("resource", resource), ("unit", unit)], value);
     let all = [resource("cpu", "core", *cpus as f64), resource("memory", "byte", *memory as f64)];
-    doc.gauges("kube_node_status_capacity", "What the host has.", all);
-    doc.gauges("kube_node_status_allocatable", "What the host has.", all);
+    doc.gauges("kube_node_status_capacity", "Resources of the host.", all);
+    doc.gauges("kube_node_status_allocatable", "Resources of the host.", all);
     doc.gauges("kube_namespace_status_phase", "The namespace.", [([NAMESPACE, ("phase", "Active")], 1.0)]);
     let runs =
         |s: &ContainerState| matches!(s, ContainerState::Running { .. } | ContainerState::Terminating { .. });

@@ -42,7 +42,7 @@ impl Severity {
     }
 }
 
-/// A text in place of a part of the file.
+/// A text instead of a part of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fix {
     /// Line and column, from 1, in characters.
@@ -66,7 +66,7 @@ pub struct Diagnostic {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What to write, where that is certain.
+    /// The correction, if it is unambiguous.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<Fix>,
 }

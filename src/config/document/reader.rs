@@ -21,7 +21,7 @@ pub struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Those of a mapping.
-    pub fn of(item: &Item<'n>) -> Option<Fields<'n>> {
+    pub fn from_mapping(item: &Item<'n>) -> Option<Fields<'n>> {
         match &item.node.data {
             Data::Map(entries) => Some(Fields { place: item.node.place, path: item.path.clone(), entries }),
             _ => None,

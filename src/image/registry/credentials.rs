@@ -29,7 +29,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What a Secret of `imagePullSecrets` has.
+/// Content of a Secret of `imagePullSecrets`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginSecret {
     pub name: String,
@@ -69,7 +69,7 @@ struct Auth {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
-    /// In place of a password: for the token server.
+    /// Instead of a password: for the token server.
     #[serde(rename = "identitytoken")]
     identity_token: Option<String>,
 }
@@ -103,7 +103,7 @@ pub fn find(host: &str, location: &str, secrets: &[LoginSecret]) -> Result<Optio
             Error::new(Kind::Config, format!("{} is damaged: {e}", what()))
                 .hint("\"kubectl create secret docker-registry\" prints a valid one")
         })?;
-        if let Some(found) = of(&config, host, location).map_err(|e| e.context(what()))? {
+        if let Some(found) = find_credentials(&config, host, location).map_err(|e| e.context(what()))? {
             return Ok(Some(found));
         }
     }
@@ -118,7 +118,8 @@ pub fn find(host: &str, location: &str, secrets: &[LoginSecret]) -> Result<Optio
         };
         let config: Config = serde_json::from_slice(&text)
             .map_err(|e| Error::new(Kind::Config, format!("{path:?} is damaged: {e}")))?;
-        let found = of(&config, host, location).map_err(|e| e.context(format!("credentials of {path:?}")))?;
+        let found = find_credentials(&config, host, location)
+            .map_err(|e| e.context(format!("credentials of {path:?}")))?;
         if found.is_some() {
             return Ok(found);
         }
@@ -187,7 +188,7 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-fn of(config: &Config, host: &str, location: &str) -> Result<Option<Credentials>> {
+fn find_credentials(config: &Config, host: &str, location: &str) -> Result<Option<Credentials>> {
     let keys = keys(host, location);
     if let Some((key, name)) = keys.iter().find_map(|k| Some((k, config.cred_helpers.get(k)?))) {
         return helper(name, key);
@@ -314,7 +315,7 @@ mod tests {
         let secret = |legacy, text: &str| LoginSecret { name: "s".into(), legacy, text: text.into() };
         let found = |s: LoginSecret| {
             let config = s.config().unwrap();
-            of(&config, "r.io", "r.io/a").unwrap().map(|c| format!("{} {}", c.user, c.password))
+            find_credentials(&config, "r.io", "r.io/a").unwrap().map(|c| format!("{} {}", c.user, c.password))
         };
         let new =
             r#"{"auths": {"r.io": {"auth": "YTpi"}}, "credsStore": "evil", "credHelpers": {"r.io": "evil"}}"#;
@@ -333,7 +334,7 @@ mod tests {
         let config: Config = serde_json::from_str(text).unwrap();
         let user = |location: &str| {
             let host = location.split('/').next().unwrap();
-            of(&config, host, location).unwrap().map(|c| c.user)
+            find_credentials(&config, host, location).unwrap().map(|c| c.user)
         };
         assert_eq!(user("a.example.com/x").as_deref(), Some("a"));
         assert_eq!(user("a.example.com/team/x").as_deref(), Some("c"));
@@ -358,7 +359,7 @@ mod tests {
             "https://index.docker.io/v1/": {"username": "u", "password": "p"}, "empty.io": {}, "azure.io": {"auth": "MDo=", "identitytoken": "t"}}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         let pair = |host: &str, location: &str| {
-            of(&config, host, location).unwrap().map(|c| format!("{} {}", c.user, c.password))
+            find_credentials(&config, host, location).unwrap().map(|c| format!("{} {}", c.user, c.password))
         };
         assert_eq!(pair("quay.io", "quay.io/y/z").as_deref(), Some("a b"));
         assert_eq!(pair("quay.io", "quay.io/x/z").as_deref(), Some("c d:e"));

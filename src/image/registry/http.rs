@@ -13,9 +13,9 @@ use ureq::{Agent, Body};
 
 /// How long a registry may be silent: until there is a connection, an answer, and each part of its body.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// In place of it, in seconds.
+/// Instead of it, in seconds.
 const VARIABLE: &str = "ORUND_REGISTRY_TIMEOUT";
-/// Bytes a second below which an answer does not get on: one that drips would take for ever.
+/// Bytes a second below which an answer does not get on: one that drips would take forever.
 const SLOWEST: u64 = 1000;
 /// Redirects that follow each other.
 const MOST_REDIRECTS: usize = 5;
@@ -152,7 +152,7 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
-/// What a path of a registry stands for.
+/// Describes the object at a path of a registry.
 fn described(path: &str) -> String {
     let path = path.trim_start_matches("/v2/");
     match (path.split_once("/manifests/"), path.split_once("/blobs/")) {
@@ -250,7 +250,7 @@ impl Client {
     fn refused(&self, status: u16) -> Error {
         let what = format!("registry {} refuses access ({status})", self.host);
         Error::new(Kind::State, what).hint(match self.credentials {
-            Some(_) => "the credentials for it are wrong, or not for this image".to_owned(),
+            Some(_) => "the credentials are wrong, or not valid for this image".to_owned(),
             None => format!(
                 "the image does not exist there, or needs credentials: \"docker login {0}\" or \"podman login {0}\"",
                 self.host

@@ -8,7 +8,7 @@ mod http;
 mod reach;
 mod settings;
 
-/// What files of this host and answers of registries say.
+/// Parses settings of this host and answers of registries.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -64,7 +64,7 @@ pub fn sources(remote: &Remote, secrets: &[LoginSecret]) -> Result<Vec<Registry>
     let name = format!("{}/{}", remote.registry, remote.repository);
     let settings = settings::read()?;
     let places = settings.places(&name, remote.digest.is_some())?;
-    let of = |place: settings::Place| {
+    let of = |place: settings::RegistryLocation| {
         let (host, repository) = place.location.split_once('/').unwrap_or((&place.location, ""));
         let credentials = credentials::find(host, &place.location, secrets)?;
         Ok(Registry {
@@ -145,7 +145,7 @@ impl Registry {
                 let _ = std::fs::remove_file(part);
                 return Err(wrong("a layer", &is, &layer.digest));
             }
-            // What was left of an earlier attempt may be damaged: the registry has the benefit of the doubt.
+            // The partial file of an earlier attempt may be damaged, so the registry gets another chance.
             (resumed, hash, have) = (false, Sha256::new(), 0);
         }
     }
@@ -191,12 +191,13 @@ impl Registry {
         loop {
             let n = from
                 .read(&mut buf)
-                .map_err(|e| Error::new(Kind::Timeout, format!("the download was cut: {e}")))?;
+                .map_err(|e| Error::new(Kind::Timeout, format!("the download was interrupted: {e}")))?;
             if n == 0 {
                 return match *have < layer.size {
-                    true => {
-                        Err(Error::new(Kind::Timeout, format!("the download was cut after {have} bytes")))
-                    }
+                    true => Err(Error::new(
+                        Kind::Timeout,
+                        format!("the download was interrupted after {have} bytes"),
+                    )),
                     false => Ok(()),
                 };
             }
@@ -228,6 +229,6 @@ impl Write for HashWriter<'_> {
 fn wrong(what: &str, is: &str, expected: &str) -> Error {
     Error::new(
         Kind::Config,
-        format!("the registry lies: the digest of {what} is {is} in place of {expected}"),
+        format!("the registry sent wrong content: the digest of {what} is {is} instead of {expected}"),
     )
 }

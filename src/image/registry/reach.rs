@@ -1,11 +1,11 @@
-//! What a registry that cannot be reached is reported as: the reason in the kernel's or the protocol's words, and the way out.
+//! Errors for a registry that cannot be reached: the reason in the kernel's or the protocol's words, and a hint.
 
 use crate::error::{Errno, Error, Kind};
 use ureq::Timeout;
 
 const TLS: &str = "the registry needs a certificate that this host trusts; one without TLS needs \"insecure = true\" \
                    in /etc/containers/registries.conf";
-const NO_PROTOCOL: &str = "is it a registry, and does it speak TLS at this port?";
+const NO_PROTOCOL: &str = "check that it is a registry with TLS at this port";
 
 /// The error of a request to `what` at `origin` (scheme, host and port) that had no answer.
 pub fn failed(what: &str, origin: &str, e: &ureq::Error) -> Error {
@@ -18,10 +18,10 @@ fn words(e: &ureq::Error) -> (String, &'static str) {
     let own = |text: &str| text.to_owned();
     match e {
         ureq::Error::HostNotFound => (
-            own("the name of the host is not known"),
+            own("the host name cannot be resolved"),
             "check the name of the image, and the name servers in /etc/resolv.conf",
         ),
-        ureq::Error::ConnectionFailed => (own("there is no connection"), "check the network of this host"),
+        ureq::Error::ConnectionFailed => (own("no connection"), "check the network of this host"),
         ureq::Error::Timeout(Timeout::Resolve) => {
             (own("no answer of the name server in time"), "check the name servers in /etc/resolv.conf")
         }
@@ -47,7 +47,7 @@ fn words(e: &ureq::Error) -> (String, &'static str) {
 
 fn of_errno(n: i32) -> &'static str {
     match n {
-        libc::ECONNREFUSED => "is the registry running, and is the port right?",
+        libc::ECONNREFUSED => "check that the registry runs, and its port",
         libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN => "check the network of this host",
         libc::ECONNRESET | libc::EPIPE => NO_PROTOCOL,
         _ => "try again",
@@ -65,11 +65,11 @@ mod tests {
         let refused = ureq::Error::Io(io::Error::from_raw_os_error(libc::ECONNREFUSED));
         assert_eq!(
             text(refused),
-            "cannot reach registry r:5000 (https://r:5000): connection refused; hint: is the registry running, \
-             and is the port right?"
+            "cannot reach registry r:5000 (https://r:5000): connection refused; hint: check that the registry runs, \
+             and its port"
         );
         let unknown = text(ureq::Error::HostNotFound);
-        assert!(unknown.contains("the name of the host is not known; hint: check the name"), "{unknown}");
+        assert!(unknown.contains("the host name cannot be resolved; hint: check the name"), "{unknown}");
         let late = text(ureq::Error::Timeout(Timeout::Connect));
         assert!(late.contains("no connection in time") && late.contains("firewall"), "{late}");
         let tls = io::Error::new(io::ErrorKind::InvalidData, "unexpected EOF");

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "/etc/containers/registries.conf";
-/// In place of [`FILE`], for tests and for users.
+/// Instead of [`FILE`], for tests and for users.
 const VARIABLE: &str = "CONTAINERS_REGISTRIES_CONF";
 
 /// Where an image is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RegistryLocation {
     /// Host and repository.
     pub location: String,
     pub insecure: bool,
@@ -84,7 +84,7 @@ pub fn read() -> Result<Settings> {
     Ok(settings)
 }
 
-/// What of `name` lies below `prefix`.
+/// The part of `name` below `prefix`.
 fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     if let Some(domain) = prefix.strip_prefix("*.") {
         let (host, _) = name.split_once('/').unwrap_or((name, ""));
@@ -131,8 +131,8 @@ impl Settings {
     ///
     /// # Errors
     /// It is blocked.
-    pub fn places(&self, name: &str, pinned: bool) -> Result<Vec<Place>> {
-        let own = Place { location: name.to_owned(), insecure: false };
+    pub fn places(&self, name: &str, pinned: bool) -> Result<Vec<RegistryLocation>> {
+        let own = RegistryLocation { location: name.to_owned(), insecure: false };
         let fits = |r: &&Registry| below(name, &r.prefix).is_some();
         let Some(r) = self.0.iter().filter(fits).max_by_key(|r| r.prefix.len()) else { return Ok(vec![own]) };
         if r.blocked {
@@ -140,7 +140,7 @@ impl Settings {
             return Err(Error::new(Kind::Unsupported, what));
         }
         let rest = below(name, &r.prefix).unwrap_or_default();
-        let place = |location: &str, insecure| Place {
+        let place = |location: &str, insecure| RegistryLocation {
             location: format!("{}{rest}", location.trim_end_matches('/')),
             insecure,
         };
@@ -149,10 +149,10 @@ impl Settings {
             When::DigestOnly => pinned,
             When::TagOnly => !pinned,
         };
-        let mut places: Vec<Place> =
+        let mut places: Vec<RegistryLocation> =
             r.mirror.iter().filter(asked).map(|m| place(&m.location, m.insecure)).collect();
         places.push(match r.location.is_empty() {
-            true => Place { insecure: r.insecure, ..own },
+            true => RegistryLocation { insecure: r.insecure, ..own },
             false => place(&r.location, r.insecure),
         });
         Ok(places)
@@ -178,7 +178,8 @@ mod tests {
     }
 
     fn places(settings: &Settings, name: &str, pinned: bool) -> Vec<String> {
-        let show = |p: Place| if p.insecure { format!("{} insecure", p.location) } else { p.location };
+        let show =
+            |p: RegistryLocation| if p.insecure { format!("{} insecure", p.location) } else { p.location };
         settings.places(name, pinned).unwrap().into_iter().map(show).collect()
     }
 

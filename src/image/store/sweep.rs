@@ -19,7 +19,7 @@ const FULL: u64 = 85;
 /// The next number of a directory that goes.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// What was removed.
+/// Removed objects.
 #[derive(Debug, Clone, Default)]
 pub struct Swept {
     /// Names that were removed.
@@ -28,7 +28,7 @@ pub struct Swept {
     pub layers: u64,
     /// How many bytes that freed.
     pub bytes: u64,
-    /// What could not be removed.
+    /// Objects that could not be removed.
     pub failed: Vec<Error>,
 }
 
@@ -37,7 +37,7 @@ impl Store {
     /// how many layers, and what could not be.
     ///
     /// # Errors
-    /// What is in use cannot be found out. Then only names are removed.
+    /// The users of images are unknown. Then only names are removed.
     pub fn sweep(&self, gone: &dyn Fn(&str, &Named) -> bool) -> Result<Swept> {
         let lock = self.removing()?;
         let mut swept = Swept::default();
@@ -183,8 +183,8 @@ impl Store {
         let (mut blobs, mut layers) = (Vec::new(), Vec::new());
         for (digest, image, in_use) in named.chain(pinned).chain(held) {
             let hint = match is_digest(&image) {
-                true => "no layer was removed: end what uses the image first".to_owned(),
-                false => format!("no layer was removed: \"orund image pull {image}\" mends the image"),
+                true => "no layer was removed: stop all users of the image first".to_owned(),
+                false => format!("no layer was removed: \"orund image pull {image}\" repairs the image"),
             };
             let of = |e: Error| {
                 e.context(format!("looking for the layers of image {image:?} ({digest})")).hint(hint.clone())

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD and CAP_SETFCAP (capabilities(7)).
 const CAPABILITIES: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
-/// What it may do below its root. Hard links between directories are REFER, which the first version of Landlock cannot allow.
+/// Allowed operations below its root. Hard links between directories are REFER, which the first version of Landlock cannot allow.
 const ALLOWED: u64 = landlock::WRITE_FILE
     | landlock::READ_DIR
     | landlock::REMOVE_DIR
@@ -29,7 +29,7 @@ const ALLOWED: u64 = landlock::WRITE_FILE
 const OLDEST_LANDLOCK: u32 = 2;
 /// The namespaces that the process has for itself.
 pub const NAMESPACES: u64 = (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) as u64;
-/// What the mount of the directory forbids.
+/// Mount flags of the directory.
 const WITHOUT_DEVICES: u64 =
     libc::MS_BIND | libc::MS_REMOUNT | libc::MS_NODEV | libc::MS_NOSUID | libc::MS_NOEXEC;
 /// Bytes of memory: the window of zstd takes most.
@@ -37,7 +37,7 @@ const MEMORY: u64 = 512 << 20;
 /// Seconds of the processor.
 const CPU: u64 = 3600;
 
-/// What unpacking calls, its allocator included.
+/// System calls of unpacking, including the allocator.
 const CALLS: [i64; 50] = [
     libc::SYS_read,
     libc::SYS_readv,
@@ -98,7 +98,7 @@ const CALLS: [i64; 50] = [
 pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
     let step =
         |what: &'static str| move |e| Error::sys(format!("confining the unpacking of a layer: {what}"), e);
-    prctl::set_parent_death_signal(libc::SIGKILL).map_err(step("the signal at the end of the parent"))?;
+    prctl::set_parent_death_signal(libc::SIGKILL).map_err(step("setting the parent death signal"))?;
     mount::set_propagation(c"/", libc::MS_REC | libc::MS_PRIVATE).map_err(step("private mounts"))?;
     mount::mount(dir, dir, c"none", libc::MS_BIND, c"").map_err(step("a mount of the directory"))?;
     // Devices can be made in there, by name; code of the archive must not open one.
@@ -117,7 +117,7 @@ pub fn confine(dir: &CString, limits: &Limits) -> Result<OwnedFd> {
         (libc::RLIMIT_NOFILE, 64),
         (libc::RLIMIT_FSIZE, limits.bytes),
     ] {
-        sched::prlimit(0, resource as _, most, most).map_err(step("limits of resources"))?;
+        sched::prlimit(0, resource as _, most, most).map_err(step("setting resource limits"))?;
     }
     prctl::limit_bounding(CAPABILITIES).map_err(step("limiting capabilities"))?;
     let sets = cred::CapSets { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: 0 };

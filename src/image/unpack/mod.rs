@@ -54,8 +54,8 @@ impl Limits {
     }
 }
 
-/// What the layers of an image may have together: as much as one layer of their size. A hundred tiny layers would fill a disk
-/// otherwise.
+/// The budget of all layers of an image together: as much as one layer of their size. Otherwise a hundred tiny layers could
+/// fill a disk.
 #[derive(Debug)]
 pub struct Budget {
     all: u64,
@@ -84,7 +84,7 @@ impl Budget {
     }
 }
 
-/// What came of a layer.
+/// Result for a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// The digest of the compressed bytes.
@@ -189,9 +189,9 @@ fn inside(dir: &CString, length: u64, limits: &Limits) -> Result<Layer> {
     let mut compressed = plain.into_inner();
     io::copy(&mut compressed, &mut io::sink()).map_err(fail)?;
     if compressed.length != length {
-        return Err(tar::bad(format!("the layer has {} bytes in place of {length}", compressed.length)));
+        return Err(tar::bad(format!("the layer has {} bytes instead of {length}", compressed.length)));
     }
     let (digest, _) = compressed.finish();
-    let tree::Made { entries, bytes, opaque, has_root } = made;
+    let tree::UnpackSummary { entries, bytes, opaque, has_root } = made;
     Ok(Layer { digest, diff_id, entries, bytes, has_root, opaque })
 }

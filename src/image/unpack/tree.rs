@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What else begins so belonged to aufs and has no meaning.
+/// Other names with this prefix belonged to aufs and have no meaning.
 const AUFS: &[u8] = b".wh..wh.";
 /// Bytes of all extended attributes of a file that the kernel takes are less.
 const LONGEST_XATTR: usize = 64 << 10;
@@ -31,7 +31,7 @@ pub struct Tree<'a> {
     times: Vec<(Vec<u8>, (i64, u32))>,
     opaque: HashSet<Vec<u8>>,
     buffer: Vec<u8>,
-    made: Made,
+    made: UnpackSummary,
 }
 
 /// The directory of an entry.
@@ -43,9 +43,9 @@ struct Parent {
     fd: OwnedFd,
 }
 
-/// What was made.
+/// Summary of an unpacked layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Made {
+pub struct UnpackSummary {
     pub entries: u64,
     /// Bytes of all files, as long as they seem.
     pub bytes: u64,
@@ -59,7 +59,7 @@ pub struct Made {
 ///
 /// # Errors
 /// The archive is damaged or hostile, a limit is exceeded, or the disk is full.
-pub fn unpack<R: Read>(entries: &mut Entries<R>, root: OwnedFd, limits: &Limits) -> Result<Made> {
+pub fn unpack<R: Read>(entries: &mut Entries<R>, root: OwnedFd, limits: &Limits) -> Result<UnpackSummary> {
     let mut tree = Tree {
         root,
         limits,
@@ -67,7 +67,7 @@ pub fn unpack<R: Read>(entries: &mut Entries<R>, root: OwnedFd, limits: &Limits)
         times: Vec::new(),
         opaque: HashSet::new(),
         buffer: vec![0; 128 << 10],
-        made: Made::default(),
+        made: UnpackSummary::default(),
     };
     while let Some(entry) = entries.next_entry()? {
         tree.made.entries += 1;
@@ -96,7 +96,7 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 /// The result of a system call on an entry.
-fn done<T>(what: &str, name: &[u8], result: Result<T, crate::error::Errno>) -> Result<T> {
+fn entry_result<T>(what: &str, name: &[u8], result: Result<T, crate::error::Errno>) -> Result<T> {
     result.map_err(|e| Error::sys(format!("{what} {}", shown(name)), e))
 }
 
@@ -175,7 +175,11 @@ impl Tree<'_> {
                 Ok(())
             }
             Some(_) => Ok(()),
-            None => done("marking as removed", gone, file::mknodat(self.parent(), &name, libc::S_IFCHR, 0)),
+            None => entry_result(
+                "marking as removed",
+                gone,
+                file::mknodat(self.parent(), &name, libc::S_IFCHR, 0),
+            ),
         }
     }
 
@@ -188,14 +192,14 @@ impl Tree<'_> {
             if !keeps {
                 // Of two entries with one name the last counts. A directory that has something in it is not replaced.
                 let flags = if s.is_dir() { libc::AT_REMOVEDIR } else { 0 };
-                done("replacing", name, file::unlinkat(at, &file_name, flags))?;
+                entry_result("replacing", name, file::unlinkat(at, &file_name, flags))?;
             }
         }
         let make = |kind: u32, device: u64| file::mknodat(at, &file_name, kind | 0o600, device);
         match entry.node {
             Node::Directory => {
                 if !existing.is_some_and(Stat::is_dir) {
-                    done("making the directory", name, file::mkdirat(at, &file_name, 0o700))?;
+                    entry_result("making the directory", name, file::mkdirat(at, &file_name, 0o700))?;
                 }
                 if existing.is_some_and(|s| s.kind() == libc::S_IFCHR && s.rdev == 0) {
                     // A directory in the place of what the layers below have.
@@ -208,7 +212,7 @@ impl Tree<'_> {
                 if entry.link.is_empty() {
                     return Err(bad("a symlink without a target"));
                 }
-                done("making the symlink", name, file::symlinkat(&c(&entry.link)?, at, &file_name))?;
+                entry_result("making the symlink", name, file::symlinkat(&c(&entry.link)?, at, &file_name))?;
             }
             Node::Character | Node::Block => {
                 let (major, minor) = entry.device;
@@ -216,27 +220,34 @@ impl Tree<'_> {
                     return Err(bad("the device 0:0, which would hide files of other layers"));
                 }
                 let kind = if entry.node == Node::Block { libc::S_IFBLK } else { libc::S_IFCHR };
-                done("making the device", name, make(kind, libc::makedev(major, minor)))?;
+                entry_result("making the device", name, make(kind, libc::makedev(major, minor)))?;
             }
-            Node::Fifo => done("making the FIFO", name, make(libc::S_IFIFO, 0))?,
+            Node::Fifo => entry_result("making the FIFO", name, make(libc::S_IFIFO, 0))?,
         }
         if entry.node == Node::Symlink {
-            done("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
-            return done("setting the time of", name, tree::set_times(at, &file_name, entry.mtime));
+            entry_result(
+                "changing the owner of",
+                name,
+                file::lchownat(at, &file_name, entry.uid, entry.gid),
+            )?;
+            return entry_result("setting the time of", name, tree::set_times(at, &file_name, entry.mtime));
         }
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        let fd = done("opening", name, path::openat(at, &file_name, flags, 0))?;
+        let fd = entry_result("opening", name, path::openat(at, &file_name, flags, 0))?;
         if entry.node == Node::Directory {
-            let fd =
-                done("opening", name, path::openat(at, &file_name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0))?;
+            let fd = entry_result(
+                "opening",
+                name,
+                path::openat(at, &file_name, libc::O_DIRECTORY | libc::O_NOFOLLOW, 0),
+            )?;
             attributes(fd.as_raw_fd(), entry)?;
             self.times.push((self.path(Some(name)), entry.mtime));
             return Ok(());
         }
         drop(fd);
-        done("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
-        done("setting the permissions of", name, tree::chmodat(at, &file_name, entry.mode))?;
-        done("setting the time of", name, tree::set_times(at, &file_name, entry.mtime))
+        entry_result("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
+        entry_result("setting the permissions of", name, tree::chmodat(at, &file_name, entry.mode))?;
+        entry_result("setting the time of", name, tree::set_times(at, &file_name, entry.mtime))
     }
 
     fn hard_link(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
@@ -255,7 +266,7 @@ impl Tree<'_> {
             Err(e) if e.0 == libc::ENOENT => {
                 Err(bad(format!("a hard link to {}, which the layer does not have", shown(&entry.link))))
             }
-            r => done("making the hard link", name, r),
+            r => entry_result("making the hard link", name, r),
         }
     }
 
@@ -269,7 +280,7 @@ impl Tree<'_> {
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
         let bytes = name.as_bytes();
-        let fd = done("making the file", bytes, path::openat(self.parent(), name, flags, 0o600))?;
+        let fd = entry_result("making the file", bytes, path::openat(self.parent(), name, flags, 0o600))?;
         let raw = fd.as_raw_fd();
         match &entry.pieces {
             None => self.copy(raw, None, bytes, from)?,
@@ -277,11 +288,11 @@ impl Tree<'_> {
                 for (offset, length) in pieces {
                     self.copy(raw, Some((*offset, *length)), bytes, from)?;
                 }
-                done("making the holes of", bytes, tree::truncate(raw, entry.size))?;
+                entry_result("making the holes of", bytes, tree::truncate(raw, entry.size))?;
             }
         }
         attributes(raw, entry)?;
-        done("setting the time of", bytes, tree::set_times_of(raw, entry.mtime))
+        entry_result("setting the time of", bytes, tree::set_times_of(raw, entry.mtime))
     }
 
     /// Copies `length` bytes of the entry to `offset`, or all of it.
@@ -293,7 +304,7 @@ impl Tree<'_> {
         from: &mut Entries<R>,
     ) -> Result<()> {
         if let Some((offset, _)) = piece {
-            done("writing", name, tree::seek(to, offset))?;
+            entry_result("writing", name, tree::seek(to, offset))?;
         }
         let mut left = piece.map_or(from.left(), |(_, length)| length);
         while left > 0 {
@@ -302,20 +313,20 @@ impl Tree<'_> {
             if n == 0 {
                 return Err(bad("the archive ends in the middle of a file"));
             }
-            done("writing", name, sys::fd::write_all(to, &self.buffer[..n]))?;
+            entry_result("writing", name, sys::fd::write_all(to, &self.buffer[..n]))?;
             left -= n as u64;
         }
         Ok(())
     }
 
     /// The last of it: times of directories, which the making of entries has changed.
-    fn finish(mut self) -> Result<Made> {
+    fn finish(mut self) -> Result<UnpackSummary> {
         for (path, mtime) in std::mem::take(&mut self.times).into_iter().rev() {
             let name = if path.is_empty() { c(b".")? } else { c(&path)? };
             // A later entry may have taken its place.
             let rules = path::BENEATH | path::NO_SYMLINKS;
             if let Ok(dir) = path::openat2(self.root.as_raw_fd(), &name, libc::O_DIRECTORY, rules) {
-                done("setting the time of", &path, tree::set_times_of(dir.as_raw_fd(), mtime))?;
+                entry_result("setting the time of", &path, tree::set_times_of(dir.as_raw_fd(), mtime))?;
             }
         }
         self.made.opaque = self.opaque.into_iter().collect();
@@ -328,8 +339,8 @@ impl Tree<'_> {
 /// capabilities.
 fn attributes(fd: i32, entry: &Entry) -> Result<()> {
     let name = &entry.path;
-    done("changing the owner of", name, file::fchown(fd, entry.uid, entry.gid))?;
-    done("setting the permissions of", name, file::fchmod(fd, entry.mode))?;
+    entry_result("changing the owner of", name, file::fchown(fd, entry.uid, entry.gid))?;
+    entry_result("setting the permissions of", name, file::fchmod(fd, entry.mode))?;
     for (key, value) in &entry.xattrs {
         if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
             return Err(bad(format!(
@@ -350,7 +361,7 @@ fn attributes(fd: i32, entry: &Entry) -> Result<()> {
         match file::setxattr(fd, &c(key)?, value) {
             // The file system cannot have it: a program that needs it will report that.
             Err(e) if e.0 == libc::EOPNOTSUPP => {}
-            r => done(&format!("setting the attribute {} of", shown(key)), name, r)?,
+            r => entry_result(&format!("setting the attribute {} of", shown(key)), name, r)?,
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ pub fn c(name: &[u8]) -> Result<CString> {
     CString::new(name).map_err(|_| bad(format!("the name {} contains a null byte", shown(name))))
 }
 
-/// What to do about directories that the layer does not have.
+/// Handling of directories that the layer does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     Make,

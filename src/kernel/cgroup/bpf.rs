@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 const PROPERTY: &str = "linux.resources.devices";
 
-/// Loads and attaches `filter` in place of the existing filters. A new cgroup has none, or systemd's, which
+/// Loads and attaches `filter` instead of the existing filters. A new cgroup has none, or systemd's, which
 /// stays; so it is not asked.
 pub(super) fn apply(d: &Dir, filter: &DeviceFilter) -> Result<()> {
     match replace(d, filter.program.as_deref()) {
@@ -34,7 +34,7 @@ fn replace(d: &Dir, program: Option<&[Instruction]>) -> Result<()> {
             let error = Error::sys(what, e).property(PROPERTY);
             match e.0 {
                 libc::EPERM => {
-                    error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
+                    error.hint("loading it requires CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
                 }
                 libc::ENOSYS | libc::EINVAL => error.hint("the kernel needs CONFIG_CGROUP_BPF, Linux 4.15"),
                 _ => error,
@@ -83,11 +83,11 @@ fn load(program: &[Instruction]) -> Result<OwnedFd> {
         let error = Error::sys("loading the device filter", e).property(PROPERTY);
         match e.0 {
             libc::EPERM => {
-                error.hint("loading it takes CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
+                error.hint("loading it requires CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, of the host")
             }
             libc::ENOSYS => error.hint("the kernel needs CONFIG_CGROUP_BPF, Linux 4.15"),
             _ => match verifier(program) {
-                Some(log) => error.hint(format!("the kernel's verifier said: {log}")),
+                Some(log) => error.hint(format!("the kernel's verifier reported: {log}")),
                 None => error,
             },
         }

@@ -9,7 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// What happened in a container that is watched.
+/// An event of a watched container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OomEvent {
     /// The container ran out of memory, and on version 2 a process was killed for it.
@@ -68,7 +68,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel refuses it.
     pub fn oom_event(&self) -> Result<Option<OwnedFd>> {
-        /// What the kernel has for "no limit" is a little less than this, in bytes.
+        /// The kernel's value for "no limit" is a little less than this, in bytes.
         const UNLIMITED: u64 = 1 << 62;
         let Some(d) = self.dir("memory").filter(|d| d.version == Version::V1) else { return Ok(None) };
         let limit = d.number("memory.limit_in_bytes").ok();
@@ -114,7 +114,7 @@ fn watch_v2(d: &Dir) -> Result<Source> {
 }
 
 impl OomWatch {
-    /// What happened since the last call; `None` when nothing did. Never blocks.
+    /// The event since the last call; `None` without one. Never blocks.
     ///
     /// # Errors
     /// The descriptor cannot be read.

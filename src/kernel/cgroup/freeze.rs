@@ -59,7 +59,7 @@ impl Cgroup {
         }
     }
 
-    /// The directory of the cgroup that freezes, for others who stop the processes.
+    /// The directory of the cgroup that freezes, for other ways to stop the processes.
     pub fn freezer_path(&self) -> Option<&str> {
         self.freezer().ok().map(|d| d.path.as_str())
     }

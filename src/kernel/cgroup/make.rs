@@ -10,9 +10,9 @@ const PATH: &str = "linux.cgroupsPath of config.json";
 
 /// Directories to remove again unless everything goes well, the last one first.
 #[derive(Default)]
-pub(super) struct Made(pub(super) Vec<String>);
+pub(super) struct CreatedDirs(pub(super) Vec<String>);
 
-impl Drop for Made {
+impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
             // Another container may have moved into a parent meanwhile.
@@ -22,17 +22,17 @@ impl Drop for Made {
 }
 
 pub(super) fn create(plan: &CgroupPlan) -> Result<Cgroup> {
-    let mut made = Made::default();
+    let mut made = CreatedDirs::default();
     let mut cgroup =
         Cgroup { dirs: Vec::with_capacity(plan.hierarchies.len()), left_out: Vec::new(), unit: None };
     for h in &plan.hierarchies {
         let before = made.0.len();
-        match one(h, &mut made) {
+        match make_directory(h, &mut made) {
             Ok(d) => cgroup.dirs.push(d),
             // A controller that is missing in a cgroup of the user's own is another matter.
             Err(e) if h.may_stay && is_permission(&e) && e.kind() != Kind::Unsupported => {
-                stay(h, e)?;
-                drop(Made(made.0.split_off(before)));
+                stay_in_parent(h, e)?;
+                drop(CreatedDirs(made.0.split_off(before)));
                 cgroup.left_out.push(h.dir.clone());
             }
             // In the words that callers of runc look for.
@@ -49,7 +49,7 @@ fn is_permission(e: &Error) -> bool {
 }
 
 /// A container without permission stays where it is, unless something is to be written.
-fn stay(h: &HierarchyPlan, e: Error) -> Result<()> {
+fn stay_in_parent(h: &HierarchyPlan, e: Error) -> Result<()> {
     let Some(w) = h.before_join.iter().chain(&h.writes).find(|w| !w.best_effort) else { return Ok(()) };
     let what = match h.version {
         Version::V1 => {
@@ -66,7 +66,7 @@ fn stay(h: &HierarchyPlan, e: Error) -> Result<()> {
 }
 
 /// Makes one directory and readies it for a process.
-fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
+fn make_directory(h: &HierarchyPlan, made: &mut CreatedDirs) -> Result<Dir> {
     let mut d = Dir::new(h.version, h.controllers.clone(), h.dir.clone());
     d.fresh = make(&h.mount_point, &h.dir, made)?;
     if h.version == Version::V2 {
@@ -83,24 +83,24 @@ fn one(h: &HierarchyPlan, made: &mut Made) -> Result<Dir> {
 pub(super) fn ready(d: &Dir, h: &HierarchyPlan) -> Result<()> {
     match h.version {
         Version::V1 if d.has("cpuset") => v1::cpuset(d, h),
-        Version::V1 => write::all(d, &h.before_join),
+        Version::V1 => write::write_all(d, &h.before_join),
         Version::V2 => v2::enable(d, h),
     }
 }
 
 /// Makes the directory of a hierarchy that systemd has not made; the directories that are new are noted in `made`.
-pub(super) fn beside_systemd(h: &HierarchyPlan, made: &mut Made) -> Result<()> {
+pub(super) fn beside_systemd(h: &HierarchyPlan, made: &mut CreatedDirs) -> Result<()> {
     make(&h.mount_point, &h.dir, made).map(drop)
 }
 
 /// Makes `path` and what is missing above it. Returns whether `path` is new.
-fn make(mount_point: &str, path: &str, made: &mut Made) -> Result<bool> {
+fn make(mount_point: &str, path: &str, made: &mut CreatedDirs) -> Result<bool> {
     let mut missing = vec![path];
     while let Some(p) = missing.last() {
         match mkdir(p) {
             Ok(()) => made.0.push((*p).to_owned()),
             Err(Errno(libc::EEXIST)) if missing.len() == 1 => return Ok(false),
-            // Made by somebody else meanwhile.
+            // Created by another process meanwhile.
             Err(Errno(libc::EEXIST)) => {}
             Err(Errno(libc::ENOENT)) => match p.rfind('/') {
                 Some(i) if i > mount_point.len() && missing.len() < 4096 => {
@@ -143,7 +143,7 @@ fn refuse_occupied(d: &Dir) -> Result<()> {
     refuse_frozen(d)
 }
 
-/// A cgroup that is frozen stops who joins it. One that is not there is not frozen.
+/// A frozen cgroup stops processes that join it. A missing cgroup is not frozen.
 pub(super) fn refuse_frozen(d: &Dir) -> Result<()> {
     let frozen = match d.version {
         Version::V1 if !d.has("freezer") => Ok(false),

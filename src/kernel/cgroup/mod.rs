@@ -162,7 +162,7 @@ impl Cgroup {
         }
         for h in &plan.hierarchies {
             if let Some(d) = self.dirs.iter().find(|d| d.path == h.dir) {
-                write::all(d, &h.writes)?;
+                write::write_all(d, &h.writes)?;
             }
         }
         let Some(d) = self.v2() else { return Ok(()) };
@@ -185,7 +185,7 @@ impl Cgroup {
         }
         for (controller, writes) in &update.writes {
             match self.dir(controller) {
-                Some(d) => write::all(d, writes)?,
+                Some(d) => write::write_all(d, writes)?,
                 None => {
                     let name = if controller.is_empty() { "any" } else { controller };
                     let what = format!("cannot set {name} limit: container could not join or create cgroup");
@@ -318,7 +318,7 @@ impl Cgroup {
     }
 
     /// Without the hierarchies of version 1 that are not needed while the container runs: the rest shows processes
-    /// and of lack of memory, freezes and kills. For those who keep many.
+    /// and of lack of memory, freezes and kills. For callers with many of them.
     #[must_use]
     pub fn essential(mut self) -> Cgroup {
         let asked = |d: &Dir| {

@@ -26,7 +26,7 @@ fn read(name: &str, all: fn(RawFd) -> SysResult<String>) -> Result<String> {
 /// /proc is not there.
 pub fn probe() -> Result<CgroupFacts> {
     let unified = statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    let own = read("/proc/self/cgroup", read_record).context(|| "looking for the own cgroup".into())?;
+    let own = read("/proc/self/cgroup", read_record).context(|| "finding orun's own cgroup".into())?;
     let mut facts = if unified {
         let h = V2Hierarchy {
             mount_point: ROOT.to_owned(),
@@ -40,7 +40,7 @@ pub fn probe() -> Result<CgroupFacts> {
             Some(facts) => facts,
             None => {
                 let mounts = read("/proc/self/mountinfo", read_all)
-                    .context(|| "looking for mounted cgroups".into())?;
+                    .context(|| "finding the mounted cgroup hierarchies".into())?;
                 parse(&mounts, &own)
             }
         }
@@ -71,7 +71,7 @@ fn at_their_places(own: &str, is_mounted: impl Fn(&str, Option<FsType>) -> bool)
         let (own_path, mount_root) = (own_path.to_owned(), "/".to_owned());
         if names.is_empty() {
             let mount_point = format!("{ROOT}/unified");
-            // The line appears once somebody has mounted it.
+            // The line appears once it has been mounted.
             if !is_mounted(&mount_point, Some(CGROUP2_SUPER_MAGIC)) {
                 return None;
             }
@@ -160,7 +160,7 @@ fn parse(mounts: &str, own: &str) -> CgroupFacts {
     facts
 }
 
-/// What is before and behind the separator ` - ` of a line of mountinfo.
+/// The parts before and after the separator ` - ` of a line of mountinfo.
 fn around_separator(line: &str) -> Option<(&str, &str)> {
     let at = line.as_bytes().windows(3).position(|w| w == b" - ")?;
     Some((&line[..at], &line[at + 3..]))

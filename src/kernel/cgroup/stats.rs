@@ -1,4 +1,4 @@
-//! What a container uses, in the shape of the `data` of runc's `events --stats`.
+//! Resource usage of a container, in the format of the `data` of runc's `events --stats`.
 
 use super::dir::{Dir, number, pairs};
 use super::{Cgroup, v1};
@@ -183,7 +183,7 @@ impl Cgroup {
             let r = match d.version {
                 Version::V1 => v1_stats(d, &mut s),
                 Version::V2 if self.is_pure_v2() => v2_stats(d, &mut s),
-                // What a hybrid host has here belongs to hugetlb.
+                // On a hybrid host these files belong to hugetlb.
                 Version::V2 => hugetlb(d, &mut s, "current", "events"),
             };
             r.map_err(|e| crate::error::Error::sys(format!("reading the statistics of {:?}", d.path), e))?;
@@ -192,7 +192,7 @@ impl Cgroup {
     }
 }
 
-/// The figures to read for many containers at once, often: a handful of files in place of the dozens of [`Stats`].
+/// The figures to read for many containers at once, often: a handful of files instead of the dozens of [`Stats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time, nanoseconds.
@@ -282,7 +282,7 @@ fn memory_usage(
     u.memory_all = all;
     u.memory = all.saturating_sub(droppable);
     u.oom_kills = there(d.keyed(events, "oom_kill"))?.flatten().unwrap_or(0);
-    // What the kernel calls no limit: the largest number of pages, or of 64 bits.
+    // The kernel's value for no limit: the largest number of pages, or of 64 bits.
     u.memory_limit = Some(get(d, limit)?).filter(|n| *n != 0 && *n < i64::MAX as u64 / 4096 * 4096);
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! what systemd has no property for.
 
 use super::dir::Dir;
-use super::make::{self, Made};
+use super::make::{self, CreatedDirs};
 use super::{Cgroup, SubCgroups, probe, systemd};
 use crate::error::{Errno, Error, Kind, Result};
 use crate::log;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(super) struct Handle {
     name: String,
-    /// It is this container's. Until it has been started a unit of this name may be somebody else's.
+    /// It belongs to this container. Before the start, a unit of this name may belong to another one.
     ours: AtomicBool,
 }
 
@@ -64,7 +64,7 @@ impl Cgroup {
         self.dirs.iter().try_for_each(make::refuse_frozen)?;
         systemd::start(unit, pid, || self.holders())?;
         handle.ours.store(true, Ordering::Relaxed);
-        let mut made = Made::default();
+        let mut made = CreatedDirs::default();
         for (h, d) in plan.hierarchies.iter().zip(&self.dirs) {
             make::beside_systemd(h, &mut made)?;
             make::ready(d, h)?;
@@ -90,8 +90,7 @@ impl Cgroup {
                     other.unwrap_or_default(),
                     d.path
                 );
-                Err(Error::new(Kind::System, what)
-                    .hint("is org.systemd.property.Slice among the annotations?"))
+                Err(Error::new(Kind::System, what).hint("check the annotation org.systemd.property.Slice"))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What is particular to version 1.
+//! Parts that only version 1 needs.
 
 use super::dir::Dir;
 use super::write;
@@ -15,11 +15,11 @@ pub(super) fn cpuset(d: &Dir, h: &HierarchyPlan) -> Result<()> {
         let asked = own.iter().find(|w| w.file == file);
         if let Some(w) = asked {
             let one = std::slice::from_ref(w);
-            match write::all(d, one) {
+            match write::write_all(d, one) {
                 // So the kernel says that the parent is empty.
                 Err(e) if e.errno() == Some(Errno(libc::EACCES)) => {
                     inherit(parent(d), file, &h.mount_point)?;
-                    write::all(d, one)?;
+                    write::write_all(d, one)?;
                 }
                 r => r?,
             }
@@ -28,7 +28,7 @@ pub(super) fn cpuset(d: &Dir, h: &HierarchyPlan) -> Result<()> {
             set(d, file, &value)?;
         }
     }
-    write::all(d, &others)
+    write::write_all(d, &others)
 }
 
 const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];

@@ -1,4 +1,4 @@
-//! What is particular to version 2.
+//! Parts that only version 2 needs.
 
 use super::OWN_SCOPE;
 use super::dir::Dir;
@@ -136,7 +136,7 @@ pub(super) fn after_failed_join(d: &Dir, plan: &CgroupPlan, errno: Errno) -> Res
         }
         (libc::EBUSY, _) => Err(failed().hint("its children have controllers, so that it may have no processes of its own")),
         (libc::EACCES, _) => Err(failed().hint(format!(
-            "moving a process takes write access to cgroup.procs of the cgroup above both the old and the new one; \
+            "moving a process requires write access to cgroup.procs of the cgroup above both the old and the new one; \
              start orun in the cgroups of this user, for example with {OWN_SCOPE}"
         ))),
         (libc::EAGAIN, _) => Err(failed().hint("pids.max of the cgroup or of one above it is reached")),

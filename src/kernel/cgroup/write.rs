@@ -11,11 +11,11 @@ type Last<'a> = Option<(&'a str, OwnedFd)>;
 
 /// Writes everything in order. A value that does not fit to those that are still to come is written again at the end,
 /// as long as that gets any further.
-pub(super) fn all(d: &Dir, writes: &[Write]) -> Result<()> {
+pub(super) fn write_all(d: &Dir, writes: &[Write]) -> Result<()> {
     let mut again: Vec<(&Write, Errno)> = Vec::new();
     let mut last: Last = None;
     for w in writes {
-        match one(d, w, &mut last) {
+        match write_value(d, w, &mut last) {
             Ok(()) => {}
             Err(e @ Errno(libc::EINVAL)) if w.retry => again.push((w, e)),
             Err(e) => return Err(explain(d, w, e)),
@@ -25,7 +25,7 @@ pub(super) fn all(d: &Dir, writes: &[Write]) -> Result<()> {
         let before = again.len();
         let mut left = Vec::new();
         for (w, _) in again {
-            if let Err(e) = one(d, w, &mut last) {
+            if let Err(e) = write_value(d, w, &mut last) {
                 left.push((w, e));
             }
         }
@@ -37,7 +37,7 @@ pub(super) fn all(d: &Dir, writes: &[Write]) -> Result<()> {
     }
 }
 
-fn one<'a>(d: &Dir, w: &'a Write, last: &mut Last<'a>) -> SysResult<()> {
+fn write_value<'a>(d: &Dir, w: &'a Write, last: &mut Last<'a>) -> SysResult<()> {
     let mut file = w.file.as_ref();
     let mut value = &w.value;
     let mut result = put(d, file, value, last);
@@ -93,7 +93,7 @@ fn hint(d: &Dir, w: &Write, errno: Errno) -> Option<String> {
             _ => "this kernel has no such file".to_owned(),
         },
         libc::EPERM if w.file.starts_with("devices.") => {
-            "the cgroup above it does not allow this device, so that its children cannot".to_owned()
+            "the parent cgroup does not allow this device, so its children cannot either".to_owned()
         }
         libc::EACCES | libc::EPERM | libc::EROFS => "the file is not delegated to this user".to_owned(),
         libc::ENODEV if matches!(controller, "io" | "blkio") => {
@@ -102,9 +102,11 @@ fn hint(d: &Dir, w: &Write, errno: Errno) -> Option<String> {
         libc::EINVAL if w.file == "memory.use_hierarchy" => {
             "since Linux 5.11 accounting is always hierarchical".to_owned()
         }
-        libc::EINVAL if controller == "cpuset" => "a cpuset must be a part of the one above it".to_owned(),
+        libc::EINVAL if controller == "cpuset" => {
+            "a cpuset must be a subset of that of the parent cgroup".to_owned()
+        }
         libc::EINVAL if w.file.contains("cfs") || w.file.contains("cpu.max") => {
-            "the bandwidth must fit into that of the cgroup above, and the burst into the quota".to_owned()
+            "the bandwidth must not exceed that of the parent cgroup, nor the burst the quota".to_owned()
         }
         libc::EINVAL if matches!(w.file.as_ref(), "cpu.weight" | "cpu.shares") => {
             "an idle cgroup (cpu.idle) has no weight".to_owned()

@@ -16,7 +16,7 @@ const NOTE: &std::ffi::CStr = c"trusted.orun.options";
 /// More than all options there are.
 const LONGEST: usize = 512;
 
-/// What is put back when this is dropped.
+/// Mount options that are restored when this is dropped.
 #[derive(Debug)]
 pub struct Options {
     place: String,
@@ -63,7 +63,7 @@ impl Drop for Options {
         if let Err(e) = self.put_back() {
             let all = self.all.iter().cloned().collect::<Vec<_>>().join(",");
             log::warn(format!(
-                "criu took the mount options {all} from {:?}, and they cannot be put back: {e}",
+                "criu removed the mount options {all} of {:?}, and they cannot be restored: {e}",
                 self.place
             ));
         }

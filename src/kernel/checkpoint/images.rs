@@ -103,7 +103,7 @@ impl Images {
     pub fn check_parent(&self, parent: &Path) -> Result<()> {
         if parent.is_absolute() {
             return Err(Error::new(Kind::Usage, format!("--parent-path must be relative: {parent:?}"))
-                .hint("it is looked up from the directory of --image-path"));
+                .hint("it is relative to the directory of --image-path"));
         }
         let fail = |e: Errno| {
             Error::sys(format!("invalid --parent-path: {:?}", self.path.join(parent)), e).kind_is(Kind::Usage)
@@ -112,7 +112,7 @@ impl Images {
         path::openat(self.dir.as_raw_fd(), &cpath(parent)?, flags, 0).map(drop).map_err(fail)
     }
 
-    /// Everything that CRIU reads must be a regular file: a FIFO would stop it for ever, a symlink lead it elsewhere. Only
+    /// Everything that CRIU reads must be a regular file: a FIFO would stop it forever, a symlink lead it elsewhere. Only
     /// an earlier memory image is linked to (`parent`).
     fn check(&self, other_user: bool) -> Result<()> {
         let fail = |e: Errno| Error::sys(format!("reading the image directory {:?}", self.path), e);
@@ -139,8 +139,8 @@ impl Images {
                 if other_user && st.kind() == libc::S_IFREG && st.mode & 0o004 == 0 && is_image(name) {
                     let what = format!("{:?} can be read by its owner only", self.path.join(os_str(name)));
                     return Err(Error::new(Kind::Config, what).hint(
-                        "CRIU reads images as the root of the container's user namespace, who is another user on the host: \
-                         give them mode 0644; their directory can stay closed",
+                        "CRIU reads images as the root of the container's user namespace, which is another user on the host: \
+                         set mode 0644; the directory can stay inaccessible",
                     ));
                 }
             }
@@ -176,7 +176,7 @@ impl Images {
         fd::write_all(f.as_raw_fd(), serde_json::json!(names).to_string().as_bytes()).map_err(fail)
     }
 
-    /// What the first three descriptors of the container were.
+    /// The first three descriptors of the container.
     ///
     /// # Errors
     /// There is no such file, or it holds something else.
@@ -214,7 +214,7 @@ impl Images {
         self.work_path.join(self.log)
     }
 
-    /// What CRIU's log says about a failure; nothing when it is not there.
+    /// The message of CRIU's log about a failure; empty without a log.
     pub fn log_errors(&self) -> Vec<String> {
         let dir = self.work.as_ref().unwrap_or(&self.dir).as_raw_fd();
         let name = CString::new(self.log).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a running container has from its host, as CRIU is going to see it.
+//! Resources of the host in a running container, as CRIU will see them.
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::child::NULL_DEVICE;
@@ -22,7 +22,7 @@ struct Mounts {
 }
 
 impl Mounts {
-    fn of(pid: i32) -> Result<Mounts> {
+    fn read_mounts(pid: i32) -> Result<Mounts> {
         let text = read(&format!("/proc/{pid}/mountinfo"))?;
         let root = CString::new(format!("/proc/{pid}/root")).unwrap_or_default();
         let root = path::openat(sys::CWD, &root, libc::O_PATH | libc::O_DIRECTORY, 0)
@@ -48,13 +48,13 @@ impl Mounts {
     }
 }
 
-/// What CRIU calls the mounts of `list` in the container of process `pid`, and those that came with them. `own` are the
-/// names of all mounts that the container's configuration makes.
+/// CRIU's names for the mounts of `list` in the container of process `pid`, and for those below them. `own` are the names of
+/// all mounts in the container's configuration.
 ///
 /// # Errors
 /// The container cannot be looked at.
 pub fn mounts(pid: i32, list: &[External], own: &BTreeSet<String>) -> Result<Vec<String>> {
-    let mounts = Mounts::of(pid)?;
+    let mounts = Mounts::read_mounts(pid)?;
     let mut found = Vec::new();
     let mut named = BTreeSet::new();
     let mut trees = Vec::new();
@@ -81,7 +81,7 @@ pub fn mounts(pid: i32, list: &[External], own: &BTreeSet<String>) -> Result<Vec
     Ok(found)
 }
 
-/// What those mounts are at a restore.
+/// The sources of those mounts at a restore.
 ///
 /// # Errors
 /// /proc cannot be read.
@@ -136,7 +136,7 @@ pub fn check_other_user(list: &[External]) -> Result<()> {
     Ok(())
 }
 
-/// What CRIU calls a namespace of process `pid` that was joined; `None` for one that it can save.
+/// CRIU's name for a joined namespace of process `pid`; `None` for one that it can save.
 ///
 /// # Errors
 /// The namespace cannot be looked at.
@@ -148,14 +148,14 @@ pub fn namespace(pid: i32, kind: NamespaceKind) -> Result<Option<String>> {
     Ok(Some(format!("{name}[{}]:{key}", st.ino)))
 }
 
-/// What the first three descriptors of process `pid` are, as `descriptors.json` has it: a path of the container, a pipe,
+/// The first three descriptors of process `pid`, as in `descriptors.json`: a path of the container, a pipe,
 /// or a file of the host, which is named to CRIU as external. The process must be frozen: a shell sets one of them
 /// aside, above, while it redirects a command, and that file is the host's all the same.
 ///
 /// # Errors
 /// /proc cannot be read.
 pub fn descriptors(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
-    let mounts = Mounts::of(pid)?;
+    let mounts = Mounts::read_mounts(pid)?;
     let mut all = BTreeMap::new();
     let dir = format!("/proc/{pid}/fd");
     let fail = |e: std::io::Error| Error::sys(format!("reading {dir}"), e);
@@ -176,7 +176,7 @@ pub fn descriptors(pid: i32) -> Result<(Vec<String>, Vec<String>)> {
     Ok((names, external.into_iter().collect()))
 }
 
-/// What descriptor `n` is, and whether that is a file of the host; `None` when it has just been closed.
+/// A description of descriptor `n`, and whether it is a file of the host; `None` when it has just been closed.
 fn descriptor(pid: i32, n: u32, mounts: &Mounts) -> Result<Option<(String, bool)>> {
     let link = PathBuf::from(format!("/proc/{pid}/fd/{n}"));
     let Ok(target) = std::fs::read_link(&link) else { return Ok(None) };

@@ -36,17 +36,17 @@ pub struct Criu {
     pub pid: i32,
     pidfd: OwnedFd,
     socket: OwnedFd,
-    /// What it writes to its standard error, unless that is orun's own.
+    /// Its standard error, unless that is orun's own.
     errors: Option<OwnedFd>,
     /// The directories of [`Place::directories`] as CRIU's mount namespace has them.
     pub directories: Vec<OwnedFd>,
-    /// What is restored when it has exited.
+    /// State that is restored when it has exited.
     _options: Option<hierarchy::Options>,
 }
 
 /// Where CRIU runs.
 #[derive(Debug, Default)]
-pub struct Place<'a> {
+pub struct CriuSettings<'a> {
     /// In a mount namespace of its own, with this root file system as a mount.
     pub root: Option<Root<'a>>,
     /// Directories that are opened again in that namespace.
@@ -72,7 +72,7 @@ impl Criu {
     ///
     /// # Errors
     /// [`Kind::Unsupported`] when there is none.
-    pub fn start(place: &Place) -> Result<Criu> {
+    pub fn start(place: &CriuSettings) -> Result<Criu> {
         let fail = |e: Errno| Error::sys("starting criu", e);
         let program = program()?;
         let (ours, theirs) = socket::seqpacket_pair().map_err(fail)?;
@@ -95,7 +95,7 @@ impl Criu {
             Clone::Child => {
                 let tell = tell.as_raw_fd();
                 let (number, e) = become_criu(&program, &argv, &env, place, tell, stdio.as_ref(), &passed);
-                // Without its parent nobody reads the error.
+                // Without its parent no process reads the error.
                 let _ = protocol::send(tell, Tag::Failed, number, e.0, 0, &[], None);
                 exec::exit(127)
             }
@@ -130,7 +130,7 @@ impl Criu {
     /// # Errors
     /// CRIU has exited.
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        socket::send(self.socket.as_raw_fd(), message, None).map_err(|e| self.gone(e))
+        socket::send(self.socket.as_raw_fd(), message, None).map_err(|e| self.exited_early(e))
     }
 
     /// The next thing that CRIU says, with the descriptor that came with it. It is waited for as long as CRIU runs: how long
@@ -140,9 +140,9 @@ impl Criu {
     /// CRIU has exited, or sends an invalid response.
     pub fn next(&self) -> Result<(Response, Option<OwnedFd>)> {
         let mut buf = vec![0; LONGEST];
-        let (n, fd) = socket::receive(self.socket.as_raw_fd(), &mut buf).map_err(|e| self.gone(e))?;
+        let (n, fd) = socket::receive(self.socket.as_raw_fd(), &mut buf).map_err(|e| self.exited_early(e))?;
         if n == 0 {
-            return Err(self.gone(Errno(libc::EPIPE)));
+            return Err(self.exited_early(Errno(libc::EPIPE)));
         }
         match Response::parse(&buf[..n]) {
             Some(r) => Ok((r, fd)),
@@ -151,19 +151,19 @@ impl Criu {
     }
 
     /// It exited without a response; perhaps its log has the reason.
-    fn gone(&self, e: Errno) -> Error {
-        let said = self.said();
+    fn exited_early(&self, e: Errno) -> Error {
+        let said = self.stderr_text();
         match said.lines().last() {
             Some(line) => Error::new(Kind::System, format!("criu failed: it exited early: {line}")),
             None => Error::sys("criu failed: it exited early", e),
         }
     }
 
-    /// What CRIU wrote to its standard error.
-    pub fn said(&self) -> String {
+    /// The text on CRIU's standard error.
+    pub fn stderr_text(&self) -> String {
         let Some(errors) = &self.errors else { return String::new() };
         let mut buf = [0; 4096];
-        // As far as it exists: this is for people who read an error.
+        // If it exists: it is only shown in errors.
         let n = nix::sys::uio::pread(errors, &mut buf, 0).unwrap_or(0);
         String::from_utf8_lossy(&buf[..n]).into_owned()
     }
@@ -173,7 +173,7 @@ impl Criu {
     /// # Errors
     /// A system call fails that cannot.
     pub fn finish(self) -> Result<bool> {
-        let fail = |e: Errno| Error::sys("waiting for criu to end", e);
+        let fail = |e: Errno| Error::sys("waiting for criu to exit", e);
         drop(self.socket);
         let fd = self.pidfd.as_raw_fd();
         if fd::poll(&mut [PollFd::new(fd, libc::POLLIN)], TIMEOUT as i32).map_err(fail)? == 0 {
@@ -184,7 +184,7 @@ impl Criu {
     }
 }
 
-/// In place of the number of a step: the program could not be run.
+/// Instead of the number of a step: the program could not be run.
 const NOT_RUN: u16 = u16::MAX;
 
 /// The child's part, up to the program. Returns the failed step.
@@ -192,13 +192,14 @@ fn become_criu(
     program: &CStr,
     argv: &StringArray,
     env: &StringArray,
-    place: &Place,
+    place: &CriuSettings,
     tell: RawFd,
     stdio: Option<&[OwnedFd; 3]>,
     passed: &[OwnedFd],
 ) -> (u16, Errno) {
     if let Some(root) = &place.root
-        && let Err(failed) = root.enter(|| place.directories.iter().try_for_each(|d| reopen(d, tell)))
+        && let Err(failed) =
+            root.enter_namespace(|| place.directories.iter().try_for_each(|d| reopen(d, tell)))
     {
         return failed;
     }
@@ -267,7 +268,7 @@ fn program() -> Result<CString> {
 /// # Errors
 /// [`Kind::Unsupported`], with what was found and what is needed.
 pub fn check_version() -> Result<()> {
-    let criu = Criu::start(&Place::default())?;
+    let criu = Criu::start(&CriuSettings::default())?;
     let answer = criu.send(&rpc::version_request()).and_then(|()| criu.next());
     let (answer, _) = match answer {
         Ok(r) => r,
@@ -295,19 +296,19 @@ pub fn check_version() -> Result<()> {
 /// # Errors
 /// [`Kind::Unsupported`], naming the flag that needs it.
 pub fn check_feature(feature: Feature, flag: &str) -> Result<()> {
-    let criu = Criu::start(&Place::default())?;
+    let criu = Criu::start(&CriuSettings::default())?;
     let answer = criu.send(&rpc::feature_request(feature)).and_then(|()| criu.next());
-    let said = criu.said();
+    let said = criu.stderr_text();
     criu.finish()?;
     let (answer, _) = answer?;
     if answer.features.contains(&(feature as u32)) {
         return Ok(());
     }
     let what = match feature {
-        Feature::MemoryTracking => "track which memory pages are written to",
+        Feature::MemoryTracking => "track memory writes",
         Feature::LazyPages => "fill in memory pages later (userfaultfd)",
     };
-    let e = Error::new(Kind::Unsupported, format!("{flag}: this kernel cannot {what}, says CRIU"));
+    let e = Error::new(Kind::Unsupported, format!("{flag}: CRIU reports that this kernel cannot {what}"));
     Err(match said.lines().last() {
         Some(line) => e.hint(format!("criu wrote: {line}")),
         None => e.hint("\"criu check --all\" shows the details"),

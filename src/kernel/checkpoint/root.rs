@@ -14,7 +14,7 @@ use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// What [`Root::enter`] and its like do, by number.
+/// The steps of [`Root::enter_namespace`] and similar functions, by number.
 pub(super) const STEPS: [&str; 5] = [
     "making a mount namespace for the restore",
     "making its mounts slaves of the host's",
@@ -30,7 +30,7 @@ pub(super) const COVER_DIRECTORY: u16 = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct Root<'a> {
     pub path: &'a CStr,
-    /// What is mounted below it on the host later does not show up.
+    /// Later mounts of the host below it are not visible.
     pub private: bool,
 }
 
@@ -38,7 +38,10 @@ impl Root<'_> {
     /// Moves into a mount namespace in which the root is a mount of its own. The mounts of the host stay those that the
     /// container's are slaves of, as when it was created. Before the root covers anything, `with` is called. On failure:
     /// the step and why.
-    pub(super) fn enter(&self, with: impl FnOnce() -> Result<(), (u16, Errno)>) -> Result<(), (u16, Errno)> {
+    pub(super) fn enter_namespace(
+        &self,
+        with: impl FnOnce() -> Result<(), (u16, Errno)>,
+    ) -> Result<(), (u16, Errno)> {
         clone::unshare(libc::CLONE_NEWNS).map_err(|e| (0, e))?;
         mount::set_propagation(c"/", libc::MS_SLAVE | libc::MS_REC).map_err(|e| (1, e))?;
         with()?;
@@ -83,14 +86,16 @@ pub(super) fn cover_for_all(dir: RawFd, path: &CStr) -> SysResult<()> {
 pub fn make_mount_points(root: &Root, points: &[(MountPoint, String)]) -> Result<()> {
     let what = "the mount points of the container to be made";
     let failed = in_child(what, |tell| {
-        let done = root.enter(|| Ok(())).and_then(|()| {
+        let done = root.enter_namespace(|| Ok(())).and_then(|()| {
             let fd =
                 path::openat(sys::CWD, root.path, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|e| (2, e))?;
             let mut places = points.iter().zip(STEPS.len() as u16..);
-            places.try_for_each(|((point, _), number)| one(fd.as_raw_fd(), point).map_err(|e| (number, e)))
+            places.try_for_each(|((point, _), number)| {
+                make_mount_point(fd.as_raw_fd(), point).map_err(|e| (number, e))
+            })
         });
         if let Err((number, e)) = done {
-            // Without its parent nobody reads the error.
+            // Without its parent no process reads the error.
             let _ = protocol::send(tell, Tag::Failed, number, e.0, 0, &[], None);
         }
     })?;
@@ -104,9 +109,9 @@ pub fn make_mount_points(root: &Root, points: &[(MountPoint, String)]) -> Result
     }
 }
 
-/// Makes one, and mounts what is mounted there, because further ones may lie on it: the source, or in place of a file
+/// Makes one, and mounts what is mounted there, because further ones may lie on it: the source, or instead of a file
 /// system of the container an empty one.
-fn one(root: RawFd, point: &MountPoint) -> SysResult<()> {
+fn make_mount_point(root: RawFd, point: &MountPoint) -> SysResult<()> {
     let Some(source) = &point.source else {
         let target = inroot::open_or_make(root, &point.target, Make::Directory)?;
         let fs = mount::fsopen(c"tmpfs")?;

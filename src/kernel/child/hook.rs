@@ -10,7 +10,7 @@ use crate::sys::fd::{self, PollFd};
 use crate::sys::{SysResult, exec, file, limits, prctl, time, wait};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// What a hook has from the process that runs it.
+/// Resources of a hook from the process that runs it.
 pub(super) struct With<'a> {
     /// The environment of a hook without one of its own.
     pub env: &'a StringArray,

@@ -41,7 +41,7 @@ pub struct FdSlots {
     pub start: Option<OwnedFd>,
     /// The first process of the container to join (exec).
     pub container: Option<OwnedFd>,
-    /// What become the standard descriptors; else they are those of the parent.
+    /// The standard descriptors; None: those of the parent.
     pub stdio: Option<[OwnedFd; 3]>,
     /// The pid namespace to enter is entered already, while that was still allowed.
     pub pid_entered: bool,
@@ -65,7 +65,7 @@ pub struct Child<'a> {
     pub caller: Caller,
 }
 
-/// What the caller of orun has left to it, and the program is not to find or is to find again.
+/// Settings inherited from the caller of orun that the program must not inherit, or that are restored for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     /// The signals that are ignored.
@@ -74,7 +74,7 @@ pub struct Caller {
     pub own_limits: u32,
 }
 
-/// What operations leave for later ones.
+/// Results of operations for later ones.
 #[derive(Default)]
 struct Progress {
     /// The root file system, once it is opened.
@@ -122,7 +122,7 @@ impl Child<'_> {
     pub fn run(mut self) -> ! {
         let mut made = Progress::default();
         file::umask(0);
-        // With a copy of the other end open nobody would see that the parent is gone, and wait for it for ever. It
+        // With a copy of the other end open nobody would see that the parent is gone, and wait for it forever. It
         // cannot fail: the descriptor is open.
         let _ = fd::close_range(self.parent as u32, self.parent as u32);
         for (n, fd) in self.slots.stdio.iter().flatten().enumerate() {

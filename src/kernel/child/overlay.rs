@@ -11,13 +11,13 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// The options of mount(2) are one page.
 const OPTIONS: usize = 4096;
-/// What the kernel resolves relative names of layers in: names are numbers there, so that hundreds fit into a page
+/// The directory for relative names of layers: names are numbers there, so that hundreds fit into a page
 /// and no path of the host shows in the container's mountinfo.
 const DESCRIPTORS: &CStr = c"/proc/self/fd";
 
 /// The warning that goes with [`Opened::in_memory`].
-pub(super) const IN_MEMORY: &str = "the upper directory of the root file system lies on an overlay itself, which the \
-    kernel cannot use: what the container changes is kept in memory (tmpfs), and is lost when the container ends";
+pub(super) const IN_MEMORY: &str = "the upper directory of the root file system is on an overlay, which the kernel \
+    does not support: changes by the container are stored in memory (tmpfs), and are lost when it exits";
 
 /// An overlay that is mounted.
 pub(super) struct Opened {

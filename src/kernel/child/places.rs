@@ -54,7 +54,7 @@ impl Target {
         mount::move_mount(tree, self.fd, c"")
     }
 
-    /// What is here.
+    /// Status of the file here.
     pub fn stat(&self) -> SysResult<file::Stat> {
         file::fstat(self.fd)
     }

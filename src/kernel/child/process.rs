@@ -57,7 +57,7 @@ impl Child<'_> {
                 }
             }
             ProgramOp::Umask(mask) => drop(file::umask(*mask)),
-            ProgramOp::WorkingDirectory { path, last } => enter(path, *last, made)?,
+            ProgramOp::WorkingDirectory { path, last } => enter_working_directory(path, *last, made)?,
             ProgramOp::Home { uid } => self.set_home(*uid),
             ProgramOp::FindProgram { candidates, searched } => made.program = find(candidates, *searched)?,
             ProgramOp::CloseDescriptors { keep } => self.close_descriptors(*keep, made)?,
@@ -168,7 +168,7 @@ fn bits(mask: u64) -> impl Iterator<Item = u8> {
 
 /// Enters the working directory and makes sure that it lies inside the root: a descriptor of the host that
 /// leaked into the container would otherwise lead out of it (CVE-2024-21626).
-fn enter(path: &CStr, last: bool, made: &mut Progress) -> StepResult {
+fn enter_working_directory(path: &CStr, last: bool, made: &mut Progress) -> StepResult {
     if last && !made.cwd_pending || made.in_root && path == c"/" {
         return Ok(());
     }

@@ -7,14 +7,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// What all ports share.
+/// State that all ports share.
 pub struct Budget {
     most: usize,
     used: Cell<usize>,
     given_back: Notify,
 }
 
-/// What one port has of it.
+/// The share of one port.
 #[derive(Clone, Default)]
 pub struct Share(Rc<Cell<usize>>);
 

@@ -1,4 +1,4 @@
-//! What the proxy counts for each port, and when it reports that.
+//! The counters of the proxy for each port, and the times of its reports.
 
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -41,10 +41,10 @@ impl Counter {
         change(&mut counts);
         self.counts.set(counts);
         self.changed.set(true);
-        report.wanted();
+        report.request();
     }
 
-    /// What has changed since the last call.
+    /// Changes since the last call.
     pub fn take(&self) -> Option<Counts> {
         self.changed.take().then(|| self.counts.get())
     }
@@ -59,7 +59,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn wanted(&self) {
+    fn request(&self) {
         if !self.due.replace(true) {
             self.news.notify_one();
         }

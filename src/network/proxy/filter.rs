@@ -96,7 +96,7 @@ mod tests {
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
-    /// What the kernel would do with a call: seccomp(2).
+    /// The kernel's verdict on a system call: seccomp(2).
     fn judge(arch: u32, number: i64, [a, b, c]: [u32; 3]) -> u32 {
         let program = own::allow(ALLOWED, &LIMITED);
         verify(&program);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, a connection on behalf of somebody.
+/// Version 2, a proxied connection.
 const PROXY: u8 = 0x21;
 /// A stream between addresses of IPv4, or IPv6.
 const TCP4: u8 = 0x11;

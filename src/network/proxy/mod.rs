@@ -39,7 +39,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// What a message begins with.
+/// First byte of a message.
 pub mod tag {
     pub const LISTENER: u8 = b'L';
     pub const MAP: u8 = b'T';
@@ -163,7 +163,7 @@ struct Proxy {
     waiting: HashMap<String, OwnedFd>,
     served: HashMap<String, Served>,
     names: names::Names,
-    /// What answers at each socket of a pod, with the inode of that.
+    /// The tasks that answer at the sockets of each pod, with the inode of the socket.
     resolvers: HashMap<String, (u64, JoinHandle<()>)>,
 }
 
@@ -205,19 +205,19 @@ pub fn run(control: OwnedFd) -> Result<()> {
     })
 }
 
-/// What is left: connecting, and what was sent to it.
+/// Remaining rights: connecting, and the descriptors that it received.
 ///
 /// # Errors
 /// A right is left.
 fn give_up_rights() -> Result<()> {
     let fail = |step: &'static str| {
-        move |e: Errno| Error::sys(format!("giving up the rights of the proxy: {step}"), e)
+        move |e: Errno| Error::sys(format!("dropping the privileges of the proxy: {step}"), e)
     };
     prctl::set_no_new_privs().map_err(fail("no new privileges"))?;
     if cred::geteuid() == 0 {
         prctl::limit_bounding(0).map_err(fail("the bounding set"))?;
         // In a user namespace setting groups may be forbidden, and there may be no such user: only then does the kernel
-        // answer EINVAL, and root there is nobody special outside.
+        // answer EINVAL, and root there has no privileges outside.
         let denied = || std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|t| t.trim() == "deny");
         match cred::setgroups(&[]) {
             Err(Errno(libc::EPERM)) if denied() => {}
@@ -291,7 +291,7 @@ impl Proxy {
         self.state.report.begin();
         let news = self.served.iter().filter_map(|(name, s)| Some((name, s.route.counter.take()?)));
         let news: BTreeMap<&String, Counts> = news.collect();
-        // What gets lost is sent with the next change.
+        // A lost report is sent with the next change.
         let _ = memfd::create(c"counts").map(std::fs::File::from).map(|mut file| {
             let written = file.write_all(&serde_json::to_vec(&news).unwrap_or_default());
             written.is_ok() && socket::send(control, &[tag::COUNTS], Some(file.as_raw_fd())).is_ok()
@@ -383,12 +383,12 @@ fn descriptors() -> usize {
     most.clamp(64, MOST_DESCRIPTORS)
 }
 
-/// The error of a system call, for those who expect one of the standard library.
+/// The error of a system call, as an error of the standard library.
 fn io_error(e: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(e.0)
 }
 
-/// What the file of a message holds.
+/// The content of the file of a message.
 ///
 /// # Errors
 /// It cannot be read, or is something else.

@@ -60,7 +60,7 @@ impl Drop for Pipe {
 pub async fn relay(client: TcpStream, server: TcpStream, moved: impl Fn(u64, u64)) {
     for stream in [&client, &server] {
         let _ = stream.set_nodelay(true);
-        // A peer whose host has crashed would keep both for ever.
+        // A peer whose host has crashed would keep both forever.
         let _ = setsockopt(stream, sockopt::KeepAlive, &true);
     }
     let both = async {
@@ -91,7 +91,7 @@ impl Turn {
     }
 }
 
-/// What a read came to.
+/// Result of a read.
 enum Read {
     /// The end.
     End,

@@ -34,7 +34,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// Descriptors of a connection: the client's and the replica's.
 const DESCRIPTORS: usize = 2;
 
-/// What all routes share.
+/// State that all routes share.
 pub struct State {
     /// Connections by target.
     load: RefCell<HashMap<SocketAddr, usize>>,
@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    /// A new map is used: whoever waits for a replica looks again.
+    /// A new map is used: connections that wait for a replica look again.
     pub fn changed(&self) {
         self.changes.send_modify(|n| *n += 1);
     }
@@ -112,7 +112,7 @@ impl Drop for Load<'_> {
     }
 }
 
-/// What a port does besides.
+/// Extra behaviour of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
     /// How long a client stays with its replica.
@@ -184,7 +184,7 @@ impl Route {
     /// All targets, those with the fewest connections first; before them that which the client has to stay with.
     fn by_load(&self, state: &State, client: IpAddr) -> Vec<SocketAddr> {
         let mut targets = self.in_turn();
-        let own = self.stay(client);
+        let own = self.sticky_replica(client);
         targets.sort_by_key(|t| (own != Some(*t), state.load(t)));
         targets
     }
@@ -192,13 +192,14 @@ impl Route {
     /// The target for a client's first datagram.
     pub fn for_datagrams(&self, client: IpAddr) -> Option<SocketAddr> {
         let targets = self.in_turn();
-        let target = self.stay(client).filter(|own| targets.contains(own)).or(targets.first().copied())?;
+        let target =
+            self.sticky_replica(client).filter(|own| targets.contains(own)).or(targets.first().copied())?;
         self.note(client, target);
         Some(target)
     }
 
-    fn stay(&self, client: IpAddr) -> Option<SocketAddr> {
-        self.options.get().affinity.and_then(|limit| self.stays.of(client, limit))
+    fn sticky_replica(&self, client: IpAddr) -> Option<SocketAddr> {
+        self.options.get().affinity.and_then(|limit| self.stays.replica_of(client, limit))
     }
 
     fn note(&self, client: IpAddr, target: SocketAddr) {
@@ -342,7 +343,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Waiting<'_> {
-    /// Whether there is a place for it, and somebody at its other end.
+    /// Whether a slot is free, and the other end is open.
     fn may_wait(&mut self, client: &TcpStream) -> bool {
         let may = self.find_place(client);
         if may && !self.counted {

@@ -15,7 +15,7 @@ pub struct Stays(RefCell<HashMap<IpAddr, (SocketAddr, Instant)>>);
 
 impl Stays {
     /// The replica that `client` had within the last `limit`.
-    pub fn of(&self, client: IpAddr, limit: Duration) -> Option<SocketAddr> {
+    pub fn replica_of(&self, client: IpAddr, limit: Duration) -> Option<SocketAddr> {
         let stays = self.0.borrow();
         let (target, at) = stays.get(&client.to_canonical())?;
         (at.elapsed() < limit).then_some(*target)
@@ -47,12 +47,12 @@ mod tests {
         let (hour, target) = (Duration::from_secs(3600), "10.0.0.1:80".parse().unwrap());
         let client: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         stays.note(client, target, hour);
-        assert_eq!(stays.of("192.0.2.1".parse().unwrap(), hour), Some(target));
-        assert_eq!(stays.of(client, Duration::ZERO), None);
+        assert_eq!(stays.replica_of("192.0.2.1".parse().unwrap(), hour), Some(target));
+        assert_eq!(stays.replica_of(client, Duration::ZERO), None);
         for n in 0..3 * MOST as u32 {
             stays.note(IpAddr::V4(n.into()), target, hour);
         }
         assert!(stays.0.borrow().len() <= MOST);
-        assert_eq!(stays.of(IpAddr::V4((3 * MOST as u32 - 1).into()), hour), Some(target));
+        assert_eq!(stays.replica_of(IpAddr::V4((3 * MOST as u32 - 1).into()), hour), Some(target));
     }
 }

@@ -24,7 +24,7 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A server that says `name` to everybody.
+/// A server that sends `name` to each client.
 fn server(name: &'static str) -> SocketAddr {
     let (listener, address) = listener();
     std::thread::spawn(move || {
@@ -47,7 +47,7 @@ async fn publish(proxy: &mut Proxy, targets: &[SocketAddr]) -> SocketAddr {
     address
 }
 
-/// What a server says to somebody who connects, in a thread of its own.
+/// The greeting of a server that runs in a thread of its own.
 fn ask(address: SocketAddr) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();

@@ -102,7 +102,7 @@ pub async fn serve(state: Rc<State>, route: Rc<Route>, socket: UdpSocket) {
     }
 }
 
-/// Passes a datagram on. It may always be lost; a refusal means that nobody listens.
+/// Passes a datagram on. It may always be lost; a refusal means that no process listens.
 fn pass(session: &Session, datagram: &[u8]) {
     session.last.set(Instant::now());
     match session.socket.try_send(datagram) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity;
-use crate::orund::client::choose::{Name, PortName, Selector, What, any_name, selector, workload_name};
+use crate::orund::client::choose::{Name, ObjectKind, PortName, Selector, any_name, selector, workload_name};
 pub use crate::orund::client::create::Create;
 pub use crate::orund::client::flags::{
     Builder, Building, Dashboard, Drain, Project, SortBy, Status, StatusOutput, Waiting,
@@ -17,7 +17,7 @@ use crate::orund::examples;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Create or update the objects of files, all or none
+    /// Create or update the objects in files, all or none
     #[command(after_help = examples::APPLY)]
     Apply(Apply),
     /// Check files without a supervisor
@@ -28,7 +28,7 @@ pub enum Verb {
     Explain {
         /// Kind, path or name, such as deployment.spec.strategy or terminationGracePeriodSeconds; or "image"
         field: String,
-        /// Behind "image": the name of an image, whose config.json is printed
+        /// After "image": name of an image; prints the config.json of its containers
         #[arg(value_name = "IMAGE")]
         image: Option<String>,
     },
@@ -41,7 +41,7 @@ pub enum Verb {
         #[command(subcommand)]
         what: Create,
     },
-    /// List workloads, replicas, events or kept objects
+    /// List workloads, replicas, events or other objects
     #[command(after_help = examples::GET)]
     Get(Get),
     /// Show details of objects, including why a replica restarted
@@ -62,13 +62,13 @@ pub enum Verb {
     /// List events
     #[command(after_help = examples::EVENTS)]
     Events(Events),
-    /// Show whether everything is well, and the cause of what is not
+    /// Show the health of all workloads and of the host, with the cause of each problem
     #[command(after_help = examples::STATUS)]
     Status(Status),
-    /// Serve a page for a browser that shows workloads, replicas, events and logs
+    /// Serve a web page with workloads, replicas, events and logs
     #[command(after_help = examples::DASHBOARD)]
     Dashboard(Dashboard),
-    /// List published ports, and where they are open
+    /// List published ports and the host addresses they are bound to
     #[command(after_help = examples::PORT)]
     Port(Port),
     /// Show the resource usage of containers
@@ -86,19 +86,19 @@ pub enum Verb {
         #[command(subcommand)]
         verb: Rollout,
     },
-    /// Stop workloads without deleting them; they stay stopped until they are started, applied or scaled
+    /// Stop workloads without deleting them, until they are started, applied or scaled
     #[command(after_help = examples::STOP)]
     Stop(StopOrStart),
-    /// Start workloads that were stopped
+    /// Start stopped workloads
     #[command(after_help = examples::START)]
     Start(StopOrStart),
-    /// Delete workloads, stopping their replicas, and kept objects
+    /// Delete workloads and other objects; replicas are stopped
     #[command(after_help = examples::DELETE)]
     Delete(Delete),
-    /// Send a signal to the first process of containers; their restart policy decides what follows
+    /// Send a signal to the main process of containers
     #[command(after_help = examples::KILL)]
     Kill(Kill),
-    /// Stop all replicas with their preStop and grace period, and start none before the next boot
+    /// Stop all replicas gracefully and start none before the next boot
     #[command(after_help = examples::DRAIN)]
     Drain(Drain),
     /// Print the completion script for a shell
@@ -110,18 +110,18 @@ pub enum Verb {
     /// Write the man pages to a directory
     #[command(hide = true)]
     Man {
-        /// Directory to write to; it is created
+        /// Directory to write to; it is created if it does not exist
         dir: PathBuf,
     },
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Port {
-    /// Workload or Service; all without it
+    /// Workload or Service [default: all]
     pub name: Option<String>,
-    /// Port of the replicas, as 80 or 53/udp: print only where it is open
+    /// Port of the replicas, such as 80 or 53/udp: print only its host addresses
     pub port: Option<PortName>,
-    /// Print the ports as JSON, with the replicas that they lead to
+    /// Print the ports as JSON, with the replicas behind them
     #[arg(long)]
     pub json: bool,
 }
@@ -140,13 +140,13 @@ pub struct Files {
 pub struct Validate {
     #[command(flatten)]
     pub files: Files,
-    /// Print the files with all certain corrections
+    /// Print the files with all unambiguous corrections
     #[arg(long, conflicts_with = "json")]
     pub fix: bool,
     /// Print objects and findings as JSON
     #[arg(long)]
     pub json: bool,
-    /// Kinds without effect on one host are errors
+    /// Treat kinds without effect on one host as errors
     #[arg(long)]
     pub strict_kinds: bool,
 }
@@ -171,16 +171,16 @@ pub enum Format {
 pub struct Apply {
     #[command(flatten)]
     pub files: Files,
-    /// Print what would change without changing it
+    /// Print the changes without applying them
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the lines that would change, without changing anything (exit status 1 if any would)
+    /// Print the changed lines without applying the changes (exit status 1 if there are any)
     #[arg(long, conflicts_with = "wait")]
     pub diff: bool,
-    /// Print the corrected files, and apply nothing
+    /// Print the corrected files without applying them
     #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
     pub fix: bool,
-    /// Delete objects of the Compose project that the files no longer contain, except volumes
+    /// Delete objects of the Compose project that are no longer in the files, except volumes
     #[arg(long, conflicts_with_all = ["diff", "fix"])]
     pub prune: bool,
     #[command(flatten)]
@@ -200,8 +200,8 @@ pub enum Output {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Kind (workloads, deployments, jobs ..., replicas, events, configmaps, secrets, pvc, services or all) and names, in any of the forms `web`,
-    /// `replicas web`, `replica/web-0`; for replicas and events also the name of their workload
+    /// Kind (workloads, deployments, jobs ..., replicas, events, configmaps, secrets, pvc, services or all) and names, such as `web`,
+    /// `replicas web` or `replica/web-0`; replicas and events are also found by the name of their workload
     #[arg(value_name = "KIND|NAME")]
     pub words: Vec<String>,
     /// Show only objects with these labels, such as app=web,tier!=test
@@ -217,12 +217,13 @@ pub struct Get {
 
 impl Get {
     /// The kind, and the names, if any.
-    pub fn objects(&self) -> (What, Vec<String>) {
-        let Some((first, rest)) = self.words.split_first() else { return (What::Workloads, Vec::new()) };
+    pub fn objects(&self) -> (ObjectKind, Vec<String>) {
+        let default = ObjectKind::Workloads;
+        let Some((first, rest)) = self.words.split_first() else { return (default, Vec::new()) };
         if let Some(what) = names::kind(first) {
             return (what, rest.iter().map(|n| names::bare(n).to_owned()).collect());
         }
-        let what = first.split_once('/').and_then(|(kind, _)| names::kind(kind)).unwrap_or(What::Workloads);
+        let what = first.split_once('/').and_then(|(kind, _)| names::kind(kind)).unwrap_or(default);
         (what, self.words.iter().map(|n| names::bare(n).to_owned()).collect())
     }
 }
@@ -291,7 +292,7 @@ pub struct Exec {
     /// User to run as: UID[:GID], or names from the container's /etc/passwd and /etc/group
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
-    /// Replica, or a workload to choose one of its replicas
+    /// Replica, or a workload for any of its replicas
     #[arg(value_parser = any_name)]
     pub name: Name,
     /// Command and its arguments
@@ -317,14 +318,13 @@ pub struct Top {
     /// Show only this workload
     #[arg(value_parser = workload_name)]
     pub name: Option<String>,
-    /// Sort by this column, the largest first; names from A to Z
+    /// Sort by this column: names from A to Z, numbers from the largest
     #[arg(long, value_name = "COLUMN", default_value = "name")]
     pub sort_by: SortBy,
-    /// Show only rows with this text in the name of their replica or container
+    /// Show only rows whose replica or container name contains this text
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub filter: String,
-    /// Print once and exit, as if standard output were not a terminal. CPU is the mean since the start of the container, or
-    /// with --interval that of the interval
+    /// Print once and exit; the CPU usage is the average since the start of the container, or with --interval of one interval
     #[arg(long)]
     pub once: bool,
     /// Refresh interval [default: 2s]
@@ -351,7 +351,7 @@ pub enum Goal {
     /// All replicas are ready and none is changing; or all have exited successfully.
     Ready,
     Complete,
-    /// A replica has failed for good.
+    /// A replica has failed and will not be restarted.
     Failed,
     Stopped,
     /// It is deleted.
@@ -371,7 +371,7 @@ pub struct Restart {
 
 #[derive(Debug, Subcommand)]
 pub enum Rollout {
-    /// Wait until the rollout is complete, and say why it is not (exit codes: 1 failed, 3 not in time)
+    /// Wait until the rollout is complete, or report why it is not (exit status 1: failed, 3: timeout)
     Status {
         /// Name of a workload
         #[arg(value_parser = workload_name)]
@@ -383,7 +383,7 @@ pub enum Rollout {
         #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
         timeout: Duration,
     },
-    /// List the revisions that are kept
+    /// List the stored revisions
     History {
         /// Name of a workload
         #[arg(value_parser = workload_name)]
@@ -400,7 +400,7 @@ pub enum Rollout {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Keep every replica at its revision
+    /// Pause a rollout: every replica stays at its revision
     Pause {
         /// Name of a workload
         #[arg(value_parser = workload_name)]
@@ -412,7 +412,7 @@ pub enum Rollout {
         #[arg(value_parser = workload_name)]
         name: String,
     },
-    /// Replace all replicas by new ones of the same template
+    /// Replace all replicas with new ones of the same revision
     Restart {
         /// Name of a workload
         #[arg(value_parser = workload_name)]
@@ -465,7 +465,7 @@ pub struct Kill {
     /// Container of the replica [default: the first one]
     #[arg(short, long, value_name = "NAME")]
     pub container: Option<String>,
-    /// Replicas, or workloads for all of their replicas
+    /// Replicas, or workloads for all of their replicas; the restart policy decides whether they start again
     #[arg(value_name = "NAME", required = true, value_parser = any_name)]
     pub names: Vec<Name>,
 }
@@ -532,17 +532,17 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for (words, what, names) in [
-            ("", What::Workloads, &[][..]),
-            ("web", What::Workloads, &["web"]),
-            ("pods", What::Replicas, &[]),
-            ("po web-0 web-1", What::Replicas, &["web-0", "web-1"]),
-            ("replica/web-0", What::Replicas, &["web-0"]),
-            ("deploy/web", What::Of("deployment"), &["web"]),
-            ("jobs", What::Of("job"), &[]),
-            ("ev web", What::Events, &["web"]),
-            ("cm/web", What::Kept(KeptKind::ConfigMap), &["web"]),
-            ("svc", What::Kept(KeptKind::Service), &[]),
-            ("all", What::All, &[]),
+            ("", ObjectKind::Workloads, &[][..]),
+            ("web", ObjectKind::Workloads, &["web"]),
+            ("pods", ObjectKind::Replicas, &[]),
+            ("po web-0 web-1", ObjectKind::Replicas, &["web-0", "web-1"]),
+            ("replica/web-0", ObjectKind::Replicas, &["web-0"]),
+            ("deploy/web", ObjectKind::Of("deployment"), &["web"]),
+            ("jobs", ObjectKind::Of("job"), &[]),
+            ("ev web", ObjectKind::Events, &["web"]),
+            ("cm/web", ObjectKind::Kept(KeptKind::ConfigMap), &["web"]),
+            ("svc", ObjectKind::Kept(KeptKind::Service), &[]),
+            ("all", ObjectKind::All, &[]),
         ] {
             let (got, got_names) = get(words.trim());
             assert_eq!(
@@ -580,7 +580,8 @@ mod tests {
             assert_eq!(w.goal, expected);
         }
         let Ok(Verb::Get(get)) = parse("orund get pods web -o wide -w --socket /s") else { panic!() };
-        assert_eq!((get.objects().0, get.output, get.watch), (What::Replicas, Some(Output::Wide), true));
+        assert_eq!(get.objects().0, ObjectKind::Replicas);
+        assert_eq!((get.output, get.watch), (Some(Output::Wide), true));
         for bad in [
             "orund",
             "orund scale",

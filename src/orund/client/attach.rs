@@ -4,18 +4,17 @@ use hyper::{HeaderMap, Method};
 use hyper_util::rt::TokioIo;
 use std::io::IsTerminal;
 use tokio::io::{AsyncWrite, split};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 
 use super::args::Attach;
 use super::connection::{Call, Client, encoded};
-use super::exec::{lost, receive, target};
 use super::keys::Detach;
+use super::streams::{self, lost, receive, target};
 use crate::api::attach::{AttachRequest, INPUT, TERMINAL};
 use crate::api::frame::{Frame, PROTOCOL};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::terminal::{self, Raw};
-use crate::supervisor::shell::typing::read_keys;
 
 /// `attach`; the program's exit code, or 0 after detaching.
 pub async fn attach(client: &Client, a: &Attach) -> Result<u8> {
@@ -56,15 +55,8 @@ fn send(
     tty: bool,
     mut detach: Option<Detach>,
 ) -> Result<impl Future<Output = bool> + Send + 'static> {
-    let mut resized =
-        signal(SignalKind::window_change()).map_err(|e| Error::sys("waiting for signals", e))?;
-    let (keys, mut typed) = mpsc::channel(1);
-    if stdin {
-        std::thread::Builder::new()
-            .name("stdin".to_owned())
-            .spawn(move || read_keys(&keys))
-            .map_err(|e| Error::sys("starting the thread that reads standard input", e))?;
-    }
+    let mut resized = streams::watch(SignalKind::window_change())?;
+    let mut typed = if stdin { streams::standard_input()? } else { mpsc::channel(1).1 };
     let size = move || terminal::size().filter(|_| tty).map(|(rows, columns)| Frame::Resize(rows, columns));
     let first = size();
     Ok(async move {

@@ -12,7 +12,7 @@ use crate::workload::{BUILD, Build, Object, Workload, is_remote_context};
 /// Characters of an image's digest that make its tag: as many as builders show.
 const SHORT: usize = 12;
 
-/// What each workload is built from, if it is.
+/// The build section of each workload, if it has one.
 fn builds(objects: &[Object]) -> impl Iterator<Item = (&Workload, Build)> {
     objects.iter().filter_map(|o| match o {
         Object::Workload { workload, .. } => {
@@ -33,7 +33,7 @@ pub fn check(objects: &[Object]) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    let what = format!("these services have no image, but are to be built: {}", found.join(", "));
+    let what = format!("these services have no image and must be built: {}", found.join(", "));
     Err(Error::new(Kind::Config, what)
         .hint("`orund apply --build` builds them with buildah, podman or docker; or build them, and write `image: NAME`"))
 }
@@ -111,7 +111,7 @@ impl Program {
             }
             (None, None) => {}
         }
-        done(command.arg(&b.context))?;
+        run_builder(command.arg(&b.context))?;
         let id =
             std::fs::read_to_string(&id_file).map_err(|e| Error::sys(format!("reading {id_file:?}"), e))?;
         let id = id.trim();
@@ -120,11 +120,11 @@ impl Program {
         match self.kind {
             Builder::Buildah => {
                 let to = format!("docker-archive:{}:{name}", archive.display());
-                done(Command::new(&self.path).args(["push", id]).arg(to))?;
+                run_builder(Command::new(&self.path).args(["push", id]).arg(to))?;
             }
             Builder::Podman | Builder::Docker => {
-                done(Command::new(&self.path).args(["tag", id, &name]))?;
-                done(Command::new(&self.path).arg("save").arg("-o").arg(&archive).arg(&name))?;
+                run_builder(Command::new(&self.path).args(["tag", id, &name]))?;
+                run_builder(Command::new(&self.path).arg("save").arg("-o").arg(&archive).arg(&name))?;
             }
         }
         image::load(store, Some(&archive), Some(&name), None)?;
@@ -150,7 +150,7 @@ fn flags(b: &Build) -> Vec<String> {
 }
 
 /// Runs a step of the builder; what it prints goes to standard error.
-fn done(command: &mut Command) -> Result<()> {
+fn run_builder(command: &mut Command) -> Result<()> {
     let stderr = std::io::stderr();
     let out = std::os::fd::AsFd::as_fd(&stderr).try_clone_to_owned();
     let out = out.map_or_else(|_| Stdio::null(), Stdio::from);
@@ -172,7 +172,7 @@ impl Scratch {
     fn new() -> Result<Scratch> {
         use std::os::unix::fs::DirBuilderExt;
         let dir = std::env::temp_dir().join(format!("orund-build-{}", std::process::id()));
-        // One of a killed process with this number; nobody else's is followed or used.
+        // Left by a killed process with this number; a file of another user is neither followed nor used.
         let _ = std::fs::remove_dir_all(&dir);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(|e| Error::sys(format!("making {dir:?}"), e))?;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::args::{self, Delete, Goal, Restart, Scale};
 use super::choose::{Name, names_of, workload_name};
 use super::connection::{Call, Client, encoded};
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use super::lookup::{Target, path, target};
 use super::wait::Wait;
 use super::{kept, manifests, print, projects};
@@ -32,7 +32,7 @@ pub async fn scale(client: &Client, a: &Scale) -> Result<u8> {
     }
     for (name, replicas, generation) in changed.into_iter().filter(|_| a.waiting.wait) {
         let goal = if replicas == 0 { Goal::Stopped } else { Goal::Ready };
-        Wait { generation, ..Wait::of(name, goal, deadline) }.run(client).await?;
+        Wait { generation, ..Wait::for_workload(name, goal, deadline) }.run(client).await?;
     }
     Ok(0)
 }
@@ -53,7 +53,9 @@ pub async fn restart(client: &Client, a: &Restart) -> Result<u8> {
     print(&format!("{what} restarting\n"))?;
     if a.waiting.wait {
         let (generation, revision) = (done.generation, done.revision);
-        Wait { generation, revision, ..Wait::of(&workload, Goal::Ready, deadline) }.run(client).await?;
+        Wait { generation, revision, ..Wait::for_workload(&workload, Goal::Ready, deadline) }
+            .run(client)
+            .await?;
     }
     Ok(0)
 }
@@ -68,7 +70,7 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
     let mut workloads = Vec::new();
     for name in to_delete(client, a).await? {
         let Name { kind, name } = name;
-        if let Some(What::Kept(kind)) = kind {
+        if let Some(ObjectKind::Kept(kind)) = kind {
             let call = Call::new(Method::DELETE, kept::path(kind, &name));
             client.fetch::<Changed>(call).await?;
             print(&format!("{}/{name} deleted\n", kind.word()))?;
@@ -79,10 +81,10 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
             let w = client.find::<WorkloadObject>(Call::get(path(&name))).await?;
             Ok(w.is_some_and(|w| w.kind() == "pod"))
         };
-        if kind == Some(What::Replicas) && !pod().await? {
+        if kind == Some(ObjectKind::Replicas) && !pod().await? {
             let e = Error::new(
                 Kind::Usage,
-                format!("replica {name:?}: this verb takes a workload, not a replica"),
+                format!("replica {name:?}: this command takes a workload, not a replica"),
             );
             return Err(e.hint(format!("`orund restart {name}` replaces it; `orund scale` removes replicas")));
         }
@@ -97,17 +99,17 @@ pub async fn delete(client: &Client, a: &Delete) -> Result<u8> {
         kinds.push(done.path(name));
     }
     for (name, path) in workloads.iter().zip(&kinds).filter(|_| a.waiting.wait) {
-        Wait { path: Some(path), ..Wait::of(name, Goal::Delete, deadline) }.run(client).await?;
+        Wait { path: Some(path), ..Wait::for_workload(name, Goal::Delete, deadline) }.run(client).await?;
     }
     Ok(0)
 }
 
-/// What to delete. Of a file, what does not exist is left out, with a warning.
+/// The objects to delete. Objects of a file that do not exist are skipped with a warning.
 async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
     if a.files.is_empty() && !a.all && a.selector.is_none() {
         return names_of(&a.names).map_err(|what| Error::new(Kind::Usage, what));
     }
-    let workload = |name: &str| Name { kind: Some(What::Workloads), name: name.to_owned() };
+    let workload = |name: &str| Name { kind: Some(ObjectKind::Workloads), name: name.to_owned() };
     let all = projects::Existing::fetch(client).await?;
     let projects::Existing { workloads: existing, kept } = &all;
     if a.files.is_empty() {
@@ -122,7 +124,7 @@ async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
     }
     let mut names = Vec::new();
     let mut objects = manifests::load_all(&a.files, &a.project)?;
-    projects::settle(&mut objects, &all)?;
+    projects::assign_names(&mut objects, &all)?;
     for object in objects {
         let name = object.name();
         let found = match &object {
@@ -131,7 +133,7 @@ async fn to_delete(client: &Client, a: &Delete) -> Result<Vec<Name>> {
             }
             Object::Kept(k) => {
                 let same = |e: &KeptAnswer| e.object.kind == k.kind && e.object.metadata.name == name;
-                let found = Name { kind: Some(What::Kept(k.kind)), name: name.to_owned() };
+                let found = Name { kind: Some(ObjectKind::Kept(k.kind)), name: name.to_owned() };
                 kept.iter().any(same).then_some(found)
             }
             Object::Inert { .. } => continue,
@@ -173,7 +175,7 @@ pub async fn kill(client: &Client, a: &args::Kill) -> Result<u8> {
 pub async fn wait(client: &Client, a: &args::Wait) -> Result<u8> {
     let deadline = Instant::now() + a.timeout;
     for name in &a.names {
-        Wait::of(name, a.goal, deadline).run(client).await?;
+        Wait::for_workload(name, a.goal, deadline).run(client).await?;
     }
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kinds;
-pub use super::kinds::What;
+pub use super::kinds::ObjectKind;
 
 const NAMES: &str = "expected a name, workload/NAME, replica/NAME or PROJECT/SERVICE";
 
@@ -18,8 +18,8 @@ fn of_project(text: &str, service: &str) -> Option<String> {
 /// A name as people and `-o name` write it, of a workload.
 pub fn workload_name(text: &str) -> Result<String, String> {
     match text.split_once('/').map(|(kind, name)| (kinds::kind(kind), name)) {
-        None | Some((Some(What::Workloads | What::Of(_)), _)) => Ok(kinds::bare(text).to_owned()),
-        Some((Some(_), _)) => Err("this verb takes the name of a workload".to_owned()),
+        None | Some((Some(ObjectKind::Workloads | ObjectKind::Of(_)), _)) => Ok(kinds::bare(text).to_owned()),
+        Some((Some(_), _)) => Err("this command takes the name of a workload".to_owned()),
         Some((None, name)) => of_project(text, name)
             .ok_or_else(|| "expected a name, workload/NAME or PROJECT/SERVICE".to_owned()),
     }
@@ -30,10 +30,13 @@ pub fn any_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         None => Ok(Name { kind: None, name: text.to_owned() }),
         Some((kind, name)) => match kinds::kind(kind) {
-            Some(kind @ (What::Workloads | What::Of(_) | What::Replicas | What::Kept(_))) => {
-                Ok(Name { kind: Some(kind), name: name.to_owned() })
-            }
-            Some(What::Events | What::All) => Err(NAMES.to_owned()),
+            Some(
+                kind @ (ObjectKind::Workloads
+                | ObjectKind::Of(_)
+                | ObjectKind::Replicas
+                | ObjectKind::Kept(_)),
+            ) => Ok(Name { kind: Some(kind), name: name.to_owned() }),
+            Some(ObjectKind::Events | ObjectKind::All) => Err(NAMES.to_owned()),
             None => {
                 let name = of_project(text, name).ok_or_else(|| NAMES.to_owned())?;
                 Ok(Name { kind: None, name })
@@ -50,7 +53,7 @@ pub fn names_of(words: &[String]) -> Result<Vec<Name>, String> {
     match words.split_first() {
         Some((first, rest)) if !rest.is_empty() && kinds::kind(first).is_some() => {
             let one = |name: &String| match name.contains('/') {
-                true => Err(format!("{name:?} has a kind, and so has the list")),
+                true => Err(format!("{name:?} has a kind, but the list already has one")),
                 false => any_name(&format!("{first}/{name}")),
             };
             rest.iter().map(one).collect()
@@ -62,7 +65,7 @@ pub fn names_of(words: &[String]) -> Result<Vec<Name>, String> {
 /// A name that may be a workload's or a replica's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    pub kind: Option<What>,
+    pub kind: Option<ObjectKind>,
     pub name: String,
 }
 
@@ -148,9 +151,9 @@ mod tests {
     fn a_kind_may_stand_before_names() {
         let words = |text: &str| names_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let name = |kind, name: &str| Name { kind, name: name.to_owned() };
-        let secret = Some(What::Kept(KeptKind::Secret));
+        let secret = Some(ObjectKind::Kept(KeptKind::Secret));
         assert_eq!(words("secret a b").unwrap(), [name(secret, "a"), name(secret, "b")]);
-        assert_eq!(words("deploy web").unwrap(), [name(Some(What::Of("deployment")), "web")]);
+        assert_eq!(words("deploy web").unwrap(), [name(Some(ObjectKind::Of("deployment")), "web")]);
         assert_eq!(words("web secret/a").unwrap(), [name(None, "web"), name(secret, "a")]);
         assert_eq!(words("secret").unwrap(), [name(None, "secret")], "a name alone is a name");
         assert_eq!(words("shop/db").unwrap(), [name(None, "shop/db")], "a service of a project");

@@ -124,7 +124,7 @@ impl Client {
                 self.patience.as_secs_f32()
             );
             Err(Error::new(Kind::Timeout, what).hint(
-                "is it stopped, or the host overloaded? its keeper replaces a supervisor that does not answer; \
+                "it may be stopped, or the host overloaded; its keeper replaces a supervisor that does not answer; \
                  `systemctl status orund` may say more",
             ))
         })
@@ -182,8 +182,8 @@ impl Client {
         let body = self.in_time(async { Ok(answer.into_body().collect().await) }).await?;
         let body = body.map_err(|e| Error::new(Kind::System, format!("reading the answer: {e}")))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|e| {
-            Error::new(Kind::System, format!("the supervisor's answer is not as expected: {e}"))
-                .hint("are this program and the supervisor of the same version?")
+            Error::new(Kind::System, format!("unexpected answer of the supervisor: {e}"))
+                .hint("check that this program and the supervisor have the same version")
         })
     }
 
@@ -261,7 +261,7 @@ fn default_socket() -> PathBuf {
 
 fn refused(status: StatusCode, body: &[u8]) -> Error {
     let Ok(failure) = serde_json::from_slice::<Failure>(body) else {
-        return Error::new(Kind::System, format!("the supervisor says {status}"));
+        return Error::new(Kind::System, format!("the supervisor answered {status}"));
     };
     let kind = match failure.code.as_str() {
         "NotFound" => Kind::NotFound,
@@ -280,7 +280,7 @@ fn refused(status: StatusCode, body: &[u8]) -> Error {
 /// An answer, line by line.
 pub struct Lines {
     body: Incoming,
-    /// What was received; from `start` on it is not yet given out.
+    /// Received bytes; those from `start` on are not returned yet.
     waiting: Vec<u8>,
     start: usize,
 }
@@ -304,8 +304,8 @@ impl Lines {
                 None => return Ok(None),
                 Some(Ok(frame)) => self.waiting.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(e)) => {
-                    let e = Error::new(Kind::System, format!("the supervisor is gone: {e}"));
-                    return Err(e.hint("`systemctl status orund` may say why"));
+                    let e = Error::new(Kind::System, format!("lost the connection to the supervisor: {e}"));
+                    return Err(e.hint("`systemctl status orund` may show why"));
                 }
             }
         }
@@ -319,7 +319,7 @@ impl Lines {
         let Some(line) = self.next().await? else { return Ok(None) };
         serde_json::from_slice(&line)
             .map(Some)
-            .map_err(|e| Error::new(Kind::System, format!("the supervisor's answer is not as expected: {e}")))
+            .map_err(|e| Error::new(Kind::System, format!("unexpected answer of the supervisor: {e}")))
     }
 }
 

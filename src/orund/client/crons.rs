@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use super::render::{Row, since};
 use crate::api::types::WorkloadObject;
 use crate::workload::cron::{Concurrency, Cron};
@@ -55,7 +55,7 @@ impl Row for CronRow {
         self.0.key()
     }
 
-    fn is_of(&self, what: What) -> bool {
+    fn is_of(&self, what: ObjectKind) -> bool {
         self.0.is_of(what)
     }
 

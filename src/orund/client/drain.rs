@@ -24,7 +24,7 @@ pub async fn drain(client: &Client, a: &Drain) -> Result<u8> {
     let body = DrainRequest { undo: a.undo };
     let _: DrainStatus = client.fetch(Call::new(Method::POST, "/v1/drain").json(&body)).await?;
     if a.undo {
-        print("drain undone: replicas are started again\n")?;
+        print("drain undone: starting the replicas again\n")?;
         return Ok(0);
     }
     let mut deadline = begin + a.timeout.unwrap_or(SLACK);
@@ -42,14 +42,14 @@ pub async fn drain(client: &Client, a: &Drain) -> Result<u8> {
             }
         };
         if !status.draining {
-            return Err(Error::new(Kind::State, "the drain was undone meanwhile"));
+            return Err(Error::new(Kind::State, "the drain was undone"));
         }
         if status.running.is_empty() {
             print("drained: no replica runs\n")?;
             return Ok(0);
         }
         if a.timeout.is_none() {
-            deadline = deadline.max(Instant::now() + left(&status) + SLACK);
+            deadline = deadline.max(Instant::now() + time_left(&status) + SLACK);
         }
         if status.running != last.running {
             print(&format!("{}\n", progress(&status)))?;
@@ -59,7 +59,7 @@ pub async fn drain(client: &Client, a: &Drain) -> Result<u8> {
 }
 
 /// Until the last replica is killed.
-fn left(status: &DrainStatus) -> Duration {
+fn time_left(status: &DrainStatus) -> Duration {
     let at = status.deadline.as_deref().and_then(render::seconds).unwrap_or(0);
     Duration::from_secs(at.saturating_sub(Timestamp::now().seconds))
 }
@@ -77,15 +77,19 @@ fn progress(status: &DrainStatus) -> String {
         1 => "1 replica is".to_owned(),
         n => format!("{n} replicas are"),
     };
-    format!("draining: {count} still running, for {} s at most: {}", left(status).as_secs(), names(status))
+    format!(
+        "draining: {count} still running, for {} s at most: {}",
+        time_left(status).as_secs(),
+        names(status)
+    )
 }
 
 fn late(last: &DrainStatus) -> Error {
     let what = match last.running.len() {
-        0 => "the drain did not begin in time".to_owned(),
+        0 => "timed out waiting for the drain to begin".to_owned(),
         n => format!("the drain is not complete in time: {n} replicas still run: {}", names(last)),
     };
-    Error::new(Kind::Timeout, what).hint("it continues; `orund get replicas` shows how far it is")
+    Error::new(Kind::Timeout, what).hint("it continues; `orund get replicas` shows the progress")
 }
 
 #[cfg(test)]

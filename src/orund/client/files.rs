@@ -31,10 +31,10 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
     let project = project.as_deref();
     if let Some(project) = project {
         let existing = projects::Existing::fetch(client).await?;
-        projects::settle(&mut objects, &existing)?;
+        projects::assign_names(&mut objects, &existing)?;
         projects::report(&objects, &existing, project, a.prune);
     } else if a.prune {
-        return Err(Error::new(Kind::Usage, "--prune is for the files of a Compose project"));
+        return Err(Error::new(Kind::Usage, "--prune is only for Compose files"));
     }
     if a.diff {
         return preview(client, &objects).await;
@@ -62,11 +62,13 @@ pub async fn apply(client: &Client, a: &Apply) -> Result<u8> {
         let workload = |i: &&Applied| KeptKind::from_word(&i.kind).is_none();
         for item in applied.iter().filter(workload) {
             if item.outcome == Outcome::Deleted {
-                Wait::of(&item.name, Goal::Delete, deadline).run(client).await?;
+                Wait::for_workload(&item.name, Goal::Delete, deadline).run(client).await?;
                 continue;
             }
             let (generation, revision) = (item.generation, item.revision);
-            Wait { generation, revision, ..Wait::of(&item.name, Goal::Ready, deadline) }.run(client).await?;
+            Wait { generation, revision, ..Wait::for_workload(&item.name, Goal::Ready, deadline) }
+                .run(client)
+                .await?;
         }
     }
     Ok(0)
@@ -121,8 +123,8 @@ async fn preview(client: &Client, objects: &[Object]) -> Result<u8> {
         };
         let difference = difference(&name, &old.unwrap_or_default(), &new);
         print(&match difference.is_empty() {
-            // What is not in the file: the config.json of a bundle, or that it was stopped; what a Secret holds.
-            true => format!("{name}: no field that is shown changes\n"),
+            // Differences that are not in the file: the config.json of a bundle, a stop, the values of a Secret.
+            true => format!("{name}: only hidden fields change\n"),
             false => difference,
         })?;
     }

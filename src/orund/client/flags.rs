@@ -26,7 +26,7 @@ pub struct Project {
     /// Include the services with this profile; may be repeated
     #[arg(long = "profile", value_name = "NAME", help_heading = "Compose files")]
     pub profiles: Vec<String>,
-    /// File with variables in place of .env; may be repeated
+    /// File with variables instead of .env; may be repeated
     #[arg(long = "env-file", value_name = "FILE", help_heading = "Compose files")]
     pub env_files: Vec<PathBuf>,
 }
@@ -45,13 +45,13 @@ pub struct Waiting {
 /// How images of Compose files are built.
 #[derive(Debug, Args)]
 pub struct Building {
-    /// Build the images of services with `build`, with the builder that is installed, and roll out those that changed
+    /// Build the images of services with a `build` section, and roll out changed images
     #[arg(long, conflicts_with_all = ["dry_run", "diff", "fix"], help_heading = "Images of Compose files")]
     pub build: bool,
-    /// Builder to use [default: the first one that is installed, in this order]
+    /// Builder to use [default: the first installed one, in this order]
     #[arg(long, value_name = "NAME", requires = "build", help_heading = "Images of Compose files")]
     pub builder: Option<Builder>,
-    /// Directory of the daemon's store of images [default: /var/lib/orund/images]
+    /// Directory of the daemon's image store [default: /var/lib/orund/images]
     #[arg(long, value_name = "DIR", requires = "build", help_heading = "Images of Compose files")]
     pub image_dir: Option<PathBuf>,
 }
@@ -65,10 +65,10 @@ pub enum Builder {
 
 #[derive(Debug, Args)]
 pub struct Dashboard {
-    /// Port of 127.0.0.1 to listen on; 0 is any free one
+    /// Port of 127.0.0.1 to listen on; 0 chooses a free port
     #[arg(long, value_name = "PORT", default_value_t = 9180)]
     pub port: u16,
-    /// File with the token, so that it stays the same; it is made, for its owner only, if it is missing [default: a new token each time]
+    /// File that stores the access token; created with mode 0600 if it does not exist [default: a new token each time]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
@@ -78,7 +78,7 @@ pub struct Status {
     /// Refresh every 2 seconds; q quits
     #[arg(short, long)]
     pub watch: bool,
-    /// Print the problems and the host's figures as JSON or YAML
+    /// Print the problems and the resources of the host as JSON or YAML
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<StatusOutput>,
 }

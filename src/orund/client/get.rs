@@ -9,14 +9,15 @@ use super::choose::{Name, names_of};
 use super::connection::{Call, Client, encoded};
 use super::crons::{self, CronRow};
 use super::kinds;
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use super::lookup;
 use super::lookup::{Change, Target};
-use super::render::{self, Columns, JobRow, Row};
+use super::render::{self, JobRow, Row};
 use super::{kept, print, print_while_read};
 use crate::api::types::{
     ContainerObject, EventObject, KeptAnswer, List, ReplicaObject, Role, WorkloadObject,
 };
+use crate::cli::columns::Columns;
 use crate::error::{Error, Kind, Result};
 use crate::sys::timestamp::Timestamp;
 use crate::workload::KeptKind;
@@ -26,27 +27,27 @@ pub async fn get(client: &Client, a: &Get) -> Result<u8> {
     let (what, names) = a.objects();
     if names.len() > 1 && a.watch {
         let e = Error::new(Kind::Usage, "only one object can be watched, or all");
-        return Err(e.hint("leave the names out, or watch with a selector: -l app=web"));
+        return Err(e.hint("omit the names, or use a selector: -l app=web"));
     }
-    let Some((first, rest)) = names.split_first() else { return all(client, what, a).await };
-    let mut code = one(client, what, first, a).await?;
+    let Some((first, rest)) = names.split_first() else { return print_all(client, what, a).await };
+    let mut code = print_one(client, what, first, a).await?;
     for name in rest {
-        code = code.max(one(client, what, name, a).await?);
+        code = code.max(print_one(client, what, name, a).await?);
     }
     Ok(code)
 }
 
-async fn all(client: &Client, what: What, a: &Get) -> Result<u8> {
+async fn print_all(client: &Client, what: ObjectKind, a: &Get) -> Result<u8> {
     match what {
-        What::Of("job") => show::<JobRow>(client, Call::get("/v1/workloads"), a, false).await,
-        What::Of("cronjob") => show::<CronRow>(client, Call::get("/v1/workloads"), a, false).await,
-        What::Workloads | What::Of(_) => {
+        ObjectKind::Of("job") => show::<JobRow>(client, Call::get("/v1/workloads"), a, false).await,
+        ObjectKind::Of("cronjob") => show::<CronRow>(client, Call::get("/v1/workloads"), a, false).await,
+        ObjectKind::Workloads | ObjectKind::Of(_) => {
             show::<WorkloadObject>(client, Call::get("/v1/workloads"), a, false).await
         }
-        What::Replicas => show::<ReplicaObject>(client, Call::get("/v1/replicas"), a, false).await,
-        What::Events => events(client, &Events { name: None, watch: a.watch, output: a.output }).await,
-        What::Kept(kind) => of_kind(client, kind, kept::list(kind), a, false).await,
-        What::All => everything(client, a).await,
+        ObjectKind::Replicas => show::<ReplicaObject>(client, Call::get("/v1/replicas"), a, false).await,
+        ObjectKind::Events => events(client, &Events { name: None, watch: a.watch, output: a.output }).await,
+        ObjectKind::Kept(kind) => of_kind(client, kind, kept::list(kind), a, false).await,
+        ObjectKind::All => everything(client, a).await,
     }
 }
 
@@ -106,34 +107,36 @@ impl Everything {
     }
 }
 
-async fn one(client: &Client, what: What, name: &str, a: &Get) -> Result<u8> {
-    if let What::Kept(kind) = what {
+async fn print_one(client: &Client, what: ObjectKind, name: &str, a: &Get) -> Result<u8> {
+    if let ObjectKind::Kept(kind) = what {
         return of_kind(client, kind, Call::get(kept::path(kind, name)), a, true).await;
     }
     let replica = || Call::get(format!("/v1/replicas/{}", encoded(name)));
     let workload = client.find::<WorkloadObject>(Call::get(lookup::path(name))).await?.is_some();
     let kind_given = a.words.first().is_some_and(|w| kinds::kind(w.split('/').next().unwrap_or(w)).is_some());
     match what {
-        What::Of("job") if workload => show::<JobRow>(client, Call::get(lookup::path(name)), a, true).await,
-        What::Of("cronjob") if workload => {
+        ObjectKind::Of("job") if workload => {
+            show::<JobRow>(client, Call::get(lookup::path(name)), a, true).await
+        }
+        ObjectKind::Of("cronjob") if workload => {
             show::<CronRow>(client, Call::get(lookup::path(name)), a, true).await
         }
-        What::Workloads | What::Of(_) if workload || kind_given => {
+        ObjectKind::Workloads | ObjectKind::Of(_) if workload || kind_given => {
             show::<WorkloadObject>(client, Call::get(lookup::path(name)), a, true).await
         }
-        What::Replicas if workload => {
+        ObjectKind::Replicas if workload => {
             show::<ReplicaObject>(client, Call::get("/v1/replicas").with("workload", name), a, false).await
         }
-        What::Workloads | What::Of(_) | What::Replicas => {
+        ObjectKind::Workloads | ObjectKind::Of(_) | ObjectKind::Replicas => {
             // For the words of its error.
             lookup::replica(client, name).await?;
             show::<ReplicaObject>(client, replica(), a, true).await
         }
-        What::Events => {
+        ObjectKind::Events => {
             let name = Some(Name { kind: None, name: name.to_owned() });
             events(client, &Events { name, watch: a.watch, output: a.output }).await
         }
-        What::Kept(_) | What::All => Err(Error::new(Kind::Usage, "all takes no names")),
+        ObjectKind::Kept(_) | ObjectKind::All => Err(Error::new(Kind::Usage, "\"all\" takes no names")),
     }
 }
 
@@ -154,7 +157,7 @@ async fn show<T: Row + DeserializeOwned + PartialEq>(
 ) -> Result<u8> {
     if !a.watch {
         let text = match one {
-            true => render::one(&client.fetch::<T>(call).await?, a.output),
+            true => render::render_object(&client.fetch::<T>(call).await?, a.output),
             false => {
                 let mut items = client.fetch::<List<T>>(call).await?.items;
                 items.retain(|i| a.selects(i));
@@ -230,7 +233,7 @@ async fn watch<T: Row + DeserializeOwned + PartialEq>(
     }
 }
 
-/// What was shown and does not exist any more.
+/// An object that was shown and no longer exists.
 async fn vanished<T: Row + DeserializeOwned>(
     client: &Client,
     call: &Call,
@@ -297,7 +300,7 @@ async fn of_name(client: &Client, call: Call, name: Option<&Name>) -> Result<Cal
         Ok(Target::Replica(_)) => Ok(call.with("replica", &name.name)),
         // Events outlive what they are about.
         Err(e) if e.kind() == Kind::NotFound => {
-            let filter = if name.kind == Some(What::Replicas) { "replica" } else { "workload" };
+            let filter = if name.kind == Some(ObjectKind::Replicas) { "replica" } else { "workload" };
             Ok(call.with(filter, &name.name))
         }
         Err(e) => Err(e),
@@ -330,7 +333,7 @@ pub async fn describe(client: &Client, a: &Describe) -> Result<u8> {
 async fn description(client: &Client, name: &Name) -> Result<String> {
     let now = Timestamp::now().seconds;
     let mut text = String::new();
-    if let Some(What::Kept(kind)) = name.kind {
+    if let Some(ObjectKind::Kept(kind)) = name.kind {
         let object: KeptAnswer = client.fetch(Call::get(kept::path(kind, &name.name))).await?;
         return Ok(kept::describe(&object, now));
     }
@@ -442,11 +445,12 @@ fn of_container(c: &ContainerObject, now: u64) -> String {
     field("Restarts", c.restarts.to_string());
     for p in &c.probes {
         let verdict = match (p.passed, &p.error) {
-            (_, None) if p.successes + p.failures + p.errors == 0 => "not asked yet".to_owned(),
+            (_, None) if p.successes + p.failures + p.errors == 0 => "not run yet".to_owned(),
             (_, None) => "succeeds".to_owned(),
             (_, Some(error)) => format!("fails: {}", crate::log::printable(error)),
         };
-        let counts = format!("{} ok, {} failed, {} without result", p.successes, p.failures, p.errors);
+        let counts =
+            format!("{} succeeded, {} failed, {} without a result", p.successes, p.failures, p.errors);
         field(&format!("{:?}", p.kind), format!("{} ({counts}; {verdict})", p.check));
     }
     for (n, e) in c.exits.iter().enumerate() {
@@ -478,7 +482,7 @@ async fn last_words(client: &Client, r: &ReplicaObject, c: &ContainerObject) -> 
     let mut lines = client.lines(call.flag("previous", c.pid.is_some())).await?;
     let mut text = String::new();
     while let Some(line) = lines.next().await? {
-        if let Some(entry) = super::logs::Entry::new(&line).filter(|e| !e.note) {
+        if let Some(entry) = super::logs::LogLine::new(&line).filter(|e| !e.note) {
             let _ = writeln!(text, "      | {}", crate::log::printable(&String::from_utf8_lossy(entry.text)));
         }
     }

@@ -44,7 +44,7 @@ pub struct Detach {
 }
 
 impl Detach {
-    /// What goes to the container, and whether all keys were typed.
+    /// The bytes for the container, and whether all keys were typed.
     pub fn feed(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut out = Vec::with_capacity(bytes.len());
         for byte in bytes {

@@ -4,7 +4,7 @@ use crate::workload::KeptKind;
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum ObjectKind {
     Workloads,
     /// Workloads that a file calls by this word: `job`. `deployment` also stands for those of orund's own format.
     Of(&'static str),
@@ -16,21 +16,21 @@ pub enum What {
 }
 
 /// The kind of that name, in orund's words and Kubernetes'.
-pub fn kind(word: &str) -> Option<What> {
+pub fn kind(word: &str) -> Option<ObjectKind> {
     Some(match word.to_lowercase().as_str() {
-        "workloads" | "workload" | "w" => What::Workloads,
-        "deployments" | "deployment" | "deploy" => What::Of("deployment"),
-        "statefulsets" | "statefulset" | "sts" => What::Of("statefulset"),
-        "daemonsets" | "daemonset" | "ds" => What::Of("daemonset"),
-        "replicasets" | "replicaset" | "rs" => What::Of("replicaset"),
-        "replicationcontrollers" | "replicationcontroller" | "rc" => What::Of("replicationcontroller"),
-        "deploymentconfigs" | "deploymentconfig" | "dc" => What::Of("deploymentconfig"),
-        "jobs" | "job" => What::Of("job"),
-        "cronjobs" | "cronjob" | "cj" => What::Of("cronjob"),
-        "replicas" | "replica" | "r" | "pods" | "pod" | "po" => What::Replicas,
-        "events" | "event" | "ev" | "e" => What::Events,
-        "all" => What::All,
-        other => What::Kept(KeptKind::from_word(other)?),
+        "workloads" | "workload" | "w" => ObjectKind::Workloads,
+        "deployments" | "deployment" | "deploy" => ObjectKind::Of("deployment"),
+        "statefulsets" | "statefulset" | "sts" => ObjectKind::Of("statefulset"),
+        "daemonsets" | "daemonset" | "ds" => ObjectKind::Of("daemonset"),
+        "replicasets" | "replicaset" | "rs" => ObjectKind::Of("replicaset"),
+        "replicationcontrollers" | "replicationcontroller" | "rc" => ObjectKind::Of("replicationcontroller"),
+        "deploymentconfigs" | "deploymentconfig" | "dc" => ObjectKind::Of("deploymentconfig"),
+        "jobs" | "job" => ObjectKind::Of("job"),
+        "cronjobs" | "cronjob" | "cj" => ObjectKind::Of("cronjob"),
+        "replicas" | "replica" | "r" | "pods" | "pod" | "po" => ObjectKind::Replicas,
+        "events" | "event" | "ev" | "e" => ObjectKind::Events,
+        "all" => ObjectKind::All,
+        other => ObjectKind::Kept(KeptKind::from_word(other)?),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sys::timestamp::Timestamp;
 
 /// One line of the supervisor's answer.
-pub struct Entry<'a> {
+pub struct LogLine<'a> {
     pub replica: &'a str,
     pub container: &'a str,
     pub time: &'a str,
@@ -24,14 +24,14 @@ pub struct Entry<'a> {
     pub text: &'a [u8],
 }
 
-impl<'a> Entry<'a> {
+impl<'a> LogLine<'a> {
     /// Takes a line apart: `REPLICA CONTAINER TIME STREAM TAG TEXT`.
-    pub fn new(line: &'a [u8]) -> Option<Entry<'a>> {
+    pub fn new(line: &'a [u8]) -> Option<LogLine<'a>> {
         let mut parts = line.splitn(6, |b| *b == b' ');
         let mut word = || std::str::from_utf8(parts.next()?).ok();
         let (replica, container, time, stream, tag) = (word()?, word()?, word()?, word()?, word()?);
         let text = parts.next()?;
-        Some(Entry {
+        Some(LogLine {
             replica,
             container,
             time,
@@ -80,7 +80,7 @@ pub async fn logs(client: &Client, a: &Logs) -> Result<u8> {
             }
             Err(e) => return Err(e),
         };
-        let Some(entry) = Entry::new(&line) else { continue };
+        let Some(entry) = LogLine::new(&line) else { continue };
         if entry.note {
             let text = String::from_utf8_lossy(entry.text);
             crate::log::warn(format!("the log of {}/{}: {text}", entry.replica, entry.container));
@@ -102,8 +102,8 @@ fn show(text: &[u8], stderr: bool) -> Result<bool> {
     }
 }
 
-/// What was shown: the time of the last line of each container, and how many lines had that time. After a connection is lost
-/// the lines from there on are asked for, and those that were shown are passed over.
+/// The printed lines: the time of the last line of each container, and the number of lines with that time. After a lost
+/// connection, the lines from that time on are requested again, and printed ones are skipped.
 struct Seen {
     began: String,
     last: BTreeMap<String, (String, u32)>,
@@ -126,7 +126,7 @@ impl Seen {
         self.known = self.last.iter().map(|(who, (_, count))| (who.clone(), *count)).collect();
     }
 
-    fn is_new(&mut self, e: &Entry<'_>) -> bool {
+    fn is_new(&mut self, e: &LogLine<'_>) -> bool {
         let who = format!("{} {}", e.replica, e.container);
         let last = self.last.entry(who.clone()).or_insert_with(|| (String::new(), 0));
         match e.time.cmp(last.0.as_str()) {
@@ -148,16 +148,16 @@ impl Seen {
 
 /// Puts lines together.
 struct Printer {
-    /// Before each line who wrote it.
+    /// Print the source before each line.
     prefix: bool,
     timestamps: bool,
     colour: bool,
-    /// Who wrote the part of a line that was printed last.
+    /// The source of the part of a line that was printed last.
     open: Option<String>,
 }
 
 impl Printer {
-    fn line(&mut self, e: &Entry<'_>) -> Vec<u8> {
+    fn line(&mut self, e: &LogLine<'_>) -> Vec<u8> {
         let who = format!("{} {}", e.replica, e.container);
         let mut out = Vec::new();
         let goes_on = self.open.as_ref() == Some(&who);
@@ -180,7 +180,7 @@ impl Printer {
         out
     }
 
-    fn head(&self, e: &Entry<'_>) -> String {
+    fn head(&self, e: &LogLine<'_>) -> String {
         // Replicas of one workload have one container most often; its name adds nothing then.
         let name = match e.replica.rsplit_once('-') {
             Some((workload, _)) if workload == e.container => e.replica.to_owned(),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn no_line_is_shown_twice_and_none_is_lost() {
         let mut seen = Seen::new();
-        let entry = |who: &'static str, time: &'static str| Entry {
+        let entry = |who: &'static str, time: &'static str| LogLine {
             replica: who,
             container: "c",
             time,
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(seen.since(), "2");
         seen.again();
         let mut new = |who, time| seen.is_new(&entry(who, time));
-        // What comes again, and then more of the same time.
+        // Repeated lines, and then more of the same time.
         assert!(!new("a", "2") && !new("a", "2") && new("a", "2") && new("a", "4"));
         assert!(!new("b", "2") && !new("b", "3") && new("b", "3") && new("c", "2"));
     }
@@ -232,9 +232,9 @@ mod tests {
             b"web-1 web T stderr F b \xff",
             b"web-0 log T stdout F ",
         ] {
-            text.extend(printer.line(&Entry::new(line).unwrap()));
+            text.extend(printer.line(&LogLine::new(line).unwrap()));
         }
         assert_eq!(text, b"web-0 | hello\nweb-0 | a\nweb-1 | b \xff\nweb-0/log | \n");
-        assert!(Entry::new(b"web-0 web T stdout").is_none());
+        assert!(LogLine::new(b"web-0 web T stdout").is_none());
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::choose::Name;
 use super::connection::{Call, Client, encoded};
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use crate::api::types::{ReplicaObject, WorkloadObject};
 use crate::error::{Error, Kind, Result};
 
@@ -17,7 +17,7 @@ pub struct Change<T> {
     pub object: T,
 }
 
-/// What a name is the name of.
+/// The object of a name.
 pub enum Target {
     Workload(Box<WorkloadObject>),
     Replica(Box<ReplicaObject>),
@@ -31,7 +31,7 @@ pub async fn target(client: &Client, name: &Name) -> Result<Target> {
     let Name { kind, name } = name;
     let found = client.find::<WorkloadObject>(Call::get(path(name))).await?;
     // A Pod of a file is a workload with one replica.
-    let workload = found.filter(|w| *kind != Some(What::Replicas) || w.kind() == "pod");
+    let workload = found.filter(|w| *kind != Some(ObjectKind::Replicas) || w.kind() == "pod");
     match (workload, kind) {
         (Some(w), None) if name.rsplit_once('-').is_some_and(|(_, n)| n.parse::<u32>().is_ok()) => {
             let call = Call::get(format!("/v1/replicas/{}", encoded(name)));
@@ -45,7 +45,7 @@ pub async fn target(client: &Client, name: &Name) -> Result<Target> {
             }
         }
         (Some(w), _) => Ok(Target::Workload(Box::new(w))),
-        (None, Some(What::Workloads | What::Of(_))) => {
+        (None, Some(ObjectKind::Workloads | ObjectKind::Of(_))) => {
             Err(Error::new(Kind::NotFound, format!("no such workload: {name:?}"))
                 .hint("`orund get` lists them"))
         }

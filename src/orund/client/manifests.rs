@@ -127,7 +127,7 @@ fn merge(manifests: Vec<Manifest>) -> Result<Vec<Object>> {
         let known = |o: &&Object| objects.iter().any(|k| k.is_same(o));
         if let Some(o) = more.iter().find(known) {
             let (kind, name, file) = (o.word(), o.name(), &manifest.name);
-            let what = format!("{kind} {name:?} of {file:?} is in another file, too");
+            let what = format!("{kind} {name:?} of {file:?} is also in another file");
             return Err(Error::new(Kind::Config, what));
         }
         objects.extend(more);
@@ -369,6 +369,6 @@ mod tests {
         let workloads = load(std::slice::from_ref(&file)).unwrap();
         assert_eq!(Path::new(&workloads[0].spec.containers[0].bundle), dir.path().join("b"));
         let e = load(&[file.clone(), file]).unwrap_err();
-        assert!(e.to_string().contains("is in another file, too"), "{e}");
+        assert!(e.to_string().contains("is also in another file"), "{e}");
     }
 }

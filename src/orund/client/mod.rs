@@ -29,6 +29,7 @@ mod rollout;
 mod screen;
 mod scripts;
 mod status;
+mod streams;
 mod top;
 mod wait;
 mod yaml;
@@ -59,7 +60,7 @@ pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
         Verb::Apply(a) if a.diff => Some(NO_DIFF),
         _ => None,
     };
-    match done(socket, verb) {
+    match run_verb(socket, verb) {
         Err(e) if own.is_some() || e.kind() == Kind::Timeout => {
             crate::log::error(&e);
             Ok(own.unwrap_or(TOO_LATE))
@@ -68,14 +69,14 @@ pub fn run(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     }
 }
 
-fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
+fn run_verb(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
     let client = Client::new(socket);
     match verb {
         Verb::Validate(a) => manifests::validate(&a),
         Verb::Explain { field, image: None } => manifests::explain(&field),
         Verb::Explain { field, image: Some(name) } if field == "image" => crate::orund::image::explain(&name),
         Verb::Explain { field, image: Some(name) } => {
-            let what = format!("unexpected argument {name:?} behind {field:?}");
+            let what = format!("unexpected argument {name:?} after {field:?}");
             Err(Error::new(Kind::Usage, what).hint("orund explain image NAME, or one path with dots"))
         }
         Verb::Convert(a) => manifests::convert(&a),
@@ -83,7 +84,7 @@ fn done(socket: Option<PathBuf>, verb: Verb) -> Result<u8> {
         Verb::Man { dir } => scripts::man(&dir),
         verb => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|e| Error::sys("preparing to talk to the supervisor", e))?;
+            let runtime = runtime.map_err(|e| Error::sys("preparing the connection to the supervisor", e))?;
             let done = runtime.block_on(talk(&client, verb));
             // A thread that reads standard input would be waited for.
             runtime.shutdown_background();

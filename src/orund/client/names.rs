@@ -1,4 +1,4 @@
-//! What the completion scripts of clap do not know: the names of workloads and replicas, from the daemon.
+//! Completions beyond clap's scripts: the names of workloads and replicas, from the daemon.
 
 use clap_complete::Shell;
 

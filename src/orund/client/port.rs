@@ -49,8 +49,7 @@ async fn nothing(client: &Client, name: &str) -> Result<u8> {
         0 => format!("workload {name:?} has no replicas: its ports are closed"),
         _ => format!("workload {name:?} publishes no ports"),
     };
-    Err(Error::new(Kind::NotFound, message)
-        .hint("hostPort of a container's port, or a Service, publishes it"))
+    Err(Error::new(Kind::NotFound, message).hint("set hostPort of a container's port, or add a Service"))
 }
 
 /// `8080/tcp -> 0.0.0.0:80`, as Docker writes it; for a port that was named only where it is open.

@@ -19,7 +19,7 @@ struct Here;
 
 impl load::Host for Here {
     fn read(&self, path: &Path) -> core::result::Result<Option<String>, String> {
-        // A pipe or a device could make the reader wait for ever.
+        // A pipe or a device could make the reader wait forever.
         match std::fs::metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.to_string()),
@@ -79,7 +79,7 @@ pub fn project_of(objects: &[Object]) -> Option<&str> {
     })
 }
 
-/// What is in the supervisor, for the names of a project.
+/// Objects in the supervisor, for the names of a project.
 pub struct Existing {
     pub workloads: Vec<WorkloadObject>,
     pub kept: Vec<KeptAnswer>,
@@ -95,7 +95,7 @@ impl Existing {
     }
 
     /// The name that the workload of a service has.
-    fn own(&self, project: &str, service: &str) -> Option<&str> {
+    fn workload_name(&self, project: &str, service: &str) -> Option<&str> {
         let own = |w: &&WorkloadObject| service_of(&w.workload.metadata.labels) == Some((project, service));
         self.workloads.iter().find(own).map(|w| w.workload.metadata.name.as_str())
     }
@@ -114,14 +114,14 @@ impl Existing {
 ///
 /// # Errors
 /// That name is taken, too.
-pub fn settle(objects: &mut [Object], existing: &Existing) -> Result<()> {
+pub fn assign_names(objects: &mut [Object], existing: &Existing) -> Result<()> {
     let Some(project) = project_of(objects).map(str::to_owned) else { return Ok(()) };
     let mut names = BTreeMap::new();
     for object in objects.iter() {
         let Object::Workload { workload, .. } = object else { continue };
         let Some((_, service)) = service_of(&workload.metadata.labels) else { continue };
         let name = &workload.metadata.name;
-        let new = match existing.own(&project, service) {
+        let new = match existing.workload_name(&project, service) {
             Some(own) => own.to_owned(),
             None if existing.is_taken(name, &project) => qualified(&project, name),
             None => continue,
@@ -158,7 +158,7 @@ pub fn report(objects: &[Object], existing: &Existing, project: &str, prune: boo
     if !orphans.is_empty() && !prune {
         let list = orphans.join(", ");
         crate::log::warn(format!(
-            "project {project:?} has {list} besides, which the files do not have; --prune deletes them"
+            "project {project:?} also has {list}, which are not in the files; --prune deletes them"
         ));
     }
 }

@@ -4,46 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::args::Output;
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use super::yaml;
 use crate::api::types::{
     Condition, ContainerState, EventObject, List, ReplicaObject, Role, WorkloadObject, WorkloadPhase,
 };
-use crate::log::printable;
+use crate::cli::columns::Columns;
 use crate::sys::timestamp::Timestamp;
 pub use crate::sys::timestamp::seconds;
 use serde::{Deserialize, Serialize};
 
-/// Rows with columns that line up; the last one is as long as it is.
+/// Rows with columns that line up.
 pub fn table(rows: &[Vec<String>]) -> String {
     Columns::default().lines(rows)
-}
-
-/// Columns that keep their width from one row to the next.
-#[derive(Debug, Default)]
-pub struct Columns(Vec<usize>);
-
-impl Columns {
-    /// The rows as lines, with columns that are wide enough for them and for all before.
-    pub fn lines(&mut self, rows: &[Vec<String>]) -> String {
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        self.0.resize(columns.max(self.0.len()), 0);
-        for row in rows {
-            for (cell, width) in row.iter().zip(&mut self.0) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut out = String::new();
-        for row in rows {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&self.0) {
-                let _ = write!(line, "{:width$}   ", printable(cell));
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        out
-    }
 }
 
 /// An object that can be listed.
@@ -58,7 +31,7 @@ pub trait Row: Serialize {
         0
     }
     /// Whether it is of that kind.
-    fn is_of(&self, _what: What) -> bool {
+    fn is_of(&self, _what: ObjectKind) -> bool {
         true
     }
     /// `metadata.labels`.
@@ -79,7 +52,7 @@ pub fn list<T: Row>(items: &[T], output: Option<Output>) -> String {
 }
 
 /// One object in the form that was asked for.
-pub fn one<T: Row>(item: &T, output: Option<Output>) -> String {
+pub fn render_object<T: Row>(item: &T, output: Option<Output>) -> String {
     match output {
         Some(Output::Json) => pretty(item),
         Some(Output::Yaml) => yaml::text(&serde_json::to_value(item).unwrap_or_default()),
@@ -91,7 +64,7 @@ pub fn one<T: Row>(item: &T, output: Option<Output>) -> String {
 pub fn next<T: Row>(item: &T, output: Option<Output>) -> String {
     match output {
         Some(Output::Json) => serde_json::to_string(item).unwrap_or_default() + "\n",
-        Some(Output::Yaml) => format!("---\n{}", one(item, output)),
+        Some(Output::Yaml) => format!("---\n{}", render_object(item, output)),
         Some(Output::Name) => item.name() + "\n",
         Some(Output::Wide) | None => rows(std::slice::from_ref(item), output == Some(Output::Wide), false),
     }
@@ -153,12 +126,16 @@ impl Row for WorkloadObject {
         self.status.uid
     }
 
-    fn is_of(&self, what: What) -> bool {
+    fn is_of(&self, what: ObjectKind) -> bool {
         let own = self.kind();
         match what {
-            What::Of("deployment") => own == "deployment" || own == "workload",
-            What::Of(kind) => own == kind,
-            What::Workloads | What::Replicas | What::Events | What::Kept(_) | What::All => true,
+            ObjectKind::Of("deployment") => own == "deployment" || own == "workload",
+            ObjectKind::Of(kind) => own == kind,
+            ObjectKind::Workloads
+            | ObjectKind::Replicas
+            | ObjectKind::Events
+            | ObjectKind::Kept(_)
+            | ObjectKind::All => true,
         }
     }
 
@@ -168,7 +145,7 @@ impl Row for WorkloadObject {
 }
 
 impl WorkloadObject {
-    /// What its file calls it, in a word: `job`.
+    /// The kind in its file, in a word: `job`.
     pub fn kind(&self) -> String {
         let controller = self.workload.spec.controller.as_ref();
         controller.map_or("workload".to_owned(), |c| c.kind.to_lowercase())
@@ -220,7 +197,7 @@ impl Row for JobRow {
         self.0.key()
     }
 
-    fn is_of(&self, what: What) -> bool {
+    fn is_of(&self, what: ObjectKind) -> bool {
         self.0.is_of(what)
     }
 

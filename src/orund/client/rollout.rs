@@ -7,7 +7,7 @@ use super::args::{Goal, Restart, Rollout, StopOrStart};
 use super::change;
 use super::choose::Name;
 use super::connection::{Call, Client};
-use super::kinds::What;
+use super::kinds::ObjectKind;
 use super::lookup::path;
 use super::print;
 use super::render::{self, Row};
@@ -30,7 +30,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
                 return Ok(0);
             }
             let revision = w.status.revision;
-            let wait = Wait { revision, steps: true, ..Wait::of(name, Goal::Ready, deadline) };
+            let wait = Wait { revision, steps: true, ..Wait::for_workload(name, Goal::Ready, deadline) };
             wait.run(client).await?;
         }
         Rollout::History { name } => history(client, name).await?,
@@ -41,7 +41,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
             print(&format!("{} rolled back, as revision {}\n", done.path(name), done.revision))?;
             if waiting.wait {
                 let (generation, revision) = (done.generation, done.revision);
-                let wait = Wait { generation, revision, ..Wait::of(name, Goal::Ready, deadline) };
+                let wait = Wait { generation, revision, ..Wait::for_workload(name, Goal::Ready, deadline) };
                 wait.run(client).await?;
             }
         }
@@ -54,7 +54,7 @@ pub async fn rollout(client: &Client, verb: &Rollout) -> Result<u8> {
             print(&format!("{} resumed\n", done.path(name)))?;
         }
         Rollout::Restart { name, waiting } => {
-            let name = Name { kind: Some(What::Workloads), name: name.clone() };
+            let name = Name { kind: Some(ObjectKind::Workloads), name: name.clone() };
             let restart = Restart { name, waiting: waiting.clone() };
             return change::restart(client, &restart).await;
         }
@@ -110,7 +110,7 @@ pub async fn stop(client: &Client, a: &StopOrStart, stop: bool) -> Result<u8> {
     }
     for (name, generation) in a.names.iter().zip(generations).filter(|_| a.waiting.wait) {
         let goal = if stop { Goal::Stopped } else { Goal::Ready };
-        Wait { generation, ..Wait::of(name, goal, deadline) }.run(client).await?;
+        Wait { generation, ..Wait::for_workload(name, goal, deadline) }.run(client).await?;
     }
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! `status`: one page that says whether everything is well, and why it is not.
+//! `status`: the health of all workloads and of the host on one screen, with the causes of problems.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,7 +20,7 @@ use crate::sys::timestamp::Timestamp;
 /// The time between two refreshes.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// `status`: 0 when everything is well, else 1.
+/// `status`: returns 0 without problems, otherwise 1.
 pub async fn status(client: &Client, a: &Status) -> Result<u8> {
     if let Some(output) = a.output {
         let value: serde_json::Value = client.fetch(Call::get("/v1/status")).await?;
@@ -47,7 +47,7 @@ pub async fn status(client: &Client, a: &Status) -> Result<u8> {
     }
 }
 
-/// The page, and whether everything is well.
+/// The screen, and whether there are no problems.
 async fn page(client: &Client) -> Result<(String, bool)> {
     let status: StatusObject = client.fetch(Call::get("/v1/status")).await?;
     let workloads = client.fetch::<List<WorkloadObject>>(Call::get("/v1/workloads")).await?.items;
@@ -79,7 +79,7 @@ fn headline(workloads: &[WorkloadObject], problems: &[ProblemObject]) -> String 
         n => format!("{n} workloads"),
     };
     if problems.is_empty() {
-        return format!("everything is well: {all}, no problems\n");
+        return format!("healthy: {all}, no problems\n");
     }
     let sick =
         |w: &&WorkloadObject| problems.iter().any(|p| p.workload.as_ref() == Some(&w.workload.metadata.name));
@@ -88,7 +88,7 @@ fn headline(workloads: &[WorkloadObject], problems: &[ProblemObject]) -> String 
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    format!("{problems}: {sick} of {all} not well\n")
+    format!("{problems}: {sick} of {all} unhealthy\n")
 }
 
 /// Two to four lines.
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_answer() {
-        assert_eq!(headline(&[], &[]), "everything is well: 0 workloads, no problems\n");
+        assert_eq!(headline(&[], &[]), "healthy: 0 workloads, no problems\n");
         let p = ProblemObject::default();
-        assert_eq!(headline(&[], &[p]), "1 problem: 0 of 0 workloads not well\n");
+        assert_eq!(headline(&[], &[p]), "1 problem: 0 of 0 workloads unhealthy\n");
     }
 }

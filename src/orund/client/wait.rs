@@ -5,7 +5,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::args::Goal;
 use super::connection::{Call, Client};
-use super::logs::Entry;
+use super::logs::LogLine;
 use super::lookup::{Change, path};
 use super::print;
 use super::render::Row;
@@ -16,7 +16,7 @@ use crate::workload::model::FailureAction;
 /// How long after a rollout has failed it may take until it is paused or goes back; on a full disk it does neither.
 const CONSEQUENCE: Duration = Duration::from_secs(5);
 
-/// What is waited for.
+/// The awaited condition.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait<'a> {
     pub name: &'a str,
@@ -33,7 +33,7 @@ pub struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    pub fn of(name: &'a str, goal: Goal, deadline: Instant) -> Wait<'a> {
+    pub fn for_workload(name: &'a str, goal: Goal, deadline: Instant) -> Wait<'a> {
         Wait { name, goal, generation: 0, revision: 0, deadline, steps: false, path: None }
     }
 
@@ -77,13 +77,13 @@ impl<'a> Wait<'a> {
                 Ok(None) | Err(_) => {
                     lines = client.lines_again(call().flag("watch", true), self.deadline).await?;
                     let Some(object) = client.find::<WorkloadObject>(call()).await? else {
-                        return self.gone(&last);
+                        return self.check_deleted(&last);
                     };
                     Change { kind: "MODIFIED".to_owned(), object }
                 }
             };
             if change.object.status.uid != uid || change.kind == "DELETED" {
-                return self.gone(&last);
+                return self.check_deleted(&last);
             }
             if self.is_reached(&change.object) {
                 return Ok(format!("{} {}", change.object.name(), reached(self.goal, &change.object)));
@@ -103,10 +103,10 @@ impl<'a> Wait<'a> {
         }
     }
 
-    fn gone(&self, last: &WorkloadObject) -> Result<String> {
+    fn check_deleted(&self, last: &WorkloadObject) -> Result<String> {
         match self.goal {
             Goal::Delete => Ok(format!("{} deleted", last.name())),
-            _ => Err(Error::new(Kind::NotFound, format!("workload {:?} was deleted meanwhile", self.name))),
+            _ => Err(Error::new(Kind::NotFound, format!("workload {:?} has been deleted", self.name))),
         }
     }
 
@@ -164,7 +164,7 @@ pub async fn last_line(client: &Client, replica: &str, container: &str) -> Optio
         let call = Call::get("/v1/logs").with("replica", replica).with("container", container);
         let mut lines = client.lines(call.with("tail", "1").flag("previous", previous)).await.ok()?;
         while let Ok(Some(line)) = lines.next().await {
-            if let Some(entry) = Entry::new(&line).filter(|e| !e.note) {
+            if let Some(entry) = LogLine::new(&line).filter(|e| !e.note) {
                 return Some(String::from_utf8_lossy(entry.text).chars().take(200).collect());
             }
         }
@@ -172,7 +172,7 @@ pub async fn last_line(client: &Client, replica: &str, container: &str) -> Optio
     None
 }
 
-/// What has become true.
+/// The condition that became true.
 fn reached(goal: Goal, w: &WorkloadObject) -> String {
     let of = |n: u32, word: &str| format!("{n}/{} replicas {word}", w.workload.spec.replicas);
     match goal {

@@ -22,7 +22,7 @@ use super::device_filter::{self, Instruction};
 use super::facts::{CgroupFacts, CgroupMode};
 use crate::config::resources::Resources;
 
-/// Who makes the control groups.
+/// Creator of the control groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Manager {
     /// orun, through the cgroup file system.
@@ -34,10 +34,10 @@ pub enum Manager {
     Disabled,
 }
 
-/// What the compile step needs beside the configuration of the resources.
+/// Inputs of the compile step besides the configuration of the resources.
 #[derive(Debug, Clone, Default)]
 pub struct Options<'a> {
-    /// Who makes the cgroups.
+    /// Creator of the cgroups.
     pub manager: Manager,
     /// Ignore a missing permission to create a cgroup unless the bundle specifies a path or a limit.
     pub rootless: bool,
@@ -63,11 +63,11 @@ pub enum Version {
 /// Everything about a container's control groups.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CgroupPlan {
-    /// Who makes the cgroups.
+    /// Creator of the cgroups.
     pub manager: Manager,
     /// The path below the mount point, as `cgroupsPath` or the default has it.
     pub path: String,
-    /// What systemd is asked for.
+    /// The request to systemd.
     pub unit: Option<systemd::Unit>,
     /// Version 1: every mounted hierarchy. Version 2: one. Hybrid: the version 2 one is the last.
     pub hierarchies: Vec<HierarchyPlan>,
@@ -81,7 +81,7 @@ pub struct CgroupPlan {
     pub notes: Vec<Violation>,
 }
 
-/// What to make and to write in one hierarchy.
+/// The directory and the writes of one hierarchy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HierarchyPlan {
     /// That of the hierarchy.
@@ -191,7 +191,7 @@ pub fn compile(
     } else {
         hierarchies(&inner, r, facts, &mut plan, &mut violations);
         for h in &mut plan.hierarchies {
-            // Version 1 beside it has the controllers: whoever gives a user cgroups there leaves this one out.
+            // Version 1 beside it has the controllers: delegation to users there excludes this one.
             let spare = h.version == Version::V2 && facts.mode != CgroupMode::Unified;
             h.may_stay = cgroupfs && opts.rootless && (cgroups_path.is_empty() || spare);
         }
@@ -213,7 +213,7 @@ fn nothing_to_write(r: &Resources, cgroups_path: &str, opts: &Options, out: &mut
     if !cgroups_path.is_empty() && opts.manager != Manager::Disabled {
         out.push(Violation::new("linux.cgroupsPath", why).hint(hint));
     }
-    let mut asked = v1::all(r);
+    let mut asked = v1::resource_writes(r);
     asked.extend(v2::writes(r, &mut Vec::new()));
     if let Some(w) = asked.first() {
         out.push(Violation::new(w.property.clone(), format!("cannot be applied: {why}")).hint(hint));

@@ -5,7 +5,7 @@ use super::{MemoryCheck, Version, Violation, Write, check, v1, v2, write};
 use crate::config::resources::{Cpu, Memory, Resources, ThrottleDevice, WeightDevice};
 use crate::plan::facts::{CgroupFacts, CgroupMode};
 
-/// What an update changes.
+/// The changes of an update.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     /// The limits after it, for the container's record.
@@ -16,7 +16,7 @@ pub struct Update {
     pub memory_check: Option<MemoryCheck>,
     /// The properties of systemd's unit, where there is one.
     pub properties: Vec<Property>,
-    /// What of the new limits has no effect.
+    /// New limits without effect.
     pub warnings: Vec<String>,
 }
 

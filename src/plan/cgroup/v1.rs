@@ -8,12 +8,12 @@ pub(super) const CONTROLLERS: &[&str] =
     &["cpuset", "memory", "cpu", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma"];
 
 /// Every write of every controller.
-pub(super) fn all(r: &Resources) -> Vec<Write> {
+pub(super) fn resource_writes(r: &Resources) -> Vec<Write> {
     CONTROLLERS.iter().flat_map(|c| before_join(c, r).into_iter().chain(writes(c, r))).collect()
 }
 
-/// What a process needs before it can join: a cpuset without CPUs or memory nodes refuses tasks, and so does a cpu
-/// cgroup without real-time bandwidth for a real-time task.
+/// Requirements for a process to join: a cpuset without CPUs or memory nodes refuses tasks, and a cpu cgroup without
+/// real-time bandwidth refuses real-time tasks.
 pub(super) fn before_join(controller: &str, r: &Resources) -> Vec<Write> {
     let mut out = Vec::new();
     match controller {
@@ -88,7 +88,7 @@ fn memory(m: &Memory) -> Vec<Write> {
     out
 }
 
-/// The kernel would take the nearest value that it knows in place of another one, without an error.
+/// The kernel would take the nearest value that it knows instead of another one, without an error.
 pub(super) fn check_shares(c: &Cpu, out: &mut Vec<Violation>) {
     let why = match c.shares {
         Some(1) => "the minimum allowed cpu-shares is 2",

@@ -153,14 +153,14 @@ pub fn acknowledgement() -> Vec<u8> {
     m.0
 }
 
-/// What CRIU says.
+/// A message of CRIU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
     pub kind: u64,
     pub success: bool,
     /// The first restored process.
     pub restored: Option<i32>,
-    /// What it has come to.
+    /// The point that it has reached.
     pub notify: Option<Notification>,
     pub errno: i32,
     pub message: String,
@@ -307,7 +307,7 @@ mod tests {
         options.number(field::EMPTY_NAMESPACES, 0x4000_0000);
         options.flag(field::SHELL_JOB, false);
         options.bytes(field::LOG_FILE, b"dump.log");
-        // What protoc --encode makes of the same.
+        // The output of protoc --encode for the same message.
         let expected = b"\x08\x01\x12\x13\x08\x07\xb0\x02\x80\x80\x80\x80\x04\x52\x08dump.log";
         assert_eq!(request(RequestKind::Dump, &options), expected);
         assert_eq!(version_request(), b"\x08\x0a");

@@ -1,4 +1,4 @@
-//! What the rules, the program of version 2 and the lines of version 1 mean, for the tests.
+//! A model of the rules, of the program of version 2 and of the lines of version 1, for the tests.
 
 use super::*;
 
@@ -34,7 +34,7 @@ pub(super) fn run(code: &[Instruction], kind: u32, major: u32, minor: u32, acces
     panic!("the program does not end");
 }
 
-/// What the rules mean, said as simply as possible.
+/// The meaning of the rules, in the simplest form.
 pub(super) fn model(rules: &[Rule], kind: DeviceKind, major: u32, minor: u32, access: u8) -> bool {
     let device = Devices { kind, major: Some(major), minor: Some(minor) };
     [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
@@ -43,7 +43,7 @@ pub(super) fn model(rules: &[Rule], kind: DeviceKind, major: u32, minor: u32, ac
     })
 }
 
-/// What a version 1 cgroup does with the lines it got (security/device_cgroup.c of the kernel).
+/// A version 1 cgroup after it got these lines (security/device_cgroup.c of the kernel).
 pub(super) fn v1(writes: &[Write], kind: DeviceKind, major: u32, minor: u32, access: u8) -> bool {
     let default = writes[0].file == "devices.allow";
     assert_eq!(writes[0].value, "a");

@@ -35,7 +35,7 @@ const MINOR_MAX: u32 = 0xf_ffff;
 
 /// A rule takes at most three instructions, and a jump reaches 32767 of them.
 const MAX_RULES: usize = 4096;
-/// What a program may have of them. Rules for one minor number of every device add one to each major number.
+/// Maximum number of instructions. Rules for one minor number of every device add one to each major number.
 const MAX_INSTRUCTIONS: usize = 32_000;
 
 /// Where a jump goes.

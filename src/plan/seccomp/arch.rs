@@ -55,7 +55,7 @@ enum Abi {
     Sh,
 }
 
-/// What distinguishes the architectures.
+/// Properties of an architecture.
 #[derive(Clone, Copy)]
 struct Traits {
     name: &'static str,

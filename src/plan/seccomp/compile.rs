@@ -63,7 +63,7 @@ pub(super) fn sections(archs: Vec<(Arch, Vec<Range>)>, default: u32) -> Vec<Sect
     sections
 }
 
-/// What happens to the system calls of an architecture that the profile does not list, as in libseccomp.
+/// The action for system calls of an architecture that the profile does not list, as in libseccomp.
 const BAD_ARCH: u32 = names::KILL_THREAD;
 
 /// Writes the program.

@@ -50,7 +50,7 @@ pub use crate::sys::prctl::SockFilter;
 pub struct Listener {
     /// Path of the agent's socket.
     pub path: String,
-    /// What the agent gets as `metadata`.
+    /// The `metadata` for the agent.
     pub metadata: String,
 }
 
@@ -65,7 +65,7 @@ pub struct Program {
     pub notify: bool,
     /// The agent that gets it; there is one exactly where `notify` is set.
     pub listener: Option<Listener>,
-    /// What was skipped.
+    /// Skipped names.
     pub warnings: Vec<String>,
 }
 

@@ -159,7 +159,7 @@ const SMALL_VALUES: &[u64] = &[0, 1, 2, 3, 5, 6, 40, 0x7e02_0000, 0x8000_0000, 0
 
 type Words = &'static [&'static str];
 
-/// What the rules of a random profile look like.
+/// The form of the rules of a random profile.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     actions: Words,
@@ -365,8 +365,8 @@ fn holds(c: &Arg, args: &[u64; 6], wide: bool) -> bool {
     }
 }
 
-/// What the rules say of a system call: the action of the first rule that looks at nothing, or else the
-/// actions of the rules that hold, of which one must happen, or else the default action.
+/// The expected actions for a system call: that of the first unconditional rule, or those of the matching rules, of which
+/// one must happen, or the default action.
 fn meant(profile: &Seccomp, archs: &[Arch], data: &Data) -> Vec<u32> {
     let value = |name: &str, errno: Option<u32>| match names::value_of(&names::ACTIONS, name).unwrap() {
         action @ (names::ERRNO | names::TRACE) => action | errno.unwrap_or(1),

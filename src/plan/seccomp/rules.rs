@@ -1,4 +1,4 @@
-//! What a profile says of each system call of one architecture, as ranges of numbers.
+//! The rules of a profile for each system call of one architecture, as ranges of numbers.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::profile::{Condition, Profile};
 use super::syscalls::{self, Syscall};
 use crate::plan::Violation;
 
-/// What happens to a system call.
+/// The action for a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The filter returns this.
@@ -171,8 +171,8 @@ impl Calls {
         out.finish()
     }
 
-    /// What happens to the numbers that no rule names: the default action, and `ENOSYS` for the system calls
-    /// that are newer than the profile, so that a C library falls back to older ones.
+    /// The action for numbers without a rule: the default action, and `ENOSYS` for system calls that are newer than the profile,
+    /// so that a C library falls back to older ones.
     fn background(&self, default: u32) -> Vec<Range> {
         let default_range = |start| Range { start, verdict: Verdict::Return(default) };
         let enosys_range =

@@ -27,7 +27,7 @@ impl Data {
     }
 }
 
-/// What the filter returns, and the number of instructions it took.
+/// The return value of the filter, and the number of executed instructions.
 pub(crate) fn run(filter: &[SockFilter], data: &Data, big_endian: bool) -> (u32, usize) {
     let (mut pc, mut a, mut steps) = (0, 0u32, 0);
     loop {
@@ -49,7 +49,7 @@ pub(crate) fn run(filter: &[SockFilter], data: &Data, big_endian: bool) -> (u32,
     }
 }
 
-/// What the kernel checks before it takes a program: every jump ends inside of it, and it ends with a return.
+/// The kernel's checks of a program: every jump ends inside of it, and it ends with a return.
 pub(crate) fn verify(filter: &[SockFilter]) {
     assert!(!filter.is_empty() && filter.len() <= super::MAX_INSTRUCTIONS);
     assert_eq!(filter.last().unwrap().code, 0x06, "the last instruction is not a return");

@@ -1,4 +1,4 @@
-//! What single profiles compile to.
+//! Filters of single profiles.
 
 use libseccomp::ScmpSyscall;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn on(arch: Arch, profile: Value) -> Program {
     program
 }
 
-/// What the filter returns for a system call without arguments.
+/// The return value of the filter for a system call without arguments.
 fn returns(program: &Program, arch: Arch, nr: u32) -> u32 {
     with_args(program, arch, nr, &[])
 }

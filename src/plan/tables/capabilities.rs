@@ -61,7 +61,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BY_NAME.iter().map(|(name, _)| *name)
 }
 
-/// A set as the kernel takes it: bit N is capability N. Names that nobody knows are left out, because the
+/// A set as the kernel takes it: bit N is capability N. Unknown names are left out, because the
 /// specification requires a warning for them instead of an error (config.md, "Linux Process").
 pub fn mask<S: AsRef<str>>(names: &[S]) -> u64 {
     names.iter().filter_map(|n| number(n.as_ref())).fold(0, |m, bit| m | 1 << bit)

@@ -1,6 +1,6 @@
 //! NUMA memory policies (set_mempolicy(2), linux/mempolicy.h).
 
-/// What a mode requires of its node list.
+/// Requirement of a mode on its node list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
     None,

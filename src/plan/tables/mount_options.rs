@@ -27,7 +27,7 @@ pub mod attr {
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 }
 
-/// What one option name does.
+/// Effect of one option name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
     /// Sets a flag of mount(2).
@@ -211,7 +211,7 @@ impl IdRange {
     }
 }
 
-/// What the options of a mount ask for.
+/// The parsed options of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountOptions {
     /// `MS_*` flags for mount(2) that are asked for.
@@ -274,9 +274,9 @@ pub fn parse_options(options: &[String]) -> MountOptions {
     for option in options {
         // Mostly it is a single one.
         if option.as_bytes().contains(&b',') {
-            split(option).for_each(|part| one(&mut m, &mut modes, part));
+            split(option).for_each(|part| apply_option(&mut m, &mut modes, part));
         } else if !option.is_empty() {
-            one(&mut m, &mut modes, option);
+            apply_option(&mut m, &mut modes, option);
         }
     }
     for (flag, attr) in PER_MOUNT {
@@ -317,17 +317,17 @@ struct Modes {
 }
 
 impl Modes {
-    fn of(&mut self, recursive: bool) -> &mut Option<Atime> {
+    fn slot(&mut self, recursive: bool) -> &mut Option<Atime> {
         if recursive { &mut self.recursive } else { &mut self.mount }
     }
 }
 
 /// Applies one option.
-fn one(m: &mut MountOptions, modes: &mut Modes, option: &str) {
+fn apply_option(m: &mut MountOptions, modes: &mut Modes, option: &str) {
     let Ok(i) = TABLE.binary_search_by(|(n, _)| (*n).cmp(option)) else {
         match propagation(option) {
             Some(flags) => m.propagation.push(flags),
-            None => own(m, option),
+            None => apply_other_option(m, option),
         }
         return;
     };
@@ -349,11 +349,11 @@ fn one(m: &mut MountOptions, modes: &mut Modes, option: &str) {
             m.rec_attr_clear |= a;
         }
         Effect::Atime { mode, recursive } => {
-            *modes.of(recursive) = Some(mode);
+            *modes.slot(recursive) = Some(mode);
             modes.given |= !recursive;
         }
         NotAtime { mode, recursive } => {
-            let current = modes.of(recursive);
+            let current = modes.slot(recursive);
             if current.is_none_or(|c| c == mode) {
                 *current = Some(Relatime);
                 modes.given &= recursive;
@@ -373,7 +373,7 @@ fn extension(m: &mut MountOptions, e: Extension) {
 }
 
 /// An option that is in no table: an id mapping with ranges, or one of the file system.
-fn own(m: &mut MountOptions, option: &str) {
+fn apply_other_option(m: &mut MountOptions, option: &str) {
     let (key, ranges) = option.split_once('=').unwrap_or((option, ""));
     match key {
         "idmap" | "ridmap" => match parse_idmap(ranges, key == "ridmap") {

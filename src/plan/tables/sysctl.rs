@@ -47,7 +47,7 @@ pub fn namespace(parts: &[String]) -> Option<NamespaceKind> {
 mod tests {
     use super::*;
 
-    fn of(key: &str) -> Option<NamespaceKind> {
+    fn namespace_of(key: &str) -> Option<NamespaceKind> {
         namespace(&parts(key)?)
     }
 
@@ -84,15 +84,15 @@ mod tests {
     #[test]
     fn each_parameter_has_its_namespace() {
         assert!(IPC.is_sorted());
-        assert_eq!(of("kernel.shm_rmid_forced"), Some(NamespaceKind::Ipc));
-        assert_eq!(of("kernel/msgmax"), Some(NamespaceKind::Ipc));
-        assert_eq!(of("fs.mqueue.msg_max"), Some(NamespaceKind::Ipc));
-        assert_eq!(of("kernel.domainname"), Some(NamespaceKind::Uts));
-        assert_eq!(of("net.core.somaxconn"), Some(NamespaceKind::Network));
-        assert_eq!(of("user.max_user_namespaces"), Some(NamespaceKind::User));
+        assert_eq!(namespace_of("kernel.shm_rmid_forced"), Some(NamespaceKind::Ipc));
+        assert_eq!(namespace_of("kernel/msgmax"), Some(NamespaceKind::Ipc));
+        assert_eq!(namespace_of("fs.mqueue.msg_max"), Some(NamespaceKind::Ipc));
+        assert_eq!(namespace_of("kernel.domainname"), Some(NamespaceKind::Uts));
+        assert_eq!(namespace_of("net.core.somaxconn"), Some(NamespaceKind::Network));
+        assert_eq!(namespace_of("user.max_user_namespaces"), Some(NamespaceKind::User));
         for host in ["kernel.core_pattern", "kernel.sem.x", "vm.swappiness", "net", "fs.mqueue", "kernelXsem"]
         {
-            assert_eq!(of(host), None, "{host}");
+            assert_eq!(namespace_of(host), None, "{host}");
         }
     }
 }

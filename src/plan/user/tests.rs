@@ -141,7 +141,7 @@ proptest! {
         }
     }
 
-    /// Whatever a line has in place of its ids, the user is the first line's whose ids are numbers in full.
+    /// Whatever a line has instead of its ids, the user is the first line's whose ids are numbers in full.
     #[test]
     fn a_hostile_line_is_skipped(
         lines in proptest::collection::vec(("[ab]", "[0-9]{0,11}|[-+ 0x]{0,3}[0-9]{0,2}", "[0-9]{0,11}|-1"), 1..6),

@@ -143,7 +143,7 @@ fn compile(document: &Value) {
         }
     }
     if let Ok(process) = parse::json::<Process>(&bytes, "process.json") {
-        let _ = validate_process(&process, &facts(), Context::Exec);
+        let _ = validate_process(&process, &facts(), ProcessUse::Exec);
     }
 }
 

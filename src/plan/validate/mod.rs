@@ -1,7 +1,7 @@
 //! The rules of runtime-spec 1.3 for Linux: every one that a configuration breaks is found, not only the first.
 //!
-//! What depends on the host beyond [`HostFacts`] (a path that is missing, a namespace file of another type, a limit
-//! that the kernel refuses) shows when the plan is executed. Seccomp profiles and the conversion of resources have
+//! Errors that depend on the host beyond [`HostFacts`] (a missing path, a namespace file of another type, a limit that the
+//! kernel refuses) occur when the plan is executed. Seccomp profiles and the conversion of resources have
 //! their own compilers, which report their own violations.
 
 mod devices;
@@ -27,7 +27,7 @@ use super::Violation;
 use super::facts::HostFacts;
 use crate::config::spec::{Process, Spec};
 
-/// What has been found so far.
+/// Findings so far.
 #[derive(Debug, Default)]
 struct Findings {
     violations: Vec<Violation>,
@@ -64,14 +64,14 @@ struct At(&'static str);
 
 impl At {
     /// The path of a property of the process.
-    fn of(self, property: &str) -> String {
+    fn path_of(self, property: &str) -> String {
         format!("{}{property}", self.0)
     }
 }
 
-/// Whose process a `process` object describes.
+/// The process that a `process` object describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Context {
+pub enum ProcessUse {
     /// The container's first one: the object is `process` of config.json.
     Create,
     /// One more in a running container: the object is a document of its own, in which `cwd` may be missing and is `/` then,
@@ -103,7 +103,7 @@ pub fn validate(spec: &Spec, facts: &HostFacts) -> (Vec<Violation>, Vec<String>)
 pub fn validate_process(
     process: &Process,
     facts: &HostFacts,
-    context: Context,
+    context: ProcessUse,
 ) -> (Vec<Violation>, Vec<String>) {
     let mut f = Findings::default();
     process::check(process, facts, context, &mut f);

@@ -20,7 +20,7 @@ pub fn check(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
     }
 }
 
-/// What becomes an argument of a system call has no NUL byte in it.
+/// Arguments of system calls must not contain a NUL byte.
 fn strings(i: usize, m: &Mount, f: &mut Findings) {
     let fields = [("destination", &m.destination), ("type", &m.kind), ("source", &m.source)];
     for (name, value) in fields {
@@ -144,7 +144,7 @@ fn id_mapping(i: usize, m: &Mount, options: &MountOptions, spec: &Spec, facts: &
         return;
     }
     if options.tmpcopyup {
-        f.violation(at("options"), "\"tmpcopyup\" does not go with an id-mapped mount");
+        f.violation(at("options"), "\"tmpcopyup\" cannot be combined with an id-mapped mount");
     }
     if options.remount {
         f.violation(at("options"), "a remount cannot be id-mapped");
@@ -371,7 +371,10 @@ mod tests {
                    "uidMappings": range(), "gidMappings": range()})
         };
         passes(with(tmpfs(json!(["idmap"]))));
-        breaks("mounts[7].options: \"tmpcopyup\" does not go", with(tmpfs(json!(["idmap", "tmpcopyup"]))));
+        breaks(
+            "mounts[7].options: \"tmpcopyup\" cannot be combined",
+            with(tmpfs(json!(["idmap", "tmpcopyup"]))),
+        );
         for kind in super::OF_NAMESPACES {
             let mut mount = tmpfs(json!(["idmap"]));
             mount["type"] = json!(kind);

@@ -1,6 +1,6 @@
 //! `process` (config.md, "Process").
 
-use super::{At, Context, Findings, Spec, sched};
+use super::{At, Findings, ProcessUse, Spec, sched};
 use crate::config::spec::{Capabilities, Process, Rlimit, User};
 use crate::plan::cpu_list;
 use crate::plan::facts::HostFacts;
@@ -13,15 +13,15 @@ pub fn check_init(spec: &Spec, facts: &HostFacts, f: &mut Findings) {
         f.hinted("process", "process property must not be empty", "it needs at least args and cwd");
         return;
     };
-    check(p, facts, Context::Create, f);
+    check(p, facts, ProcessUse::Create, f);
 }
 
 /// Checks a `process` object without looking at the rest of the configuration.
-pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings) {
-    let at = At(if context == Context::Create { "process." } else { "" });
+pub fn check(p: &Process, facts: &HostFacts, context: ProcessUse, f: &mut Findings) {
+    let at = At(if context == ProcessUse::Create { "process." } else { "" });
     args(p, at, f);
     cwd(p, at, context, f);
-    env(&p.env, || at.of("env"), f);
+    env(&p.env, || at.path_of("env"), f);
     if let Some(c) = &p.capabilities {
         unknown_capabilities(c, at, f);
     }
@@ -41,27 +41,27 @@ pub fn check(p: &Process, facts: &HostFacts, context: Context, f: &mut Findings)
 /// At least one argument, which names a program.
 fn args(p: &Process, at: At, f: &mut Findings) {
     match p.args.first() {
-        None => f.hinted(at.of("args"), "args must not be empty", "the program and its arguments"),
+        None => f.hinted(at.path_of("args"), "args must not be empty", "the program and its arguments"),
         Some(program) if program.is_empty() => {
-            f.violation(at.of("args[0]"), "exec: \"\": executable file not found in $PATH")
+            f.violation(at.path_of("args[0]"), "exec: \"\": executable file not found in $PATH")
         }
         Some(_) => {}
     }
     for (i, arg) in p.args.iter().enumerate() {
-        f.no_nul(|| at.of(&format!("args[{i}]")), arg);
+        f.no_nul(|| at.path_of(&format!("args[{i}]")), arg);
     }
 }
 
 /// The working directory is absolute.
-fn cwd(p: &Process, at: At, context: Context, f: &mut Findings) {
+fn cwd(p: &Process, at: At, context: ProcessUse, f: &mut Findings) {
     if p.cwd.is_empty() {
-        if context == Context::Create {
-            f.violation(at.of("cwd"), "Cwd property must not be empty");
+        if context == ProcessUse::Create {
+            f.violation(at.path_of("cwd"), "Cwd property must not be empty");
         }
     } else if !p.cwd.starts_with('/') {
-        f.violation(at.of("cwd"), format!("Cwd must be an absolute path, not {:?}", p.cwd));
+        f.violation(at.path_of("cwd"), format!("Cwd must be an absolute path, not {:?}", p.cwd));
     }
-    f.no_nul(|| at.of("cwd"), &p.cwd);
+    f.no_nul(|| at.path_of("cwd"), &p.cwd);
 }
 
 /// Entries of an environment have the form of `environ`: a name, `=`, a value.
@@ -93,7 +93,7 @@ fn unknown_capabilities(c: &Capabilities, at: At, f: &mut Findings) {
         f.warning(format!(
             "ignoring unknown or unavailable capabilities: [{}] ({})",
             unknown.join(" ").escape_debug(),
-            at.of("capabilities")
+            at.path_of("capabilities")
         ));
     }
     // capset(2) takes no effective set that is not part of the permitted one.
@@ -103,7 +103,7 @@ fn unknown_capabilities(c: &Capabilities, at: At, f: &mut Findings) {
             (0..64).filter(|n| effective >> n & 1 == 1).filter_map(capabilities::name).collect();
         f.warning(format!(
             "{}: ignoring {}, not among the permitted ones",
-            at.of("capabilities.effective"),
+            at.path_of("capabilities.effective"),
             names.join(", ")
         ));
     }
@@ -114,16 +114,19 @@ fn rlimit_list(limits: &[Rlimit], at: At, f: &mut Findings) {
     for (i, l) in limits.iter().enumerate() {
         if rlimits::number(&l.kind).is_none() {
             f.hinted(
-                at.of(&format!("rlimits[{i}].type")),
+                at.path_of(&format!("rlimits[{i}].type")),
                 format!("invalid rlimit type {:?}", l.kind),
                 format!("one of {}", rlimits::names().collect::<Vec<_>>().join(", ")),
             );
         } else if limits[..i].iter().any(|m| m.kind == l.kind) {
-            f.violation(at.of(&format!("rlimits[{i}].type")), format!("duplicate rlimit type {:?}", l.kind));
+            f.violation(
+                at.path_of(&format!("rlimits[{i}].type")),
+                format!("duplicate rlimit type {:?}", l.kind),
+            );
         }
         if l.soft > l.hard {
             f.violation(
-                at.of(&format!("rlimits[{i}].soft")),
+                at.path_of(&format!("rlimits[{i}].soft")),
                 format!("the soft limit {} of {:?} is over the hard limit {}", l.soft, l.kind, l.hard),
             );
         }
@@ -134,7 +137,7 @@ fn rlimit_list(limits: &[Rlimit], at: At, f: &mut Findings) {
 fn user(u: &User, at: At, f: &mut Findings) {
     let mut id = |property: &dyn Fn() -> String, id: u32| {
         if id > MAX_ID {
-            f.violation(at.of(&property()), format!("{id} is not a valid ID, the highest is {MAX_ID}"));
+            f.violation(at.path_of(&property()), format!("{id} is not a valid ID, the highest is {MAX_ID}"));
         }
     };
     id(&|| "user.uid".into(), u.uid);
@@ -144,7 +147,7 @@ fn user(u: &User, at: At, f: &mut Findings) {
     }
     if let Some(umask) = u.umask.filter(|m| *m > 0o777) {
         f.hinted(
-            at.of("user.umask"),
+            at.path_of("user.umask"),
             format!("{umask} (octal {umask:o}) is over 511 (octal 777)"),
             "JSON numbers are decimal: octal 022 is 18",
         );
@@ -154,7 +157,7 @@ fn user(u: &User, at: At, f: &mut Findings) {
 /// proc_pid_oom_score_adj(5): -1000 to 1000.
 fn oom_score_adj(p: &Process, at: At, f: &mut Findings) {
     if let Some(n) = p.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
-        f.violation(at.of("oomScoreAdj"), format!("{n} is not in the range -1000 to 1000"));
+        f.violation(at.path_of("oomScoreAdj"), format!("{n} is not in the range -1000 to 1000"));
     }
 }
 
@@ -162,20 +165,20 @@ fn oom_score_adj(p: &Process, at: At, f: &mut Findings) {
 fn labels(p: &Process, at: At, facts: &HostFacts, f: &mut Findings) {
     if !p.apparmor_profile.is_empty() && !facts.apparmor {
         f.hinted(
-            at.of("apparmorProfile"),
+            at.path_of("apparmorProfile"),
             format!("apparmor: config provided but apparmor not supported, profile {:?}", p.apparmor_profile),
             "remove it, or enable AppArmor on the host",
         );
     }
     if !p.selinux_label.is_empty() && !facts.selinux {
         f.hinted(
-            at.of("selinuxLabel"),
+            at.path_of("selinuxLabel"),
             "selinux label is specified in config, but selinux is disabled or not supported",
             "remove it, or enable SELinux on the host",
         );
     }
-    f.no_nul(|| at.of("apparmorProfile"), &p.apparmor_profile);
-    f.no_nul(|| at.of("selinuxLabel"), &p.selinux_label);
+    f.no_nul(|| at.path_of("apparmorProfile"), &p.apparmor_profile);
+    f.no_nul(|| at.path_of("selinuxLabel"), &p.selinux_label);
 }
 
 /// config.md, "Linux Process", `execCPUAffinity`: lists of CPUs.
@@ -184,7 +187,7 @@ fn cpu_affinity(p: &Process, at: At, f: &mut Findings) {
     for (name, phrase, list) in [("initial", "Initial", &a.initial), ("final", "Final", &a.r#final)] {
         if let Err(why) = cpu_list::parse(list) {
             f.hinted(
-                at.of(&format!("execCPUAffinity.{name}")),
+                at.path_of(&format!("execCPUAffinity.{name}")),
                 format!("bad CPUAffinity.{phrase}: {why}"),
                 "a list like 0-3,7",
             );

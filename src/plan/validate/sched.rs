@@ -14,7 +14,7 @@ pub fn scheduler(s: &Scheduler, at: At, f: &mut Findings) {
 
 /// The policy is required and of the known set.
 fn policy(s: &Scheduler, at: At, f: &mut Findings) {
-    let at = || at.of("scheduler.policy");
+    let at = || at.path_of("scheduler.policy");
     match sched::policy(&s.policy) {
         None if s.policy.is_empty() => f.violation(at(), "scheduler policy is required"),
         None => f.hinted(
@@ -31,7 +31,7 @@ fn flags(s: &Scheduler, at: At, f: &mut Findings) {
     for (i, flag) in s.flags.iter().enumerate() {
         if sched::flag(flag).is_none() {
             f.hinted(
-                at.of(&format!("scheduler.flags[{i}]")),
+                at.path_of(&format!("scheduler.flags[{i}]")),
                 format!("invalid scheduler flag: {flag:?}"),
                 format!("one of {}", sched::flags().collect::<Vec<_>>().join(", ")),
             );
@@ -44,7 +44,7 @@ fn nice(s: &Scheduler, at: At, f: &mut Findings) {
     let fair = matches!(s.policy.as_str(), "SCHED_OTHER" | "SCHED_BATCH" | "SCHED_IDLE");
     if fair && !(-20..=19).contains(&s.nice) {
         f.violation(
-            at.of("scheduler.nice"),
+            at.path_of("scheduler.nice"),
             format!("invalid scheduler.nice: {} when scheduler.policy is {}", s.nice, s.policy),
         );
     }
@@ -55,12 +55,12 @@ fn priority(s: &Scheduler, at: At, f: &mut Findings) {
     let real_time = matches!(s.policy.as_str(), "SCHED_FIFO" | "SCHED_RR");
     if real_time && !(1..=99).contains(&s.priority) {
         f.violation(
-            at.of("scheduler.priority"),
+            at.path_of("scheduler.priority"),
             format!("{} is not in the range 1 to 99 of {}", s.priority, s.policy),
         );
     } else if !real_time && s.priority != 0 {
         f.violation(
-            at.of("scheduler.priority"),
+            at.path_of("scheduler.priority"),
             "scheduler.priority can only be specified for SchedFIFO or SchedRR policy",
         );
     }
@@ -71,7 +71,7 @@ fn deadline(s: &Scheduler, at: At, f: &mut Findings) {
     if s.policy != "SCHED_DEADLINE" {
         if (s.runtime, s.deadline, s.period) != (0, 0, 0) {
             f.violation(
-                at.of("scheduler"),
+                at.path_of("scheduler"),
                 "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
             );
         }
@@ -80,7 +80,7 @@ fn deadline(s: &Scheduler, at: At, f: &mut Findings) {
     let period = if s.period == 0 { s.deadline } else { s.period };
     if s.runtime < 1024 || s.runtime > s.deadline || s.deadline > period || period >> 63 != 0 {
         f.violation(
-            at.of("scheduler"),
+            at.path_of("scheduler"),
             format!(
                 "SCHED_DEADLINE requires 1024 <= runtime <= deadline <= period (nanoseconds), got {}, {}, {}",
                 s.runtime, s.deadline, s.period
@@ -93,14 +93,14 @@ fn deadline(s: &Scheduler, at: At, f: &mut Findings) {
 pub fn io_priority(io: &IoPriority, at: At, f: &mut Findings) {
     if sched::io_class(&io.class).is_none() {
         f.hinted(
-            at.of("ioPriority.class"),
+            at.path_of("ioPriority.class"),
             format!("invalid ioPriority.Class: {:?}", io.class),
             format!("one of {}", sched::io_classes().collect::<Vec<_>>().join(", ")),
         );
     }
     if !(0..=7).contains(&io.priority) {
         f.violation(
-            at.of("ioPriority.priority"),
+            at.path_of("ioPriority.priority"),
             format!("invalid ioPriority.Priority: {}, not in the range 0 to 7", io.priority),
         );
     }

@@ -1,4 +1,4 @@
-//! What the tests of the rules share: a configuration that breaks none, and ways to break it.
+//! Helpers for the tests of the rules: a valid configuration, and ways to make it invalid.
 
 use super::*;
 use crate::config::{defaults, parse};

@@ -65,10 +65,12 @@ fn engine(root: &Path, engine: &Engine) -> Option<Finding> {
         files.filter_map(|f| fs::read_to_string(f).ok()).filter_map(|t| (engine.registered)(&t)).next_back();
     Some(match registered {
         None => {
-            let advice = format!("scripts/register --engine {} adds it, after it has asked", engine.name);
-            Finding::limited(engine.name, "installed; it does not know orun", advice)
+            let advice = format!("scripts/register --engine {} registers it, after asking", engine.name);
+            Finding::limited(engine.name, "installed; orun is not registered", advice)
         }
-        Some(path) if runs(root, &path) => Finding::works(engine.name, format!("knows orun as {path}")),
+        Some(path) if runs(root, &path) => {
+            Finding::works(engine.name, format!("orun is registered as {path}"))
+        }
         Some(path) => {
             let text = format!("is configured to run {path:?}, which does not exist");
             let advice = format!("install orun, or take it out of {}", list(engine));

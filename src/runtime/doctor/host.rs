@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The oldest kernel with mount_setattr(2), without which no root file system is set up.
 const OLDEST: (u32, u32) = (5, 12);
-/// What limits of containers need.
+/// Controllers for the limits of containers.
 const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// Findings about the host whose files are below `root`.
@@ -77,7 +77,7 @@ fn namespaces(dir: &Path) -> Finding {
         return Finding::works("namespaces", "all eight kinds");
     }
     let text = format!("the kernel lacks the namespaces {}", optional.join(", "));
-    Finding::limited("namespaces", text, "containers that ask for one of them are refused")
+    Finding::limited("namespaces", text, "containers that need one of them are refused")
 }
 
 fn user_namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
@@ -103,7 +103,7 @@ fn user_namespaces(read: impl Fn(&str) -> Option<String>) -> Finding {
             return Finding::limited(subject, "for root only", advice);
         }
     }
-    Finding::works(subject, format!("for everybody, {most} at most"))
+    Finding::works(subject, format!("for all users, at most {most}"))
 }
 
 fn cgroups(facts: &CgroupFacts) -> Finding {
@@ -118,7 +118,7 @@ fn cgroups(facts: &CgroupFacts) -> Finding {
         CgroupMode::Hybrid => "version 1, with version 2 beside it",
         CgroupMode::Unified => "version 2",
     };
-    // What version 2 calls io is blkio in version 1.
+    // The io controller of version 2 is blkio in version 1.
     let has = |c: &str| have.contains(&c) || c == "io" && have.contains(&"blkio");
     let lacking: Vec<&str> = WANTED.iter().filter(|c| !has(c)).copied().collect();
     have.retain(|c| !c.starts_with("name="));
@@ -131,22 +131,22 @@ fn cgroups(facts: &CgroupFacts) -> Finding {
     } else {
         "boot without cgroup_disable=, or mount the hierarchy"
     };
-    let text = format!("{text}; no {}, so that its limits are refused", lacking.join(", "));
+    let text = format!("{text}; no {}, so its limits are refused", lacking.join(", "));
     Finding::limited("cgroups", text, advice)
 }
 
-/// The cgroup manager that kubelets and Podman prefer; without systemd nobody asks for it.
+/// The cgroup manager that kubelets and Podman prefer; it is not needed without systemd.
 fn systemd() -> Finding {
     let subject = "systemd cgroups";
     if !cgroup::systemd::booted() {
-        return Finding::works(subject, "no systemd runs here; orun makes cgroups itself");
+        return Finding::works(subject, "systemd does not run; orun manages cgroups itself");
     }
     match cgroup::systemd::running() {
         Ok(version) => Finding::works(subject, format!("systemd {version}: --systemd-cgroup works")),
         Err(e) => Finding::limited(
             subject,
             e.to_string(),
-            "leave out --systemd-cgroup; orun then makes cgroups itself",
+            "leave out --systemd-cgroup; orun then manages cgroups itself",
         ),
     }
 }
@@ -167,7 +167,7 @@ fn overlay(filesystems: &str, release: Option<String>) -> Finding {
     if filesystems.lines().any(|l| l.ends_with("\toverlay")) {
         Finding::works("overlayfs", "overlay mounts work")
     } else if Path::new(&modules).exists() {
-        Finding::works("overlayfs", "a module that is loaded when an engine uses it")
+        Finding::works("overlayfs", "a module that the kernel loads on first use")
     } else {
         let advice = "orun does not need it; engines then copy images (vfs) or use fuse-overlayfs";
         Finding::limited("overlayfs", "not there", advice)
@@ -185,7 +185,7 @@ fn lsm(read: impl Fn(&str) -> Option<String>) -> Finding {
         names.push(if mode == "1" { "SELinux, enforcing" } else { "SELinux, permissive" });
     }
     if names.is_empty() {
-        let advice = "bundles with process.apparmorProfile or process.selinuxLabel are refused here";
+        let advice = "bundles with process.apparmorProfile or process.selinuxLabel are refused";
         return Finding::limited("security modules", "neither AppArmor nor SELinux", advice);
     }
     Finding::works("security modules", names.join(", "))
@@ -235,7 +235,7 @@ mod tests {
         };
         assert_eq!(cgroups(&facts(&WANTED)).verdict, Verdict::Works);
         let some = cgroups(&facts(&["cpu", "memory"]));
-        assert_eq!(some.text, "version 2: cpu memory; no cpuset, io, pids, so that its limits are refused");
+        assert_eq!(some.text, "version 2: cpu memory; no cpuset, io, pids, so its limits are refused");
         assert_eq!(cgroups(&CgroupFacts::default()).verdict, Verdict::Broken);
     }
 }

@@ -1,4 +1,4 @@
-//! What pods need to reach the outside, and published ports to be opened.
+//! Checks whether pods can reach other hosts, and whether published ports can be opened.
 
 use super::Finding;
 use crate::error::Errno;
@@ -13,7 +13,7 @@ const BRIDGE: &str = "orun0";
 /// Ports that are published more often than others.
 const PORTS: [u16; 2] = [80, 443];
 
-/// What was found out about the host.
+/// Facts about the host.
 struct Facts {
     tables: Result<(), Errno>,
     /// `net.ipv4.ip_forward`.
@@ -32,7 +32,7 @@ pub(super) fn findings(root: &Path) -> Vec<Finding> {
     let read = |file: &str| fs::read_to_string(root.join(file)).ok();
     let forward = read("proc/sys/net/ipv4/ip_forward").map(|text| text.trim().to_owned());
     let docker = root.join("sys/class/net/docker0").exists();
-    let holder = |port: &u16| Some((*port, holder::of(false, *port)?));
+    let holder = |port: &u16| Some((*port, holder::find_holder(false, *port)?));
     // Ports that orund has open are published already.
     let taken = PORTS.iter().filter_map(holder).filter(|(_, holder)| !holder.contains("(orund"));
     let mut dropping = network::dropping_chains().unwrap_or_default();
@@ -55,17 +55,17 @@ fn look(facts: &Facts) -> Vec<Finding> {
     let mut all = Vec::new();
     let mut limited = |text: String, advice: String| all.push(Finding::limited(SUBJECT, text, advice));
     if !matches!(facts.tables, Ok(()) | Err(Errno(libc::EPERM))) {
-        let advice = "pods of orund reach each other and the host only; use a kernel with CONFIG_NF_TABLES, CONFIG_NFT_MASQ";
+        let advice = "pods of orund only reach each other and the host; use a kernel with CONFIG_NF_TABLES, CONFIG_NFT_MASQ";
         limited("the kernel has no nf_tables".to_owned(), advice.to_owned());
     }
     if facts.forward.as_deref() == Some("0") {
-        let text = "the host does not forward packets: pods of orund do not reach the outside";
+        let text = "the host does not forward packets: pods of orund cannot reach other hosts";
         limited(text.to_owned(), "sysctl -w net.ipv4.ip_forward=1".to_owned());
     }
     for chain in &facts.dropping {
         let of = if facts.docker { "DOCKER-USER" } else { "FORWARD" };
         let text =
-            format!("the chain {chain} drops what is forwarded: pods of orund may not reach the outside");
+            format!("the chain {chain} drops forwarded packets: pods of orund may not reach other hosts");
         limited(text, format!("iptables -I {of} -i {BRIDGE} -j ACCEPT, and the same with -o {BRIDGE}"));
     }
     match facts.range {

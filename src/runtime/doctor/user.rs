@@ -1,4 +1,4 @@
-//! What a user who is not root needs for containers: ids beside the own one, and cgroups that are delegated.
+//! Requirements of a user without privileges: more IDs than the own one, and delegated cgroups.
 
 use super::Finding;
 use crate::kernel::cgroup::{self, OWN_SCOPE};
@@ -26,8 +26,7 @@ fn ids(root: &Path, uid: u32, dirs: &[PathBuf]) -> Finding {
     let subject = "ids of users";
     let lacks = |program: &&&str| !dirs.iter().any(|dir| dir.join(program).is_file());
     if let Some(program) = ["newuidmap", "newgidmap"].iter().find(lacks) {
-        let text =
-            format!("there is no {program} in $PATH, so that a container has one id, that of its user");
+        let text = format!("{program} is not in $PATH, so a container only has the ID of its user");
         return Finding::limited(subject, text, "install the package \"uidmap\"");
     }
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_default();
@@ -36,12 +35,12 @@ fn ids(root: &Path, uid: u32, dirs: &[PathBuf]) -> Finding {
     for (file, count) in [("subuid", uids), ("subgid", gids)] {
         if count == 0 {
             let text =
-                format!("/etc/{file} grants {name} none, so that a container has one id, that of its user");
+                format!("/etc/{file} grants {name} no IDs, so a container only has the ID of its user");
             let advice = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}");
             return Finding::limited(subject, text, advice);
         }
     }
-    Finding::works(subject, format!("{uids} user ids and {gids} group ids beside the own"))
+    Finding::works(subject, format!("{uids} user IDs and {gids} group IDs in addition to the own ones"))
 }
 
 /// The name that passwd(5) has for a user, or the number, which subuid(5) knows as well.
@@ -68,7 +67,7 @@ fn delegation(facts: &CgroupFacts, uid: u32) -> Finding {
     let advice = format!("for containers with limits use --systemd-cgroup, or start orun with {OWN_SCOPE}");
     let none = |text: String| Finding::limited(subject, text, advice.clone());
     if facts.mode != CgroupMode::Unified {
-        let text = "version 1 delegates none to users, so that linux.resources are refused".to_owned();
+        let text = "version 1 is not delegated to users, so linux.resources are refused".to_owned();
         return Finding::limited(subject, text, "boot with systemd.unified_cgroup_hierarchy=1");
     }
     let Some(v2) = &facts.v2 else { return none("no hierarchy is mounted".to_owned()) };
@@ -102,18 +101,18 @@ mod tests {
         }
         let dirs = [root.path().join("bin")];
         let see = || ids(root.path(), 1000, &dirs);
-        assert!(see().text.starts_with("there is no newuidmap"), "{:?}", see());
+        assert!(see().text.starts_with("newuidmap is not in"), "{:?}", see());
         write("bin/newuidmap", "");
-        assert!(see().text.starts_with("there is no newgidmap"), "{:?}", see());
+        assert!(see().text.starts_with("newgidmap is not in"), "{:?}", see());
         write("bin/newgidmap", "");
         write("etc/passwd", "root:x:0:0::/:/bin/sh\nann:x:1000:1000::/:/bin/sh\n");
         write("etc/subuid", "bob:1:2\nann:100000:65536\n1000:300000:10\n");
-        assert!(see().text.starts_with("/etc/subgid grants ann none"), "{:?}", see());
+        assert!(see().text.starts_with("/etc/subgid grants ann no IDs"), "{:?}", see());
         assert!(see().advice.unwrap().ends_with(" ann"));
         write("etc/subgid", "ann:100000:65536\nann:broken\n");
-        assert_eq!(see().text, "65546 user ids and 65536 group ids beside the own");
+        assert_eq!(see().text, "65546 user IDs and 65536 group IDs in addition to the own ones");
         assert_eq!(see().verdict, Verdict::Works);
         write("etc/passwd", "");
-        assert!(see().text.starts_with("/etc/subgid grants 1000 none"), "{:?}", see());
+        assert!(see().text.starts_with("/etc/subgid grants 1000 no IDs"), "{:?}", see());
     }
 }

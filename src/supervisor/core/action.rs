@@ -143,7 +143,7 @@ pub enum Action {
         /// The state from now on.
         rollout: Rollout,
     },
-    /// What follows from the end of an instance.
+    /// Consequence of the exit of an instance.
     Settle {
         /// The instance.
         key: Key,
@@ -181,7 +181,7 @@ pub enum Action {
     Release {
         /// The instance.
         key: Key,
-        /// What it must do besides run.
+        /// Its hooks and probes.
         #[serde(default, skip_serializing_if = "Checks::is_empty")]
         checks: Checks,
     },
@@ -256,7 +256,7 @@ pub struct Notice {
     pub at: Time,
     /// Number of the workload; 0: it is about the daemon.
     pub workload: WorkloadId,
-    /// Name of the workload; empty when it is not known any more.
+    /// Name of the workload; empty when it is no longer known.
     pub workload_name: String,
     /// Index of the slot, where it is about one.
     pub slot: Option<u32>,
@@ -325,7 +325,7 @@ pub enum Reason {
     FailedPreStopHook,
     /// The postStart hook failed.
     FailedPostStartHook,
-    /// What is left of a container cannot be removed.
+    /// The remains of a container cannot be removed.
     FailedKillPod,
     /// The namespaces of a replica cannot be made.
     FailedCreatePodSandBox,
@@ -375,7 +375,7 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     /// The host goes down: everything is stopped.
     Draining,
-    /// What a drain stopped runs again.
+    /// Replicas that a drain stopped run again.
     DrainUndone,
     /// A part of the network of pods does not work.
     NetworkDegraded,

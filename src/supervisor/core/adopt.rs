@@ -7,6 +7,7 @@ use super::desired::{Desired, Workload};
 use super::event::Event;
 use super::ids::{Key, ReplicaKey, Revision};
 use super::model::{Observed, Process};
+use super::pass::new_replica;
 use super::spec::{ContainerSpec, ImageFacts};
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ pub struct Stray {
     /// Which template it was made from, when that is noted.
     pub revision: Option<Revision>,
     pub process: Process,
-    /// What its image says.
+    /// Facts from its image.
     pub image: Option<Box<ImageFacts>>,
     /// Its program runs, or has run.
     pub started: bool,
@@ -43,15 +44,7 @@ pub fn adopt(desired: &Desired, observed: &Observed, strays: &[Stray]) -> Vec<Ev
         if chosen.is_empty() {
             continue;
         }
-        let add = Action::AddReplica {
-            workload: id,
-            slot,
-            serial,
-            revision,
-            restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
-            containers: template.containers.iter().map(|c| c.name.clone()).collect(),
-            roles: template.roles(),
-        };
+        let add = new_replica(id, workload, slot, serial, (revision, template));
         events.push(Event::Decided { action: add });
         if template.sandbox.is_some() {
             // Whether it is whole is found out next, as for all that are on record.
@@ -95,7 +88,7 @@ fn taken_in(s: &Stray, spec: Option<&ContainerSpec>, revision: Revision, credit:
     ];
     if s.started {
         // Its postStart was run when it was started, if it has one.
-        let checks = spec.map(|spec| Checks::of(spec, s.image.as_deref())).unwrap_or_default();
+        let checks = spec.map(|spec| Checks::for_container(spec, s.image.as_deref())).unwrap_or_default();
         let checks = Checks { post_start: false, ..checks };
         events.push(Event::Decided { action: Action::Release { key, checks } });
         events.push(Event::Started { key });

@@ -64,7 +64,7 @@ pub enum Hook {
     Abandoned,
 }
 
-/// What a container must do before it is ready.
+/// The conditions for a container to be ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Checks {
@@ -79,9 +79,9 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// What a container of this specification must do.
+    /// The conditions for a container of this specification.
     #[must_use]
-    pub fn of(spec: &ContainerSpec, image: Option<&ImageFacts>) -> Checks {
+    pub fn for_container(spec: &ContainerSpec, image: Option<&ImageFacts>) -> Checks {
         let probes = image.and_then(|i| i.probes.as_deref()).or(spec.probes.as_deref());
         let probe = |kind| probes.is_some_and(|p| p.get(kind).is_some());
         Checks {
@@ -132,11 +132,11 @@ pub struct Count {
     pub ok: bool,
     /// Results alike in a row.
     pub run: u32,
-    /// What was judged last. None: nothing yet.
+    /// The last verdict. None: nothing yet.
     pub passed: Option<bool>,
-    /// Why the last one failed, or could not be carried out.
+    /// Why the last one failed, or could not run.
     pub error: Option<String>,
-    /// Successes, failures, and those that could not be carried out.
+    /// Successes, failures, and those that could not run.
     pub totals: [u64; 3],
 }
 
@@ -187,7 +187,7 @@ impl Health {
     }
 
     /// Answers that were not there before the supervisor exited are asked for again. postStart runs once: of one that was
-    /// running nobody knows the result, and the program runs.
+    /// running, the result is unknown, and the program runs.
     pub fn unconfirm(&mut self) {
         if matches!(self.post_start, Hook::Running(_)) {
             self.post_start = Hook::Done;
@@ -209,7 +209,7 @@ impl Count {
         }
     }
 
-    /// Probe `n` is over. `ok`: None when it could not be carried out.
+    /// Probe `n` is over. `ok`: None when it could not run.
     pub fn answer(&mut self, n: u32, ok: Option<bool>, error: Option<&String>) {
         if !self.asked || self.n != n {
             return;
@@ -237,7 +237,7 @@ impl Count {
         self.ok && self.run >= probe.success_threshold
     }
 
-    /// What is to be judged now and is not yet.
+    /// The verdict that is due and not made yet.
     pub(super) fn verdict(&self, kind: ProbeKind, probe: &Probe) -> Option<bool> {
         match kind {
             _ if self.has_succeeded(probe) && self.passed != Some(true) => Some(true),

@@ -5,13 +5,13 @@ use super::time::{Millis, Time};
 /// Numbers that hold for all workloads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What the jitter of delays is drawn from, together with the instance's identity.
+    /// Seed of the jitter of delays, together with the instance's identity.
     pub seed: u64,
     /// Starts per second that are allowed in the long run, and at once. See [`Config::for_cpus`].
     pub start_rate: u32,
     /// Starts that may come at once, before the rate applies.
     pub start_burst: u32,
-    /// What of the grace period is kept for the program itself, between its stop signal and SIGKILL, when its preStop runs
+    /// The part of the grace period that is reserved for the program, between its stop signal and SIGKILL, if its preStop runs
     /// long.
     pub stop_floor: Millis,
     /// How long a killed cgroup may take to become empty before it is killed again and reported.

@@ -15,8 +15,8 @@ use super::exit::{ExitClass, StopCause};
 use super::health;
 use super::ids::Key;
 use super::model::{Container, Instance, Next, Phase, Removal, SandboxState, Stop};
-use super::pass::{Entry, Pass, Place};
-use super::spec::{ContainerSpec, Handler, Role, Template};
+use super::pass::{ContainerContext, Pass, SlotAccess};
+use super::spec::{ContainerSpec, Handler, PodTemplate, Role};
 use super::time::{Millis, Time};
 use super::{endpoints, job, restart, sandbox};
 
@@ -48,7 +48,7 @@ impl Instance {
 }
 
 /// Decides on one container.
-pub fn container(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Container) {
+pub fn container(pass: &mut Pass<'_>, place: &ContainerContext<'_>, index: u32, container: &Container) {
     let spec = place.template.and_then(|t| t.containers.get(index as usize));
     for instance in &container.instances {
         let key = place.key(index, instance.id);
@@ -64,12 +64,18 @@ pub fn container(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: 
 }
 
 /// A dead instance: its end has its consequences, then it is removed.
-fn bury(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+fn bury(
+    pass: &mut Pass<'_>,
+    place: &ContainerContext<'_>,
+    key: &Key,
+    container: &Container,
+    instance: &Instance,
+) {
     if !instance.settled {
         // One at a time: what follows from the end of the next one depends on what followed from this one's.
         let mut unsettled = container.instances.iter().filter(|i| i.is_dead() && !i.settled);
         if unsettled.next().is_some_and(|first| first.id == instance.id) {
-            settle(pass, place, key, container, instance);
+            decide_after_exit(pass, place, key, container, instance);
         }
         return;
     }
@@ -83,7 +89,13 @@ fn bury(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container
     }
 }
 
-fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Container, instance: &Instance) {
+fn decide_after_exit(
+    pass: &mut Pass<'_>,
+    place: &ContainerContext<'_>,
+    key: &Key,
+    container: &Container,
+    instance: &Instance,
+) {
     let Some(exit) = &instance.exit else { return };
     let class = restart::classify(instance, exit);
     let mut next = container.restart.clone();
@@ -112,7 +124,7 @@ fn settle(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, container: &Contain
                 chance,
                 pass.config.min_start_interval,
             );
-            next = job::settle(place, key, class, exit, next);
+            next = job::decide_after_exit(place, key, class, exit, next);
             if instance.started.is_none() {
                 // One that was made ahead of its time does not bring the time forward.
                 next.next = later(container.restart.next, next.next);
@@ -136,7 +148,7 @@ fn later(before: Next, after: Next) -> Next {
 /// An instance that is not dead.
 fn alive(
     pass: &mut Pass<'_>,
-    place: &Place<'_>,
+    place: &ContainerContext<'_>,
     key: &Key,
     container: &Container,
     instance: &Instance,
@@ -161,7 +173,7 @@ fn alive(
 }
 
 /// A container that was made with other limits than its replica has now gets these.
-fn update(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Instance) {
+fn update(pass: &mut Pass<'_>, place: &ContainerContext<'_>, key: &Key, instance: &Instance) {
     let exists = matches!(instance.phase, Phase::Prepared | Phase::Running);
     if !exists || instance.updating || instance.revision == Some(place.replica.revision) {
         return;
@@ -173,7 +185,7 @@ fn update(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Instance
     }
 }
 
-/// What [`Action::Stop`] says.
+/// The fields of [`Action::Stop`].
 struct WantedStop {
     cause: StopCause,
     deadline: Time,
@@ -183,7 +195,7 @@ struct WantedStop {
 /// The stop that is not yet recorded: a first one, or one that brings the deadline forward.
 fn wanted_stop(
     pass: &mut Pass<'_>,
-    place: &Place<'_>,
+    place: &ContainerContext<'_>,
     key: &Key,
     container: &Container,
     instance: &Instance,
@@ -221,7 +233,7 @@ fn wanted_stop(
 
 fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, spec: Option<&ContainerSpec>) {
     match instance.phase {
-        // Its program never ran: there is nobody to ask.
+        // Its program never ran: no stop signal is needed.
         Phase::Prepared => return kill(pass, key, instance),
         _ if stop.now || instance.kills > 0 => return kill(pass, key, instance),
         // Until the program runs, a signal would be lost.
@@ -237,7 +249,7 @@ fn stopping(pass: &mut Pass<'_>, key: &Key, instance: &Instance, stop: &Stop, sp
     if pass.reached(stop.deadline) {
         return kill(pass, key, instance);
     }
-    // Before connections are led elsewhere, nobody is asked to end.
+    // No stop signal is sent before connections go elsewhere.
     let led = pass.exposed.contains(&key.replica) && stop.hook == Hook::NotRun && stop.signalled.is_none();
     if led && !pass.reached(stop.at + endpoints::PATIENCE) {
         return;
@@ -282,7 +294,7 @@ fn hook_until(stop: &Stop, floor: Millis) -> Time {
     stop.deadline - Millis(floor.0.min(whole.0 / 2))
 }
 
-fn limits<'a>(template: Option<&'a Template>, key: &Key) -> Option<&'a Option<serde_json::Value>> {
+fn limits<'a>(template: Option<&'a PodTemplate>, key: &Key) -> Option<&'a Option<serde_json::Value>> {
     template?.containers.get(key.container as usize).map(|c| &c.launch.resources)
 }
 
@@ -296,7 +308,7 @@ fn kill(pass: &mut Pass<'_>, key: &Key, instance: &Instance) {
 /// A created container runs when its time has come and nothing else of it does.
 fn release(
     pass: &mut Pass<'_>,
-    place: &Place<'_>,
+    place: &ContainerContext<'_>,
     key: &Key,
     container: &Container,
     instance: &Instance,
@@ -309,18 +321,18 @@ fn release(
         && place.replica.may_start(key.container as usize)
         && container.lives().is_none()
         && settled;
-    if instance.phase != Phase::Prepared || !alone || place.entry != Entry::Free {
+    if instance.phase != Phase::Prepared || !alone || place.entry != SlotAccess::Free {
         return;
     }
     if container.restart.due().is_some_and(|at| pass.reached(at)) {
-        let of = |spec| Checks::of(spec, instance.image.as_deref());
+        let of = |spec| Checks::for_container(spec, instance.image.as_deref());
         let checks = spec.map(of).unwrap_or_default();
         pass.push(Action::Release { key: *key, checks });
     }
 }
 
 /// Makes the next instance when there is need of one.
-fn start(pass: &mut Pass<'_>, place: &Place<'_>, index: u32, container: &Container) {
+fn start(pass: &mut Pass<'_>, place: &ContainerContext<'_>, index: u32, container: &Container) {
     let dead = container.instances.iter().filter(|i| i.is_dead());
     let unsettled = dead.clone().any(|i| !i.settled);
     if container.waiting().is_some() || unsettled || dead.count() >= UNREMOVED_MOST {

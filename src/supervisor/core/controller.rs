@@ -1,4 +1,4 @@
-//! What kinds of workloads differ in: Jobs, whose replicas run until they succeed ([`super::job`]), and StatefulSets, whose
+//! Differences between kinds of workloads: Jobs, whose replicas run until they succeed ([`super::job`]), and StatefulSets, whose
 //! replicas have an order ([`super::order`]).
 
 use super::spec::RestartRule;
@@ -64,7 +64,7 @@ pub struct Cron {
 pub struct Job {
     /// How many replicas may run at a time.
     pub parallelism: u32,
-    /// How long a finished job is kept. None: until somebody deletes it.
+    /// Time to keep a finished job. None: until it is deleted.
     pub ttl: Option<Millis>,
     /// How many failures of all replicas together the job survives. None: only its template has a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,11 +97,11 @@ fn is_false(b: &bool) -> bool {
     !*b
 }
 
-/// What some exit codes mean.
+/// The meaning of some exit codes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRule {
-    /// What happens then.
+    /// The action.
     pub action: FailureRuleAction,
     /// None: of any container.
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct FailureRule {
     pub exit: Option<RestartRule>,
 }
 
-/// What a failure means.
+/// The meaning of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureRuleAction {
     /// The whole job has failed.

@@ -5,7 +5,7 @@
 
 use super::desired::{Desired, Workload};
 use super::ids::WorkloadId;
-use super::model::{Observed, Phase, Replica, Slots};
+use super::model::{Observed, Phase, Replica, ReplicaSlots};
 use super::spec::Role;
 use crate::workload::depends::{Condition, Dependency};
 use std::collections::BTreeSet;
@@ -16,10 +16,10 @@ pub fn waiting(desired: &Desired, observed: &Observed) -> BTreeSet<WorkloadId> {
     desired.workloads.iter().filter(|(_, w)| waits(w)).map(|(id, _)| *id).collect()
 }
 
-/// What `workload` waits for, in words. None: it waits for nothing.
+/// The reason why `workload` waits, in words. None: it does not wait.
 #[must_use]
 pub fn reason(workload: &Workload, desired: &Desired, observed: &Observed) -> Option<String> {
-    let none = workload.wanted() == 0 || workload.deletion.is_some();
+    let none = workload.desired_replicas() == 0 || workload.deletion.is_some();
     let mut all = workload.controller.depends_on.iter().filter(|_| !none);
     if let Some(earlier) = super::cron::predecessor_of(desired, workload).filter(|_| !none) {
         return Some(format!("waiting for job {:?}, which it replaces, to exit", earlier.name));
@@ -35,19 +35,19 @@ fn lack(d: &Dependency, desired: &Desired, observed: &Observed) -> Option<String
     if w.stopped {
         return Some("it is stopped".to_owned());
     }
-    let none = Slots::default();
+    let none = ReplicaSlots::default();
     let slots = observed.workloads.get(&id).unwrap_or(&none);
     if w.controller.job.is_some() {
         return of_job(w, slots, d.condition);
     }
-    let wanted = w.wanted();
+    let wanted = w.desired_replicas();
     let all: BTreeSet<u32> = slots.slots.keys().chain(w.completed.keys()).copied().collect();
     let done = all.into_iter().filter(|n| fits(*n, w, slots, d.condition)).count();
     (done < wanted as usize).then(|| format!("{done} of {wanted} replicas {}", words(d.condition)))
 }
 
 /// A job runs some of its replicas at a time: it has started with the first one, and has completed when it has succeeded.
-fn of_job(w: &Workload, slots: &Slots, condition: Condition) -> Option<String> {
+fn of_job(w: &Workload, slots: &ReplicaSlots, condition: Condition) -> Option<String> {
     let any = || slots.slots.keys().any(|n| fits(*n, w, slots, condition));
     match (condition, w.job_end()) {
         (Condition::Started, Some(_)) => None,
@@ -73,7 +73,7 @@ fn words(condition: Condition) -> &'static str {
 }
 
 /// Whether slot `n` is as far as it must be.
-fn fits(n: u32, w: &Workload, slots: &Slots, condition: Condition) -> bool {
+fn fits(n: u32, w: &Workload, slots: &ReplicaSlots, condition: Condition) -> bool {
     let succeeded = w.completed.get(&n) == Some(&false);
     let replica = |ok: fn(&Replica) -> bool| {
         let slot = slots.slots.get(&n);

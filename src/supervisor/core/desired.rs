@@ -8,7 +8,7 @@ use super::objects::Objects;
 use super::refusal::Refusal;
 use super::revision::{Kept, Stamp};
 use super::runs::{Made, Owner, Runs};
-use super::spec::{Strategy, Template};
+use super::spec::{PodTemplate, Strategy};
 use super::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub struct Workload {
     pub replicas: u32,
     /// How replicas of an old revision give way.
     pub strategy: Strategy,
-    /// What else it does with its replicas.
+    /// Behaviour of its kind.
     #[serde(default)]
     pub controller: Controller,
     /// The revision that replicas shall have.
@@ -48,14 +48,14 @@ pub struct Workload {
     #[serde(default)]
     pub last_number: u32,
     /// The current template and older ones that are still in use or kept for going back.
-    pub revisions: BTreeMap<Revision, Template>,
-    /// What is known of each of them besides. Journals of the first format have none.
+    pub revisions: BTreeMap<Revision, PodTemplate>,
+    /// More facts about each of them. Journals of the first format have none.
     #[serde(default)]
     pub history: BTreeMap<Revision, Kept>,
     /// No replica changes its revision.
     #[serde(default)]
     pub paused: bool,
-    /// What was applied while it was paused: the current revision once it is resumed.
+    /// The revision that was applied while it was paused: the current one once it is resumed.
     #[serde(default)]
     pub pending: Option<Revision>,
     /// Nothing runs, whatever the number of replicas.
@@ -86,9 +86,9 @@ pub struct Workload {
 pub struct Deletion {
     /// When it was acknowledged.
     pub at: Time,
-    /// What the first request asked for; None: the template's.
+    /// The grace period of the first request; None: the template's.
     pub grace: Option<Millis>,
-    /// What later requests brought forward.
+    /// The deadline that later requests brought forward.
     pub deadline: Option<Time>,
     /// Grace 0 was asked for: kill without preStop and stop signal.
     pub now: bool,
@@ -117,14 +117,14 @@ pub enum Change {
         /// How replicas of an old revision give way.
         #[serde(default)]
         strategy: Strategy,
-        /// What else it does with its replicas.
+        /// Behaviour of its kind.
         #[serde(default)]
         controller: Controller,
         /// None: as it is.
         #[serde(default)]
         paused: Option<bool>,
-        /// What its replicas are made of.
-        template: Box<Template>,
+        /// The template of its replicas.
+        template: Box<PodTemplate>,
         /// The manifest as its owner wrote it.
         #[serde(default)]
         source: serde_json::Value,
@@ -351,7 +351,7 @@ impl Desired {
         match change {
             Change::All { changes } => {
                 let mut next = self.clone();
-                // What workloads are made from comes first, wherever it is in the file.
+                // Inputs of workloads come first, wherever they are in the file.
                 let kept = |c: &&Change| matches!(c, Change::Keep { .. } | Change::Discard { .. });
                 let (kept, others): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(kept);
                 kept.into_iter().chain(others).try_for_each(|change| next.apply_one(change, at))?;
@@ -424,7 +424,7 @@ impl Desired {
         Ok(())
     }
 
-    /// What is made from an object that has changed becomes a new revision. What waited for one need not wait any more.
+    /// A changed object creates new revisions of its users. Workloads that waited for it continue.
     fn renew(&mut self, change: &Change) {
         let changes = match change {
             Change::All { changes } => &changes[..],
@@ -450,7 +450,7 @@ impl Desired {
         let template = &template;
         let Some(id) = self.by_name(name).map(|(id, _)| id) else {
             let (replicas, strategy, controller) = (*replicas, *strategy, controller.clone());
-            let (template, source) = (Template::clone(template), source.clone());
+            let (template, source) = (PodTemplate::clone(template), source.clone());
             let made = Made { name, replicas, strategy, controller, template, source, owner: None };
             let id = self.create(made, stamp);
             if let Some(w) = self.workloads.get_mut(&id) {
@@ -499,13 +499,13 @@ impl Desired {
 }
 
 impl Workload {
-    /// What its file calls it, in a word: `deployment`; `workload` when that says nothing.
+    /// The kind in its file, in a word: `deployment`; `workload` without one.
     pub fn kind(&self) -> String {
         self.source["spec"]["controller"]["kind"].as_str().unwrap_or("workload").to_lowercase()
     }
 
     /// The template that replicas shall have.
-    pub fn template(&self) -> Option<&Template> {
+    pub fn template(&self) -> Option<&PodTemplate> {
         self.revisions.get(&self.revision)
     }
 
@@ -539,7 +539,7 @@ impl Workload {
     }
 
     /// How many replicas shall run.
-    pub fn wanted(&self) -> u32 {
+    pub fn desired_replicas(&self) -> u32 {
         let suspended = self.controller.job.as_ref().is_some_and(|j| j.suspended);
         if self.stopped || suspended || self.controller.cron.is_some() { 0 } else { self.replicas }
     }

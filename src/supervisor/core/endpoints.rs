@@ -28,7 +28,7 @@ const SEND_AGAIN: Millis = Millis(5000);
 /// Sends a map when what is ready differs from the last one, or that one was not acknowledged.
 pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
     let endpoints = &observed.endpoints;
-    let (map, names) = (wanted(desired, observed), names::wanted(desired, observed));
+    let (map, names) = (compute_routes(desired, observed), names::compute_names(desired, observed));
     let late = endpoints.acknowledged < endpoints.generation;
     if map != endpoints.map || names != endpoints.names {
         pass.push(Action::Publish { generation: endpoints.generation + 1, map, names });
@@ -39,7 +39,7 @@ pub fn plan(pass: &mut Pass<'_>, desired: &Desired, observed: &Observed) {
 
 /// The map of what is ready now. A port that two workloads or services publish belongs to the older one, and to a workload
 /// before a service.
-pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Route> {
+pub fn compute_routes(desired: &Desired, observed: &Observed) -> Vec<Route> {
     let mut routes = of_workloads(desired, observed);
     let hosts = routes.iter().map(|r| r.host.clone()).collect();
     routes.extend(services::routes(desired, observed, &hosts));
@@ -73,7 +73,7 @@ fn of_workloads(desired: &Desired, observed: &Observed) -> Vec<Route> {
     routes.into_values().collect()
 }
 
-/// What the annotations of the pods of a workload ask for.
+/// Options from the annotations of the pods of a workload.
 fn options(workload: &Workload) -> RouteOptions {
     let template = workload.revisions.get(&workload.revision).and_then(|t| t.sandbox.as_ref());
     let annotations = template.and_then(|s| s.config.get("metadata")?.get("annotations"));
@@ -81,9 +81,9 @@ fn options(workload: &Workload) -> RouteOptions {
     RouteOptions { affinity: None, proxy_protocol: has(PROXY_PROTOCOL), kernel: has(PUBLISH) }
 }
 
-/// The ports of a workload that shall be open. One that shall not run closes its own: nobody is kept waiting for it.
+/// The ports of a workload that shall be open. A workload without desired replicas closes its ports, so that clients do not wait.
 fn published(workload: &Workload) -> &[PublishedPort] {
-    let runs = workload.deletion.is_none() && workload.wanted() > 0;
+    let runs = workload.deletion.is_none() && workload.desired_replicas() > 0;
     let template = workload.revisions.get(&workload.revision).filter(|_| runs);
     template.map_or(&[], |t| &t.ports)
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// When it happened, on the clock of the boot.
     pub at: Time,
-    /// What happened.
+    /// Kind of event.
     pub event: Event,
 }
 
@@ -61,7 +61,7 @@ pub enum Event {
     Exited {
         /// The instance.
         key: Key,
-        /// As wait(2) encodes it; `None`: nobody could see it.
+        /// As wait(2) encodes it; `None`: it was not observed.
         status: Option<WaitStatus>,
         /// The cgroup's counter of OOM kills is above 0.
         oom: bool,
@@ -78,7 +78,7 @@ pub enum Event {
         /// The instance.
         key: Key,
     },
-    /// Answer to `Signal`: it was sent, or there is nobody left to send it to.
+    /// Answer to `Signal`: it was sent, or the process no longer exists.
     Signalled {
         /// The instance.
         key: Key,
@@ -101,9 +101,9 @@ pub enum Event {
         kind: ProbeKind,
         /// Its number within the instance.
         n: u32,
-        /// It succeeded; `None`: it could not be carried out.
+        /// It succeeded; `None`: it could not run.
         ok: Option<bool>,
-        /// Why it failed, or could not be carried out.
+        /// Why it failed, or could not run.
         #[serde(default)]
         error: Option<String>,
     },
@@ -127,8 +127,8 @@ pub enum Event {
     Found {
         /// The instance.
         key: Key,
-        /// What is left of it.
-        found: Found,
+        /// Its state.
+        found: InspectedState,
     },
     /// A process of the cgroup was killed for lack of memory while init keeps running.
     OomKilled {
@@ -206,10 +206,10 @@ pub enum Event {
     },
 }
 
-/// What remains of an instance after a restart of the supervisor.
+/// State of an instance after a restart of the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "camelCase")]
-pub enum Found {
+pub enum InspectedState {
     /// Nothing, or half-made things that the shell removed: it was never created completely.
     Nothing,
     /// `created`, with this process.
@@ -224,7 +224,7 @@ pub enum Found {
     },
     /// It exited meanwhile.
     Ended {
-        /// As wait(2) encodes it; `None`: nobody saw it.
+        /// As wait(2) encodes it; `None`: it was not observed.
         status: Option<WaitStatus>,
         /// The cgroup's counter of OOM kills is above 0.
         oom: bool,

@@ -88,7 +88,7 @@ pub enum StopCause {
 pub struct Exit {
     /// When.
     pub at: Time,
-    /// None when nobody saw it.
+    /// None if it was not observed.
     pub status: Option<WaitStatus>,
     /// The cgroup's counter of OOM kills is above zero.
     pub oom: bool,

@@ -4,7 +4,7 @@
 //! init containers, one after another, each must succeed ┐
 //! sidecars among them, each must have started           ┴─ main containers ─ all exited ─ sidecars, in reverse
 //! ```
-//! Init containers run once in a sandbox. A sidecar that is restarted later keeps nobody waiting.
+//! Init containers run once in a sandbox. A sidecar that restarts later does not block the others.
 
 use super::exit::StopCause;
 use super::model::{Container, Instance, Next, Phase, Replica};

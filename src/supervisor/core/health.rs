@@ -1,4 +1,4 @@
-//! What a container must do besides run: its postStart hook and its probes.
+//! Health of a container: its postStart hook and its probes.
 //!
 //! A probe is asked for by `Action::Probe` and answered by `Event::Probed`, which only counts. What follows is decided by
 //! looking at the counts: [`Action::Judge`] when as many results in a row are alike as the probe demands, or a stop when
@@ -6,7 +6,7 @@
 //!
 //! * While postStart runs there are no probes, and until the startup probe has succeeded there are no others.
 //! * A container is not ready until its readiness probe has succeeded. Liveness counts as passed until it fails.
-//! * A probe that could not be carried out has no result. A stopping container is not probed.
+//! * A probe that could not run has no result. A stopping container is not probed.
 //!
 //! Unlike there, a container that is not ready yet is asked at short, growing intervals, up to the period: it is ready as
 //! soon as it can be, not at the next multiple of ten seconds. A startup probe counts at most one failure in a period.
@@ -16,7 +16,7 @@ use super::checks::{Health, Hook, HookKind, ProbeKind};
 use super::exit::StopCause;
 use super::ids::Key;
 use super::model::{Container, Instance, Phase, Replica};
-use super::pass::{Pass, Place};
+use super::pass::{ContainerContext, Pass};
 use super::spec::{ContainerSpec, Handler, Probe};
 use super::time::Millis;
 
@@ -38,7 +38,7 @@ impl ContainerSpec {
 }
 
 impl Instance {
-    /// What this instance of `spec` is probed with.
+    /// The probes of this instance of `spec`.
     #[must_use]
     pub fn probe<'a>(&'a self, spec: &'a ContainerSpec, kind: ProbeKind) -> Option<&'a Probe> {
         let own = self.image.as_ref().and_then(|i| i.probes.as_deref());
@@ -82,7 +82,13 @@ pub fn failure(instance: &Instance, spec: &ContainerSpec, grace: Millis) -> Opti
 }
 
 /// Decides on the checks of an instance that is to run.
-pub fn check(pass: &mut Pass<'_>, place: &Place<'_>, key: &Key, instance: &Instance, spec: &ContainerSpec) {
+pub fn check(
+    pass: &mut Pass<'_>,
+    place: &ContainerContext<'_>,
+    key: &Key,
+    instance: &Instance,
+    spec: &ContainerSpec,
+) {
     let (Some(health), Phase::Running, None) = (&instance.health, instance.phase, place.replica.stop) else {
         return;
     };

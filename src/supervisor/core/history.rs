@@ -5,7 +5,7 @@ use super::ids::Revision;
 use super::objects::Objects;
 use super::refusal::Refusal;
 use super::revision::{Kept, Stamp};
-use super::spec::{Pinned, Strategy, Template};
+use super::spec::{Pinned, PodTemplate, Strategy};
 use crate::workload::kept::KeptKind;
 
 impl Workload {
@@ -14,7 +14,7 @@ impl Workload {
         self.history.get(&revision).map(|k| k.number).filter(|n| *n > 0).unwrap_or(revision.0)
     }
 
-    /// What is known of a revision.
+    /// The facts about a revision.
     pub fn kept(&self, revision: Revision) -> Kept {
         self.history.get(&revision).cloned().unwrap_or_default()
     }
@@ -39,7 +39,7 @@ impl Workload {
     }
 
     /// Makes `template` the desired one. Going back to one whose replicas may still run keeps them.
-    pub(super) fn change_template(&mut self, template: &Template, stamp: &Stamp) {
+    pub(super) fn change_template(&mut self, template: &PodTemplate, stamp: &Stamp) {
         let known = self.revisions.iter().filter(|(_, t)| *t == template).map(|(r, _)| *r);
         let revision = known.max_by_key(|r| self.number(*r));
         let revision =
@@ -48,7 +48,7 @@ impl Workload {
     }
 
     /// A new revision, whose number is that of the next [`Workload::want`].
-    fn add(&mut self, template: Template, incarnation: u32) -> Revision {
+    fn add(&mut self, template: PodTemplate, incarnation: u32) -> Revision {
         let revision = Revision(self.last_revision.0 + 1);
         self.last_revision = revision;
         self.revisions.insert(revision, template);
@@ -61,7 +61,7 @@ impl Workload {
         if self.deletion.is_some() {
             return;
         }
-        let uses = |t: &Template| {
+        let uses = |t: &PodTemplate| {
             let of = |i: &Pinned| changed.iter().find(|(k, n, _)| (*k, n) == (i.input.kind, &i.input.name));
             t.inputs.iter().find_map(of).cloned()
         };

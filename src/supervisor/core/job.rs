@@ -8,10 +8,10 @@ use super::controller::{FailureRule, FailureRuleAction, JobEnd, JobReason, Succe
 use super::desired::{Change, Workload};
 use super::exit::{Exit, ExitClass, StopCause};
 use super::ids::{Key, WorkloadId};
-use super::model::{Next, Replica, Restart, Slot, Slots};
-use super::pass::{Pass, Place, replicas, stop_one};
+use super::model::{Next, Replica, ReplicaSlots, Restart, Slot};
+use super::pass::{ContainerContext, Pass, replicas, stop_one};
 use super::refusal::Refusal;
-use super::spec::Template;
+use super::spec::PodTemplate;
 use super::time::Time;
 
 fn end(failed: bool, reason: JobReason, message: String) -> JobEnd {
@@ -76,13 +76,13 @@ impl Workload {
     }
 
     /// A job that has begun is what it is: `template` and `replicas` cannot be others.
-    pub(super) fn check_job(&self, replicas: u32, template: &Template) -> Result<(), Refusal> {
+    pub(super) fn check_job(&self, replicas: u32, template: &PodTemplate) -> Result<(), Refusal> {
         if self.controller.job.is_none() {
             return Ok(());
         }
         let mut same = template.clone();
         if let Some(own) = self.template() {
-            let inputs = |t: &Template| t.inputs.iter().map(|i| i.input.clone()).collect::<Vec<_>>();
+            let inputs = |t: &PodTemplate| t.inputs.iter().map(|i| i.input.clone()).collect::<Vec<_>>();
             if inputs(own) == inputs(&same) {
                 same.inputs.clone_from(&own.inputs);
             }
@@ -102,13 +102,13 @@ impl Workload {
         match (&self.controller.job, slot) {
             (None, _) => Ok(()),
             (Some(_), Some(n)) if !succeeded(n) && !complete => Ok(()),
-            (Some(_), _) => Err(Refusal::Immutable { what: "what a Job has completed".to_owned() }),
+            (Some(_), _) => Err(Refusal::Immutable { what: "the completions of a Job".to_owned() }),
         }
     }
 }
 
 /// How the job has finished, or finishes now.
-pub fn ended(workload: &Workload, slots: &Slots, now: Time) -> Option<JobEnd> {
+pub fn ended(workload: &Workload, slots: &ReplicaSlots, now: Time) -> Option<JobEnd> {
     let job = workload.controller.job.as_ref()?;
     if workload.finished.is_some() {
         return workload.finished.clone();
@@ -131,7 +131,7 @@ pub fn ended(workload: &Workload, slots: &Slots, now: Time) -> Option<JobEnd> {
         return Some(end(true, JobReason::BackoffLimitExceeded, message));
     }
     let over = slots.began.zip(job.deadline).is_some_and(|(began, limit)| now >= began + limit);
-    (over && workload.wanted() > 0).then(|| {
+    (over && workload.desired_replicas() > 0).then(|| {
         let message = "it was active for longer than activeDeadlineSeconds".to_owned();
         end(true, JobReason::DeadlineExceeded, message)
     })
@@ -143,14 +143,14 @@ fn fails_job(slot: &Slot) -> Option<u32> {
 
 /// Whether the end of the job is decided and not durable yet. What shows it, its stopped replicas, stays until then:
 /// without them the job would continue.
-pub fn is_ending(workload: &Workload, slots: &Slots, now: Time) -> bool {
+pub fn is_ending(workload: &Workload, slots: &ReplicaSlots, now: Time) -> bool {
     let about =
         workload.controller.job.is_some() && workload.deletion.is_none() && workload.finished.is_none();
     about && ended(workload, slots, now).is_some()
 }
 
 /// The failures of all replicas that count.
-pub fn failures(slots: &Slots) -> u32 {
+pub fn failures(slots: &ReplicaSlots) -> u32 {
     replicas(slots).map(|(_, r)| counted(r)).fold(0, u32::saturating_add)
 }
 
@@ -159,7 +159,7 @@ fn counted(replica: &Replica) -> u32 {
 }
 
 /// How many more replicas may be made.
-pub fn room(workload: &Workload, slots: &Slots, now: Time) -> usize {
+pub fn room(workload: &Workload, slots: &ReplicaSlots, now: Time) -> usize {
     let Some(job) = &workload.controller.job else { return usize::MAX };
     // A queue is not filled again.
     if workload.is_drained_queue() || ended(workload, slots, now).is_some() {
@@ -173,8 +173,14 @@ fn is_active(workload: &Workload, n: u32, slot: &Slot) -> bool {
     !slot.replicas.is_empty() && !workload.completed.contains_key(&n)
 }
 
-/// What follows in a job from the end of a container, in place of `next`, which only its policy has decided.
-pub fn settle(place: &Place<'_>, key: &Key, class: ExitClass, exit: &Exit, mut next: Restart) -> Restart {
+/// The restart decision of a job after the exit of a container, instead of `next`, the decision of the policy alone.
+pub fn decide_after_exit(
+    place: &ContainerContext<'_>,
+    key: &Key,
+    class: ExitClass,
+    exit: &Exit,
+    mut next: Restart,
+) -> Restart {
     let Some((workload, job)) = place.of.and_then(|w| Some((w, w.controller.job.as_ref()?))) else {
         return next;
     };
@@ -222,8 +228,8 @@ impl FailureRule {
     }
 }
 
-/// What follows from the end of a job: it is recorded, the rest is stopped, and after its time the job is deleted.
-pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots) {
+/// Ends a job: records the end, stops the rest, and deletes the job after its time.
+pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
     let Some(job) = &workload.controller.job else { return };
     let Some(end) = ended(workload, slots, pass.now) else {
         if let Some((began, limit)) = slots.began.zip(job.deadline) {
@@ -242,7 +248,7 @@ pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &
     let mut idle = true;
     for (n, replica) in active.flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r))) {
         idle = false;
-        // What has failed stays, to be looked at.
+        // Failed replicas stay for inspection.
         if replica.stop.is_none() && !replica.has_ended() {
             stop_one(pass, id, workload, n, replica, cause);
         }
@@ -259,7 +265,7 @@ pub fn finish(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &
 }
 
 /// Replicas of a queue that wait for their next start are not run again once it is empty.
-fn stop_idle(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots) {
+fn stop_idle(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
     let active = slots.slots.iter().filter(|(n, s)| is_active(workload, **n, s));
     for (n, replica) in active.flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r))) {
         let waits = replica.containers.iter().all(|c| c.instances.iter().all(|i| i.is_dead() && i.settled));

@@ -1,4 +1,4 @@
-//! What was seen and what was decided. Changed only by events (`observe.rs`), so replaying the events gives the same state.
+//! Observations and decisions. Changed only by events (`observe.rs`), so replaying the events gives the same state.
 //!
 //! ```text
 //! Observed ─ workloads ─ slots 0..N-1 ─ replicas (one; two while a replacement overlaps) ─ containers ─ instances
@@ -24,7 +24,7 @@ pub const EXITS_KEPT: usize = 5;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     /// By number; with those that are being deleted.
-    pub workloads: BTreeMap<WorkloadId, Slots>,
+    pub workloads: BTreeMap<WorkloadId, ReplicaSlots>,
     /// The last number given to an instance; unique in one boot, so a cgroup's name is never used again.
     pub last_instance: u64,
     /// The last number given to a replica.
@@ -56,7 +56,7 @@ pub struct Clock {
 
 /// The slots of one workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Slots {
+pub struct ReplicaSlots {
     /// By index, from 0.
     pub slots: BTreeMap<u32, Slot>,
     /// When the first of its replicas that have not exited for good was made.
@@ -79,7 +79,7 @@ pub struct Slot {
     pub history: BTreeMap<String, History>,
 }
 
-/// What a slot remembers of a container.
+/// History of a container in a slot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// How often its program was started.
@@ -99,11 +99,11 @@ pub struct ExitRecord {
     pub started: Option<Time>,
     /// How it exited.
     pub class: ExitClass,
-    /// The wait status (wait(2)) when somebody saw it.
+    /// The wait status (wait(2)), if it was observed.
     pub status: Option<WaitStatus>,
     /// Of a start that failed.
     pub error: Option<String>,
-    /// What its program left behind for people.
+    /// Its termination message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -134,7 +134,7 @@ pub struct Replica {
     pub expired: bool,
 }
 
-/// What the containers of a replica share: namespaces and a cgroup. It outlives them.
+/// Namespaces and a cgroup that the containers of a replica share. They outlive the containers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// Where it is.
@@ -192,7 +192,7 @@ pub struct Container {
     pub role: Role,
     /// In the order in which they were prepared.
     pub instances: Vec<Instance>,
-    /// What happens after the next exit.
+    /// Consequence of the next exit.
     pub restart: Restart,
     /// How often its program was started.
     #[serde(default)]
@@ -224,7 +224,7 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-/// What comes next when no instance lives.
+/// Next step when no instance lives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Next {
@@ -265,7 +265,7 @@ pub struct Instance {
     pub id: u64,
     /// Where it is.
     pub phase: Phase,
-    /// Whose limits it has. None: not known.
+    /// The revision whose limits it has. None: not known.
     #[serde(default)]
     pub revision: Option<Revision>,
     /// It is being given the limits of `revision`.
@@ -279,7 +279,7 @@ pub struct Instance {
     pub started: Option<Time>,
     /// Since when it does all that it must. None: it does not.
     pub ready: Option<Time>,
-    /// What its image says, set by `Prepared`.
+    /// Facts from its image, set by `Prepared`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Box<ImageFacts>>,
     /// None: it has neither postStart nor probes.

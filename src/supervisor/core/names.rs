@@ -3,11 +3,11 @@
 use super::desired::Desired;
 use super::ids::ReplicaKey;
 use super::model::{Observed, Replica};
-use super::objects::Entry;
+use super::objects::StoredObject;
 use super::pass::replicas;
 use super::publication::{Name, NamedPod};
 use super::services::{self, matches};
-use super::spec::Template;
+use super::spec::PodTemplate;
 use crate::workload::annotations::NETWORKS;
 use crate::workload::compose::PROJECT;
 use crate::workload::kept::KeptKind;
@@ -18,9 +18,9 @@ const ALIASES: &str = "orun.dev/aliases";
 
 /// The names of all Services. Each has the addresses of its ready pods; with `publishNotReadyAddresses`, and as in Docker for
 /// those with aliases while none is ready, of all that are not about to end.
-pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Name> {
+pub fn compute_names(desired: &Desired, observed: &Observed) -> Vec<Name> {
     let services = desired.objects.iter().filter(|e| e.object.kind == KeptKind::Service);
-    let name = |service: &Entry| {
+    let name = |service: &StoredObject| {
         let flag = |name: &str| service.object.fields.get("spec")?.get(name)?.as_bool();
         let list = service.object.metadata.annotations.get(ALIASES);
         let words = list.iter().flat_map(|text| text.split(',')).map(str::trim);
@@ -42,12 +42,12 @@ pub fn wanted(desired: &Desired, observed: &Observed) -> Vec<Name> {
 fn pods(
     desired: &Desired,
     observed: &Observed,
-    service: &Entry,
+    service: &StoredObject,
     included: impl Fn(&Replica) -> bool,
 ) -> Vec<NamedPod> {
     let mut found = Vec::new();
     // One that shall not run is about to lose its pods.
-    let runs = desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.wanted() > 0);
+    let runs = desired.workloads.iter().filter(|(_, w)| w.deletion.is_none() && w.desired_replicas() > 0);
     for (id, workload) in runs {
         let all = observed.workloads.get(id).into_iter().flat_map(replicas);
         for (slot, replica) in all.filter(|(_, r)| included(r)) {
@@ -65,15 +65,15 @@ fn pods(
 }
 
 /// The networks of pods; none if it is only the default one.
-fn networks(template: &Template) -> Vec<String> {
+fn networks(template: &PodTemplate) -> Vec<String> {
     let annotations = || template.sandbox.as_ref()?.config.get("metadata")?.get("annotations")?.get(NETWORKS);
     let text = annotations().and_then(Value::as_str);
     let names = text.into_iter().flat_map(|text| text.split(',')).map(|name| name.trim().to_owned());
     names.collect()
 }
 
-/// What a pod calls itself: `hostname`, else its name.
-fn host(template: &Template, workload: &str, slot: u32) -> String {
+/// The name of a pod: `hostname`, or its replica name.
+fn host(template: &PodTemplate, workload: &str, slot: u32) -> String {
     let config = template.sandbox.as_ref().map(|s| &s.config);
     let own = config.and_then(|c| c.get("hostname")).and_then(Value::as_str);
     own.map_or_else(|| format!("{workload}-{slot}"), str::to_owned)

@@ -13,8 +13,8 @@ use super::time::{Millis, Time};
 use crate::workload::schedule::MANY_MISSED;
 use std::fmt;
 
-/// What `event`, not yet applied, is worth reporting.
-pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
+/// The notice for `event`, which is not applied yet.
+pub fn describe_event(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
     let telling = |key: &Key, reason, message| Some(about(observed, key, at, reason, message));
     match event {
         Event::Decided { action } => decided(observed, action, at),
@@ -50,7 +50,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::LogsBlocked { key, error: Some(error) } => telling(
             key,
             Reason::LogDiskFull,
-            format!("its output cannot be written, and the program waits when it writes more: {error}"),
+            format!("its output cannot be written, and the program blocks when its pipe is full: {error}"),
         ),
         Event::LogsBlocked { key, error: None } => {
             telling(key, Reason::LogDiskRecovered, "its output is written again; nothing was lost".to_owned())
@@ -72,7 +72,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
         Event::SandboxLost { replica } | Event::SandboxFound { replica, whole: false, .. } => {
             let ready =
                 observed.replica_of(replica).is_some_and(|r| r.sandbox_state() == SandboxState::Ready);
-            let message = "the sandbox is gone: its containers start over in a new one".to_owned();
+            let message = "the sandbox no longer exists: its containers restart in a new one".to_owned();
             ready.then(|| sandbox(observed, replica, at, Reason::SandboxChanged, message))?
         }
         Event::KeeperLost => {
@@ -88,7 +88,7 @@ pub fn of(observed: &Observed, event: &Event, at: Time) -> Option<Notice> {
 fn draining(on: bool, at: Time) -> Notice {
     let (reason, message) = match on {
         true => (Reason::Draining, "the host is drained: all replicas are stopped and none is started"),
-        false => (Reason::DrainUndone, "the drain was undone: replicas are started again"),
+        false => (Reason::DrainUndone, "the drain was undone: starting the replicas again"),
     };
     Notice { severity: Severity::Normal, ..Notice::of_the_daemon(at, reason, message.to_owned()) }
 }
@@ -142,7 +142,7 @@ fn decided(observed: &Observed, action: &Action, at: Time) -> Option<Notice> {
             let first = observed.instance(key).and_then(|i| i.stop)?.hook == Hook::NotRun;
             let exposed = observed.endpoints.exposed().contains(&key.replica);
             let message =
-                "the proxy has not confirmed that it leads no connection there: not waiting any longer";
+                "the proxy has not confirmed that it sends no more connections there: continuing anyway";
             (first && exposed).then(|| about(observed, key, at, Reason::PublishSlow, message.to_owned()))
         }
         Action::Expire { replica } => sandbox(
@@ -198,9 +198,7 @@ fn probed(i: &Instance, kind: ProbeKind, n: u32, ok: Option<bool>, error: &Strin
     let first = count.ok || count.run == 0;
     match ok {
         Some(false) if counts && first => Some(format!("{kind} probe failed: {error}")),
-        None if count.error.as_ref() != Some(error) => {
-            Some(format!("{kind} probe could not be carried out: {error}"))
-        }
+        None if count.error.as_ref() != Some(error) => Some(format!("{kind} probe could not run: {error}")),
         _ => None,
     }
 }
@@ -240,7 +238,7 @@ fn settled(observed: &Observed, key: &Key, class: ExitClass, restart: &Restart, 
         (Next::Done { failed: true }, _) => (Reason::Failed, what.to_string()),
         (Next::At(t), ExitClass::Oom) => (Reason::OOMKilling, format!("{what}; restart in {}", t.since(at))),
         (Next::At(t), ExitClass::StartError { .. }) => {
-            (Reason::BackOff, format!("{what}; the next attempt is in {}", t.since(at)))
+            (Reason::BackOff, format!("{what}; next attempt in {}", t.since(at)))
         }
         (Next::At(t), _) if t > at => (Reason::BackOff, format!("{what}; restart in {}", t.since(at))),
         (Next::At(_) | Next::Now, _) => (Reason::Exited, format!("{what}; restart now")),
@@ -336,7 +334,7 @@ impl fmt::Display for StopCause {
             StopCause::ProbeFailed => "stopping: probe failed",
             StopCause::PostStartFailed => "stopping: postStart failed",
             StopCause::DeadlineExceeded => "stopping: activeDeadlineSeconds have passed",
-            StopCause::SandboxLost => "stopping: its sandbox is gone",
+            StopCause::SandboxLost => "stopping: its sandbox no longer exists",
             StopCause::JobFailed => "stopping: the job has failed",
             StopCause::JobComplete => "stopping: the job is complete",
             StopCause::Finished => "stopping: the main containers have exited",

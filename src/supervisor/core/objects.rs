@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::revision::Stamp;
-use super::spec::{Pinned, Template};
+use super::spec::{Pinned, PodTemplate};
 use crate::workload::environment;
 use crate::workload::inputs::Input;
 use crate::workload::kept::{KeptKind, KeptObject};
@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Objects {
-    kinds: BTreeMap<KeptKind, BTreeMap<String, Entry>>,
+    kinds: BTreeMap<KeptKind, BTreeMap<String, StoredObject>>,
     /// The last identity given out.
     last: u64,
-    /// What objects held that have changed or are gone, and that a revision is made from. By [`digest`].
+    /// Previous data of changed or deleted objects that a revision uses. By [`digest`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     past: BTreeMap<String, KeptObject>,
 }
@@ -43,7 +43,7 @@ pub fn digest(object: &KeptObject) -> String {
 
 /// One object, and what is known of it besides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct StoredObject {
     pub object: KeptObject,
     /// Never used twice among kept objects: one that was deleted and applied again has a new one.
     pub uid: u64,
@@ -61,12 +61,12 @@ impl Objects {
     }
 
     /// All of them, by kind and name.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &StoredObject> {
         self.kinds.values().flat_map(BTreeMap::values)
     }
 
     #[must_use]
-    pub fn get(&self, kind: KeptKind, name: &str) -> Option<&Entry> {
+    pub fn get(&self, kind: KeptKind, name: &str) -> Option<&StoredObject> {
         self.kinds.get(&kind)?.get(name)
     }
 
@@ -85,9 +85,9 @@ impl Objects {
         self.get(kind, name).map(drop).ok_or(Refusal::NotFound)
     }
 
-    /// What a revision is made from: the data of its inputs as they were when it was made.
+    /// The inputs of a revision: the data of its objects when it was created.
     #[must_use]
-    pub fn of(&self, template: &Template) -> environment::Objects {
+    pub fn inputs_of(&self, template: &PodTemplate) -> environment::Objects {
         let one = |pinned: &Pinned| {
             let Input { kind, name, .. } = &pinned.input;
             let digest = pinned.digest.as_deref()?;
@@ -99,7 +99,7 @@ impl Objects {
     }
 
     /// Gives a template the digests of its inputs as they are now.
-    pub(super) fn pin(&self, template: &mut Template) {
+    pub(super) fn pin(&self, template: &mut PodTemplate) {
         for pinned in &mut template.inputs {
             let object = self.get(pinned.input.kind, &pinned.input.name).map(|e| &e.object);
             pinned.digest = object.map(digest);
@@ -109,7 +109,7 @@ impl Objects {
 
     /// Whether a template is made from what its inputs hold now.
     #[must_use]
-    pub fn is_current(&self, template: &Template) -> bool {
+    pub fn is_current(&self, template: &PodTemplate) -> bool {
         let mut now = template.clone();
         self.pin(&mut now);
         now.inputs == template.inputs
@@ -117,7 +117,7 @@ impl Objects {
 
     /// Gives a template the inputs that it had to wait for: objects that were not there, and those without a key. Nothing
     /// was ever made from a template that lacks something.
-    pub(super) fn fill(&self, template: &mut Template) {
+    pub(super) fn fill(&self, template: &mut PodTemplate) {
         let mut now = template.clone();
         self.pin(&mut now);
         for (pinned, now) in template.inputs.iter_mut().zip(now.inputs) {
@@ -128,7 +128,7 @@ impl Objects {
     }
 
     /// Forgets what objects held that no revision is made from.
-    pub(super) fn sweep<'t>(&mut self, templates: impl Iterator<Item = &'t Template>) {
+    pub(super) fn sweep<'t>(&mut self, templates: impl Iterator<Item = &'t PodTemplate>) {
         if self.past.is_empty() {
             return;
         }
@@ -148,7 +148,7 @@ impl Objects {
             None => {
                 self.last += 1;
                 let (uid, created) = (self.last, stamp.clone());
-                let entry = Entry { object: object.clone(), uid, generation: 1, created };
+                let entry = StoredObject { object: object.clone(), uid, generation: 1, created };
                 of_kind.insert(object.metadata.name.clone(), entry);
             }
         }

@@ -2,12 +2,12 @@
 
 use super::action::{Action, Notice};
 use super::checks::{Health, Hook, HookKind};
-use super::event::{Event, Found};
+use super::event::{Event, InspectedState};
 use super::exit::{Exit, StartError, WaitStatus};
 use super::ids::{Key, ReplicaKey, Revision, WorkloadId};
 use super::model::{
-    Container, EXITS_KEPT, ExitRecord, Instance, Observed, Phase, Process, Removal, Replica, ReplicaStop,
-    Restart, SandboxState, Slot, Slots, Stop,
+    Container, EXITS_KEPT, ExitRecord, Instance, Observed, Phase, Process, Removal, Replica, ReplicaSlots,
+    ReplicaStop, Restart, SandboxState, Slot, Stop,
 };
 use super::notice;
 use super::spec::{ImageFacts, Role};
@@ -16,7 +16,7 @@ use super::time::Time;
 /// Takes `event` into account. What people should know of it is added to `notices` (whose `workload_name` is left
 /// empty); a replay throws these away. An event of an instance that is not known is ignored.
 pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut Vec<Notice>) {
-    if let Some(n) = notice::of(observed, event, at) {
+    if let Some(n) = notice::describe_event(observed, event, at) {
         notices.push(n);
     }
     match event {
@@ -25,31 +25,33 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
         Event::Draining { on } => observed.draining = *on,
         Event::ClockSet { clock } => observed.clock = Some(clock.clone()),
         Event::Prepared { key, process, image } => {
-            with(observed, key, |i| i.prepared(*process, image.clone()));
+            change_instance(observed, key, |i| i.prepared(*process, image.clone()));
         }
-        Event::Started { key } => with(observed, key, |i| i.started(at)),
-        Event::StartFailed { key, error } => with(observed, key, |i| i.start_failed(error, at)),
+        Event::Started { key } => change_instance(observed, key, |i| i.started(at)),
+        Event::StartFailed { key, error } => change_instance(observed, key, |i| i.start_failed(error, at)),
         Event::Exited { key, status, oom } => {
-            with(observed, key, |i| i.exited(*status, *oom, at));
+            change_instance(observed, key, |i| i.exited(*status, *oom, at));
         }
         Event::LastWords { key, text } => last_words(observed, key, text),
-        Event::CgroupEmpty { key } => with(observed, key, Instance::emptied),
-        Event::Signalled { key } => with(observed, key, |i| {
+        Event::CgroupEmpty { key } => change_instance(observed, key, Instance::emptied),
+        Event::Signalled { key } => change_instance(observed, key, |i| {
             if let Some(stop) = &mut i.stop {
                 stop.delivered = true;
             }
         }),
         Event::HookDone { key, kind, error } => {
-            with(observed, key, |i| i.hook_done(*kind, error.as_ref(), at));
+            change_instance(observed, key, |i| i.hook_done(*kind, error.as_ref(), at));
         }
-        Event::Probed { key, kind, n, ok, error } => with(observed, key, |i| {
+        Event::Probed { key, kind, n, ok, error } => change_instance(observed, key, |i| {
             if let Some(count) = i.health.as_mut().and_then(|h| h.count_mut(*kind)) {
                 count.answer(*n, *ok, error.as_ref());
             }
         }),
-        Event::Updated { key, .. } => with(observed, key, |i| i.updating = false),
+        Event::Updated { key, .. } => change_instance(observed, key, |i| i.updating = false),
         Event::Removed { key, error: None } => forget(observed, key),
-        Event::Removed { key, error: Some(_) } => with(observed, key, |i| i.removal = Removal::Failed(at)),
+        Event::Removed { key, error: Some(_) } => {
+            change_instance(observed, key, |i| i.removal = Removal::Failed(at))
+        }
         Event::Found { key, found } => {
             if found_again(observed, key, found, at) {
                 forget(observed, key);
@@ -66,11 +68,13 @@ pub fn on_event(observed: &mut Observed, event: &Event, at: Time, notices: &mut 
             }
         }
         Event::Published { generation, taken } => observed.endpoints.acknowledge(*generation, taken),
-        Event::LogsBlocked { key, error } => with(observed, key, |i| i.logs_blocked.clone_from(error)),
+        Event::LogsBlocked { key, error } => {
+            change_instance(observed, key, |i| i.logs_blocked.clone_from(error))
+        }
     }
 }
 
-impl Slots {
+impl ReplicaSlots {
     fn drop_replica(&mut self, slot: u32, serial: u64) {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.replicas.retain(|r| r.serial != serial);
@@ -153,7 +157,7 @@ impl Observed {
     }
 }
 
-fn with(observed: &mut Observed, key: &Key, change: impl FnOnce(&mut Instance)) {
+fn change_instance(observed: &mut Observed, key: &Key, change: impl FnOnce(&mut Instance)) {
     let Some(instance) = observed.instance_mut(key) else { return };
     let was_started = instance.started.is_some();
     change(instance);
@@ -212,7 +216,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             observed.endpoints.send(*generation, map, names, at);
         }
         Action::Prepare { key, credit, revision } => prepare(observed, key, *credit, *revision, at),
-        Action::Settle { key, .. } => settle(observed, key, action),
+        Action::Settle { key, .. } => record_exit(observed, key, action),
         Action::MakeSandbox { replica, again, .. } => {
             if let Some(replica) = observed.replica_of_mut(replica) {
                 super::sandbox::making(replica, again);
@@ -225,7 +229,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
             }
         }
         Action::Release { key, .. } => {
-            with(observed, key, |i| i.decided(action, at));
+            change_instance(observed, key, |i| i.decided(action, at));
             let main = observed.container(key).is_some_and(|c| c.role == Role::Main);
             if let (true, Some(replica)) = (main, observed.replica_of_mut(&key.of_replica())) {
                 replica.initialized = true;
@@ -241,7 +245,7 @@ fn decided(observed: &mut Observed, action: &Action, at: Time) {
         | Action::KillCgroup { key }
         | Action::RunHook { key, .. }
         | Action::Update { key, .. }
-        | Action::Remove { key } => with(observed, key, |i| i.decided(action, at)),
+        | Action::Remove { key } => change_instance(observed, key, |i| i.decided(action, at)),
         Action::Persist { .. } => {}
     }
 }
@@ -316,7 +320,7 @@ fn prepare(observed: &mut Observed, key: &Key, credit: u64, revision: Revision, 
 
 /// They may come after the exit has been entered in the history.
 fn last_words(observed: &mut Observed, key: &Key, text: &str) {
-    with(observed, key, |i| i.last_words = Some(text.to_owned()));
+    change_instance(observed, key, |i| i.last_words = Some(text.to_owned()));
     let Some(name) = observed.container(key).map(|c| c.name.clone()) else { return };
     let slot = observed.slot_mut(key.workload, key.slot);
     let exits = slot.and_then(|s| s.history.get_mut(&name)).map(|h| &mut h.exits);
@@ -326,7 +330,7 @@ fn last_words(observed: &mut Observed, key: &Key, text: &str) {
 }
 
 /// Enters the exit in the slot's history.
-fn settle(observed: &mut Observed, key: &Key, action: &Action) {
+fn record_exit(observed: &mut Observed, key: &Key, action: &Action) {
     let Action::Settle { class, restart, .. } = action else { return };
     let Some(container) = observed.container_mut(key) else { return };
     let name = container.name.clone();
@@ -352,30 +356,30 @@ fn settle(observed: &mut Observed, key: &Key, action: &Action) {
 }
 
 /// Takes in what was found of an instance after a restart of the supervisor. True: forget the instance.
-fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> bool {
+fn found_again(observed: &mut Observed, key: &Key, found: &InspectedState, at: Time) -> bool {
     let Some(instance) = observed.instance(key) else { return false };
     let phase = instance.phase;
     let not_run = phase < Phase::Starting;
-    if *found == Found::Nothing && (not_run || instance.settled) {
+    if *found == InspectedState::Nothing && (not_run || instance.settled) {
         return true;
     }
-    with(observed, key, |i| {
+    change_instance(observed, key, |i| {
         i.unconfirm();
         match found {
-            Found::Created { process } if phase < Phase::Running => {
+            InspectedState::Created { process } if phase < Phase::Running => {
                 i.process = Some(*process);
                 i.phase = Phase::Prepared;
             }
-            Found::Running { process } if phase < Phase::Dead => {
+            InspectedState::Running { process } if phase < Phase::Dead => {
                 i.process = Some(*process);
                 i.started(at);
             }
-            Found::Created { .. } | Found::Running { .. } => {}
-            Found::Nothing => {
+            InspectedState::Created { .. } | InspectedState::Running { .. } => {}
+            InspectedState::Nothing => {
                 i.exited(None, false, at);
                 i.emptied();
             }
-            Found::Ended { status, oom, empty } => {
+            InspectedState::Ended { status, oom, empty } => {
                 i.exited(*status, *oom, at);
                 // Nothing was lost when its program never ran: this is not a failure.
                 i.settled |= not_run;
@@ -385,7 +389,7 @@ fn found_again(observed: &mut Observed, key: &Key, found: &Found, at: Time) -> b
             }
         }
     });
-    if matches!(found, Found::Created { .. })
+    if matches!(found, InspectedState::Created { .. })
         && let Some(replica) = observed.replica_of_mut(&key.of_replica())
     {
         // The release of a main container may have been decided and not carried out.

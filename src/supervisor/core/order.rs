@@ -2,7 +2,7 @@
 
 use super::desired::Workload;
 use super::ids::Revision;
-use super::model::{Slot, Slots};
+use super::model::{ReplicaSlots, Slot};
 use std::collections::BTreeSet;
 
 impl Workload {
@@ -19,7 +19,7 @@ impl Workload {
 }
 
 /// Whether `slot` must wait for lower ones.
-pub fn waits(workload: &Workload, slots: &Slots, slot: u32) -> bool {
+pub fn waits(workload: &Workload, slots: &ReplicaSlots, slot: u32) -> bool {
     let ready =
         |n: u32| slots.slots.get(&n).and_then(Slot::current).is_some_and(super::model::Replica::is_ready);
     workload.controller.ordered && !(0..slot).all(|n| ready(n) || workload.completed.contains_key(&n))
@@ -27,7 +27,7 @@ pub fn waits(workload: &Workload, slots: &Slots, slot: u32) -> bool {
 
 /// The slots of a workload with an order that go: those above the desired ones, the highest first. How many are taken does
 /// not matter, for one of the desired ones may be empty just now.
-pub fn surplus(taken: &BTreeSet<u32>, workload: &Workload, slots: &Slots) -> Vec<u32> {
+pub fn surplus(taken: &BTreeSet<u32>, workload: &Workload, slots: &ReplicaSlots) -> Vec<u32> {
     let stopping = slots.slots.values().flat_map(|s| &s.replicas).any(|r| r.stop.is_some());
     // One after the other.
     let most = match (workload.controller.ordered, stopping) {
@@ -35,5 +35,5 @@ pub fn surplus(taken: &BTreeSet<u32>, workload: &Workload, slots: &Slots) -> Vec
         (true, false) => 1,
         (true, true) => 0,
     };
-    taken.range(workload.wanted()..).rev().take(most).copied().collect()
+    taken.range(workload.desired_replicas()..).rev().take(most).copied().collect()
 }

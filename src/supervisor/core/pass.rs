@@ -5,8 +5,8 @@ use super::config::Config;
 use super::desired::Workload;
 use super::exit::StopCause;
 use super::ids::{Key, ReplicaKey, Revision, WorkloadId};
-use super::model::{Replica, Slots};
-use super::spec::Template;
+use super::model::{Replica, ReplicaSlots};
+use super::spec::PodTemplate;
 use super::time::{Millis, Time};
 use std::collections::BTreeSet;
 
@@ -86,31 +86,31 @@ impl Pass<'_> {
         self.push(Action::StopReplica { workload, slot, serial, cause, deadline, now });
     }
 
-    /// What a replica may do beside `others` in its slot.
-    pub fn entry<'r>(&self, mut others: impl Iterator<Item = &'r Replica>) -> Entry {
+    /// Access of a replica to its slot next to `others`.
+    pub fn entry<'r>(&self, mut others: impl Iterator<Item = &'r Replica>) -> SlotAccess {
         let stopping = |r: &Replica| r.stop.is_some() || self.stopped.contains(&r.serial);
         let lives = |r: &Replica| r.containers.iter().any(|c| c.lives().is_some());
-        if others.any(|r| stopping(r) && lives(r)) { Entry::Prepare } else { Entry::Free }
+        if others.any(|r| stopping(r) && lives(r)) { SlotAccess::Prepare } else { SlotAccess::Free }
     }
 }
 
 /// The position of a container.
-pub struct Place<'a> {
+pub struct ContainerContext<'a> {
     pub workload: WorkloadId,
     pub slot: u32,
     pub replica: &'a Replica,
-    pub template: Option<&'a Template>,
+    pub template: Option<&'a PodTemplate>,
     pub of: Option<&'a Workload>,
-    pub entry: Entry,
+    pub entry: SlotAccess,
     /// Its sandbox is made.
     pub sandbox: bool,
     /// Those of all replicas of its job that count.
     pub failures: u32,
 }
 
-impl Place<'_> {
+impl ContainerContext<'_> {
     /// The template of a revision of its workload.
-    pub fn workload_template(&self, revision: Revision) -> Option<&Template> {
+    pub fn workload_template(&self, revision: Revision) -> Option<&PodTemplate> {
         self.of?.revisions.get(&revision)
     }
 
@@ -123,16 +123,16 @@ impl Place<'_> {
     }
 }
 
-/// What a replica may do beside the others in its slot.
+/// Access of a replica to its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum SlotAccess {
     Free,
     /// Another one is stopping: get ready, do not run yet.
     Prepare,
 }
 
 /// All replicas with their slots.
-pub fn replicas(slots: &Slots) -> impl Iterator<Item = (u32, &Replica)> {
+pub fn replicas(slots: &ReplicaSlots) -> impl Iterator<Item = (u32, &Replica)> {
     slots.slots.iter().flat_map(|(n, s)| s.replicas.iter().map(move |r| (*n, r)))
 }
 
@@ -140,7 +140,18 @@ pub fn replicas(slots: &Slots) -> impl Iterator<Item = (u32, &Replica)> {
 pub fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32, revision: Revision) {
     let Some(template) = workload.revisions.get(&revision) else { return };
     let serial = pass.next_replica();
-    pass.push(Action::AddReplica {
+    pass.push(new_replica(id, workload, slot, serial, (revision, template)));
+}
+
+/// The decision for a new replica of `revision`, whose template is given.
+pub fn new_replica(
+    id: WorkloadId,
+    workload: &Workload,
+    slot: u32,
+    serial: u64,
+    (revision, template): (Revision, &PodTemplate),
+) -> Action {
+    Action::AddReplica {
         workload: id,
         slot,
         serial,
@@ -148,7 +159,7 @@ pub fn add(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slot: u32, 
         restarts: workload.restarts.get(&slot).copied().unwrap_or(0),
         containers: template.containers.iter().map(|c| c.name.clone()).collect(),
         roles: template.roles(),
-    });
+    }
 }
 
 /// Stops a replica with the grace of its own revision.

@@ -3,7 +3,7 @@
 use crate::workload::pod::Port;
 use serde::{Deserialize, Serialize};
 
-/// What a port carries.
+/// Protocol of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -27,7 +27,7 @@ impl std::fmt::Display for Protocol {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPort {
-    /// What it carries.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Of the host. None: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

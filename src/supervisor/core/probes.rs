@@ -12,10 +12,10 @@ const PERIOD: u32 = 10;
 const TIMEOUT: u32 = 1;
 const FAILURES: u32 = 3;
 
-/// What a hook of `c` does. None: nothing that a checked file can say.
+/// The action of a hook of `c`. None: not possible with a checked file.
 pub fn handler(c: &Container, hook: &model::Handler) -> Option<Handler> {
     let sleep = hook.sleep.as_ref().map(|s| Handler::Sleep(Millis::secs(s.seconds.into())));
-    one(c, hook.exec.as_ref(), hook.http_get.as_ref(), None).or(sleep)
+    decide_probe(c, hook.exec.as_ref(), hook.http_get.as_ref(), None).or(sleep)
 }
 
 /// The probes of `c`. None: it has none.
@@ -32,7 +32,8 @@ pub fn probes(c: &Container) -> Option<Box<Probes>> {
 fn probe(c: &Container, p: &model::Probe) -> Option<Probe> {
     let seconds = |n: Option<u32>, default: u32| Millis::secs(n.unwrap_or(default).into());
     Some(Probe {
-        handler: one(c, p.exec.as_ref(), p.http_get.as_ref(), p.tcp_socket.as_ref()).or_else(|| grpc(p))?,
+        handler: decide_probe(c, p.exec.as_ref(), p.http_get.as_ref(), p.tcp_socket.as_ref())
+            .or_else(|| grpc(p))?,
         initial_delay: seconds(p.initial_delay_seconds, 0),
         period: seconds(p.period_seconds, PERIOD),
         timeout: seconds(p.timeout_seconds, TIMEOUT),
@@ -48,7 +49,7 @@ fn grpc(p: &model::Probe) -> Option<Handler> {
     Some(Handler::Grpc(GrpcRequest { endpoint, service: grpc.service.clone().unwrap_or_default() }))
 }
 
-fn one(
+fn decide_probe(
     c: &Container,
     exec: Option<&ExecAction>,
     http: Option<&HttpGet>,

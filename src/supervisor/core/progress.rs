@@ -27,7 +27,7 @@ pub struct Rollout {
     pub reason: String,
 }
 
-/// What has become of a rollout.
+/// The state of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {

@@ -1,4 +1,4 @@
-//! What is published: the map of ports and names that the proxy uses, and which of its maps may be in use.
+//! The published map of ports and names for the proxy, and the maps that may be in use.
 
 use super::ids::{ReplicaKey, WorkloadId};
 use super::ports::HostPort;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
-    /// Whose port it is; 0 for that of a service.
+    /// Its owner; 0 for the port of a service.
     pub workload: WorkloadId,
     /// The service whose port it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,12 +19,12 @@ pub struct Route {
     pub host: HostPort,
     /// Those that are ready.
     pub targets: Vec<Target>,
-    /// What else is done with its connections.
+    /// Options for its connections.
     #[serde(flatten)]
     pub options: RouteOptions,
 }
 
-/// What a port does besides leading connections to replicas.
+/// Options of a port besides forwarding connections to replicas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteOptions {
@@ -61,7 +61,7 @@ pub struct Taken {
     pub error: String,
 }
 
-/// What is published.
+/// The published map.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
@@ -79,7 +79,7 @@ pub struct Endpoints {
     /// The replicas of each map that may be in use, by its number and the replica's. Without maps that have none but replicas
     /// of a later one, and without replicas that are gone.
     pub in_use: BTreeMap<u64, BTreeSet<u64>>,
-    /// What the proxy could not open of the last map that it acknowledged.
+    /// The ports of the last acknowledged map that the proxy could not open.
     pub taken: Vec<Taken>,
 }
 
@@ -101,7 +101,7 @@ impl Endpoints {
         self.in_use.insert(generation, serials);
     }
 
-    /// A replica is gone: nobody asks any more whether connections may be led to it.
+    /// A replica no longer exists: its publication is no longer needed.
     pub fn forget(&mut self, serial: u64) {
         for serials in self.in_use.values_mut() {
             serials.remove(&serial);
@@ -144,7 +144,7 @@ pub struct Name {
 pub struct NamedPod {
     /// The replica.
     pub replica: ReplicaKey,
-    /// What it calls itself.
+    /// Its own host name.
     pub host: String,
     /// Its IPv4 address.
     pub address: String,

@@ -5,14 +5,14 @@ use super::config::Config;
 use super::desired::{Change, Desired, Workload};
 use super::exit::StopCause;
 use super::ids::{Revision, WorkloadId};
-use super::model::{Container, Next, Observed, Replica, Slot, Slots};
-use super::pass::{Pass, Place, replicas, stop_one};
+use super::model::{Container, Next, Observed, Replica, ReplicaSlots, Slot};
+use super::pass::{ContainerContext, Pass, replicas, stop_one};
 use super::spec::Role;
 use super::time::{Millis, Time};
 use super::{containers, cron, depends, endpoints, job, replicas, rollout, sandbox};
 use std::collections::BTreeSet;
 
-/// What to do now, and when to ask again if nothing happens before.
+/// The next actions, and the time of the next call if nothing happens before.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
     /// In the order in which they are to be done.
@@ -21,7 +21,7 @@ pub struct Step {
     pub wake: Option<Time>,
 }
 
-/// The grace of replicas whose template is not known any more.
+/// The grace of replicas whose template is no longer known.
 const ORPHAN_GRACE: Millis = Millis::secs(30);
 
 /// Decides. Deterministic; changes nothing. See the module's documentation for how its actions are recorded.
@@ -39,7 +39,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
         exposed: observed.endpoints.exposed(),
         waiting: depends::waiting(desired, observed).into_iter().chain(cron::waiting(desired)).collect(),
     };
-    let none = Slots::default();
+    let none = ReplicaSlots::default();
     for (id, slots) in &observed.workloads {
         if !desired.workloads.contains_key(id) {
             pass.orphans(*id, slots);
@@ -50,13 +50,13 @@ pub fn reconcile(desired: &Desired, observed: &Observed, now: Time, config: &Con
     }
     cron::plan(&mut pass, desired, observed);
     endpoints::plan(&mut pass, desired, observed);
-    // What waits for a start does not wait for the clearing away of what is dead.
+    // Starts do not wait for the removal of dead containers.
     pass.actions.sort_by_key(|a| matches!(a, Action::Remove { .. }));
     Step { actions: pass.actions, wake: pass.wake }
 }
 
 impl Pass<'_> {
-    fn workload(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+    fn workload(&mut self, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
         if workload.deletion.is_some() {
             self.delete(id, workload, slots);
         } else if self.draining {
@@ -77,7 +77,7 @@ impl Pass<'_> {
     }
 
     /// Stops all replicas; when none is left, the workload goes.
-    fn delete(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+    fn delete(&mut self, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
         let Some(deletion) = &workload.deletion else { return };
         for (slot, replica) in replicas(slots) {
             let grace = workload.revisions.get(&replica.revision).map_or(ORPHAN_GRACE, |t| t.grace);
@@ -96,7 +96,7 @@ impl Pass<'_> {
 
     /// Stops what runs or would run again. Replicas that have terminated for good stay: they are not run again after the
     /// boot, either. The end of a container is judged first, lest a job that has just finished counts as stopped.
-    fn drain(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+    fn drain(&mut self, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
         for (slot, replica) in replicas(slots).filter(|(_, r)| r.stop.is_none()) {
             let instances = || replica.containers.iter().flat_map(|c| &c.instances);
             let unsettled = instances().any(|i| i.is_dead() && !i.settled);
@@ -107,8 +107,8 @@ impl Pass<'_> {
         }
     }
 
-    /// What belongs to no workload goes, with what is known of it.
-    fn orphans(&mut self, id: WorkloadId, slots: &Slots) {
+    /// State that belongs to no workload is removed.
+    fn orphans(&mut self, id: WorkloadId, slots: &ReplicaSlots) {
         for (slot, replica) in replicas(slots) {
             let deadline = self.now + ORPHAN_GRACE;
             if replica.stop.is_none() {
@@ -138,7 +138,7 @@ impl Pass<'_> {
             let template = workload.and_then(|w| w.revisions.get(&replica.revision));
             let others = slot.replicas.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, r)| r);
             let entry = self.entry(others);
-            let mut place = Place {
+            let mut place = ContainerContext {
                 workload: id,
                 slot: ordinal,
                 replica,
@@ -163,7 +163,7 @@ impl Pass<'_> {
     }
 
     /// Whether a replica has just run for as long as it may; what follows is decided in the next pass.
-    fn expires(&mut self, place: &Place<'_>) -> bool {
+    fn expires(&mut self, place: &ContainerContext<'_>) -> bool {
         let replica = place.replica;
         let Some(limit) = place.template.and_then(|t| t.active_deadline) else { return false };
         let over = replica.expired || replica.stop.is_some() || replica.has_ended();
@@ -201,7 +201,7 @@ impl Pass<'_> {
     }
 
     /// Old revisions that nothing uses and that are too many to keep; never the last one that worked.
-    fn prune(&mut self, id: WorkloadId, workload: &Workload, slots: &Slots) {
+    fn prune(&mut self, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
         let limit = workload.strategy.history_limit.map_or(self.config.revision_history, |n| n as usize);
         if workload.revisions.len() <= limit + 1 {
             return;

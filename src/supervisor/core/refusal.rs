@@ -30,7 +30,7 @@ pub enum Refusal {
     },
     /// It was declared immutable, or such a field of it cannot be changed.
     Immutable {
-        /// What it is, for people.
+        /// The field, as text.
         what: String,
     },
     /// Only a CronJob makes jobs.
@@ -53,7 +53,7 @@ impl fmt::Display for Refusal {
             Refusal::TooManyReplicas { limit } => write!(f, "more than {limit} replicas"),
             Refusal::Paused => f.write_str("the rollout is paused: resume it first"),
             Refusal::NoRevision { number: Some(n) } => write!(f, "no revision {n} is kept"),
-            Refusal::NoRevision { number: None } => f.write_str("no revision before the current one is kept"),
+            Refusal::NoRevision { number: None } => f.write_str("no earlier revision is stored"),
             Refusal::SameRevision { number } => write!(f, "revision {number} is the current one"),
             Refusal::Immutable { what } => write!(f, "{what} cannot be changed"),
             Refusal::NoCronJob => f.write_str("it is not a CronJob"),

@@ -4,7 +4,7 @@ use super::action::Action;
 use super::desired::{Change, Workload};
 use super::exit::{ExitClass, StopCause};
 use super::ids::WorkloadId;
-use super::model::{Container, Next, Replica, Slot, Slots};
+use super::model::{Container, Next, Replica, ReplicaSlots, Slot};
 use super::pass::{Pass, add, stop_one};
 use super::spec::Role;
 use super::time::{Millis, Time};
@@ -22,18 +22,18 @@ impl Slot {
 }
 
 /// Adds, replaces and stops replicas of a workload that is not being deleted.
-pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots) {
+pub fn plan(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &ReplicaSlots) {
     let mut taken: BTreeSet<u32> =
         slots.slots.iter().filter(|(_, s)| s.current().is_some()).map(|(n, _)| *n).collect();
     taken.extend(workload.completed.keys());
-    // What a job has completed stays so, also while the job is stopped.
+    // Completions of a job stay, also while the job is stopped.
     let is_job = workload.controller.job.is_some();
     let ending: BTreeSet<u32> =
         slots.slots.iter().filter(|(n, s)| is_job && is_done(workload, **n, s)).map(|(n, _)| *n).collect();
     taken.extend(&ending);
     let done = |n: &u32| is_job && (workload.completed.contains_key(n) || ending.contains(n));
     let may_go: BTreeSet<u32> = taken.iter().filter(|n| !done(n)).copied().collect();
-    let many = taken.len().saturating_sub(workload.wanted() as usize);
+    let many = taken.len().saturating_sub(workload.desired_replicas() as usize);
     let surplus = match workload.controller.stateful {
         true => order::surplus(&may_go, workload, slots),
         false => victims(&may_go, workload, slots, many, pass),
@@ -68,13 +68,19 @@ fn is_done(workload: &Workload, slot: u32, s: &Slot) -> bool {
 
 /// Takes the lowest free slots until there are enough, and puts a replica where none is. In a workload with an order each
 /// slot counts by itself: higher ones that are still to go make up for none.
-fn fill(pass: &mut Pass<'_>, id: WorkloadId, workload: &Workload, slots: &Slots, taken: &mut BTreeSet<u32>) {
+fn fill(
+    pass: &mut Pass<'_>,
+    id: WorkloadId,
+    workload: &Workload,
+    slots: &ReplicaSlots,
+    taken: &mut BTreeSet<u32>,
+) {
     if rollout::waits_for_old(workload, slots) {
         return;
     }
     let mut free = 0;
     let mut room = job::room(workload, slots, pass.now);
-    let wanted = workload.wanted();
+    let wanted = workload.desired_replicas();
     let enough = |taken: &BTreeSet<u32>, free: u32| match workload.controller.stateful {
         true => free >= wanted,
         false => taken.len() >= wanted as usize,
@@ -98,7 +104,7 @@ fn stop_slot(
     pass: &mut Pass<'_>,
     id: WorkloadId,
     workload: &Workload,
-    slots: &Slots,
+    slots: &ReplicaSlots,
     slot: u32,
     cause: StopCause,
 ) {
@@ -110,7 +116,7 @@ fn stop_slot(
 }
 
 /// The rank of a replica among those that may go: the greatest goes first. A strict total order, for the slot is last.
-fn rank(slot: u32, workload: &Workload, slots: &Slots, now: Time) -> (u8, bool, usize, u32) {
+fn rank(slot: u32, workload: &Workload, slots: &ReplicaSlots, now: Time) -> (u8, bool, usize, u32) {
     let Some(s) = slots.slots.get(&slot) else { return (4, false, 0, slot) };
     let Some(replica) = s.current() else { return (4, false, 0, slot) };
     let exits = s.history.values().flat_map(|h| &h.exits);
@@ -134,7 +140,7 @@ fn rank(slot: u32, workload: &Workload, slots: &Slots, now: Time) -> (u8, bool, 
 pub fn victims(
     taken: &BTreeSet<u32>,
     workload: &Workload,
-    slots: &Slots,
+    slots: &ReplicaSlots,
     count: usize,
     pass: &Pass<'_>,
 ) -> Vec<u32> {

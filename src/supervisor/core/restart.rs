@@ -1,8 +1,8 @@
-//! What follows from the end of an instance: its class, and when the container is started again.
+//! Classification of the exit of an instance, and the time of the next start.
 
 use super::exit::{Exit, ExitClass, StopCause};
 use super::model::{Instance, Next, Restart};
-use super::spec::{Backoff, Template};
+use super::spec::{Backoff, PodTemplate};
 use super::time::{Millis, Time};
 
 /// Why `instance` exited with `exit`; the first rule that applies.
@@ -40,7 +40,7 @@ pub fn classify(instance: &Instance, exit: &Exit) -> ExitClass {
 /// The state of restarts after an exit of class `class`, at `at`, of an instance that was started and ready at the
 /// given times. `container` is its index, `chance` is what jitter is drawn from, `apart` the least time between two starts.
 pub fn after_exit(
-    template: &Template,
+    template: &PodTemplate,
     container: usize,
     before: &Restart,
     class: ExitClass,
@@ -100,7 +100,7 @@ fn jittered(delay: Millis, percent: u32, chance: u64) -> Millis {
 }
 
 /// Whether one more restart is allowed; counts it when it is.
-fn within_limit(template: &Template, restart: &mut Restart, at: Time) -> bool {
+fn within_limit(template: &PodTemplate, restart: &mut Restart, at: Time) -> bool {
     let Some(limit) = template.restart_limit else { return true };
     if let Some(window) = limit.window {
         while restart.recent.front().is_some_and(|t| at.since(*t) >= window) {
@@ -130,13 +130,13 @@ mod tests {
     use crate::supervisor::core::model::{Phase, Removal, Stop};
     use crate::supervisor::core::spec::{ContainerSpec, RestartLimit, RestartPolicy};
 
-    fn template(policy: RestartPolicy, backoff: Backoff) -> Template {
+    fn template(policy: RestartPolicy, backoff: Backoff) -> PodTemplate {
         let container = ContainerSpec { name: "main".to_owned(), ..ContainerSpec::default() };
-        Template { containers: vec![container], restart_policy: policy, backoff, ..Template::default() }
+        PodTemplate { containers: vec![container], restart_policy: policy, backoff, ..PodTemplate::default() }
     }
 
     /// The delays after exits of these classes, each of which comes `up` after a start that came as soon as it could.
-    fn delays(template: &Template, classes: &[ExitClass], up: Millis) -> Vec<Option<u64>> {
+    fn delays(template: &PodTemplate, classes: &[ExitClass], up: Millis) -> Vec<Option<u64>> {
         let mut restart = Restart::default();
         let mut start = Time(1_000_000);
         let mut found = Vec::new();
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_limit_gives_up() {
-        let limit = |window| Template {
+        let limit = |window| PodTemplate {
             restart_limit: Some(RestartLimit { count: 2, window }),
             ..template(RestartPolicy::Always, exact(Backoff::default()))
         };

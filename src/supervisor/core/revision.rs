@@ -1,11 +1,11 @@
-//! What is known of a revision besides its template.
+//! Facts about a revision besides its template.
 
 use serde::{Deserialize, Serialize};
 
 /// When and why a revision became the desired one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Milliseconds since 1970 by the wall clock of the host; 0 when nobody looked at it.
+    /// Milliseconds since 1970 by the wall clock of the host; 0 if unknown.
     #[serde(default)]
     pub at: i64,
     /// For people: `apply web.yaml`, `rollout restart`.
@@ -13,7 +13,7 @@ pub struct Stamp {
     pub cause: String,
 }
 
-/// What is known of a revision besides its template.
+/// Facts about a revision besides its template.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {
@@ -31,6 +31,6 @@ pub struct Kept {
     pub back: bool,
     /// Counts the restarts of the whole workload: replicas of another count do not go over to the revision as they are.
     pub incarnation: u32,
-    /// What was applied, while another revision is the desired one.
+    /// The applied document, while another revision is the desired one.
     pub source: serde_json::Value,
 }

@@ -10,7 +10,7 @@ use super::action::Action;
 use super::desired::{Change, Workload};
 use super::exit::StopCause;
 use super::ids::{Revision, WorkloadId};
-use super::model::{Replica, Slot, Slots};
+use super::model::{Replica, ReplicaSlots, Slot};
 use super::pass::{Pass, add, stop_one};
 use super::progress::{Rollout, Verdict};
 use super::revision::Stamp;
@@ -35,7 +35,7 @@ impl Workload {
 }
 
 /// Whether nothing new is made before all that is old is gone (`Recreate`).
-pub fn waits_for_old(workload: &Workload, slots: &Slots) -> bool {
+pub fn waits_for_old(workload: &Workload, slots: &ReplicaSlots) -> bool {
     let old = |r: &Replica| !workload.is_current(r.revision);
     workload.strategy.recreate && !workload.paused && slots.slots.values().flat_map(|s| &s.replicas).any(old)
 }
@@ -51,7 +51,7 @@ struct Obsolete<'a> {
     failing: bool,
 }
 
-/// What is in the slots.
+/// The replicas in the slots.
 #[derive(Default)]
 struct Survey<'a> {
     obsolete: Vec<Obsolete<'a>>,
@@ -74,7 +74,7 @@ pub fn replace(
     pass: &mut Pass<'_>,
     id: WorkloadId,
     workload: &Workload,
-    slots: &Slots,
+    slots: &ReplicaSlots,
     taken: &BTreeSet<u32>,
 ) {
     let mut survey = Survey::default();
@@ -86,10 +86,10 @@ pub fn replace(
     if workload.paused {
         return;
     }
-    let limits = workload.strategy().resolve(workload.wanted());
+    let limits = workload.strategy().resolve(workload.desired_replicas());
     let Survey { mut obsolete, mut standing, mut available, mut extra, coming, troubled, failing } = survey;
     let excused = excused(workload, failing);
-    let least = workload.wanted().saturating_sub(limits.unavailable + excused);
+    let least = workload.desired_replicas().saturating_sub(limits.unavailable + excused);
     let (coming, troubled) = (coming - excused, troubled || failing > excused);
     obsolete.retain(|o| !workload.keeps(o.slot));
     if workload.controller.stateful {
@@ -180,8 +180,8 @@ fn look<'a>(
 }
 
 /// Notes how far the rollout is, and what follows from that.
-pub fn follow(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, slots: &Slots) {
-    if w.wanted() == 0 {
+pub fn follow(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, slots: &ReplicaSlots) {
+    if w.desired_replicas() == 0 {
         return;
     }
     let known = slots.rollout.as_ref().filter(|r| r.is_of(w));
@@ -205,7 +205,7 @@ fn advance(
     w: &Workload,
     s: &WorkloadStatus,
     known: Option<&Rollout>,
-    slots: &Slots,
+    slots: &ReplicaSlots,
 ) -> Option<Rollout> {
     let now = pass.now;
     let fresh = Rollout {
@@ -237,7 +237,7 @@ fn advance(
 }
 
 /// Replicas of the current revision that are available.
-fn available(w: &Workload, slots: &Slots, now: Time) -> u32 {
+fn available(w: &Workload, slots: &ReplicaSlots, now: Time) -> u32 {
     let up = |r: &&Replica| {
         let at = r.available_at(w.revisions.get(&r.revision), w.strategy().min_ready());
         r.stop.is_none() && w.is_current(r.revision) && at.is_some_and(|at| now >= at)
@@ -247,24 +247,24 @@ fn available(w: &Workload, slots: &Slots, now: Time) -> u32 {
 }
 
 /// Why the new revision cannot be expected to become available.
-fn failing(w: &Workload, slots: &Slots, s: &WorkloadStatus, now: Time) -> Option<String> {
+fn failing(w: &Workload, slots: &ReplicaSlots, s: &WorkloadStatus, now: Time) -> Option<String> {
     let fails = |r: &&Replica| {
         let at = r.available_at(w.revisions.get(&r.revision), w.strategy().min_ready());
         r.stop.is_none() && w.is_current(r.revision) && r.is_failing(at, now)
     };
     let failing = s.failing + s.past.1;
-    if failing <= w.strategy().tolerated(w.wanted()) {
+    if failing <= w.strategy().tolerated(w.desired_replicas()) {
         return None;
     }
     if s.past.1 > 0 {
-        return Some(format!("{} of {} replicas failed for good", s.past.1, w.wanted()));
+        return Some(format!("{} of {} replicas failed permanently", s.past.1, w.desired_replicas()));
     }
     slots.slots.values().flat_map(|s| &s.replicas).find(fails)?;
     let trouble = s.trouble.as_ref()?;
-    Some(format!("{} of {} new replicas: {trouble}", trouble.new.0.max(1), w.wanted()))
+    Some(format!("{} of {} new replicas: {trouble}", trouble.new.0.max(1), w.desired_replicas()))
 }
 
-fn stalled(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> String {
+fn stalled(w: &Workload, slots: &ReplicaSlots, s: &WorkloadStatus) -> String {
     let unready = || {
         let new = slots.slots.values().flat_map(|s| &s.replicas);
         let mut new = new.filter(|r| r.stop.is_none() && w.is_current(r.revision));
@@ -275,12 +275,11 @@ fn stalled(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> String {
     format!(
         "{} of {} new replicas are available after the progress deadline{why}",
         s.available.min(s.updated),
-        w.wanted()
+        w.desired_replicas()
     )
 }
 
-/// What follows from the failure of a rollout. Only from a revision that never worked there is a way back, so that it
-/// never goes to and fro.
+/// Handles the failure of a rollout. Only a revision that never worked is rolled back, so that revisions never alternate.
 fn consequence(pass: &mut Pass<'_>, id: WorkloadId, w: &Workload, r: &Rollout) {
     let worked = w.history.get(&w.revision).is_some_and(|k| k.healthy);
     let back_to = match w.strategy().on_failure {

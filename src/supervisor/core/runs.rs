@@ -2,7 +2,7 @@
 
 use super::controller::Controller;
 use super::ids::WorkloadId;
-use super::spec::{Strategy, Template};
+use super::spec::{PodTemplate, Strategy};
 use crate::workload::cron;
 use crate::workload::schedule::MANY_MISSED;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,7 @@ pub(super) struct Made<'a> {
     pub replicas: u32,
     pub strategy: Strategy,
     pub controller: Controller,
-    pub template: Template,
+    pub template: PodTemplate,
     pub source: serde_json::Value,
     pub owner: Option<Owner>,
 }

@@ -1,13 +1,13 @@
-//! What the containers of a replica share: made before the first of them, removed after the last. When it is lost, its
-//! containers are stopped, and start over in a new one.
+//! The sandbox that the containers of a replica share: created before the first of them, removed after the last. If it is
+//! lost, its containers are stopped, and restart in a new one.
 
 use super::action::Action;
 use super::event::Event;
 use super::exit::ExitClass;
 use super::model::{Container, Next, Replica, Restart, Sandbox, SandboxState};
-use super::pass::{Pass, Place};
+use super::pass::{ContainerContext, Pass};
 use super::restart;
-use super::spec::{Backoff, Role, Template};
+use super::spec::{Backoff, PodTemplate, Role};
 use super::time::Time;
 
 impl Replica {
@@ -45,7 +45,7 @@ impl Replica {
 }
 
 /// Decides on the sandbox of a replica. Whether its containers can be made.
-pub fn sandbox(pass: &mut Pass<'_>, place: &Place<'_>) -> bool {
+pub fn sandbox(pass: &mut Pass<'_>, place: &ContainerContext<'_>) -> bool {
     let replica = place.replica;
     let lacks = place.template.is_some_and(|t| t.lack().is_some());
     let wanted = place.template.filter(|t| t.sandbox.is_some() && !lacks);
@@ -73,7 +73,7 @@ pub fn sandbox(pass: &mut Pass<'_>, place: &Place<'_>) -> bool {
     !lacks && (wanted.is_none() || state == SandboxState::Ready)
 }
 
-fn make(pass: &mut Pass<'_>, place: &Place<'_>, wanted: Option<&Template>, at: Time) {
+fn make(pass: &mut Pass<'_>, place: &ContainerContext<'_>, wanted: Option<&PodTemplate>, at: Time) {
     if wanted.is_none() || !place.replica.has_use_for_sandbox() || !pass.reached(at) {
         return;
     }
@@ -84,8 +84,8 @@ fn make(pass: &mut Pass<'_>, place: &Place<'_>, wanted: Option<&Template>, at: T
     pass.push(Action::MakeSandbox { replica, revision, again });
 }
 
-/// What comes after the end of a container that was stopped because its sandbox was lost: no failure of its own.
-pub fn after_loss(template: &Template, container: u32) -> Next {
+/// Next step after the exit of a container that was stopped because its sandbox was lost: this is not a failure of the container.
+pub fn after_loss(template: &PodTemplate, container: u32) -> Next {
     match template.restarts(container as usize, ExitClass::Unknown) {
         true => Next::Now,
         false => Next::Done { failed: true },
@@ -130,7 +130,7 @@ pub fn observe(replica: &mut Replica, event: &Event, at: Time) {
         (Event::SandboxGone { error: Some(_), .. }, _) => SandboxState::Removing(Some(at)),
         (Event::SandboxFound { whole: false, .. }, SandboxState::Making) if empty => SandboxState::No,
         (Event::SandboxFound { whole: false, .. }, SandboxState::Making | SandboxState::Ready)
-        // What was being removed is removed again.
+        // An interrupted removal is repeated.
         | (Event::SandboxFound { .. }, SandboxState::Removing(_)) => SandboxState::Lost,
         (_, state) => state,
     };

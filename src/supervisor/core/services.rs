@@ -4,11 +4,11 @@
 use super::desired::Desired;
 use super::ids::{ReplicaKey, WorkloadId};
 use super::model::Observed;
-use super::objects::Entry;
+use super::objects::StoredObject;
 use super::pass::replicas;
 use super::ports::{HostPort, Protocol};
 use super::publication::{Route, RouteOptions, Target};
-use super::spec::Template;
+use super::spec::PodTemplate;
 use crate::workload::annotations::{PROXY_PROTOCOL, PUBLISH};
 use crate::workload::kept::KeptKind;
 use serde_json::Value;
@@ -19,7 +19,7 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// One port of a service.
 struct ServicePort<'a> {
-    service: &'a Entry,
+    service: &'a StoredObject,
     host: HostPort,
     /// A number or a name of a container's port.
     target: Value,
@@ -30,7 +30,7 @@ pub fn routes(desired: &Desired, observed: &Observed, taken: &BTreeSet<HostPort>
     let mut taken = taken.clone();
     let mut found = Vec::new();
     for port in ports(desired, &taken) {
-        // Without a workload behind it nobody would ever take a connection.
+        // Without a workload no replica would ever take a connection.
         if !taken.insert(port.host.clone()) || !selected(desired, port.service).any(|_| true) {
             continue;
         }
@@ -46,7 +46,7 @@ pub fn routes(desired: &Desired, observed: &Observed, taken: &BTreeSet<HostPort>
 /// How long a client stays with its pod, in seconds, when nothing else is said: Kubernetes' default.
 const STAY: u64 = 10_800;
 
-fn options(service: &Entry) -> RouteOptions {
+fn options(service: &StoredObject) -> RouteOptions {
     let spec = service.object.fields.get("spec");
     let timeout = || spec?.get("sessionAffinityConfig")?.get("clientIP")?.get("timeoutSeconds")?.as_u64();
     let stays = service.object.text("sessionAffinity") == Some("ClientIP");
@@ -59,7 +59,7 @@ fn options(service: &Entry) -> RouteOptions {
 
 /// The ports that services ask for, the oldest service first.
 fn ports<'a>(desired: &'a Desired, taken: &BTreeSet<HostPort>) -> Vec<ServicePort<'a>> {
-    let mut services: Vec<&Entry> =
+    let mut services: Vec<&StoredObject> =
         desired.objects.iter().filter(|e| e.object.kind == KeptKind::Service).collect();
     services.sort_by_key(|e| e.uid);
     let mut chosen: BTreeSet<HostPort> = taken.clone();
@@ -100,7 +100,7 @@ fn ports<'a>(desired: &'a Desired, taken: &BTreeSet<HostPort>) -> Vec<ServicePor
 }
 
 /// Whether pods reach a service at an address of its own. A headless one has only the addresses of its pods.
-pub(super) fn has_address(service: &Entry) -> bool {
+pub(super) fn has_address(service: &StoredObject) -> bool {
     let headless = service.object.text("clusterIP") == Some("None");
     !headless && service.object.text("type") != Some("ExternalName")
 }
@@ -110,7 +110,7 @@ fn address(uid: u64) -> String {
     format!("{ADDRESS}{uid}")
 }
 
-/// What the address of a service begins with.
+/// Prefix of the address of a service.
 pub const ADDRESS: &str = "service/";
 
 /// A port for a service that leaves the choice open: the same one as long as no older service has it.
@@ -122,9 +122,9 @@ fn free(uid: u64, chosen: &BTreeSet<HostPort>, at: impl Fn(u16) -> HostPort) -> 
 }
 
 /// The workloads that a service selects.
-fn selected<'a>(desired: &'a Desired, service: &'a Entry) -> impl Iterator<Item = WorkloadId> + 'a {
+fn selected<'a>(desired: &'a Desired, service: &'a StoredObject) -> impl Iterator<Item = WorkloadId> + 'a {
     desired.workloads.iter().filter_map(|(id, w)| {
-        let runs = w.deletion.is_none() && w.wanted() > 0;
+        let runs = w.deletion.is_none() && w.desired_replicas() > 0;
         let template = w.revisions.get(&w.revision).filter(|_| runs)?;
         matches(service, template).then_some(*id)
     })
@@ -143,10 +143,10 @@ pub struct Behind {
     pub ports: Vec<u16>,
 }
 
-/// What is behind each service.
+/// The pods of each service.
 pub fn behind(desired: &Desired, observed: &Observed) -> Vec<Behind> {
-    let spec = |e: &Entry, name: &str| e.object.fields.get("spec").and_then(|s| s.get(name)).cloned();
-    let of = |e: &Entry| {
+    let spec = |e: &StoredObject, name: &str| e.object.fields.get("spec").and_then(|s| s.get(name)).cloned();
+    let of = |e: &StoredObject| {
         let selector = spec(e, "selector")?.as_object().filter(|s| !s.is_empty())?.clone();
         let pair = |(k, v): (&String, &Value)| format!("{k}={}", v.as_str().unwrap_or_default());
         let ids: Vec<WorkloadId> = selected(desired, e).collect();
@@ -169,7 +169,7 @@ pub fn behind(desired: &Desired, observed: &Observed) -> Vec<Behind> {
 }
 
 /// Whether a template has all labels of a service's selector. One without a selector selects nothing.
-pub(super) fn matches(service: &Entry, template: &Template) -> bool {
+pub(super) fn matches(service: &StoredObject, template: &PodTemplate) -> bool {
     let selector =
         service.object.fields.get("spec").and_then(|s| s.get("selector")).and_then(Value::as_object);
     let labels = template.sandbox.as_ref().and_then(|s| s.config.get("metadata")?.get("labels"));
@@ -190,7 +190,7 @@ fn targets(desired: &Desired, observed: &Observed, id: WorkloadId, port: &Servic
 }
 
 /// The number of a port of the pods that is given by number or name.
-fn number(template: &Template, target: &Value) -> Option<u16> {
+fn number(template: &PodTemplate, target: &Value) -> Option<u16> {
     let of_number = |n: u64| u16::try_from(n).ok().filter(|n| *n > 0);
     match target {
         Value::Number(n) => of_number(n.as_u64()?),

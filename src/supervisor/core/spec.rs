@@ -3,22 +3,23 @@
 
 use super::exit::ExitClass;
 use super::ports::PublishedPort;
-pub use super::strategy::{
-    Back, FailureAction, Fenceposts, IntOrPercent, MIN_READY, PROGRESS_DEADLINE, Strategy,
-};
+pub use super::strategy::{Back, Fenceposts, MIN_READY, PROGRESS_DEADLINE, Strategy};
 use super::time::Millis;
+// Identical in files and in journals.
+pub use crate::config::quantity::IntOrPercent;
 use crate::workload::inputs::Input;
 use crate::workload::model::Container;
+pub use crate::workload::model::{FailureAction, RestartPolicy};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What every replica of one revision is made of. A changed template is a new revision.
+/// The template of every replica of one revision. A changed template is a new revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Template {
+pub struct PodTemplate {
     /// At least one; the index is the container's identity within its replica. Containers of role Init and Sidecar come
     /// first, in the order in which they start.
     pub containers: Vec<ContainerSpec>,
-    /// What the containers of a replica share, made before the first of them. None: they share nothing.
+    /// The sandbox that the containers of a replica share, created before the first of them. None: they share nothing.
     #[serde(default)]
     pub sandbox: Option<SandboxSpec>,
     /// Of containers that have none of their own.
@@ -33,7 +34,7 @@ pub struct Template {
     /// From the decision to stop until SIGKILL. Zero: killed at once, without preStop and stop signal.
     #[serde(default = "default_grace")]
     pub grace: Millis,
-    /// A replica that has existed for so long is stopped, and has failed. None: it may run for ever.
+    /// A replica that has existed for so long is stopped, and has failed. None: it may run forever.
     #[serde(default)]
     pub active_deadline: Option<Millis>,
     /// Keep one more instance of every container created, waiting to be released when the running one dies.
@@ -62,8 +63,8 @@ pub struct Pinned {
     pub lack: Option<String>,
 }
 
-impl Template {
-    /// What its containers lack to be made: a ConfigMap, a Secret, or a key of one.
+impl PodTemplate {
+    /// Missing inputs of its containers: a ConfigMap, a Secret, or a key of one.
     #[must_use]
     pub fn lack(&self) -> Option<&str> {
         self.inputs.iter().find_map(|i| i.lack.as_deref())
@@ -108,9 +109,9 @@ impl Template {
     /// places. What remains (limits, grace, signals, hooks, delays) is looked up when it is needed, or written to
     /// the cgroup.
     #[must_use]
-    pub fn runs_as(&self, other: &Template) -> bool {
+    pub fn runs_as(&self, other: &PodTemplate) -> bool {
         let same = |(a, b): (&ContainerSpec, &ContainerSpec)| {
-            let program = |l: &Launch| Launch { resources: None, ..l.clone() };
+            let program = |l: &ContainerSource| ContainerSource { resources: None, ..l.clone() };
             (&a.name, a.role, &a.probes) == (&b.name, b.role, &b.probes)
                 && program(&a.launch) == program(&b.launch)
         };
@@ -121,10 +122,10 @@ impl Template {
     }
 }
 
-impl Default for Template {
+impl Default for PodTemplate {
     /// No container; always restarted, 30 seconds to end.
-    fn default() -> Template {
-        Template {
+    fn default() -> PodTemplate {
+        PodTemplate {
             containers: Vec::new(),
             sandbox: None,
             restart_policy: RestartPolicy::Always,
@@ -159,14 +160,14 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub restart_rules: Vec<RestartRule>,
     /// How the runtime makes it.
-    pub launch: Launch,
+    pub launch: ContainerSource,
     /// Signal number that asks the container to end, or [`SIGNAL_OF_IMAGE`].
     #[serde(default = "default_stop_signal")]
     pub stop_signal: i32,
-    /// What happens once its program runs, before it counts as ready.
+    /// The hook after the program starts, before the container counts as ready.
     #[serde(default)]
     pub post_start: Option<Handler>,
-    /// What happens before the stop signal, bounded by the grace period.
+    /// The hook before the stop signal, bounded by the grace period.
     #[serde(default, deserialize_with = "pre_stop")]
     pub pre_stop: Option<Handler>,
     /// How its health is found out.
@@ -174,7 +175,7 @@ pub struct ContainerSpec {
     pub probes: Option<Box<Probes>>,
 }
 
-/// What a hook or a probe does.
+/// The action of a hook or a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Handler {
@@ -244,7 +245,7 @@ pub struct Probes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
-    /// What it does.
+    /// Its action.
     pub handler: Handler,
     /// From the start of the program until the first one.
     pub initial_delay: Millis,
@@ -256,7 +257,7 @@ pub struct Probe {
     pub success_threshold: u32,
     /// How many in a row count as failure.
     pub failure_threshold: u32,
-    /// In place of the template's, when it has the container stopped.
+    /// Instead of the template's, when it has the container stopped.
     #[serde(default)]
     pub grace: Option<Millis>,
 }
@@ -284,7 +285,7 @@ impl Default for ContainerSpec {
             role: Role::Main,
             restart_policy: None,
             restart_rules: Vec::new(),
-            launch: Launch::default(),
+            launch: ContainerSource::default(),
             stop_signal: default_stop_signal(),
             post_start: None,
             pre_stop: None,
@@ -313,7 +314,7 @@ pub enum Role {
     Main,
 }
 
-/// In place of a stop signal: the one that the image names, which is known when the container exists; else SIGTERM.
+/// Instead of a stop signal: the one that the image names, which is known when the container exists; else SIGTERM.
 pub const SIGNAL_OF_IMAGE: i32 = 0;
 
 fn default_stop_signal() -> i32 {
@@ -330,9 +331,9 @@ pub struct ImageSource {
     pub policy: PullPolicy,
     /// The digest of the manifest, where the caller knows it. None: the name is resolved once for a revision.
     pub digest: Option<String>,
-    /// In place of the image's entrypoint.
+    /// Instead of the image's entrypoint.
     pub command: Vec<String>,
-    /// In place of the image's arguments.
+    /// Instead of the image's arguments.
     pub args: Option<Vec<String>>,
     /// Names of Secrets with credentials for its registry. They are looked at when it is pulled: what they hold does not belong to
     /// a revision.
@@ -352,11 +353,11 @@ pub enum PullPolicy {
     Never,
 }
 
-/// What only the image of a container says. It is known when the container exists, and belongs to that one.
+/// Facts that only the image of a container has. They are known when the container exists, and belong to that one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImageFacts {
-    /// In place of the probes of the template.
+    /// Instead of the probes of the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Box<Probes>>,
     /// The ports that its programs use, as `80/tcp`.
@@ -375,7 +376,7 @@ impl ImageFacts {
 /// How the runtime makes the container. The core compares it and never looks inside.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Launch {
+pub struct ContainerSource {
     /// Absolute path of the OCI bundle.
     pub bundle: String,
     /// The image that its root file system and its defaults come from; there is no bundle then.
@@ -411,18 +412,6 @@ pub struct RestartRule {
     /// The rule is about all codes but these.
     #[serde(default)]
     pub others: bool,
-}
-
-/// After which ends a container is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum RestartPolicy {
-    /// After every exit.
-    #[default]
-    Always,
-    /// After an exit with another status than 0.
-    OnFailure,
-    /// After no exit.
-    Never,
 }
 
 /// Delays before restarts. After a failure the first restart comes after `first`, the next after `initial`, and every

@@ -11,11 +11,11 @@
 
 use super::desired::Workload;
 use super::exit::{ExitClass, ImageError};
-use super::model::{Container, ExitRecord, History, Instance, Next, Phase, Replica, Slot, Slots};
+use super::model::{Container, ExitRecord, History, Instance, Next, Phase, Replica, ReplicaSlots, Slot};
 use super::phase::{ContainerState, Reason, ReplicaPhase, RolloutState, WorkloadPhase};
 use super::progress::Verdict;
 use super::restart;
-use super::spec::{Role, Template};
+use super::spec::{PodTemplate, Role};
 use super::time::{Millis, Time};
 use std::fmt;
 
@@ -57,7 +57,7 @@ impl Container {
     }
 
     /// When it becomes available, if it keeps on running.
-    fn available_at(&self, template: Option<&Template>, min_ready: Millis) -> Option<Time> {
+    fn available_at(&self, template: Option<&PodTemplate>, min_ready: Millis) -> Option<Time> {
         let since = self.ready_since()?;
         let settled = match (self.ends(), template) {
             (0, _) | (_, None) => Millis(0),
@@ -97,7 +97,7 @@ impl Replica {
     }
 
     /// When it becomes available, if nothing happens before; None while it is not ready.
-    pub fn available_at(&self, template: Option<&Template>, min_ready: Millis) -> Option<Time> {
+    pub fn available_at(&self, template: Option<&PodTemplate>, min_ready: Millis) -> Option<Time> {
         if self.has_succeeded() {
             return Some(Time(0));
         }
@@ -179,9 +179,9 @@ impl fmt::Display for Trouble {
 }
 
 /// The status of a workload.
-pub fn workload(w: &Workload, slots: Option<&Slots>, now: Time) -> WorkloadStatus {
+pub fn workload(w: &Workload, slots: Option<&ReplicaSlots>, now: Time) -> WorkloadStatus {
     let mut s = WorkloadStatus::default();
-    let none = Slots::default();
+    let none = ReplicaSlots::default();
     let slots = slots.unwrap_or(&none);
     let mut new = (0, 0);
     for (n, slot) in &slots.slots {
@@ -266,7 +266,7 @@ fn trouble(n: u32, slot: &Slot, r: &Replica, available_at: Option<Time>, now: Ti
     r.containers.iter().find(bad).map(word)
 }
 
-fn rollout_state(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> RolloutState {
+fn rollout_state(w: &Workload, slots: &ReplicaSlots, s: &WorkloadStatus) -> RolloutState {
     if w.paused {
         return RolloutState::Paused;
     }
@@ -275,7 +275,7 @@ fn rollout_state(w: &Workload, slots: &Slots, s: &WorkloadStatus) -> RolloutStat
         Some(Verdict::Complete) => RolloutState::Complete,
         Some(Verdict::Failed) => RolloutState::Failed,
         Some(Verdict::DeadlineExceeded) => RolloutState::DeadlineExceeded,
-        _ if w.wanted() == 0 && s.replicas + s.terminating == 0 => RolloutState::Complete,
+        _ if w.desired_replicas() == 0 && s.replicas + s.terminating == 0 => RolloutState::Complete,
         _ => RolloutState::Progressing,
     }
 }
@@ -286,7 +286,7 @@ fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
     if waits && !w.stopped && w.deletion.is_none() {
         return WorkloadPhase::Ready;
     }
-    let wanted = w.wanted();
+    let wanted = w.desired_replicas();
     if w.deletion.is_some() {
         WorkloadPhase::Terminating
     } else if wanted == 0 {
@@ -307,9 +307,9 @@ fn phase(w: &Workload, s: &WorkloadStatus) -> WorkloadPhase {
     }
 }
 
-/// What a replica of `template` waits for.
-pub fn lack<'t>(r: &Replica, template: Option<&'t Template>) -> Option<&'t str> {
-    template.filter(|_| r.stop.is_none()).and_then(Template::lack)
+/// The objects that a replica of `template` waits for.
+pub fn lack<'t>(r: &Replica, template: Option<&'t PodTemplate>) -> Option<&'t str> {
+    template.filter(|_| r.stop.is_none()).and_then(PodTemplate::lack)
 }
 
 /// The state of a container of a replica whose template lacks something.
@@ -419,10 +419,10 @@ impl fmt::Display for ExitRecord {
 pub fn is_whole(w: &Workload, s: &WorkloadStatus) -> bool {
     let old = s.replicas - s.updated;
     let kept = old == 0 || w.paused || w.controller.on_delete || old <= w.controller.partition;
-    kept && s.available + s.past.0 + excused(w, s.failing + s.past.1) >= w.wanted()
+    kept && s.available + s.past.0 + excused(w, s.failing + s.past.1) >= w.desired_replicas()
 }
 
 /// How many of `failing` replicas of the current revision the rollout does without.
 pub fn excused(w: &Workload, failing: u32) -> u32 {
-    if failing <= w.strategy().tolerated(w.wanted()) { failing } else { 0 }
+    if failing <= w.strategy().tolerated(w.desired_replicas()) { failing } else { 0 }
 }

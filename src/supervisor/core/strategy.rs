@@ -1,8 +1,9 @@
 //! How replicas of an old revision give way to the new one.
 
 use super::time::Millis;
+use crate::config::quantity::IntOrPercent;
+use crate::workload::model::FailureAction;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// How replicas of an old revision give way to the new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +17,9 @@ pub struct Strategy {
     pub max_unavailable: IntOrPercent,
     /// How long a replica must have been ready before it counts as available. None: [`MIN_READY`].
     pub min_ready: Option<Millis>,
-    /// How long a rollout may take to make the next replica available before it has failed. None: for ever.
+    /// How long a rollout may take to make the next replica available before it has failed. None: forever.
     pub progress_deadline: Option<Millis>,
-    /// What happens to a rollout that has failed.
+    /// The action after a failed rollout.
     pub on_failure: FailureAction,
     /// How many replicas of the new revision may fail without the rollout failing.
     pub max_failures: IntOrPercent,
@@ -52,7 +53,7 @@ impl Default for Strategy {
     }
 }
 
-/// What differs on the way back; the fields are those of [`Strategy`].
+/// Differences for a rollback; the fields are those of [`Strategy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Back {
@@ -76,8 +77,8 @@ impl Strategy {
         if self.recreate {
             return Fenceposts { surge: 0, unavailable: replicas };
         }
-        let surge = self.max_surge.of(replicas, true);
-        let unavailable = self.max_unavailable.of(replicas, false).min(replicas);
+        let surge = self.max_surge.resolve(replicas, true);
+        let unavailable = self.max_unavailable.resolve(replicas, false).min(replicas);
         Fenceposts { surge, unavailable: if surge == 0 { unavailable.max(1) } else { unavailable } }
     }
 
@@ -90,7 +91,7 @@ impl Strategy {
     /// How many of `replicas` may fail.
     #[must_use]
     pub fn tolerated(&self, replicas: u32) -> u32 {
-        self.max_failures.of(replicas, false).min(replicas)
+        self.max_failures.resolve(replicas, false).min(replicas)
     }
 
     /// The same for the way back.
@@ -110,85 +111,4 @@ pub struct Fenceposts {
     pub surge: u32,
     /// Replicas that may be unavailable.
     pub unavailable: u32,
-}
-
-/// A number of replicas, or a share of them: `2` or `"25%"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Number", into = "Number")]
-pub enum IntOrPercent {
-    /// A number.
-    Int(u32),
-    /// A part of the replicas, in percent.
-    Percent(u32),
-}
-
-impl IntOrPercent {
-    fn of(self, replicas: u32, up: bool) -> u32 {
-        match self {
-            IntOrPercent::Int(n) => n,
-            IntOrPercent::Percent(p) => {
-                let hundredths = u64::from(replicas) * u64::from(p);
-                let n = if up { hundredths.div_ceil(100) } else { hundredths / 100 };
-                u32::try_from(n).unwrap_or(u32::MAX)
-            }
-        }
-    }
-
-    /// The form that `Display` writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<IntOrPercent> {
-        let digits = text.strip_suffix('%').unwrap_or(text);
-        let n = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
-        Some(if digits.len() < text.len() { IntOrPercent::Percent(n) } else { IntOrPercent::Int(n) })
-    }
-}
-
-impl fmt::Display for IntOrPercent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            IntOrPercent::Int(n) => write!(f, "{n}"),
-            IntOrPercent::Percent(p) => write!(f, "{p}%"),
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Int(u32),
-    Text(String),
-}
-
-impl TryFrom<Number> for IntOrPercent {
-    type Error = String;
-    fn try_from(n: Number) -> Result<IntOrPercent, String> {
-        match n {
-            Number::Int(n) => Ok(IntOrPercent::Int(n)),
-            Number::Text(t) => {
-                IntOrPercent::parse(&t).ok_or_else(|| format!("{t:?} is not a number or percentage"))
-            }
-        }
-    }
-}
-
-impl From<IntOrPercent> for Number {
-    fn from(n: IntOrPercent) -> Number {
-        match n {
-            IntOrPercent::Int(n) => Number::Int(n),
-            percent @ IntOrPercent::Percent(_) => Number::Text(percent.to_string()),
-        }
-    }
-}
-
-/// What happens to a rollout that has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum FailureAction {
-    /// It stays as it is, and continues when its replicas become available after all.
-    #[default]
-    None,
-    /// It is paused.
-    Pause,
-    /// The last revision that was complete becomes the current one; it is paused when there is none.
-    Rollback,
 }

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long the processes of a cgroup of nobody may take to die.
+/// Time for the processes of an unowned cgroup to die.
 const DEATH: Duration = Duration::from_secs(5);
 /// How often a parent's lock is tried, 20 ms apart: what a killed supervisor was about to make a container of has it for a moment.
 const TRIES: u32 = 100;
@@ -40,7 +40,7 @@ pub fn remove_parents(parent: &str) {
 }
 
 /// Makes `parent` this supervisor's own: the lock, or None when another supervisor has it or no cgroup can be made.
-pub fn own(parent: &str) -> Option<File> {
+pub fn lock_parent(parent: &str) -> Option<File> {
     let (dir, _) = directories(parent).pop()?;
     std::fs::create_dir_all(&dir).ok()?;
     let lock = File::open(&dir).ok()?;
@@ -138,6 +138,6 @@ pub fn end(parent: &str, name: &str) -> Result<usize> {
     cgroup.kill_all(libc::SIGKILL)?;
     cgroup
         .delete(DEATH)
-        .map_err(|e: Error| e.context(format!("ending what is in cgroup {parent}/{name}")))?;
+        .map_err(|e: Error| e.context(format!("killing the processes in cgroup {parent}/{name}")))?;
     Ok(processes)
 }

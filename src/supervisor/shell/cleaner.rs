@@ -1,4 +1,4 @@
-//! What ends the replicas of `orund run` when it was killed: a process of its own, which waits for that.
+//! A separate process that stops the replicas of `orund run` after it was killed.
 
 use super::{cgroups, names, pods, settings};
 use crate::error::{Error, Result};
@@ -14,10 +14,10 @@ use std::process::{Child, Command, Stdio};
 /// The file below `run` with the name of the bridge, for the cleaner.
 pub const BRIDGE: &str = "bridge";
 
-/// What the bridge called `bridge` is for.
-pub fn bridge_of_run(bridge: String) -> network::Wish {
+/// The purpose of the bridge called `bridge`.
+pub fn bridge_of_run(bridge: String) -> network::NetworkSettings {
     let owner = format!("orund run {bridge}");
-    network::Wish { bridge, owner, ..network::Wish::default() }
+    network::NetworkSettings { bridge, owner, ..network::NetworkSettings::default() }
 }
 
 /// The process, as `orund run` sees it. It ends, without doing anything, when this is dropped after everything was removed.

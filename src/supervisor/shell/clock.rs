@@ -21,7 +21,7 @@ pub fn now() -> Time {
     Time(time::boottime_ns() / 1_000_000)
 }
 
-/// What to add to a [`Time`] for milliseconds since 1970.
+/// Offset from a [`Time`] to milliseconds since 1970.
 pub fn epoch_ms() -> i64 {
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     wall.as_millis() as i64 - now().0 as i64

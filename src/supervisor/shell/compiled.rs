@@ -1,8 +1,8 @@
-//! The compiled bundle or image of one container of one revision, made by whoever needs it first. An image may have to be pulled
+//! The compiled bundle or image of one container of one revision, compiled on first use. An image may have to be pulled
 //! for it.
 
 use super::images::{self, Prepared, Trouble};
-use super::job::{Cached, Compiled, Done, Failed, Name, Shared, Source, start_error};
+use super::job::{Cached, Compiled, Failed, JobResult, Name, Shared, Source, start_error};
 use super::names;
 use super::pods::{self, roots};
 use crate::config::bundle::Bundle;
@@ -29,12 +29,12 @@ impl Cached {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether nobody has to wait for it.
+    /// Whether it is available without waiting.
     pub fn is_ready(&self) -> bool {
         self.compiled().is_some()
     }
 
-    /// What is compiled, or is now.
+    /// A bundle that is compiled, or being compiled.
     ///
     /// # Errors
     /// It cannot be compiled, or there is no image.
@@ -87,7 +87,7 @@ fn image_of(shared: &Shared, source: &Source, name: &Name) -> Result<Option<Prep
     };
     let tell = |pulls: bool, message: String| {
         let reason = if pulls { Reason::Pulling } else { Reason::Pulled };
-        (source.tell)(Done::Image { key: name.key, reason, message });
+        (source.tell)(JobResult::Image { key: name.key, reason, message });
     };
     let ready = shared.images.ready(image, pin.as_deref(), &source.access, &source.cancelled, &tell);
     let ready = ready.map_err(|Trouble { reason, error }| StartError {

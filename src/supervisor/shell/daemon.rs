@@ -3,14 +3,14 @@
 use super::clock;
 use super::event_loop::EventLoop;
 use super::handle::Handle;
+use super::host::HostEffects;
 use super::images::Images;
-use super::job::{Done, Name, Shared};
+use super::job::{JobResult, Name, Shared};
 use super::journal::disk::{Changed, Disk};
 use super::journal::store::Content;
 use super::journal::{Durability, Journal, Replay, repair};
 use super::keeper::link::Link;
 use super::keeper::ring::Ring;
-use super::linux::Linux;
 use super::logs;
 use super::logs::file::LogFile;
 use super::logs::pump::{Pump, Sink};
@@ -85,7 +85,7 @@ impl Socket<'_> {
 /// before it says that it is ready.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// The daemon cannot start.
 pub fn run(
     settings: &Settings,
     begin: impl FnOnce(Handle, Socket) -> Result<()>,
@@ -99,11 +99,11 @@ pub fn run(
     let tokio = tokio()?;
     let _entered = tokio.enter();
     let (desired_journal, desired) = load_desired(&settings.data)?;
-    let Seen { journal: runtime_journal, mut observed, told } = load_observed(&settings.run)?;
+    let LoadedObserved { journal: runtime_journal, mut observed, told } = load_observed(&settings.run)?;
     let (done, finished) = mpsc::unbounded_channel();
     let shared = shared(settings, open_files, done.clone())?;
     let network = shared.network.clone();
-    let mut linux = Linux::new(shared, done.clone())?;
+    let mut linux = HostEffects::new(shared, done.clone())?;
     let mut kept = link.as_ref().map(Link::list).transpose()?.unwrap_or_default();
     let kept_socket = kept.remove(SOCKET);
     linux.ring = Some(Ring::open(&settings.run)?);
@@ -118,12 +118,12 @@ pub fn run(
     }
     let writable = desired_journal.is_writable();
     linux.disk = Some(Disk::start(desired_journal, move |written| {
-        let _ = done.send(Done::Written(Box::new(written)));
+        let _ = done.send(JobResult::Written(Box::new(written)));
     })?);
     if !writable {
-        log::warn("changes are refused, because they cannot be made durable");
+        log::warn("changes are refused because they cannot be stored durably");
     }
-    let cgroups = cgroups::own(&settings.cgroup_parent);
+    let cgroups = cgroups::lock_parent(&settings.cgroup_parent);
     let found = recover::recover(&mut linux, &desired, &mut observed, settings, (kept, cgroups.is_some()))?;
     // Some may have gone while no supervisor ran.
     linux.forget_images(&desired);
@@ -151,16 +151,16 @@ pub fn run(
     ended
 }
 
-/// What publishes ports. It begins with the last map that there was.
+/// Creates the publisher of ports. It begins with the last map.
 fn publisher(
     link: Option<&Link>,
     kept: &mut BTreeMap<String, OwnedFd>,
     (observed, network): (&Observed, Option<Arc<Network>>),
-    done: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedSender<JobResult>,
 ) -> Result<Publisher> {
     let tell = move |news| {
-        // Without a receiver the supervisor is ending.
-        let _ = done.send(Done::Ports(news));
+        // Without a receiver the supervisor is shutting down.
+        let _ = done.send(JobResult::Ports(news));
     };
     let publisher = Publisher::start(link.map(Link::another).transpose()?, kept, network, Box::new(tell))?;
     let endpoints = &observed.endpoints;
@@ -192,7 +192,7 @@ fn load_desired(dir: &Path) -> Result<(Journal, Desired)> {
         Journal::open(dir, repair::DESIRED, Durability::Host)?;
     let mut desired = replay.snapshot.unwrap_or_default();
     for Changed { at, change } in &replay.records {
-        // What was refused is refused again.
+        // A change that was refused is refused again.
         let _ = desired.apply(change, *at, &config());
     }
     if replay.old {
@@ -209,13 +209,13 @@ fn upgrade<S: serde::Serialize>(journal: &mut Journal, state: &S) {
 }
 
 /// The known state of this boot's containers when the last supervisor exited.
-struct Seen {
+struct LoadedObserved {
     journal: Journal,
     observed: Observed,
     told: Vec<Notice>,
 }
 
-fn load_observed(run_dir: &Path) -> Result<Seen> {
+fn load_observed(run_dir: &Path) -> Result<LoadedObserved> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let boot = fs::read_to_string(BOOT_ID).map_err(|e| Error::sys(format!("reading {BOOT_ID}"), e))?;
     let dir = run_dir.join("state");
@@ -227,7 +227,7 @@ fn load_observed(run_dir: &Path) -> Result<Seen> {
             let aside = repair::set_aside(&dir)?;
             log::warn(format!(
                 "the record of this boot's containers in {dir:?} is damaged and was moved to {aside:?}; \
-                 the containers themselves are looked for"
+                 searching for the containers instead"
             ));
             open()?
         }
@@ -241,17 +241,17 @@ fn load_observed(run_dir: &Path) -> Result<Seen> {
     if replay.old {
         upgrade(&mut journal, &observed);
     }
-    Ok(Seen { journal, observed, told })
+    Ok(LoadedObserved { journal, observed, told })
 }
 
 fn shared(
     settings: &Settings,
     open_files: Option<(u64, u64)>,
-    done: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedSender<JobResult>,
 ) -> Result<Shared> {
     let blocked = move |instance, error| {
-        // Without a receiver the supervisor is ending.
-        let _ = done.send(Done::Logs { instance, error });
+        // Without a receiver the supervisor is shutting down.
+        let _ = done.send(JobResult::Logs { instance, error });
     };
     let pump = Pump::start(&settings.run, &settings.logs, settings.limits, Box::new(blocked))?;
     let (root, run, limits) = (settings.logs.clone(), settings.run.clone(), settings.limits);

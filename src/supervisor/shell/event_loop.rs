@@ -1,11 +1,11 @@
 //! The loop: waits for whatever happens, gives it to the core, and does what that decides.
 
 use super::clock::{self, Wall, epoch_ms, now, wall_ms};
-use super::handle::{Accepted, BACKLOG, Denied, Handle, Request, View, Wish};
-use super::job::Done;
+use super::handle::{Accepted, BACKLOG, ChangeError, ChangeRequest, Handle, Request, View};
+use super::host::HostEffects;
+use super::job::JobResult;
 use super::journal::disk::Written;
 use super::keeper::link::Heard;
-use super::linux::Linux;
 use super::notify;
 use super::publish_news::News;
 use crate::error::{Error, Result};
@@ -41,19 +41,19 @@ const IDLE_BEFORE_TRIM: Duration = Duration::from_secs(1);
 /// How long a keeper may be silent that has sent pings.
 const KEEPER_SILENCE: Duration = Duration::from_secs(15);
 
-/// Who waits for a change to become durable.
+/// A client that waits for a change to become durable.
 struct Waiter {
     change: Change,
     /// Of the workload, if it is about one.
     name: Option<String>,
-    reply: oneshot::Sender<Result<Accepted, Denied>>,
+    reply: oneshot::Sender<Result<Accepted, ChangeError>>,
 }
 
 /// The loop and all that it owns.
 pub struct EventLoop {
-    supervisor: Supervisor<Linux>,
+    supervisor: Supervisor<HostEffects>,
     requests: mpsc::Receiver<Request>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::UnboundedReceiver<JobResult>,
     /// Copies of descriptors that others own, to wait for.
     pidfds: AsyncFd<OwnedFd>,
     timer_ready: AsyncFd<OwnedFd>,
@@ -77,8 +77,8 @@ impl EventLoop {
     /// # Errors
     /// A descriptor cannot be made or watched.
     pub fn new(
-        supervisor: Supervisor<Linux>,
-        done: mpsc::UnboundedReceiver<Done>,
+        supervisor: Supervisor<HostEffects>,
+        done: mpsc::UnboundedReceiver<JobResult>,
         places: Vec<PathBuf>,
     ) -> Result<(EventLoop, Handle)> {
         let fail = |e: std::io::Error| Error::sys("setting up the loop", e);
@@ -127,7 +127,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// The descriptors of the loop fail.
-    pub async fn run(&mut self, mut end: impl FnMut(&Supervisor<Linux>) -> bool) -> Result<()> {
+    pub async fn run(&mut self, mut end: impl FnMut(&Supervisor<HostEffects>) -> bool) -> Result<()> {
         let mut only_looked = false;
         loop {
             let acted = self.turn()?;
@@ -178,7 +178,7 @@ impl EventLoop {
                 }
                 () = tick(&mut self.watchdog) => self.tell_manager("WATCHDOG=1"),
                 Some(request) = self.requests.recv() => {
-                    only_looked = !matches!(request, Request::Wish(..) | Request::Drain(..));
+                    only_looked = !matches!(request, Request::Change(..) | Request::Drain(..));
                     self.request(request);
                 }
             }
@@ -204,7 +204,7 @@ impl EventLoop {
 
     /// Decides, acts, and sets the timer for the next decision. Whether anything has happened since the last turn.
     fn turn(&mut self) -> Result<bool> {
-        // What is true from a certain time on, such as availability, has changed when that time has come.
+        // Facts that depend on time, such as availability, have changed when that time has come.
         let due = self.due.take().is_some_and(|at| now() >= at);
         self.look_at_clock(due);
         let wake = loop {
@@ -256,15 +256,19 @@ impl EventLoop {
         }
     }
 
-    fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
+    fn finished(&mut self, done: JobResult, events: &mut Vec<Event>) {
         match done {
-            Done::Written(written) => self.written(*written),
-            Done::Image { key, reason, message } => {
+            JobResult::Written(written) => self.written(*written),
+            JobResult::Image { key, reason, message } => {
                 self.supervisor.world.image_told(key, reason, message, now());
             }
-            Done::Ports(News::Used(generation, taken)) => events.push(Event::Published { generation, taken }),
-            Done::Ports(news) => self.tell_of_port(&news),
-            Done::Logs { instance, error } => self.supervisor.world.logs_blocked(instance, error, events),
+            JobResult::Ports(News::Used(generation, taken)) => {
+                events.push(Event::Published { generation, taken })
+            }
+            JobResult::Ports(news) => self.tell_of_port(&news),
+            JobResult::Logs { instance, error } => {
+                self.supervisor.world.logs_blocked(instance, error, events)
+            }
             done => self.supervisor.world.finished(done, events),
         }
     }
@@ -315,10 +319,17 @@ impl EventLoop {
         }
     }
 
-    fn accepted(&self, name: Option<&str>, answer: Answer, error: Option<Error>) -> Result<Accepted, Denied> {
+    fn accepted(
+        &self,
+        name: Option<&str>,
+        answer: Answer,
+        error: Option<Error>,
+    ) -> Result<Accepted, ChangeError> {
         match answer {
-            Answer::Refused(refusal) => Err(Denied::Refused(refusal)),
-            Answer::NotDurable => Err(Denied::NotDurable(error.map(|e| e.to_string()).unwrap_or_default())),
+            Answer::Refused(refusal) => Err(ChangeError::Refused(refusal)),
+            Answer::NotDurable => {
+                Err(ChangeError::NotDurable(error.map(|e| e.to_string()).unwrap_or_default()))
+            }
             Answer::Accepted | Answer::Pending => {
                 let Some(name) = name else {
                     return Ok(Accepted {
@@ -328,7 +339,7 @@ impl EventLoop {
                         kind: String::new(),
                     });
                 };
-                let (workload, w) = self.supervisor.desired.by_name(name).ok_or(Denied::Ending)?;
+                let (workload, w) = self.supervisor.desired.by_name(name).ok_or(ChangeError::Ending)?;
                 let revision = w.number(w.applied());
                 Ok(Accepted { workload, generation: w.generation, revision, kind: w.kind() })
             }
@@ -350,11 +361,11 @@ impl EventLoop {
                 let _ = reply.send(self.supervisor.world.attach(&id));
             }
             Request::EndInput(id) => self.supervisor.world.end_input(&id),
-            Request::Check(wish, reply) => {
-                let checked = wish.change(&self.supervisor.desired, wall_ms()).and_then(|change| {
+            Request::Check(change, reply) => {
+                let checked = change.change(&self.supervisor.desired, wall_ms()).and_then(|change| {
                     self.supervisor.desired.check(&change, &self.supervisor.config).map(drop)
                 });
-                let _ = reply.send(checked.map_err(Denied::Refused));
+                let _ = reply.send(checked.map_err(ChangeError::Refused));
             }
             Request::Drain(on, reply) => {
                 if self.supervisor.observed.draining != on {
@@ -363,14 +374,18 @@ impl EventLoop {
                 // The requester may have disconnected.
                 let _ = reply.send(());
             }
-            Request::Wish(wish, reply) => self.wish(&wish, reply),
+            Request::Change(change, reply) => self.apply_change(&change, reply),
         }
     }
 
-    /// A change that somebody wishes.
-    pub fn wish(&mut self, wish: &Wish, reply: oneshot::Sender<Result<Accepted, Denied>>) {
-        let name = wish.name().map(str::to_owned);
-        let answer = match wish.change(&self.supervisor.desired, wall_ms()) {
+    /// Applies a requested change.
+    pub fn apply_change(
+        &mut self,
+        change: &ChangeRequest,
+        reply: oneshot::Sender<Result<Accepted, ChangeError>>,
+    ) {
+        let name = change.name().map(str::to_owned);
+        let answer = match change.change(&self.supervisor.desired, wall_ms()) {
             Err(refusal) => Answer::Refused(refusal),
             Ok(change) => match self.supervisor.request(change.clone(), now()) {
                 Answer::Pending => return self.waiters.push(Waiter { change, name, reply }),
@@ -396,7 +411,7 @@ impl EventLoop {
         }
     }
 
-    pub fn supervisor(&mut self) -> &mut Supervisor<Linux> {
+    pub fn supervisor(&mut self) -> &mut Supervisor<HostEffects> {
         &mut self.supervisor
     }
 }
@@ -405,8 +420,8 @@ fn copy(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     watched::register_readable(fd.try_clone_to_owned()?)
 }
 
-/// What the keeper has said; the last of it, once it has said something. Pings are answered.
-async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &Linux) -> Heard {
+/// The messages of the keeper; the last one, once there was one. Pings are answered.
+async fn heard(keeper: &mut Option<AsyncFd<OwnedFd>>, world: &HostEffects) -> Heard {
     let (Some(fd), Some(link)) = (keeper, &world.keeper) else { return std::future::pending().await };
     let Ok(mut ready) = fd.readable().await else { return Heard::Lost };
     let mut said = Heard::Nothing;

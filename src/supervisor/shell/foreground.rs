@@ -2,10 +2,10 @@
 
 use super::cleaner::{BRIDGE, Cleaner, bridge_of_run};
 use super::event_loop::EventLoop;
-use super::handle::{Apply, Handle, Wish};
+use super::handle::{Apply, ChangeRequest, Handle};
+use super::host::HostEffects;
 use super::images::Images;
-use super::job::{Done, Name, Shared};
-use super::linux::Linux;
+use super::job::{JobResult, Name, Shared};
 use super::logs::pump::{Pump, Sink};
 use super::logs::{Limits, Stream};
 use super::pods::{Directories, seccomp};
@@ -19,7 +19,7 @@ use crate::network::Network;
 use crate::runtime::embed::{Overlay, PreparedContainer};
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::model::{Next, Observed};
-use crate::supervisor::core::spec::Template;
+use crate::supervisor::core::spec::PodTemplate;
 use crate::supervisor::core::time::Millis;
 use crate::supervisor::driver::Supervisor;
 use crate::sys::{prctl, sched};
@@ -31,12 +31,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// What to run.
+/// Settings of `orund run`.
 #[derive(Debug, Clone)]
 pub struct Foreground {
     pub name: String,
     pub replicas: u32,
-    pub template: Template,
+    pub template: PodTemplate,
     /// Where the runtime's records are kept meanwhile; should be on tmpfs.
     pub run: PathBuf,
     /// The store of images.
@@ -112,11 +112,11 @@ fn network(what: &Foreground) -> Result<Option<Arc<Network>>> {
     Network::open(bridge_of_run(bridge)).map(|network| Some(Arc::new(network)))
 }
 
-/// What publishes the ports.
-fn publisher(network: &Arc<Network>, done: mpsc::UnboundedSender<Done>) -> Result<Publisher> {
+/// Creates the publisher of the ports.
+fn publisher(network: &Arc<Network>, done: mpsc::UnboundedSender<JobResult>) -> Result<Publisher> {
     let tell = move |news| {
-        // Without a receiver everything is ending.
-        let _ = done.send(Done::Ports(news));
+        // Without a receiver everything is shutting down.
+        let _ = done.send(JobResult::Ports(news));
     };
     Publisher::start(None, &mut BTreeMap::new(), Some(Arc::clone(network)), Box::new(tell))
 }
@@ -134,12 +134,12 @@ fn in_loop(
     let shared = shared(what, rt, open_files, network.clone(), Arc::clone(&screen))?;
     let signals = take_signals()?;
     let publisher = network.as_ref().map(|network| publisher(network, done.clone())).transpose()?;
-    let mut linux = Linux::new(shared, done)?;
+    let mut linux = HostEffects::new(shared, done)?;
     linux.publisher = publisher;
     let supervisor = Supervisor::new(Desired::default(), Observed::default(), daemon::config(), linux);
     let (mut event_loop, handle) = EventLoop::new(supervisor, finished, vec![what.run.clone()])?;
     let mut notices = handle.notices();
-    let asking = asked_to_end(handle.clone(), what.name.clone(), wish(what), signals);
+    let asking = asked_to_end(handle.clone(), what.name.clone(), change_request(what), signals);
     let typing = async {
         if let Some(with) = what.interactive {
             typing::interact(handle, what.name.clone(), with).await;
@@ -151,7 +151,7 @@ fn in_loop(
     tokio.block_on(async {
         let asking = async { tokio::join!(asking, typing).0 };
         tokio::pin!(asking);
-        let ends = |s: &Supervisor<Linux>| {
+        let ends = |s: &Supervisor<HostEffects>| {
             let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
             while let Ok(notice) = notices.try_recv() {
                 if !interactive {
@@ -235,9 +235,9 @@ fn shared(
     })
 }
 
-/// The wish for the replicas.
-fn wish(what: &Foreground) -> Wish {
-    Wish::Apply(Box::new(Apply {
+/// The change for the replicas.
+fn change_request(what: &Foreground) -> ChangeRequest {
+    ChangeRequest::Apply(Box::new(Apply {
         name: what.name.clone(),
         replicas: what.replicas,
         strategy: Default::default(),
@@ -255,10 +255,10 @@ fn take_signals() -> Result<[Signal; 3]> {
 }
 
 /// Asks for the replicas, then waits for signals. Does not end.
-async fn asked_to_end(handle: Handle, name: String, wish: Wish, signals: [Signal; 3]) {
+async fn asked_to_end(handle: Handle, name: String, change: ChangeRequest, signals: [Signal; 3]) {
     let [mut interrupt, mut terminate, mut hangup] = signals;
     // It cannot be refused: there is nothing else yet.
-    let _ = handle.wish(wish).await;
+    let _ = handle.change(change).await;
     let mut grace = None;
     loop {
         tokio::select! {
@@ -267,7 +267,7 @@ async fn asked_to_end(handle: Handle, name: String, wish: Wish, signals: [Signal
             _ = hangup.recv() => {}
         }
         // It may have come to its end in this moment.
-        let _ = handle.wish(Wish::Delete { name: name.clone(), grace }).await;
+        let _ = handle.change(ChangeRequest::Delete { name: name.clone(), grace }).await;
         grace = Some(Millis(0));
     }
 }

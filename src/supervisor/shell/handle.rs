@@ -15,7 +15,7 @@ use crate::supervisor::core::ids::WorkloadId;
 use crate::supervisor::core::model::Observed;
 use crate::supervisor::core::refusal::Refusal;
 use crate::supervisor::core::revision::Stamp;
-use crate::supervisor::core::spec::{Strategy, Template};
+use crate::supervisor::core::spec::{PodTemplate, Strategy};
 use crate::supervisor::core::time::{Millis, Time};
 use crate::workload::kept::{KeptKind, KeptObject};
 
@@ -24,7 +24,7 @@ pub const BACKLOG: usize = 256;
 
 /// A change to a workload or a kept object that is known by its name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Wish {
+pub enum ChangeRequest {
     /// Create it, or change it.
     Apply(Box<Apply>),
     /// See [`Change::Keep`]; the text is the cause.
@@ -34,7 +34,7 @@ pub enum Wish {
         name: String,
     },
     /// All of these, of different objects, or none.
-    All(Vec<Wish>),
+    All(Vec<ChangeRequest>),
     Scale {
         name: String,
         replicas: u32,
@@ -77,42 +77,42 @@ pub struct Apply {
     pub strategy: Strategy,
     pub controller: Controller,
     pub paused: Option<bool>,
-    pub template: Template,
+    pub template: PodTemplate,
     pub source: serde_json::Value,
-    /// What caused it, for people.
+    /// The cause, as text.
     pub cause: String,
 }
 
-/// A wish that was made durable.
+/// A change that was made durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// 0, as the others: the wish was not about one workload.
+    /// 0, as the others: the change was not about one workload.
     pub workload: WorkloadId,
     /// `Workload::generation` after it.
     pub generation: u64,
     /// The number of the revision that was applied last.
     pub revision: u32,
-    /// What its file calls the workload: `deployment`; empty without one.
+    /// The kind of the workload in its file: `deployment`; empty without one.
     pub kind: String,
 }
 
-/// Why a wish was not accepted; nothing has changed then.
+/// Why a change was not accepted; nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denied {
+pub enum ChangeError {
     Refused(Refusal),
     /// It could not be written: the reason, in words.
     NotDurable(String),
-    /// The supervisor is ending.
+    /// The supervisor is shutting down.
     Ending,
 }
 
-/// What is, at this moment.
+/// The current state.
 pub struct View<'a> {
     pub desired: &'a Desired,
     pub observed: &'a Observed,
     /// `CLOCK_BOOTTIME`, in the core's units.
     pub now: Time,
-    /// What to add to a [`Time`] for milliseconds since 1970, by the wall clock as it is now.
+    /// Offset from a [`Time`] to milliseconds since 1970, by the current wall clock.
     pub epoch_ms: i64,
     /// The last notices, oldest first.
     pub notices: &'a std::collections::VecDeque<Arc<Notice>>,
@@ -122,9 +122,9 @@ pub struct View<'a> {
 
 /// A message to the loop.
 pub enum Request {
-    Wish(Wish, oneshot::Sender<Result<Accepted, Denied>>),
-    /// Whether a wish would be accepted.
-    Check(Wish, oneshot::Sender<Result<(), Denied>>),
+    Change(ChangeRequest, oneshot::Sender<Result<Accepted, ChangeError>>),
+    /// Whether a change would be accepted.
+    Check(ChangeRequest, oneshot::Sender<Result<(), ChangeError>>),
     /// Drain the host, or undo that; answered when it is recorded.
     Drain(bool, oneshot::Sender<()>),
     /// Attach a client to the container that the runtime calls so; None: it does not run.
@@ -147,49 +147,49 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Makes a wish durable and has it acted on.
+    /// Makes a change durable and has it acted on.
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn wish(&self, wish: Wish) -> Result<Accepted, Denied> {
+    pub async fn change(&self, change: ChangeRequest) -> Result<Accepted, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Wish(wish, reply)).await.map_err(|_| Denied::Ending)?;
-        answer.await.unwrap_or(Err(Denied::Ending))
+        self.requests.send(Request::Change(change, reply)).await.map_err(|_| ChangeError::Ending)?;
+        answer.await.unwrap_or(Err(ChangeError::Ending))
     }
 
-    /// Whether a wish would be accepted.
+    /// Whether a change would be accepted.
     ///
     /// # Errors
     /// [`Denied`].
-    pub async fn check(&self, wish: Wish) -> Result<(), Denied> {
+    pub async fn check(&self, change: ChangeRequest) -> Result<(), ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Check(wish, reply)).await.map_err(|_| Denied::Ending)?;
-        answer.await.unwrap_or(Err(Denied::Ending))
+        self.requests.send(Request::Check(change, reply)).await.map_err(|_| ChangeError::Ending)?;
+        answer.await.unwrap_or(Err(ChangeError::Ending))
     }
 
     /// Has everything stopped and nothing started, until the next boot; or takes that back.
     ///
     /// # Errors
     /// [`Denied::Ending`].
-    pub async fn drain(&self, on: bool) -> Result<(), Denied> {
+    pub async fn drain(&self, on: bool) -> Result<(), ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Drain(on, reply)).await.map_err(|_| Denied::Ending)?;
-        answer.await.map_err(|_| Denied::Ending)
+        self.requests.send(Request::Drain(on, reply)).await.map_err(|_| ChangeError::Ending)?;
+        answer.await.map_err(|_| ChangeError::Ending)
     }
 
     /// Attaches a client to the container that the runtime calls `id`. None: it does not run.
     ///
     /// # Errors
     /// [`Denied::Ending`].
-    pub async fn attach(&self, id: String) -> Result<Option<Attached>, Denied> {
+    pub async fn attach(&self, id: String) -> Result<Option<Attached>, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Attach(id, reply)).await.map_err(|_| Denied::Ending)?;
-        answer.await.map_err(|_| Denied::Ending)
+        self.requests.send(Request::Attach(id, reply)).await.map_err(|_| ChangeError::Ending)?;
+        answer.await.map_err(|_| ChangeError::Ending)
     }
 
     /// A client that [`Attached::ends_input`] has left the container.
     pub async fn end_input(&self, id: String) {
-        // A supervisor that is ending closes it anyway.
+        // A supervisor that is shutting down closes it anyway.
         let _ = self.requests.send(Request::EndInput(id)).await;
     }
 
@@ -200,14 +200,14 @@ impl Handle {
     pub async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&View) -> T + Send + 'static,
-    ) -> Result<T, Denied> {
+    ) -> Result<T, ChangeError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Look(Box::new(move |view| {
             // The requester may have disconnected.
             let _ = reply.send(look(view));
         }));
-        self.requests.send(request).await.map_err(|_| Denied::Ending)?;
-        answer.await.map_err(|_| Denied::Ending)
+        self.requests.send(request).await.map_err(|_| ChangeError::Ending)?;
+        answer.await.map_err(|_| ChangeError::Ending)
     }
 
     /// The notices from now on. [`View::notices`] has the earlier ones; compare by `Arc::ptr_eq` to join them.
@@ -238,13 +238,13 @@ impl Handle {
 
 impl View<'_> {}
 
-impl Wish {
-    /// The change of the core's state that the wish stands for, at `wall` milliseconds since 1970.
+impl ChangeRequest {
+    /// The [`Change`] of this request, at `wall` milliseconds since 1970.
     pub(super) fn change(&self, desired: &Desired, wall: i64) -> Result<Change, Refusal> {
         let workload = |name: &str| desired.by_name(name).map(|(id, _)| id).ok_or(Refusal::NotFound);
         let stamp = |cause: String| Stamp { at: wall, cause };
         Ok(match self.clone() {
-            Wish::Apply(a) => Change::Apply {
+            ChangeRequest::Apply(a) => Change::Apply {
                 name: a.name,
                 replicas: a.replicas,
                 strategy: a.strategy,
@@ -254,48 +254,48 @@ impl Wish {
                 source: a.source,
                 stamp: stamp(a.cause),
             },
-            Wish::Keep(object, cause) => Change::Keep { object, stamp: stamp(cause) },
-            Wish::Discard { kind, name } => Change::Discard { kind, name },
-            Wish::All(wishes) => {
-                let changes = wishes.iter().map(|w| w.change(desired, wall));
+            ChangeRequest::Keep(object, cause) => Change::Keep { object, stamp: stamp(cause) },
+            ChangeRequest::Discard { kind, name } => Change::Discard { kind, name },
+            ChangeRequest::All(changes) => {
+                let changes = changes.iter().map(|w| w.change(desired, wall));
                 Change::All { changes: changes.collect::<Result<_, _>>()? }
             }
-            Wish::Scale { name, replicas } => Change::Scale { workload: workload(&name)?, replicas },
-            Wish::Restart { name, slot } => Change::Restart {
+            ChangeRequest::Scale { name, replicas } => Change::Scale { workload: workload(&name)?, replicas },
+            ChangeRequest::Restart { name, slot } => Change::Restart {
                 workload: workload(&name)?,
                 slot,
                 stamp: stamp("rollout restart".to_owned()),
             },
-            Wish::Undo { name, to } => {
+            ChangeRequest::Undo { name, to } => {
                 let (workload, w) = desired.by_name(&name).ok_or(Refusal::NotFound)?;
                 let target = w.undo_target(to).map(|r| w.number(r));
                 let cause = target.map(|n| format!("rollout undo to revision {n}")).unwrap_or_default();
                 Change::Undo { workload, to, stamp: stamp(cause) }
             }
-            Wish::Spawn { name, job } => Change::Spawn {
+            ChangeRequest::Spawn { name, job } => Change::Spawn {
                 workload: workload(&name)?,
                 stamp: stamp(format!("create job --from=cronjob/{name}")),
                 name: job,
                 scheduled: None,
             },
-            Wish::Pause { name, paused } => Change::Pause { workload: workload(&name)?, paused },
-            Wish::Stop { name, stopped } => Change::Stop { workload: workload(&name)?, stopped },
-            Wish::Delete { name, grace } => Change::Delete { workload: workload(&name)?, grace },
+            ChangeRequest::Pause { name, paused } => Change::Pause { workload: workload(&name)?, paused },
+            ChangeRequest::Stop { name, stopped } => Change::Stop { workload: workload(&name)?, stopped },
+            ChangeRequest::Delete { name, grace } => Change::Delete { workload: workload(&name)?, grace },
         })
     }
 
     /// The name of the workload, if it is about one.
     pub(super) fn name(&self) -> Option<&str> {
         match self {
-            Wish::Apply(a) => Some(&a.name),
-            Wish::Keep(..) | Wish::Discard { .. } | Wish::All(_) => None,
-            Wish::Scale { name, .. }
-            | Wish::Restart { name, .. }
-            | Wish::Spawn { name, .. }
-            | Wish::Undo { name, .. }
-            | Wish::Pause { name, .. }
-            | Wish::Stop { name, .. }
-            | Wish::Delete { name, .. } => Some(name),
+            ChangeRequest::Apply(a) => Some(&a.name),
+            ChangeRequest::Keep(..) | ChangeRequest::Discard { .. } | ChangeRequest::All(_) => None,
+            ChangeRequest::Scale { name, .. }
+            | ChangeRequest::Restart { name, .. }
+            | ChangeRequest::Spawn { name, .. }
+            | ChangeRequest::Undo { name, .. }
+            | ChangeRequest::Pause { name, .. }
+            | ChangeRequest::Stop { name, .. }
+            | ChangeRequest::Delete { name, .. } => Some(name),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::plan::overlay;
 use crate::supervisor::core::desired::Desired;
 use crate::supervisor::core::exit::ImageError;
 use crate::supervisor::core::probes;
-use crate::supervisor::core::spec::{ImageFacts, ImageSource, Launch, PullPolicy};
+use crate::supervisor::core::spec::{ContainerSource, ImageFacts, ImageSource, PullPolicy};
 use crate::workload::health_check::HealthCheck;
 use crate::workload::kept::KeptKind;
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub struct Prepared {
     pub config: String,
     /// The annotation of the layers.
     pub annotation: (String, String),
-    /// Whose owner and permissions the root has.
+    /// Source of the owner and the permissions of the root.
     pub like: PathBuf,
     /// Topmost first.
     pub layers: Vec<PathBuf>,
@@ -51,7 +51,7 @@ pub struct Prepared {
     pub facts: ImageFacts,
 }
 
-/// What an image is pulled with besides the credentials of this host.
+/// Access for pulling an image besides the credentials of this host.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     pub secrets: Vec<LoginSecret>,
@@ -70,7 +70,7 @@ pub struct Used {
 }
 
 impl Used {
-    /// Whether it is not certain that nobody uses the pin.
+    /// Whether the pin may still be in use.
     fn has(&self, pin: &str) -> bool {
         let mut parts = pin.split('.');
         let mut number = || parts.next().and_then(|p| p.parse::<u64>().ok());
@@ -109,7 +109,7 @@ impl Images {
         let name = Reference::parse(&source.name)
             .map_err(|error| Trouble { reason: ImageError::InvalidImageName, error })?;
         let store = Store::open(&self.root).map_err(pull)?;
-        // What is found stays until its pin is written.
+        // An image that is found stays until its pin is written.
         let _adding = store.adding().map_err(pull)?;
         let names = store.names().map_err(pull)?;
         let pinned = pin.and_then(|pin| names.pins.get(pin)).map(|n| n.digest.clone());
@@ -118,7 +118,7 @@ impl Images {
         let local = !matches!(name, Reference::Registry(_));
         let digest = known.clone().or_else(|| match source.policy {
             PullPolicy::Always => None,
-            // What is in a file of this host may have changed, and costs little to look at.
+            // A file of this host may have changed, and is cheap to check.
             PullPolicy::IfNotPresent if local => None,
             PullPolicy::IfNotPresent | PullPolicy::Never => names.names.get(&full).map(|n| n.digest.clone()),
         });
@@ -207,12 +207,13 @@ impl Bring<'_> {
         let stop = || cancelled.load(Ordering::Relaxed);
         let fetched = fetch::fetch(&program, store, &from, whom, &access.secrets, &stop).map_err(of)?;
         if let Some(known) = known.filter(|k| **k != fetched.digest) {
-            let what = format!("image {full:?} is {} now; this revision has {known}", fetched.digest);
+            let what =
+                format!("image {full:?} now has the digest {}; this revision uses {known}", fetched.digest);
             return Err(Error::new(Kind::State, what).hint("orund rollout restart resolves the name again"));
         }
         let image = store.image(&fetched.digest)?;
         let image =
-            image.ok_or_else(|| Error::new(Kind::State, format!("image {full:?} was removed meanwhile")))?;
+            image.ok_or_else(|| Error::new(Kind::State, format!("image {full:?} has been removed")))?;
         tell(
             false,
             format!("pulled image {full:?} ({}) in {:.1} s", image.digest, begun.elapsed().as_secs_f64()),
@@ -242,8 +243,8 @@ pub fn layers(image: &Image) -> (String, String) {
 const MOST_PORTS: usize = 64;
 const LONGEST_PORT: usize = 32;
 
-/// What the image says of a container besides its configuration. `check` is what the file says about the image's health check;
-/// `None`: that does not count.
+/// Facts from the image of a container besides its configuration. `check` is the setting of the file for the image's health
+/// check; `None`: the check is not used.
 fn facts(image: &Image, name: &str, check: Option<&HealthCheck>) -> ImageFacts {
     let own = &image.configuration.config;
     let declared = check.and_then(|check| match healthcheck::read(own) {
@@ -261,7 +262,7 @@ fn facts(image: &Image, name: &str, check: Option<&HealthCheck>) -> ImageFacts {
     }
 }
 
-/// The configuration of a container of `image`; `user` is in place of the image's, `check` as in [`facts`].
+/// The configuration of a container of `image`; `user` is instead of the image's, `check` as in [`facts`].
 ///
 /// # Errors
 /// The image names no program, or a user that it does not have.
@@ -290,8 +291,8 @@ pub fn prepare(
     })
 }
 
-/// What the image of a container is pulled with: the data of its secrets as they are now.
-pub fn access(desired: &Desired, launch: &Launch) -> Access {
+/// Access for pulling the image of a container: the current data of its secrets.
+pub fn access(desired: &Desired, launch: &ContainerSource) -> Access {
     let mut access = Access::default();
     for name in launch.image.iter().flat_map(|i| &i.pull_secrets) {
         let Some(secret) = desired.objects.get(KeptKind::Secret, name) else {

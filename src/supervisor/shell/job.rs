@@ -1,4 +1,4 @@
-//! What jobs work with and what comes of them. [`super::jobs`] does them.
+//! Inputs and results of jobs. [`super::jobs`] executes them.
 
 use super::images::{Access, Images, Prepared};
 use super::journal::disk::Written;
@@ -17,7 +17,7 @@ use crate::supervisor::core::checks::{HookKind, ProbeKind};
 use crate::supervisor::core::exit::StartError;
 use crate::supervisor::core::ids::{Key, ReplicaKey, Revision, WorkloadId};
 use crate::supervisor::core::model::Process;
-use crate::supervisor::core::spec::{ImageFacts, Launch};
+use crate::supervisor::core::spec::{ContainerSource, ImageFacts};
 use crate::workload::bundle::Source as Show;
 use crate::workload::environment::Objects;
 use std::os::fd::OwnedFd;
@@ -32,7 +32,7 @@ pub type MakeSink = Box<dyn Fn(&Name) -> Result<Sink> + Send + Sync>;
 /// Finds the log file of a run of a container.
 pub type FindLog = Box<dyn Fn(&Name) -> Option<PathBuf> + Send + Sync>;
 
-/// What all jobs need.
+/// State that all jobs share.
 pub struct Shared {
     pub rt: Runtime,
     /// The absolute path in each hierarchy below which containers have their cgroups.
@@ -75,10 +75,10 @@ impl Name {
 }
 
 /// A container in the state `created`.
-pub struct Made {
+pub struct CreatedContainer {
     pub waiting: Waiting,
     pub process: Process,
-    /// What its image says.
+    /// Facts from its image.
     pub image: Option<Box<ImageFacts>>,
     pub pidfd: OwnedFd,
     pub cgroup: Cgroup,
@@ -86,11 +86,11 @@ pub struct Made {
     pub sink: Sink,
 }
 
-/// What came of a job.
-pub enum Done {
+/// Result of a job.
+pub enum JobResult {
     Prepared {
         key: Key,
-        result: Result<Box<Made>, StartError>,
+        result: Result<Box<CreatedContainer>, StartError>,
     },
     Released {
         key: Key,
@@ -156,35 +156,35 @@ pub fn start_error(e: &Error) -> StartError {
     StartError { message: e.to_string(), unrecoverable, image: None }
 }
 
-/// What a container is made from.
+/// Inputs for creating a container.
 pub struct Source {
     pub cached: Arc<Cached>,
-    pub launch: Launch,
+    pub launch: ContainerSource,
     pub revision: Revision,
     /// The sandbox that it joins.
     pub pod: Option<Arc<Pod>>,
     /// The ConfigMaps and Secrets that its variables come from.
     pub objects: Objects,
-    /// What its image is pulled with.
+    /// Access for pulling its image.
     pub access: Access,
     /// Nobody waits for the container any more.
     pub cancelled: Arc<AtomicBool>,
     /// Reports what happens meanwhile.
-    pub tell: Box<dyn Fn(Done) + Send + Sync>,
+    pub tell: Box<dyn Fn(JobResult) + Send + Sync>,
 }
 
 /// Which compiled bundle: the workload, the revision and the index of the container.
-pub type Which = (WorkloadId, Revision, u32);
+pub type BundleKey = (WorkloadId, Revision, u32);
 
-/// What was compiled, as soon as it is.
+/// A bundle that is compiled, or being compiled.
 #[derive(Default)]
 pub struct Cached {
     pub compiled: Mutex<Option<Arc<Compiled>>>,
-    /// Held by whoever makes it.
+    /// Held while it is compiled.
     pub making: Mutex<Option<Failed>>,
 }
 
-/// A failure that others who wait for the same need not repeat.
+/// A failure that other waiters for the same bundle need not repeat.
 pub struct Failed {
     pub at: Instant,
     pub error: StartError,
@@ -193,7 +193,7 @@ pub struct Failed {
 /// A compiled bundle.
 pub struct Compiled {
     pub template: Arc<PreparedContainer>,
-    /// What its given mounts show, in their order.
+    /// The sources of its given mounts, in their order.
     pub given: Vec<(usize, Show)>,
     pub image: Option<Prepared>,
 }

@@ -1,8 +1,8 @@
-//! What may take a while, done by a few threads beside the loop. Jobs touch no state: what comes of them goes to the
-//! loop as a message.
+//! Slow operations, executed by a few threads outside of the loop. Jobs change no state: their results go to the loop as
+//! messages.
 
 use super::compiled::with_entrypoint;
-use super::job::{Compiled, Done, Made, Name, Shared, Source, start_error};
+use super::job::{Compiled, CreatedContainer, JobResult, Name, Shared, Source, start_error};
 use super::names;
 use super::pods::{self, roots};
 use super::streams::{self, Streams};
@@ -13,11 +13,11 @@ use crate::image::bundle;
 use crate::kernel::launch::Reaper;
 use crate::log;
 use crate::runtime::container::Container;
-use crate::runtime::embed::{self, Instance, Overlay, Waiting};
+use crate::runtime::embed::{self, ContainerSettings, Overlay, Waiting};
 use crate::runtime::{delete, start, update};
 use crate::state::lifecycle::Status;
 use crate::supervisor::core::model::Process;
-use crate::supervisor::core::spec::Launch;
+use crate::supervisor::core::spec::ContainerSource;
 use crate::sys::{fd, file, wait};
 use crate::workload::environment;
 use serde_json::Value;
@@ -32,7 +32,7 @@ const KILL_TIMEOUT: Duration = Duration::from_millis(4500);
 const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates a container.
-pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) -> Done {
+pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) -> JobResult {
     let made = source.cached.get(shared, source, name).and_then(|compiled| {
         make(shared, source, name, reaper, &compiled).map_err(|e| {
             if let Err(e) = roots::remove(&shared.pods, &name.id) {
@@ -42,10 +42,16 @@ pub fn prepare(shared: &Shared, source: &Source, name: &Name, reaper: Reaper) ->
         })
     });
     let result = made.map(Box::new);
-    Done::Prepared { key: name.key, result }
+    JobResult::Prepared { key: name.key, result }
 }
 
-fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled: &Compiled) -> Result<Made> {
+fn make(
+    shared: &Shared,
+    source: &Source,
+    name: &Name,
+    reaper: Reaper,
+    compiled: &Compiled,
+) -> Result<CreatedContainer> {
     let template = &compiled.template;
     let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
     let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
@@ -66,7 +72,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
     }
     let container = source.launch.container.as_deref();
     let Streams { stdio, ours } = Streams::make(template.owner(), container)?;
-    let instance = Instance {
+    let instance = ContainerSettings {
         id: &name.id,
         cgroups_path: &cgroups_path,
         env: names::environment(&name.workload, name.key.slot).into(),
@@ -92,7 +98,7 @@ fn make(shared: &Shared, source: &Source, name: &Name, reaper: Reaper, compiled:
     match parts() {
         Ok((process, pidfd, cgroup, streams, sink)) => {
             let image = image.map(|i| i.facts.clone()).filter(|f| !f.is_empty()).map(Box::new);
-            Ok(Made { waiting, process, image, pidfd, cgroup, streams, sink })
+            Ok(CreatedContainer { waiting, process, image, pidfd, cgroup, streams, sink })
         }
         Err(e) => {
             waiting.destroy();
@@ -120,7 +126,7 @@ pub fn pidfd_inode(pidfd: RawFd) -> u64 {
 }
 
 /// Lets a created container run its program; without `waiting`, it was created by an earlier supervisor.
-pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
+pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> JobResult {
     let released = match waiting {
         Some(waiting) => waiting.release(),
         None => match start::start(&shared.rt, &name.id) {
@@ -132,11 +138,11 @@ pub fn release(shared: &Shared, name: &Name, waiting: Option<Waiting>) -> Done {
     let result = released.map_err(|e| {
         let error = start_error(&e);
         if !kill_and_wait(shared, name) {
-            log::warn(format!("container {} did not start and does not end", name.id));
+            log::warn(format!("container {} did not start and does not exit", name.id));
         }
         error
     });
-    Done::Released { key: name.key, result }
+    JobResult::Released { key: name.key, result }
 }
 
 /// Whether `e`, why a container cannot be started, means that it was started before.
@@ -150,8 +156,8 @@ fn was_told(shared: &Shared, name: &Name, e: &Error) -> bool {
 }
 
 /// Kills all processes of a container.
-pub fn kill(shared: &Shared, name: &Name) -> Done {
-    Done::Killed { key: name.key, empty: kill_and_wait(shared, name) }
+pub fn kill(shared: &Shared, name: &Name) -> JobResult {
+    JobResult::Killed { key: name.key, empty: kill_and_wait(shared, name) }
 }
 
 /// Whether no process is left.
@@ -180,18 +186,18 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
 }
 
 /// Gives a container that exists the limits that `launch` says; where it says none, those of the bundle, or none.
-pub fn update(shared: &Shared, name: &Name, launch: &Launch) -> Done {
+pub fn update(shared: &Shared, name: &Name, launch: &ContainerSource) -> JobResult {
     let updated = limits(launch).and_then(|limits| update::update(&shared.rt, &name.id, &limits));
     let error = match updated {
         // It exited meanwhile: the next one is made with them.
         Err(e) if matches!(e.kind(), Kind::NotFound | Kind::State) => None,
         r => r.err().map(|e| e.to_string()),
     };
-    Done::Updated { key: name.key, error }
+    JobResult::Updated { key: name.key, error }
 }
 
 /// The limits that workloads can have, in full: what is left out would stay as it is.
-fn limits(launch: &Launch) -> Result<Resources> {
+fn limits(launch: &ContainerSource) -> Result<Resources> {
     let overlay = Overlay { resources: launch.resources.clone(), ..Overlay::default() };
     let mut all = match launch.image {
         Some(_) => embed::resources_of(b"{}", &overlay)?,
@@ -208,7 +214,7 @@ fn limits(launch: &Launch) -> Result<Resources> {
         if missing(&serde_json::json!({ part: values.clone() }), part, name) {
             values.insert(name.to_owned(), (-1).into());
         }
-        // What else the bundle sets there has not changed.
+        // Other members of it that the bundle sets have not changed.
         values.retain(|key, _| {
             ["limit", "quota", "period", "swap", "shares", "reservation"].contains(&key.as_str())
         });
@@ -220,10 +226,10 @@ fn limits(launch: &Launch) -> Result<Resources> {
 
 /// Removes what is left of a container that has exited, after its last output has been saved. `from_log`: its end is read
 /// as the last words.
-pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
+pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> JobResult {
     let (tell, told) = mpsc::channel();
     shared.pump.finish(name.key.instance, move || {
-        // Who waits has given up after a while.
+        // The waiting client gives up after a while.
         let _ = tell.send(());
     });
     let error = match told.recv_timeout(LAST_OUTPUT_TIMEOUT) {
@@ -239,7 +245,7 @@ pub fn remove(shared: &Shared, name: &Name, from_log: bool) -> Done {
         pods::words::remove(&shared.pods, name.key.of_replica(), &name.id);
         (shared.forget)(name);
     }
-    Done::Removed { key: name.key, words, error }
+    JobResult::Removed { key: name.key, words, error }
 }
 
 /// The signal that the image of a container names, by the container's own record, which outlives this supervisor.

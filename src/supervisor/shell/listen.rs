@@ -56,7 +56,7 @@ pub fn open(
 /// Why a port cannot be opened, and what to do.
 fn words(problem: Errno, host: &HostPort) -> String {
     match problem {
-        Errno(libc::EADDRINUSE) => holder::of(host.protocol == Protocol::Udp, host.port)
+        Errno(libc::EADDRINUSE) => holder::find_holder(host.protocol == Protocol::Udp, host.port)
             .map_or_else(|| problem.to_string(), |holder| format!("{holder} has it open")),
         Errno(libc::EACCES) => format!(
             "{problem}: only root opens ports below net.ipv4.ip_unprivileged_port_start; choose one above it"

@@ -1,4 +1,4 @@
-//! What is watched of containers that may run out of memory.
+//! Watches of containers that may run out of memory.
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -11,14 +11,14 @@ pub const MEMORY_MARK: u64 = 1 << 63;
 /// The mark of the one inotify instance, of which a user may have few.
 pub const INOTIFY_MARK: u64 = u64::MAX;
 
-/// What is watched of all containers on cgroup version 2.
+/// The watch of all containers on cgroup version 2.
 #[derive(Debug, Default)]
 pub struct Watches {
     pub notify: Option<Inotify>,
     pub instances: HashMap<WatchDescriptor, u64>,
 }
 
-/// What is watched of one container.
+/// The watch of one container.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// Version 1: readable when the container ran out of memory.
@@ -47,7 +47,7 @@ impl Watches {
     }
 
     /// The instances with something to report.
-    pub fn told(&mut self) -> Vec<u64> {
+    pub fn take_reports(&mut self) -> Vec<u64> {
         let events = self.notify.as_ref().and_then(|n| n.read_events().ok()).unwrap_or_default();
         events.iter().filter_map(|e| self.instances.remove(&e.wd)).collect()
     }

@@ -18,7 +18,7 @@ pub fn replica(workload: &str, slot: u32) -> String {
     format!("{workload}-{slot}")
 }
 
-/// What every process of a replica has in its environment, besides what the bundle and the workload say.
+/// Variables of every process of a replica, besides those of the bundle and the workload.
 pub fn environment(workload: &str, slot: u32) -> [String; 2] {
     [format!("ORUN_WORKLOAD={workload}"), format!("ORUN_REPLICA_INDEX={slot}")]
 }

@@ -1,7 +1,7 @@
 //! Processes of containers that are killed for lack of memory while the first one keeps running. The kernel reports it; nothing polls.
 
-use super::job::Done;
-use super::linux::Linux;
+use super::host::HostEffects;
+use super::job::JobResult;
 use super::memory::{INOTIFY_MARK, MEMORY_MARK};
 use crate::error::Result;
 use crate::kernel::cgroup::Cgroup;
@@ -17,10 +17,10 @@ use std::time::Duration;
 /// process is reported as such.
 const COUNTER_DELAY: Duration = Duration::from_millis(200);
 
-impl Linux {
+impl HostEffects {
     /// Watches a container whose program runs.
     pub fn watch_memory(&mut self, instance: u64) {
-        let Linux { live, memory, pidfds, .. } = self;
+        let HostEffects { live, memory, pidfds, .. } = self;
         let Some(live) = live.get_mut(&instance) else { return };
         let Some(cgroup) = &live.cgroup else { return };
         let mut watch = || -> Result<()> {
@@ -68,7 +68,8 @@ impl Linux {
 
     /// The kernel has reported an event on the descriptor of this mark.
     pub fn memory_told(&mut self, mark: u64) {
-        let instances = if mark == INOTIFY_MARK { self.memory.told() } else { vec![mark & !MEMORY_MARK] };
+        let instances =
+            if mark == INOTIFY_MARK { self.memory.take_reports() } else { vec![mark & !MEMORY_MARK] };
         for instance in instances {
             let Some(live) = self.live.get_mut(&instance) else { continue };
             live.memory.notify = None;
@@ -81,8 +82,8 @@ impl Linux {
                 self.jobs += 1;
                 tokio::spawn(async move {
                     tokio::time::sleep(COUNTER_DELAY).await;
-                    // Without a receiver the supervisor is ending.
-                    let _ = done.send(Done::Memory { key });
+                    // Without a receiver the supervisor is shutting down.
+                    let _ = done.send(JobResult::Memory { key });
                 });
             }
         }

@@ -47,19 +47,19 @@ const ANSWER: u64 = 3000;
 /// When the own process was late by more, as after it was frozen with the proxy, the proxy gets another chance.
 const LATE: u64 = 500;
 
-/// What is called with news.
+/// Callback for news.
 pub type Tell = Box<dyn Fn(News) + Send>;
 
-/// What the thread has found out, for requests to the interface.
+/// Facts that the thread has found out, for requests to the API.
 #[derive(Debug, Default)]
 struct Facts {
     /// The addresses of services.
     services: BTreeMap<u64, Ipv4Addr>,
-    /// What the proxy has counted, by the texts of ports.
+    /// Counters of the proxy, by the texts of ports.
     counts: BTreeMap<String, Counts>,
 }
 
-/// What is published.
+/// The published ports and names.
 #[derive(Debug, Clone, Default)]
 struct Publication {
     generation: u64,
@@ -67,9 +67,9 @@ struct Publication {
     names: Vec<Name>,
 }
 
-/// What the loop has said and the thread has not taken yet.
+/// Input from the loop that the thread has not taken yet.
 #[derive(Debug, Default)]
-struct Wish {
+struct Pending {
     publication: Option<Publication>,
     /// Pods with a resolver of their own; None: it is gone.
     resolvers: Vec<(ReplicaKey, Option<Resolver>)>,
@@ -78,7 +78,7 @@ struct Wish {
 /// The thread, as the loop sees it. It ends with this; the proxy does not.
 #[derive(Debug)]
 pub struct Publisher {
-    wish: Arc<Mutex<Wish>>,
+    pending: Arc<Mutex<Pending>>,
     facts: Arc<Mutex<Facts>>,
     wake: OwnedFd,
 }
@@ -102,10 +102,10 @@ impl Publisher {
         if let Some(control) = &control {
             fd::set_nonblocking(control.as_raw_fd()).map_err(fail)?;
         }
-        let wish = Arc::<Mutex<Wish>>::default();
+        let pending = Arc::<Mutex<Pending>>::default();
         let facts = Arc::<Mutex<Facts>>::default();
         let mut worker = Worker {
-            wish: Arc::clone(&wish),
+            pending: Arc::clone(&pending),
             facts: Arc::clone(&facts),
             told: Told::default(),
             wake: theirs,
@@ -134,18 +134,18 @@ impl Publisher {
         }
         let thread = std::thread::Builder::new().name("publish".to_owned());
         thread.spawn(move || worker.run()).map_err(|e| fail(e.into()))?;
-        Ok(Publisher { wish, facts, wake: ours })
+        Ok(Publisher { pending, facts, wake: ours })
     }
 
-    /// Has a map used in place of all before it.
+    /// Has a map used instead of all before it.
     pub fn publish(&self, generation: u64, map: &[Route], names: &[Name]) {
         let publication = Publication { generation, map: map.to_vec(), names: names.to_vec() };
-        self.wish(|wish| wish.publication = Some(publication));
+        self.change_pending(|pending| pending.publication = Some(publication));
     }
 
     /// Has a pod's questions for names answered from now on, or no longer.
     pub fn resolve(&self, replica: ReplicaKey, resolver: Option<Resolver>) {
-        self.wish(|wish| wish.resolvers.push((replica, resolver)));
+        self.change_pending(|pending| pending.resolvers.push((replica, resolver)));
     }
 
     /// The address at which pods reach the service with this identity.
@@ -153,13 +153,13 @@ impl Publisher {
         lock(&self.facts).services.get(&uid).copied()
     }
 
-    /// What has been counted for each port, by its text, since the proxy was started.
+    /// Counters of each port, by its text, since the proxy was started.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
         lock(&self.facts).counts.clone()
     }
 
-    fn wish(&self, change: impl FnOnce(&mut Wish)) {
-        change(&mut lock(&self.wish));
+    fn change_pending(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut lock(&self.pending));
         let _ = socket::send(self.wake.as_raw_fd(), b"W", None);
     }
 }
@@ -168,7 +168,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the proxy is to do next, by the monotonic clock.
+/// Next step of the proxy, by the monotonic clock.
 #[derive(Clone, Copy)]
 enum Check {
     /// It is asked then.
@@ -186,7 +186,7 @@ impl Check {
 }
 
 struct Worker {
-    wish: Arc<Mutex<Wish>>,
+    pending: Arc<Mutex<Pending>>,
     facts: Arc<Mutex<Facts>>,
     told: Told,
     wake: OwnedFd,
@@ -236,7 +236,7 @@ impl Worker {
                 if !matches!(socket::receive(self.wake.as_raw_fd(), &mut buf), Ok((n, _)) if n > 0) {
                     return;
                 }
-                self.take_wish();
+                self.take_pending();
             }
             if self.again.is_some_and(|at| time::monotonic_ms() >= at) {
                 self.again = None;
@@ -246,12 +246,12 @@ impl Worker {
         }
     }
 
-    fn take_wish(&mut self) {
-        let wish = std::mem::take(&mut *lock(&self.wish));
-        if wish.publication.is_none() && wish.resolvers.is_empty() {
+    fn take_pending(&mut self) {
+        let pending = std::mem::take(&mut *lock(&self.pending));
+        if pending.publication.is_none() && pending.resolvers.is_empty() {
             return;
         }
-        for (replica, resolver) in wish.resolvers {
+        for (replica, resolver) in pending.resolvers {
             // Another sandbox of the same replica has other sockets.
             self.sent.retain(|name| !name.starts_with(&format!("names:{replica}:")));
             match resolver {
@@ -259,7 +259,7 @@ impl Worker {
                 None => drop(self.resolvers.remove(&replica)),
             }
         }
-        if let Some(publication) = wish.publication {
+        if let Some(publication) = pending.publication {
             self.latest = publication;
             let uids = self.latest.names.iter().filter_map(|n| n.address_of);
             let uids: BTreeSet<u64> = uids.collect();
@@ -295,9 +295,9 @@ impl Worker {
         }
     }
 
-    /// The proxy does not answer: it holds connections that nobody serves.
+    /// The proxy does not answer: it holds connections without serving them.
     fn hung(&mut self) {
-        log::warn("the proxy of published ports does not answer: it is killed and started again");
+        log::warn("the proxy of published ports does not respond: killing and restarting it");
         if let Some(process) = &self.process
             && let Err(e) = wait::pidfd_send_signal(process.as_raw_fd(), libc::SIGKILL)
             && e != Errno(libc::ESRCH)
@@ -518,7 +518,7 @@ impl Worker {
             Err(Errno(libc::EAGAIN)) => {}
             Ok(_) | Err(_) => {
                 if !self.is_idle() {
-                    log::warn("the proxy of published ports has exited: it is started again");
+                    log::warn("the proxy of published ports has exited: restarting it");
                 }
                 self.lose();
             }

@@ -4,7 +4,7 @@ use crate::network::proxy::Counts;
 use crate::supervisor::core::publication::Taken;
 use std::collections::BTreeMap;
 
-/// What the loop gets to know.
+/// News for the loop.
 #[derive(Debug)]
 pub enum News {
     /// This map is used, without the ports that cannot be opened.
@@ -18,7 +18,7 @@ pub enum News {
 /// The shortest time between two events of a kind about a port, in milliseconds.
 const BETWEEN: u64 = 60_000;
 
-/// What has been reported.
+/// Reported news.
 #[derive(Debug, Default)]
 pub struct Told(BTreeMap<String, Last>);
 
@@ -31,7 +31,7 @@ struct Last {
 }
 
 impl Told {
-    /// What to report now that the counts of `port` are `now`, and were `before`. `at`: by the monotonic clock.
+    /// The news when the counts of `port` change from `before` to `now`. `at`: by the monotonic clock.
     pub fn compare(&mut self, port: &str, before: Counts, now: Counts, at: u64) -> Vec<News> {
         let last = self.0.entry(port.to_owned()).or_default();
         let due = |last: Option<u64>| last.is_none_or(|last| at >= last + BETWEEN);

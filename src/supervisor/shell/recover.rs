@@ -3,9 +3,9 @@
 
 use super::cgroups;
 use super::clock;
+use super::host::{HostEffects, Live, how_it_ended, watch};
 use super::job::Name;
 use super::jobs::pidfd_inode;
-use super::linux::{Linux, Live, how_it_ended, watch};
 use super::logs::file::LogFile;
 use super::logs::pump::Sink;
 use super::names::process_name;
@@ -22,7 +22,7 @@ use crate::state::lifecycle;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::adopt::{self, Stray};
 use crate::supervisor::core::desired::Desired;
-use crate::supervisor::core::event::{Event, Found, Record};
+use crate::supervisor::core::event::{Event, InspectedState, Record};
 use crate::supervisor::core::ids::{Key, ReplicaKey, Revision};
 use crate::supervisor::core::model::{Instance, Observed, Phase, Process, SandboxState};
 use crate::supervisor::core::observe::on_event;
@@ -43,7 +43,7 @@ pub fn log_note(run_dir: &Path, key: Key) -> PathBuf {
 /// # Errors
 /// The directory of the containers cannot be read.
 pub fn recover(
-    linux: &mut Linux,
+    linux: &mut HostEffects,
     desired: &Desired,
     observed: &mut Observed,
     settings: &Settings,
@@ -79,8 +79,8 @@ pub fn recover(
         let streams = Ours::kept(&mut kept, key);
         let pidfd = kept.remove(&process_name(key));
         let name = name_of(key, desired, observed, there.get(&key));
-        let found = one(linux, &name, instance, there.contains_key(&key), pidfd.as_ref());
-        if matches!(found, Found::Ended { .. }) && instance.last_words.is_none() {
+        let found = inspect_instance(linux, &name, instance, there.contains_key(&key), pidfd.as_ref());
+        if matches!(found, InspectedState::Ended { .. }) && instance.last_words.is_none() {
             events.extend(linux.last_words(key, &name.id));
         }
         adopt(linux, name, instance, &found, streams, &settings.run);
@@ -97,9 +97,9 @@ pub fn recover(
     Ok(events)
 }
 
-/// What remains of the sandboxes on record; what belongs to none is removed in the background.
+/// State of the recorded sandboxes; the remains of others are removed in the background.
 fn sandboxes(
-    linux: &mut Linux,
+    linux: &mut HostEffects,
     desired: &Desired,
     observed: &Observed,
     kept: &mut BTreeMap<String, OwnedFd>,
@@ -127,7 +127,7 @@ fn sandboxes(
         let address = found.as_ref().and_then(|pod| pod.replica.pod_ip.clone());
         events.push(Event::SandboxFound { replica, whole: found.is_some(), address });
         if let Some(pod) = found {
-            linux.hold(replica, pod);
+            linux.store_pod_descriptors(replica, pod);
         }
     }
     if let Some(Err(e)) = linux.shared.network.as_deref().map(Network::recovered) {
@@ -140,24 +140,29 @@ fn sandboxes(
 }
 
 /// Takes over running containers without a record that fit the desired state.
-fn adopt_strays(linux: &mut Linux, desired: &Desired, observed: &mut Observed, unknown: &[(Key, String)]) {
+fn adopt_strays(
+    linux: &mut HostEffects,
+    desired: &Desired,
+    observed: &mut Observed,
+    unknown: &[(Key, String)],
+) {
     let strays: Vec<Stray> = unknown.iter().filter_map(|(key, id)| stray(linux, *key, id)).collect();
     let at = clock::now();
     let records: Vec<Record> =
         adopt::adopt(desired, observed, &strays).into_iter().map(|event| Record { at, event }).collect();
     linux.record(&records);
     for record in &records {
-        // What they stand for happened before, and only this is news.
+        // Their events happened before; only this one is new.
         on_event(observed, &record.event, at, &mut Vec::new());
     }
     for s in strays.iter().filter(|s| observed.instance(&s.key).is_some()) {
-        let message = "it runs without a record, and was adopted".to_owned();
+        let message = "adopted: it was running without a record".to_owned();
         tell(linux, desired, s.key, (Severity::Normal, Reason::Adopted), message);
     }
 }
 
 /// A container that is not on record, if it lives.
-fn stray(linux: &Linux, key: Key, id: &str) -> Option<Stray> {
+fn stray(linux: &HostEffects, key: Key, id: &str) -> Option<Stray> {
     let record = Container::open(&linux.shared.rt, id).ok()?.record;
     let init = record.init?;
     let mut process = Process { pid: init.pid, pidfd_inode: 0, start_time: init.start_time };
@@ -168,7 +173,7 @@ fn stray(linux: &Linux, key: Key, id: &str) -> Option<Stray> {
 }
 
 /// Removes a container that belongs to no workload and kills its processes.
-fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
+fn end_stray(linux: &mut HostEffects, desired: &Desired, key: Key, id: &str) {
     let ran = stray(linux, key, id).is_some();
     clear(linux, id);
     if ran {
@@ -179,7 +184,7 @@ fn end_stray(linux: &mut Linux, desired: &Desired, key: Key, id: &str) {
 
 /// Ends what runs in cgroups of containers of which there is not even a directory, as when that was removed.
 fn end_cgroups(
-    linux: &mut Linux,
+    linux: &mut HostEffects,
     (desired, observed): (&Desired, &Observed),
     parent: &str,
     there: &HashMap<Key, String>,
@@ -211,7 +216,7 @@ fn end_cgroups(
 }
 
 fn tell(
-    linux: &mut Linux,
+    linux: &mut HostEffects,
     desired: &Desired,
     key: Key,
     (severity, reason): (Severity, Reason),
@@ -240,32 +245,40 @@ fn name_of(key: Key, desired: &Desired, observed: &Observed, id: Option<&String>
     name
 }
 
-fn clear(linux: &Linux, id: &str) {
+fn clear(linux: &HostEffects, id: &str) {
     if let Err(e) = delete::delete(&linux.shared.rt, id, true) {
-        log::warn(e.context(format!("removing what is left of container {id}")));
+        log::warn(e.context(format!("removing the remains of container {id}")));
     }
 }
 
-/// What remains of one instance. `pidfd` is what the keeper has of its process.
-fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool, pidfd: Option<&OwnedFd>) -> Found {
+/// State of one instance. `pidfd` is the keeper's descriptor of its process.
+fn inspect_instance(
+    linux: &HostEffects,
+    name: &Name,
+    instance: &Instance,
+    has_record: bool,
+    pidfd: Option<&OwnedFd>,
+) -> InspectedState {
     let Some(process) = instance.process.filter(|_| has_record) else {
         // It was being created, or is removed already. A remaining process of it exited with its creator.
         if has_record {
             clear(linux, &name.id);
         }
         return match (&instance.exit, instance.phase) {
-            (Some(exit), _) => Found::Ended { status: exit.status, oom: exit.oom, empty: true },
-            (None, Phase::Preparing) => Found::Nothing,
-            (None, _) => Found::Ended { status: None, oom: false, empty: true },
+            (Some(exit), _) => InspectedState::Ended { status: exit.status, oom: exit.oom, empty: true },
+            (None, Phase::Preparing) => InspectedState::Nothing,
+            (None, _) => InspectedState::Ended { status: None, oom: false, empty: true },
         };
     };
     match alive(process) {
-        Some(_) if instance.phase < Phase::Running && !has_started(linux, name) => Found::Created { process },
-        Some(_) => Found::Running { process },
+        Some(_) if instance.phase < Phase::Running && !has_started(linux, name) => {
+            InspectedState::Created { process }
+        }
+        Some(_) => InspectedState::Running { process },
         None => {
             let cgroup = Container::open(&linux.shared.rt, &name.id).and_then(|c| c.cgroup()).ok();
             let known = instance.exit.as_ref().and_then(|e| e.status);
-            Found::Ended {
+            InspectedState::Ended {
                 status: known.or_else(|| how_it_ended(pidfd, process, linux.ring.as_ref())),
                 oom: cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0)),
                 empty: cgroup.is_none_or(|c| c.pids_recursive().is_ok_and(|p| p.is_empty())),
@@ -275,7 +288,7 @@ fn one(linux: &Linux, name: &Name, instance: &Instance, has_record: bool, pidfd:
 }
 
 /// Whether the program of a started container runs: the last supervisor may not have lived to learn it, or to note it.
-fn has_started(linux: &Linux, name: &Name) -> bool {
+fn has_started(linux: &HostEffects, name: &Name) -> bool {
     let runs = |c: Container| c.record.phase == lifecycle::Phase::Running || start::is_unrecorded(&c);
     Container::open(&linux.shared.rt, &name.id).is_ok_and(runs)
 }
@@ -290,8 +303,15 @@ fn alive(process: Process) -> Option<OwnedFd> {
 }
 
 /// Takes up the life of an instance where it was left.
-fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, streams: Ours, run_dir: &Path) {
-    if matches!(found, Found::Nothing) {
+fn adopt(
+    linux: &mut HostEffects,
+    name: Name,
+    instance: &Instance,
+    found: &InspectedState,
+    streams: Ours,
+    run_dir: &Path,
+) {
+    if matches!(found, InspectedState::Nothing) {
         return;
     }
     let key = name.key;
@@ -301,7 +321,7 @@ fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, stre
         live.own_pid_namespace = container.record.own_pid_namespace;
         live.cgroup = container.cgroup().ok().map(Cgroup::essential);
     }
-    if let Found::Created { process } | Found::Running { process } = found {
+    if let InspectedState::Created { process } | InspectedState::Running { process } = found {
         // It may have exited since; then this reports it at once.
         live.pidfd = wait::pidfd_open(process.pid).ok();
         if let Some(pidfd) = &live.pidfd {
@@ -313,7 +333,7 @@ fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, stre
     let [out, err] = streams.output;
     let output =
         [out.or_else(|| pipe_of(pid?, 1, libc::O_RDONLY)), err.or_else(|| pipe_of(pid?, 2, libc::O_RDONLY))];
-    let input = streams.input.or_else(|| Input::of(pid.filter(|_| !is_kept)?));
+    let input = streams.input.or_else(|| Input::open_persistent(pid.filter(|_| !is_kept)?));
     let streams = Ours { output, input };
     if let Some(keeper) = linux.keeper.as_ref().filter(|_| !is_kept) {
         // Another keeper made it. This one is not its parent, and reads its exit status only from a pidfd that it had before.
@@ -328,7 +348,7 @@ fn adopt(linux: &mut Linux, name: Name, instance: &Instance, found: &Found, stre
         None => {}
     }
     linux.live.insert(key.instance, live);
-    if matches!(found, Found::Running { .. }) {
+    if matches!(found, InspectedState::Running { .. }) {
         linux.forget_memory(key.instance);
         linux.watch_memory(key.instance);
     }

@@ -1,5 +1,5 @@
-//! What a person sees of replicas in the foreground: their output with their names, what happens to them, and on a
-//! terminal a line below that says how things are.
+//! The display of replicas in the foreground: their output with their names, their events, and on a terminal a status line
+//! at the bottom.
 
 use super::logs::Stream;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
@@ -102,7 +102,7 @@ impl Screen {
             observed.instances().filter(|(_, i)| i.phase == Phase::Running && i.exit.is_none()).count();
         let replicas = observed.workloads.values().flat_map(|w| w.slots.values()).flat_map(|s| &s.replicas);
         let restarts: u64 = replicas.flat_map(|r| &r.containers).map(|c| u64::from(c.restarts())).sum();
-        let hint = if deleting { "ending; Ctrl-C kills them" } else { "Ctrl-C ends them" };
+        let hint = if deleting { "stopping; press Ctrl-C to kill them" } else { "press Ctrl-C to stop them" };
         let status =
             format!("\x1b[7m {}: {running}/{wanted} running, {restarts} restarts; {hint} \x1b[0m", self.name);
         if status != self.status {

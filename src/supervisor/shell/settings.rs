@@ -1,7 +1,7 @@
 //! Where a supervisor has its files and cgroups, and its limits.
 
 use super::logs::Limits;
-use crate::network::Wish;
+use crate::network::NetworkSettings;
 use crate::runtime::Runtime;
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
@@ -19,9 +19,9 @@ pub struct Settings {
     /// The absolute path below which containers have their cgroups.
     pub cgroup_parent: String,
     pub limits: Limits,
-    /// What pods get as their network.
-    pub network: Wish,
-    /// How long images are kept that no workload uses and nobody has named.
+    /// Network of pods.
+    pub network: NetworkSettings,
+    /// Time to keep unused images that no user has named.
     pub image_age: Duration,
     /// Where seccomp profiles of the host are.
     pub seccomp: PathBuf,

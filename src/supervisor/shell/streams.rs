@@ -18,7 +18,7 @@ const WAITING_MOST: usize = 256;
 
 /// The streams of a container that is being made.
 pub struct Streams {
-    /// What it has as standard input, output and error. With a terminal they are replaced by that.
+    /// Its standard input, output and error. A terminal replaces them.
     pub stdio: [OwnedFd; 3],
     pub ours: Ours,
 }
@@ -42,7 +42,7 @@ pub struct Input {
 impl Input {
     /// Of a container whose input outlives its clients and every supervisor: the pipe is its process's standard input, which
     /// has it for both directions.
-    pub fn of(pid: i32) -> Option<Input> {
+    pub fn open_persistent(pid: i32) -> Option<Input> {
         let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).ok()?;
         let flags = info.lines().find_map(|l| l.strip_prefix("flags:"))?;
         let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
@@ -176,7 +176,7 @@ pub struct Attached {
     pub input: Option<OwnedFd>,
     /// None: it has no terminal.
     pub terminal: Option<OwnedFd>,
-    /// What it writes from now on; ends with the container.
+    /// Its output from now on; ends with the container.
     pub output: mpsc::Receiver<Piece>,
     tapped: oneshot::Receiver<()>,
     once: bool,
@@ -247,7 +247,7 @@ mod tests {
         let mut byte = [0];
         assert_eq!((fd::read(found.as_raw_fd(), &mut byte), byte), (Ok(1), *b"x"));
         drop(r);
-        // What a container may put in its place: opening a terminal could make it ours, a FIFO has other ends, a file a name.
+        // A container may replace it: opening a terminal could make it ours, a FIFO has other ends, a file a name.
         let pty = nix::pty::openpty(None, None).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("pipe:[1]");

@@ -17,14 +17,14 @@ pub const BUILD: &str = "orun.dev/build";
 pub struct Build {
     /// The repository of its name, without a tag.
     pub repository: String,
-    /// The service names an image, too: it can be pulled in place of being built.
+    /// The service names an image, too: it can be pulled instead of being built.
     pub named: bool,
     /// An absolute path, or what a builder can fetch.
     pub context: String,
     /// Relative to the context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dockerfile: Option<String>,
-    /// In place of a file.
+    /// Instead of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dockerfile_inline: Option<String>,
     /// The stage to build; `None`: the last one.
@@ -42,7 +42,7 @@ pub struct Build {
 
 /// Fields that change the result, and are not passed to the builder.
 const UNKNOWN: [&str; 4] = ["additional_contexts", "entitlements", "secrets", "ssh"];
-/// What only changes how it is made.
+/// Settings that only change how it is built.
 const WITHOUT_EFFECT: [&str; 13] = [
     "cache_from",
     "cache_to",
@@ -69,7 +69,7 @@ pub struct Builds<'a> {
     pub dir: &'a Path,
 }
 
-/// What is under `build`.
+/// The content of `build`.
 pub fn read(loader: &mut Loader<'_>, of: &Builds<'_>, node: &Node) -> Build {
     let text = |name: &str| values::text(node, name).map(str::to_owned);
     let pairs = |name: &str| -> Vec<String> {
@@ -80,10 +80,10 @@ pub fn read(loader: &mut Loader<'_>, of: &Builds<'_>, node: &Node) -> Build {
         let name = key.data.text().unwrap_or_default();
         let path = format!("services.{}.build.{name}", of.service);
         if UNKNOWN.contains(&name) {
-            let hint = "build the image by hand, and write `image: NAME`".to_owned();
+            let hint = "build the image yourself, and write `image: NAME`".to_owned();
             loader.error(key.place, &path, format!("build.{name} is not supported"), Some(hint));
         } else if WITHOUT_EFFECT.contains(&name) {
-            let hint = "the builder's own setting holds".to_owned();
+            let hint = "the builder's default is used".to_owned();
             loader.warn(key.place, &path, format!("build.{name} has no effect"), Some(hint));
         }
     }

@@ -37,7 +37,7 @@ fn fits(ty: &Type, item: &Item<'_>) -> bool {
 
 impl Checker<'_> {
     fn structure(&mut self, owner: &'static str, item: &Item<'_>) {
-        let Some(fields) = Fields::of(item) else { return self.shape(&Type::Struct(owner), item) };
+        let Some(fields) = Fields::from_mapping(item) else { return self.shape(&Type::Struct(owner), item) };
         for (key, name, value) in fields.all().filter(|(_, name, _)| !name.starts_with("x-")) {
             match schema().field(owner, name) {
                 None => self.unknown(owner, item, key, name),
@@ -87,7 +87,7 @@ impl Checker<'_> {
             }
             (Type::Struct(owner), _) => self.structure(owner, item),
             (Type::Map(of), Data::Map(_)) => {
-                for (_, name, value) in Fields::of(item).iter().flat_map(Fields::all) {
+                for (_, name, value) in Fields::from_mapping(item).iter().flat_map(Fields::all) {
                     if value.node.data != Data::Null && !name.starts_with("x-") {
                         self.value(of, &value);
                     }

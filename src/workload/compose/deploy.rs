@@ -63,7 +63,7 @@ pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     s.spec.depends_on = waits(s.node);
 }
 
-/// What `depends_on` says.
+/// The dependencies in `depends_on`.
 fn waits(node: &Node) -> Vec<Dependency> {
     let conditions = values::get(node, "depends_on").map(values::entries).unwrap_or_default();
     let condition = |name: &str| {
@@ -96,7 +96,7 @@ fn restarts(loader: &mut Loader<'_>, s: &mut Service<'_>, deploy: &Node) {
     let policy = values::get(deploy, "restart_policy");
     if policy.is_some() && values::get(s.node, "restart").is_some() {
         let hint = "leave one of both out";
-        s.warn(loader, "restart", "restart has no effect beside deploy.restart_policy", hint);
+        s.warn(loader, "restart", "restart has no effect next to deploy.restart_policy", hint);
     }
     let mut backoff = Backoff { max_restarts: most, ..Backoff::default() };
     if let Some(delay) = policy.and_then(|p| values::value(p, "delay", values::span)) {
@@ -191,7 +191,7 @@ fn proof(config: &Node) -> Option<Duration> {
     Some(wait).filter(|w| !w.is_zero())
 }
 
-/// What follows from failures, and how many replicas may fail without one. To continue means that all may.
+/// The action after failures, and the number of replicas that may fail before it. With "continue" all may fail.
 fn failures(
     s: &mut Service<'_>,
     loader: &mut Loader<'_>,

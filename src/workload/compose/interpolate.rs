@@ -80,7 +80,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// What follows a dollar.
+    /// The expression after a dollar.
     fn variable(&mut self, used: bool, depth: usize) -> Result<String, Invalid> {
         if let Some(after) = self.rest.strip_prefix('$') {
             self.rest = after;
@@ -108,7 +108,7 @@ impl Parser<'_, '_> {
         })
     }
 
-    /// What follows a name in braces, up to the closing one.
+    /// The rest after a name in braces, up to the closing one.
     fn form(&mut self, name: &str, used: bool, depth: usize) -> Result<String, Invalid> {
         let colon = self.rest.starts_with(':');
         let sign = self.rest[usize::from(colon)..].chars().next();

@@ -9,7 +9,7 @@ use crate::workload::depends::Condition;
 use crate::workload::model::{Spec, Workload};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What belongs to the network, which is that of the other service.
+/// Fields of the network, which is that of the other service.
 const OF_NETWORK: [&str; 7] =
     ["ports", "hostname", "extra_hosts", "dns", "dns_search", "dns_opt", "mac_address"];
 
@@ -19,7 +19,7 @@ pub fn target(service: &Node) -> Option<&str> {
     mode.strip_prefix("service:").or_else(|| mode.strip_prefix("container:"))
 }
 
-/// What is invalid about a service, or has no effect: where, and the way out.
+/// Problems of a service: place, message and hint.
 pub struct Problem<'a> {
     pub is_error: bool,
     pub at: &'a Node,
@@ -178,7 +178,7 @@ fn add(spec: &mut Spec, mut joined: Spec, name: &str) {
     spec.termination_grace_period = spec.termination_grace_period.max(joined.termination_grace_period);
 }
 
-/// Whoever waits for a service that has joined another one waits for that; nobody waits for itself.
+/// A dependency on a service that joined another one becomes a dependency on that one; a service never waits for itself.
 fn redirect(workloads: &mut [&mut Workload], owners: &BTreeMap<String, String>) {
     for workload in workloads {
         let own = workload.metadata.name.clone();

@@ -1,4 +1,4 @@
-//! What the sections at the top make: claims for volumes, ConfigMaps for configs, Secrets for secrets.
+//! Objects from the sections at the top: claims for volumes, ConfigMaps for configs, Secrets for secrets.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::workload::object::Object;
 use crate::workload::scalar;
 
 /// Where a volume is.
-pub enum Place {
+pub enum VolumeSource {
     Claim(String),
     Host(String),
 }
@@ -106,7 +106,7 @@ fn content(project: &mut Project<'_, '_>, section: &str, name: &str, node: &Node
     }
     let Some(file) = values::text(node, "file") else {
         let hint = Some("write `file: PATH`, `environment: NAME` or `content: TEXT`".to_owned());
-        project.error(node, &path, format!("nothing says what {name:?} has in it"), hint);
+        project.error(node, &path, format!("{name:?} has no content"), hint);
         return None;
     };
     match project.loader.host.read(file.as_ref()) {
@@ -122,7 +122,7 @@ fn content(project: &mut Project<'_, '_>, section: &str, name: &str, node: &Node
     }
 }
 
-/// What a service mounts for an entry of `section`. None: it is not defined, which is an error already.
+/// The mount for an entry of `section`. None: it is not defined, which is an error already.
 pub fn file(project: &Project<'_, '_>, section: &str, name: &str) -> Option<File> {
     let node = project.entry(section, name)?;
     let key = name.to_owned();
@@ -135,7 +135,7 @@ pub fn file(project: &Project<'_, '_>, section: &str, name: &str) -> Option<File
 }
 
 /// Where the volume `name` is; its claim is made. None: the project has no such volume.
-pub fn volume(project: &mut Project<'_, '_>, name: &str) -> Option<Place> {
+pub fn volume(project: &mut Project<'_, '_>, name: &str) -> Option<VolumeSource> {
     let node = project.entry("volumes", name)?;
     let path = format!("volumes.{name}");
     let driver = values::text(node, "driver").unwrap_or("local");
@@ -155,7 +155,9 @@ pub fn volume(project: &mut Project<'_, '_>, name: &str) -> Option<Place> {
         (_, Some(device))
             if option("o").unwrap_or_default().split(',').any(|o| o == "bind" || o == "rbind") =>
         {
-            return Some(Place::Host(super::load::inside(&project.scope.dir, device).display().to_string()));
+            return Some(VolumeSource::Host(
+                super::load::inside(&project.scope.dir, device).display().to_string(),
+            ));
         }
         (Some(kind), Some(_)) if kind != "none" => {
             let hint = Some("mount it on the host, and write its path in place of the volume".to_owned());
@@ -167,7 +169,7 @@ pub fn volume(project: &mut Project<'_, '_>, name: &str) -> Option<Place> {
     let external = values::get(node, "external").and_then(|e| values::text(e, "name"));
     let own = values::text(node, "name").or(external);
     let own = own.or(if is_external(node) { Some(name) } else { None }).map(values::label);
-    Some(Place::Claim(claim(project, name, own)))
+    Some(VolumeSource::Claim(claim(project, name, own)))
 }
 
 /// The name of the claim for a volume, which is made once.

@@ -7,7 +7,7 @@ use super::{check, dotenv, interpolate, merge, outline, values};
 use crate::config::document::diagnostic::{Diagnostic, Position};
 use crate::config::document::{self, Data, Node};
 
-/// What a project may read of where it is.
+/// The files and variables that a project may read.
 pub trait Host {
     /// The text of a file. `None`: it does not exist.
     ///

@@ -7,7 +7,7 @@ use crate::config::document::{Data, Node};
 
 use super::values;
 
-/// What `!reset` and `!override` say about a node.
+/// Effect of `!reset` and `!override` on a node.
 pub type Tag<'t> = &'t dyn Fn(&Node) -> Option<&'static str>;
 
 /// How values at a path are merged.
@@ -80,7 +80,7 @@ pub fn merge(base: Node, over: Node, path: &str, tag: Tag<'_>) -> Node {
     match rule(path) {
         Rule::Replace => return over,
         Rule::Pairs => return maps(paired(base), paired(over), path, tag),
-        Rule::Names => return maps(named(base), named(over), path, tag),
+        Rule::Names => return maps(list_to_map(base), list_to_map(over), path, tag),
         Rule::Build => return maps(built(base), built(over), path, tag),
         Rule::Hosts => return added(hosts(base), hosts(over)),
         Rule::Keyed(key) => return keyed(base, over, key),
@@ -197,7 +197,7 @@ fn hosts(node: Node) -> Node {
     Node { place: node.place, data: Data::List(list) }
 }
 
-fn named(node: Node) -> Node {
+fn list_to_map(node: Node) -> Node {
     let Data::List(list) = node.data else { return node };
     let entry = |n: Node| (Node { place: n.place, data: n.data }, Node { place: n.place, data: Data::Null });
     Node { place: node.place, data: Data::Map(list.into_iter().map(entry).collect()) }

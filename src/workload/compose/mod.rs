@@ -42,13 +42,13 @@ pub const SERVICE: &str = "com.docker.compose.service";
 /// Annotation of a Service: more names, separated by commas.
 pub const ALIASES: &str = "orun.dev/aliases";
 
-/// What the command line says about a project.
+/// Command-line settings of a project.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Its name, in place of that of the files.
+    /// Its name, instead of that of the files.
     pub project: Option<String>,
     pub profiles: Vec<String>,
-    /// In place of `.env`.
+    /// Instead of `.env`.
     pub env_files: Vec<PathBuf>,
     /// Where relative paths start: the directory of the first file.
     pub dir: PathBuf,

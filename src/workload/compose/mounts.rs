@@ -15,7 +15,7 @@ use crate::workload::pod::{
 /// The permission bits of a tmpfs of Docker's.
 const TMPFS: u32 = 0o1777;
 
-/// What a volume of a service is.
+/// Kind of a volume of a service.
 struct Mount {
     source: Source,
     target: String,
@@ -181,10 +181,10 @@ fn add(project: &mut Project<'_, '_>, s: &mut Service<'_>, entry: &Node, path: &
             volume.host_path = Some(HostPath { path: host, kind });
         }
         Source::Named(name) => match kept::volume(project, &name) {
-            Some(kept::Place::Claim(claim_name)) => {
+            Some(kept::VolumeSource::Claim(claim_name)) => {
                 volume.persistent_volume_claim = Some(ClaimVolume { claim_name, ..ClaimVolume::default() });
             }
-            Some(kept::Place::Host(path)) => {
+            Some(kept::VolumeSource::Host(path)) => {
                 volume.host_path = Some(HostPath { path, kind: HostPathType::DirectoryOrCreate });
             }
             None => {

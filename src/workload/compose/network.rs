@@ -13,7 +13,7 @@ use crate::workload::object::Object;
 use crate::workload::pod::{DnsConfig, DnsOption, HostAlias};
 use crate::workload::scalar;
 
-/// What a pod of the service is called, and how it finds others.
+/// The name of a pod of the service, and its names for others.
 pub fn read(loader: &mut Loader<'_>, s: &mut Service<'_>) {
     hostname(loader, s);
     hosts(loader, s);
@@ -140,8 +140,8 @@ fn keys(service: &Node) -> Vec<&str> {
     keys
 }
 
-/// What the host calls a network of the project: external ones, and those with a name, may be those of other projects. The
-/// default one is that of all pods.
+/// The name of a network of the project on the host: external networks, and those with a name, may be shared with other
+/// projects. The default one is that of all pods.
 fn full_name(project: &Project<'_, '_>, key: &str) -> String {
     let network = project.entry("networks", key);
     let external = network.and_then(|n| values::get(n, "external"));

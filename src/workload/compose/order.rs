@@ -46,7 +46,7 @@ pub fn arrange(spec: &mut Spec, edges: &[Edge]) -> Vec<Unmet> {
             Some((reason, hint)) => unmet.push(Unmet { edge: edge.clone(), reason, hint }),
         }
     }
-    // Sidecars end with the last of the others: one of these must run for ever, as they do.
+    // Sidecars end with the last of the others: one of these must run forever, as they do.
     let first: BTreeSet<String> = met.iter().map(|e| e.to.clone()).collect();
     let others = spec.containers.iter().filter(|c| !first.contains(&c.name));
     if !others.into_iter().any(|c| policy(c) == RestartPolicy::Always) {

@@ -16,7 +16,7 @@ pub fn qualified(project: &str, name: &str) -> String {
     super::values::label(&format!("{project}-{name}"))
 }
 
-/// Gives the workloads and Services of a project these names in place of theirs. The name of before remains an alias.
+/// Gives the workloads and Services of a project these names instead of theirs. The name of before remains an alias.
 pub fn rename(objects: &mut [Object], names: &BTreeMap<String, String>) {
     for object in objects {
         match object {

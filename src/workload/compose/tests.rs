@@ -193,7 +193,7 @@ fn health_checks_are_probes() {
         let c = service(&format!("healthcheck: {{{none}}}")).spec.containers.remove(0);
         assert!(c.readiness_probe.is_none() && c.engine.image_health_check.is_none(), "{none}");
     }
-    // What the file leaves out is the image's.
+    // Settings that the file omits come from the image.
     let of_image = |text: &str| service(text).spec.containers.remove(0).engine.image_health_check;
     let none = of_image("restart: always").unwrap();
     assert!(none.command.is_empty() && none.restart && none.interval.is_none(), "{none:?}");

@@ -101,8 +101,8 @@ pub fn is_set(node: &Node, name: &str) -> bool {
     value(node, name, flag) == Some(true)
 }
 
-/// What both a mapping and a list of `NAME=VALUE` say, with the node of each; `None` is a name without a value. Of a list,
-/// the first of `separators` that is in an entry divides it.
+/// The pairs of a mapping or of a list of `NAME=VALUE`, with the node of each; `None` is a name without a value. An entry of
+/// a list is split at the first of `separators` in it.
 #[must_use]
 pub fn pairs<'n>(node: &'n Node, separators: &[char]) -> Vec<(Cow<'n, str>, Option<String>, &'n Node)> {
     match &node.data {

@@ -251,7 +251,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("backoff: {factor: 0.5}", "spec.backoff.factor: factor must be a number from 1 to 1000"),
     (
         "backoff: {window: 5}",
-        "spec.backoff.window: window has no effect without maxRestarts [write `maxRestarts: N` beside it, or leave it out]",
+        "spec.backoff.window: window has no effect without maxRestarts [add `maxRestarts: N`, or leave it out]",
     ),
     ("args: [1]", "spec.args[0]: args[0] must be a string, not a number [write it in quotes: \"1\"]"),
     ("args: run", "spec.args: args must be a list, not a string [write `[\"run\"]`]"),
@@ -289,7 +289,7 @@ const REFUSED: &[(&str, &str)] = &[
 
 #[test]
 fn what_each_field_refuses() {
-    let either = "neither bundle nor containers says what to run";
+    let either = "bundle or containers is required";
     assert!(short("  replicas: 1\n")[0].contains(either));
     for (field, expected) in REFUSED {
         assert_eq!(short(&format!("  bundle: b\n  {field}\n")), [*expected], "{field}");

@@ -48,7 +48,7 @@ fn what_init_containers_cannot_have() {
         .replace("values: [1, 2]", "values: []");
     let expected = [
         "8:28 an init container cannot have lifecycle: it must exit by itself \
-         [write `restartPolicy: Always` if it is to run beside the others]",
+         [write `restartPolicy: Always` to run it next to the main containers]",
         "9:86 a sidecar is always restarted: it cannot have restartPolicyRules",
         "11:11 another container has the name \"app\"",
         "13:25 restartPolicyRules have no effect without restartPolicy [write `restartPolicy: Never` beside them]",

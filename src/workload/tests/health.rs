@@ -60,7 +60,7 @@ fn what_cannot_be_is_told_with_its_place() {
         ),
         (
             "readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 2}",
-            "9:75 a readinessProbe stops nothing: it has no grace period",
+            "9:75 a readinessProbe does not stop containers: it has no grace period",
         ),
         (
             "lifecycle: {postStart: {tcpSocket: {port: 1}}}",

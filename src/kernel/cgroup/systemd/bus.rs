@@ -176,7 +176,7 @@ impl Bus {
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
-    /// What is left of the deadline, at least a moment: no time at all would mean for ever.
+    /// The time until the deadline, never zero: a timeout of zero would wait forever.
     fn left(&self) -> Option<Duration> {
         Some(self.end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
     }

@@ -73,7 +73,7 @@ fn candidates(user: bool) -> Vec<Address> {
     all
 }
 
-/// The user as the host counts: root of a user namespace is somebody else outside.
+/// The user ID on the host: root of a user namespace is another user outside.
 fn host_uid() -> u32 {
     let uid = cred::geteuid();
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -159,7 +159,7 @@ pub(super) fn start(unit: &Unit, pid: i32, holders: impl Fn() -> Result<usize>) 
         match bus.call("StartTransientUnit", "ssa(sv)a(sa(sv))", &w.0) {
             Ok(m) => break m.text(),
             Err(f) if f.is("UnitExists") && !unit.is_scope() => {
-                // A slice may have been made by somebody else, for more than this container.
+                // The slice may have another owner, and be for more than this container.
                 return set_on(&mut bus, &unit.name, &changeable(&unit.properties)).map_err(fail);
             }
             Err(f) if f.is("UnitExists") && !cleared => {
@@ -264,7 +264,7 @@ pub(super) fn end(name: &str) -> Result<()> {
 fn set_on(bus: &mut Bus, name: &str, list: &[Property]) -> Result<(), Fault> {
     let mut w = Writer::default();
     w.string(name);
-    // Until the unit ends, not for ever. A boolean is a number of 32 bits.
+    // Until the unit ends, not forever. A boolean is a number of 32 bits.
     w.value(&Value::Bool(true));
     properties(&mut w, list, None);
     bus.call("SetUnitProperties", "sba(sv)", &w.0).map(drop)
@@ -308,7 +308,7 @@ pub(super) fn attach(name: &str, sub: &str, pid: i32) -> Result<()> {
     })
 }
 
-/// What `doctor` reports: the version, or why systemd cannot manage cgroups.
+/// The finding of `doctor`: the version, or the reason why systemd cannot manage cgroups.
 ///
 /// # Errors
 /// As [`probe`].

@@ -52,7 +52,7 @@ impl Upstream {
         }
     }
 
-    /// What a resolver of the host answers; None if none does in time.
+    /// The answer of a resolver of the host; None if none answers in time.
     pub async fn ask(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         question(query)?;
         let end = Instant::now() + ALL_SERVERS_TIMEOUT;
@@ -78,7 +78,7 @@ impl Upstream {
         last
     }
 
-    /// From a port of its own, with a number that nobody can guess: what others send is not taken for the answer.
+    /// From a separate port, with a random ID: packets of others are not accepted as the answer.
     async fn by_datagram(&self, query: &[u8], server: IpAddr) -> std::io::Result<Vec<u8>> {
         let any: IpAddr =
             if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

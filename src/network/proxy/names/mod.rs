@@ -35,7 +35,7 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LONGEST]);
 }
 
-/// What the resolvers of all pods share.
+/// State that the resolvers of all pods share.
 #[derive(Clone)]
 pub struct Names {
     pub zone: Rc<RefCell<Zone>>,

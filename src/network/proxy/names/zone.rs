@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
-/// What a client takes by UDP that does not say so, and what is sent at most (as the DNS flag day of 2020 has it).
+/// Default and maximum size of a UDP answer (the maximum is that of the DNS flag day of 2020).
 pub const UDP_SHORTEST: usize = 512;
 const UDP_LONGEST: usize = 1232;
 /// How long an answer may be remembered, in seconds.
@@ -20,13 +20,13 @@ const HEADER: usize = 12;
 const DOMAIN: &str = "cluster.local";
 const NAMESPACE: &str = "default";
 
-/// What is answered to a question.
+/// The answer to a question.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Nothing: it cannot be answered.
     None,
     Known(Vec<u8>),
-    /// What another resolver says.
+    /// The answer of another resolver.
     Ask,
 }
 
@@ -46,7 +46,7 @@ pub struct Zone {
 /// Names of networks; none: the default one alone.
 type Networks = Rc<[String]>;
 
-/// What a name stands for.
+/// Records of a name.
 #[derive(Default)]
 struct Known {
     /// One of its own. None: those of the pods.
@@ -144,7 +144,7 @@ impl Zone {
 
     /// The answer to `query` of a pod in `networks` and of `project`, of `longest` bytes at most unless the client takes more.
     pub fn answer(&self, query: &[u8], longest: usize, networks: &[String], project: Option<&str>) -> Reply {
-        // A message without a header, or an answer: who answered that would answer for ever.
+        // A message without a header, or an answer: answering it could loop forever.
         if query.len() < HEADER || query[2] & 0x80 != 0 {
             return Reply::None;
         }
@@ -364,7 +364,7 @@ mod tests {
         packet.build_bytes_vec().unwrap()
     }
 
-    /// What is answered, in words.
+    /// The answer as text.
     fn ask(name: &str, qtype: TYPE, longest: usize) -> String {
         ask_in(name, qtype, longest, &[])
     }

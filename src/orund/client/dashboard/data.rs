@@ -1,4 +1,4 @@
-//! What the page shows, composed from the supervisor's answers.
+//! The data of the page, composed from the supervisor's answers.
 
 use hyper::body::Bytes;
 use serde_json::{Value, json};

@@ -48,7 +48,7 @@ const MOST_LINES: u32 = 1000;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
-/// What answers requests.
+/// State for answering requests.
 struct Site {
     client: Client,
     token: String,
@@ -72,8 +72,8 @@ pub async fn dashboard(client: &Client, a: &Dashboard) -> Result<u8> {
     };
     print(&format!(
         "http://127.0.0.1:{port}/#{token}\n\
-         The page can only look, and only from this host. From another one: ssh -L {port}:127.0.0.1:{port} HOST\n\
-         Ctrl-C ends it.\n"
+         The page is read-only and only reachable from this host. From another host, use: ssh -L {port}:127.0.0.1:{port} HOST\n\
+         Press Ctrl-C to stop.\n"
     ))?;
     let site = Site { client: client.clone(), token, policy: policy()?, snapshot: Snapshot::default() };
     tokio::task::LocalSet::new().run_until(serve(listener, Rc::new(site))).await
@@ -109,7 +109,7 @@ async fn serve(listener: TcpListener, site: Rc<Site>) -> Result<u8> {
     }
 }
 
-/// 32 bytes that nobody can guess, in hexadecimal.
+/// 32 random bytes in hexadecimal.
 fn token() -> Result<String> {
     let mut bytes = [0; 32];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
@@ -132,14 +132,14 @@ fn kept_token(path: &Path) -> Result<String> {
             let text = std::fs::read_to_string(path).map_err(fail)?;
             let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode();
             if mode & 0o077 != 0 {
-                let what = format!("others can read or change {path:?} (mode {:04o})", mode & 0o7777);
+                let what = format!("{path:?} is accessible to other users (mode {:04o})", mode & 0o7777);
                 return Err(Error::new(Kind::State, what).hint("chmod 600 it, and write a new token"));
             }
             let token = text.trim();
             let usable = token.len() >= SHORTEST_TOKEN && token.bytes().all(|b| b.is_ascii_alphanumeric());
             usable.then(|| token.to_owned()).ok_or_else(|| {
                 let what = format!("{path:?} must hold at least {SHORTEST_TOKEN} letters and digits");
-                Error::new(Kind::Config, what).hint("remove it, and it is made again")
+                Error::new(Kind::Config, what).hint("remove it to have a new one created")
             })
         }
         Err(e) => Err(Error::sys(format!("making {path:?}"), e)),
@@ -160,7 +160,7 @@ fn policy() -> Result<HeaderValue> {
         )
     });
     text.and_then(|t| HeaderValue::from_str(&t).ok())
-        .ok_or_else(|| Error::new(Kind::System, "the page of the dashboard has no script or no style"))
+        .ok_or_else(|| Error::new(Kind::System, "the dashboard page has no script or no style"))
 }
 
 async fn answer(site: &Site, request: &Request<Incoming>) -> Answer {
@@ -182,11 +182,11 @@ type Refusal = (StatusCode, String);
 async fn route(site: &Site, request: &Request<Incoming>) -> std::result::Result<Answer, Refusal> {
     let header = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
     if !header(HOST).is_some_and(is_own_host) {
-        // A name of somebody else's that was made to point to this address (DNS rebinding).
+        // A foreign name that points to this address (DNS rebinding).
         return Err((StatusCode::MISDIRECTED_REQUEST, "the address must be that of this host".to_owned()));
     }
     if request.method() != Method::GET {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "the dashboard can only look".to_owned()));
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "the dashboard is read-only".to_owned()));
     }
     let path = request.uri().path();
     if path == "/" {
@@ -217,7 +217,7 @@ async fn route(site: &Site, request: &Request<Incoming>) -> std::result::Result<
             let call = Call::get(format!("/v1/workloads/{name}/revisions"));
             pass(site, call).await.map_err(failed)
         }
-        _ => Err((StatusCode::NOT_FOUND, "there is nothing here".to_owned())),
+        _ => Err((StatusCode::NOT_FOUND, "not found".to_owned())),
     }
 }
 

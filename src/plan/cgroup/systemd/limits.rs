@@ -1,4 +1,4 @@
-//! What goes to the files of a cgroup, as properties of its unit.
+//! The limits of a cgroup as properties of its unit.
 
 use super::super::{Version, Write};
 use super::{Property, Value, set};

@@ -61,7 +61,7 @@ impl Unit {
 
 /// Where the unit is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct UnitLocation {
     pub unit: String,
     pub slice: String,
     /// Its cgroup, from the root of the hierarchy.
@@ -77,7 +77,7 @@ pub(super) fn place(
     cgroups_path: &str,
     rootless: bool,
     facts: &SystemdFacts,
-) -> Result<Place, Violation> {
+) -> Result<UnitLocation, Violation> {
     let default = if rootless { "user.slice" } else { "system.slice" };
     let parts: Vec<&str> = cgroups_path.split(':').collect();
     let (slice, prefix, name) = match parts.as_slice() {
@@ -103,7 +103,7 @@ pub(super) fn place(
     };
     let top = facts.control_group.trim_end_matches('/');
     let path = format!("{top}{}/{unit}", above.trim_end_matches('/'));
-    Ok(Place { unit, slice: slice.to_owned(), inner: Inner { path, absolute: true } })
+    Ok(UnitLocation { unit, slice: slice.to_owned(), inner: Inner { path, absolute: true } })
 }
 
 /// Characters of unit names (systemd.unit(5)).
@@ -147,7 +147,7 @@ fn expand_slice(slice: &str) -> Result<String, Violation> {
 /// The unit of `plan`, whose hierarchies and device rules are compiled. Also makes what goes to the files fit what
 /// systemd can hold.
 pub(super) fn unit(
-    place: &Place,
+    place: &UnitLocation,
     id: &str,
     plan: &mut CgroupPlan,
     rules: &[Rule],

@@ -113,7 +113,7 @@ fn limits_are_properties_and_files() {
             "AllowedMemoryNodes=[0x01]",
         ]
     );
-    // What systemd has no property for, and all the rest, goes to the files as ever.
+    // Settings without a property in systemd, and all others, are written to the files as without systemd.
     let by_hand = plan_of("/x", json, &unified(V2), &Options::default());
     assert_eq!(plan(json).hierarchies[0].writes, by_hand.hierarchies[0].writes);
     assert!(by_hand.hierarchies[0].writes.iter().any(|w| w.file.starts_with("hugetlb")));
@@ -243,7 +243,7 @@ fn annotations_are_properties() {
         let told = refused("", "{}", &with(&[(key, text)]));
         assert!(told.starts_with("annotations["), "{key}={text}: {told}");
     }
-    // Without systemd they are nobody's.
+    // Without systemd they have no owner.
     let cgroupfs = Options { manager: Manager::Cgroupfs, ..with(&[("org.systemd.property.Ab", "1")]) };
     assert!(compile("c1", "", None, &facts(), &cgroupfs).is_ok());
 }

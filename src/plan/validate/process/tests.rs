@@ -144,7 +144,7 @@ fn cpu_affinities() {
 
 fn exec(document: Value) -> (Vec<String>, Vec<String>) {
     let p: Process = parse::json(document.to_string().as_bytes(), "process.json").unwrap();
-    let (violations, warnings) = validate_process(&p, &facts(), Context::Exec);
+    let (violations, warnings) = validate_process(&p, &facts(), ProcessUse::Exec);
     (violations.iter().map(ToString::to_string).collect(), warnings)
 }
 

@@ -6,7 +6,7 @@ use crate::supervisor::core::phase;
 use crate::supervisor::core::spec::{Backoff, RestartLimit};
 use std::collections::BTreeMap;
 
-pub fn with(controller: Controller, replicas: u32, template: Template) -> Change {
+pub fn with(controller: Controller, replicas: u32, template: PodTemplate) -> Change {
     match apply(replicas, template, one_by_one()) {
         Change::Apply { name, replicas, strategy, paused, template, source, stamp, .. } => {
             Change::Apply { name, replicas, strategy, controller, paused, template, source, stamp }
@@ -20,8 +20,8 @@ fn job(parallelism: u32, ttl: Option<Millis>) -> Controller {
 }
 
 /// Runs until it succeeds, and gives up after one restart.
-fn task() -> Template {
-    Template {
+fn task() -> PodTemplate {
+    PodTemplate {
         restart_policy: RestartPolicy::OnFailure,
         restart_limit: Some(RestartLimit { count: 1, window: None }),
         backoff: Backoff { jitter_percent: 0, ..Backoff::default() },
@@ -63,7 +63,7 @@ fn a_job_runs_as_many_at_a_time_as_it_may_and_each_once() {
     end(&mut b, 1, 0);
     end(&mut b, 2, 0);
     assert_eq!(completed(&b), BTreeMap::from([(0, false), (1, false), (2, false)]));
-    // What has succeeded is not run again, not after a reboot either.
+    // A success is not repeated, not even after a reboot.
     (b.observed, b.now) = (Observed::default(), Time(1000));
     b.turn();
     assert_eq!(b.keys(), []);
@@ -83,7 +83,11 @@ fn a_job_that_is_stopped_and_started_runs_only_the_rest() {
     end(&mut b, 0, 0);
     assert_eq!(slots(&b), [0, 1, 2]);
     b.change(Change::Stop { workload: WEB, stopped: true });
-    assert_eq!((completed(&b), slots(&b)), (BTreeMap::from([(0, false)]), vec![0]), "what runs is stopped");
+    assert_eq!(
+        (completed(&b), slots(&b)),
+        (BTreeMap::from([(0, false)]), vec![0]),
+        "running replicas are stopped"
+    );
     for key in b.keys() {
         b.dies(key, 9);
         b.event(Event::Removed { key, error: None });
@@ -120,7 +124,7 @@ fn a_job_that_has_begun_is_what_it_is() {
     let mut b = Bench::new();
     b.change(with(job(1, None), 3, task()));
     let check = |b: &Bench, change: &Change| b.desired.check(change, &b.config);
-    let other = Template { containers: changed().containers, ..task() };
+    let other = PodTemplate { containers: changed().containers, ..task() };
     for bad in [
         with(job(1, None), 3, other),
         with(job(1, None), 4, task()),
@@ -203,7 +207,7 @@ fn updates_begin_at_the_highest_and_leave_the_partition_alone() {
     assert_eq!(stopping(&b), Vec::<u32>::new());
     let w = &b.desired.workloads[&WEB];
     let state = status::workload(w, b.observed.workloads.get(&WEB), b.now);
-    assert_eq!(state.phase, phase::WorkloadPhase::Ready, "what the partition keeps is not missing");
+    assert_eq!(state.phase, phase::WorkloadPhase::Ready, "replicas below the partition are not missing");
     // OnDelete: only on request.
     let mut b = running(stateful(true, 0, true));
     assert_eq!(stopping(&b), Vec::<u32>::new());

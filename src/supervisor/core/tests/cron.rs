@@ -24,7 +24,7 @@ fn hourly(policy: Concurrency) -> Cron {
 
 fn with_cron(cron: Cron, wall: i64) -> Change {
     let mut change =
-        apply(0, Template { restart_policy: RestartPolicy::OnFailure, ..template() }, Strategy::default());
+        apply(0, PodTemplate { restart_policy: RestartPolicy::OnFailure, ..template() }, Strategy::default());
     if let Change::Apply { controller, stamp, .. } = &mut change {
         *controller = Controller { cron: Some(Box::new(cron)), ..Controller::default() };
         stamp.at = wall * 1000;

@@ -8,7 +8,7 @@ use crate::workload::depends::{Condition, Dependency};
 const APP: WorkloadId = WorkloadId(2);
 
 /// `web`, and `app`, which waits for it.
-fn both(condition: Condition, optional: bool, web: Template) -> Bench {
+fn both(condition: Condition, optional: bool, web: PodTemplate) -> Bench {
     let mut b = Bench::new();
     let app = after(condition, optional);
     b.change(Change::All { changes: vec![apply(1, web, one_by_one()), app] });
@@ -53,7 +53,7 @@ fn a_workload_is_made_when_what_it_depends_on_has_started() {
 
 #[test]
 fn what_completes_is_waited_for_until_it_has_succeeded() {
-    let once = Template { restart_policy: RestartPolicy::Never, ..template() };
+    let once = PodTemplate { restart_policy: RestartPolicy::Never, ..template() };
     let mut b = both(Condition::Completed, false, once.clone());
     b.run_all();
     assert!(!made(&b), "it runs still");

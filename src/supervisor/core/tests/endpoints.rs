@@ -13,9 +13,9 @@ fn host() -> HostPort {
     HostPort { port: 80, ..HostPort::default() }
 }
 
-fn web() -> Template {
+fn web() -> PodTemplate {
     let ports = vec![PublishedPort { host: host(), port: 8080 }];
-    Template { sandbox: Some(SandboxSpec::default()), ports, ..template() }
+    PodTemplate { sandbox: Some(SandboxSpec::default()), ports, ..template() }
 }
 
 /// A pod that runs and is in a map that the proxy uses.
@@ -66,7 +66,7 @@ fn a_proxy_that_does_not_answer_keeps_nobody_for_long() {
 #[test]
 fn a_proxy_that_never_answers_costs_no_memory() {
     let mut b = published();
-    b.change(apply(1, Template { ports: Vec::new(), ..web() }, one_by_one()));
+    b.change(apply(1, PodTemplate { ports: Vec::new(), ..web() }, one_by_one()));
     let sent = b.observed.endpoints.generation;
     for _ in 0..20 {
         b.pass(5_000);
@@ -140,7 +140,7 @@ fn service(name: &str, spec: serde_json::Value) -> Change {
     Change::Keep { object: Box::new(object), stamp: Stamp::default() }
 }
 
-/// What is published, as `PORT ADDRESS:PORT`.
+/// The published routes, as `PORT ADDRESS:PORT`.
 fn published_ports(b: &Bench) -> Vec<String> {
     let text = |r: &publication::Route| {
         let targets: Vec<String> = r.targets.iter().map(|t| format!("{}:{}", t.address, t.port)).collect();

@@ -17,9 +17,9 @@ fn probe(failures: u32) -> Probe {
     }
 }
 
-fn with(probes: Probes) -> Template {
+fn with(probes: Probes) -> PodTemplate {
     let main = ContainerSpec { probes: Some(Box::new(probes)), ..container("main") };
-    Template { containers: vec![main], ..template() }
+    PodTemplate { containers: vec![main], ..template() }
 }
 
 /// The probes that are asked for.
@@ -41,7 +41,7 @@ fn ready(b: &Bench) -> bool {
     b.observed.replicas().next().unwrap().1.is_ready()
 }
 
-fn starts(template: Template) -> (Bench, Vec<Action>) {
+fn starts(template: PodTemplate) -> (Bench, Vec<Action>) {
     let mut b = Bench::new();
     b.change(apply(1, template, one_by_one()));
     let key = b.keys()[0];
@@ -93,7 +93,7 @@ fn readiness_flips_by_its_thresholds_only() {
 fn liveness_stops_once_with_the_grace_of_the_probe_and_the_policy_starts_it_again() {
     use ProbeKind::Liveness;
     let liveness = Some(Probe { grace: Some(Millis::secs(3)), ..probe(2) });
-    let template = Template {
+    let template = PodTemplate {
         restart_policy: RestartPolicy::OnFailure,
         ..with(Probes { liveness, ..Probes::default() })
     };
@@ -148,7 +148,7 @@ fn a_post_start_is_waited_for_and_its_failure_stops_the_container() {
         probes: Some(Box::new(Probes { liveness: Some(probe(1)), ..Probes::default() })),
         ..container("main")
     };
-    let (mut b, actions) = starts(Template { containers: vec![main()], ..template() });
+    let (mut b, actions) = starts(PodTemplate { containers: vec![main()], ..template() });
     assert_eq!(names(&actions), ["hook"]);
     assert!(!ready(&b));
     let key = b.keys()[0];
@@ -159,7 +159,7 @@ fn a_post_start_is_waited_for_and_its_failure_stops_the_container() {
     };
     assert!(asked(&b.event(done(None))) == [(ProbeKind::Liveness, 1)]);
     assert!(ready(&b));
-    let (mut b, _) = starts(Template { containers: vec![main()], ..template() });
+    let (mut b, _) = starts(PodTemplate { containers: vec![main()], ..template() });
     assert_eq!(names(&b.event(done(Some("exit code 1")))), ["signal"]);
     assert!(b.reasons.contains(&Reason::FailedPostStartHook));
     b.dies(key, 0);
@@ -174,7 +174,7 @@ fn a_hook_that_sleeps_sleeps_on_over_a_crash() {
         pre_stop: Some(Handler::Sleep(Millis::secs(5))),
         ..container("main")
     };
-    let (mut b, actions) = starts(Template { containers: vec![main], ..template() });
+    let (mut b, actions) = starts(PodTemplate { containers: vec![main], ..template() });
     let key = b.keys()[0];
     assert!(names(&actions).is_empty() && !ready(&b));
     b.pass(999);
@@ -183,7 +183,7 @@ fn a_hook_that_sleeps_sleeps_on_over_a_crash() {
     assert!(ready(&b));
     assert!(names(&b.change(Change::Scale { workload: WEB, replicas: 0 })).is_empty());
     b.pass(2_000);
-    b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
+    b.tell(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert!(names(&b.pass(2_999)).is_empty());
     assert_eq!(names(&b.pass(1)), ["signal"]);
     assert_eq!(names(&b.pass(5_000)), ["kill"], "within the grace period");
@@ -199,7 +199,7 @@ fn after_a_crash_probing_continues_with_what_was_counted() {
     answer(&mut b, Readiness, 2, false);
     assert_eq!(asked(&b.pass(10_000)), [(Readiness, 3)]);
     let key = b.keys()[0];
-    let actions = b.event(Event::Found { key, found: Found::Running { process: PROCESS } });
+    let actions = b.event(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert!(ready(&b), "as it was");
     assert!(asked(&actions).is_empty(), "not before its time");
     assert_eq!(asked(&b.pass(10_000)), [(Readiness, 4)]);
@@ -219,7 +219,7 @@ fn a_startup_probe_that_succeeded_before_a_crash_is_not_asked_for_again() {
     let event = Event::Probed { key, kind: Startup, n: 1, ok: Some(true), error: None };
     crate::supervisor::core::observe::on_event(&mut b.observed, &event, b.now, &mut Vec::new());
     b.now = b.now + Millis::secs(20);
-    let actions = b.event(Event::Found { key, found: Found::Running { process: PROCESS } });
+    let actions = b.event(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert_eq!(asked(&actions), [(Liveness, 1)]);
     assert!(ready(&b));
 }
@@ -231,7 +231,7 @@ fn the_next_container_waits_until_the_sidecar_has_started() {
         probes: Some(Box::new(Probes { startup: Some(probe(3)), ..Probes::default() })),
         ..container("proxy")
     };
-    let (mut b, actions) = starts(Template { containers: vec![sidecar, container("main")], ..template() });
+    let (mut b, actions) = starts(PodTemplate { containers: vec![sidecar, container("main")], ..template() });
     assert_eq!(names(&actions), ["probe"]);
     let actions = answer(&mut b, ProbeKind::Startup, 1, true);
     assert!(names(&actions).contains(&"prepare"), "{actions:?}");

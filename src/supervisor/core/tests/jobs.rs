@@ -7,8 +7,8 @@ use crate::supervisor::core::controller::{
 };
 use crate::supervisor::core::spec::{Backoff, RestartRule, Role};
 
-fn task() -> Template {
-    Template {
+fn task() -> PodTemplate {
+    PodTemplate {
         restart_policy: RestartPolicy::OnFailure,
         backoff: Backoff { jitter_percent: 0, ..Backoff::default() },
         ..template()
@@ -51,7 +51,7 @@ fn the_limit_is_that_of_all_replicas_together() {
 #[test]
 fn what_is_done_is_not_begun_again_while_its_sidecar_ends() {
     let side = ContainerSpec { role: Role::Sidecar, ..container("side") };
-    let both = Template { containers: vec![side, container("main")], ..task() };
+    let both = PodTemplate { containers: vec![side, container("main")], ..task() };
     let job = Some(Box::new(Job { parallelism: 1, ..Job::default() }));
     let mut b = Bench::new();
     b.change(with(Controller { job, ..Controller::default() }, 1, both));

@@ -14,7 +14,7 @@ mod sandbox;
 use super::action::Action;
 use super::checks::{Checks, HookKind};
 use super::desired::{Change, Desired};
-use super::event::{Event, Found};
+use super::event::{Event, InspectedState};
 use super::exit::{StopCause, WaitStatus};
 use super::ids::{Key, Revision, WorkloadId};
 use super::model::{Observed, Process};
@@ -22,7 +22,9 @@ use super::observe::on_event;
 use super::reconcile::reconcile;
 use super::refusal::Refusal;
 use super::revision::Stamp;
-use super::spec::{ContainerSpec, Handler, IntOrPercent, Launch, RestartPolicy, Strategy, Template};
+use super::spec::{
+    ContainerSource, ContainerSpec, Handler, IntOrPercent, PodTemplate, RestartPolicy, Strategy,
+};
 use super::time::{Millis, Time};
 use super::{Config, action::Reason, status};
 use crate::workload::kept::KeptKind;
@@ -30,20 +32,20 @@ use crate::workload::kept::KeptKind;
 const PROCESS: Process = Process { pid: 1, pidfd_inode: 1, start_time: 1 };
 
 fn container(name: &str) -> ContainerSpec {
-    let launch = Launch { bundle: "/b".to_owned(), ..Launch::default() };
+    let launch = ContainerSource { bundle: "/b".to_owned(), ..ContainerSource::default() };
     ContainerSpec { name: name.to_owned(), launch, ..ContainerSpec::default() }
 }
 
-fn template() -> Template {
-    Template {
+fn template() -> PodTemplate {
+    PodTemplate {
         containers: vec![container("main")],
         backoff: super::spec::Backoff { jitter_percent: 0, ..Default::default() },
         grace: Millis::secs(10),
-        ..Template::default()
+        ..PodTemplate::default()
     }
 }
 
-fn apply(replicas: u32, template: Template, strategy: Strategy) -> Change {
+fn apply(replicas: u32, template: PodTemplate, strategy: Strategy) -> Change {
     Change::Apply {
         name: "web".to_owned(),
         replicas,
@@ -67,7 +69,7 @@ fn one_by_one() -> Strategy {
 }
 
 /// Another program.
-fn changed() -> Template {
+fn changed() -> PodTemplate {
     let mut changed = template();
     changed.containers[0].launch.args = Some(vec!["v2".to_owned()]);
     changed
@@ -102,7 +104,7 @@ impl Bench {
     }
 
     /// A workload with all of its replicas running.
-    fn running(replicas: u32, template: Template, strategy: Strategy) -> Bench {
+    fn running(replicas: u32, template: PodTemplate, strategy: Strategy) -> Bench {
         let mut bench = Bench::new();
         bench.change(apply(replicas, template, strategy));
         bench.run_all();
@@ -130,7 +132,7 @@ impl Bench {
         self.turn()
     }
 
-    /// What the core decides until nothing is left; effects and changes only.
+    /// The decisions of the core until nothing is left; effects and changes only.
     fn turn(&mut self) -> Vec<Action> {
         let mut done = Vec::new();
         for _ in 0..50 {
@@ -220,7 +222,7 @@ fn init_alone_is_not_death() {
     let mut b = Bench::running(1, template(), one_by_one());
     let key = b.keys()[0];
     let actions = b.event(Event::Exited { key, status: Some(WaitStatus(0)), oom: false });
-    assert_eq!(names(&actions), ["kill"], "what is left in the cgroup is killed, nothing is started");
+    assert_eq!(names(&actions), ["kill"], "the rest of the cgroup is killed, nothing is started");
     assert!(b.pass(4_999).is_empty());
     assert_eq!(names(&b.pass(1)), ["kill"], "again when it does not become empty");
     assert!(b.reasons.contains(&Reason::FailedKillPod));
@@ -244,7 +246,7 @@ fn the_stop_signal_then_the_deadline() {
 
 #[test]
 fn grace_zero_asks_nobody() {
-    let with_hook = Template {
+    let with_hook = PodTemplate {
         containers: vec![ContainerSpec {
             pre_stop: Some(Handler::Exec(vec!["drain".to_owned()])),
             ..container("main")
@@ -269,9 +271,9 @@ fn a_second_delete_shortens_and_never_lengthens() {
     assert_eq!(names(&b.change(delete(0))), ["kill"]);
 }
 
-fn with_hook() -> Template {
+fn with_hook() -> PodTemplate {
     let main = ContainerSpec { pre_stop: Some(Handler::Exec(vec!["drain".to_owned()])), ..container("main") };
-    Template { containers: vec![main], ..template() }
+    PodTemplate { containers: vec![main], ..template() }
 }
 
 #[test]
@@ -296,7 +298,7 @@ fn a_hook_that_overruns_leaves_two_seconds_within_the_grace_period() {
     assert!(b.pass(1_999).is_empty());
     assert_eq!(names(&b.pass(1)), ["kill"], "the deadline is final");
     // Of a short one, half.
-    let mut b = Bench::running(1, Template { grace: Millis(100), ..with_hook() }, one_by_one());
+    let mut b = Bench::running(1, PodTemplate { grace: Millis(100), ..with_hook() }, one_by_one());
     b.change(Change::Scale { workload: WEB, replicas: 0 });
     assert_eq!(names(&b.pass(50)), ["signal"]);
     assert_eq!(names(&b.pass(50)), ["kill"]);
@@ -308,7 +310,7 @@ fn a_restart_of_the_supervisor_keeps_the_deadline() {
     let key = b.keys()[0];
     b.change(Change::Delete { workload: WEB, grace: None });
     b.now = b.now + Millis::secs(4);
-    b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
+    b.tell(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert_eq!(names(&b.turn()), ["signal"], "the hook is lost and does not run again");
     assert_eq!(names(&b.pass(5_999)), Vec::<&str>::new());
     assert_eq!(names(&b.pass(1)), ["kill"]);
@@ -321,7 +323,7 @@ fn a_deadline_that_passed_meanwhile_kills() {
     b.change(Change::Delete { workload: WEB, grace: None });
     b.tell(Event::Signalled { key });
     b.now = b.now + Millis::secs(60);
-    b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
+    b.tell(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert_eq!(names(&b.turn()), ["kill"]);
 }
 
@@ -330,7 +332,7 @@ fn what_was_half_made_is_made_again_without_delay() {
     let mut b = Bench::new();
     b.change(apply(1, template(), one_by_one()));
     let key = b.keys()[0];
-    let actions = b.event(Event::Found { key, found: Found::Nothing });
+    let actions = b.event(Event::Found { key, found: InspectedState::Nothing });
     assert_eq!(names(&actions), ["prepare"]);
     assert_ne!(b.keys()[0].instance, key.instance, "under a new name");
     assert!(b.observed.workloads[&WEB].slots[&0].history.is_empty());
@@ -430,7 +432,7 @@ fn starts_are_limited_over_all_workloads() {
 
 #[test]
 fn a_spare_waits_and_takes_over() {
-    let mut b = Bench::running(1, Template { spare: true, ..template() }, one_by_one());
+    let mut b = Bench::running(1, PodTemplate { spare: true, ..template() }, one_by_one());
     assert_eq!(b.keys().len(), 2);
     let (key, _) = b.observed.instances().find(|(_, i)| i.started.is_some()).unwrap();
     b.now = b.now + Millis(500);
@@ -440,7 +442,7 @@ fn a_spare_waits_and_takes_over() {
 
 #[test]
 fn a_finished_job_is_remembered_and_not_run_again() {
-    let job = Template { restart_policy: RestartPolicy::OnFailure, ..template() };
+    let job = PodTemplate { restart_policy: RestartPolicy::OnFailure, ..template() };
     let mut b = Bench::running(1, job, one_by_one());
     let key = b.keys()[0];
     let actions = b.dies(key, 0);
@@ -458,13 +460,13 @@ fn a_signal_that_was_lost_with_the_supervisor_is_not_sent_after_the_deadline() {
     assert_eq!(names(&b.event(Event::HookDone { key, kind: HookKind::PreStop, error: None })), ["signal"]);
     // The supervisor died before the signal was sent, and was away until long after the deadline.
     b.now = b.now + Millis::secs(60);
-    b.tell(Event::Found { key, found: Found::Running { process: PROCESS } });
+    b.tell(Event::Found { key, found: InspectedState::Running { process: PROCESS } });
     assert_eq!(names(&b.turn()), ["kill"]);
 }
 
 #[test]
 fn a_spare_that_fails_does_not_bring_the_restart_forward() {
-    let mut b = Bench::running(1, Template { spare: true, ..template() }, one_by_one());
+    let mut b = Bench::running(1, PodTemplate { spare: true, ..template() }, one_by_one());
     for _ in 0..2 {
         let (key, _) = b.observed.instances().find(|(_, i)| i.started.is_some() && !i.settled).unwrap();
         b.pass(200);
@@ -486,7 +488,7 @@ fn a_spare_that_fails_does_not_bring_the_restart_forward() {
 
 #[test]
 fn a_slot_that_ended_for_good_and_is_given_up_is_free_again() {
-    let job = Template { restart_policy: RestartPolicy::Never, ..template() };
+    let job = PodTemplate { restart_policy: RestartPolicy::Never, ..template() };
     let mut b = Bench::running(2, job, one_by_one());
     let key = b.keys()[1];
     b.dies(key, 0x100);
@@ -528,7 +530,7 @@ fn changes_that_are_refused_do_nothing() {
         (Change::Scale { workload: none, replicas: 1 }, Refusal::NotFound),
         (Change::Delete { workload: none, grace: None }, Refusal::NotFound),
         (apply(10_001, template(), one_by_one()), Refusal::TooManyReplicas { limit: 10_000 }),
-        (apply(1, Template { containers: Vec::new(), ..template() }, one_by_one()), Refusal::NoContainers),
+        (apply(1, PodTemplate { containers: Vec::new(), ..template() }, one_by_one()), Refusal::NoContainers),
     ];
     for (change, refusal) in cases {
         assert_eq!(d.apply(&change, Time(0), &config), Err(refusal));
@@ -545,7 +547,7 @@ fn old_templates_are_kept_up_to_a_number() {
     let mut b = Bench::new();
     b.config.revision_history = 2;
     for n in 0..6 {
-        b.change(apply(0, Template { grace: Millis(n), ..changed() }, one_by_one()));
+        b.change(apply(0, PodTemplate { grace: Millis(n), ..changed() }, one_by_one()));
     }
     let kept: Vec<u32> = b.desired.workloads[&WEB].revisions.keys().map(|r| r.0).collect();
     assert_eq!(kept, [4, 5, 6]);

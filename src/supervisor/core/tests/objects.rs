@@ -24,7 +24,7 @@ fn a_file_is_applied_as_a_whole_or_not_at_all() {
     b.change(keep(config_map("fixed", "a", "immutable: true\n")));
     let before = b.desired.clone();
     let good = || vec![apply(1, template(), one_by_one()), keep(config_map("c", "v", ""))];
-    let empty = Template { containers: Vec::new(), ..template() };
+    let empty = PodTemplate { containers: Vec::new(), ..template() };
     for bad in [
         keep(config_map("fixed", "b", "immutable: true\n")),
         apply(1, empty, one_by_one()),
@@ -65,20 +65,20 @@ fn an_immutable_object_keeps_what_it_holds() {
 }
 
 /// A template that is made from `key k` of ConfigMap `c`.
-fn from_config(optional: bool) -> Template {
+fn from_config(optional: bool) -> PodTemplate {
     let keys = if optional { Vec::new() } else { vec!["k".to_owned()] };
     let input = Input { kind: KeptKind::ConfigMap, name: "c".to_owned(), optional, keys };
-    Template { inputs: vec![Pinned { input, digest: None, lack: None }], ..template() }
+    PodTemplate { inputs: vec![Pinned { input, digest: None, lack: None }], ..template() }
 }
 
 fn shown(b: &Bench) -> status::WorkloadStatus {
     status::workload(&b.desired.workloads[&WEB], b.observed.workloads.get(&WEB), b.now)
 }
 
-/// What the revision of that number is made from.
+/// The inputs of the revision of that number.
 fn holds(b: &Bench, revision: u32) -> Option<Vec<u8>> {
     let template = &b.desired.workloads[&WEB].revisions[&Revision(revision)];
-    b.desired.objects.of(template).remove(&(false, "c".to_owned()))?.remove("k")
+    b.desired.objects.inputs_of(template).remove(&(false, "c".to_owned()))?.remove("k")
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn changed_content_is_a_new_revision_and_the_old_one_keeps_its_own() {
     b.change(Change::Undo { workload: WEB, to: None, stamp: Stamp::default() });
     assert_eq!((revision(&b), holds(&b, 1).as_deref()), (1, Some(&b"v1"[..])), "back to what it held");
     b.change(Change::Discard { kind: KeptKind::ConfigMap, name: "c".to_owned() });
-    assert_eq!(holds(&b, 1).as_deref(), Some(&b"v1"[..]), "what runs may restart");
+    assert_eq!(holds(&b, 1).as_deref(), Some(&b"v1"[..]), "running containers may restart");
     // It is remembered as long as a revision is made from it.
     let text = |b: &Bench| serde_json::to_string(&b.desired).unwrap();
     assert!(text(&b).contains("\"v2\""));

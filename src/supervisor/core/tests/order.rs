@@ -5,7 +5,7 @@ use crate::supervisor::core::exit::ExitClass;
 use crate::supervisor::core::model::Next;
 use crate::supervisor::core::spec::{RestartPolicy, RestartRule, Role};
 
-fn ordered() -> Template {
+fn ordered() -> PodTemplate {
     let of = |name: &str, role| ContainerSpec { role, ..container(name) };
     let containers = vec![
         of("first", Role::Init),
@@ -13,7 +13,7 @@ fn ordered() -> Template {
         of("second", Role::Init),
         of("app", Role::Main),
     ];
-    Template { containers, ..template() }
+    PodTemplate { containers, ..template() }
 }
 
 /// The only instance of a container.
@@ -54,7 +54,7 @@ fn running() -> Bench {
 fn one_after_another() {
     let mut b = running();
     assert!(b.observed.replicas().next().unwrap().1.is_ready());
-    // A sidecar that restarts keeps nobody waiting, and nothing before it runs again.
+    // A sidecar that restarts does not block the others, and nothing before it runs again.
     b.now = b.now + Millis(5_000);
     let key = of(&b, 1);
     assert_eq!(prepared(&b.dies(key, 0x100)), [1]);
@@ -63,18 +63,18 @@ fn one_after_another() {
 #[test]
 fn a_release_that_a_crash_prevented_waits_for_the_sidecar_again() {
     let mut b = Bench::new();
-    let template = Template { containers: ordered().containers.split_off(3), ..ordered() };
+    let template = PodTemplate { containers: ordered().containers.split_off(3), ..ordered() };
     let sidecar = ContainerSpec { role: Role::Sidecar, ..container("proxy") };
     let containers = [vec![sidecar], template.containers.clone()].concat();
-    b.change(apply(1, Template { containers, ..template }, one_by_one()));
+    b.change(apply(1, PodTemplate { containers, ..template }, one_by_one()));
     starts(&mut b, 0);
     let (proxy, app) = (of(&b, 0), of(&b, 1));
     let released = b.event(Event::Prepared { key: app, process: PROCESS, image: None });
     assert!(released.iter().any(|a| matches!(a, Action::Release { key, .. } if *key == app)));
-    // The supervisor died before it did so, and the sidecar while nobody looked.
-    let ended = Found::Ended { status: Some(WaitStatus(0x100)), oom: false, empty: true };
+    // The supervisor died before it did so, and the sidecar while no supervisor ran.
+    let ended = InspectedState::Ended { status: Some(WaitStatus(0x100)), oom: false, empty: true };
     b.event(Event::Found { key: proxy, found: ended });
-    let actions = b.event(Event::Found { key: app, found: Found::Created { process: PROCESS } });
+    let actions = b.event(Event::Found { key: app, found: InspectedState::Created { process: PROCESS } });
     assert!(!actions.iter().any(|a| matches!(a, Action::Release { .. })), "{actions:?}");
     b.pass(5_000);
     let actions = starts(&mut b, 0);
@@ -94,7 +94,7 @@ fn an_init_container_that_fails_is_tried_again_and_keeps_the_others_waiting() {
 #[test]
 fn with_policy_never_the_replica_has_failed_with_its_init_container() {
     let mut b = Bench::new();
-    b.change(apply(1, Template { restart_policy: RestartPolicy::Never, ..ordered() }, one_by_one()));
+    b.change(apply(1, PodTemplate { restart_policy: RestartPolicy::Never, ..ordered() }, one_by_one()));
     starts(&mut b, 0);
     let key = of(&b, 0);
     let actions = b.dies(key, 0x100);
@@ -130,7 +130,7 @@ fn at_the_deadline_the_sidecars_are_killed_with_the_others() {
 #[test]
 fn sidecars_end_with_the_last_main_container() {
     let mut b = Bench::new();
-    let mut template = Template { restart_policy: RestartPolicy::OnFailure, ..ordered() };
+    let mut template = PodTemplate { restart_policy: RestartPolicy::OnFailure, ..ordered() };
     template.containers.retain(|c| c.role != Role::Init);
     b.change(apply(1, template, one_by_one()));
     starts(&mut b, 0);
@@ -150,7 +150,7 @@ fn a_container_may_have_a_policy_and_rules_of_its_own() {
     never.restart_rules = vec![RestartRule { codes: vec![42], others: false }];
     let mut b = Bench::running(
         1,
-        Template { containers: vec![never, container("other")], ..template() },
+        PodTemplate { containers: vec![never, container("other")], ..template() },
         one_by_one(),
     );
     b.now = b.now + Millis(5_000);
@@ -168,7 +168,7 @@ fn a_container_may_have_a_policy_and_rules_of_its_own() {
 fn a_replica_ends_when_its_time_is_over() {
     let mut b = Bench::new();
     let limit = Some(Millis::secs(60));
-    b.change(apply(1, Template { active_deadline: limit, ..ordered() }, one_by_one()));
+    b.change(apply(1, PodTemplate { active_deadline: limit, ..ordered() }, one_by_one()));
     starts(&mut b, 0);
     let first = of(&b, 0);
     b.dies(first, 0);
@@ -192,7 +192,7 @@ fn a_replica_ends_when_its_time_is_over() {
 #[test]
 fn a_main_container_that_outlives_the_deadline_has_failed() {
     let limit = Some(Millis::secs(60));
-    let mut b = Bench::running(1, Template { active_deadline: limit, ..template() }, one_by_one());
+    let mut b = Bench::running(1, PodTemplate { active_deadline: limit, ..template() }, one_by_one());
     let key = of(&b, 0);
     assert!(names(&b.pass(59_000)).is_empty());
     assert_eq!(names(&b.pass(1_000)), ["signal"]);

@@ -7,8 +7,8 @@ use crate::supervisor::core::model::{Next, SandboxState};
 use crate::supervisor::core::spec::SandboxSpec;
 use crate::supervisor::core::status;
 
-fn pod() -> Template {
-    Template { sandbox: Some(SandboxSpec::default()), ..template() }
+fn pod() -> PodTemplate {
+    PodTemplate { sandbox: Some(SandboxSpec::default()), ..template() }
 }
 
 fn replica(b: &Bench) -> ReplicaKey {
@@ -20,7 +20,7 @@ fn state(b: &Bench) -> SandboxState {
 }
 
 /// A pod with its sandbox made and its container running.
-fn running_pod(template: Template) -> Bench {
+fn running_pod(template: PodTemplate) -> Bench {
     let mut b = Bench::new();
     b.change(apply(1, template, one_by_one()));
     let replica = replica(&b);
@@ -90,7 +90,7 @@ fn a_sandbox_that_is_lost_takes_its_containers_with_it() {
 
 #[test]
 fn what_never_restarts_has_failed_with_its_sandbox() {
-    let never = Template { restart_policy: super::super::spec::RestartPolicy::Never, ..pod() };
+    let never = PodTemplate { restart_policy: super::super::spec::RestartPolicy::Never, ..pod() };
     let mut b = running_pod(never);
     let (key, replica) = (b.keys()[0], replica(&b));
     b.event(Event::SandboxLost { replica });

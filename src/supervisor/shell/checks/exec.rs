@@ -36,7 +36,7 @@ pub async fn run(target: &Target, command: &[String], timeout: Option<Duration>)
     let started = start(target, command).await;
     let mut running = match started {
         Ok(running) => running,
-        Err(e) => return Outcome::Unknown(format!("it cannot be run: {e}")),
+        Err(e) => return Outcome::Unknown(format!("it cannot be executed: {e}")),
     };
     let most = if timeout.is_some() { MOST } else { usize::MAX };
     let ended = tokio::select! {
@@ -140,13 +140,13 @@ impl Running {
                 Ok(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(TURN).await,
                 Ok(None) => {
                     self.kill(target).await;
-                    return Outcome::Unknown("its end could not be waited for".to_owned());
+                    return Outcome::Unknown("waiting for its exit failed".to_owned());
                 }
             }
         }
     }
 
-    /// What is still in the pipe, which processes that live on may have open.
+    /// Reads the rest of the pipe, which surviving processes may keep open.
     fn last_words(&mut self) {
         let mut buf = [0; SHOWN];
         if let Ok(n) = fd::read(self.output.as_raw_fd(), &mut buf) {
@@ -203,7 +203,10 @@ fn kill_all(rt: &Runtime, id: &str, helper: i32) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::new(Kind::State, format!("container {id}: it makes processes faster than they are killed")))
+    Err(Error::new(
+        Kind::State,
+        format!("container {id}: it creates processes faster than they can be killed"),
+    ))
 }
 
 /// Whether there were processes to kill.

@@ -1,6 +1,6 @@
 //! The health protocol of gRPC: one unary call, `grpc.health.v1.Health/Check`, over HTTP/2 without TLS, as kubelet makes it.
 //!
-//! What counts is the message of the answer. A call that fails has none, only headers, which need not be decoded for that
+//! Only the message of the answer counts. A failed call has none, only headers, which need not be decoded for that
 //! (RFC 9113, RFC 7541; the mapping is in gRPC's PROTOCOL-HTTP2).
 
 use super::stream::Stream;
@@ -44,7 +44,7 @@ pub async fn check(target: &Target, endpoint: &Endpoint, service: &str) -> Outco
         Ok(Some(message)) => match status(&message) {
             Some(SERVING) => Outcome::Success,
             Some(n) => Outcome::Failure(format!("the service is {}", word(n))),
-            None => Outcome::Failure("the answer is not one of grpc.health.v1.Health".to_owned()),
+            None => Outcome::Failure("the response is not one of grpc.health.v1.Health".to_owned()),
         },
         Ok(None) => Outcome::Failure(match service {
             "" => "the call failed: the server may not have the health service".to_owned(),

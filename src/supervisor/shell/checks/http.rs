@@ -10,7 +10,7 @@ use std::net::IpAddr;
 const LONGEST_HEAD: usize = 16 << 10;
 /// How often an answer may lead elsewhere.
 const MOST_REDIRECTS: usize = 10;
-/// What of a body is taken off the connection once it has arrived, so that a server sees no reset.
+/// Maximum number of body bytes to read from the connection, so that a server sees no reset.
 const BODY: usize = 10 << 10;
 
 /// A probe: any status from 200 to 399 is a success. It goes where the server sends it on the same host, as kubelet does.
@@ -39,7 +39,7 @@ pub async fn send(target: &Target, request: &HttpRequest) -> Outcome {
     exchange(target, request).await.map_or_else(|outcome| outcome, |_| Outcome::Success)
 }
 
-/// What of an answer counts.
+/// The relevant parts of an answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
     status: u16,
@@ -60,7 +60,7 @@ async fn exchange(target: &Target, request: &HttpRequest) -> Result<Head, Outcom
     connection.write_all(written(request).as_bytes()).await.map_err(|e| fail("sending the request", e))?;
     let head = answer(&mut connection).await?;
     let mut rest = [0; BODY];
-    // What is not there yet is not waited for.
+    // Bytes that have not arrived yet are not waited for.
     connection.discard(&mut rest);
     Ok(head)
 }

@@ -8,8 +8,8 @@ mod grpc;
 mod http;
 mod stream;
 
-use super::job::{Done, Name, Shared};
-use super::linux::Linux;
+use super::host::HostEffects;
+use super::job::{JobResult, Name, Shared};
 use crate::error::Errno;
 use crate::supervisor::core::checks::{HookKind, ProbeKind};
 use crate::supervisor::core::desired::Desired;
@@ -43,7 +43,7 @@ pub struct Target {
     pub pidfd: OwnedFd,
 }
 
-impl Linux {
+impl HostEffects {
     /// Runs a hook.
     pub fn hook(&mut self, key: Key, kind: HookKind, desired: &Desired, observed: &Observed) {
         let handler = container_spec(key, desired, observed).and_then(|c| c.hook(kind).cloned());
@@ -51,7 +51,7 @@ impl Linux {
         match (handler, self.target(key)) {
             (Some(handler), Some(target)) => self.task(async move {
                 let error = run_hook(&target, &handler).await.err();
-                Done::Hook { key, kind, error }
+                JobResult::Hook { key, kind, error }
             }),
             _ => self.answers.push(Event::HookDone { key, kind, error: None }),
         }
@@ -65,10 +65,10 @@ impl Linux {
         match (probe, self.target(key)) {
             (Some(probe), Some(target)) => self.task(async move {
                 let (ok, error) = run_probe(&target, &probe).await.parts();
-                Done::Probed { key, kind, n, ok, error }
+                JobResult::Probed { key, kind, n, ok, error }
             }),
             _ => {
-                let error = Some("the container is gone".to_owned());
+                let error = Some("the container no longer exists".to_owned());
                 self.answers.push(Event::Probed { key, kind, n, ok: None, error });
             }
         }
@@ -98,7 +98,7 @@ impl Linux {
     }
 }
 
-/// What a container is made from, by the revision that its replica has.
+/// The specification of a container, by the revision of its replica.
 fn container_spec<'d>(key: Key, desired: &'d Desired, observed: &Observed) -> Option<&'d ContainerSpec> {
     let replica = observed.replica(key.workload, key.slot, key.replica)?;
     let template = desired.workloads.get(&key.workload)?.revisions.get(&replica.revision)?;
@@ -111,7 +111,7 @@ pub enum Outcome {
     Success,
     /// It counts as a failure.
     Failure(String),
-    /// It could not be carried out, which says nothing about the container.
+    /// It could not run, which says nothing about the container.
     Unknown(String),
 }
 
@@ -175,7 +175,7 @@ pub async fn run_hook(target: &Target, handler: &Handler) -> Result<(), String> 
 
 /// Why there is no connection.
 enum Unconnected {
-    /// There is nobody to ask.
+    /// There is no process to signal.
     Socket(String),
     Refused(String),
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What is read from the network at a time.
+/// Number of bytes to read from the network at a time.
 const CHUNK: usize = 4 << 10;
 
 pub struct Stream {
@@ -46,7 +46,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What the server sends next; 0 bytes are the end.
+    /// The next bytes from the server; 0 bytes are the end.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.tcp.read(buf).await };
         loop {

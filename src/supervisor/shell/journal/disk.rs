@@ -13,7 +13,7 @@ use std::sync::mpsc;
 pub struct Changed {
     /// When it was accepted.
     pub at: Time,
-    /// What changes.
+    /// The changes to write.
     pub change: Change,
 }
 

@@ -14,11 +14,11 @@ const UNWRITTEN: usize = 8;
 /// 1: orund 0.1 up to November 2026. 2: a tag names its writer, and there is always a snapshot.
 pub const VERSION: u8 = 2;
 
-/// What a record is.
+/// Kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// Whose journal it is, in JSON.
+    /// The owner of the journal, in JSON.
     Tag = 1,
     /// The state before the records that follow, in JSON.
     Snapshot = 2,
@@ -27,7 +27,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    fn of(byte: u8) -> Option<FrameKind> {
+    fn from_byte(byte: u8) -> Option<FrameKind> {
         [FrameKind::Tag, FrameKind::Snapshot, FrameKind::Record].into_iter().find(|k| *k as u8 == byte)
     }
 }
@@ -35,7 +35,7 @@ impl FrameKind {
 /// A whole record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What the record is.
+    /// Kind of the record.
     pub kind: FrameKind,
     /// Version of its format.
     pub version: u8,
@@ -45,7 +45,7 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// What follows the whole records at the beginning of a file.
+/// The rest of a file after the complete records at its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// Nothing: the file ends with a whole record.
@@ -71,7 +71,7 @@ pub struct Scan<'a> {
     pub records: Vec<Record<'a>>,
     /// Bytes that they take.
     pub end: usize,
-    /// What follows them.
+    /// The rest after them.
     pub rest: Rest,
 }
 
@@ -97,7 +97,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
     let mut at = from;
     let rest = loop {
         match whole(bytes, at) {
-            Some((kind, version, payload)) => match FrameKind::of(kind) {
+            Some((kind, version, payload)) => match FrameKind::from_byte(kind) {
                 Some(kind) if version <= VERSION => {
                     records.push(Record { kind, version, at, payload });
                     at += HEAD + payload.len();
@@ -112,7 +112,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
 
 /// FrameKind, version and payload of the record at `at`, when its checksum matches.
 fn whole(bytes: &[u8], at: usize) -> Option<(u8, u8, &[u8])> {
-    let head = Head::at(bytes, at)?;
+    let head = Head::parse_head(bytes, at)?;
     let body = bytes.get(at + 8..at + HEAD + head.length)?;
     // A file of zeros has no records.
     let matches = head.length <= LONGEST && body[1] > 0 && crc32c::crc32c(body) == head.sum;
@@ -125,14 +125,14 @@ struct Head {
 }
 
 impl Head {
-    fn at(bytes: &[u8], at: usize) -> Option<Head> {
+    fn parse_head(bytes: &[u8], at: usize) -> Option<Head> {
         let head = bytes.get(at..at + HEAD)?;
         let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         Some(Head { length: number(0) as usize, sum: number(4) })
     }
 }
 
-/// What `bytes` are from `at` on, where no whole record begins.
+/// Classifies `bytes` from `at` on, where no complete record begins.
 fn rest(bytes: &[u8], at: usize) -> Rest {
     let tail = &bytes[at..];
     if tail.is_empty() {
@@ -141,7 +141,7 @@ fn rest(bytes: &[u8], at: usize) -> Rest {
     if let Some(next) = next_whole(bytes, at + 1) {
         return Rest::Damaged { next: Some(next) };
     }
-    let Some(head) = Head::at(bytes, at) else { return Rest::Torn };
+    let Some(head) = Head::parse_head(bytes, at) else { return Rest::Torn };
     let unwritten = |part: &[u8]| part.len() >= UNWRITTEN && part.iter().all(|b| *b == 0);
     let incomplete = match tail.get(..HEAD + head.length) {
         // The checksum does not cover the length: the record may be whole, but for its length.
@@ -165,7 +165,7 @@ fn has_end(tail: &[u8], sum: u32) -> bool {
 /// Where the next whole record begins.
 pub fn next_whole(bytes: &[u8], from: usize) -> Option<usize> {
     // Looking at the kind first spares most checksums: the bytes of JSON are greater.
-    let likely = |at: &usize| bytes.get(at + 8).is_some_and(|kind| FrameKind::of(*kind).is_some());
+    let likely = |at: &usize| bytes.get(at + 8).is_some_and(|kind| FrameKind::from_byte(*kind).is_some());
     (from..bytes.len()).filter(likely).find(|at| whole(bytes, *at).is_some())
 }
 
@@ -180,7 +180,7 @@ pub fn mend(bytes: &[u8], at: usize, end: usize) -> Option<Vec<u8>> {
     for bit in 0..record.len() * 8 {
         record[bit / 8] ^= 1 << (bit % 8);
         if whole(&record, 0).is_some_and(|(kind, version, payload)| {
-            FrameKind::of(kind).is_some() && version <= VERSION && HEAD + payload.len() == record.len()
+            FrameKind::from_byte(kind).is_some() && version <= VERSION && HEAD + payload.len() == record.len()
         }) {
             return Some(record);
         }

@@ -49,7 +49,7 @@ pub struct Journal {
     _lock: Option<File>,
 }
 
-/// What was found in a journal.
+/// The content of a journal.
 #[derive(Debug)]
 pub struct Replay<S, R> {
     /// The state that the records follow.
@@ -60,7 +60,7 @@ pub struct Replay<S, R> {
     pub old: bool,
 }
 
-/// Whose records follow.
+/// The kind of journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Boot or purpose that the records belong to.
@@ -273,7 +273,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
         }
     }
     let what = format!("the state directory {dir:?} is in use by another supervisor");
-    Err(Error::new(Kind::State, what).hint("give another one, or end that supervisor"))
+    Err(Error::new(Kind::State, what).hint("use another directory, or stop that supervisor"))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What can be saved of a damaged journal, and an account of what cannot.
+//! Repair of a damaged journal, with a report of the losses.
 
 use super::disk::Changed;
 use super::frame::{self, FrameKind, Rest};
@@ -19,10 +19,10 @@ pub const DESIRED: &str = "desired";
 /// may still have containers.
 const GAP: u64 = 1 << 32;
 
-/// What a repair has done, in lines for a person.
+/// The report of a repair, in lines for a person.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was found and done, a line each.
+    /// Findings and actions, one per line.
     pub lines: Vec<String>,
     /// Changes are lost that were acknowledged.
     pub lost: bool,
@@ -69,7 +69,7 @@ pub fn repair(dir: &Path, config: &Config) -> Result<Report> {
     }
     report.say(format!("backup: {}", backup(dir)?.display()));
     let mut salvage = Salvage { report, desired: Desired::default(), config, certain: None };
-    let number = salvage.all(dir, &content);
+    let number = salvage.read_files(dir, &content);
     let Salvage { mut report, desired, .. } = salvage;
     let mut journal = Journal::bare(dir, DESIRED, Durability::Host, number, lock);
     journal.compact(&desired)?;
@@ -131,7 +131,7 @@ fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(entries.flatten().filter_map(|e| named(e.path())).filter(of_journal).collect())
 }
 
-/// Whose journal it is, as far as that can be read.
+/// The owner of the journal, if it can be read.
 fn tag_of(content: &Content) -> Option<String> {
     content.files().find_map(|(_, bytes)| {
         let scan = frame::scan(bytes, 0);
@@ -150,12 +150,12 @@ struct Salvage<'a> {
 
 impl Salvage<'_> {
     /// Reads all files; the number of the journal that counts.
-    fn all(&mut self, dir: &Path, content: &Content) -> u64 {
+    fn read_files(&mut self, dir: &Path, content: &Content) -> u64 {
         let last = content.journals.last().map_or(0, |(n, _)| *n);
         let mut next = None;
         match &content.snapshot {
             Some(bytes) => self.read("snapshot", bytes, &mut next),
-            None if last > 0 => self.lose_all("the snapshot, with all that was in it"),
+            None if last > 0 => self.lose_all("the snapshot and its content"),
             None => {}
         }
         let number = next.unwrap_or(last);
@@ -224,7 +224,7 @@ impl Salvage<'_> {
             }
         };
         if let Err(e) = understood {
-            self.report.lose(format!("{file}, byte {at}: a record that cannot be understood: {e}"));
+            self.report.lose(format!("{file}, byte {at}: an invalid record: {e}"));
             self.uncertain();
         }
     }
@@ -240,9 +240,9 @@ impl Salvage<'_> {
                     // The supervisor finds these out again.
                     _ => return,
                 };
-                self.report.lose(format!("{file}, byte {at}: {what}: its workload is not known any more"));
+                self.report.lose(format!("{file}, byte {at}: {what}: its workload is no longer known"));
             }
-            // What was refused is refused again.
+            // A change that was refused is refused again.
             _ => {}
         }
     }

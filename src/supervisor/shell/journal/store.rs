@@ -16,7 +16,7 @@ pub struct Content {
     pub journals: Vec<(u64, Vec<u8>)>,
 }
 
-/// What [`Content::check`] has found to be readable.
+/// The readable records that [`Content::check`] found.
 #[derive(Debug)]
 pub struct Found<'a> {
     snapshot: Option<&'a [u8]>,
@@ -174,7 +174,7 @@ fn snapshot<'a>(dir: &Path, bytes: &'a [u8]) -> Result<Snapshot<'a>> {
         [head, state] if head.kind == FrameKind::Tag && state.kind == FrameKind::Snapshot => {
             Ok(Snapshot { head: parse(head, &file)?, version: state.version, state: state.payload })
         }
-        records => Err(damaged(&file, scan.end, &format!("it has {} records in place of 2", records.len()))),
+        records => Err(damaged(&file, scan.end, &format!("it has {} records instead of 2", records.len()))),
     }
 }
 
@@ -240,7 +240,7 @@ fn writer_of_newer(bytes: &[u8]) -> Option<String> {
     names.filter(plain).filter(|n| *n != this).last().map(str::to_owned)
 }
 
-/// What a record says.
+/// Parses the payload of a record.
 ///
 /// # Errors
 /// [`Kind::Config`]: it is whole, and is not as expected.

@@ -12,12 +12,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
-/// What a supervisor says when it is ready that answers pings.
+/// Message of a ready supervisor that answers pings.
 pub const ANSWERS: &str = "answers";
 /// How long a keeper may leave a full socket alone before it is continued, in milliseconds, and how often.
 const FULL: (i32, u32) = (1000, 5);
 
-/// What the keeper said.
+/// A message of the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// A process has exited.
@@ -65,14 +65,14 @@ impl Link {
                 continue;
             }
             if patience == 0 {
-                return log::warn("the keeper does not take what it is to keep");
+                return log::warn("the keeper does not accept descriptors");
             }
             patience -= 1;
             self.wake();
         }
     }
 
-    /// Continues a keeper that somebody has stopped.
+    /// Continues a stopped keeper.
     pub fn wake(&self) {
         let keeper = nix::unistd::getppid();
         // Without the keeper the parent is another, which may take the signal as well: it does nothing to what runs.
@@ -114,10 +114,10 @@ impl Link {
         let mut buf = [0; MESSAGE];
         loop {
             let (n, fd) = socket::receive(self.0.as_raw_fd(), &mut buf)
-                .map_err(|e| Error::sys("asking the keeper for its descriptors", e))?;
+                .map_err(|e| Error::sys("requesting the descriptors of the keeper", e))?;
             match (n, buf[0], fd) {
                 (0, ..) => {
-                    return Err(Error::sys("asking the keeper for its descriptors", Errno(libc::EPIPE)));
+                    return Err(Error::sys("requesting the descriptors of the keeper", Errno(libc::EPIPE)));
                 }
                 (_, tag::ALL, _) => return Ok(kept),
                 (_, tag::KEPT, Some(fd)) => {

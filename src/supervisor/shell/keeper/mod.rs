@@ -29,7 +29,7 @@ const BACK_OFF: (u64, u64) = (100, 10_000);
 /// Bytes of a message.
 const MESSAGE: usize = 4096;
 
-/// What a message begins with.
+/// First byte of a message.
 pub mod tag {
     /// Keep the descriptor that comes along by the name that follows.
     pub const PUT: u8 = b'P';
@@ -55,7 +55,7 @@ pub mod tag {
 struct Keeper {
     ring: Ring,
     signals: OwnedFd,
-    /// What the supervisor is started with.
+    /// Arguments of the supervisor.
     arguments: Vec<OsString>,
     kept: BTreeMap<String, OwnedFd>,
     supervisor: Option<Child>,
@@ -186,7 +186,7 @@ impl Keeper {
             Due::Kill { silent } => {
                 let pid = child.pid;
                 log::warn(format!(
-                    "the supervisor (process {pid}) has not answered for {} s: it is killed and started again",
+                    "the supervisor (process {pid}) has not responded for {} s: killing and restarting it",
                     silent / 1000
                 ));
                 self.kill_supervisor();
@@ -205,7 +205,7 @@ impl Keeper {
     fn signal(&mut self, signal: i32) {
         if signal == libc::SIGABRT {
             log::warn(
-                "the service manager's watchdog asks for an end: the supervisor is killed and started again",
+                "the service manager's watchdog requested a stop: killing and restarting the supervisor",
             );
             self.kill_supervisor();
         }
@@ -223,7 +223,7 @@ impl Keeper {
         let mut ended = false;
         while let Ok(Some((pid, status))) = wait::next_ended() {
             if self.supervisor.as_ref().is_some_and(|c| c.pid == pid) {
-                // What it had sent before counts.
+                // Messages that it had sent before count.
                 self.hear();
                 let _ = wait::wait_pid(pid, false);
                 self.supervisor = None;
@@ -237,7 +237,7 @@ impl Keeper {
             }
             let inode = wait::pidfd_open(pid).and_then(|fd| file::fstat(fd.as_raw_fd())).map_or(0, |s| s.ino);
             let start_time = process::stat(pid).ok().flatten().map_or(0, |s| s.start_time);
-            // Written before the process is reaped: nobody finds it gone without its status on record.
+            // Written before the process is reaped: its status is on record before it disappears.
             self.ring.push(Death { pid, status, inode, start_time, at: time::boottime_ns() });
             let _ = wait::wait_pid(pid, false);
             ended = true;

@@ -1,10 +1,9 @@
 //! The exit statuses of processes: the last ones, in memory that the keeper and the supervisor share.
 
+use super::super::private;
 use crate::error::{Errno, Error, Result};
 use crate::sys::map::SharedWords;
-use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -43,15 +42,7 @@ impl Ring {
         let path = run_dir.join("keeper.ring");
         let fail = |e: Errno| Error::sys(format!("opening {path:?}"), e);
         let words = HEADER + RECORDS * SIZE;
-        let options = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .clone();
-        let file = options.open(&path).map_err(|e| fail(e.into()))?;
+        let file = private::open(&path)?;
         file.set_len((words * 8) as u64).map_err(|e| fail(e.into()))?;
         let ring = Ring(SharedWords::map(file.as_raw_fd(), words).map_err(fail)?);
         let header = &ring.0.words()[..HEADER];

@@ -19,7 +19,7 @@ pub struct Watch {
     limit: u64,
 }
 
-/// What is to be done now.
+/// Action to take now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
     Nothing,

@@ -26,7 +26,7 @@ struct Full {
 
 /// A log file of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogFileEntry {
     pub path: PathBuf,
     pub ino: u64,
     /// Of a full one. None: it is being written.
@@ -178,13 +178,18 @@ pub fn files(dir: &Path, run: u64) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// As for [`runs`].
-pub fn entries(dir: &Path, run: u64) -> Result<Vec<Entry>> {
-    let mut all: Vec<Entry> = files(dir, run)?
+pub fn entries(dir: &Path, run: u64) -> Result<Vec<LogFileEntry>> {
+    let mut all: Vec<LogFileEntry> = files(dir, run)?
         .into_iter()
         .filter_map(|path| {
             let ino = fs::metadata(&path).ok()?.ino();
             let full = rotated(&path);
-            Some(Entry { path, ino, number: full.map(|f| f.number), lines: full.and_then(|f| f.lines) })
+            Some(LogFileEntry {
+                path,
+                ino,
+                number: full.map(|f| f.number),
+                lines: full.and_then(|f| f.lines),
+            })
         })
         .collect();
     // A file that was renamed in between was seen by both of its names, or by the next one's.
@@ -218,7 +223,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// What the name of a full file says.
+/// Parses the name of a full file.
 fn rotated(path: &Path) -> Option<Full> {
     let (_, end) = path.file_name()?.to_str()?.split_once(".log.")?;
     let (number, lines) = end.split_once('.').map_or((end, None), |(number, lines)| (number, Some(lines)));

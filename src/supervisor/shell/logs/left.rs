@@ -28,12 +28,12 @@ pub struct Owner {
 pub struct Left {
     dir: PathBuf,
     pieces: BTreeMap<u64, (Owner, u64)>,
-    /// What belongs to the piece that was on the stage when the last supervisor was killed.
+    /// The rest of the piece that was on the stage when the last supervisor was killed.
     taken: Option<(u64, Owner)>,
 }
 
 impl Left {
-    /// What is left in `dir`.
+    /// Opens the kept output in `dir`.
     ///
     /// # Errors
     /// It cannot be read.
@@ -75,7 +75,7 @@ impl Left {
     pub fn put(&mut self, stage: &Path, owner: Owner) -> Result<()> {
         let fail = |e| Error::sys("keeping output whose log file cannot be written", e);
         let len = fs::metadata(stage).map_err(fail)?.len();
-        // What was taken from here comes before all others of its log file, and needs no more space.
+        // Output from here precedes all other output of its log file, and needs no more space.
         let taken = self.taken.take_if(|(_, of)| *of == owner).map(|(number, _)| number);
         let number = taken.unwrap_or_else(|| self.pieces.keys().last().map_or(1, |n| n + 1));
         let named = match taken {
@@ -111,7 +111,7 @@ impl Left {
         Ok(())
     }
 
-    /// What was taken last has been written.
+    /// Marks the piece that was taken last as written.
     pub fn done(&mut self) {
         if let Some((number, _)) = self.taken.take() {
             remove(&self.owner_file(number));

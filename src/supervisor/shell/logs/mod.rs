@@ -1,4 +1,4 @@
-//! What containers write: from their pipes into files, and from there to people.
+//! Output of containers: from their pipes into files, and from there to clients.
 //!
 //! `LOGS/WORKLOAD/SLOT/CONTAINER/N.log` has what run N of a container wrote, in the format of the Kubernetes container
 //! runtime interface: `TIME STREAM TAG TEXT`, with the time in RFC 3339 with nanoseconds, `stdout` or `stderr`, and `F`

@@ -1,5 +1,5 @@
-//! Whose log files a directory has: a workload that was deleted and one of the same name that was created later have
-//! the same directory, and not the same logs.
+//! The owner of the log files in a directory: a deleted workload and a later one of the same name have the same directory,
+//! but not the same logs.
 
 use super::file;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ const NAME: &str = "workload";
 /// # Errors
 /// The directory cannot be written.
 pub fn claim(dir: &Path, id: u64) -> Result<()> {
-    let of = of(dir);
+    let of = read_owner(dir);
     if of == Some(id) {
         return Ok(());
     }
@@ -34,9 +34,9 @@ pub fn claim(dir: &Path, id: u64) -> Result<()> {
 
 /// Whether the files are those of another workload than `id`.
 pub fn is_foreign(dir: &Path, id: Option<u64>) -> bool {
-    id.is_some() && of(dir).is_some_and(|of| Some(of) != id)
+    id.is_some() && read_owner(dir).is_some_and(|of| Some(of) != id)
 }
 
-fn of(dir: &Path) -> Option<u64> {
+fn read_owner(dir: &Path) -> Option<u64> {
     fs::read_to_string(dir.join(NAME)).ok()?.trim().parse().ok()
 }

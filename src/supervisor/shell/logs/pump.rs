@@ -1,7 +1,7 @@
 //! The thread that moves what containers write from their pipes to their log files.
 //!
 //! It has the pipes for itself, so that a container that writes a lot delays no decision. A log file that cannot be
-//! written keeps its container waiting, as a full pipe does, and nobody else.
+//! written blocks its container, like a full pipe, and no other.
 
 use super::stage::{CHUNK, Stage};
 use super::{Limits, Stream, file, file::LogFile};
@@ -59,7 +59,7 @@ impl Pump {
     /// Starts the thread. `dir`, on tmpfs, keeps what is on its way; `root` is where all log files are.
     ///
     /// # Errors
-    /// What was on its way when the last one was killed cannot be written; no thread can be made.
+    /// Output that was on its way when the last one was killed cannot be written; the thread cannot be started.
     pub fn start(dir: &Path, root: &Path, limits: Limits, blocked: Blocked) -> Result<Pump> {
         let fail = |e: nix::errno::Errno| Error::sys("starting the thread that writes logs", e);
         let mut stage = Stage::open(dir)?;
@@ -144,7 +144,7 @@ struct Worker {
     blocked: Blocked,
 }
 
-/// What came of one attempt to move a chunk.
+/// Result of one attempt to move a chunk.
 #[derive(PartialEq, Eq)]
 enum Moved {
     Some,
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     fn add(&mut self, id: u64, pipes: [Option<OwnedFd>; 2], sink: Sink) {
-        // What a killed supervisor could not write comes first.
+        // Output that a killed supervisor could not write comes first.
         let stuck = matches!(&sink, Sink::File(f) if self.stage.left().first(f.path()).is_some());
         let peer = pipes[0].as_ref().and_then(|end| tty::peer(end.as_raw_fd()).ok());
         self.sources.insert(id, Source { pipes, sink, stuck, taps: Vec::new(), _peer: peer });

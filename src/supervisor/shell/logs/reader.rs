@@ -3,7 +3,7 @@
 //! Files are renamed and removed while they are read. The open file is known by its inode, and each by its number, so
 //! that what was removed before it could be read is noticed, and counted.
 
-use super::file::{self, Entry};
+use super::file::{self, LogFileEntry};
 use super::format::{self, Line};
 use super::owner;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub struct Query {
     pub of: Option<u64>,
 }
 
-/// What a reader gives.
+/// Output of a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item<'a> {
     Line(Line<'a>),
@@ -168,7 +168,7 @@ impl Reader {
     /// Before the last of `files` is read, whose number is `number`: whether lines are missing before it.
     fn begin(
         &mut self,
-        (files, file): (&[Entry], &File),
+        (files, file): (&[LogFileEntry], &File),
         adjoins: bool,
         number: u64,
         to: &mut dyn FnMut(Item),
@@ -222,7 +222,7 @@ impl Reader {
 }
 
 /// The file after the one with this number and inode; the first, when there is none.
-fn following(files: &[Entry], before: Option<(u64, u64)>) -> Option<&Entry> {
+fn following(files: &[LogFileEntry], before: Option<(u64, u64)>) -> Option<&LogFileEntry> {
     let Some((number, ino)) = before else { return files.first() };
     let later = files.iter().find(|e| e.number.is_some_and(|n| n > number));
     // Numbers begin again when all full files were removed and the supervisor has restarted since.

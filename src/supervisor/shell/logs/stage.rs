@@ -1,19 +1,20 @@
-//! What is on its way from a pipe to a log file, kept where a killed supervisor does not lose it.
+//! Output on its way from a pipe to a log file, stored where a killed supervisor does not lose it.
 //!
 //! The kernel moves bytes from the pipe to the stage, a file on tmpfs; from there they are written to the log file, and
 //! then the stage is emptied. A shared mapping beside it says whose bytes they are and how far the writing has come, so
-//! that whoever comes after a kill at any instant knows what is left to do: nothing is lost, nothing is written twice.
+//! that the next supervisor knows what is left to do after a kill at any instant: nothing is lost, nothing is written twice.
 
+use super::super::private;
 use super::left::{Left, Owner};
 use super::{Limits, Stream, file::LogFile, format};
 use crate::error::{Errno, Error, Result};
 use crate::log;
 use crate::sys::map::SharedWords;
 use crate::sys::splice;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -100,7 +101,7 @@ impl Stage {
     /// data is available now.
     ///
     /// # Errors
-    /// What splice(2) or read(2) returns.
+    /// An error of splice(2) or read(2).
     pub fn take(&mut self, from: RawFd) -> Result<usize, Errno> {
         match splice::pipe_to_file(from, self.file.as_raw_fd(), 0, CHUNK) {
             Err(Errno(libc::EINVAL)) => self.take_from_terminal(from),
@@ -197,7 +198,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What is kept because its log file could not be written.
+    /// Output that is kept because its log file could not be written.
     pub fn left(&mut self) -> &mut Left {
         &mut self.left
     }
@@ -257,16 +258,7 @@ impl Stage {
 }
 
 fn open(dir: &Path, name: &str) -> Result<File> {
-    let path = dir.join(name);
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .clone();
-    options.open(&path).map_err(|e| Error::sys(format!("opening {path:?}"), e))
+    private::open(&dir.join(name))
 }
 
 #[cfg(test)]
@@ -285,7 +277,7 @@ mod tests {
             fd::write_all(w.as_raw_fd(), b"b\n").unwrap();
             let mut stage = Stage::open(dir.path()).unwrap();
             let mut log = LogFile::open(path.clone()).unwrap();
-            // What `write` does, step by step.
+            // The steps of `write`.
             type Step<'a> = &'a dyn Fn(&mut Stage, &mut LogFile);
             let steps: [Step<'_>; 5] = [
                 &|s, _| assert!(s.belongs_to(&path, Stream::Stdout)),

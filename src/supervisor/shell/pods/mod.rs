@@ -42,7 +42,7 @@ pub struct Directories {
 }
 
 impl Directories {
-    fn of(&self, key: ReplicaKey) -> [PathBuf; 2] {
+    fn directories(&self, key: ReplicaKey) -> [PathBuf; 2] {
         [&self.disk, &self.memory].map(|base| base.join("pods").join(key.to_string()))
     }
 }
@@ -68,7 +68,7 @@ pub struct Pod {
 
 impl Pod {
     fn new(dirs: &Directories, key: ReplicaKey, workload: &str, sandbox: Sandbox, held: Held) -> Pod {
-        let [disk, memory] = dirs.of(key);
+        let [disk, memory] = dirs.directories(key);
         let replica = facts(key, workload);
         let claims = dirs.disk.join("volumes").join(&replica.namespace);
         Pod { key, sandbox, replica, held, address: None, resolver: None, init: None, disk, memory, claims }
@@ -107,7 +107,7 @@ impl Pod {
     }
 }
 
-/// What a replica is called, and what the host has.
+/// The name of a replica, and facts about the host.
 fn facts(key: ReplicaKey, workload: &str) -> Replica {
     let node = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
@@ -282,7 +282,7 @@ fn etc(pod: &Pod, resolver: bool) -> Result<()> {
 
 /// Removes the directories of a replica.
 fn clear(dirs: &Directories, key: ReplicaKey) -> Result<()> {
-    dirs.of(key).iter().try_for_each(|dir| remove_tree(dir))
+    dirs.directories(key).iter().try_for_each(|dir| remove_tree(dir))
 }
 
 /// Removes a directory with all that is in it, if it exists.
@@ -304,7 +304,7 @@ pub const INIT: &str = "init";
 /// The init process in that cgroup.
 fn init_of(cgroup: &str) -> Result<OwnedFd> {
     let pid = cgroups::processes(cgroup).pop();
-    let pid = pid.ok_or_else(|| Error::new(Kind::System, "the init process of the pod is gone"))?;
+    let pid = pid.ok_or_else(|| Error::new(Kind::System, "the init process of the pod has exited"))?;
     wait::pidfd_open(pid).map_err(|e| Error::sys("opening the init process of the pod", e))
 }
 
@@ -333,7 +333,7 @@ pub fn remove(
     clear(dirs, key).and_then(|()| cgroups.try_for_each(gone))
 }
 
-/// What is on record of a sandbox.
+/// The record of a sandbox.
 #[derive(Debug, Clone, Copy)]
 pub struct OnRecord<'a> {
     pub workload: &'a str,
@@ -386,7 +386,7 @@ pub fn find(
 }
 
 /// Removes the directories of replicas and containers that do not exist any more, as after a crash or a reboot, in a thread of
-/// its own: it may be much, and nobody waits for it.
+/// its own: it may be large, and no caller waits for it.
 pub fn sweep_later(dirs: Directories, pods: HashSet<ReplicaKey>, containers: HashSet<String>) {
     // Listed now: what is made later is new.
     let old = |dir: PathBuf| -> Vec<PathBuf> {
@@ -415,7 +415,7 @@ pub fn sweep_later(dirs: Directories, pods: HashSet<ReplicaKey>, containers: Has
     }
 }
 
-/// What of the host container `c` may get: the devices that it names, or all when it is privileged.
+/// Devices of the host that container `c` may use: those that it names, or all when it is privileged.
 pub fn host(c: &crate::workload::model::Container) -> bundle::Host {
     let capabilities = capabilities::names().map(str::to_owned).collect();
     let mut devices = Vec::new();

@@ -57,19 +57,19 @@ fn place(pod: &Pod, v: &Volume) -> Option<PathBuf> {
 /// Makes all volumes that are not in memory.
 pub fn make(pod: &Pod, objects: &Objects) -> Result<()> {
     for v in &pod.sandbox.volumes {
-        one(pod, v, objects).map_err(|e| e.context(format!("volume {:?}", v.name)))?;
+        create_volume(pod, v, objects).map_err(|e| e.context(format!("volume {:?}", v.name)))?;
     }
     Ok(())
 }
 
-fn one(pod: &Pod, v: &Volume, objects: &Objects) -> Result<()> {
+fn create_volume(pod: &Pod, v: &Volume, objects: &Objects) -> Result<()> {
     let Some(dir) = place(pod, v) else { return Ok(()) };
     let group = pod.sandbox.security.fs_group;
     if let Some(host) = &v.host_path {
         return host_path(host);
     }
     if v.is_written() {
-        let files = files::of(v, &pod.sandbox, &pod.replica, objects)
+        let files = files::volume_files(v, &pod.sandbox, &pod.replica, objects)
             .map_err(|message| Error::new(Kind::NotFound, message))?;
         directory(&dir, 0o755)?;
         return files.iter().try_for_each(|f| write(&dir, f, group));
@@ -230,7 +230,7 @@ fn open(at: &Path, plain: bool) -> Result<OwnedFd> {
 }
 
 /// The path `sub` in the volume `root`: containers write there, so that it is looked up by the kernel without leaving the
-/// volume, and never again by its name. A directory is made when it is missing, unless nobody may write.
+/// volume, and never again by its name. A missing directory is created, unless the volume is read-only.
 fn inside(root: OwnedFd, sub: &str, read_only: bool) -> Result<OwnedFd> {
     if sub.is_empty() {
         return Ok(root);

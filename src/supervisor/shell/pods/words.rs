@@ -36,16 +36,16 @@ pub fn make(pod: &Pod, id: &str) -> Result<()> {
     file.set_permissions(fs::Permissions::from_mode(0o666)).map_err(fail)
 }
 
-/// What the container `id` left in its file. None: nothing.
+/// The termination message of the container `id`. None: it has none.
 pub fn read(dirs: &Directories, replica: ReplicaKey, id: &str) -> Option<String> {
-    let [disk, _] = dirs.of(replica);
+    let [disk, _] = dirs.directories(replica);
     let options = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
     text(&end(options.open(disk.join("words").join(id)).ok()?, MESSAGE)?)
 }
 
 /// Removes the file of the container `id`.
 pub fn remove(dirs: &Directories, replica: ReplicaKey, id: &str) {
-    let [disk, _] = dirs.of(replica);
+    let [disk, _] = dirs.directories(replica);
     // It goes with the pod in any case.
     let _ = fs::remove_file(disk.join("words").join(id));
 }

@@ -1,4 +1,4 @@
-//! What is reported about wrong files.
+//! Problems reported about invalid files.
 
 use super::wrong;
 
@@ -71,7 +71,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("replicas: 2", "4:5 unknown field \"replicas\" [it belongs in services.NAME.deploy]"),
 ];
 
-/// What is reported about a service with these fields.
+/// Problems reported about a service with these fields.
 fn of(service: &str) -> Vec<String> {
     wrong(&format!("services:\n  web:\n    image: x\n    {service}\n"))
 }
@@ -107,7 +107,7 @@ fn what_does_not_fit_together_is_reported_where_it_is_written() {
         wrong("services:\n  a: {build: {context: ., secrets: [pw]}}\n"),
         [
             "warning: 2:14 the image exists only after it was built [`orund apply --build` builds it]",
-            "2:27 build.secrets is not supported [build the image by hand, and write `image: NAME`]"
+            "2:27 build.secrets is not supported [build the image yourself, and write `image: NAME`]"
         ]
     );
     assert_eq!(wrong("services: {a: {}}\n"), ["1:15 field \"image\" is missing [write `image: NAME`]"]);

@@ -1,10 +1,10 @@
 //! Clients that are attached to containers.
 
-use super::linux::Linux;
+use super::host::HostEffects;
 use super::names;
 use super::streams::Attached;
 
-impl Linux {
+impl HostEffects {
     /// Attaches a client to the container that the runtime calls `id`. None: it does not run.
     pub fn attach(&self, id: &str) -> Option<Attached> {
         let live = self.live.get(&names::key_of(id)?.instance)?;

@@ -1,9 +1,9 @@
 //! Images in the world of Linux: their events, and what the store may forget.
 
 use super::compiled;
+use super::host::HostEffects;
 use super::images::Used;
-use super::job::Done;
-use super::linux::Linux;
+use super::job::JobResult;
 use crate::log;
 use crate::supervisor::core::action::{Notice, Reason, Severity};
 use crate::supervisor::core::desired::Desired;
@@ -17,12 +17,12 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 
-impl Linux {
-    /// What sends messages to the loop.
-    pub(super) fn teller(&self) -> Box<dyn Fn(Done) + Send + Sync> {
+impl HostEffects {
+    /// The sender of messages to the loop.
+    pub(super) fn teller(&self) -> Box<dyn Fn(JobResult) + Send + Sync> {
         let done = self.done.clone();
         Box::new(move |what| {
-            // Without a receiver the supervisor is ending.
+            // Without a receiver the supervisor is shutting down.
             let _ = done.send(what);
         })
     }

@@ -2,7 +2,7 @@
 
 use super::clock;
 use super::images;
-use super::job::{self, Cached, Done, Made, Name, Shared, Which};
+use super::job::{self, BundleKey, Cached, CreatedContainer, JobResult, Name, Shared};
 use super::jobs;
 use super::journal::Journal;
 use super::journal::disk::{Changed, Disk};
@@ -93,11 +93,11 @@ impl Live {
 }
 
 /// The world.
-pub struct Linux {
+pub struct HostEffects {
     pub shared: Arc<Shared>,
-    /// None in the foreground, where nobody comes after.
+    /// None in the foreground, which has no successor.
     pub runtime_journal: Option<Journal>,
-    /// What could not be recorded yet.
+    /// Records that could not be written yet.
     pub unrecorded: Vec<Record>,
     pub disk: Option<Disk>,
     pub keeper: Option<Link>,
@@ -106,7 +106,7 @@ pub struct Linux {
     pub ring: Option<Ring>,
     /// By number of the instance.
     pub live: HashMap<u64, Live>,
-    pub templates: HashMap<Which, Arc<Cached>>,
+    pub templates: HashMap<BundleKey, Arc<Cached>>,
     /// The number of workloads when the store of images was last notified of the revisions that exist.
     pub workloads: usize,
     /// The sandboxes that there are.
@@ -114,7 +114,7 @@ pub struct Linux {
     /// Of containers that run; the mark is the number of the instance.
     pub pidfds: Epoll,
     pub memory: memory::Watches,
-    pub done: mpsc::UnboundedSender<Done>,
+    pub done: mpsc::UnboundedSender<JobResult>,
     /// Jobs that have not answered.
     pub jobs: usize,
     /// Something has happened or was decided since this was last looked at.
@@ -125,15 +125,15 @@ pub struct Linux {
     pub told: broadcast::Sender<Arc<Notice>>,
 }
 
-impl Linux {
+impl HostEffects {
     /// A world in which nothing runs.
     ///
     /// # Errors
     /// epoll(7) is not to be had.
-    pub fn new(shared: Shared, done: mpsc::UnboundedSender<Done>) -> crate::error::Result<Linux> {
+    pub fn new(shared: Shared, done: mpsc::UnboundedSender<JobResult>) -> crate::error::Result<HostEffects> {
         let pidfds = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::sys("making an epoll instance", e))?;
-        Ok(Linux {
+        Ok(HostEffects {
             shared: Arc::new(shared),
             runtime_journal: None,
             unrecorded: Vec::new(),
@@ -156,11 +156,11 @@ impl Linux {
         })
     }
 
-    pub(super) fn job(&mut self, job: impl FnOnce(&Shared) -> Done + Send + 'static) {
+    pub(super) fn job(&mut self, job: impl FnOnce(&Shared) -> JobResult + Send + 'static) {
         self.jobs += 1;
         let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
         tokio::task::spawn_blocking(move || {
-            // Without a receiver the supervisor is ending.
+            // Without a receiver the supervisor is shutting down.
             let _ = done.send(job(&shared));
         });
     }
@@ -168,14 +168,14 @@ impl Linux {
     /// As [`Linux::job`], in a thread of its own: for what may take so long that others would wait for a worker.
     fn long_job(
         &mut self,
-        job: impl FnOnce(&Shared) -> Done + Send + 'static,
-        failed: impl FnOnce(String) -> Done,
+        job: impl FnOnce(&Shared) -> JobResult + Send + 'static,
+        failed: impl FnOnce(String) -> JobResult,
     ) {
         self.jobs += 1;
         let (shared, done) = (Arc::clone(&self.shared), self.done.clone());
         let told = done.clone();
         let work = move || {
-            // Without a receiver the supervisor is ending.
+            // Without a receiver the supervisor is shutting down.
             let _ = done.send(job(&shared));
         };
         if let Err(e) = std::thread::Builder::new().name("image".to_owned()).spawn(work) {
@@ -209,7 +209,7 @@ impl Linux {
         let _ = self.pidfds.delete(&pidfd);
         let status = live.process.and_then(|p| how_it_ended(Some(&pidfd), p, self.ring.as_ref()));
         let oom = live.cgroup.as_ref().is_some_and(|c| c.oom_count().is_ok_and(|n| n > 0));
-        // Asking the kernel may take long: on version 1 whoever changes any cgroup keeps it waiting.
+        // Asking the kernel may take long: on version 1 it waits for every other change of a cgroup.
         let none = |c: &Cgroup| c.pids_recursive().is_ok_and(|p| p.is_empty());
         let empty = live.own_pid_namespace || live.cgroup.as_ref().is_none_or(none);
         let ended = Ended { status, oom, empty };
@@ -222,18 +222,18 @@ impl Linux {
         }
     }
 
-    /// What a container of a pod that has exited left in its file.
+    /// The termination message of an exited container of a pod.
     pub fn last_words(&self, key: Key, id: &str) -> Option<Event> {
         let text = words::read(&self.shared.pods, key.of_replica(), id)?;
         Some(Event::LastWords { key, text })
     }
 
-    /// What the end of a job means.
-    pub fn finished(&mut self, done: Done, events: &mut Vec<Event>) {
+    /// Handles the result of a job.
+    pub fn finished(&mut self, done: JobResult, events: &mut Vec<Event>) {
         self.jobs -= 1;
         match done {
-            Done::Prepared { key, result: Ok(made) } => self.prepared(key, *made, events),
-            Done::Prepared { key, result: Err(error) } => {
+            JobResult::Prepared { key, result: Ok(made) } => self.prepared(key, *made, events),
+            JobResult::Prepared { key, result: Err(error) } => {
                 self.live.remove(&key.instance);
                 // In a pid namespace whose first process has exited nothing can be made (ENOMEM): the container has not
                 // failed, and its exit is reported once that of the sandbox has been acted on.
@@ -245,35 +245,38 @@ impl Linux {
                     false => events.push(Event::StartFailed { key, error }),
                 }
             }
-            Done::Released { key, result } => self.released(key, result, events),
-            Done::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),
-            Done::Killed { empty: false, .. } => {}
-            Done::Memory { key } => self.look_at_memory(key, events),
-            Done::Hook { key, kind, error } => events.push(Event::HookDone { key, kind, error }),
-            Done::Probed { key, kind, n, ok, error } => {
+            JobResult::Released { key, result } => self.released(key, result, events),
+            JobResult::Killed { key, empty: true } => events.push(Event::CgroupEmpty { key }),
+            JobResult::Killed { empty: false, .. } => {}
+            JobResult::Memory { key } => self.look_at_memory(key, events),
+            JobResult::Hook { key, kind, error } => events.push(Event::HookDone { key, kind, error }),
+            JobResult::Probed { key, kind, n, ok, error } => {
                 events.push(Event::Probed { key, kind, n, ok, error });
             }
-            Done::Updated { key, error } => events.push(Event::Updated { key, error }),
-            Done::Removed { key, words, error } => {
+            JobResult::Updated { key, error } => events.push(Event::Updated { key, error }),
+            JobResult::Removed { key, words, error } => {
                 events.extend(words.map(|text| Event::LastWords { key, text }));
                 if error.is_none() {
                     self.forget(key);
                 }
                 events.push(Event::Removed { key, error });
             }
-            Done::SandboxMade { replica, result: Ok(pod) } => {
+            JobResult::SandboxMade { replica, result: Ok(pod) } => {
                 let address = pod.replica.pod_ip.clone();
-                self.hold(replica, *pod);
+                self.store_pod_descriptors(replica, *pod);
                 self.warn_of_network();
                 events.push(Event::SandboxMade { replica, address });
             }
-            Done::SandboxMade { replica, result: Err(error) } => {
+            JobResult::SandboxMade { replica, result: Err(error) } => {
                 self.warn_of_network();
                 events.push(Event::SandboxFailed { replica, error });
             }
-            Done::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
+            JobResult::SandboxGone { replica, error } => events.push(Event::SandboxGone { replica, error }),
             // No jobs, and the loop has taken them.
-            Done::Image { .. } | Done::Written(_) | Done::Logs { .. } | Done::Ports(_) => {}
+            JobResult::Image { .. }
+            | JobResult::Written(_)
+            | JobResult::Logs { .. }
+            | JobResult::Ports(_) => {}
         }
     }
 
@@ -286,8 +289,8 @@ impl Linux {
         }
     }
 
-    fn prepared(&mut self, key: Key, made: Made, events: &mut Vec<Event>) {
-        let Made { waiting, process, image, pidfd, cgroup, streams, sink } = made;
+    fn prepared(&mut self, key: Key, made: CreatedContainer, events: &mut Vec<Event>) {
+        let CreatedContainer { waiting, process, image, pidfd, cgroup, streams, sink } = made;
         let Some(live) = self.live.get_mut(&key.instance) else { return };
         if live.doomed {
             self.job(move |_| {
@@ -297,7 +300,7 @@ impl Linux {
                     unrecoverable: false,
                     image: None,
                 };
-                Done::Prepared { key, result: Err(error) }
+                JobResult::Prepared { key, result: Err(error) }
             });
             return;
         }
@@ -354,7 +357,7 @@ impl Linux {
         }
     }
 
-    /// The keeper sends no pings: somebody may have stopped it.
+    /// The keeper sends no pings: it may have been stopped by a signal.
     pub fn keeper_is_silent(&mut self, at: Time) {
         let Some(link) = &self.keeper else { return };
         link.wake();
@@ -372,7 +375,7 @@ impl Linux {
         }
     }
 
-    fn prepare(&mut self, key: Key, which: Which, desired: &Desired) {
+    fn prepare(&mut self, key: Key, which: BundleKey, desired: &Desired) {
         let workload = desired.workloads.get(&key.workload);
         let spec = workload.and_then(|w| w.revisions.get(&which.1)?.containers.get(key.container as usize));
         let (Some(workload), Some(spec)) = (workload, spec) else { return };
@@ -391,7 +394,7 @@ impl Linux {
         let waits = spec.launch.image.is_some() && !cached.is_ready();
         let pod = self.pods.get(&key.of_replica()).map(Arc::clone);
         let template = workload.revisions.get(&which.1);
-        let objects = template.map(|t| desired.objects.of(t)).unwrap_or_default();
+        let objects = template.map(|t| desired.objects.inputs_of(t)).unwrap_or_default();
         let source = job::Source {
             cached,
             launch: spec.launch.clone(),
@@ -407,7 +410,7 @@ impl Linux {
         if waits {
             let failed = move |message| {
                 let error = StartError { message, unrecoverable: false, image: None };
-                Done::Prepared { key, result: Err(error) }
+                JobResult::Prepared { key, result: Err(error) }
             };
             return self.long_job(move |shared| jobs::prepare(shared, &source, &name, reaper), failed);
         }
@@ -461,11 +464,11 @@ impl Linux {
     }
 
     /// A task that answers once.
-    pub fn task(&mut self, answer: impl Future<Output = Done> + Send + 'static) {
+    pub fn task(&mut self, answer: impl Future<Output = JobResult> + Send + 'static) {
         self.jobs += 1;
         let done = self.done.clone();
         tokio::spawn(async move {
-            // Without a receiver the supervisor is ending.
+            // Without a receiver the supervisor is shutting down.
             let _ = done.send(answer.await);
         });
     }
@@ -541,14 +544,16 @@ pub fn how_it_ended(pidfd: Option<&OwnedFd>, process: Process, ring: Option<&Rin
     own().or_else(zombie).or_else(told).or_else(noted).map(WaitStatus)
 }
 
-impl World for Linux {
+impl World for HostEffects {
     fn record(&mut self, records: &[Record]) {
         self.happened |= !records.is_empty();
         let Some(journal) = &mut self.runtime_journal else { return };
         self.unrecorded.extend_from_slice(records);
         match journal.append(&self.unrecorded) {
             Ok(()) => self.unrecorded.clear(),
-            Err(e) => log::warn(e.context("what happens is not recorded now, but with what happens next")),
+            Err(e) => {
+                log::warn(e.context("cannot record events now; they will be recorded with the next ones"))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The sandboxes of pods, as the world of Linux has them.
 
-use super::job::Done;
-use super::linux::{INIT_MARK, Linux, watch};
+use super::host::{HostEffects, INIT_MARK, watch};
+use super::job::JobResult;
 use super::pods::{self, Pod};
 use super::publish::Resolver;
 use crate::supervisor::core::desired::Desired;
@@ -11,7 +11,7 @@ use crate::workload::compose::PROJECT;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-impl Linux {
+impl HostEffects {
     /// The init process of a pod has exited, and with it every process of the pod's pid namespace.
     pub(super) fn init_ended(&self, mark: u64, events: &mut Vec<Event>) {
         let of = |(key, pod): (&ReplicaKey, &Arc<Pod>)| Some((*key, pod.init.as_ref()?.try_clone().ok()?));
@@ -23,7 +23,7 @@ impl Linux {
     }
 
     /// Has everything kept that a pod needs to live on.
-    pub fn hold(&mut self, replica: ReplicaKey, pod: Pod) {
+    pub fn store_pod_descriptors(&mut self, replica: ReplicaKey, pod: Pod) {
         if let Some(keeper) = &self.keeper {
             for (kind, fd) in &pod.held {
                 keeper.put(&pods::held_name(replica, *kind), fd.as_raw_fd());
@@ -50,13 +50,13 @@ impl Linux {
             let error = "the workload is gone".to_owned();
             return self.answers.push(Event::SandboxFailed { replica, error });
         };
-        let (name, objects) = (workload.name.clone(), desired.objects.of(template));
+        let (name, objects) = (workload.name.clone(), desired.objects.inputs_of(template));
         let names = self.publisher.is_some();
         self.job(move |shared| {
             let network = (shared.network.as_deref(), names);
             let place = (replica, shared.cgroup_parent.as_str());
             let result = pods::make(&shared.pods, network, place, (&name, &spec.config), &objects);
-            Done::SandboxMade { replica, result }
+            JobResult::SandboxMade { replica, result }
         });
     }
 
@@ -76,11 +76,11 @@ impl Linux {
         }
         self.job(move |shared| {
             let address = pod.as_ref().and_then(|p| p.address);
-            // Whoever has the last copy has the kernel remove the namespaces.
+            // When the last copy is closed, the kernel removes the namespaces.
             drop(pod);
             let network = shared.network.as_deref();
             let removed = pods::remove(&shared.pods, network, replica, address, &shared.cgroup_parent);
-            Done::SandboxGone { replica, error: removed.err().map(|e| e.to_string()) }
+            JobResult::SandboxGone { replica, error: removed.err().map(|e| e.to_string()) }
         });
     }
 }

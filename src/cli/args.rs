@@ -158,6 +158,8 @@ pub struct Exec {
     /// Number of additional file descriptors to pass, after the first three and $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    // Not a link: the text has brackets.
+    #[allow(rustdoc::broken_intra_doc_links)]
     /// Cgroup to run in, below that of the container: [CONTROLLER[,CONTROLLER]:]PATH; may be repeated
     #[arg(long, value_name = "CGROUP")]
     pub cgroup: Vec<String>,

@@ -1,4 +1,4 @@
-//! Images: their names, their files on this host, and their containers. [`reference`], [`configuration`] and [`bundle`] are
+//! Images: their names, their files on this host, and their containers. [`mod@reference`], [`configuration`] and [`bundle`] are
 //! pure. What comes from outside is read by children of `orund` only ([`child`]).
 
 pub(crate) mod bundle;

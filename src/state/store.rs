@@ -191,7 +191,7 @@ impl ContainerDir {
         Err(Error::new(Kind::Timeout, what))
     }
 
-    /// As [`Entry::lock`]; `false` when the time is over.
+    /// As [`ContainerDir::lock`]; `false` when the time is over.
     ///
     /// # Errors
     /// [`Kind::System`] when the file system has no locks.

@@ -283,7 +283,7 @@ fn a_token_in_place_of_a_password_is_for_the_token_server() {
     };
     text("wrong");
     let e = image.fetch_from(&name(&server)).unwrap_err();
-    assert!(e.contains("refuses access (401)") && e.contains("the credentials for it are wrong"), "{e}");
+    assert!(e.contains("refuses access (401)") && e.contains("the credentials are wrong"), "{e}");
     text("identity/1");
     image.fetch_from(&name(&server)).unwrap();
     assert!(
@@ -356,7 +356,7 @@ fn a_download_that_only_begins_again_comes_to_an_end() {
     let (image, _) = image("registry-waver");
     let server = Server::start(&image, Fault::Waver, Access::Open, 0);
     let e = image.fetch_from(&name(&server)).unwrap_err();
-    assert!(e.contains("the download was cut") && e.lines().count() == 1, "{e}");
+    assert!(e.contains("the download was interrupted") && e.lines().count() == 1, "{e}");
     assert!(server.seen().len() < 12, "{:?}", server.seen());
 }
 
@@ -427,7 +427,7 @@ fn registries_that_misbehave_get_one_clear_error() {
     let (image, _) = image("registry-faults");
     for (fault, access, known, expected) in [
         (Fault::None, Access::Basic, false, "does not exist there, or needs credentials"),
-        (Fault::Never, Access::Basic, true, "the credentials for it are wrong"),
+        (Fault::Never, Access::Basic, true, "the credentials are wrong"),
         (Fault::Never, Access::Bearer, true, "refuses access (401)"),
         (Fault::Lie, Access::Open, true, "the registry sent wrong content: the digest of a layer is"),
         (Fault::LongManifest, Access::Open, true, "exceeds 4194304 bytes"),

@@ -49,7 +49,7 @@ fn services_are_built_and_a_changed_image_is_a_rollout() {
         "build: {context: web, args: {TEXT: shop}}\n    restart: always\n    stop_grace_period: 0s\n";
     write(&d, "compose.yaml", &format!("name: shop\nservices:\n  web:\n    {service}"));
     let (code, said) = fails(&d, "apply -f compose.yaml");
-    assert!(code == 1 && said.contains("to be built: web; hint: `orund apply --build`"), "{said}");
+    assert!(code == 1 && said.contains("must be built: web; hint: `orund apply --build`"), "{said}");
     let said = build(&d, "--wait --timeout 60");
     assert!(
         said.contains("workload/web created") && said.contains("loaded image \"localhost/shop-web:"),

@@ -223,7 +223,7 @@ fn a_supervisor_that_is_stopped_is_killed_and_replaced() {
     let old = d.supervisor().unwrap();
     kill(old, libc::SIGSTOP);
     next_supervisor(&d, old);
-    assert!(d.output().contains("has not answered for"), "{}", d.output());
+    assert!(d.output().contains("has not responded for"), "{}", d.output());
     let r = d.wait_running("web-0");
     assert_eq!((pid_of(&r), &r["restarts"]), (first, &json!(0)));
     d.delete("web", Some(0));

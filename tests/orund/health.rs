@@ -128,7 +128,7 @@ fn programs_of_probes_run_in_the_container_and_are_killed_whole() {
     // What cannot be run has no result.
     let missing = json!({"exec": {"command": ["/no/such"]}, "failureThreshold": 1, "periodSeconds": 1});
     apply(&d, "missing", alive, json!({"livenessProbe": missing}));
-    wait_for("the reason", || events(&d).contains("liveness probe could not be carried out").then_some(()));
+    wait_for("the reason", || events(&d).contains("liveness probe could not run").then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert_eq!(d.replica("missing-0")["restarts"], 0);
     d.delete("missing", None);

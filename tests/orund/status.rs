@@ -244,7 +244,7 @@ fn the_dashboard_shows_itself_to_its_user_only() {
     assert_eq!(Page::with(&d, "--token-file token").token, first);
     assert_ne!(first, page.token);
     write(&d, "open", &first);
-    assert!(fails(&d, "dashboard --token-file open").1.contains("others can read"));
+    assert!(fails(&d, "dashboard --token-file open").1.contains("accessible to other users"));
 }
 
 /// The page in a browser, with a hundred workloads, some of which write what would be elements if anybody took it for such.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 #[serde(transparent)]
 pub struct WorkloadId(pub u64);
 
-/// The identity of a template within its workload, from 1. People see its number ([`Workload::number`]), which is another
+/// The identity of a template within its workload, from 1. People see its number (`Workload::number`), which is another
 /// one once the workload has gone back to the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

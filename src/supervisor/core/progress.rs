@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Rollout {
     /// The revision that is rolled out.
     pub revision: Revision,
-    /// [`Workload::generation`] when it began: whatever the owner changes gives it new time.
+    /// `Workload::generation` when it began: whatever the owner changes gives it new time.
     pub generation: u64,
     /// When it last came closer to its end.
     pub progressed: Time,

@@ -18,7 +18,7 @@ pub struct Stamp {
 #[serde(default)]
 pub struct Kept {
     /// Grows with every change of the revision, and is never given twice: a revision that is gone back to gets a new one.
-    /// 0: the same as its [`Revision`].
+    /// 0: the same as its [`super::ids::Revision`].
     pub number: u32,
     /// When and why it became the desired one.
     pub stamp: Stamp,

@@ -34,8 +34,8 @@ fn mortal(seconds: u64) -> String {
 }
 
 /// Lives until it is asked to exit.
-const CHANGED: &str = "trap 'exit 0' TERM; echo 0; while true; do sleep 1; done";
-const STAYS: &str = "trap 'exit 0' TERM; while true; do sleep 5; done";
+const CHANGED: &str = "trap 'exit 0' TERM; echo 0; sleep 100000 & wait";
+const STAYS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
 
 /// Numbers that look random, the same ones for the same seed: xorshift64 (Marsaglia, Xorshift RNGs, 2003).
 struct Chance(u64);

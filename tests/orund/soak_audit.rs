@@ -1,4 +1,4 @@
-//! What a soak looks at: the exits that the supervisor reports beside what the containers wrote, processes, memory, and what is left.
+//! The view of a soak: the exits that the supervisor reports beside what the containers wrote, processes, memory, and what is left.
 
 use crate::daemon::Daemon;
 use serde_json::Value;
@@ -8,10 +8,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-/// An exit of that time is seen so much later at most.
-const RECENT: Duration = Duration::from_secs(15);
+/// From so many seconds before nobody lived, when the end of a supervisor may begin, to so many after, when another one has found
+/// all that runs.
+const ALONE: [i32; 2] = [-6, 12];
 
 /// How a run exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +32,37 @@ struct Exit {
     alone: bool,
 }
 
-/// What is known of a replica of the workloads `mortal*`.
+/// The output of a run.
+struct Run {
+    /// The number of its log file.
+    number: u64,
+    lines: usize,
+    /// The code that it was about to exit with.
+    end: Option<i64>,
+}
+
+/// Where the search for the log of an exit leads.
+enum Match {
+    /// To the log with this number, or without one to the same place.
+    Next { next: u64, lines: usize, cut: bool },
+    /// Its last lines may still be on their way.
+    Wait,
+    /// As [`Match::Wait`], if it leads nowhere else: there is a later log already.
+    Late,
+    /// To none.
+    No,
+}
+
+/// The state of a replica of the workloads `mortal*`.
 #[derive(Debug, Default)]
 struct Slot {
     /// The instances whose exits were seen.
     seen: BTreeSet<u64>,
     /// Those whose run has not been compared with its log yet, the oldest first.
     open: Vec<Exit>,
-    /// The number of the next log file.
-    next: u64,
-    /// Starts that failed, and whose log was not met yet.
-    failed_starts: u64,
-    /// What the first open one waits for.
+    /// The possible numbers of the next log file: a start that failed, or that a kill interrupted, may have left an empty one.
+    next: BTreeSet<u64>,
+    /// The reason why the first open one waits.
     doubt: Option<String>,
 }
 
@@ -55,8 +76,8 @@ pub struct Audit {
     unknown: u64,
     cut: u64,
     unanswered: u64,
-    /// When neither a keeper nor a supervisor lived last.
-    alone: Option<Instant>,
+    /// When neither a keeper nor a supervisor lived, or may not have: first and last second.
+    alone: Vec<[String; 2]>,
 }
 
 impl fmt::Display for Audit {
@@ -81,13 +102,13 @@ impl Audit {
             unknown: 0,
             cut: 0,
             unanswered: 0,
-            alone: None,
+            alone: Vec::new(),
         }
     }
 
     /// Neither a keeper nor a supervisor lived just now.
     pub fn nobody_lived(&mut self) {
-        self.alone = Some(Instant::now());
+        self.alone.push(ALONE.map(second));
     }
 
     /// How many exits were compared.
@@ -100,7 +121,7 @@ impl Audit {
         self.slots.values().all(|s| s.open.is_empty())
     }
 
-    /// What is not settled.
+    /// The reasons why exits are open.
     pub fn doubts(&self) -> Vec<String> {
         let open = self.slots.iter().filter(|(_, s)| !s.open.is_empty());
         open.map(|(key, s)| s.doubt.clone().unwrap_or_else(|| format!("{:?} of {key:?} has no log", s.open)))
@@ -141,18 +162,19 @@ impl Audit {
         let container = &replica["containers"][0];
         let exits = container["exits"].as_array().cloned().unwrap_or_default();
         let mut new = 0;
-        let alone = self.alone.is_some_and(|at| at.elapsed() < RECENT);
         for exit in exits.iter().rev() {
             if !slot.seen.insert(exit["instance"].as_u64().unwrap()) {
                 continue;
             }
             new += 1;
+            let time = exit["time"].as_str().unwrap();
+            let alone = self
+                .alone
+                .iter()
+                .any(|[first, last]| (first.as_str()..=last).contains(&&time[..first.len()]));
             let end = match (exit["exitCode"].as_i64(), exit["signal"].as_str(), exit["reason"].as_str()) {
                 // It never ran its program: it was not made, for want of space.
-                (_, _, Some("StartError")) => {
-                    slot.failed_starts += 1;
-                    continue;
-                }
+                (_, _, Some("StartError")) => continue,
                 (None, None, Some("Unknown")) if alone => End::Unknown,
                 (_, Some("SIGKILL"), _) => End::Killed,
                 (Some(code), None, _) => End::Code(code),
@@ -168,62 +190,96 @@ impl Audit {
     fn compare(&mut self, key: &(String, u64)) {
         let dir = self.logs.join(&key.0).join(key.1.to_string()).join("main");
         let slot = self.slots.get_mut(key).unwrap();
-        while let Some(Exit { end, alone }) = slot.open.first().cloned() {
-            let Some(number) = next_log(&dir, slot.next) else { return };
-            let text = fs::read_to_string(dir.join(format!("{number}.log"))).unwrap_or_default();
-            let lines: Vec<&str> =
-                text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default()).collect();
-            let (numbers, last) = match lines.split_last() {
-                Some((last, rest)) if last.starts_with("end ") => (rest, last.strip_prefix("end ")),
-                _ => (&lines[..], None),
-            };
-            let expected: Vec<String> = (0..numbers.len()).map(|n| n.to_string()).collect();
-            assert_eq!(numbers, expected, "of run {number} of {key:?}: {}", written(&dir));
-            let coded = last.map(|code| code.parse::<i64>().unwrap());
-            let doubt = slot.doubt.take();
-            match (&end, coded) {
-                (End::Code(code), Some(wrote)) => {
-                    assert_eq!(
-                        *code,
-                        wrote,
-                        "of run {number} of {key:?}: {doubt:?} {:?} {:?}\n{}",
-                        slot.open,
-                        slot.seen,
-                        written(&dir)
-                    );
-                }
-                (End::Killed | End::Unknown, _) => {}
-                // A start that failed leaves the log of a run that was not.
-                (End::Code(_), None) if slot.failed_starts > 0 && next_log(&dir, number + 1).is_some() => {
-                    slot.failed_starts -= 1;
-                    slot.next = number + 1;
-                    continue;
-                }
-                // A start that a kill interrupted leaves the log of a run that was not.
-                (End::Code(code), None) if lines.is_empty() && ends_with(&dir, number + 1, *code) => {
-                    slot.next = number + 1;
-                    continue;
-                }
-                (End::Code(_), None) if alone && next_log(&dir, number + 1).is_some() => self.cut += 1,
-                // Its last lines are still on their way.
-                (End::Code(code), None) => {
-                    slot.doubt =
-                        Some(format!("exit code {code} of run {number} of {key:?}, which wrote {lines:?}"));
-                    break;
-                }
+        if slot.open.is_empty() {
+            return;
+        }
+        if slot.next.is_empty() {
+            slot.next.insert(0);
+        }
+        let runs = runs(&dir, slot.next.first().copied().unwrap_or_default());
+        while let Some(exit) = slot.open.first() {
+            let all: Vec<Match> = slot.next.iter().flat_map(|from| matches(exit, &runs, *from)).collect();
+            let text = || format!("{exit:?} of {key:?} at log {:?}", slot.next);
+            if all.iter().any(|m| matches!(m, Match::Wait)) {
+                slot.doubt = Some(text());
+                return;
             }
-            slot.open.remove(0);
-            slot.next = number + 1;
+            let found = all.iter().any(|m| matches!(m, Match::Next { .. }));
+            if !found && all.iter().any(|m| matches!(m, Match::Late)) {
+                slot.doubt = Some(text());
+                return;
+            }
+            assert!(found, "{}: {:?} {:?}\n{}", text(), slot.open, slot.seen, written(&dir));
+            slot.doubt = None;
+            slot.next = all
+                .iter()
+                .filter_map(|m| if let Match::Next { next, .. } = m { Some(*next) } else { None })
+                .collect();
+            let whole = all.iter().find_map(|m| match m {
+                Match::Next { lines, cut: false, .. } => Some(*lines),
+                Match::Next { .. } | Match::Wait | Match::Late | Match::No => None,
+            });
+            self.cut += u64::from(whole.is_none());
+            self.lines += whole.unwrap_or_default() as u64;
             self.compared += 1;
-            self.lines += lines.len() as u64;
+            slot.open.remove(0);
         }
     }
 }
 
-/// Whether the run at or after `from` has written that it ends with `code`.
-fn ends_with(dir: &std::path::Path, from: u64, code: i64) -> bool {
-    let text = next_log(dir, from).and_then(|n| fs::read_to_string(dir.join(format!("{n}.log"))).ok());
-    text.is_some_and(|t| t.ends_with(&format!(" end {code}\n")))
+/// The second that is, or was, `offset` seconds from now, as the beginning of a time of RFC 3339.
+fn second(offset: i32) -> String {
+    let when = format!("{offset} seconds");
+    let out = Command::new("date").args(["-u", "-d", &when, "+%FT%T"]).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// The runs with a log at or after `from`, the oldest first.
+fn runs(dir: &std::path::Path, from: u64) -> Vec<Run> {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.file_name());
+    let numbers = names.filter_map(|n| n.to_str()?.strip_suffix(".log")?.parse().ok());
+    let numbers: BTreeSet<u64> = numbers.filter(|n| *n >= from).collect();
+    let read = |number: u64| {
+        let text = fs::read_to_string(dir.join(format!("{number}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap_or_default()).collect();
+        let (counted, last) = match lines.split_last() {
+            Some((last, rest)) if last.starts_with("end ") => (rest, last.strip_prefix("end ")),
+            _ => (&lines[..], None),
+        };
+        let expected: Vec<String> = (0..counted.len()).map(|n| n.to_string()).collect();
+        assert_eq!(counted, expected, "log {number}: {}", written(dir));
+        Run { number, lines: lines.len(), end: last.map(|code| code.parse().unwrap()) }
+    };
+    numbers.into_iter().map(read).collect()
+}
+
+/// Which logs at or after `from` may be those of the run that ended with `exit`.
+fn matches(exit: &Exit, runs: &[Run], from: u64) -> Vec<Match> {
+    let mut found = Vec::new();
+    let after = runs.iter().position(|run| run.number >= from).unwrap_or(runs.len());
+    for (n, run) in runs.iter().enumerate().skip(after) {
+        let is_last = n + 1 == runs.len();
+        let this = |cut: bool| Match::Next { next: run.number + 1, lines: run.lines, cut };
+        found.push(match (&exit.end, run.end) {
+            (End::Killed | End::Unknown, _) => this(false),
+            (End::Code(code), Some(end)) if *code == end => this(false),
+            (End::Code(_), Some(_)) => Match::No,
+            (End::Code(_), None) if exit.alone && !is_last => this(true),
+            (End::Code(_), None) if is_last => Match::Wait,
+            (End::Code(_), None) => Match::Late,
+        });
+        if run.lines > 0 {
+            break;
+        }
+    }
+    if after == runs.len() {
+        found.push(Match::Wait);
+    }
+    // It may have started and ended while nobody read what it wrote.
+    if exit.alone && after < runs.len() {
+        found.push(Match::Next { next: from, lines: 0, cut: true });
+    }
+    found
 }
 
 /// The log files.
@@ -233,12 +289,6 @@ fn written(dir: &std::path::Path) -> String {
     files.iter().map(|f| format!("{}: {:?}\n", f.display(), fs::read_to_string(f))).collect()
 }
 
-/// The first run at or after `from` that has a log.
-fn next_log(dir: &std::path::Path, from: u64) -> Option<u64> {
-    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.file_name());
-    names.filter_map(|n| n.to_str()?.strip_suffix(".log")?.parse().ok()).filter(|n| *n >= from).min()
-}
-
 /// Private memory of a process, in kB.
 pub fn memory(pid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -246,7 +296,7 @@ pub fn memory(pid: i32) -> u64 {
     lines.filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
-/// What the open files of a process are.
+/// The paths of the open files of a process.
 pub fn open_files(pid: i32) -> Vec<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries.filter_map(|e| fs::read_link(e.path()).ok()).collect()

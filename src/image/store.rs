@@ -146,6 +146,10 @@ impl Store {
                 made.map_err(|e| Error::sys(format!("making the directory {dir:?}"), e))?;
             }
         }
+        // Roots of images that do not say otherwise are as this one, and every user of a container must get into them.
+        let like = root.join("bundle/rootfs");
+        fs::set_permissions(&like, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(|e| Error::sys(format!("setting the permissions of {like:?}"), e))?;
         Ok(Store { root: root.to_owned() })
     }
 

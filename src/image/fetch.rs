@@ -63,16 +63,6 @@ pub struct Fetched {
     pub names: Vec<String>,
 }
 
-/// # Errors
-/// The caller is an ordinary user.
-pub fn require_root() -> Result<()> {
-    if cred::geteuid() == 0 {
-        return Ok(());
-    }
-    let what = "images need root: their layers have files of many owners, and devices";
-    Err(Error::new(Kind::Unsupported, what).hint("run the command with sudo"))
-}
-
 /// Brings the image `reference` to `store` and gives it its name there.
 ///
 /// # Errors
@@ -145,7 +135,7 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
     prctl::set_parent_death_signal(libc::SIGKILL)
         .map_err(|e| Error::sys("preparing to fetch an image", e))?;
     drop_capabilities().map_err(|e| Error::sys("dropping capabilities to fetch an image", e))?;
-    let done = require_root().and_then(|()| match words[..] {
+    let done = match words[..] {
         [store, "-", name, tag] => {
             Store::open(Path::new(store)).and_then(|store| from_stdin(program, &store, name, tag))
         }
@@ -154,7 +144,7 @@ pub fn main(program: &Path, words: &[OsString]) -> Result<u8> {
         [store, reference, WORKLOAD] => Store::open(Path::new(store))
             .and_then(|store| bring(program, &store, &Reference::parse(reference)?, For::Workload)),
         _ => Err(Error::new(Kind::Usage, format!("{VERB} is for orund itself"))),
-    });
+    };
     let answered = Answer::of(done).write();
     answered.map(|()| 0).map_err(|e| Error::sys("writing the answer", e))
 }

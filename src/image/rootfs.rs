@@ -3,6 +3,7 @@
 
 use super::bundle::Ids;
 use super::store::Image;
+use super::unpack::OPAQUE;
 use crate::error::{Error, Kind, Result};
 use crate::plan::user;
 use crate::sys::file::{self, Stat};
@@ -168,8 +169,10 @@ pub(super) fn step(within: &[OwnedFd], name: &CStr) -> std::io::Result<RootfsEnt
 }
 
 fn is_opaque(dir: &OwnedFd) -> bool {
-    let mut buf = [0; 1];
-    matches!(file::getxattr(dir.as_raw_fd(), c"trusted.overlay.opaque", &mut buf), Ok(1)) && buf == *b"y"
+    OPAQUE.iter().any(|name| {
+        let mut buf = [0; 1];
+        matches!(file::getxattr(dir.as_raw_fd(), name, &mut buf), Ok(1)) && buf == *b"y"
+    })
 }
 
 #[cfg(test)]

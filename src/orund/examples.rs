@@ -24,12 +24,16 @@ Examples:
   orund serve
   orund serve --data-dir /srv/orund --socket /run/orund/orund.sock
   systemctl enable --now orund.socket orund   With the units of scripts/systemd
+  systemd-run --user --scope -p Delegate=yes orund serve
+                                              For a user without root: in a user namespace, with limits
 
 SIGTERM stops the daemon; the containers keep running, and the next daemon adopts them.
 
 Environment:
   LISTEN_FDS, LISTEN_PID                      Socket passed by systemd
-  NOTIFY_SOCKET                               Where systemd is notified that the daemon is ready";
+  NOTIFY_SOCKET                               Where systemd is notified that the daemon is ready
+  XDG_RUNTIME_DIR, XDG_DATA_HOME, XDG_STATE_HOME
+                                              Parents of the directories of a user without root";
 
 pub const RUN: &str = "\
 Examples:

@@ -6,7 +6,8 @@ use crate::image::store::{Image, Named, Names, Store, Swept};
 use crate::image::{bundle, fetch, rootfs};
 use crate::log;
 use crate::orund::client::table;
-use crate::orund::examples;
+use crate::orund::rootless::{self, Use};
+use crate::orund::{examples, places};
 use crate::supervisor::core::spec::{ImageSource, PullPolicy};
 use crate::supervisor::shell::images::{self, Access, Images};
 use crate::supervisor::shell::program;
@@ -14,6 +15,7 @@ use crate::workload;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,18 +23,15 @@ use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where images are kept.
-pub const DIRECTORY: &str = "/var/lib/orund/images";
-
 /// Pull, load, list and remove images
 #[derive(Debug, Args)]
 #[command(after_help = examples::IMAGE)]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Directory of the image store
-    #[arg(long, value_name = "DIR", default_value = DIRECTORY, global = true, help_heading = "Global options")]
-    dir: PathBuf,
+    /// Directory of the image store [default: /var/lib/orund/images, or ~/.local/share/orund/images for a user]
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Global options")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,17 +84,17 @@ impl Arguments {
     /// # Errors
     /// The command failed.
     pub fn run(&self) -> Result<u8> {
-        fetch::require_root()?;
+        let dir = &places::images(self.dir.as_ref())?;
         match &self.verb {
-            Verb::Pull { names } => names.iter().try_for_each(|name| pull(&self.dir, name))?,
+            Verb::Pull { names } => names.iter().try_for_each(|name| pull(dir, name))?,
             Verb::Load { input, name, tag } => {
-                load(&self.dir, input.as_deref(), name.as_deref(), tag.as_deref())?;
+                load(dir, input.as_deref(), name.as_deref(), tag.as_deref())?;
             }
-            Verb::Ls => list(&self.dir)?,
-            Verb::Inspect { name } => inspect(&self.dir, name)?,
-            Verb::Rm { names } => remove(&self.dir, names)?,
-            Verb::Prune { all } => prune(&self.dir, *all)?,
-            Verb::Df => usage(&self.dir)?,
+            Verb::Ls => list(dir)?,
+            Verb::Inspect { name } => inspect(dir, name)?,
+            Verb::Rm { names } => remove(dir, names)?,
+            Verb::Prune { all } => prune(dir, *all)?,
+            Verb::Df => usage(dir)?,
         }
         Ok(0)
     }
@@ -131,7 +130,7 @@ fn pull(dir: &Path, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// The archive is not a valid image; the store cannot be written to.
-pub fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {
+fn load(dir: &Path, input: Option<&Path>, name: Option<&str>, tag: Option<&str>) -> Result<()> {
     let stdin = match input {
         Some(path) => Stdio::from(File::open(path).map_err(|e| Error::sys(format!("opening {path:?}"), e))?),
         None => Stdio::inherit(),
@@ -294,8 +293,11 @@ fn usage(dir: &Path) -> Result<()> {
 /// # Errors
 /// The image is not on this host, or names no program.
 pub fn explain(name: &str) -> Result<u8> {
-    fetch::require_root()?;
-    let store = Store::open(Path::new(DIRECTORY))?;
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = rootless::enter(Use::Images, &words, None)? {
+        return Ok(code);
+    }
+    let store = Store::open(&places::images(None)?)?;
     let image = complete(&store, name)?;
     let wanted = bundle::Wanted::default();
     let ids = rootfs::ids(&image, bundle::user(&image.configuration, &wanted))?;

@@ -5,7 +5,9 @@ mod examples;
 mod foreign;
 pub mod image;
 mod journal;
+mod places;
 mod publish;
+mod rootless;
 mod run;
 mod serve;
 
@@ -13,8 +15,10 @@ use crate::cli::log::Log;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{protect, sandbox, surroundings};
 use crate::log::Level;
+use crate::supervisor::shell::outside;
 use crate::sys::{fd, signalfd};
 use clap::{Parser, Subcommand};
+use rootless::Use;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +30,7 @@ pub struct Arguments {
     /// Log debug messages
     #[arg(long, global = true, help_heading = "Global options")]
     pub debug: bool,
-    /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock]
+    /// Socket of the supervisor [default: $ORUND_SOCKET, else /run/orund/orund.sock, or $XDG_RUNTIME_DIR/orund/orund.sock for a user]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub socket: Option<PathBuf>,
     /// The command.
@@ -59,6 +63,7 @@ pub fn main(words: Vec<OsString>) -> u8 {
         Some("oci") => return crate::cli::main_of_orund(words[1..].to_vec()),
         Some("keeper") => return finish(keeper(&words[1..])),
         Some("proxy") => return finish(proxy()),
+        Some(rootless::VERB) => return finish(holder(&words[1..])),
         Some(sandbox::INIT) => return finish(sandbox::init().map(|()| 0)),
         Some("cleaner") => return finish(cleaner(&words[1..])),
         Some(crate::image::unpack::VERB) => return finish(crate::image::unpack::main(&words[1..])),
@@ -83,12 +88,27 @@ pub fn main(words: Vec<OsString>) -> u8 {
     };
     log_to_stderr(if arguments.debug { Level::Debug } else { Level::Warning });
     finish(match arguments.verb {
-        Verb::Serve(serve) => alone().and_then(|()| serve.run(arguments.socket, &words)),
-        Verb::Run(run) => alone().and_then(|()| run.run()),
+        Verb::Serve(serve) => within(Use::Serve, &words, serve.run_dir.as_ref(), || {
+            alone().and_then(|()| serve.run(arguments.socket, &words))
+        }),
+        Verb::Run(run) => within(Use::Run, &words, run.run_dir.as_ref(), || alone().and_then(|()| run.run())),
         Verb::Journal(journal) => journal.run(),
-        Verb::Image(image) => image.run(),
+        Verb::Image(image) => within(Use::Images, &words, None, || image.run()),
         Verb::Client(verb) => client::run(arguments.socket, verb),
     })
+}
+
+/// Does `work`: for an ordinary user in a process of its own, which is root of a user namespace.
+fn within(
+    what: Use,
+    words: &[OsString],
+    run_dir: Option<&PathBuf>,
+    work: impl FnOnce() -> Result<u8>,
+) -> Result<u8> {
+    match rootless::enter(what, words, run_dir)? {
+        Some(code) => Ok(code),
+        None => work(),
+    }
 }
 
 /// Makes a long-running process independent of its caller: its executable, the open files of the caller, and the
@@ -99,7 +119,8 @@ fn alone() -> Result<()> {
     protect::executable()?;
     let passed = serve::passed_sockets();
     fd::cloexec_from(passed.saturating_add(3))
-        .map_err(|e| surroundings::explain(Error::sys("closing the files of the caller", e)))
+        .map_err(|e| surroundings::explain(Error::sys("closing the files of the caller", e)))?;
+    outside::take_over()
 }
 
 fn log_to_stderr(least: Level) {
@@ -129,6 +150,12 @@ fn proxy() -> Result<u8> {
     let copied =
         fd::dup_above(0, 3).map_err(|e| Error::sys("taking over the connection to the supervisor", e))?;
     crate::network::proxy::run(copied).map(|()| 0)
+}
+
+/// `orund holder FD [RESOLV_CONF]`: the process that holds the namespaces of an ordinary user's supervisor.
+fn holder(words: &[OsString]) -> Result<u8> {
+    log_to_stderr(Level::Warning);
+    rootless::main(words).map(|()| 0)
 }
 
 /// `orund keeper RUN_DIR ARGUMENTS...`: how `serve` starts itself.

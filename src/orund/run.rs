@@ -1,10 +1,10 @@
 //! `orund run`.
 
 use super::publish::{self, Published};
+use super::{places, rootless};
 use crate::config::bundle::Bundle;
 use crate::config::{quantity, signals};
 use crate::error::{Error, Kind, Result};
-use crate::image::fetch;
 use crate::image::store::{Image, Lock, Store};
 use crate::log;
 use crate::supervisor::core::ports::PublishedPort;
@@ -12,6 +12,7 @@ use crate::supervisor::core::spec::{
     ContainerSource, ContainerSpec, ImageSource, PodTemplate, PullPolicy, RestartPolicy, SandboxSpec,
 };
 use crate::supervisor::core::time::Millis;
+use crate::supervisor::shell::cgroups;
 use crate::supervisor::shell::foreground::{self, Foreground, Outcome};
 use crate::supervisor::shell::images::{Access, Images};
 use crate::supervisor::shell::typing::Interactive;
@@ -55,15 +56,15 @@ pub struct Run {
     /// Name of the replicas [default: the name of the bundle directory or of the image]
     #[arg(long)]
     pub name: Option<String>,
-    /// Directory for runtime state (should be a tmpfs)
-    #[arg(long, value_name = "DIR", default_value = "/run/orund")]
-    pub run_dir: PathBuf,
-    /// Parent cgroup of the replicas
-    #[arg(long, value_name = "PATH", default_value = "/orund")]
-    pub cgroup_parent: String,
-    /// Directory of the image store
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/orund/images")]
-    pub images: PathBuf,
+    /// Directory for runtime state (should be a tmpfs) [default: /run/orund, or $XDG_RUNTIME_DIR/orund for a user]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Parent cgroup of the replicas [default: /orund, or one in the cgroup that is delegated to the user]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// Directory of the image store [default: /var/lib/orund/images, or ~/.local/share/orund/images for a user]
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     /// When to pull an image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pub pull: Pull,
@@ -109,9 +110,7 @@ impl Run {
             Origin::Image(image, name) => Some(self.lock_image(image, name)?),
         };
         let name = self.name(&origin)?;
-        let absolute =
-            |p: &PathBuf| std::path::absolute(p).map_err(|e| Error::sys(format!("resolving {p:?}"), e));
-        let (run, images) = (absolute(&self.run_dir)?, absolute(&self.images)?);
+        let (run, images) = (places::run(self.run_dir.as_ref())?, places::images(self.images.as_ref())?);
         let own = format!("run-{}", std::process::id());
         let outcome = foreground::run(&Foreground {
             interactive,
@@ -120,7 +119,7 @@ impl Run {
             template: self.template(&origin, ports),
             run: run.join(&own),
             images,
-            cgroup_parent: format!("/{}/{own}", self.cgroup_parent.trim_matches('/')),
+            cgroup_parent: cgroups::below(&rootless::cgroup_parent(self.cgroup_parent.as_deref()), &own),
         });
         let outcome = match outcome {
             // Other exit codes are the program's.
@@ -157,7 +156,7 @@ impl Run {
 
     /// Keeps the image while replicas run. It may have been removed between being found and being held.
     fn lock_image(&self, image: &Image, name: &str) -> Result<Lock> {
-        let store = Store::open(&self.images)?;
+        let store = Store::open(&places::images(self.images.as_ref())?)?;
         let _adding = store.adding()?;
         let held = store.lock_image(&image.digest)?;
         match store.image(&image.digest)? {
@@ -181,8 +180,7 @@ impl Run {
         };
         let source = ImageSource { name: name.clone(), policy, ..ImageSource::default() };
         let tell = |_: bool, message: String| eprintln!("orund: {message}");
-        fetch::require_root()?;
-        let images = Images::new(self.images.clone());
+        let images = Images::new(places::images(self.images.as_ref())?);
         let image = images
             .ready(&source, None, &Access::default(), &AtomicBool::new(false), &tell)
             .map_err(|t| t.error)?;

@@ -5,9 +5,11 @@ use crate::config::quantity;
 use crate::error::{Error, Result};
 use crate::network::{NetworkSettings, address::Range};
 use crate::orund::client::connection;
+use crate::orund::{places, rootless};
 use crate::supervisor::shell::daemon::{self, Socket};
 use crate::supervisor::shell::keeper::LINK;
 use crate::supervisor::shell::logs::Limits;
+use crate::supervisor::shell::outside;
 use crate::supervisor::shell::pods::seccomp;
 use crate::supervisor::shell::program;
 use crate::supervisor::shell::settings::Settings;
@@ -22,18 +24,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Directory for the desired state (must be durable)
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/orund")]
-    pub data_dir: PathBuf,
-    /// Directory for runtime state (should be a tmpfs)
-    #[arg(long, value_name = "DIR", default_value = "/run/orund")]
-    pub run_dir: PathBuf,
-    /// Directory for the logs of containers
-    #[arg(long, value_name = "DIR", default_value = "/var/log/orund")]
-    pub log_dir: PathBuf,
-    /// Parent cgroup of all containers
-    #[arg(long, value_name = "PATH", default_value = "/orund")]
-    pub cgroup_parent: String,
+    /// Directory for the desired state (must be durable) [default: /var/lib/orund, or ~/.local/share/orund for a user]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory for runtime state (should be a tmpfs) [default: /run/orund, or $XDG_RUNTIME_DIR/orund for a user]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Directory for the logs of containers [default: /var/log/orund, or ~/.local/state/orund/log for a user]
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Parent cgroup of all containers [default: /orund, or one in the cgroup that is delegated to the user]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
     /// Maximum size of a log file before it is rotated, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().file)]
     pub log_file_size: u64,
@@ -84,6 +86,7 @@ impl Serve {
         if !self.no_keeper && std::env::var_os(LINK).is_none() {
             std::fs::create_dir_all(&settings.run)
                 .map_err(|e| Error::sys(format!("making the directory {:?}", settings.run), e))?;
+            outside::pass_on()?;
             let mut keeper = std::process::Command::new(program());
             keeper.arg("keeper").arg(&settings.run).args(words);
             return Err(Error::sys("starting the keeper", keeper.exec()));
@@ -103,11 +106,11 @@ impl Serve {
         let absolute = |path: &PathBuf| {
             std::path::absolute(path).map_err(|e| Error::sys(format!("resolving {path:?}"), e))
         };
+        let run = places::run(self.run_dir.as_ref())?;
         Ok(Settings {
-            data: absolute(&self.data_dir)?,
-            run: absolute(&self.run_dir)?,
-            logs: absolute(&self.log_dir)?,
-            cgroup_parent: format!("/{}", self.cgroup_parent.trim_matches('/')),
+            data: places::data(self.data_dir.as_ref())?,
+            logs: places::logs(self.log_dir.as_ref())?,
+            cgroup_parent: rootless::cgroup_parent(self.cgroup_parent.as_deref()),
             limits: Limits {
                 file: self.log_file_size,
                 files: self.log_files.max(1),
@@ -118,8 +121,9 @@ impl Serve {
                 none: self.network == "none",
                 bridge: self.network_bridge.clone(),
                 range: self.network_range,
-                owner: format!("orund {}", absolute(&self.run_dir)?.display()),
+                owner: format!("orund {}", run.display()),
             },
+            run,
             image_age: self.image_max_age,
             seccomp: absolute(&self.seccomp_dir)?,
         })
@@ -141,7 +145,7 @@ fn listener(path: Option<PathBuf>) -> Result<UnixListener> {
             fd::take_over(3).map_err(|e| Error::sys("taking over the socket of the service manager", e))?;
         return Ok(UnixListener::from(fd));
     }
-    api::listen(&connection::socket(path))
+    api::listen(&connection::socket(path, true))
 }
 
 /// Returns when a signal asks the daemon to exit. The containers keep running.

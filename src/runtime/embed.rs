@@ -37,6 +37,8 @@ pub struct Overlay {
     pub env: Vec<String>,
     /// Laid over `linux.resources`, member by member.
     pub resources: Option<Value>,
+    /// Containers have no cgroups: `linux.resources` is left out.
+    pub without_limits: bool,
     /// The limits of open files, soft and hard, where the configuration names none: the supervisor may have raised its
     /// own.
     pub open_files: Option<(u64, u64)>,
@@ -298,6 +300,9 @@ fn lay_over(raw: &[u8], overlay: &Overlay) -> Result<Vec<u8>> {
             let below = linux.entry("resources").or_insert_with(|| Value::Object(Map::new()));
             merge(below, resources);
         }
+    }
+    if let (true, Some(Value::Object(linux))) = (overlay.without_limits, config.get_mut("linux")) {
+        linux.remove("resources");
     }
     serde_json::to_vec(&config).map_err(fail)
 }

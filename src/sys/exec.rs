@@ -1,9 +1,9 @@
 //! Becoming another program, ending, and making a plain child: execve(2), _exit(2), fork.
 
-use super::{CWD, SysResult, check, fd, limits, path, signalfd};
+use super::{CWD, SysResult, check, clone, fd, file, limits, path, prctl, signalfd};
 use crate::error::Errno;
 use std::ffi::{CStr, CString, c_char};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -153,9 +153,33 @@ fn parse_ignored(status: &[u8]) -> Option<u64> {
 /// Has the program of `command` start as if nobody had run orun: without descriptors above the third, with default actions
 /// of all signals and with the caller's limits.
 pub fn clean(command: &mut Command) -> &mut Command {
-    let prepare = || {
-        let done =
-            fd::cloexec_from(3).and_then(|()| limits::restore(0)).and_then(|()| reset_signals(ALL_SIGNALS));
+    clean_but(command, [])
+}
+
+/// As [`clean`], with the descriptors `kept`.
+pub fn clean_but<const N: usize>(command: &mut Command, kept: [RawFd; N]) -> &mut Command {
+    let prepare = move || {
+        let done = fd::cloexec_from(3)
+            .and_then(|()| kept.iter().try_for_each(|fd| fd::keep_on_exec(*fd)))
+            .and_then(|()| limits::restore(0))
+            .and_then(|()| reset_signals(ALL_SIGNALS));
+        done.map_err(|e| std::io::Error::from_raw_os_error(e.0))
+    };
+    // SAFETY: these are system calls only.
+    unsafe { command.pre_exec(prepare) }
+}
+
+/// Has the program of `command` start in the namespaces `kinds` (`CLONE_NEW*`) of the process `pidfd`, in the directory `dir`, and
+/// end with `SIGTERM` when its parent ends: setns(2), prctl(2).
+pub fn joining(command: &mut Command, pidfd: OwnedFd, kinds: i32, dir: CString) -> &mut Command {
+    let prepare = move || {
+        let done = clone::setns(pidfd.as_raw_fd(), kinds)
+            // Entering a mount namespace leads to its root. The directory may be one that only the caller can enter.
+            .map(|()| {
+                let _ = file::chdir(&dir);
+            })
+            // Entering a user namespace takes this back.
+            .and_then(|()| prctl::set_parent_death_signal(libc::SIGTERM));
         done.map_err(|e| std::io::Error::from_raw_os_error(e.0))
     };
     // SAFETY: these are system calls only.

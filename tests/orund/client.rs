@@ -4,6 +4,7 @@ use crate::daemon::{Daemon, can_run, kill, pid_of, wait_for};
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ const ORUND: &str = env!("CARGO_BIN_EXE_orund");
 pub fn command(d: &Daemon, words: &str) -> Command {
     let mut command = Command::new(ORUND);
     command.arg("--socket").arg(d.dir.join("sock")).args(words.split_whitespace()).current_dir(&d.dir);
+    if let Some(user) = d.user {
+        command.uid(user).gid(user);
+    }
     command
 }
 

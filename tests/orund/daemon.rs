@@ -35,6 +35,8 @@ pub struct Daemon {
     /// What `orund` is started by: a program and its arguments.
     pub wrapper: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Of clients; and nothing is said to `serve` about its directories.
+    pub user: Option<u32>,
     pub stdin: Option<OwnedFd>,
     /// The keeper, or the supervisor itself when it has none.
     main: Option<Child>,
@@ -74,6 +76,7 @@ impl Daemon {
             flags: own(flags),
             wrapper: Vec::new(),
             environment: Vec::new(),
+            user: None,
             stdin: None,
             main: None,
         }
@@ -98,14 +101,17 @@ impl Daemon {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg("serve").arg("--socket").arg(self.socket());
         command.envs(self.environment.iter().cloned());
-        for (flag, dir) in [("--data-dir", "data"), ("--run-dir", "run"), ("--log-dir", "logs")] {
-            command.arg(flag).arg(self.dir.join(dir));
+        if self.user.is_none() {
+            for (flag, dir) in [("--data-dir", "data"), ("--run-dir", "run"), ("--log-dir", "logs")] {
+                command.arg(flag).arg(self.dir.join(dir));
+            }
+            command.args(["--cgroup-parent", &format!("/{}", self.name)]);
+            if !self.flags.iter().any(|f| f.starts_with("--network")) {
+                // The host's own interfaces are left alone.
+                command.args(["--network", "none"]);
+            }
         }
-        command.args(["--cgroup-parent", &format!("/{}", self.name)]).args(&self.flags);
-        if !self.flags.iter().any(|f| f.starts_with("--network")) {
-            // The host's own interfaces are left alone.
-            command.args(["--network", "none"]);
-        }
+        command.args(&self.flags);
         command
             .stdin(self.stdin.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(out.try_clone().unwrap())

@@ -27,6 +27,7 @@ mod pods;
 mod ports;
 mod roles;
 mod rollout;
+mod rootless;
 mod run;
 mod secure;
 mod service;

@@ -139,7 +139,8 @@ impl Audit {
                 self.exits_of(workload, replica);
             }
         }
-        let keys: Vec<_> = self.slots.keys().cloned().collect();
+        let open = self.slots.iter().filter(|(_, slot)| !slot.open.is_empty());
+        let keys: Vec<_> = open.map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.compare(&key);
         }
@@ -190,9 +191,6 @@ impl Audit {
     fn compare(&mut self, key: &(String, u64)) {
         let dir = self.logs.join(&key.0).join(key.1.to_string()).join("main");
         let slot = self.slots.get_mut(key).unwrap();
-        if slot.open.is_empty() {
-            return;
-        }
         if slot.next.is_empty() {
             slot.next.insert(0);
         }
@@ -202,12 +200,12 @@ impl Audit {
             let text = || format!("{exit:?} of {key:?} at log {:?}", slot.next);
             if all.iter().any(|m| matches!(m, Match::Wait)) {
                 slot.doubt = Some(text());
-                return;
+                break;
             }
             let found = all.iter().any(|m| matches!(m, Match::Next { .. }));
             if !found && all.iter().any(|m| matches!(m, Match::Late)) {
                 slot.doubt = Some(text());
-                return;
+                break;
             }
             assert!(found, "{}: {:?} {:?}\n{}", text(), slot.open, slot.seen, written(&dir));
             slot.doubt = None;
@@ -253,7 +251,7 @@ fn runs(dir: &std::path::Path, from: u64) -> Vec<Run> {
     numbers.into_iter().map(read).collect()
 }
 
-/// Which logs at or after `from` may be those of the run that ended with `exit`.
+/// Which logs at or after `from` may be those of the run that exited as `exit` says.
 fn matches(exit: &Exit, runs: &[Run], from: u64) -> Vec<Match> {
     let mut found = Vec::new();
     let after = runs.iter().position(|run| run.number >= from).unwrap_or(runs.len());
@@ -275,7 +273,7 @@ fn matches(exit: &Exit, runs: &[Run], from: u64) -> Vec<Match> {
     if after == runs.len() {
         found.push(Match::Wait);
     }
-    // It may have started and ended while nobody read what it wrote.
+    // It may have started and exited while nobody read what it wrote.
     if exit.alone && after < runs.len() {
         found.push(Match::Next { next: from, lines: 0, cut: true });
     }

@@ -153,6 +153,10 @@ fn the_units_that_install_puts_in_place_are_valid() {
         .collect();
     assert_eq!(units.len(), std::fs::read_dir(top().join("scripts/systemd")).unwrap().count(), "{units:?}");
     assert!(units.contains(&"/etc/systemd/system/orund-shutdown.service"), "{units:?}");
+    let of_user = "/usr/local/lib/systemd/user/orund.service";
+    assert!(out.changed.iter().any(|c| c == of_user), "{:?}", out.changed);
+    let verified = world.run(&["systemd-analyze", "--user", "--man=no", "verify", of_user]);
+    assert!(!verified.stderr.contains(of_user), "{}", verified.stderr);
     let out = world.run(&[&["systemd-analyze", "--man=no", "verify"][..], &units[..]].concat());
     assert_eq!((out.status, out.stderr.as_str()), (0, ""), "{}", out.stdout);
 }

@@ -9,10 +9,12 @@ use super::child::{self, Answer};
 use super::stream::{Hashing, Unpacked as Plain};
 use super::tar::{self, Entries};
 use crate::error::{Error, Kind, Result};
+use crate::kernel::probe::in_initial_userns;
+use crate::log;
 use crate::sys::clone::{self, Clone};
 use crate::sys::{exec, file, path, prctl, wait};
 use serde::{Deserialize, Serialize};
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -96,7 +98,13 @@ pub struct Layer {
     /// The archive sets owner and permissions of the root.
     pub has_root: bool,
     pub opaque: Vec<Vec<u8>>,
+    /// Devices that a user namespace cannot make.
+    #[serde(default)]
+    pub left_out: u64,
 }
+
+/// The attribute of an opaque directory (overlayfs.txt, "Whiteouts and opaque directories"): of the host, and in a user namespace.
+pub const OPAQUE: [&CStr; 2] = [c"trusted.overlay.opaque", c"user.overlay.opaque"];
 
 /// Unpacks `blob` into the empty directory `dir`, at most `most` bytes. `cancelled` is asked now and then.
 ///
@@ -118,10 +126,17 @@ pub fn unpack(
     command.arg(VERB).arg(dir).args(numbers).stdin(Stdio::from(file)).stderr(Stdio::null());
     let layer: Layer = child::run(command, "unpacking a layer", DEADLINE, cancelled)?;
     mark_opaque(dir, &layer.opaque)?;
+    if layer.left_out > 0 {
+        log::warn(format!(
+            "{} devices of a layer are left out: a user namespace cannot make devices",
+            layer.left_out
+        ));
+    }
     Ok(layer)
 }
 
-/// Marks directories for overlayfs. The process that made them may not: attributes in `trusted.` need CAP_SYS_ADMIN.
+/// Marks directories for overlayfs. The process that made them may not: attributes in `trusted.` need CAP_SYS_ADMIN of the host. In a
+/// user namespace overlayfs reads those in `user.`.
 fn mark_opaque(dir: &Path, paths: &[Vec<u8>]) -> Result<()> {
     let fail = |e| Error::sys(format!("marking the opaque directories of {dir:?}"), e);
     let root = File::open(dir).map_err(|e| Error::sys(format!("opening {dir:?}"), e))?;
@@ -131,7 +146,8 @@ fn mark_opaque(dir: &Path, paths: &[Vec<u8>]) -> Result<()> {
             CString::new(name).map_err(|_| tar::bad("an opaque directory has a null byte in its name"))?;
         let rules = path::BENEATH | path::NO_SYMLINKS;
         match path::openat2(root.as_raw_fd(), &name, libc::O_DIRECTORY, rules) {
-            Ok(at) => file::setxattr(at.as_raw_fd(), c"trusted.overlay.opaque", b"y").map_err(fail)?,
+            Ok(at) => file::setxattr(at.as_raw_fd(), OPAQUE[usize::from(!in_initial_userns())], b"y")
+                .map_err(fail)?,
             // A later entry has taken its place: nothing below it is seen anyway.
             Err(e) if matches!(e.0, libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => {}
             Err(e) => return Err(fail(e)),
@@ -173,11 +189,12 @@ pub fn main(words: &[OsString]) -> Result<u8> {
 }
 
 fn inside(dir: &CString, length: u64, limits: &Limits) -> Result<Layer> {
+    let may_make_devices = in_initial_userns();
     let root = confine::confine(dir, limits)?;
     let compressed = Hashing::new(io::stdin().lock().take(length), u64::MAX);
     let archive = Hashing::new(Plain::new(compressed)?, limits.bytes);
     let mut entries = Entries::new(archive);
-    let made = tree::unpack(&mut entries, root, limits)?;
+    let made = tree::unpack(&mut entries, root, (limits, may_make_devices))?;
     // The digests are those of all bytes, also of what fills the archive at its end.
     let mut archive = entries.into_inner();
     let fail = |e: io::Error| match e.raw_os_error() {
@@ -192,6 +209,6 @@ fn inside(dir: &CString, length: u64, limits: &Limits) -> Result<Layer> {
         return Err(tar::bad(format!("the layer has {} bytes instead of {length}", compressed.length)));
     }
     let (digest, _) = compressed.finish();
-    let tree::UnpackSummary { entries, bytes, opaque, has_root } = made;
-    Ok(Layer { digest, diff_id, entries, bytes, has_root, opaque })
+    let tree::UnpackSummary { entries, bytes, opaque, has_root, left_out } = made;
+    Ok(Layer { digest, diff_id, entries, bytes, has_root, opaque, left_out })
 }

@@ -25,6 +25,7 @@ const LONGEST_XATTR: usize = 64 << 10;
 pub struct Tree<'a> {
     root: OwnedFd,
     limits: &'a Limits,
+    may_make_devices: bool,
     /// The directory that was used last: entries of one directory follow each other.
     parent: Option<Parent>,
     /// Directories get their times when nothing is made in them any more.
@@ -53,16 +54,23 @@ pub struct UnpackSummary {
     pub has_root: bool,
     /// Paths of directories that hide those of the layers below.
     pub opaque: Vec<Vec<u8>>,
+    /// Devices that were not made.
+    pub left_out: u64,
 }
 
 /// Unpacks all of `entries` below `root`.
 ///
 /// # Errors
 /// The archive is damaged or hostile, a limit is exceeded, or the disk is full.
-pub fn unpack<R: Read>(entries: &mut Entries<R>, root: OwnedFd, limits: &Limits) -> Result<UnpackSummary> {
+pub fn unpack<R: Read>(
+    entries: &mut Entries<R>,
+    root: OwnedFd,
+    (limits, may_make_devices): (&Limits, bool),
+) -> Result<UnpackSummary> {
     let mut tree = Tree {
         root,
         limits,
+        may_make_devices,
         parent: None,
         times: Vec::new(),
         opaque: HashSet::new(),
@@ -97,8 +105,19 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>> {
 
 /// The result of a system call on an entry.
 fn entry_result<T>(what: &str, name: &[u8], result: Result<T, crate::error::Errno>) -> Result<T> {
-    result.map_err(|e| Error::sys(format!("{what} {}", shown(name)), e))
+    result.map_err(|e| {
+        let error = Error::sys(format!("{what} {}", shown(name)), e);
+        match (what, e.0) {
+            (OWNER, libc::EINVAL) => error.hint(
+                "this user has too few IDs: install the package \"uidmap\", and grant 65536 IDs in /etc/subuid and /etc/subgid",
+            ),
+            _ => error,
+        }
+    })
 }
+
+/// A step that fails with EINVAL for an ID without a place in the user namespace.
+const OWNER: &str = "changing the owner of";
 
 impl Tree<'_> {
     fn add<R: Read>(&mut self, entry: &Entry, from: &mut Entries<R>) -> Result<()> {
@@ -219,17 +238,17 @@ impl Tree<'_> {
                 if (major, minor) == (0, 0) {
                     return Err(bad("the device 0:0, which would hide files of other layers"));
                 }
+                if !self.may_make_devices {
+                    self.made.left_out += 1;
+                    return Ok(());
+                }
                 let kind = if entry.node == Node::Block { libc::S_IFBLK } else { libc::S_IFCHR };
                 entry_result("making the device", name, make(kind, libc::makedev(major, minor)))?;
             }
             Node::Fifo => entry_result("making the FIFO", name, make(libc::S_IFIFO, 0))?,
         }
         if entry.node == Node::Symlink {
-            entry_result(
-                "changing the owner of",
-                name,
-                file::lchownat(at, &file_name, entry.uid, entry.gid),
-            )?;
+            entry_result(OWNER, name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
             return entry_result("setting the time of", name, tree::set_times(at, &file_name, entry.mtime));
         }
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
@@ -245,7 +264,7 @@ impl Tree<'_> {
             return Ok(());
         }
         drop(fd);
-        entry_result("changing the owner of", name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
+        entry_result(OWNER, name, file::lchownat(at, &file_name, entry.uid, entry.gid))?;
         entry_result("setting the permissions of", name, tree::chmodat(at, &file_name, entry.mode))?;
         entry_result("setting the time of", name, tree::set_times(at, &file_name, entry.mtime))
     }
@@ -339,7 +358,7 @@ impl Tree<'_> {
 /// capabilities.
 fn attributes(fd: i32, entry: &Entry) -> Result<()> {
     let name = &entry.path;
-    entry_result("changing the owner of", name, file::fchown(fd, entry.uid, entry.gid))?;
+    entry_result(OWNER, name, file::fchown(fd, entry.uid, entry.gid))?;
     entry_result("setting the permissions of", name, file::fchmod(fd, entry.mode))?;
     for (key, value) in &entry.xattrs {
         if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {

@@ -17,9 +17,7 @@ use tokio::time::Instant;
 
 use crate::api::types::Failure;
 use crate::error::{Errno, Error, Kind, Result};
-
-/// Where the supervisor of root listens.
-pub const SOCKET: &str = "/run/orund/orund.sock";
+use crate::orund::places;
 
 /// How long a restart of the supervisor may take.
 const RESTART: Duration = Duration::from_secs(60);
@@ -105,7 +103,7 @@ pub fn encoded(text: &str) -> PercentEncode<'_> {
 impl Client {
     /// The supervisor at `socket`; without one, at the usual place.
     pub fn new(socket: Option<PathBuf>) -> Client {
-        Client { socket: self::socket(socket), patience: PATIENCE }
+        Client { socket: self::socket(socket, false), patience: PATIENCE }
     }
 
     /// Sends a request and gives the answer as soon as its head has arrived.
@@ -245,18 +243,10 @@ impl Client {
     }
 }
 
-/// The socket: the named one, that of the environment, or the default.
-pub fn socket(named: Option<PathBuf>) -> PathBuf {
+/// The socket: the named one, that of the environment, or the default; `serves`: of the supervisor itself.
+pub fn socket(named: Option<PathBuf>, serves: bool) -> PathBuf {
     let named = named.or_else(|| std::env::var_os("ORUND_SOCKET").map(PathBuf::from));
-    named.unwrap_or_else(default_socket)
-}
-
-fn default_socket() -> PathBuf {
-    let user = crate::sys::cred::geteuid() != 0;
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|_| user) {
-        Some(dir) => PathBuf::from(dir).join("orund/orund.sock"),
-        None => SOCKET.into(),
-    }
+    named.unwrap_or_else(|| places::socket(serves))
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Error {

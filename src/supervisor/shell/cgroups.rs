@@ -1,7 +1,8 @@
-//! The cgroups that those of containers are in.
+//! The cgroups that those of containers are in. With an empty path containers have no cgroups, and stay in that of the supervisor.
 
 use crate::error::{Errno, Error, Kind, Result};
 use crate::kernel::cgroup::{self, Cgroup};
+use crate::log;
 use crate::plan::cgroup as plan;
 use crate::supervisor::core::ids::ReplicaKey;
 use crate::sys::file;
@@ -19,11 +20,19 @@ const TRIES: u32 = 100;
 /// The directory of the cgroup `parent`, an absolute path, in each hierarchy, with the names that the hierarchy has in a
 /// container's record.
 fn directories(parent: &str) -> Vec<(PathBuf, Vec<String>)> {
+    if parent.is_empty() {
+        return Vec::new();
+    }
     let Ok(facts) = cgroup::probe() else { return Vec::new() };
     let v1 = facts.v1.iter().map(|h| (h.mount_point.as_str(), h.controllers.clone()));
     let v2 = facts.v2.iter().map(|h| (h.mount_point.as_str(), vec![String::new()]));
     let below = parent.trim_start_matches('/');
     v1.chain(v2).map(|(mount, names)| (Path::new(mount).join(below), names)).collect()
+}
+
+/// The path of the cgroup `name` in `parent`.
+pub fn below(parent: &str, name: &str) -> String {
+    if parent.is_empty() { String::new() } else { format!("{parent}/{name}") }
 }
 
 /// Removes the cgroup `parent`, an absolute path, and those above it in every hierarchy, as far as they are empty.
@@ -84,6 +93,10 @@ pub fn processes(path: &str) -> Vec<i32> {
 /// # Errors
 /// A value that the kernel refuses, with file and property.
 pub fn limit(path: &str, limits: &serde_json::Value) -> Result<()> {
+    if path.is_empty() {
+        log::warn("the limits of a pod are ignored: containers have no cgroups");
+        return Ok(());
+    }
     let fail = |text: String| Error::new(Kind::Config, format!("the limits of the pod: {text}"));
     let limits = serde_json::from_value(limits.clone()).map_err(|e| fail(e.to_string()))?;
     let facts = cgroup::probe()?;
@@ -116,7 +129,7 @@ pub fn containers(parent: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for name in children(parent) {
         if replica_of(&name).is_some() {
-            found.extend(children(&format!("{parent}/{name}")).iter().map(|below| format!("{name}/{below}")));
+            found.extend(children(&below(parent, &name)).iter().map(|below| format!("{name}/{below}")));
         }
         found.insert(name);
     }

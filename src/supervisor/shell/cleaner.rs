@@ -58,7 +58,7 @@ pub fn run(run: &Path, cgroup_parent: &str) -> Result<()> {
     if !run.exists() {
         return Ok(());
     }
-    let rt = settings::runtime(run.join("containers"));
+    let rt = settings::runtime(settings::containers(run), cgroup_parent);
     for id in rt.store.ids().unwrap_or_default() {
         if let Err(e) = delete::delete(&rt, id.as_str(), true) {
             log::warn(e);

@@ -131,6 +131,7 @@ fn compile_with(shared: &Shared, source: &Source, image: Option<Prepared>) -> Re
         args: launch.args.clone().unwrap_or_default(),
         env: launch.env.clone(),
         resources: launch.resources.clone(),
+        without_limits: shared.cgroup_parent.is_empty(),
         open_files: shared.open_files,
         terminal: launch.container.as_ref().is_some_and(|c| c.tty),
         annotations: vec![(names::REVISION.to_owned(), source.revision.0.to_string())],

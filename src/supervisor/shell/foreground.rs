@@ -67,7 +67,7 @@ pub enum Outcome {
 pub fn run(what: &Foreground) -> Result<Outcome> {
     let _ = prctl::set_name(c"orund");
     let open_files = sched::raise_limit(libc::RLIMIT_NOFILE).ok();
-    let rt = settings::runtime(what.run.join("containers"));
+    let rt = settings::runtime(settings::containers(&what.run), &what.cgroup_parent);
     for container in &what.template.containers {
         let launch = &container.launch;
         if launch.image.is_some() {
@@ -77,6 +77,7 @@ pub fn run(what: &Foreground) -> Result<Outcome> {
             args: launch.args.clone().unwrap_or_default(),
             env: launch.env.clone(),
             resources: launch.resources.clone(),
+            without_limits: what.cgroup_parent.is_empty(),
             open_files,
             ..Overlay::default()
         };

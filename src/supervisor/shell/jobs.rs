@@ -1,6 +1,7 @@
 //! Slow operations, executed by a few threads outside of the loop. Jobs change no state: their results go to the loop as
 //! messages.
 
+use super::cgroups;
 use super::compiled::with_entrypoint;
 use super::job::{Compiled, CreatedContainer, JobResult, Name, Shared, Source, start_error};
 use super::names;
@@ -53,7 +54,7 @@ fn make(
     compiled: &Compiled,
 ) -> Result<CreatedContainer> {
     let template = &compiled.template;
-    let mut cgroups_path = format!("{}/{}", shared.cgroup_parent, name.id);
+    let mut cgroups_path = cgroups::below(&shared.cgroup_parent, &name.id);
     let (mut program, mut namespaces, mut mounts) = (None, Vec::new(), Vec::new());
     let image = compiled.image.as_ref();
     if let (Some(pod), Some(container)) = (&source.pod, &source.launch.container) {
@@ -68,7 +69,7 @@ fn make(
             pods::Root { container: &container.name, layers: image.map_or(&[], |i| &i.layers), id: &name.id };
         mounts = pods::mounts(pod, &compiled.given, &known, &root)?;
         let replica = pods::cgroup(&name.workload, pod.key);
-        cgroups_path = format!("{}/{replica}/{}", shared.cgroup_parent, name.id);
+        cgroups_path = cgroups::below(&cgroups::below(&shared.cgroup_parent, &replica), &name.id);
     }
     let container = source.launch.container.as_deref();
     let Streams { stdio, ours } = Streams::make(template.owner(), container)?;
@@ -187,6 +188,9 @@ fn kill_and_wait(shared: &Shared, name: &Name) -> bool {
 
 /// Gives a container that exists the limits that `launch` says; where it says none, those of the bundle, or none.
 pub fn update(shared: &Shared, name: &Name, launch: &ContainerSource) -> JobResult {
+    if shared.cgroup_parent.is_empty() {
+        return JobResult::Updated { key: name.key, error: None };
+    }
     let updated = limits(launch).and_then(|limits| update::update(&shared.rt, &name.id, &limits));
     let error = match updated {
         // It exited meanwhile: the next one is made with them.

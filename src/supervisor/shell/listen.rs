@@ -5,6 +5,7 @@
 //! `SO_REUSEPORT`. Afterwards the kernel leads each connection to the socket with the more exact address, and programs that
 //! do not ask for `SO_REUSEPORT` themselves are refused as before.
 
+use super::outside;
 use crate::error::Errno;
 use crate::network::holder;
 use crate::supervisor::core::ports::{HostPort, Protocol};
@@ -26,6 +27,11 @@ pub fn open(
     service: Option<Ipv4Addr>,
     beside: &[BorrowedFd<'_>],
 ) -> Result<OwnedFd, String> {
+    if service.is_none()
+        && let Some(opened) = outside::open(host)
+    {
+        return opened;
+    }
     let addresses: Vec<IpAddr> = match (service, &host.address) {
         (Some(address), _) => vec![address.into()],
         (None, Some(text)) => vec![text.parse().map_err(|_| format!("{text:?} is not an address"))?],

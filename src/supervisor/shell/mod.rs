@@ -24,6 +24,7 @@ mod memory;
 pub(crate) mod names;
 pub(crate) mod notify;
 pub(crate) mod oom;
+pub(crate) mod outside;
 pub(crate) mod pods;
 mod private;
 pub(crate) mod publish;

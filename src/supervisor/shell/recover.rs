@@ -67,7 +67,8 @@ pub fn recover(
             end_stray(linux, desired, key, &id);
         }
     }
-    if own {
+    // Without cgroups there is nothing to look for.
+    if own || settings.cgroup_parent.is_empty() {
         end_cgroups(linux, (desired, observed), &settings.cgroup_parent, &there);
     } else {
         let text = "another supervisor has containers below the same cgroup: what nobody knows there is left alone; \

@@ -5,7 +5,7 @@ use crate::network::NetworkSettings;
 use crate::runtime::Runtime;
 use crate::state::model::CgroupManager;
 use crate::state::store::Store;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where things are, and how much.
@@ -16,7 +16,7 @@ pub struct Settings {
     /// For what is; should be on tmpfs.
     pub run: PathBuf,
     pub logs: PathBuf,
-    /// The absolute path below which containers have their cgroups.
+    /// The absolute path below which containers have their cgroups. Empty: they have none.
     pub cgroup_parent: String,
     pub limits: Limits,
     /// Network of pods.
@@ -30,16 +30,24 @@ pub struct Settings {
 impl Settings {
     /// The runtime whose containers these are.
     pub fn runtime(&self) -> Runtime {
-        runtime(self.run.join("containers"))
+        runtime(containers(&self.run), &self.cgroup_parent)
     }
 }
 
-/// A runtime with its records in `root`.
-pub fn runtime(root: PathBuf) -> Runtime {
+/// Where the records of containers are, in the directory for runtime state.
+pub fn containers(run: &Path) -> PathBuf {
+    run.join("containers")
+}
+
+/// A runtime with its records in `root`, for containers with cgroups below `cgroup_parent`.
+pub fn runtime(root: PathBuf, cgroup_parent: &str) -> Runtime {
     Runtime {
         store: Store::new(root),
         root_given: true,
-        cgroup_manager: CgroupManager::Cgroupfs,
+        cgroup_manager: match cgroup_parent {
+            "" => CgroupManager::Disabled,
+            _ => CgroupManager::Cgroupfs,
+        },
         listen_fds: 0,
         notify_socket: None,
         rootless: None,

@@ -177,7 +177,7 @@ pub fn make(
         let network = network.filter(|_| connected);
         address = network.map(Network::reserve).transpose()?.flatten();
         pod.set_address(network, address);
-        build(&mut pod, network, names, (objects, &format!("{parent}/{cgroup}")))?;
+        build(&mut pod, network, names, (objects, &cgroups::below(parent, &cgroup)))?;
         Ok(pod)
     };
     made().map(Box::new).map_err(|e| {
@@ -225,9 +225,13 @@ fn build(
         init: pod
             .sandbox
             .share_process_namespace
-            .then(|| sandbox::Init { program: super::program(), cgroup: format!("{cgroup}/{INIT}") }),
+            .then(|| sandbox::Init { program: super::program(), cgroup: cgroups::below(cgroup, INIT) }),
     };
     allowed(&plan)?;
+    if cgroup.is_empty() && plan.init.is_some() {
+        let what = "shareProcessNamespace needs a cgroup, and none is delegated to this user";
+        return Err(Error::new(Kind::Unsupported, what));
+    }
     pod.held = sandbox::make(&plan)?;
     pod.init = plan.init.as_ref().map(|init| init_of(&init.cgroup)).transpose()?;
     let (Some(network), Some(namespace), Some(address)) = (network, pod.network(), pod.address) else {
@@ -310,7 +314,7 @@ fn init_of(cgroup: &str) -> Result<OwnedFd> {
 
 /// Ends the init process of the pod with the cgroup `name` in `parent`, if there is one.
 pub fn end_init(parent: &str, name: &str) -> Result<()> {
-    let pod = format!("{parent}/{name}");
+    let pod = cgroups::below(parent, name);
     if cgroups::children(&pod).contains(INIT) {
         cgroups::end(&pod, INIT)?;
     }
@@ -373,7 +377,8 @@ pub fn find(
             .inspect(|address| network.adopt(&pod.attached(*address)))
     });
     if pod.sandbox.share_process_namespace {
-        pod.init = Some(init_of(&format!("{parent}/{}/{INIT}", cgroup(record.workload, key))).ok()?);
+        let own = cgroups::below(parent, &cgroup(record.workload, key));
+        pod.init = Some(init_of(&cgroups::below(&own, INIT)).ok()?);
     }
     pod.set_address(network, address);
     let wanted = address.is_some() && pod.sandbox.asks_own_resolver();

@@ -25,7 +25,11 @@ pub fn make(dirs: &Directories, id: &str, rootfs: &Path) -> Result<Vec<(String, 
     // The root has the owner and permissions of the topmost layer.
     let fail = |e| Error::sys(format!("setting the permissions of {upper:?}"), e);
     if let Ok(like) = fs::metadata(rootfs) {
-        chown(&upper, Some(like.uid()), Some(like.gid())).map_err(fail)?;
+        match chown(&upper, Some(like.uid()), Some(like.gid())) {
+            // The owner of a bundle need not have an ID in the user namespace of an ordinary user.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+            r => r.map_err(fail)?,
+        }
         fs::set_permissions(&upper, fs::Permissions::from_mode(like.mode() & 0o7777)).map_err(fail)?;
     }
     Ok(annotations(&upper, &work))

@@ -325,7 +325,9 @@ impl Oracle {
     /// What follows from an exit is decided by the template of the moment of the decision.
     fn settled(&mut self, key: &Key) {
         let Some(end) = self.ends.remove(&key.instance) else { return };
-        let Some(template) = self.replicas.get(&key.replica).and_then(|r| r.template.clone()) else { return };
+        let Some(facts) = self.replicas.get(&key.replica) else { return };
+        // A stop of the replica between the exit and the last process of its cgroup comes first: nothing follows from the exit.
+        let Some(template) = facts.template.clone().filter(|_| facts.stop.is_none()) else { return };
         let lost = self.lost.contains_key(&key.instance);
         let policy = policy(&template, key.container as usize);
         let Some(chain) = self.chains.get_mut(&(key.replica, key.container)) else { return };

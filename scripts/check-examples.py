@@ -9,7 +9,7 @@ import sys
 
 import yaml
 
-WORKLOADS = "Pod Deployment ReplicaSet ReplicationController StatefulSet DaemonSet Job".split()
+WORKLOADS = "Pod Deployment ReplicaSet ReplicationController StatefulSet DaemonSet Job CronJob".split()
 KEPT = "ConfigMap Secret PersistentVolumeClaim Service".split()
 # Errors that are verdicts of orund's tables. Every other error is a mistake, of the file or of the tables.
 VERDICTS = [

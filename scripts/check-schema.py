@@ -6,7 +6,7 @@ import re
 import sys
 
 # Kinds, and the structures of the table whose name is not that of the API.
-KINDS = "Pod Deployment ReplicaSet ReplicationController StatefulSet DaemonSet Job ConfigMap Secret PersistentVolumeClaim Service".split()
+KINDS = "Pod Deployment ReplicaSet ReplicationController StatefulSet DaemonSet Job CronJob ConfigMap Secret PersistentVolumeClaim Service".split()
 # Fields of ours, which Kubernetes writes as keys of a map.
 MAPS = {"Limits", "Requests"}
 # Fields of ours that the reader of a StatefulSet writes in place of its volumeClaimTemplates.

@@ -99,14 +99,14 @@ fn make(what: Use, dir: &Path, uid: u32) -> Result<Holder> {
     plan.kinds = CONTAINERS;
     let way_out = way_out::find();
     match &way_out {
-        Some(program) => plan.resolv_conf = Some(way_out::resolv_conf(dir, program.resolver())?),
+        Some(_) => plan.resolv_conf = Some(way_out::resolv_conf(dir)?),
         None => way_out::warn_missing(),
     }
     let (exit, held) = descriptor::pipe().map_err(|e| Error::sys("making a pipe", e))?;
     let holder = Holder::make(&plan, Some(&held))?;
     drop(held);
     if let Some(program) = way_out
-        && let Err(e) = program.start(holder.pid, &exit)
+        && let Err(e) = way_out::start(&program, holder.pid, &exit)
     {
         log::warn(e.context("pods reach each other, but nothing outside"));
     }

@@ -253,35 +253,6 @@ fn without_root_the_reason_is_reported() {
 }
 
 #[test]
-fn an_ordinary_user_gets_one_clear_refusal() {
-    if !is_root() {
-        return;
-    }
-    let image = Image::new("ordinary");
-    image.write(&[Layer::plain(&[Entry::file("a", b"")])]);
-    // Where everybody gets to, and programs run.
-    let dir = std::env::temp_dir().join(format!("orund-ordinary-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let program = dir.join("orund");
-    fs::copy(env!("CARGO_BIN_EXE_orund"), &program).unwrap();
-    let name = format!("oci:{}", image.layout().display());
-    for verb in ["image pull NAME", "image load", "image ls", "image prune", "run NAME", "explain image NAME"]
-    {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
-        let words = verb.split(' ').map(|w| if w == "NAME" { &*name } else { w });
-        let out = command.args(words).stdin(std::process::Stdio::null()).output().unwrap();
-        let text = String::from_utf8_lossy(&out.stderr);
-        assert!(!out.status.success() && text.lines().count() == 1, "{verb}: {text}");
-        assert!(
-            text.contains("images need root") && text.contains("hint: run the command with sudo"),
-            "{text}"
-        );
-    }
-    fs::remove_dir_all(dir).unwrap();
-}
-
-#[test]
 fn tiny_layers_are_no_large_image() {
     if !is_root() {
         return;

@@ -59,7 +59,7 @@ fn run(t: &mut T<'_>, name: &str) -> Done {
     let sample = Sample::make(t, name)?;
     let id = t.id();
     // `run` does not wait for `start`, and need not end before it.
-    const OF_CREATE: [&str; 2] = ["waiting for \"orun start\"", "preparing to end at"];
+    const OF_CREATE: [&str; 2] = ["waiting for \"orun start\"", "restoring the default action of"];
     let of_run = |o: &String| !OF_CREATE.iter().any(|words| o.starts_with(words));
     let operations = operations(t, &sample, &id)?.into_iter().filter(of_run);
     for (n, operation) in operations.enumerate() {

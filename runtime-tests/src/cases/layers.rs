@@ -176,7 +176,7 @@ fn writable(m: &mut Matrix) {
         });
         let out = t.run(&bundle.shell("touch /made && cat /etc/both"))?.ok()?;
         same("stdout", out.stdout.as_str(), "top")?;
-        has("warning", &out.stderr, "is kept in memory")?;
+        has("warning", &out.stderr, "stored in memory")?;
         ensure!(!at.join("upper/made").exists(), "the upper directory was used");
         Ok(())
     });

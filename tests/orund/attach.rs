@@ -49,6 +49,10 @@ impl Typist {
     fn until(&mut self, wanted: &str) {
         let mut buf = [0; 4096];
         while !self.got.contains(wanted) {
+            use std::os::fd::AsFd;
+            let mut fds = [nix::poll::PollFd::new(self.terminal.as_fd(), nix::poll::PollFlags::POLLIN)];
+            let ready = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(60_000u16)).unwrap();
+            assert!(ready > 0, "waited 60 s for {wanted:?}: {:?}", self.got);
             let n = self.terminal.read(&mut buf).unwrap_or(0);
             assert!(n > 0, "{wanted:?} is not in {:?}", self.got);
             self.got.push_str(&String::from_utf8_lossy(&buf[..n]));
@@ -249,14 +253,19 @@ fn an_interactive_run_is_the_callers_terminal() {
     with_terminals(&d);
     let mut shell = Typist::start(run(&d, "-it", "/bin/busybox stty size; echo ready; exec sh"), 37);
     shell.until("ready");
+    // A shell that starts drops keys that were typed before its prompt.
+    shell.until("# ");
     shell.write(b"/bin/busybox stty size; tty; echo sum-$((40 + 2))\r");
     shell.until("37 123");
     shell.until("sum-42");
+    shell.until("# ");
     // An interrupt is the program's.
     shell.write(b"trap 'echo caught-$((1 + 1))' INT\r");
+    shell.until("# ");
     shell.write(&[3]);
     shell.write(b"\r");
     shell.until("caught-2");
+    shell.until("# ");
     shell.write(b"exit 7\r");
     assert_eq!(shell.client.wait().unwrap().code(), Some(7));
     assert!(std::fs::read_dir(d.dir.join("run")).map_or(0, Iterator::count) == 0, "records are left");

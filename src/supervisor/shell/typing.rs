@@ -56,6 +56,8 @@ pub async fn interact(handle: Handle, workload: String, with: Interactive) {
 async fn pass_on(handle: &Handle, workload: &str, with: Interactive) -> Result<()> {
     let mut resized =
         signal(SignalKind::window_change()).map_err(|e| Error::sys("waiting for signals", e))?;
+    // Before the program runs: keys that answer its first words must not reach the terminal's own line editing, or be flushed.
+    let _raw = with.tty.then(|| if with.stdin { Raw::enter() } else { Raw::screen() });
     let (keys, mut typed) = mpsc::channel(1);
     if with.stdin {
         std::thread::Builder::new()
@@ -68,7 +70,6 @@ async fn pass_on(handle: &Handle, workload: &str, with: Interactive) -> Result<(
     let Attached { input, terminal, .. } = attached;
     let watched = input.map(Watched::new).transpose();
     let mut input = watched.map_err(|e| Error::sys("watching the input of a container", e))?;
-    let _raw = with.tty.then(|| if with.stdin { Raw::enter() } else { Raw::screen() });
     let size = || {
         if let (Some(terminal), Some((rows, columns))) = (&terminal, terminal::size()) {
             // A terminal whose program has exited has no size.

@@ -131,7 +131,7 @@ fn undone(e: &Env) -> Done {
         "jq -c '[.runtimes.orun.path, .runtimes.other.path, .debug]' /etc/docker/daemon.json",
         "[\"/usr/local/bin/orun\",\"/bin/true\",false]",
     )?;
-    e.shows("orun doctor || true", "knows orun as /usr/local/bin/orun")?;
+    e.shows("orun doctor || true", "orun is registered as /usr/local/bin/orun")?;
     run(e, "scripts/install --yes --default && scripts/uninstall --yes")?;
     same("the configurations", e.ok(SUMS)?, before.clone())?;
     e.prints("find /usr/local -name 'orun*'", "")?;

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -148,8 +148,12 @@ impl Store {
         }
         // Roots of images that do not say otherwise are as this one, and every user of a container must get into them.
         let like = root.join("bundle/rootfs");
-        fs::set_permissions(&like, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(|e| Error::sys(format!("setting the permissions of {like:?}"), e))?;
+        let fail = |e| Error::sys(format!("setting the permissions of {like:?}"), e);
+        let found = fs::metadata(&like).map_err(fail)?.permissions();
+        // A store on a read-only file system can be read.
+        if found.mode() & 0o7777 != 0o755 {
+            fs::set_permissions(&like, fs::Permissions::from_mode(0o755)).map_err(fail)?;
+        }
         Ok(Store { root: root.to_owned() })
     }
 
@@ -390,7 +394,7 @@ impl Store {
         fs::DirBuilder::new().mode(0o700).create(new).map_err(fail)?;
         fs::DirBuilder::new().mode(0o755).create(&fs_dir).map_err(fail)?;
         // The caller's umask may have taken something away.
-        fs::set_permissions(&fs_dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(fail)?;
+        fs::set_permissions(&fs_dir, fs::Permissions::from_mode(0o755)).map_err(fail)?;
         let layer = unpack::unpack(program, blob()?, &fs_dir, budget.left(), cancelled)?;
         budget.take(layer.bytes)?;
         let wrong = |what: &str, is: &str, expected: &str| {

@@ -62,13 +62,20 @@ fn runtime(uid: u32) -> PathBuf {
     given.map(PathBuf::from).or_else(of_login).unwrap_or_else(|| format!("/tmp/orund-{uid}").into())
 }
 
-/// The socket of the supervisor: root's, or the user's own. A client takes root's, which its group may give access to, if the user
+/// The socket of the supervisor: root's, or the user's own. A client uses root's, to which its group may have access, if the user
 /// has none.
 pub fn socket(serves: bool) -> PathBuf {
     let Some(uid) = user() else { return SOCKET.into() };
-    let own = runtime(uid).join("orund/orund.sock");
-    let of_root = Path::new(SOCKET);
-    if !serves && !own.exists() && of_root.exists() { of_root.into() } else { own }
+    let dir = runtime(uid);
+    let own = dir.join("orund/orund.sock");
+    // In /tmp anybody may have made a directory of that name, with a socket of theirs.
+    let usable = own.exists() && is_trusted(&dir, uid) && is_trusted(&dir.join("orund"), uid);
+    if !serves && !usable { SOCKET.into() } else { own }
+}
+
+/// Whether only the user, or root, decides what the directory is.
+fn is_trusted(dir: &Path, uid: u32) -> bool {
+    std::fs::symlink_metadata(dir).is_ok_and(|found| found.uid() == uid || found.uid() == 0)
 }
 
 /// Makes the directory for runtime state of a user, which nobody else may have made.
@@ -81,7 +88,9 @@ pub fn make_run(dir: &Path, uid: u32) -> Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     }
     let found = std::fs::symlink_metadata(dir).map_err(fail)?;
-    if found.uid() != uid || !found.is_dir() {
+    // The owner of the directory above could put another one in its place.
+    let above = dir.parent().is_none_or(|above| is_trusted(above, uid));
+    if found.uid() != uid || !found.is_dir() || !above {
         let e = Error::sys(format!("using the directory {dir:?} for runtime state"), Errno(libc::EPERM));
         return Err(e.hint(
             "it belongs to another user; set XDG_RUNTIME_DIR or --run-dir to a directory of your own",
@@ -126,6 +135,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let own = cred::geteuid();
         make_run(&dir.path().join("a/b"), own).unwrap();
+        if own == 0 {
+            // In a directory of somebody else, however it may be written to.
+            std::os::unix::fs::chown(dir.path().join("a"), Some(7), None).unwrap();
+            assert!(make_run(&dir.path().join("a/b"), own).is_err());
+            std::os::unix::fs::chown(dir.path().join("a"), Some(0), None).unwrap();
+        }
         let error = make_run(&dir.path().join("a/b"), own + 1).unwrap_err().to_string();
         assert!(error.contains("for runtime state"), "{error}");
         std::os::unix::fs::symlink("/", dir.path().join("link")).unwrap();

@@ -6,6 +6,7 @@ use crate::kernel::idmap;
 use crate::plan::namespaces::IdMaps;
 use crate::supervisor::shell::program;
 use crate::sys::clone::{self, Clone};
+use crate::sys::fd::PollFd;
 use crate::sys::{cred, exec, fd, file, mount, netif, prctl, process, signalfd, wait};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,6 +19,8 @@ use std::process::Command;
 pub const VERB: &str = "holder";
 /// The message on its pipe when the namespaces are ready.
 const READY: &[u8] = b"ready";
+/// How long it may take until then, in milliseconds.
+const START: i32 = 30_000;
 
 /// The namespaces to make.
 #[derive(Debug)]
@@ -80,6 +83,11 @@ impl Holder {
     fn wait_ready(&self, ready: &OwnedFd) -> Result<()> {
         let mut said = Vec::with_capacity(64);
         while !said.starts_with(READY) {
+            let waited = fd::poll(&mut [PollFd::new(ready.as_raw_fd(), libc::POLLIN)], START);
+            if waited.is_ok_and(|n| n == 0) {
+                let what = "the namespaces of the supervisor were not ready within 30 s";
+                return Err(Error::new(Kind::Timeout, what));
+            }
             match fd::append(ready.as_raw_fd(), &mut said) {
                 Ok(1..) => {}
                 // The reason is on standard error.
